@@ -1,0 +1,43 @@
+"""The parameter graph. Knows neither ONNX nor torch."""
+
+from .builder import GraphBuilder
+from .colours import colours, fingerprint, isomorphic
+from .errors import GmncError, GraphError, LoadError, LoweringError, UnsupportedError
+from .graph import (
+    NODE_KINDS,
+    AccountEntry,
+    EdgeBlock,
+    LinkBlock,
+    NodeGroup,
+    OpaqueOp,
+    ParameterGraph,
+    Port,
+    Problem,
+    Via,
+)
+from .views import Origin, Parameter, ParameterView
+
+__all__ = [
+    "NODE_KINDS",
+    "AccountEntry",
+    "EdgeBlock",
+    "GmncError",
+    "GraphBuilder",
+    "GraphError",
+    "LinkBlock",
+    "LoadError",
+    "LoweringError",
+    "NodeGroup",
+    "OpaqueOp",
+    "Origin",
+    "Parameter",
+    "ParameterGraph",
+    "ParameterView",
+    "Port",
+    "Problem",
+    "UnsupportedError",
+    "Via",
+    "colours",
+    "fingerprint",
+    "isomorphic",
+]

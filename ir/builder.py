@@ -1,0 +1,182 @@
+"""Mutable construction of a `ParameterGraph`: new nodes, blocks, links, vias and pins, with ties found on the way."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+from .errors import GraphError
+from .graph import AccountEntry, EdgeBlock, LinkBlock, NodeGroup, OpaqueOp, ParameterGraph, Port, Problem, Via
+from .views import Parameter, ParameterView
+
+__all__ = ["NO_SLOT", "GraphBuilder"]
+
+NO_SLOT = np.zeros((1, 0), dtype=np.int32)
+
+
+class GraphBuilder:
+    """Collects the parts of a graph; `finish` freezes them.
+
+    Node ids, group depths and via ids are final as soon as they are handed out.
+    """
+
+    def __init__(self) -> None:
+        self.groups: list[NodeGroup] = []
+        self.edges: list[EdgeBlock] = []
+        self.links: list[LinkBlock] = []
+        self.vias: list[Via] = [Via("")]
+        self.parameters: dict[str, Parameter] = {}
+        self.constants: dict[str, Parameter] = {}
+        self._via_ids: dict[Via, int] = {self.vias[0]: 0}
+        self._starts = np.zeros(64, dtype=np.int64)
+        self._depths = np.zeros(64, dtype=np.int32)
+        self._size = 0
+        self._pins: list[np.ndarray] = []
+        self._sites: dict[str, list[ParameterView]] = defaultdict(list)
+
+    def nodes(
+        self, kind: str, size: int, depth: int = 0, node: str = "", value: str = "", scope: str = ""
+    ) -> np.ndarray:
+        """A new group of `size` nodes; returns their ids, int32 [size]."""
+        count = len(self.groups)
+        if count == len(self._starts):
+            self._starts = np.concatenate([self._starts, np.zeros_like(self._starts)])
+            self._depths = np.concatenate([self._depths, np.zeros_like(self._depths)])
+        self._starts[count], self._depths[count] = self._size, depth
+        self.groups.append(NodeGroup(kind, self._size, size, depth, node, value, scope))
+        self._size += size
+        return np.arange(self._size - size, self._size, dtype=np.int32)
+
+    def group_of(self, ids: np.ndarray) -> np.ndarray:
+        """Group index of each node id, same shape."""
+        return np.searchsorted(self._starts[: len(self.groups)], ids, side="right") - 1
+
+    def depth_of(self, ids: np.ndarray) -> int:
+        """The greatest depth among the nodes (0 for none)."""
+        if ids.size == 0:
+            return 0
+        return int(self._depths[self.group_of(ids)].max())
+
+    def via(
+        self,
+        op: str,
+        attributes: Iterable[tuple[str, object]] = (),
+        parents: tuple[int, ...] = (0,),
+        blocks: tuple[int, ...] = (),
+    ) -> int:
+        """The id of this via entry, made on first use."""
+        entry = Via(op, tuple(sorted(attributes)), parents, blocks)
+        known = self._via_ids.get(entry)
+        if known is None:
+            known = self._via_ids[entry] = len(self.vias)
+            self.vias.append(entry)
+        return known
+
+    def pin(self, ids: np.ndarray) -> None:
+        """Fix these nodes: they carry their index from now on."""
+        self._pins.append(np.unique(ids))
+
+    def add_edges(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        view: ParameterView,
+        role: str,
+        slots: np.ndarray | None = None,
+        via: np.ndarray | int = 0,
+        node: str = "",
+        constant: bool = False,
+    ) -> int:
+        """Append an edge block and return its index; marked tied if its elements already have edges.
+
+        dst [B, N], src [B, K]; via [B, K] or one id for all; slots [S, <=3], by default 0 .. S-1 (none for S=1).
+        """
+        size = view.shape[3]
+        if slots is None:
+            slots = NO_SLOT if size == 1 else np.arange(size, dtype=np.int32)[:, None]
+        via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
+        tied = not constant and self._tie(view)
+        self.edges.append(
+            EdgeBlock(dst.astype(np.int32, copy=False), src.astype(np.int32, copy=False), view, role,
+                      slots, via, tied, constant, node)
+        )  # fmt: skip
+        return len(self.edges) - 1
+
+    def add_links(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        role: str,
+        via: np.ndarray | int = 0,
+        operand: np.ndarray | None = None,
+        slot: np.ndarray | None = None,
+        node: str = "",
+    ) -> None:
+        """Append a link block: src[i] -> dst[i], all flat and of one length."""
+        dst, src = (np.asarray(a, dtype=np.int32).reshape(-1) for a in (dst, src))
+        via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
+        slot = None if slot is None else np.asarray(slot, dtype=np.int32).reshape(len(src), -1)
+        operand = None if operand is None else np.asarray(operand, dtype=np.int32)
+        self.links.append(LinkBlock(dst, src, role, via, operand, slot, node))
+
+    def used(self, name: str) -> int:
+        """How many elements of a parameter have an edge so far."""
+        return sum(v.size for v in self._sites[name])
+
+    def views(self, name: str) -> list[ParameterView]:
+        """The untied views of a parameter so far."""
+        return self._sites[name]
+
+    def finish(
+        self,
+        name: str,
+        account: Iterable[AccountEntry],
+        inputs: Iterable[Port],
+        outputs: Iterable[Port],
+        opaque: Iterable[OpaqueOp] = (),
+        unsupported: Iterable[Problem] = (),
+        model: object = None,
+    ) -> ParameterGraph:
+        """Freeze into a `ParameterGraph`; raises `GraphError` if an invariant is broken."""
+        pinned = np.zeros(self._size, dtype=bool)
+        for ids in self._pins:
+            pinned[ids] = True
+        graph = ParameterGraph(
+            name, tuple(self.groups), pinned, tuple(self.edges), tuple(self.links), tuple(self.vias),
+            self.parameters, self.constants, tuple(account), tuple(inputs), tuple(outputs),
+            tuple(opaque), tuple(unsupported), model,
+        )  # fmt: skip
+        graph.check()
+        return graph
+
+    def _tie(self, view: ParameterView) -> bool:
+        """Whether the elements already have edges; raises if only some have (callers split such views)."""
+        seen = self._sites[view.name]
+        shape = self.parameters[view.name].shape
+        box = view.box(shape)
+        fresh = True
+        if seen:
+            boxes = [v.box(shape) for v in seen]
+            if box is not None and box in boxes:
+                return True
+            if box is None or any(b is None or _meet(b, box) for b in boxes):
+                fresh = self._untouched(view)
+        if fresh:
+            seen.append(view)
+        return not fresh
+
+    def _untouched(self, view: ParameterView) -> bool:
+        """Element by element: True if none of the view's elements has an edge, False if all have."""
+        taken = np.zeros(self.parameters[view.name].size, dtype=bool)
+        for other in self._sites[view.name]:
+            taken[other.elements().reshape(-1)] = True
+        hits = taken[view.elements().reshape(-1)]
+        if hits.any() and not hits.all():
+            raise GraphError(f"a block of {view.name!r} is only partly tied")
+        return not hits.any()
+
+
+def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> bool:
+    return all(lo < other_hi and other_lo < hi for (lo, hi), (other_lo, other_hi) in zip(a, b, strict=True))

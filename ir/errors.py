@@ -1,0 +1,23 @@
+"""The hierarchy of errors: everything gmnc raises on purpose is a `GmncError`."""
+
+__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "UnsupportedError"]
+
+
+class GmncError(Exception):
+    """Base of all errors of gmnc. Its text is one message that says where and what to do next."""
+
+
+class LoadError(GmncError):
+    """The file is not a usable ONNX model: unreadable, truncated, cyclic, dangling, or it reaches outside its folder."""
+
+
+class LoweringError(GmncError):
+    """The model is read, but a node contradicts itself (ranks, shapes, attributes)."""
+
+
+class UnsupportedError(GmncError):
+    """The model holds operators without a rule and the policy is `error`. Lists every one of them."""
+
+
+class GraphError(GmncError):
+    """A parameter graph breaks one of its own invariants (see `ParameterGraph.check`)."""

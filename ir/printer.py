@@ -1,0 +1,86 @@
+"""The parameter graph in words: one line per group and block, in depth order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .graph import EdgeBlock, LinkBlock, ParameterGraph
+
+__all__ = ["block_line", "link_line", "summary", "via_text"]
+
+
+def via_text(graph: ParameterGraph, via: int) -> str:
+    """The chain of steps behind a via id, oldest first; branches that met are shown in parentheses."""
+    steps: list[str] = []
+    while via:
+        entry = graph.vias[via]
+        text = entry.op
+        if entry.attributes:
+            text += "[" + ", ".join(f"{k}={_short(v)}" for k, v in entry.attributes) + "]"
+        if len(entry.parents) > 1:
+            text += "(" + ", ".join(via_text(graph, p) or "x" for p in entry.parents) + ")"
+        steps.append(text)
+        via = entry.parents[0] if len(entry.parents) == 1 else 0
+    return " > ".join(reversed(steps))
+
+
+def block_line(graph: ParameterGraph, block: EdgeBlock) -> str:
+    """One edge block: shape, role, parameter, where from and to, via."""
+    b, n, k, s = block.shape
+    marks = " tied" * block.tied + " constant" * block.constant
+    return (
+        f"{_ends(graph, block.src, block.dst)}  {block.role}{marks}  {block.view.name}"
+        f"  [B={b} N={n} K={k} S={s}]{_vias(graph, block.via)}"
+    )
+
+
+def link_line(graph: ParameterGraph, link: LinkBlock) -> str:
+    """One link block: role, count, where from and to, via."""
+    return f"{_ends(graph, link.src, link.dst)}  {link.role}  {link.size} links{_vias(graph, link.via)}"
+
+
+def summary(graph: ParameterGraph) -> str:
+    """The whole graph, readable: groups, edge blocks, link blocks and the account."""
+    lines = [
+        f"parameter graph {graph.name!r}: {graph.num_nodes} nodes, {graph.num_parameter_edges} parameter edges, "
+        f"{graph.num_tied_edges} tied, {graph.num_links} links"
+    ]
+    for i, group in enumerate(graph.groups):
+        pins = int(graph.pinned[group.start : group.stop].sum())
+        pin = "" if not pins else " pinned" if pins == group.size else f" {pins} pinned"
+        lines.append(f"  g{i}: {group.size} {group.kind}{pin}, depth {group.depth}, {group.value!r}")
+    lines += ["  " + block_line(graph, block) for block in graph.edges]
+    lines += ["  " + link_line(graph, link) for link in graph.links]
+    lines += [f"  {reason}: {count} elements" for reason, count in graph.not_parameters().items()]
+    lines += [f"  opaque {o.op} {o.node!r}: {o.reason}" for o in graph.opaque]
+    return "\n".join(lines)
+
+
+def _ends(graph: ParameterGraph, src: np.ndarray, dst: np.ndarray) -> str:
+    def names(ids: np.ndarray) -> str:
+        groups = np.unique(graph.group_of(_compact(ids)))
+        text = ",".join(f"g{g}" for g in groups[:4])
+        return text + ("..." if len(groups) > 4 else "")
+
+    return f"{names(src)} -> {names(dst)}"
+
+
+def _vias(graph: ParameterGraph, vias: np.ndarray) -> str:
+    texts = [t for t in (via_text(graph, int(v)) for v in np.unique(_compact(vias))[:3]) if t]
+    return "  via " + " | ".join(texts) if texts else ""
+
+
+def _compact(array: np.ndarray) -> np.ndarray:
+    """Drop the axes that are only broadcast."""
+    return array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(_short(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

@@ -1,0 +1,147 @@
+"""Lazy views: which elements of which tensor an edge block holds, without holding them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+__all__ = ["Origin", "Parameter", "ParameterView"]
+
+Origin = Literal["initializer", "attribute", "folded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One tensor whose elements are parameters.
+
+    name: the initializer's (or, for a folded constant, the ONNX value's) name; unique in a graph.
+    shape, dtype: of the stored tensor; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
+    origin: where the numbers come from: an initializer, a node's attribute, or a sub-expression that was folded.
+    load: returns the tensor, memory-mapped where the file allows; called only by backends.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    origin: Origin
+    load: Callable[[], np.ndarray]
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterView:
+    """Elements `[B, N, K, S]` of one parameter tensor, by strides or, where strides cannot say it, by index.
+
+    name: of the `Parameter`.
+    offset: flat element number of entry (0, 0, 0, 0).
+    shape: (B, N, K, S). strides: of the flat tensor, in elements, may be negative.
+    index: int64 [B, N, K, S] flat element numbers; when given, offset and strides are unused.
+    """
+
+    name: str
+    offset: int
+    shape: tuple[int, int, int, int]
+    strides: tuple[int, int, int, int]
+    index: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of elements, one edge each."""
+        b, n, k, s = self.shape
+        return b * n * k * s
+
+    def read(self, tensor: np.ndarray) -> np.ndarray:
+        """The elements [B, N, K, S] of `tensor` (any shape, C order); a view of it unless `index` is set."""
+        flat = tensor.reshape(-1)
+        if self.index is not None:
+            return flat[self.index]
+        step = flat.itemsize
+        return np.lib.stride_tricks.as_strided(
+            flat[self.offset :],
+            self.shape,
+            tuple(s * step for s in self.strides),
+            writeable=tensor.flags.writeable,
+        )
+
+    def elements(self) -> np.ndarray:
+        """Flat element numbers, int64 [B, N, K, S]. As long as the block: for checks and exports only."""
+        if self.index is not None:
+            return self.index
+        axes = np.ogrid[tuple(slice(n) for n in self.shape)]
+        return np.asarray(self.offset + sum(a * s for a, s in zip(axes, self.strides, strict=True)), dtype=np.int64)
+
+    def bounds(self) -> tuple[int, int]:
+        """Smallest and largest flat element number (an empty view gives (0, -1))."""
+        if self.size == 0:
+            return 0, -1
+        if self.index is not None:
+            return int(self.index.min()), int(self.index.max())
+        reach = [(n - 1) * s for n, s in zip(self.shape, self.strides, strict=True)]
+        return self.offset + sum(r for r in reach if r < 0), self.offset + sum(r for r in reach if r > 0)
+
+    def box(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+        """The view as a full rectangle of a tensor of this shape: (start, stop) per axis, or None if it is none.
+
+        A rectangle holds each of its elements exactly once, so disjoint boxes share no element.
+        """
+        if self.index is not None or self.size == 0:
+            return None
+        low, high = self.bounds()
+        steps = _row_major(shape)
+        extents = [1] * len(shape)
+        for n, s in zip(self.shape, self.strides, strict=True):
+            if n == 1:
+                continue
+            span = _digits(abs(s) * (n - 1), steps, shape)
+            moved = [a for a, d in enumerate(span) if d]
+            if not moved or abs(s) != steps[moved[-1]]:
+                return None
+            if any(span[a] != shape[a] - 1 for a in range(moved[0] + 1, moved[-1] + 1)):
+                return None
+            for a in moved:
+                if extents[a] != 1:
+                    return None if len(moved) > 1 else self._nested_box(shape)
+                extents[a] = span[a] + 1
+        first = _digits(low, steps, shape)
+        last = _digits(high, steps, shape)
+        if any(f + e - 1 != z for f, e, z in zip(first, extents, last, strict=True)):
+            return None
+        if int(np.prod(extents, dtype=np.int64)) != self.size:
+            return None
+        return tuple((f, f + e) for f, e in zip(first, extents, strict=True))
+
+    def _nested_box(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
+        """`box` when several view axes split one tensor axis: merge them where they nest exactly, then ask again."""
+        order = sorted((s, n) for n, s in zip(self.shape, self.strides, strict=True) if n > 1)
+        if any(s <= 0 for s, _ in order):
+            return None
+        merged: list[list[int]] = []
+        for s, n in order:
+            if merged and merged[-1][0] * merged[-1][1] == s:
+                merged[-1][1] *= n
+            else:
+                merged.append([s, n])
+        if len(merged) > 4 or len(merged) == len(order):
+            return None
+        merged += [[1, 1]] * (4 - len(merged))
+        dims = tuple(n for _, n in merged)
+        strides = tuple(s for s, _ in merged)
+        return ParameterView(self.name, self.offset, dims, strides).box(shape)  # type: ignore[arg-type]
+
+
+def _row_major(shape: tuple[int, ...]) -> list[int]:
+    steps = [1] * len(shape)
+    for axis in range(len(shape) - 2, -1, -1):
+        steps[axis] = steps[axis + 1] * shape[axis + 1]
+    return steps
+
+
+def _digits(flat: int, steps: list[int], shape: tuple[int, ...]) -> list[int]:
+    return [flat // step % n for step, n in zip(steps, shape, strict=True)]
