@@ -1,0 +1,284 @@
+"""The parameter graph as coordinate tensors: PyG `Data`, or the same tensors without PyG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from ..ir import NODE_KINDS, EdgeBlock, GmncError, LinkBlock, ParameterGraph
+from .edge_types import TYPE_COLUMNS, EdgeTypes, edge_types
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["NODE_COLUMNS", "TYPE_COLUMNS", "CooGraph", "coo", "node_features"]
+
+NODE_COLUMNS = ("kind", "depth", "pinned", "place", "input", "input_place", "output", "output_place", "output_via")
+"""kind: place in `gmnc.ir.NODE_KINDS`. depth: of the group. pinned: 0 or 1. place: index in the group + 1 if pinned,
+else 0. input, output: number of the port + 1, 0 if none. input_place, output_place: first place in that port + 1.
+output_via: via id on the way to that output, 0 if none."""
+
+_INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class CooGraph:
+    """The tensors of `coo` when PyG is absent; the fields are described there."""
+
+    x: torch.Tensor
+    edge_index: torch.Tensor
+    edge_attr: torch.Tensor
+    edge_type: torch.Tensor
+    edge_param: torch.Tensor
+    edge_type_attr: torch.Tensor
+    block_offsets: torch.Tensor
+    parameter_offsets: torch.Tensor
+    parameter_names: tuple[str, ...]
+    role_names: tuple[str, ...]
+    via_names: tuple[str, ...]
+
+    @property
+    def num_nodes(self) -> int:
+        """Number of nodes."""
+        return len(self.x)
+
+    @property
+    def num_edges(self) -> int:
+        """Number of edges."""
+        return self.edge_index.shape[1]
+
+
+def coo(
+    graph: ParameterGraph,
+    *,
+    links: bool = True,
+    reverse: bool = False,
+    dtype: torch.dtype | None = None,
+    index_dtype: torch.dtype | None = None,
+    pyg: bool | None = None,
+) -> Any:
+    """The graph as flat tensors: a PyG `Data` if torch_geometric is installed, else a `CooGraph` of the same fields.
+
+    links: include links and constants (edges that carry no parameter). reverse: append every edge once more, turned
+    round, of a type whose last column is 1. dtype: of the values (default float32). index_dtype: of ids (default
+    int32 where it fits; torch's scatter wants int64). pyg: True or False to choose the class.
+
+    Edges come in the order: blocks of parameters (in the order of `graph.edges`, each in C order of `[B, N, K, S]`),
+    blocks of constants, links. With int32 ids an edge takes 20 bytes. N nodes, E edges, T edge types:
+
+    * `x` int [N, 9]: node features, see `NODE_COLUMNS`.
+    * `edge_index` int [2, E]: source, destination.
+    * `edge_attr` float [E, 1]: value of the parameter or constant, 0 for links.
+    * `edge_type` int32 [E]: row of `edge_type_attr`.
+    * `edge_param` int [E]: which parameter element the edge carries, -1 for none; element i of parameter p is
+      `parameter_offsets[p] + i`. Tied edges name the same element.
+    * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
+    * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
+    * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
+    * `role_names`, `via_names`: what the ids in `edge_type_attr` (and `output_via`) stand for.
+
+    Raises `GmncError` if PyG is asked for and absent, or a tensor cannot be read.
+    """
+    import torch
+
+    installed = find_spec("torch_geometric") is not None
+    if pyg and not installed:
+        raise GmncError("coo(pyg=True) needs torch_geometric: install gmnc[pyg], or leave pyg out for plain tensors")
+    fields = _tensors(graph, links, reverse, dtype or torch.float32, index_dtype)
+    if pyg or (pyg is None and installed):
+        from .pyg import ParameterData
+
+        return ParameterData(**fields, num_nodes=graph.num_nodes)
+    return CooGraph(**fields)
+
+
+def node_features(graph: ParameterGraph) -> np.ndarray:
+    """Node features, int32 [num_nodes, 9], see `NODE_COLUMNS`."""
+    x = np.zeros((graph.num_nodes, len(NODE_COLUMNS)), dtype=np.int32)
+    for group in graph.groups:
+        run = slice(group.start, group.stop)
+        x[run, 0], x[run, 1] = NODE_KINDS.index(group.kind), group.depth
+        x[run, 3] = np.arange(1, group.size + 1)
+    x[:, 2] = graph.pinned
+    x[:, 3] *= graph.pinned
+    for column, ports in ((4, graph.inputs), (6, graph.outputs)):
+        # Back to front, so that a node's first port and first place win.
+        for number, port in reversed(list(enumerate(ports, 1))):
+            nodes = port.nodes[::-1]
+            x[nodes, column], x[nodes, column + 1] = number, np.arange(len(nodes), 0, -1)
+            if column == 6:
+                x[nodes, 8] = port.via[::-1]
+    return x
+
+
+def _tensors(
+    graph: ParameterGraph, links: bool, reverse: bool, dtype: torch.dtype, index_dtype: torch.dtype | None
+) -> dict[str, Any]:
+    import torch
+
+    types = edge_types(graph)
+    order: list[int] = [i for i, b in enumerate(graph.edges) if not b.constant]
+    if links:
+        order += [i for i, b in enumerate(graph.edges) if b.constant]
+    sizes = [graph.edges[i].size for i in order] + [b.size for b in graph.links if links]
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+    starts = np.cumsum([0] + [p.size for p in graph.parameters.values()], dtype=np.int64)
+    out = _Arrays.empty(
+        int(offsets[-1]),
+        reverse,
+        _value_dtype(dtype),
+        _index(index_dtype, graph.num_nodes),
+        _index(index_dtype, starts[-1]),
+    )
+    where = dict(zip(graph.parameters, starts.tolist(), strict=False))
+    jobs = [
+        job
+        for i, at in zip(order, offsets.tolist(), strict=False)
+        for job in _block_jobs(graph, graph.edges[i], types.blocks[i], out.part(at, graph.edges[i].size), where)
+    ]
+    for block, ids, at in zip(graph.links if links else (), types.links, offsets.tolist()[len(order) :], strict=False):
+        jobs.append(_link_job(block, ids, out.part(at, block.size)))
+    _run(jobs, torch.get_num_threads())
+    if reverse:
+        _run(out.reverse_jobs(int(offsets[-1]), len(types.rows)), torch.get_num_threads())
+    return {
+        "x": torch.from_numpy(node_features(graph)),
+        **out.tensors(dtype),
+        "edge_type_attr": torch.from_numpy(_type_rows(types, reverse)),
+        "block_offsets": torch.from_numpy(offsets),
+        "parameter_offsets": torch.from_numpy(starts),
+        "parameter_names": tuple(graph.parameters),
+        "role_names": types.roles,
+        "via_names": tuple(graph.via_text(i) for i in range(len(graph.vias))),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrays:
+    """The arrays as long as the edges: index [2, E], value [E], type int32 [E], param [E]."""
+
+    index: np.ndarray
+    value: np.ndarray
+    type: np.ndarray
+    param: np.ndarray
+
+    @classmethod
+    def empty(cls, edges: int, reverse: bool, value: np.dtype, index: np.dtype, param: np.dtype) -> _Arrays:
+        total = edges * (1 + reverse)
+        return cls(
+            np.empty((2, total), index), np.empty(total, value), np.empty(total, np.int32), np.empty(total, param)
+        )
+
+    def part(self, start: int, size: int) -> _Arrays:
+        run = slice(start, start + size)
+        return _Arrays(self.index[:, run], self.value[run], self.type[run], self.param[run])
+
+    def reverse_jobs(self, edges: int, types: int) -> list[Callable[[], object]]:
+        first, second = self.part(0, edges), self.part(edges, edges)
+        return [
+            lambda: np.copyto(second.index, first.index[::-1]),
+            lambda: np.copyto(second.value, first.value),
+            lambda: np.add(first.type, np.int32(types), out=second.type),
+            lambda: np.copyto(second.param, first.param),
+        ]
+
+    def tensors(self, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        import torch
+
+        value = self.value.view(np.int16) if self.value.dtype == ml_dtypes.bfloat16 else self.value
+        return {
+            "edge_index": torch.from_numpy(self.index),
+            "edge_attr": torch.from_numpy(value).view(dtype)[:, None],
+            "edge_type": torch.from_numpy(self.type),
+            "edge_param": torch.from_numpy(self.param),
+        }
+
+
+def _block_jobs(
+    graph: ParameterGraph, block: EdgeBlock, types: np.ndarray, out: _Arrays, starts: dict[str, int]
+) -> Iterator[Callable[[], object]]:
+    """What fills one block, each array by one broadcast write; nothing is ever as long as the block but the result."""
+    b, n, k, s = block.shape
+    if block.size == 0:
+        return
+    shape = (b, n, k * s)
+
+    def by_source(per_slot: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.broadcast_to(per_slot, (len(per_slot), k, s))).reshape(-1, 1, k * s)
+
+    yield lambda: np.copyto(out.index[0].reshape(shape), by_source(block.src[:, :, None]), casting="same_kind")
+    yield lambda: np.copyto(out.index[1].reshape(shape), block.dst[:, :, None], casting="same_kind")
+    yield lambda: np.copyto(out.type.reshape(shape), by_source(types))
+    yield lambda: np.copyto(out.value.reshape(block.shape), graph.values(block), casting="unsafe")
+    if block.constant:
+        yield lambda: out.param.fill(-1)
+        return
+    view, start = block.view, starts[block.view.name]
+    index = view.index
+    if index is not None:
+        yield lambda: np.add(index, start, out=out.param.reshape(block.shape), casting="unsafe")
+        return
+    to_b, to_n, to_k, to_s = view.strides
+    rows = (start + view.offset + np.arange(b)[:, None] * to_b + np.arange(n) * to_n)[:, :, None]
+    inner = (np.arange(k)[:, None] * to_k + np.arange(s) * to_s).reshape(-1)
+    kind = out.param.dtype
+    yield lambda: np.add(rows.astype(kind), inner.astype(kind), out=out.param.reshape(shape))
+
+
+def _link_job(block: LinkBlock, types: np.ndarray, out: _Arrays) -> Callable[[], object]:
+    def fill() -> None:
+        out.index[0], out.index[1] = block.src, block.dst
+        out.type[:] = types
+        out.value.fill(0)
+        out.param.fill(-1)
+
+    return fill
+
+
+def _run(jobs: list[Callable[[], object]], threads: int) -> None:
+    """Run all jobs; NumPy lets go of the interpreter lock while it copies."""
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        for future in [pool.submit(job) for job in jobs]:
+            future.result()
+
+
+def _type_rows(types: EdgeTypes, reverse: bool) -> np.ndarray:
+    forward = np.pad(types.rows, ((0, 0), (0, 1)))
+    if not reverse:
+        return forward
+    backward = forward.copy()
+    backward[:, -1] = 1
+    return np.concatenate([forward, backward])
+
+
+def _index(dtype: torch.dtype | None, limit: int) -> np.dtype:
+    """NumPy type of ids up to `limit`."""
+    import torch
+
+    if dtype not in (None, torch.int32, torch.int64):
+        raise GmncError(f"index_dtype must be torch.int32 or torch.int64, not {dtype}")
+    if dtype == torch.int32 and limit > _INT32_MAX:
+        raise GmncError(f"ids up to {limit} do not fit into int32: leave index_dtype out, or ask for torch.int64")
+    if dtype is None:
+        dtype = torch.int32 if limit <= _INT32_MAX else torch.int64
+    return np.dtype(np.int32 if dtype == torch.int32 else np.int64)
+
+
+def _value_dtype(dtype: torch.dtype) -> np.dtype:
+    import torch
+
+    known = {
+        torch.float64: np.float64,
+        torch.float32: np.float32,
+        torch.float16: np.float16,
+        torch.bfloat16: ml_dtypes.bfloat16,
+    }
+    if dtype not in known:
+        raise GmncError(f"values can be float64, float32, float16 or bfloat16, not {dtype}")
+    return np.dtype(known[dtype])

@@ -1,0 +1,153 @@
+"""External data of a model that is written: shared, copied or patched beside the new file, never changed in place."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import onnx
+import onnx_ir as ir
+
+from ..ir import GmncError
+from .files import replacing
+from .patching import tensors
+
+__all__ = ["Folders", "copy_data", "external_tensors"]
+
+_ALIGN = 4096
+
+
+def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+    """Every external tensor of the model: initializers and attributes, of subgraphs and functions too."""
+    for graph in (*model.graphs(), *(f.graph for f in model.functions.values())):
+        for value in graph.initializers.values():
+            if isinstance(value.const_value, ir.ExternalTensor):
+                yield value.const_value
+        for node in graph:
+            for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
+                if isinstance(attribute.value, ir.ExternalTensor):
+                    yield attribute.value
+                elif attribute.type == ir.AttributeType.TENSORS:
+                    yield from (t for t in attribute.as_tensors() if isinstance(t, ir.ExternalTensor))
+
+
+class Folders:
+    """Where the data files of a loaded model lie."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._tensors = list(external_tensors(model))
+        self._folders = {os.fspath(t.location): Path(t.base_dir).absolute() for t in self._tensors}
+
+    def of(self, location: str) -> Path:
+        """The folder that a location is relative to."""
+        return self._folders.get(location, Path.cwd())
+
+    def map(self, path: Path) -> None:
+        """Map the tensors of the loaded model that lie in this file, so that they outlive its replacement."""
+        for tensor in self._tensors:
+            if _same_file(path, Path(tensor.path)):
+                tensor.numpy()
+
+
+def copy_data(
+    proto: onnx.ModelProto, path: Path, folders: Folders, changed: list[tuple[onnx.TensorProto, bytes]]
+) -> bool:
+    """Make every data file that `proto` refers to available beside `path`, with the changed tensors in it.
+
+    Returns whether a data file got another name, which `proto` then says.
+    """
+    groups: dict[str, list[onnx.TensorProto]] = {}
+    for tensor in tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            groups.setdefault(_entries(tensor)["location"], []).append(tensor)
+    new = {id(tensor): data for tensor, data in changed}
+    shared = {
+        location
+        for location, members in groups.items()
+        if not any(id(t) in new for t in members)
+        and _same_file(folders.of(location) / location, path.parent / location)
+    }
+    taken = set(shared)
+    moved = False
+    for location, members in groups.items():
+        if location in shared:
+            continue
+        target = _free_location(location, path, taken)
+        taken.add(target)
+        (path.parent / target).parent.mkdir(parents=True, exist_ok=True)
+        folders.map(path.parent / target)
+        with replacing(path.parent / target) as temporary:
+            shutil.copyfile(folders.of(location) / location, temporary)
+            _patch(temporary, members, [(t, new[id(t)]) for t in members if id(t) in new])
+        if target != location:
+            moved = True
+            for tensor in members:
+                _update(tensor, location=target)
+    return moved
+
+
+def _same_file(a: Path, b: Path) -> bool:
+    return a.exists() and b.exists() and a.samefile(b)
+
+
+def _free_location(location: str, path: Path, taken: set[str]) -> str:
+    """The same location, or one named after the model if that is outside of its folder or taken already."""
+    own = f"{path.name}.data"
+    inside = not os.path.isabs(location) and ".." not in PurePosixPath(location).parts
+    if location not in taken and inside and (location == own or not (path.parent / location).exists()):
+        return location
+    number = 0
+    while own in taken:
+        number += 1
+        own = f"{path.name}.{number}.data"
+    return own
+
+
+def _patch(file: Path, members: list[onnx.TensorProto], patches: list[tuple[onnx.TensorProto, bytes]]) -> None:
+    """Write new bytes over the old; at the end of the file where other tensors share the old ones."""
+    with file.open("r+b") as out:
+        for tensor, data in patches:
+            start, stop = _range(tensor, len(data))
+            others = (_range(t, 0) for t in members if t is not tensor)
+            if any(start < other_stop and other_start < stop for other_start, other_stop in others):
+                start = -(-out.seek(0, os.SEEK_END) // _ALIGN) * _ALIGN
+                _update(tensor, offset=str(start), length=str(len(data)))
+            out.seek(start)
+            out.write(data)
+            _forget_checksum(tensor)
+
+
+def _range(tensor: onnx.TensorProto, length: int) -> tuple[int, int]:
+    entries = _entries(tensor)
+    start = int(entries.get("offset", 0))
+    if "length" in entries:
+        return start, start + int(entries["length"])
+    if not length:
+        kind = ir.DataType(tensor.data_type)
+        count = 1
+        for n in tensor.dims:
+            count *= n
+        length = -(-count * kind.bitwidth // 8)
+    return start, start + length
+
+
+def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
+    entries = {e.key: e.value for e in tensor.external_data}
+    if "location" not in entries:
+        raise GmncError(f"tensor {tensor.name!r} is external, but names no file")
+    return entries
+
+
+def _update(tensor: onnx.TensorProto, **values: str) -> None:
+    for key, value in values.items():
+        entry = next((e for e in tensor.external_data if e.key == key), None) or tensor.external_data.add(key=key)
+        entry.value = value
+
+
+def _forget_checksum(tensor: onnx.TensorProto) -> None:
+    for entry in [e for e in tensor.external_data if e.key == "checksum"]:
+        tensor.external_data.remove(entry)

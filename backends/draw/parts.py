@@ -1,0 +1,225 @@
+"""What both views share: bands between groups, colours, text that fits, the canvas and its legend."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextToPath
+
+from ...ir import EdgeBlock, LinkBlock, ParameterGraph
+
+__all__ = [
+    "DASHES",
+    "GREY",
+    "INK",
+    "KEY_ROW",
+    "Band",
+    "Key",
+    "bands",
+    "canvas",
+    "draw_legend",
+    "fit",
+    "keys",
+    "kind_colour",
+    "legend_rows",
+    "role_colours",
+    "short",
+    "text_width",
+    "via_texts",
+    "wrapped",
+]
+
+INK, GREY = "#1f2933", "#697586"
+DASHES = (0, (4.0, 2.0))
+KEY_SIZE, KEY_ROW = 8.0, 16.0
+
+_KINDS = {
+    "input": "#d3e8fb",
+    "neuron": "#f4f5f7",
+    "param": "#fbe7c6",
+    "hub": "#fdf3d0",
+    "sum": "#dff3e4",
+    "product": "#e8dff5",
+    "join": "#d8f0ef",
+    "reduce": "#f9dfe5",
+    "gate": "#e9e4d4",
+    "token": "#ffe3d1",
+    "split": "#e4e9f0",
+    "opaque": "#c9ced6",
+}
+_ROLES = {
+    "weight": "#2f6db3",
+    "bias": "#d9822b",
+    "norm.scale": "#23976a",
+    "norm.bias": "#9aae1d",
+    "norm.mean": "#b5567a",
+    "norm.var": "#7a4fa3",
+    "embedding": "#0d9aa8",
+    "recurrent": "#c23b3b",
+    "position": "#8a6d3b",
+    "token": "#e0569b",
+}
+_SPARE = ("#4b5563", "#a1662f", "#5b8c2a", "#3f51b5", "#9c3d9e", "#00796b", "#b8860b", "#d1495b", "#607d8b", "#6a5acd")
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """The edges of one block between two groups. count: how many; per: the block they belong to."""
+
+    src: int
+    dst: int
+    count: int
+    per: EdgeBlock | LinkBlock
+
+    @property
+    def link(self) -> bool:
+        """Whether the edges carry no parameter."""
+        return isinstance(self.per, LinkBlock) or self.per.constant
+
+
+def bands(graph: ParameterGraph) -> list[Band]:
+    """Every block split by the groups it joins, edge blocks first."""
+    found: list[Band] = []
+    for block in graph.edges:
+        pairs = _block_pairs(graph.group_of(block.src), graph.group_of(block.dst))
+        slots = block.shape[3]
+        found += [Band(a, b, n * slots, block) for (a, b), n in sorted(pairs.items())]
+    for link in graph.links:
+        pairs = Counter(zip(graph.group_of(link.src).tolist(), graph.group_of(link.dst).tolist(), strict=True))
+        found += [Band(a, b, n, link) for (a, b), n in sorted(pairs.items())]
+    return found
+
+
+def _block_pairs(src: np.ndarray, dst: np.ndarray) -> Counter[tuple[int, int]]:
+    """(source group, destination group) -> number of node pairs, for group ids [B, K] and [B, N]."""
+    rows: Counter[tuple[bytes, bytes]] = Counter()
+    for b in range(len(src)):
+        rows[src[b].tobytes(), dst[b].tobytes()] += 1
+    pairs: Counter[tuple[int, int]] = Counter()
+    for (a, b), times in rows.items():
+        left, right = (Counter(np.frombuffer(side, dtype=src.dtype).tolist()) for side in (a, b))
+        for i, n in left.items():
+            for j, m in right.items():
+                pairs[i, j] += n * m * times
+    return pairs
+
+
+def kind_colour(kind: str) -> str:
+    """The fill colour of a node kind."""
+    return _KINDS.get(kind, "#ffffff")
+
+
+def role_colours(graph: ParameterGraph) -> dict[str, str]:
+    """Role -> line colour: well-known roles keep theirs in every picture, others take spare ones in order."""
+    roles = dict.fromkeys([b.role for b in graph.edges] + [b.role for b in graph.links])
+    spare = [r for r in roles if r not in _ROLES]
+    return {r: _ROLES[r] if r in _ROLES else _SPARE[spare.index(r) % len(_SPARE)] for r in roles}
+
+
+@lru_cache(maxsize=8192)
+def text_width(text: str, size: float, weight: str = "normal") -> float:
+    """Width in points of one line of text."""
+    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+    return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0])
+
+
+def fit(text: str, width: float, size: float) -> str:
+    """`text`, cut in its middle until it is at most `width` points wide."""
+    if text_width(text, size) <= width:
+        return text
+    for keep in range(len(text) - 1, 1, -1):
+        head = keep // 3
+        cut = text[:head] + "…" + text[len(text) - (keep - head) :]
+        if text_width(cut, size) <= width:
+            return cut
+    return "…"
+
+
+def short(name: str) -> str:
+    """The telling end of an exporter's long name."""
+    return name.rsplit("/", 2)[-2] + "/" + name.rsplit("/", 1)[-1] if name.count("/") > 1 else name.lstrip("/")
+
+
+def wrapped(chain: str, width: float, size: float) -> list[str]:
+    """A via chain in lines of at most `width` points, broken between its steps."""
+    lines: list[str] = []
+    for step in f"via {chain}".split(" > "):
+        longer = f"{lines[-1]} > {step}" if lines else step
+        if lines and text_width(longer, size) <= width:
+            lines[-1] = longer
+        else:
+            lines = [*lines[:-1], lines[-1] + " >", step] if lines else [step]
+    return [fit(line, width, size) for line in lines]
+
+
+def via_texts(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
+    """The distinct, non-empty via chains among the ids."""
+    return [t for t in (graph.via_text(int(v)) for v in np.unique(vias)) if t]
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure whose data units are points, x to the right and y downward."""
+    figure = Figure(figsize=(width / 72, height / 72), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)
+    axes.axis("off")
+    return figure, axes
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of the legend: a line if it has a style, else a filled box with a rim."""
+
+    label: str
+    colour: str
+    style: str | tuple[int, tuple[float, ...]] = ""
+    rim: float = 0.7
+
+
+def keys(graph: ParameterGraph, found: Iterable[Band], extra: Sequence[Key] = ()) -> list[Key]:
+    """The legend's entries: roles (links dashed), then `extra`, then node kinds."""
+    colours = role_colours(graph)
+    links: dict[str, bool] = {}
+    for band in found:
+        links[band.per.role] = links.get(band.per.role, True) and band.link
+    lines = [Key(f"{r} (link)" if link else r, colours[r], DASHES if link else "-") for r, link in links.items()]
+    kinds = [Key(k, kind_colour(k)) for k in dict.fromkeys(g.kind for g in graph.groups)]
+    return [*lines, *extra, *kinds]
+
+
+def legend_rows(entries: Sequence[Key], width: float) -> list[list[tuple[float, Key]]]:
+    """The entries with their x offsets, in as many rows as `width` asks for."""
+    rows: list[list[tuple[float, Key]]] = [[]]
+    x = 0.0
+    for entry in entries:
+        size = 26 + text_width(entry.label, KEY_SIZE) + 16
+        if rows[-1] and x + size > width:
+            rows.append([])
+            x = 0.0
+        rows[-1].append((x, entry))
+        x += size
+    return rows
+
+
+def draw_legend(axes: Axes, rows: list[list[tuple[float, Key]]], left: float, top: float) -> None:
+    """Draw the rows of `legend_rows`, the first one `top` points down."""
+    for row, entries in enumerate(rows):
+        y = top + KEY_ROW * (row + 0.5)
+        for x, entry in entries:
+            at = left + x
+            if entry.style:
+                axes.add_line(Line2D([at, at + 20], [y, y], color=entry.colour, lw=2, ls=entry.style))
+            else:
+                box = Rectangle((at + 4, y - 4.5), 12, 9, facecolor=entry.colour, edgecolor=INK, lw=entry.rim)
+                axes.add_patch(box)
+            axes.text(at + 26, y, entry.label, size=KEY_SIZE, va="center_baseline", color=INK)

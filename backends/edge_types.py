@@ -1,0 +1,107 @@
+"""Edge types: what all edges of one kind share (role, via, slot, place, operand), stored once, with one id per edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir import EdgeBlock, LinkBlock, ParameterGraph
+
+__all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
+
+TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
+"""kind: 0 parameter, 1 constant, 2 link. role: id into `EdgeTypes.roles`. via: id into the graph's via table.
+operand: place among the operands, -1 where it does not matter. place: how often the same port came before in its row.
+slot0..2: coordinates of the slot, -1 beyond the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeTypes:
+    """The types of a graph's edges.
+
+    rows: int32 [T, 8], distinct, columns as in `TYPE_COLUMNS`. roles: the role names.
+    blocks: per edge block int32 [B or 1, K or 1, S], the type of each (b, k, s), the same for every n.
+    links: per link block int32 [n].
+    """
+
+    rows: np.ndarray
+    roles: tuple[str, ...]
+    blocks: tuple[np.ndarray, ...]
+    links: tuple[np.ndarray, ...]
+
+
+def edge_types(graph: ParameterGraph) -> EdgeTypes:
+    """Number the distinct edge types of the graph; costs one pass over the ids, none over the parameters."""
+    roles = tuple(dict.fromkeys([b.role for b in graph.edges] + [b.role for b in graph.links]))
+    number = {role: i for i, role in enumerate(roles)}
+    found = [_block_rows(b, number[b.role]) for b in graph.edges] + [_link_rows(b, number[b.role]) for b in graph.links]
+    stacked = np.concatenate([rows for rows, _ in found] or [np.zeros((0, 8), np.int64)])
+    rows, renumber = _distinct(stacked.T)
+    ids, start = [], 0
+    for own, local in found:
+        ids.append(renumber[start + local].astype(np.int32))
+        start += len(own)
+    split = len(graph.edges)
+    return EdgeTypes(rows.astype(np.int32), roles, tuple(ids[:split]), tuple(ids[split:]))
+
+
+def places(block: EdgeBlock) -> np.ndarray:
+    """How often the same port (node, via) came before in its row of src: int64 [B, K] (or [1, 1] if never)."""
+    ports = block.src.astype(np.int64) << 32 | block.via
+    order = np.argsort(ports, axis=1, kind="stable")
+    ranked = np.take_along_axis(ports, order, axis=1)
+    new = np.ones(ports.shape, dtype=bool)
+    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    if new.all():
+        return np.zeros((1, 1), dtype=np.int64)
+    at = np.arange(ports.shape[1])
+    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
+    count = np.empty(ports.shape, dtype=np.int64)
+    np.put_along_axis(count, order, at - first, axis=1)
+    return count
+
+
+def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [t, 8] of one block and the row of each (b, k, s), broadcastable."""
+    place = places(block)
+    via = block.via
+    if via.size and (via.strides == (0, 0) or (via == via.flat[0]).all()):
+        via = via[:1, :1]
+    pairs, inverse = _distinct([a.reshape(-1) for a in np.broadcast_arrays(via, place)])
+    slots = len(block.slots)
+    rows = np.full((len(pairs), slots, 8), -1, dtype=np.int64)
+    rows[..., 0], rows[..., 1] = int(block.constant), role
+    rows[..., 2], rows[..., 4] = pairs[:, None, 0], pairs[:, None, 1]
+    rows[..., 5 : 5 + block.slots.shape[1]] = block.slots
+    shape = np.broadcast_shapes(via.shape, place.shape)
+    return rows.reshape(-1, 8), inverse.reshape(*shape, 1) * slots + np.arange(slots)
+
+
+def _link_rows(link: LinkBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows [t, 8] of one link block and the row of each link."""
+    columns = [link.via] if link.operand is None else [link.via, link.operand]
+    slots = 0 if link.slot is None else link.slot.shape[1]
+    if link.slot is not None:
+        columns += list(link.slot.T)
+    found, inverse = _distinct(columns)
+    rows = np.full((len(found), 8), -1, dtype=np.int64)
+    rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 4] = 2, role, found[:, 0], 0
+    if link.operand is not None:
+        rows[:, 3] = found[:, 1]
+    rows[:, 5 : 5 + slots] = found[:, found.shape[1] - slots :]
+    return rows, inverse
+
+
+def _distinct(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows [u, C] of C equally long columns, sorted, and each row's number [n] among them."""
+    length = len(columns[0])
+    key = np.zeros(length, dtype=np.int64)
+    for column in columns:
+        if length and (column != column[0]).any():
+            # Renumbering after each column keeps the mixed-radix key small.
+            values, digit = np.unique(column, return_inverse=True)
+            key = np.unique(key * len(values) + digit, return_inverse=True)[1]
+    _, first = np.unique(key, return_index=True)
+    return np.stack([np.asarray(c, dtype=np.int64)[first] for c in columns], axis=1), key

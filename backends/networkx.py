@@ -1,0 +1,127 @@
+"""The parameter graph as a NetworkX multigraph with named attributes: for small networks, drawing, isomorphism."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..ir import EdgeBlock, GmncError, LinkBlock, ParameterGraph
+from .edge_types import places
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+__all__ = ["MAX_EDGES", "networkx"]
+
+MAX_EDGES = 200_000
+
+
+def networkx(graph: ParameterGraph, values: bool = True, *, force: bool = False) -> nx.MultiDiGraph:
+    """Every node and every edge as an `nx.MultiDiGraph`; about one kilobyte per edge.
+
+    Nodes carry `kind`, `group` (its number), `index` (within the group), `pinned`, `depth`, `value` and `node` (ONNX
+    names), `inputs` and `outputs` (tuples of (port number, place, via text)).
+
+    Edges carry `role`, `link` (no parameter), `constant`, `tied`, `parameter` and `element` (name and flat element
+    number, None for links), `value` (float; None for links or with `values=False`), `via` (text), `slot` (tuple),
+    `place` (how often the same port came before in its row), `operand` (int or None) and `block` (the number in
+    `graph.edges`, or in `graph.links`).
+
+    Raises `GmncError` above `MAX_EDGES` edges unless `force`.
+    """
+    import networkx as nx
+
+    edges = sum(b.size for b in graph.edges) + sum(b.size for b in graph.links)
+    if edges > MAX_EDGES and not force:
+        raise GmncError(
+            f"{graph.name!r} has {edges} edges; a NetworkX graph of more than {MAX_EDGES} takes much memory: "
+            "use the coo backend, or pass force=True"
+        )
+    out = nx.MultiDiGraph(name=graph.name)
+    out.add_nodes_from(_nodes(graph))
+    texts = [graph.via_text(i) for i in range(len(graph.vias))]
+    for number, block in enumerate(graph.edges):
+        numbers = graph.values(block).astype(np.float64) if values else None
+        out.add_edges_from(_block(number, block, numbers, texts))
+    for number, link in enumerate(graph.links):
+        out.add_edges_from(_links(number, link, texts))
+    return out
+
+
+def _nodes(graph: ParameterGraph) -> Iterator[tuple[int, dict[str, Any]]]:
+    inputs, outputs = _ports(graph, graph.inputs), _ports(graph, graph.outputs)
+    for number, group in enumerate(graph.groups):
+        for node in range(group.start, group.stop):
+            yield (
+                node,
+                {
+                    "kind": group.kind,
+                    "group": number,
+                    "index": node - group.start,
+                    "pinned": bool(graph.pinned[node]),
+                    "depth": group.depth,
+                    "value": group.value,
+                    "node": group.node,
+                    "inputs": tuple(inputs.get(node, ())),
+                    "outputs": tuple(outputs.get(node, ())),
+                },
+            )
+
+
+def _ports(graph: ParameterGraph, ports: tuple[Any, ...]) -> dict[int, list[tuple[int, int, str]]]:
+    found: dict[int, list[tuple[int, int, str]]] = {}
+    for number, port in enumerate(ports):
+        for place, (node, via) in enumerate(zip(port.nodes.tolist(), port.via.tolist(), strict=True)):
+            found.setdefault(node, []).append((number, place, graph.via_text(via)))
+    return found
+
+
+def _block(
+    number: int, block: EdgeBlock, values: np.ndarray | None, texts: list[str]
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    place = np.broadcast_to(places(block), block.src.shape)
+    elements = block.view.elements()
+    slots = [tuple(row) for row in block.slots.tolist()]
+    for b, n, k, s in np.ndindex(*block.shape):
+        yield (
+            int(block.src[b, k]),
+            int(block.dst[b, n]),
+            {
+                "role": block.role,
+                "link": False,
+                "constant": block.constant,
+                "tied": block.tied,
+                "parameter": block.view.name,
+                "element": int(elements[b, n, k, s]),
+                "value": None if values is None else float(values[b, n, k, s]),
+                "via": texts[block.via[b, k]],
+                "slot": slots[s],
+                "place": int(place[b, k]),
+                "operand": None,
+                "block": number,
+            },
+        )
+
+
+def _links(number: int, link: LinkBlock, texts: list[str]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    for i in range(link.size):
+        yield (
+            int(link.src[i]),
+            int(link.dst[i]),
+            {
+                "role": link.role,
+                "link": True,
+                "constant": False,
+                "tied": False,
+                "parameter": None,
+                "element": None,
+                "value": None,
+                "via": texts[link.via[i]],
+                "slot": () if link.slot is None else tuple(link.slot[i].tolist()),
+                "place": 0,
+                "operand": None if link.operand is None else int(link.operand[i]),
+                "block": number,
+            },
+        )

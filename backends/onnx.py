@@ -1,0 +1,137 @@
+"""Write-back: new values of parameters -> the same ONNX model."""
+
+from __future__ import annotations
+
+import difflib
+import mmap
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..ir import GmncError, ParameterGraph
+from .datafiles import Folders, copy_data, external_tensors
+from .files import replacing
+from .patching import Patcher
+from .values import checked, same_bytes, values_from_edges
+
+__all__ = ["values_from_edges", "write"]
+
+SOURCE = "gmnc.source"
+"""Key in `onnx_ir.Model.meta` of the mapped bytes of the file that the model was loaded from."""
+
+
+def write(
+    graph: ParameterGraph,
+    values: Mapping[str, np.ndarray] | None = None,
+    path: str | os.PathLike[str] | None = None,
+) -> ir.Model:
+    """The model that `graph` was compiled from, with new values; saved too if `path` is given.
+
+    values: per parameter (a name in `graph.parameters`) an array of its shape, cast to its stored type (float to float,
+    integer to integer). Parameters that are not named, or whose bits do not change, keep their bytes, and so does
+    everything else in the model; `graph.model` itself is never changed.
+
+    Where a value goes: into the initializer; into the Constant node that held it; into the node's attribute; for a
+    folded constant into a new initializer that takes the place of the sub-expression, of which what nothing needs any
+    more is left out.
+
+    External data stays external and keeps its offsets. Saved into another folder, a data file keeps its name unless a
+    file of that name is there already; saved beside the original, unchanged data files are shared and a changed one
+    is written anew. In both cases the new file is called `<model file>.data`. Without `path`, new values are in memory
+    and untouched external data is read from where it is.
+
+    Raises `GmncError`: a name that is no parameter, a wrong shape or type, numbers that the stored type cannot hold, a
+    graph without its model (loaded from a store), a parameter whose place in the model cannot be told, a file that
+    cannot be written.
+    """
+    model = graph.model
+    if not isinstance(model, ir.Model):
+        raise GmncError(f"{graph.name!r} has no model to write to (stores hold none): compile the ONNX file again")
+    changed = _changed(graph, values or {})
+    source = _source(model)
+    proto = _proto(model, source)
+    patcher = Patcher(proto)
+    for name, array in changed.items():
+        patcher.set(graph.parameters[name], array)
+    folders = Folders(model)
+    if path is not None and not Path(path).parent.is_dir():
+        raise GmncError(f"cannot write {path}: the folder {Path(path).parent} does not exist")
+    if path is None:
+        patcher.internalise()
+    else:
+        moved = copy_data(proto, Path(path), folders, patcher.external)
+        _save(source if source is not None and not changed and not moved else proto, Path(path))
+    return _deserialize(proto, folders, None if path is None else Path(path).absolute().parent)
+
+
+def _changed(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The values that differ from the present ones, cast to the stored types."""
+    out = {}
+    for name, value in values.items():
+        parameter = graph.parameters.get(name)
+        if parameter is None:
+            raise GmncError(_unknown(name, graph))
+        array = checked(parameter, value)
+        if not same_bytes(array, parameter.load()):
+            out[name] = array
+    return out
+
+
+def _unknown(name: str, graph: ParameterGraph) -> str:
+    if name in graph.constants:
+        return f"{name!r} is a constant of the model, not a parameter: it cannot be set"
+    near = difflib.get_close_matches(name, graph.parameters, 3)
+    hint = "did you mean " + " or ".join(map(repr, near)) if near else "see graph.parameters for the names"
+    return f"the model has no parameter {name!r}: {hint}"
+
+
+def _source(model: ir.Model) -> bytes | mmap.mmap | None:
+    """The bytes of the file that the model was loaded from; None if it came from memory."""
+    source = model.meta.get(SOURCE)
+    return source if isinstance(source, bytes | mmap.mmap) else None
+
+
+def _proto(model: ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
+    """The model as it was in its file; for a model that came from memory, as onnx-ir serialises it."""
+    if source is None:
+        return ir.to_proto(model)
+    proto = onnx.ModelProto()
+    proto.ParseFromString(source[:])
+    return proto
+
+
+def _save(model: onnx.ModelProto | bytes | mmap.mmap, path: Path) -> None:
+    try:
+        data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
+    except ValueError as error:
+        raise GmncError(f"cannot write {path}: {error} (a single ONNX file ends at 2 GB)") from error
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _deserialize(proto: onnx.ModelProto, folders: Folders, folder: Path | None) -> ir.Model:
+    """The written model; its external tensors lie in `folder`, or where they were."""
+    model = ir.from_proto(_without_map_types(proto))
+    for tensor in external_tensors(model):
+        tensor.base_dir = folders.of(os.fspath(tensor.location)) if folder is None else folder
+    return model
+
+
+def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """onnx-ir has no map types (of a classifier's ZipMap): values of such a type go without one."""
+
+    def has_map(info: onnx.ValueInfoProto) -> bool:
+        return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
+
+    if not any(map(has_map, proto.graph.output)):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for info in (*copy.graph.output, *copy.graph.value_info):
+        if has_map(info):
+            info.ClearField("type")
+    return copy

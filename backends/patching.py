@@ -1,0 +1,276 @@
+"""New values put into a ModelProto: into initializers, Constant nodes, attributes, and in place of sub-expressions."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..ir import GmncError, Parameter
+from .values import same_bytes
+
+__all__ = ["Patcher", "tensors"]
+
+_PAYLOAD = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")
+
+
+_Holder = onnx.TensorProto | onnx.AttributeProto
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """A graph and the graphs around it."""
+
+    graph: onnx.GraphProto
+    parent: _Scope | None
+
+
+class Patcher:
+    """Sets values in `proto`, in place.
+
+    external: (tensor, new bytes) of every changed tensor whose data is in another file; its entry is left as it is.
+    """
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        self.proto = proto
+        self.external: list[tuple[onnx.TensorProto, bytes]] = []
+        self._scopes = list(_scopes(proto.graph, None))
+        self._holders: dict[str, list[_Holder]] = defaultdict(list)
+        for scope in self._scopes:
+            for name, holder in _named(scope.graph):
+                self._holders[name].append(holder)
+
+    def set(self, parameter: Parameter, array: np.ndarray) -> None:
+        """Put `array` (checked: right shape and type) where the parameter came from; raises `GmncError` if lost."""
+        if parameter.origin == "attribute" and self._set_attribute(parameter.name, array):
+            return
+        if parameter.origin == "folded" and self._fold(parameter.name, array):
+            return
+        if parameter.origin == "initializer":
+            holder = self._holder(parameter)
+            if isinstance(holder, onnx.TensorProto):
+                self._set_tensor(holder, array)
+                return
+            if holder is not None:
+                self._set_number(holder, array)
+                return
+        raise GmncError(
+            f"the place of {parameter.name!r} in the model is not known: it lies inside of a local function, "
+            "or its node has no name; inline the functions and name the nodes before compiling"
+        )
+
+    def internalise(self) -> None:
+        """Move the changed external tensors into the model."""
+        for tensor, data in self.external:
+            tensor.ClearField("data_location")
+            tensor.ClearField("external_data")
+            tensor.raw_data = data
+        self.external.clear()
+
+    def _holder(self, parameter: Parameter) -> _Holder | None:
+        """Where the numbers of a parameter stand; None if not found."""
+        found = self._holders.get(parameter.name, [])
+        if not found:
+            # Normalisation appends a number where a subgraph's name is taken.
+            stem = re.sub(r"_\d+$", "", parameter.name)
+            found = [f for f in self._holders.get(stem, []) if _holds(f, parameter)]
+        elif len(found) > 1:
+            found = [f for f in found if _holds(f, parameter)]
+        if len(found) > 1:
+            raise GmncError(
+                f"{len(found)} subgraphs hold a tensor like {parameter.name!r}: give them different names first"
+            )
+        return found[0] if found else None
+
+    def _set_tensor(self, tensor: onnx.TensorProto, array: np.ndarray) -> None:
+        data = _bytes(tensor, array)
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            self.external.append((tensor, data))
+            return
+        for field in _PAYLOAD:
+            tensor.ClearField(field)
+        tensor.raw_data = data
+
+    def _set_attribute(self, name: str, array: np.ndarray) -> bool:
+        node_name, _, attribute_name = name.rpartition(".")
+        found = [
+            a
+            for scope in self._scopes
+            for node in scope.graph.node
+            if node.name == node_name
+            for a in node.attribute
+            if a.name == attribute_name
+        ]
+        if len(found) > 1:
+            raise GmncError(f"{len(found)} nodes are called {node_name!r}: give them different names first")
+        if found:
+            self._set_number(found[0], array)
+        return bool(found)
+
+    def _set_number(self, attribute: onnx.AttributeProto, array: np.ndarray) -> None:
+        kind = attribute.type
+        if kind == onnx.AttributeProto.TENSOR:
+            self._set_tensor(attribute.t, array)
+        elif kind == onnx.AttributeProto.FLOAT:
+            attribute.f = float(array.item())
+        elif kind == onnx.AttributeProto.INT:
+            attribute.i = int(array.item())
+        elif kind == onnx.AttributeProto.FLOATS:
+            attribute.floats[:] = array.reshape(-1).astype(np.float32).tolist()
+        elif kind == onnx.AttributeProto.INTS:
+            attribute.ints[:] = array.reshape(-1).tolist()
+        else:
+            raise GmncError(f"the attribute {attribute.name!r} holds no numbers that could be set")
+
+    def _fold(self, name: str, array: np.ndarray) -> bool:
+        """Put a new initializer in the place of the value `name`; False if no node makes it."""
+        makers = [(s, n) for s in self._scopes for n in s.graph.node if name in n.output]
+        if not makers:
+            return False
+        if len(makers) > 1:
+            raise GmncError(f"{len(makers)} subgraphs make a value {name!r}: give them different names first")
+        scope, node = makers[0]
+        graph = scope.graph
+        if any(o.name == name for o in graph.output):
+            raise GmncError(f"{name!r} is an output of its graph and cannot be replaced by a constant")
+        fresh = _fresh(f"{name}_folded", self._scopes)
+        graph.initializer.append(ir.to_proto(ir.Tensor(array, name=fresh)))
+        _rewire(graph, name, fresh)
+        self._sweep(scope, node)
+        return True
+
+    def _sweep(self, scope: _Scope, node: onnx.NodeProto) -> None:
+        """Leave out the node if nothing needs it any more, then what only it needed."""
+        uses = _uses(self._scopes)
+        pending: list[tuple[_Scope, onnx.NodeProto]] = [(scope, node)]
+        while pending:
+            scope, node = pending.pop()
+            if any(uses[o] for o in node.output):
+                continue
+            inputs = Counter(i for inner in _scopes_of(node) for n in inner.graph.node for i in n.input) + Counter(
+                node.input
+            )
+            scope.graph.node.remove(node)
+            for output in node.output:
+                _drop(scope.graph.value_info, output)
+            uses -= inputs
+            for name in inputs:
+                if name and not uses[name]:
+                    pending += self._orphan(scope, name)
+        self._scopes = list(_scopes(self.proto.graph, None))
+
+    def _orphan(self, scope: _Scope | None, name: str) -> list[tuple[_Scope, onnx.NodeProto]]:
+        """The node that makes a value that nothing uses; an initializer is left out at once."""
+        while scope is not None:
+            maker = next((n for n in scope.graph.node if name in n.output), None)
+            if maker is not None:
+                return [(scope, maker)]
+            if all(i.name != name for i in scope.graph.input):
+                _drop(scope.graph.initializer, name)
+                _drop(scope.graph.value_info, name)
+            scope = scope.parent
+        return []
+
+
+def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of the model: initializers and attributes, of subgraphs and functions too."""
+    for scope in _scopes(proto.graph, None):
+        yield from scope.graph.initializer
+        yield from _attribute_tensors(scope.graph.node)
+    for function in proto.functions:
+        yield from _attribute_tensors(function.node)
+        for node in function.node:
+            for scope in _scopes_of(node):
+                yield from scope.graph.initializer
+                yield from _attribute_tensors(scope.graph.node)
+
+
+def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t
+            elif attribute.type == onnx.AttributeProto.TENSORS:
+                yield from attribute.tensors
+
+
+def _scopes(graph: onnx.GraphProto, parent: _Scope | None) -> Iterator[_Scope]:
+    scope = _Scope(graph, parent)
+    yield scope
+    for node in graph.node:
+        yield from _scopes_of(node, scope)
+
+
+def _scopes_of(node: onnx.NodeProto, parent: _Scope | None = None) -> Iterator[_Scope]:
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield from _scopes(attribute.g, parent)
+        for graph in attribute.graphs:
+            yield from _scopes(graph, parent)
+
+
+def _uses(scopes: list[_Scope]) -> Counter[str]:
+    """How often each name is read, over all graphs (names that several graphs use are counted together)."""
+    uses: Counter[str] = Counter()
+    for scope in scopes:
+        for node in scope.graph.node:
+            uses.update(node.input)
+        uses.update(o.name for o in scope.graph.output)
+    return uses
+
+
+def _rewire(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for scope in _scopes(graph, None):
+        for node in scope.graph.node:
+            for place, name in enumerate(node.input):
+                if name == old:
+                    node.input[place] = new
+
+
+def _fresh(stem: str, scopes: list[_Scope]) -> str:
+    taken = {o for s in scopes for n in s.graph.node for o in n.output}
+    taken |= {v.name for s in scopes for v in (*s.graph.initializer, *s.graph.input)}
+    name, number = stem, 0
+    while name in taken:
+        number += 1
+        name = f"{stem}_{number}"
+    return name
+
+
+def _named(graph: onnx.GraphProto) -> Iterator[tuple[str, _Holder]]:
+    """Each initializer and what each Constant node holds, by name."""
+    for tensor in graph.initializer:
+        yield tensor.name, tensor
+    for node in graph.node:
+        if node.op_type == "Constant" and node.output:
+            for attribute in node.attribute:
+                yield node.output[0], attribute.t if attribute.type == onnx.AttributeProto.TENSOR else attribute
+
+
+def _drop(repeated: Any, name: str) -> None:
+    """Remove the entries of this name from a repeated field."""
+    for entry in [e for e in repeated if e.name == name]:
+        repeated.remove(entry)
+
+
+def _bytes(tensor: onnx.TensorProto, array: np.ndarray) -> bytes:
+    return ir.Tensor(array, dtype=ir.DataType(tensor.data_type), shape=ir.Shape(tensor.dims)).tobytes()
+
+
+def _holds(holder: _Holder, parameter: Parameter) -> bool:
+    """Whether these are the numbers of the parameter; an external tensor is judged by its shape alone."""
+    if isinstance(holder, onnx.AttributeProto):
+        array = np.array(onnx.helper.get_attribute_value(holder))
+        return array.shape == parameter.shape and np.array_equal(array.astype(parameter.dtype), parameter.load())
+    if tuple(holder.dims) != parameter.shape:
+        return False
+    if holder.data_location == onnx.TensorProto.EXTERNAL:
+        return True
+    array, own = ir.serde.deserialize_tensor(holder).numpy(), parameter.load()
+    return array.dtype == own.dtype and same_bytes(array, own)

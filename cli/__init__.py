@@ -1,0 +1,47 @@
+"""The command line: `gmnc compile`, `gmnc inspect`, `gmnc draw`. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .. import __version__
+from .compile import compile_model
+from .draw import draw_model
+from .inspect import inspect_model
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="gmnc",
+    help="The graph-metanetwork compiler: any ONNX file to a parameter graph, to tensors, and back.",
+    epilog="Exit codes: 0 done, 1 a check failed, 2 bad input or usage. GMNC_DEBUG=1 shows tracebacks.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("compile")(compile_model)
+app.command("inspect")(inspect_model)
+app.command("draw")(draw_model)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gmnc {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options before a command; the version prints itself."""
+
+
+def main() -> None:
+    """Entry point of the `gmnc` script."""
+    app()

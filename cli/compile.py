@@ -1,0 +1,120 @@
+"""`gmnc compile`: lower a model, account for every parameter, write the store."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import errors_to_exit_codes, note, open_graph, output, print_json, progress
+
+if TYPE_CHECKING:
+    from ..ir import ParameterGraph
+
+__all__ = ["compile_model", "report"]
+
+
+def compile_model(
+    model: Model,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="STORE", help="Write the graph here (.safetensors).", show_default=False
+        ),
+    ] = None,
+    dim: Dims = None,
+    input: Inputs = None,
+    on_unsupported: Policy = OnUnsupported.opaque,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Lower MODEL to a parameter graph, account for every parameter, and write the graph to a store."""
+    with errors_to_exit_codes():
+        dims, inputs = parse_dims(dim), parse_inputs(input)
+        with progress(f"lowering {model.name}", quiet):
+            start = time.perf_counter()
+            graph = open_graph(model, dims, inputs, on_unsupported, stores=False)
+            seconds = time.perf_counter() - start
+        if out is not None:
+            from ..backends import store
+
+            with progress(f"writing {out}", quiet):
+                store.save(graph, out)
+        if json:
+            print_json(report(graph, model, seconds))
+            return
+        _print_tables(graph, seconds)
+        if out is not None:
+            note(f"wrote {out}", quiet)
+
+
+def report(graph: ParameterGraph, model: Path, seconds: float) -> dict[str, Any]:
+    """What `gmnc compile --json` prints. `total` is `on_edges` and all `not_parameters` and `opaque` together."""
+    return {
+        "model": str(model),
+        "seconds": round(seconds, 6),
+        "nodes": graph.num_nodes,
+        "groups": len(graph.groups),
+        "blocks": len(graph.edges) + len(graph.links),
+        "edges": {"parameter": graph.num_parameter_edges, "link": graph.num_links},
+        "parameters": {
+            "total": graph.num_parameters,
+            "on_edges": graph.num_parameter_edges,
+            "tied_edges": graph.num_tied_edges,
+            "not_parameters": graph.not_parameters(),
+            "opaque": graph.num_opaque_parameters,
+        },
+        "opaque": [asdict(op) for op in graph.opaque],
+        "unsupported": [asdict(problem) for problem in graph.unsupported],
+    }
+
+
+def _print_tables(graph: ParameterGraph, seconds: float) -> None:
+    from rich.columns import Columns
+    from rich.markup import escape
+
+    nodes: Counter[str] = Counter()
+    for group in graph.groups:
+        nodes[group.kind] += group.size
+    roles: Counter[str] = Counter()
+    for block in graph.edges:
+        roles[block.role + " (tied)" * block.tied + " (constant)" * block.constant] += block.size
+    for link in graph.links:
+        roles[f"{link.role} (link)"] += link.size
+    account = {"on edges": graph.num_parameter_edges, **graph.not_parameters(), "opaque": graph.num_opaque_parameters}
+    console = output()
+    tables = (
+        _table("nodes", nodes, graph.num_nodes),
+        _table("edges", roles, sum(roles.values())),
+        _table("parameters", account, graph.num_parameters),
+    )
+    console.print(Columns(tables, padding=(0, 4)))
+    for op in graph.opaque:
+        name = f"{op.domain}::{op.op}" if op.domain else op.op
+        console.print(f"opaque: {escape(name)} at {escape(repr(op.node))}: {escape(op.reason)}", soft_wrap=True)
+    for problem in graph.unsupported:
+        hint = f" ({problem.hint})" if problem.hint else ""
+        text = f"unsupported: {problem.op} (opset {problem.opset}) at {problem.node!r}: {problem.reason}{hint}"
+        console.print(escape(text), soft_wrap=True)
+    console.print(
+        f"{len(graph.groups)} groups, {len(graph.edges) + len(graph.links)} blocks, lowered in {seconds:.3f} s"
+    )
+
+
+def _table(title: str, counts: Any, total: int) -> Any:
+    """A two-column table of counts with a total below."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
+    table.add_column(title, footer="total", overflow="fold")
+    table.add_column("", footer=f"{total:,}", justify="right")
+    for name, count in counts.items():
+        table.add_row(escape(name), f"{count:,}")
+    return table

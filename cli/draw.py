@@ -1,0 +1,47 @@
+"""`gmnc draw`: a picture of a graph."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .inspect import Source
+from .options import Dims, Inputs, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import errors_to_exit_codes, note, open_graph, progress
+
+__all__ = ["Shown", "draw_model"]
+
+
+class Shown(StrEnum):
+    """What a picture shows."""
+
+    auto = "auto"
+    nodes = "nodes"
+    groups = "groups"
+
+
+def draw_model(
+    model: Source,
+    out: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PICTURE", help="Write the picture here (.svg, .png).")
+    ],
+    view: Annotated[Shown, typer.Option(help="Every node and edge, or groups and blocks; auto: nodes up to 300.")] = (
+        Shown.auto
+    ),
+    dim: Dims = None,
+    input: Inputs = None,
+    on_unsupported: Policy = OnUnsupported.opaque,
+    quiet: Quiet = False,
+) -> None:
+    """Draw the parameter graph of a MODEL or a STORE, layer by layer."""
+    with errors_to_exit_codes():
+        from ..backends.draw import draw
+
+        dims, inputs = parse_dims(dim), parse_inputs(input)
+        with progress(f"drawing {model.name}", quiet):
+            shown: Any = view.value
+            draw(open_graph(model, dims, inputs, on_unsupported), out, shown)
+        note(f"wrote {out}", quiet)

@@ -1,0 +1,120 @@
+"""The primitives that rules are made of, on values. Two algebras implement them: `Lowering` and `Discovery`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .contraction import Spec
+from .elements import Elements
+from .labels import compress
+from .values import Op, Value
+
+__all__ = ["Algebra", "Move"]
+
+Move = Callable[[np.ndarray], np.ndarray]
+
+
+class Algebra(ABC):
+    """Primitives over values; shapes are always those of the full value, labels are compressed."""
+
+    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
+        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
+        if x.data is not None and not x.is_activation:
+            return self.constant(op, function(x.data), index)
+        factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
+        elements = self.weight(x).move(function) if x.elements is not None or not factors else None
+        return op.result(factors, elements, index)
+
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Factors of an activation after data movement to `shape`."""
+        factors = []
+        for factor in x.factors:
+            if factor.size == 1:
+                factors.append(factor.reshape((1,) * len(shape)))
+            else:
+                factors.append(compress(function(np.broadcast_to(factor, x.shape)).reshape(shape)))
+        return self.independent(factors)
+
+    def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
+        """`x` in another shape (row-major)."""
+        return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
+
+    def constant(self, op: Op, data: np.ndarray, index: int = 0) -> Value:
+        """A known constant as output `index`."""
+        result = op.results[index]
+        name = result.name if result else ""
+        return Value(name, data.shape, str(data.dtype), data=data)
+
+    @abstractmethod
+    def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Factors of which no two vary along one axis."""
+
+    @abstractmethod
+    def weight(self, value: Value) -> Elements:
+        """The elements of a constant in a weight slot; a computed constant is folded to a tensor of its own."""
+
+    @abstractmethod
+    def stream(self, value: Value) -> Value:
+        """A value for a data slot: a constant becomes a stream that starts at new nodes."""
+
+    @abstractmethod
+    def from_attribute(self, op: Op, name: str, numbers: np.ndarray) -> Value:
+        """A constant whose elements are parameters that live in an attribute of `op`."""
+
+    @abstractmethod
+    def passes(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
+        """A parameter-free step on each entry by itself (or over free axes): labels stay, the via grows.
+
+        function: of one array, where the step is elementwise and known.
+        """
+
+    @abstractmethod
+    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """An elementwise operator of activations and constants, broadcast to the output's shape."""
+
+    @abstractmethod
+    def attach(self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]) -> Value:
+        """Attach vectors to `x`: (constant, role, axis of x) each; the step `op` enters the via once, with them all."""
+
+    @abstractmethod
+    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+        """A weight multiplies `x` and sums; `shape` is over the letters of `spec.out`."""
+
+    @abstractmethod
+    def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
+        """Two activations are multiplied and summed over the letters that the result lacks."""
+
+    @abstractmethod
+    def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """A symmetric reduction over `axes`, which keep size 1."""
+
+    @abstractmethod
+    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """All entries along `axes` take part in each result (softmax, normalisation); the shape stays."""
+
+    @abstractmethod
+    def order(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]) -> Value:
+        """An op whose result depends on the order along `axes`."""
+
+    @abstractmethod
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+        """Rows of a table [V, *row] picked by the activation `x`: shape is x.shape + row."""
+
+    @abstractmethod
+    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+        """Concatenation: movement along a labelled axis, a join along a free one."""
+
+    @abstractmethod
+    def mix(self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int]) -> Value:
+        """Join several activations of unlike shapes into one.
+
+        keep: output axis -> axis of the first operand whose labels it keeps; everything else is joined in places.
+        """
+
+    @abstractmethod
+    def opaque(self, op: Op, reason: str) -> list[Value | None]:
+        """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""

@@ -1,0 +1,158 @@
+"""`compile`: an ONNX model in, its parameter graph out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..ir import AccountEntry, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .evaluate import evaluate
+from .idioms import recognise
+from .interpret import Interpreter, opset_of
+from .labels import nodes_of, vias_of
+from .load import load
+from .lowering import Lowering
+from .normalise import normalise
+from .plan import Plan, plan
+from .registry import Registry, builtin
+from .shapes import infer
+from .state import State
+from .values import Value
+
+__all__ = ["compile"]
+
+
+def compile(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    *,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    on_unsupported: Literal["opaque", "error"] = "opaque",
+    registry: Registry | None = None,
+) -> ParameterGraph:
+    """Lower a model to its parameter graph; weights are not read.
+
+    source: a path, a `ModelProto` or an `onnx_ir.Model`.
+    dims: sizes of symbolic dimensions by name; inputs: shapes of graph inputs by name; others get small sizes.
+    on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
+    registry: rules to use instead of the built-in ones (see `Registry.overlay`).
+
+    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, and
+    `UnsupportedError` under the policy "error".
+    """
+    model = load(source)
+    network = normalise(model)
+    known = infer(network, dims or {}, inputs or {})
+    recognise(network, known)
+    rules = registry or builtin()
+    constants = plan(network, known, lambda n: rules.find(n.domain, n.op_type, opset_of(network, n.domain)))
+    interpreter = Interpreter(network, known, constants, rules)
+    classes = interpreter.discover()
+
+    state = State()
+    lowering = Lowering(state, lambda name: _folded(network, known, name))
+    for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
+        state.builder.parameters[value.name or ""] = _parameter(value, tensor)
+    values = interpreter.lower(lowering, classes)
+    if interpreter.problems and on_unsupported == "error":
+        raise UnsupportedError(_complaint(model, interpreter.problems))
+    outputs = _outputs(lowering, network, values)
+    _drop_unused_constants(state)
+    name = Path(source).name if isinstance(source, str | os.PathLike) else (network.graph.name or "model")
+    return state.builder.finish(
+        name,
+        _account(network, constants, lowering),
+        [_port(values[v]) for v in network.graph.inputs],
+        outputs,
+        lowering.opaque_ops,
+        interpreter.problems,
+        model,
+    )
+
+
+def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
+    shape = tuple(int(d) for d in tensor.shape)
+    return Parameter(value.name or "", shape, str(tensor.dtype.numpy()), "initializer", tensor.numpy)
+
+
+def _folded(network: ir.Model, known: Mapping[ir.Value, object], name: str) -> Parameter:
+    """A tensor computed from parameters, evaluated when a backend asks for it."""
+    value = next(v for n in network.graph for v in n.outputs if v.name == name)
+    entry = known[value]
+    return Parameter(name, entry.shape, entry.dtype, "folded", lambda: evaluate(network, value))  # type: ignore[attr-defined]
+
+
+def _complaint(model: ir.Model, problems: list[Problem]) -> str:
+    lines = [f"{model.graph.name or 'the model'} holds {len(problems)} node(s) that cannot be lowered:"]
+    for p in problems:
+        lines.append(f"  {p.domain or 'ai.onnx'}::{p.op} (opset {p.opset}) at node {p.node!r}: {p.reason}")
+    lines.append("write a rule for them, or compile with on_unsupported='opaque' (--on-unsupported opaque)")
+    return "\n".join(lines)
+
+
+def _outputs(lowering: Lowering, network: ir.Model, values: Mapping[ir.Value, Value]) -> list[Port]:
+    """Pin what the outputs are made of."""
+    ports = []
+    for value in network.graph.outputs:
+        made = values.get(value)
+        if made is None or not made.is_activation:
+            continue
+        for factor in made.factors:
+            lowering.state.pin(factor)
+        ports.append(_port(made))
+    return ports
+
+
+def _port(value: Value) -> Port:
+    """Distinct (node, via) pairs in order of occurrence."""
+    labels = np.concatenate([f.reshape(-1) for f in value.factors]) if value.factors else np.zeros(0, np.int64)
+    _, first = np.unique(labels, return_index=True)
+    labels = labels[np.sort(first)]
+    return Port(value.name, nodes_of(labels).astype(np.int32), vias_of(labels).astype(np.int32))
+
+
+def _drop_unused_constants(state: State) -> None:
+    used = {b.view.name for b in state.builder.edges if b.constant}
+    for name in set(state.builder.constants) - used:
+        del state.builder.constants[name]
+
+
+def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
+    """A reason for every element that has no edge."""
+    builder = lowering.state.builder
+    entries = [AccountEntry(v.name or "", t.size, "scalar literal") for v, t in constants.literals.items()]
+    fates = _fates(network, constants, lowering)
+    for value, tensor in constants.parameters.items():
+        name = value.name or ""
+        left = tensor.size - builder.used(name)
+        if left:
+            entries.append(AccountEntry(name, left, fates.get(name, "never read" if value.uses() else "dead")))
+    entries += [
+        AccountEntry(name, p.size - builder.used(name), "never read")
+        for name, p in builder.parameters.items()
+        if p.origin != "initializer" and p.size > builder.used(name)
+    ]
+    return entries
+
+
+def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
+    """What became of the sources of computed constants: folded into one, or under an opaque op."""
+    fates = dict(lowering.fates)
+    folded = lowering.folded
+    roots: dict[ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
+    for node in network.graph:
+        sources = set().union(*(roots.get(v, set()) for v in node.inputs if v is not None))
+        for output in node.outputs:
+            if output in constants.computed:
+                roots[output] = sources
+                name = output.name or ""
+                fate = "folded" if name in folded else lowering.fates.get(name)
+                if fate:
+                    fates.update(dict.fromkeys(sources, fate))
+    return fates

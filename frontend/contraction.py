@@ -1,0 +1,120 @@
+"""Contract: a weight multiplies an activation and sums; new neurons, one edge block per weight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .elements import Elements
+from .joins import Factors, independent, join, shared_neuron
+from .labels import compress, nodes_of, periodic, port, varying, vias_of
+from .state import State, align
+
+__all__ = ["Spec", "contract"]
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Axes of a contraction as letters, in the manner of einsum.
+
+    x: of the activation; w: of the weight; out: of the result. Letters only in `w` are kernel positions (slots).
+    window: letters of x over which the weight slides; the result's own positions are not letters of x.
+    """
+
+    x: str
+    w: str
+    out: str
+    window: str = ""
+
+
+def contract(state: State, factors: Factors, weight: Elements, spec: Spec, role: str = "weight") -> Factors:
+    """Factors over `spec.out` after the contraction; `factors` are over `spec.x`.
+
+    DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
+    that differs where the weight is shared is joined first; contracted axes without labels become slots.
+    """
+    sizes = dict(zip(spec.w, weight.shape, strict=True))
+    contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
+    batch = [t for t in spec.w if t in spec.x and t in spec.out and sizes[t] > 1]
+    involved, kept = [], []
+    for factor in factors:
+        letters = {spec.x[a] for a in varying(factor)}
+        inside = letters & {*contracted, *batch, *spec.window} or letters - set(spec.out)
+        (involved if inside else kept).append(factor)
+    source, kept = _source(state, involved, kept)
+    shared = [spec.x.index(t) for t in spec.x if t not in contracted and t not in batch]
+    differing = tuple(a for a in shared if source.shape[a] > 1)
+    if differing:
+        source = shared_neuron(state, source, differing)
+    new = _emit(state, source, weight, spec, contracted, batch, role)
+    return independent(state, [new, *(compress(align(f, spec.x, spec.out)) for f in kept)])
+
+
+def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The labels that the weight multiplies, and the factors that go on beside the new neurons."""
+    if len(involved) == 1:
+        return involved[0], kept
+    if involved:
+        return join(state, involved, "pair", ordered=False), kept
+    if len(kept) == 1 and kept[0].size == 1:
+        return kept[0], []
+    ports = np.unique(np.concatenate([f.reshape(-1) for f in kept]))
+    node = state.ports("join", 1, state.depth(ports))
+    state.links(np.repeat(nodes_of(node), len(ports)), ports, "shared")
+    return node.reshape((1,) * kept[0].ndim), kept
+
+
+def _emit(
+    state: State,
+    source: np.ndarray,
+    weight: Elements,
+    spec: Spec,
+    contracted: list[str],
+    batch: list[str],
+    role: str,
+) -> np.ndarray:
+    """New neurons and their edge block; their labels over `spec.out`."""
+    sizes = dict(zip(spec.w, weight.shape, strict=True))
+    fresh = [t for t in spec.w if t in spec.out and t not in spec.x]
+    labelled = [t for t in contracted if source.shape[spec.x.index(t)] > 1]
+    places = [t for t in spec.w if (t in contracted and t not in labelled) or (t not in spec.x and t not in spec.out)]
+    length = {group: [sizes[t] for t in letters] for group, letters in
+              {"b": batch, "n": fresh, "k": labelled, "s": places}.items()}  # fmt: skip
+    b, n, k = (int(np.prod(length[g], dtype=np.int64)) for g in "bnk")
+
+    ports = align(source, spec.x, "".join([*batch, *labelled]) + _others(spec.x, [*batch, *labelled]))
+    ports = ports.reshape(ports.shape[: len(batch) + len(labelled)])
+    ports = np.broadcast_to(ports, (*length["b"], *length["k"])).reshape(b, k)
+    tile, distinct, run = periodic(ports)
+    ports = ports[:, : distinct * run : run]
+
+    order = [spec.w.index(t) for t in [*batch, *fresh, *labelled, *places]]
+    order += [a for a in range(len(spec.w)) if a not in order]
+    full = (b, n, tile, distinct, run, *length["s"])
+
+    def arrange(array: np.ndarray) -> np.ndarray:
+        array = array.transpose(order).reshape(full)
+        array = array.transpose(0, 1, 3, 2, 4, *range(5, array.ndim))
+        return array.reshape(b, n, distinct, -1)
+
+    elements = weight.move(arrange)
+    dst = state.nodes("neuron", b * n, 1 + state.depth(ports)).reshape(b, n)
+    state.edges(dst, nodes_of(ports), vias_of(ports), elements, role, _slots([tile, run, *length["s"]]))
+    labels = port(dst).reshape(*length["b"], *length["n"])
+    return compress(align(labels, "".join([*batch, *fresh]), spec.out))
+
+
+def _others(letters: str, taken: list[str]) -> str:
+    return "".join(t for t in letters if t not in taken)
+
+
+def _slots(sizes: list[int]) -> np.ndarray:
+    """Coordinates of the places, int32 [S, <=3]: one column per axis of size > 1, or one running number."""
+    sizes = [s for s in sizes if s > 1]
+    if not sizes:
+        return np.zeros((1, 0), dtype=np.int32)
+    if len(sizes) > 3:
+        return np.arange(np.prod(sizes), dtype=np.int32)[:, None]
+    grid = np.indices(sizes, dtype=np.int32)
+    return np.ascontiguousarray(grid.reshape(len(sizes), -1).T)

@@ -1,0 +1,78 @@
+"""Output shapes of operators for which ONNX has no inference: gmnc's own, `com.microsoft`, `ai.onnx.ml`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["Shaped", "output_shapes"]
+
+Shaped = tuple[tuple[int, ...], str]
+"""A shape and the name of a data type."""
+
+_LIKE_FIRST = frozenset(
+    "Gelu FastGelu BiasGelu QuickGelu LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization "
+    "SkipSimplifiedLayerNormalization RotaryEmbedding GroupNorm SkipGroupNorm BiasAdd BiasSoftmax BiasDropout Inverse "
+    "QLinearSigmoid QLinearLeakyRelu QLinearSoftmax Binarizer Imputer".split()
+)
+_FLOAT_LIKE_FIRST = frozenset({"Scaler", "Normalizer"})
+
+
+def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    """The outputs of an operator, None where nothing is known.
+
+    Operators of domain "gmnc" and one-to-one operators have the shape of their first input.
+    """
+    rest: list[Shaped | None] = [None] * (len(node.outputs) - 1)
+    if not inputs or inputs[0] is None:
+        return [None, *rest]
+    shape, dtype = inputs[0]
+    if node.domain == "gmnc" or node.op_type in _LIKE_FIRST:
+        return [(shape, dtype), *rest]
+    if node.op_type in _FLOAT_LIKE_FIRST:
+        return [(shape, "float32"), *rest]
+    special = _SPECIAL.get(node.op_type)
+    return [None, *rest] if special is None else special(node, inputs, shape, dtype)
+
+
+def _fused_matmul(node: ir.Node, inputs: Sequence[Shaped | None], left: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+    if inputs[1] is None:
+        return [None]
+    right = inputs[1][0]
+    if node.attributes.get_int("transA", 0):
+        left = (*left[:-2], left[-1], left[-2])
+    if node.attributes.get_int("transB", 0):
+        right = (*right[:-2], right[-1], right[-2])
+    return [((*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1]), dtype)]
+
+
+def _matmul_nbits(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+    return [((*shape[:-1], node.attributes["N"].as_int()), dtype)]
+
+
+def _ensemble(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+    """[rows, targets] of a regressor; labels [rows] and scores [rows, classes] of a classifier."""
+    rows = shape[0] if len(shape) > 1 else 1
+    attributes = node.attributes
+    if node.op_type.endswith("Regressor"):
+        targets = attributes.get_int("n_targets", attributes.get_int("targets", 1))
+        return [((rows, targets), "float32")]
+    numbers = attributes.get("classlabels_int64s") or attributes.get("classlabels_ints")
+    strings = attributes.get("classlabels_strings")
+    labels = numbers or strings
+    scores = None if labels is None else ((rows, len(labels.value)), "float32")
+    return [((rows,), "int64" if numbers is not None else "string"), scores]
+
+
+_SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
+    "FusedMatMul": _fused_matmul,
+    "MatMulNBits": _matmul_nbits,
+    "TreeEnsembleRegressor": _ensemble,
+    "TreeEnsembleClassifier": _ensemble,
+    "LinearRegressor": _ensemble,
+    "LinearClassifier": _ensemble,
+    "SVMRegressor": _ensemble,
+    "SVMClassifier": _ensemble,
+}

@@ -1,0 +1,234 @@
+"""Folding of constants: shape arithmetic, masks and tables, computed as they are met.
+
+The common operators are NumPy one-liners; everything else runs in `onnx.reference`. Constants that repeat one number
+are kept as zero-stride arrays, so a mask of any size costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.reference import ReferenceEvaluator
+
+__all__ = ["LIMIT", "NEVER", "fold", "run"]
+
+LIMIT = 1 << 22
+"""Stored elements above which nothing is folded."""
+
+NEVER = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial Dropout "
+    "If Loop Scan SequenceMap QuantizeLinear DequantizeLinear DynamicQuantizeLinear".split()
+)
+
+Array = np.ndarray
+Fold = Callable[[ir.Node, int, Sequence[Any]], Array]
+
+
+def fold(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+    """The outputs of `node` for these inputs (None where an optional one is left out); None if it is not folded.
+
+    Raises whatever NumPy raises where the inputs do not fit.
+    """
+    if node.op_type in NEVER or any(a is not None and _stored(a) > LIMIT for a in inputs):
+        return None
+    return run(node, opset, inputs)
+
+
+def run(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+    """The outputs of `node` for these inputs, whatever their size; None if it cannot be run."""
+    function = _FOLDS.get(node.op_type) if not node.domain else None
+    if function is not None:
+        with np.errstate(all="ignore"):
+            return [np.asarray(function(node, opset, inputs))]
+    if node.domain not in ("", "ai.onnx.ml"):
+        return None
+    return _reference(node, opset, inputs)
+
+
+def _reference(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+    names = ["" if a is None else f"i{k}" for k, a in enumerate(inputs)]
+    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names)
+    proto.output.extend(f"o{k}" if o.name else "" for k, o in enumerate(node.outputs))
+    for attribute in node.attributes.values():
+        ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
+    try:
+        evaluator = ReferenceEvaluator(proto, opsets={node.domain: opset, "": opset})
+        values = evaluator.run(None, {n: a for n, a in zip(names, inputs, strict=True) if n})
+    except Exception:
+        # The reference implementation lacks old operator versions and fails on them in many ways.
+        return None
+    if not isinstance(values, list) or not all(isinstance(v, (np.ndarray, np.generic)) for v in values):
+        return None
+    return [np.asarray(v) for v in values]
+
+
+def _stored(array: Array) -> int:
+    """Elements that are really there."""
+    if array.size <= LIMIT:
+        return array.size
+    return int(np.prod([n for n, s in zip(array.shape, array.strides, strict=True) if s], dtype=np.int64))
+
+
+def _core(array: Array) -> Array:
+    """One copy of what a zero-stride axis repeats."""
+    if array.size <= 64 or 0 not in array.strides:
+        return array
+    return array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
+
+
+def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
+    """`function` of broadcast arrays, computed once per stored element."""
+    result = np.asarray(function(*map(_core, arrays)))
+    shape = np.broadcast_shapes(*(a.shape for a in arrays))
+    return result if result.shape == shape else np.broadcast_to(result, shape)
+
+
+def _attr(node: ir.Node, name: str, default: Any = None) -> Any:
+    attribute = node.attributes.get(name)
+    return default if attribute is None else attribute.value
+
+
+def _each(function: Callable[..., Any]) -> Fold:
+    return lambda node, opset, inputs: elementwise(function, *inputs)
+
+
+def _chain(function: Callable[..., Any]) -> Fold:
+    def run(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+        result = inputs[0]
+        for other in inputs[1:]:
+            result = elementwise(function, result, other)
+        return result
+
+    return run
+
+
+def _divide(a: Array, b: Array) -> Array:
+    if np.issubdtype(a.dtype, np.integer):
+        return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)
+    return a / b
+
+
+def _power(a: Array, b: Array) -> Array:
+    return np.asarray(np.power(a, b)).astype(a.dtype)
+
+
+def _cast(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    to = ir.DataType(_attr(node, "to"))
+    if to == ir.DataType.STRING or inputs[0].dtype == object or to.bitwidth < 16 and to not in _WHOLE:
+        result = _reference(node, opset, inputs)
+        assert result is not None
+        return result[0]
+    return elementwise(lambda a: a.astype(to.numpy()), inputs[0])
+
+
+_WHOLE = (ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
+
+
+def _axes(node: ir.Node, inputs: Sequence[Any]) -> tuple[int, ...] | None:
+    if len(inputs) > 1 and inputs[1] is not None:
+        return tuple(int(a) for a in inputs[1].reshape(-1))
+    axes = _attr(node, "axes")
+    return None if axes is None else tuple(axes)
+
+
+def _unsqueeze(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    return np.expand_dims(inputs[0], _axes(node, inputs) or ())
+
+
+def _squeeze(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    return np.squeeze(inputs[0], _axes(node, inputs))
+
+
+def _reshape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    array = inputs[0]
+    target = inputs[1] if len(inputs) > 1 else _attr(node, "shape")
+    shape = [int(n) for n in target]
+    if not _attr(node, "allowzero", 0):
+        shape = [array.shape[k] if n == 0 else n for k, n in enumerate(shape)]
+    core = _core(array)
+    if core.size == 1 and array.size > 1:
+        rest = int(np.prod([n for n in shape if n >= 0], dtype=np.int64))
+        shape = [array.size // rest if n < 0 else n for n in shape]
+        if int(np.prod(shape, dtype=np.int64)) != array.size:
+            raise ValueError(f"cannot reshape {array.shape} into {tuple(shape)}")
+        return np.broadcast_to(core.reshape(()), shape)
+    return array.reshape(shape)
+
+
+def _concat(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    return np.concatenate(inputs, axis=_attr(node, "axis", 1))
+
+
+def _gather(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    array, index = inputs
+    axis = _attr(node, "axis", 0)
+    if index.size and (index.min() < -array.shape[axis] or index.max() >= array.shape[axis]):
+        raise IndexError(f"index {index} is out of range for axis {axis} of {array.shape}")
+    return np.take(array, index, axis=axis)
+
+
+def _slice(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    array = inputs[0]
+    if opset < 10:
+        starts, ends = _attr(node, "starts"), _attr(node, "ends")
+        axes, steps = _attr(node, "axes"), None
+    else:
+        starts, ends = inputs[1].tolist(), inputs[2].tolist()
+        axes = inputs[3].tolist() if len(inputs) > 3 and inputs[3] is not None else None
+        steps = inputs[4].tolist() if len(inputs) > 4 and inputs[4] is not None else None
+    axes = range(len(starts)) if axes is None else axes
+    cut = [slice(None)] * array.ndim
+    for k, axis in enumerate(axes):
+        step = 1 if steps is None else steps[k]
+        size = array.shape[axis]
+        end = ends[k]
+        # A stop before the first element of a backward slice is written below -size; -1 would mean the last one.
+        cut[axis] = slice(starts[k], None if step < 0 and end < -size else end, step)
+    return array[tuple(cut)]
+
+
+def _transpose(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    return np.transpose(inputs[0], _attr(node, "perm"))
+
+
+def _expand(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    shape = np.broadcast_shapes(inputs[0].shape, tuple(int(n) for n in inputs[1]))
+    return np.broadcast_to(inputs[0], shape)
+
+
+def _constant_of_shape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    value = _attr(node, "value")
+    number = np.zeros(1, np.float32) if value is None else value.numpy().reshape(1)
+    return np.broadcast_to(number.reshape(()), tuple(int(n) for n in inputs[0]))
+
+
+def _range(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    start, limit, delta = (a.reshape(()) for a in inputs)
+    return np.arange(start, limit, delta, dtype=start.dtype)
+
+
+def _trilu(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    k = int(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else 0
+    return (np.triu if _attr(node, "upper", 1) else np.tril)(inputs[0], k)
+
+
+_FOLDS: dict[str, Fold] = {
+    "Abs": _each(np.abs), "Neg": _each(np.negative), "Sqrt": _each(np.sqrt), "Exp": _each(np.exp),
+    "Log": _each(np.log), "Sin": _each(np.sin), "Cos": _each(np.cos), "Tanh": _each(np.tanh),
+    "Floor": _each(np.floor), "Ceil": _each(np.ceil), "Round": _each(np.rint), "Sign": _each(np.sign),
+    "Reciprocal": _each(np.reciprocal), "Not": _each(np.logical_not), "IsNaN": _each(np.isnan),
+    "Add": _each(np.add), "Sub": _each(np.subtract), "Mul": _each(np.multiply), "Div": _each(_divide),
+    "Pow": _each(_power), "Equal": _each(np.equal), "Less": _each(np.less), "Greater": _each(np.greater),
+    "LessOrEqual": _each(np.less_equal), "GreaterOrEqual": _each(np.greater_equal),
+    "And": _each(np.logical_and), "Or": _each(np.logical_or), "Xor": _each(np.logical_xor),
+    "Where": _each(np.where), "Min": _chain(np.minimum), "Max": _chain(np.maximum),
+    "Mod": lambda node, opset, inputs: elementwise(np.fmod if _attr(node, "fmod", 0) else np.mod, *inputs),
+    "Identity": lambda node, opset, inputs: inputs[0],
+    "Cast": _cast, "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Reshape": _reshape, "Concat": _concat,
+    "Gather": _gather, "Slice": _slice, "Transpose": _transpose, "Expand": _expand,
+    "ConstantOfShape": _constant_of_shape, "Range": _range, "Trilu": _trilu,
+}  # fmt: skip

@@ -1,0 +1,224 @@
+"""The interpreter: walks a normalised model once per algebra and hands every node to its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..ir import GmncError, LoweringError, Problem
+from .algebra import Algebra
+from .plan import Plan
+from .discover import Discovery
+from .elements import Arena
+from .labels import unlabelled
+from .lowering import Lowering
+from .registry import Registry, Rule, Unsupported
+from .shapes import Known
+from .state import Site
+from .values import Op, Result, Value
+
+__all__ = ["Interpreter", "opset_of"]
+
+
+def opset_of(model: ir.Model, domain: str) -> int:
+    """The version of a domain that the model imports (1 if it does not say)."""
+    imports = model.graph.opset_imports
+    if domain in ("", "ai.onnx"):
+        return imports.get("", imports.get("ai.onnx", 1))
+    return imports.get(domain, 1)
+
+
+class Interpreter:
+    """One model, read by an algebra: constants once, activations by labels."""
+
+    def __init__(self, model: ir.Model, known: Mapping[ir.Value, Known], plan: Plan, registry: Registry) -> None:
+        self.model = model
+        self.known = known
+        self.plan = plan
+        self.problems: list[Problem] = []
+        self._registry = registry
+        self._rules: dict[tuple[str, str], Rule | None] = {}
+        self._defaults: dict[tuple[str, str], dict[str, Any]] = {}
+        self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
+        self._values: dict[ir.Value, Value] = {}
+
+    def find(self, node: ir.Node) -> Rule | None:
+        """The rule of a node, or None."""
+        key = (node.domain, node.op_type)
+        if key not in self._rules:
+            self._rules[key] = self._registry.find(node.domain, node.op_type, opset_of(self.model, node.domain))
+        return self._rules[key]
+
+    def discover(self) -> dict[str, np.ndarray]:
+        """Features of every source: see `Discovery.classes`."""
+        algebra = Discovery()
+        self._walk(algebra, lambda v, x: algebra.source(x.name, x.shape), lambda v, x: algebra.source(x.name, x.shape))
+        return algebra.classes()
+
+    def lower(self, algebra: Lowering, classes: Mapping[str, np.ndarray]) -> dict[ir.Value, Value]:
+        """Build the graph through `algebra`; returns every value of the model."""
+        self._walk(
+            algebra,
+            lambda v, x: algebra.input(x.name, classes[x.name]),
+            lambda v, x: algebra.source(x, classes[x.name]),
+        )
+        return self._values
+
+    def _walk(
+        self,
+        algebra: Algebra,
+        enter: Callable[[ir.Value, Value], tuple[np.ndarray, ...]],
+        stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]],
+    ) -> None:
+        self.problems.clear()
+        self._values = {}
+        for value in self.model.graph.inputs:
+            if value not in self.model.graph.initializers.values():
+                x = self._plain(value)
+                self._values[value] = x.relabelled(enter(value, x))
+        for node in self.model.graph:
+            self._visit(algebra, node, stream)
+
+    def _visit(
+        self, algebra: Algebra, node: ir.Node, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
+    ) -> None:
+        if all(self._is_known(v) for v in node.outputs) and node.outputs:
+            return
+        op = self._op(node, algebra, stream)
+        constant = all(v in self.plan.computed for v in node.outputs)
+        streaming = constant and any(v in self.plan.streams for v in node.outputs)
+        rule = self.find(node)
+        if constant and not streaming:
+            outputs = self._constant(algebra, op, rule)
+        elif isinstance(algebra, Discovery) and not self._tracked(op):
+            outputs = algebra.opaque(op, "")
+        else:
+            outputs = self._apply(algebra, node, op, rule)
+        for value, result in zip(node.outputs, outputs, strict=False):
+            if result is not None:
+                self._values[value] = result
+
+    def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+        if isinstance(algebra, Lowering):
+            algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
+        try:
+            if rule is None:
+                raise Unsupported("there is no rule for this operator", "register a rule, or compile with opaque")
+            made = rule.lower(algebra, op)
+        except Unsupported as problem:
+            version = opset_of(self.model, node.domain)
+            self.problems.append(Problem(op.type, op.domain, version, op.name, problem.reason, problem.hint))
+            return algebra.opaque(op, problem.reason)
+        except GmncError:
+            raise
+        except (ValueError, IndexError, KeyError, TypeError, AssertionError) as error:
+            raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
+        return made if isinstance(made, list) else [made]
+
+    def _constant(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
+        """A constant computed from parameters: elements if it only moves them, else pending until it is needed."""
+        if rule is not None and rule.moves:
+            try:
+                made = rule.lower(algebra, op)
+            except Unsupported:
+                pass
+            else:
+                return made if isinstance(made, list) else [made]
+        return [
+            None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results
+        ]
+
+    def _tracked(self, op: Op) -> bool:
+        return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+
+    def _is_known(self, value: ir.Value) -> bool:
+        entry = self.known.get(value)
+        return entry is not None and entry.data is not None
+
+    def _op(
+        self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
+    ) -> Op:
+        inputs = tuple(None if v is None else self._value(v, stream) for v in node.inputs)
+        results = tuple(self._result(v) for v in node.outputs)
+        return Op(
+            node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,
+            self._attributes(node),
+        )  # fmt: skip
+
+    def _attributes(self, node: ir.Node) -> dict[str, Any]:
+        key = (node.domain, node.op_type)
+        if key not in self._defaults:
+            self._defaults[key] = _schema_defaults(*key, opset_of(self.model, node.domain))
+        own = {name: _plain(attr) for name, attr in node.attributes.items()}
+        return {**self._defaults[key], **own}
+
+    def _result(self, value: ir.Value) -> Result | None:
+        if not value.name:
+            return None
+        entry = self.known.get(value)
+        return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "")
+
+    def _plain(self, value: ir.Value) -> Value:
+        entry = self.known.get(value)
+        if entry is None:
+            raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
+        return Value(value.name or "", entry.shape, entry.dtype)
+
+    def _value(self, value: ir.Value, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Value:
+        """The value as the algebra knows it; constants are made on first use."""
+        made = self._values.get(value)
+        if made is not None:
+            return made
+        entry = self.known.get(value)
+        tensor = value.const_value
+        name = value.name or ""
+        if value in self.plan.parameters and tensor is not None:
+            shape = tuple(int(d) for d in tensor.shape)
+            made = Value(name, shape, str(tensor.dtype), elements=self._arena.tensor(name, shape))
+        elif entry is not None and entry.data is not None:
+            made = Value(name, entry.shape, entry.dtype, data=entry.data)
+        elif tensor is not None:
+            made = Value(name, tuple(int(d) for d in tensor.shape), str(tensor.dtype), data=tensor.numpy())
+        else:
+            raise LoweringError(f"value {name!r} is used but nothing produces it")
+        if value in self.plan.streams:
+            made = Value(made.name, made.shape, made.dtype, stream(value, made), made.data, made.elements)
+        self._values[value] = made
+        return made
+
+
+def _scope(node: ir.Node) -> str:
+    """The exporter's name scope of a node: torch's module path, or what stands before the last slash of its name."""
+    for key in ("namespace", "pkg.torch.onnx.name_scopes"):
+        if key in node.metadata_props:
+            return node.metadata_props[key]
+    return (node.name or "").rpartition("/")[0]
+
+
+def _schema_defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
+    try:
+        schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
+    except onnx.defs.SchemaError:
+        return {}
+    defaults = {
+        name: onnx.helper.get_attribute_value(a.default_value)
+        for name, a in schema.attributes.items()
+        if a.default_value.type
+    }
+    return {name: v.decode() if isinstance(v, bytes) else v for name, v in defaults.items()}
+
+
+def _plain(attribute: ir.Attr) -> Any:
+    """An attribute as a Python value: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
+    value = attribute.value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if attribute.type == ir.AttributeType.TENSOR:
+        return value.numpy()
+    if isinstance(value, list | tuple):
+        return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value)
+    return value

@@ -1,0 +1,110 @@
+"""Label tensors: which neuron each entry of a value belongs to.
+
+A label is a *port*, one int64: the node in the high bits, the via (what the node's value went through) in the low ones;
+-1 names no node. A label tensor has the rank of its value and size 1 along every axis on which labels do not vary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+__all__ = [
+    "NONE",
+    "compress",
+    "distinct_rows",
+    "map_via",
+    "nodes_of",
+    "periodic",
+    "port",
+    "unlabelled",
+    "varying",
+    "vias_of",
+]
+
+_SHIFT = 24
+_MASK = (1 << _SHIFT) - 1
+NONE = -1
+
+
+def port(node: np.ndarray | int, via: np.ndarray | int = 0) -> np.ndarray:
+    """Ports of these nodes and vias, int64, broadcast together."""
+    return np.asarray(node, dtype=np.int64) << _SHIFT | np.asarray(via, dtype=np.int64)
+
+
+def nodes_of(labels: np.ndarray) -> np.ndarray:
+    """Node ids, int64, same shape (-1 stays -1)."""
+    return labels >> _SHIFT
+
+
+def vias_of(labels: np.ndarray) -> np.ndarray:
+    """Via ids, int64, same shape; meaningless where no node is named."""
+    return labels & _MASK
+
+
+def unlabelled(rank: int) -> np.ndarray:
+    """The label tensor of a value of this rank that names no node."""
+    return np.full((1,) * rank, NONE, dtype=np.int64)
+
+
+def compress(labels: np.ndarray) -> np.ndarray:
+    """Shrink every axis on which the labels do not vary to size 1."""
+    for axis, size in enumerate(labels.shape):
+        if size <= 1:
+            continue
+        first = labels[(slice(None),) * axis + (slice(0, 1),)]
+        if labels.strides[axis] == 0 or bool((labels == first).all()):
+            labels = first
+    return labels
+
+
+def varying(labels: np.ndarray) -> tuple[int, ...]:
+    """Axes on which a compressed label tensor varies."""
+    return tuple(axis for axis, size in enumerate(labels.shape) if size > 1)
+
+
+def map_via(labels: np.ndarray, step: Callable[[int], int]) -> np.ndarray:
+    """Replace the via of every port by `step(via)`; the function is called once per distinct via."""
+    vias = vias_of(labels)
+    if labels.size == 1:
+        old = int(vias.reshape(-1)[0])
+        return labels if int(labels.reshape(-1)[0]) < 0 else labels + (step(old) - old)
+    distinct, inverse = np.unique(vias, return_inverse=True)
+    new = np.array([step(int(v)) for v in distinct], dtype=np.int64)
+    return np.where(labels < 0, labels, labels - vias + new[inverse].reshape(labels.shape))
+
+
+def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows of an int64 [n, m] array in order of first occurrence.
+
+    Returns (first [d]: index of the first row of each kind, which [n]: kind of each row).
+    """
+    if rows.shape[1] == 1:
+        _, first, inverse = np.unique(rows[:, 0], return_index=True, return_inverse=True)
+    else:
+        packed = np.ascontiguousarray(rows).view([("", rows.dtype)] * rows.shape[1])[:, 0]
+        _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    return first[order], rank[inverse.reshape(-1)]
+
+
+def periodic(labels: np.ndarray) -> tuple[int, int, int]:
+    """Read the last axis of [rows, n] labels as tile x distinct x run: (t, c, r) with t * c * r = n.
+
+    Every row is then `tile(repeat(c labels, r), t)`; (1, n, 1) where there is no such pattern.
+    """
+    n = labels.shape[-1]
+    head = labels[0]
+    changes = np.flatnonzero(head[1:] != head[:-1])
+    run = int(changes[0]) + 1 if changes.size else n
+    if n % run or not (labels.reshape(-1, n // run, run) == labels[:, ::run, None]).all():
+        run = 1
+    short = labels[:, ::run]
+    again = np.flatnonzero(short[0] == short[0, 0])
+    period = int(again[1]) if again.size > 1 else short.shape[1]
+    if short.shape[1] % period or not (short.reshape(len(short), -1, period) == short[:, None, :period]).all():
+        period = short.shape[1]
+    return short.shape[1] // period, period, run

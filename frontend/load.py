@@ -1,0 +1,245 @@
+"""ONNX file -> `onnx_ir.Model` with memory-mapped weights, checked for everything that a lowering relies on."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+
+from ..ir.errors import LoadError
+from .external import ExternalFiles
+from .garbage import paused
+from .order import CycleError, describe, topological
+from .wire import WireError, skeleton
+
+__all__ = ["load"]
+
+# Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
+_HERE = "gmnc:this-file"
+
+
+def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
+    """The model, checked, with its weights left in the file.
+
+    source: a path, or a model that is in memory already (an `onnx_ir.Model` is checked and returned as it is).
+    Weights in the file are `onnx_ir.LazyTensor`s over one memory map of it, weights beside it `onnx_ir.ExternalTensor`s.
+    Raises `LoadError`: unreadable, truncated or no ONNX; external data missing, too short or outside of the model's
+    folder; a cycle, a value that nothing makes, a name that is made twice, no import of the default opset.
+    """
+    with paused():
+        if isinstance(source, ir.Model):
+            where = source.graph.name or "model"
+            model = source
+            _check_tensors(model, partial(_keep, ExternalFiles(where, None)))
+        elif isinstance(source, onnx.ModelProto):
+            where = source.graph.name or "ModelProto"
+            model = _deserialize(source, where)
+            _check_tensors(model, partial(_keep, ExternalFiles(where, "")))
+        else:
+            where = os.fspath(source)
+            model = _load_file(Path(where), where)
+        _check(model, where)
+    return model
+
+
+def _load_file(path: Path, where: str) -> ir.Model:
+    data = _map(path, where)
+    proto = _parse(data, where)
+    model = _deserialize(proto, where)
+    files = ExternalFiles(where, str(path.absolute().parent))
+
+    def place(tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+        if isinstance(tensor, ir.ExternalTensor) and tensor.location == _HERE:
+            return _mapped(tensor, data, where)
+        return _keep(files, tensor)
+
+    _check_tensors(model, place)
+    # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
+    model.meta["gmnc.source"] = data
+    return model
+
+
+def _map(path: Path, where: str) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise LoadError(f"{where}: the file is empty; export or download the model again")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LoadError(f"{where}: cannot read the file: {reason}") from error
+
+
+def _parse(data: mmap.mmap, where: str) -> onnx.ModelProto:
+    """The model message; a plain parse (which copies the weights) where the wire reader meets what it does not know."""
+    proto = onnx.ModelProto()
+    try:
+        try:
+            proto.ParseFromString(skeleton(data, _HERE))
+        except WireError:
+            proto.ParseFromString(data[:])
+    except DecodeError as error:
+        raise LoadError(f"{where}: not an ONNX model, or a truncated one; export or download it again") from error
+    if not proto.HasField("graph"):
+        raise LoadError(f"{where}: not an ONNX model: it holds no graph")
+    return proto
+
+
+def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
+    if proto.graph.sparse_initializer:
+        name = proto.graph.sparse_initializer[0].values.name
+        raise LoadError(f"{where}: sparse initializer {name!r}: sparse tensors are not read; store it densely")
+    _check_names(proto.graph, where)
+    proto = _without_map_types(proto)
+    try:
+        with _quiet("onnx_ir.serde"):
+            return ir.from_proto(proto)
+    except Exception as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        text = str(cause).strip().splitlines() or [type(cause).__name__]
+        raise LoadError(f"{where}: not a readable ONNX model: {text[0][:300]}") from error
+
+
+def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """onnx-ir cannot say map types (of a classifier's ZipMap output): such values go without a type."""
+
+    def has_map(info: onnx.ValueInfoProto) -> bool:
+        return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
+
+    if not any(has_map(info) for info in proto.graph.output):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for info in (*copy.graph.output, *copy.graph.value_info):
+        if has_map(info):
+            info.ClearField("type")
+    return copy
+
+
+def _check_names(graph: onnx.GraphProto, where: str) -> None:
+    """No two inputs, initializers or node outputs of one name (an input may share its name with its default value)."""
+    for kind, names in (
+        ("input", [i.name for i in graph.input]),
+        ("initializer", [t.name for t in graph.initializer]),
+    ):
+        if len(set(names)) < len(names) or "" in names:
+            name = next(n for i, n in enumerate(names) if not n or n in names[:i])
+            raise LoadError(f"{where}: {kind} {name!r} is named twice" if name else f"{where}: {kind} without a name")
+    taken = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+    for node in graph.node:
+        for name in node.output:
+            if name in taken:
+                raise LoadError(f"{where}: {node.op_type} node {node.name!r} makes {name!r}, which is made already")
+            if name:
+                taken.add(name)
+
+
+def _check_tensors(model: ir.Model, place: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
+    """Put `place(tensor)` where each tensor of the model is."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None and (new := place(value.const_value)) is not value.const_value:
+                value.const_value = new
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                    if (new := place(attribute.as_tensor())) is not attribute.value:
+                        node.attributes[name] = ir.AttrTensor(name, new, doc_string=attribute.doc_string)
+                elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
+                    news = [place(t) for t in attribute.as_tensors()]
+                    node.attributes[name] = ir.AttrTensors(name, news, doc_string=attribute.doc_string)
+
+
+def _keep(files: ExternalFiles, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
+    """The tensor itself, checked against what holds its bytes."""
+    if isinstance(tensor, ir.ExternalTensor):
+        files.check(tensor)
+    elif isinstance(tensor, ir.TensorProtoTensor):
+        raw = tensor.raw
+        if raw.HasField("raw_data") and len(raw.raw_data) != tensor.nbytes:
+            raise LoadError(_wrong_size(files.where, tensor, len(raw.raw_data)))
+    return tensor
+
+
+def _mapped(tensor: ir.ExternalTensor, data: mmap.mmap, where: str) -> ir.LazyTensor:
+    """The tensor over the mapped model file."""
+    offset, length = tensor.offset or 0, tensor.length or 0
+    if length != tensor.nbytes or offset + length > len(data):
+        raise LoadError(_wrong_size(where, tensor, length))
+    read = partial(_read, data, offset, length, tensor.dtype, tensor.shape, tensor.name)
+    return ir.LazyTensor(
+        read, tensor.dtype, tensor.shape, name=tensor.name, doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props) or None,
+    )  # fmt: skip
+
+
+def _read(
+    data: mmap.mmap, offset: int, length: int, dtype: ir.DataType, shape: ir.Shape, name: str
+) -> ir.TensorProtocol:
+    if dtype.bitwidth < 8:
+        packed = np.frombuffer(data, np.uint8, length, offset)
+        return ir.PackedTensor(packed, dtype, shape=shape, name=name)
+    kind = np.dtype(dtype.numpy()).newbyteorder("<")
+    array = np.frombuffer(data, kind, length // kind.itemsize, offset).reshape(shape.numpy())
+    return ir.Tensor(array, dtype, shape=shape, name=name)
+
+
+def _wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
+    return (
+        f"{where}: tensor {tensor.name!r} holds {length} bytes, its shape {list(tensor.shape)} of {tensor.dtype} "
+        f"needs {tensor.nbytes}; export or download the model again"
+    )
+
+
+def _check(model: ir.Model, where: str) -> None:
+    """Every value is made by something, once and in an order that exists; the operators have a version."""
+    for graph in model.graphs():
+        for node in graph:
+            for value in node.inputs:
+                if value is not None and _dangling(value):
+                    raise LoadError(f"{where}: {describe(node)} reads {value.name!r}, which nothing makes")
+        for value in graph.outputs:
+            if _dangling(value):
+                raise LoadError(f"{where}: output {value.name!r} is made by no node")
+        try:
+            topological(graph)
+        except CycleError as error:
+            raise LoadError(f"{where}: {error}; a feed-forward order of the nodes does not exist") from error
+    if not model.graph.outputs:
+        raise LoadError(f"{where}: the graph has no outputs, so there is nothing to lower")
+    if not {"", "ai.onnx"} & model.opset_imports.keys() and (node := _first_default(model.graph)) is not None:
+        raise LoadError(
+            f"{where}: {describe(node)} is of the default domain, but the model imports no opset of it; "
+            "add an opset_import with domain '' and the version it was made for"
+        )
+
+
+def _first_default(graph: ir.Graph) -> ir.Node | None:
+    return next((node for node in graph if not node.domain), None)
+
+
+def _dangling(value: ir.Value) -> bool:
+    return value.producer() is None and not value.is_graph_input() and not value.is_initializer()
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back a library's warnings about what is about to be reported as a `LoadError`."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,213 @@
+"""Normalisation before lowering: a copy of the model in a form with fewer cases, every parameter kept as it is.
+
+Done: local functions inlined, constants (nodes of any kind, initializers of subgraphs) made initializers of the main
+graph, initializers no graph inputs, nodes in topological order, nodes whose outputs nothing needs removed, every node
+and value named. Never done: merging, renaming, folding or dropping of parameters; unused initializers stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from ..ir.errors import LoadError
+from .garbage import paused
+from .order import reads, subgraphs, topological, walk
+
+__all__ = ["CONSTANT", "normalise"]
+
+CONSTANT = "gmnc.constant"
+"""Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""
+
+
+def normalise(model: ir.Model) -> ir.Model:
+    """A normalised copy; tensors, types and shapes are shared with `model`, which stays as it is.
+
+    Initializers that were Constant nodes carry `CONSTANT` in their `meta`. An initializer of a subgraph keeps its name
+    unless the main graph has one of that name already (then "_1", "_2", ... is appended).
+    Raises `LoadError` if local functions call each other in a circle.
+    """
+    with paused():
+        inlined = bool(model.functions)
+        if inlined:
+            try:
+                model = InlinePass()(model.clone()).model
+            except Exception as error:
+                raise LoadError(f"{model.graph.name}: the model's functions cannot be inlined: {error}") from error
+        copier = _Copier(model.graph, share=inlined)
+        graph = copier.main()
+        return ir.Model(
+            graph,
+            ir_version=model.ir_version,
+            producer_name=model.producer_name,
+            producer_version=model.producer_version,
+            domain=model.domain,
+            model_version=model.model_version,
+            doc_string=model.doc_string,
+            metadata_props=dict(model.metadata_props),
+        )
+
+
+class _Copier:
+    """Copies one main graph with its subgraphs; `made` maps each value to its copy.
+
+    share: constants that hold the same tensor object become one initializer (a function called twice has its weights
+    once).
+    """
+
+    def __init__(self, graph: ir.Graph, share: bool) -> None:
+        self.graph = graph
+        self.share = share
+        self.made: dict[ir.Value, ir.Value] = {}
+        self.initializers: dict[str, ir.Value] = {}
+        self.by_tensor: dict[int, ir.Value] = {}
+        self.node_names = {n.name for n in walk(graph) if n.name}
+        self.value_names = {v.name for v in graph.inputs if v.name}
+        self.value_names.update(o.name for n in graph for o in n.outputs if o.name)
+        self.value_names.update(graph.initializers)
+
+    def main(self) -> ir.Graph:
+        graph = self.graph
+        for name, value in graph.initializers.items():
+            self.made[value] = self.initializers[name] = _value(value)
+        inputs = [self._copy(v) for v in graph.inputs if not v.is_initializer()]
+        nodes = self._nodes(graph)
+        outputs = [self.made[v] for v in graph.outputs]
+        return ir.Graph(
+            inputs, outputs, nodes=nodes, initializers=self.initializers.values(), name=graph.name,
+            doc_string=graph.doc_string, opset_imports=_opsets(graph.opset_imports),
+        )  # fmt: skip
+
+    def _subgraph(self, graph: ir.Graph) -> ir.Graph:
+        for name, value in graph.initializers.items():
+            if not value.is_graph_input():
+                self._lift(value, name, value.const_value)
+        inputs = [self._copy(v) for v in graph.inputs]
+        nodes = self._nodes(graph)
+        own = {*inputs, *(o for node in nodes for o in node.outputs)}
+        outputs = []
+        for value in graph.outputs:
+            copy = self.made[value]
+            if copy not in own:
+                nodes.append(self._identity(copy))
+                copy = nodes[-1].outputs[0]
+            outputs.append(copy)
+        return ir.Graph(inputs, outputs, nodes=nodes, name=graph.name, opset_imports=dict(graph.opset_imports))
+
+    def _identity(self, value: ir.Value) -> ir.Node:
+        """A body may return a constant or an outer value as it is; a graph may not own another's value."""
+        name = self._name(value.name or "value")
+        output = ir.Value(name=name, shape=value.shape, type=value.type)
+        return ir.Node("", "Identity", [value], outputs=[output], name=name)
+
+    def _nodes(self, graph: ir.Graph) -> list[ir.Node]:
+        order = topological(graph)
+        for node in order:
+            if node.op_type == "Constant" and not node.domain:
+                tensor = constant_tensor(node)
+                if tensor is not None:
+                    self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
+        live = _live(order, graph.outputs)
+        return [self._node(node) for node in order if node in live and node.outputs[0] not in self.made]
+
+    def _lift(self, value: ir.Value, name: str, tensor: ir.TensorProtocol | None, constant: bool = False) -> None:
+        known = self.by_tensor.get(id(tensor)) if self.share else None
+        if known is not None:
+            self.made[value] = known
+            return
+        original = name
+        if constant and value.graph is self.graph:
+            pass
+        elif name in self.value_names or name in self.initializers:
+            name = self._name(name)
+        copy = _value(value)
+        copy.name = name
+        copy.const_value = tensor
+        if tensor is not None:
+            copy.type = ir.TensorType(tensor.dtype)
+            copy.shape = ir.Shape(tensor.shape)
+            self.by_tensor[id(tensor)] = copy
+        if constant:
+            copy.meta[CONSTANT] = original
+        self.made[value] = self.initializers[name] = copy
+
+    def _name(self, stem: str) -> str:
+        number = 1
+        while (name := f"{stem}_{number}") in self.value_names or name in self.initializers:
+            number += 1
+        self.value_names.add(name)
+        return name
+
+    def _copy(self, value: ir.Value) -> ir.Value:
+        copy = self.made[value] = _value(value)
+        if copy.name is None:
+            copy.name = self._name("value")
+        return copy
+
+    def _node(self, node: ir.Node) -> ir.Node:
+        attributes = list(node.attributes.data.values())
+        if subgraphs(node):
+            attributes = [self._attribute(a) for a in attributes]
+        inputs = [None if v is None else self.made[v] for v in node.inputs]
+        return ir.Node(
+            node.domain, node.op_type, inputs, attributes, overload=node.overload,
+            outputs=[self._copy(v) for v in node.outputs], version=node.version, name=self._node_name(node),
+            doc_string=node.doc_string, metadata_props=node.metadata_props,
+        )  # fmt: skip
+
+    def _attribute(self, attribute: ir.Attr) -> ir.Attr:
+        if attribute.type == ir.AttributeType.GRAPH:
+            return ir.AttrGraph(attribute.name, self._subgraph(attribute.as_graph()))
+        if attribute.type == ir.AttributeType.GRAPHS:
+            return ir.AttrGraphs(attribute.name, [self._subgraph(g) for g in attribute.as_graphs()])
+        return attribute
+
+    def _node_name(self, node: ir.Node) -> str:
+        if node.name:
+            return node.name
+        number = len(self.node_names)
+        while (name := f"{node.op_type}_{number}") in self.node_names:
+            number += 1
+        self.node_names.add(name)
+        return name
+
+
+def _value(value: ir.Value) -> ir.Value:
+    return ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=value.const_value)
+
+
+def _opsets(imports: Mapping[str, int]) -> dict[str, int]:
+    """Imports with the default domain under its short name."""
+    return {"" if domain == "ai.onnx" else domain: version for domain, version in imports.items()}
+
+
+def _live(order: list[ir.Node], outputs: Iterable[ir.Value]) -> set[ir.Node]:
+    """The nodes that an output needs."""
+    needed = set(outputs)
+    live: set[ir.Node] = set()
+    for node in reversed(order):
+        if not needed.isdisjoint(node.outputs):
+            live.add(node)
+            needed.update(reads(node))
+    return live
+
+
+def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
+    """What a Constant node holds; None if it is not a tensor that can be said (a sparse one, a function's attribute)."""
+    for name, attribute in node.attributes.items():
+        if attribute.is_ref():
+            continue
+        if name == "value":
+            return attribute.as_tensor()
+        if name in ("value_int", "value_ints"):
+            return ir.Tensor(np.array(attribute.value, np.int64), name=node.outputs[0].name)
+        if name in ("value_float", "value_floats"):
+            return ir.Tensor(np.array(attribute.value, np.float32), name=node.outputs[0].name)
+        if name in ("value_string", "value_strings"):
+            texts = [attribute.value] if name == "value_string" else attribute.value
+            shape = ir.Shape([] if name == "value_string" else [len(texts)])
+            return ir.StringTensor([t.encode() for t in texts], shape=shape, name=node.outputs[0].name)
+    return None

@@ -1,0 +1,104 @@
+"""The order of a graph's nodes: what a node reads, and a topological order that leaves the graph as it is."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+
+import onnx_ir as ir
+
+__all__ = ["CycleError", "describe", "reads", "subgraphs", "topological", "walk"]
+
+
+class CycleError(ValueError):
+    """The nodes form a cycle. `node` is one that lies on it."""
+
+    def __init__(self, node: ir.Node) -> None:
+        super().__init__(f"a cycle runs through {describe(node)}")
+        self.node = node
+
+
+def describe(node: ir.Node) -> str:
+    """A node in words: its operator with its name, or with the value that it makes where it has no name."""
+    op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    if node.name:
+        return f"{op} node {node.name!r}"
+    return f"{op} node that makes {[o.name for o in node.outputs if o.name]}"
+
+
+def subgraphs(node: ir.Node) -> list[ir.Graph]:
+    """The bodies that a node carries in its attributes (branches, loop bodies)."""
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.data.values():
+        kind = attribute.type
+        if kind is ir.AttributeType.GRAPH and not attribute.is_ref():
+            found.append(attribute.as_graph())
+        elif kind is ir.AttributeType.GRAPHS and not attribute.is_ref():
+            found.extend(attribute.as_graphs())
+    return found
+
+
+def walk(graph: ir.Graph) -> Iterator[ir.Node]:
+    """The nodes of a graph and of all its subgraphs."""
+    for node in graph:
+        yield node
+        for body in subgraphs(node):
+            yield from walk(body)
+
+
+def reads(node: ir.Node) -> list[ir.Value]:
+    """The values that a node reads, those that only its bodies read included (and what these make themselves)."""
+    values = [v for v in node.inputs if v is not None]
+    for body in subgraphs(node):
+        for inner in body:
+            values.extend(reads(inner))
+        values.extend(body.outputs)
+    return values
+
+
+def topological(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes, each after what it reads; the graph's own order where that is one already.
+
+    Raises `CycleError`.
+    """
+    nodes = list(graph)
+    seen: set[ir.Node] = set()
+    for node in nodes:
+        for value in reads(node):
+            producer = value.producer()
+            if producer is not None and producer not in seen and producer.graph is graph:
+                return _kahn(nodes)
+        seen.add(node)
+    return nodes
+
+
+def _kahn(nodes: list[ir.Node]) -> list[ir.Node]:
+    position = {node: i for i, node in enumerate(nodes)}
+    before = [{position[p] for v in reads(node) if (p := v.producer()) is not None and p in position} for node in nodes]
+    after: list[list[int]] = [[] for _ in nodes]
+    for i, earlier in enumerate(before):
+        for j in earlier:
+            after[j].append(i)
+    missing = [len(b) for b in before]
+    ready = [i for i, count in enumerate(missing) if count == 0]
+    order: list[ir.Node] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for j in after[i]:
+            missing[j] -= 1
+            if missing[j] == 0:
+                heapq.heappush(ready, j)
+    if len(order) < len(nodes):
+        raise CycleError(nodes[_on_cycle(before, missing)])
+    return order
+
+
+def _on_cycle(before: list[set[int]], missing: list[int]) -> int:
+    """A node on a cycle: walk back among the nodes that never became ready until one repeats."""
+    at = next(i for i, count in enumerate(missing) if count)
+    walked: set[int] = set()
+    while at not in walked:
+        walked.add(at)
+        at = next(j for j in before[at] if missing[j])
+    return at

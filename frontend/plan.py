@@ -1,0 +1,125 @@
+"""Reading constants by where they end: which parameters start a stream, and which are weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from .literals import is_literal
+from .registry import Rule
+from .shapes import Known
+
+__all__ = ["Plan", "plan"]
+
+Find = Callable[[ir.Node], Rule | None]
+
+_RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the constants of a model are.
+
+    parameters: the initializers whose elements are parameters, in file order. literals: float initializers that are
+    numbers of the program. computed: values computed from parameters alone. streams: constants (parameters or
+    computed) that enter a data slot and so are lowered like activations.
+    """
+
+    parameters: dict[ir.Value, ir.TensorProtocol]
+    literals: dict[ir.Value, ir.TensorProtocol]
+    computed: set[ir.Value]
+    streams: set[ir.Value]
+
+
+def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
+    """Classify every constant of the model."""
+    parameters: dict[ir.Value, ir.TensorProtocol] = {}
+    literals: dict[ir.Value, ir.TensorProtocol] = {}
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or tensor.size == 0 or not tensor.dtype.is_floating_point():
+            continue
+        entry = known.get(value)
+        numbers = is_literal(value) or (entry is not None and entry.data is not None)
+        (literals if numbers else parameters)[value] = tensor
+    nodes = list(model.graph)
+    computed = _computed(nodes, parameters, known)
+    return Plan(parameters, literals, computed, _streams(nodes, parameters, computed, known, find))
+
+
+def _computed(
+    nodes: list[ir.Node], parameters: Mapping[ir.Value, ir.TensorProtocol], known: Mapping[ir.Value, Known]
+) -> set[ir.Value]:
+    computed: set[ir.Value] = set()
+    for node in nodes:
+        inputs = [v for v in node.inputs if v is not None]
+        constant = all(v in parameters or v in computed or _is_data(v, known) for v in inputs)
+        if constant and inputs and node.op_type not in _RANDOM and not any(_is_data(v, known) for v in node.outputs):
+            computed.update(node.outputs)
+    return computed
+
+
+def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
+    entry = known.get(value)
+    return (entry is not None and entry.data is not None) or value.const_value is not None
+
+
+def _streams(
+    nodes: list[ir.Node],
+    parameters: Mapping[ir.Value, ir.TensorProtocol],
+    computed: set[ir.Value],
+    known: Mapping[ir.Value, Known],
+    find: Find,
+) -> set[ir.Value]:
+    """Walk backwards: a constant in a data slot is a stream, and so is what it was computed from."""
+    moved = _moved(nodes, parameters, computed, find)
+    streams: set[ir.Value] = set()
+    for node in reversed(nodes):
+        constant = bool(node.outputs) and all(v in computed for v in node.outputs)
+        if constant and not any(v in streams for v in node.outputs):
+            continue
+        rule = find(node)
+        candidates = [(i, v) for i, v in enumerate(node.inputs) if v is not None and (v in parameters or v in computed)]
+        if constant:
+            streams.update(_carriers(node, candidates, moved, rule))
+        elif rule is not None:
+            streams.update(v for i, v in candidates if _is_data_slot(node, i, v, rule, moved, known))
+    return streams
+
+
+def _moved(
+    nodes: list[ir.Node], parameters: Mapping[ir.Value, ir.TensorProtocol], computed: set[ir.Value], find: Find
+) -> set[ir.Value]:
+    """Parameters and what pure data movement makes of them."""
+    moved = set(parameters)
+    for node in nodes:
+        if node.outputs and node.outputs[0] in computed:
+            rule = find(node)
+            sources = [v for v in node.inputs if v is not None and (v in computed or v in parameters)]
+            if rule is not None and rule.moves and all(v in moved for v in sources):
+                moved.update(node.outputs)
+    return moved
+
+
+def _carriers(
+    node: ir.Node, candidates: list[tuple[int, ir.Value]], moved: set[ir.Value], rule: Rule | None
+) -> list[ir.Value]:
+    """The operands of a constant op that the stream runs through; the others are its weights."""
+    if rule is None or node.op_type == "Concat":
+        return [v for _, v in candidates]
+    if node.op_type in ("MatMul", "Einsum") or rule.weights is None:
+        made = [v for _, v in candidates if v not in moved]
+        return made or [candidates[0][1]]
+    return [v for i, v in candidates if i not in rule.weights] or [candidates[0][1]]
+
+
+def _is_data_slot(
+    node: ir.Node, index: int, value: ir.Value, rule: Rule, moved: set[ir.Value], known: Mapping[ir.Value, Known]
+) -> bool:
+    if rule.weights is not None and index not in rule.weights:
+        return True
+    if node.op_type != "MatMul" or value in moved or value not in known:
+        return False
+    return index == 0 or len(known[value].shape) > 2

@@ -1,0 +1,64 @@
+"""Which initializers are data of the program (shapes, indices, literals) rather than parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from .folding import LIMIT
+from .literals import is_literal
+from .order import walk
+
+__all__ = ["initializer_data", "quantised"]
+
+_QUANTISED_OPS = frozenset(
+    "DequantizeLinear QuantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger "
+    "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearGlobalAveragePool QLinearAveragePool QLinearConcat "
+    "QLinearSoftmax QGemm QAttention QEmbedLayerNormalization DynamicQuantizeLSTM DynamicQuantizeMatMul "
+    "MatMulIntegerToFloat MatMulNBits MatMulBnb4 GatherBlockQuantized QMoE".split()
+)
+_MOVEMENT = frozenset(
+    "Identity Transpose Reshape Squeeze Unsqueeze Flatten Slice Split Concat Gather Expand Cast Pad Tile".split()
+)
+# Operands that are never learned, by operator and place.
+_SETTINGS = frozenset({
+    ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Pad", 2), ("Clip", 1), ("Clip", 2), ("Dropout", 1),
+    ("OneHot", 2), ("Range", 0), ("Range", 1), ("Range", 2), ("NonMaxSuppression", 3), ("NonMaxSuppression", 4),
+})  # fmt: skip
+
+
+def quantised(graph: ir.Graph) -> set[ir.Value]:
+    """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
+
+    Scales and zero points are among them: these belong to the weights.
+    """
+    found: set[ir.Value] = set()
+    todo = [v for node in walk(graph) if node.op_type in _QUANTISED_OPS for v in node.inputs if v is not None]
+    while todo:
+        value = todo.pop()
+        if value in found:
+            continue
+        found.add(value)
+        producer = value.producer()
+        if producer is not None and producer.op_type in _MOVEMENT:
+            todo.extend(v for v in producer.inputs[:1] if v is not None)
+    return {v for v in found if v.is_initializer()}
+
+
+def initializer_data(value: ir.Value) -> np.ndarray | None:
+    """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings of operators.
+
+    None for parameters, and for more than `folding.LIMIT` elements.
+    """
+    tensor = value.const_value
+    if tensor is None or tensor.size > LIMIT:
+        return None
+    if tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+        if not is_literal(value) and not _setting(value):
+            return None
+    return tensor.numpy()
+
+
+def _setting(value: ir.Value) -> bool:
+    uses = value.uses()
+    return bool(uses) and all((use.node.op_type, use.idx) in _SETTINGS for use in uses)

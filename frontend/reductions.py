@@ -1,0 +1,97 @@
+"""Reduce, couple and order: ops that look along an axis of neurons without a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .joins import Factors, independent
+from .labels import compress, distinct_rows, map_via, nodes_of, port, varying
+from .state import State
+
+__all__ = ["couple", "order", "reduce"]
+
+
+def reduce(state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object]) -> Factors:
+    """Labels after a symmetric reduction over `axes` (kept with size 1).
+
+    A factor that varies along one of them gives one new node per distinct multiset of labels, linked from each;
+    otherwise labels pass.
+    """
+    out = []
+    for factor in factors:
+        inside = [a for a in axes if factor.shape[a] > 1]
+        labels = _gather(state, factor, inside, "reduce", "reduce") if inside else factor
+        out.append(labels)
+    items = attributes.items()
+    stepped = [map_via(f, lambda v: state.builder.via(op, items, (v,))) for f in out]
+    return independent(state, stepped)
+
+
+def couple(state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object]) -> Factors:
+    """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.
+
+    Over all labels that share a node group nothing is needed; over a part of them one `reduce` node per part is linked
+    from its members, so that only whole parts can trade places.
+    """
+    out = []
+    for factor in factors:
+        inside = [a for a in axes if factor.shape[a] > 1]
+        if inside and not _whole(state, factor, inside):
+            _gather(state, factor, inside, "reduce", "scope")
+        out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
+    return tuple(out)
+
+
+def order(
+    state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
+) -> Factors:
+    """Labels after an op whose result depends on the order along `axes` (sort, cumulative sum, resize, windows).
+
+    Labelled axes among them are pinned; where their length changes, new pinned nodes hang on one node linked from all.
+    """
+    out = []
+    for factor in factors:
+        inside = [a for a in axes if factor.shape[a] > 1]
+        if inside:
+            state.pin(factor)
+        if any(factor.shape[a] != shape[a] for a in inside):
+            factor = _resized(state, factor, [shape[a] if n > 1 else 1 for a, n in enumerate(factor.shape)])
+        out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
+    return tuple(out)
+
+
+def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
+    depth = state.depth(labels)
+    middle = state.nodes("reduce", 1, depth, pinned=True)
+    ports = np.unique(labels)
+    state.links(np.repeat(middle, len(ports)), ports, "reduce", operand=np.arange(len(ports)))
+    new = state.ports("split", int(np.prod(shape)), depth, pinned=True)
+    state.links(nodes_of(new), np.repeat(port(middle), len(new)), "split", operand=np.arange(len(new)))
+    return new.reshape(shape)
+
+
+def _gather(state: State, labels: np.ndarray, axes: list[int], kind: str, role: str) -> np.ndarray:
+    """One node per distinct multiset of labels along `axes`, linked from its members; labels of size 1 there."""
+    rest = [a for a in range(labels.ndim) if a not in axes]
+    moved = labels.transpose([*rest, *axes])
+    outer = moved.shape[: len(rest)]
+    rows = np.sort(moved.reshape(int(np.prod(outer, dtype=np.int64)), -1), axis=1)
+    first, which = distinct_rows(rows)
+    kinds = rows[first]
+    nodes = state.nodes(kind, len(kinds), state.depth(kinds))
+    state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
+    new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
+    return compress(new.transpose(np.argsort([*rest, *axes])))
+
+
+def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
+    """Whether the labels along `axes` are one part that holds every node of one group equally often."""
+    if set(varying(labels)) - set(axes):
+        return False
+    nodes, counts = np.unique(nodes_of(labels), return_counts=True)
+    if (counts != counts[0]).any():
+        return False
+    groups = np.unique(state.builder.group_of(nodes))
+    return len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size

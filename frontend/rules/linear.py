@@ -1,0 +1,143 @@
+"""MatMul, Gemm and Einsum: a weight and an activation contract, two activations make a product-sum."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..contraction import Spec
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("MatMul", weights=(0, 1))
+def matmul(ctx: Algebra, op: Op) -> Value:
+    """Matrix product over the last two axes, batch axes broadcast (MatMul since 1)."""
+    x, y = op.input(0), op.input(1)
+    rank = max(x.rank, y.rank, 2)
+    batch = "abcdefgh"[: rank - 2]
+    left = _tail(batch, x.rank) + "k" if x.rank == 1 else _tail(batch + "m", x.rank - 1) + "k"
+    right = "k" if y.rank == 1 else _tail(batch, y.rank - 2) + "kn"
+    out = batch[len(batch) - max(x.rank - 2, y.rank - 2, 0) :] + "m" * (x.rank > 1) + "n" * (y.rank > 1)
+    return bilinear(ctx, op, x, y, (left, right, out))
+
+
+def _tail(letters: str, count: int) -> str:
+    return letters[len(letters) - count :] if count > 0 else ""
+
+
+def bilinear(ctx: Algebra, op: Op, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
+    """`sum left * right` in einsum's letters, whatever the operands are."""
+    left, right, out = letters
+    if not x.is_activation and not y.is_activation:
+        x = ctx.stream(x)
+    if x.is_activation and y.is_activation:
+        return op.result(ctx.product_sum(x, y, letters, op.shape()).factors)
+    if x.is_activation:
+        return op.result(_contract(ctx, x, y, left, right, out, op.shape()))
+    return op.result(_contract(ctx, y, x, right, left, out, op.shape()))
+
+
+def _contract(
+    ctx: Algebra, x: Value, w: Value, x_letters: str, w_letters: str, out: str, shape: tuple[int, ...]
+) -> tuple[np.ndarray, ...]:
+    """A weight's batch axes of size 1 are broadcast: it is shared over them."""
+    elements = ctx.weight(w)
+    kept = [i for i, t in enumerate(w_letters) if not (t in x_letters and t in out and elements.shape[i] == 1)]
+    sizes = [elements.shape[i] for i in kept]
+    elements = elements.reshape(*sizes)
+    w_letters = "".join(w_letters[i] for i in kept)
+    return ctx.contract(x, elements, Spec(x_letters, w_letters, out), shape).factors
+
+
+@rule("Gemm", weights=(0, 1, 2))
+def gemm(ctx: Algebra, op: Op) -> Value:
+    """alpha * A' B' + beta * C (Gemm since 1)."""
+    a, b, c = op.input(0), op.input(1), op.optional(2)
+    left = "km" if op.attr("transA", 0) else "mk"
+    right = "nk" if op.attr("transB", 0) else "kn"
+    y = bilinear(ctx, op, a, b, (left, right, "mn"))
+    alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
+    if alpha != 1:
+        y = ctx.passes(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
+    if c is None or beta == 0:
+        return y
+    if beta != 1 and c.is_activation:
+        c = ctx.passes(c, "Scale", {"factor": beta}, lambda v: beta * v)
+    add = Op("Add", "", op.opset, op.name, (y, c), op.results, {} if beta == 1 else {"beta": beta})
+    return ctx.elementwise(add, (y, c))
+
+
+@rule("Einsum", weights=None)
+def einsum(ctx: Algebra, op: Op) -> Value:
+    """Einstein summation of one or two operands, explicit or implicit output (Einsum since 12)."""
+    inputs = [v for v in op.inputs if v is not None]
+    terms, out = _equation(str(op.attr("equation")), [v.rank for v in inputs])
+    if any(len(set(t)) < len(t) for t in terms):
+        raise Unsupported("a repeated letter in one operand (a diagonal)")
+    if len(inputs) == 1:
+        return _single(ctx, op, ctx.stream(inputs[0]), terms[0], out)
+    while len(inputs) > 2:
+        inputs, terms = _first_two(ctx, op, inputs, terms, out)
+    inputs = [_sum_alone(ctx, v, t, terms[1 - i] + out) for i, (v, t) in enumerate(zip(inputs, terms, strict=True))]
+    terms = ["".join(t for t in term if t in terms[1 - i] + out) for i, term in enumerate(terms)]
+    return bilinear(ctx, op, inputs[0], inputs[1], (terms[0], terms[1], out))
+
+
+def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
+    """Operand terms and output term, with "..." spelled out in capitals that the equation does not use."""
+    equation = equation.replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    spare = [t for t in "ZYXWVUTSRQPONMLKJIHGFEDCBA" if t not in equation]
+    width = max((r - len(t.replace("...", "")) for t, r in zip(terms, ranks, strict=True) if "..." in t), default=0)
+    dots = "".join(spare[:width])
+    filled = []
+    for term, rank in zip(terms, ranks, strict=True):
+        own = rank - len(term.replace("...", ""))
+        filled.append(term.replace("...", dots[width - own :] if own else ""))
+    if arrow:
+        return filled, right.replace("...", dots)
+    every = "".join(filled)
+    return filled, dots + "".join(sorted(t for t in set(every) - set(dots) if every.count(t) == 1))
+
+
+def _single(ctx: Algebra, op: Op, x: Value, term: str, out: str) -> Value:
+    gone = [i for i, t in enumerate(term) if t not in out]
+    if gone:
+        x = ctx.reduce(x, gone, "ReduceSum", {})
+    order = [term.index(t) for t in out] + gone
+    return op.result(ctx.moved(x, lambda a: a.transpose(order).reshape(op.shape()), op.shape()))
+
+
+def _sum_alone(ctx: Algebra, x: Value, term: str, others: str) -> Value:
+    """Sum out the letters that only this operand has."""
+    gone = [i for i, t in enumerate(term) if t not in others]
+    if not gone or not x.is_activation:
+        if gone:
+            raise Unsupported("a weight is summed over a letter of its own")
+        return x
+    kept = tuple(n for i, n in enumerate(x.shape) if i not in gone)
+    return ctx.reshaped(ctx.reduce(x, gone, "ReduceSum", {}), kept)
+
+
+def _first_two(
+    ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out: str
+) -> tuple[list[Value], list[str]]:
+    """Contract the first two of several operands, keeping every letter that is still needed."""
+    needed = out + "".join(terms[2:])
+    term = "".join(t for t in dict.fromkeys(terms[0] + terms[1]) if t in needed)
+    sizes = {t: n for v, s in zip(inputs, terms, strict=True) for t, n in zip(s, v.shape, strict=True)}
+    shape = tuple(sizes[t] for t in term)
+    x, y = inputs[0], inputs[1]
+    if not (x.is_activation or y.is_activation):
+        x = ctx.stream(x)
+    if x.is_activation and y.is_activation:
+        made = ctx.product_sum(x, y, (terms[0], terms[1], term), shape)
+    elif x.is_activation:
+        made = x.relabelled(_contract(ctx, x, y, terms[0], terms[1], term, shape), shape)
+    else:
+        made = y.relabelled(_contract(ctx, y, x, terms[1], terms[0], term, shape), shape)
+    return [made, *inputs[2:]], [term, *terms[2:]]

@@ -1,0 +1,186 @@
+"""Data movement: the op itself runs on the label tensors (and on the elements of parameters)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze", moves=True)
+def reshape(ctx: Algebra, op: Op) -> Value:
+    """Row-major reinterpretation of the shape."""
+    shape = op.shape()
+    return ctx.move(op.input(0), lambda a: a.reshape(shape), op)
+
+
+@rule("Identity", "Dropout", "Cast", "CastLike", "Optional", "OptionalGetElement", "StopGradient", moves=True)
+def identity(ctx: Algebra, op: Op) -> list[Value | None]:
+    """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
+    x = op.input(0)
+    result = op.results[0]
+    if op.type in ("Cast", "CastLike") and result is not None and not _keeps(x.dtype, result.dtype):
+        if not x.is_activation:
+            raise Unsupported("a parameter is cast to an integer")
+        to = "bool" if result.dtype == "bool" else "integer"
+        return [ctx.passes(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
+    kept: list[Value | None] = [ctx.move(x, lambda a: a, op)]
+    return kept + [ctx.passes(x, "Mask", {}) if r is not None else None for r in op.results[1:]]
+
+
+def _keeps(source: str, target: str) -> bool:
+    whole = ("int", "uint", "bool")
+    return not target.lower().startswith(whole) or source.lower().startswith(whole)
+
+
+@rule("Transpose", moves=True)
+def transpose(ctx: Algebra, op: Op) -> Value:
+    """Permuted axes."""
+    perm = op.attr("perm")
+    return ctx.move(op.input(0), lambda a: a.transpose(perm), op)
+
+
+@rule("Expand", moves=True)
+def expand(ctx: Algebra, op: Op) -> Value:
+    """Broadcast to a shape."""
+    shape = op.shape()
+    return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), op)
+
+
+@rule("Tile", moves=True)
+def tile(ctx: Algebra, op: Op) -> Value:
+    """Repeated copies along each axis."""
+    shape = op.shape()
+    repeats = tuple(n // max(m, 1) for n, m in zip(shape, op.input(0).shape, strict=True))
+    return ctx.move(op.input(0), lambda a: np.tile(a, repeats), op)
+
+
+@rule("Slice", moves=True)
+def slice_(ctx: Algebra, op: Op) -> Value:
+    """Ranges of axes, with steps; attributes before opset 10, operands since."""
+    x = op.input(0)
+    if op.attr("starts") is not None:
+        starts, ends, axes, steps = op.attr("starts"), op.attr("ends"), op.attr("axes"), None
+    else:
+        starts, ends, axes, steps = (op.data(i) for i in (1, 2, 3, 4))
+    count = len(np.atleast_1d(starts))
+    axes = range(count) if axes is None else np.atleast_1d(axes)
+    steps = [1] * count if steps is None else np.atleast_1d(steps)
+    cut = [slice(None)] * x.rank
+    for axis, start, end, step in zip(axes, np.atleast_1d(starts), np.atleast_1d(ends), steps, strict=True):
+        cut[int(axis)] = _range(int(start), int(end), int(step), x.shape[int(axis)])
+    return ctx.move(x, lambda a: a[tuple(cut)], op)
+
+
+def _range(start: int, end: int, step: int, size: int) -> slice:
+    """ONNX clamps: an end below the first entry of a backward slice means "through the first"."""
+    start += size if start < 0 else 0
+    end += size if end < 0 else 0
+    if step > 0:
+        return slice(min(max(start, 0), size), min(max(end, 0), size), step)
+    stop = min(max(end, -1), size - 1)
+    return slice(min(max(start, 0), size - 1), None if stop < 0 else stop, step)
+
+
+@rule("Split", "SplitToSequence", moves=True)
+def split(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Consecutive pieces along an axis."""
+    if op.type == "SplitToSequence":
+        raise Unsupported("sequences are not lowered")
+    x, axis = op.input(0), op.axis(default=0)
+    out: list[Value | None] = []
+    at = 0
+    for index in range(len(op.results)):
+        size = op.shape(index)[axis]
+        cut = (slice(None),) * axis + (slice(at, at + size),)
+        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index))  # type: ignore[misc]
+        at += size
+    return out
+
+
+@rule("Concat", moves=True)
+def concat(ctx: Algebra, op: Op) -> Value:
+    """Pieces one after the other."""
+    inputs = [v for v in op.inputs if v is not None]
+    axis = op.axis()
+    if any(v.is_activation for v in inputs):
+        return ctx.concat(inputs, axis, op)
+    elements = [v.elements for v in inputs if v.shape[axis] > 0]
+    first = elements[0]
+    if first is None or any(e is None or e.arena is not first.arena for e in elements):
+        raise Unsupported("constants of different sorts are concatenated")
+    numbers = np.concatenate([e.numbers for e in elements if e is not None], axis=axis)
+    return op.result(elements=first.move(lambda _: numbers))
+
+
+@rule("DepthToSpace", moves=True)
+def depth_to_space(ctx: Algebra, op: Op) -> Value:
+    """Channels to blocks of positions."""
+    b, mode = int(op.attr("blocksize")), op.attr("mode", "DCR")
+    n, c, h, w = op.input(0).shape
+    first = (n, b, b, c // b**2, h, w) if mode == "DCR" else (n, c // b**2, b, b, h, w)
+    perm = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
+    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op)
+
+
+@rule("SpaceToDepth", moves=True)
+def space_to_depth(ctx: Algebra, op: Op) -> Value:
+    """Blocks of positions to channels."""
+    b = int(op.attr("blocksize"))
+    n, c, h, w = op.input(0).shape
+    first = (n, c, h // b, b, w // b, b)
+    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(0, 3, 5, 1, 2, 4).reshape(op.shape()), op)
+
+
+@rule("GatherElements", moves=True)
+def gather_elements(ctx: Algebra, op: Op) -> Value:
+    """Entries picked one by one along an axis, by known indices."""
+    axis, indices = op.axis(default=0), op.data(1)
+    return ctx.move(op.input(0), lambda a: np.take_along_axis(a, indices, axis=axis), op)
+
+
+@rule("GatherND", moves=True)
+def gather_nd(ctx: Algebra, op: Op) -> Value:
+    """Slices picked by known index tuples."""
+    indices = op.data(1)
+    if op.attr("batch_dims", 0) or indices is None:
+        raise Unsupported("batch_dims > 0")
+    return ctx.move(op.input(0), lambda a: a[tuple(np.moveaxis(indices, -1, 0))], op)
+
+
+@rule("Gather", weights=(0,), moves=True)
+def gather(ctx: Algebra, op: Op) -> Value:
+    """Known indices move data; an activation as index looks rows of a table up."""
+    table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
+    if indices.data is not None:
+        return ctx.move(table, lambda a: _take(a, indices.data, axis), op)
+    if table.is_activation and not table.elements:
+        raise Unsupported("an activation is indexed by an activation")
+    if table.data is not None and table.data.size <= 1:
+        return ctx.passes(indices, "Gather", {}).relabelled(indices.factors, op.shape())
+    rows = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
+    found = ctx.gather_rows(rows, indices, indices.shape + rows.shape[1:])
+    if axis:
+        order = [*range(indices.rank, indices.rank + axis), *range(indices.rank), *range(indices.rank + axis, found.rank)]
+        shape = tuple(found.shape[i] for i in order)
+        return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
+    return op.result(found.factors)
+
+
+def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
+    """`numpy.take`, as a slice where the indices are evenly spaced, so that views stay views."""
+    where = (slice(None),) * axis
+    if indices.ndim == 0:
+        return array[(*where, int(indices))]
+    flat = indices.reshape(-1) + (indices.reshape(-1) < 0) * array.shape[axis]
+    if len(flat) == 1:
+        piece = array[(*where, slice(int(flat[0]), int(flat[0]) + 1))]
+    elif len(flat) > 1 and flat[1] > flat[0] and (np.diff(flat) == flat[1] - flat[0]).all():
+        piece = array[(*where, slice(int(flat[0]), int(flat[-1]) + 1, int(flat[1] - flat[0])))]
+    else:
+        return np.take(array, indices, axis=axis)
+    return piece.reshape(array.shape[:axis] + indices.shape + array.shape[axis + 1 :])

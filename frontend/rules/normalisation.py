@@ -1,0 +1,134 @@
+"""Normalisation: entries along some axes are coupled, then vectors of parameters are attached."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("BatchNormalization", weights=(1, 2, 3, 4))
+def batch_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Scale, bias, running mean and variance per channel of axis 1 (BatchNormalization since 1)."""
+    x = ctx.stream(op.input(0))
+    roles = ("norm.scale", "norm.bias", "norm.mean", "norm.var")
+    axis = 1 if x.rank > 1 else 0
+    attributes = {"epsilon": _number(op.attr("epsilon", 1e-5))}
+    if op.attr("training_mode", 0):
+        attributes["training"] = 1.0
+    y = ctx.attach(x, [(op.input(i + 1), role, axis) for i, role in enumerate(roles)], "BatchNormalization", attributes)
+    more = [ctx.passes(x, "Statistics", {}).relabelled(x.factors) if r is not None else None for r in op.results[1:]]
+    if any(m is not None for m in more):
+        raise Unsupported("batch statistics are outputs (training mode)", "export the model in inference mode")
+    return [op.result(y.factors), *more]
+
+
+@rule("LayerNormalization", "SimplifiedLayerNormalization", weights=(1, 2))
+def layer_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Standardise over the axes from `axis` on, then scale and bias (LayerNormalization since 17)."""
+    if any(r is not None for r in op.results[1:]):
+        raise Unsupported("mean or standard deviation is an output")
+    x, axis = ctx.stream(op.input(0)), op.axis()
+    kind = "Standardize" if op.type == "LayerNormalization" else "RMSNormalize"
+    return [_norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))]
+
+
+@rule("RMSNormalization", weights=(1,))
+def rms_norm(ctx: Algebra, op: Op) -> Value:
+    """Divide by the root mean square over the axes from `axis` on, then scale (RMSNormalization since 23)."""
+    x, axis = ctx.stream(op.input(0)), op.axis()
+    return _norm(ctx, op, x, range(axis, x.rank), "RMSNormalize", ((1, "norm.scale"),))
+
+
+@rule("InstanceNormalization", weights=(1, 2))
+def instance_norm(ctx: Algebra, op: Op) -> Value:
+    """Standardise each channel over space, then scale and bias per channel (InstanceNormalization since 1)."""
+    x = ctx.stream(op.input(0))
+    y = _couple(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
+    y = ctx.attach(y, [(op.input(1), "norm.scale", 1)], "Mul", {})
+    return op.result(ctx.attach(y, [(op.input(2), "norm.bias", 1)], "Add", {}).factors)
+
+
+@rule("GroupNormalization", weights=(1, 2))
+def group_norm(ctx: Algebra, op: Op) -> Value:
+    """Standardise groups of channels, then scale and bias: per group in opset 18, per channel since 21."""
+    x, groups = ctx.stream(op.input(0)), int(op.attr("num_groups"))
+    n, c = x.shape[:2]
+    split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
+    split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
+    vectors = [(op.input(1), "norm.scale", 1, "Mul"), (op.input(2), "norm.bias", 1, "Add")]
+    y = split if op.opset < 21 else ctx.reshaped(split, x.shape)
+    for value, role, axis, step in vectors:
+        y = ctx.attach(y, [(value, role, axis)], step, {})
+    return op.result(ctx.reshaped(y, x.shape).factors)
+
+
+@rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax", domain="gmnc")
+def recognised(ctx: Algebra, op: Op) -> Value:
+    """What `idioms` found written out."""
+    x = ctx.stream(op.input(0))
+    if op.type in ("Softmax", "LogSoftmax"):
+        return op.result(couple(ctx, x, [op.axis()], op.type, {}).factors)
+    axes = [int(a) % x.rank for a in np.atleast_1d(op.attr("axes"))]
+    attributes = {"p": int(op.attr("p", 2))} if op.type == "LpNormalize" else {}
+    return op.result(_couple(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes).factors)
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance(ctx: Algebra, op: Op) -> Value:
+    """Standardise over given axes (MeanVarianceNormalization since 9)."""
+    x = ctx.stream(op.input(0))
+    axes = [int(a) % x.rank for a in op.attr("axes", (0, 2, 3))]
+    return op.result(_couple(ctx, x, axes, "Standardize", 0.0).factors)
+
+
+@rule("LpNormalization")
+def lp_normalization(ctx: Algebra, op: Op) -> Value:
+    """Divide by the p-norm along an axis (LpNormalization since 1)."""
+    x = ctx.stream(op.input(0))
+    return op.result(_couple(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))}).factors)
+
+
+@rule("LRN")
+def local_response(ctx: Algebra, op: Op) -> Value:
+    """Neighbouring channels are coupled, so their order matters (LRN since 1)."""
+    x = ctx.stream(op.input(0))
+    attributes = {n: _number(op.attr(n)) for n in ("alpha", "beta", "bias", "size") if op.attr(n) is not None}
+    return op.result(ctx.order(x, [1], "LRN", attributes, x.shape).factors)
+
+
+def couple(ctx: Algebra, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+    """Couple over axes; the via names the axes, counted from the end, so that leading axes do not matter."""
+    over = tuple(sorted(a - x.rank for a in axes))
+    return ctx.couple(x, list(axes), op, {**attributes, "axes": over})
+
+
+def _couple(
+    ctx: Algebra, x: Value, axes: Sequence[int], op: str, epsilon: float, attributes: dict[str, Any] | None = None
+) -> Value:
+    return couple(ctx, x, axes, op, {**(attributes or {}), "epsilon": _number(epsilon)})
+
+
+def _norm(
+    ctx: Algebra, op: Op, x: Value, axes: Sequence[int], kind: str, operands: tuple[tuple[int, str], ...]
+) -> Value:
+    """Couple, then multiply and add the operands, which broadcast to x from its last axes."""
+    y = _couple(ctx, x, axes, kind, op.attr("epsilon", 1e-5))
+    for index, role in operands:
+        value = op.optional(index)
+        if value is None:
+            continue
+        step = Op("Mul" if role == "norm.scale" else "Add", "", op.opset, op.name, (y, value), op.results, {})
+        y = ctx.elementwise(step, (y, value))
+    return op.result(y.factors)
+
+
+def _number(value: Any) -> float:
+    return float(f"{float(value):.5g}")

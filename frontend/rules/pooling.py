@@ -1,0 +1,46 @@
+"""Pooling: positions are free, so labels pass; a labelled position axis is ordered by the windows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("MaxPool", "AveragePool", "LpPool")
+def pool(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Windows over the axes from 2 on (MaxPool, AveragePool since 1)."""
+    if any(r is not None for r in op.results[1:]):
+        raise Unsupported("the indices of the maxima are an output")
+    x = ctx.stream(op.input(0))
+    attributes: dict[str, Any] = {}
+    for name, default in (("kernel_shape", 0), ("strides", 1), ("dilations", 1), ("pads", 0)):
+        value = op.attr(name)
+        if value is not None and any(v != default for v in value):
+            attributes[name] = tuple(int(v) for v in value)
+    for name in ("ceil_mode", "count_include_pad"):
+        if op.attr(name, 0):
+            attributes[name] = 1
+    if op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        attributes["auto_pad"] = op.attr("auto_pad")
+    if op.type == "LpPool":
+        attributes["p"] = int(op.attr("p", 2))
+    if op.type == "AveragePool" and tuple(op.attr("kernel_shape")) == x.shape[2:] and "pads" not in attributes:
+        return [_global(ctx, op, x, "ReduceMean")]
+    return [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def global_pool(ctx: Algebra, op: Op) -> Value:
+    """A reduction over all positions (GlobalAveragePool since 1)."""
+    names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax", "GlobalLpPool": "ReduceL2"}
+    return _global(ctx, op, ctx.stream(op.input(0)), names[op.type])
+
+
+def _global(ctx: Algebra, op: Op, x: Value, kind: str) -> Value:
+    axes = list(range(2, x.rank))
+    return op.result(ctx.reduce(x, axes, kind, {"axes": tuple(a - x.rank for a in axes)}).factors)

@@ -1,0 +1,119 @@
+"""Ops on positions: padding, resizing, sampling, masks, sorting. A labelled axis that they order is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("Pad")
+def pad(ctx: Algebra, op: Op) -> Value:
+    """Padding of free axes is a step; along a labelled axis a constant's node takes the new places (Pad since 1)."""
+    x, mode = ctx.stream(op.input(0)), str(op.attr("mode", "constant"))
+    pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
+    flat = [int(v) for v in np.atleast_1d(op.data(1) if pads is None else np.asarray(pads))]
+    axes = op.data(3)
+    where = range(x.rank) if axes is None else [int(a) % x.rank for a in np.atleast_1d(axes)]
+    half = len(flat) // 2
+    widths = {a: (flat[i], flat[i + half]) for i, a in enumerate(where) if flat[i] or flat[i + half]}
+    labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
+    attributes = {"mode": mode, "pads": tuple(v for w in widths.values() for v in w)}
+    free = [a for a in widths if a not in labelled]
+    if free:
+        x = ctx.passes(x, "Pad", attributes)
+        shape = tuple(n + sum(widths[a]) if a in free else n for a, n in enumerate(x.shape))
+        x = x.relabelled(x.factors, shape)
+    for axis in labelled:
+        x = _pad_neurons(ctx, op, x, axis, widths[axis], mode)
+    return op.result(x.factors)
+
+
+def _pad_neurons(ctx: Algebra, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
+    if mode != "constant" or min(width) < 0:
+        shape = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
+        return ctx.order(x, [axis], "Pad", {"mode": mode, "pads": width}, shape)
+    number = op.optional(2)
+    fill = float(np.asarray(number.data).reshape(-1)[0]) if number is not None and number.data is not None else 0.0
+    parts = []
+    for n in width:
+        shape = tuple(n if a == axis else size for a, size in enumerate(x.shape))
+        parts.append(Value("", shape, x.dtype, data=np.broadcast_to(np.float32(fill), shape)))
+    return ctx.concat([parts[0], x, parts[1]], axis, op)
+
+
+@rule("Resize", "Upsample")
+def resize(ctx: Algebra, op: Op) -> Value:
+    """Interpolation over positions (Resize since 10)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    axes = [a for a, (n, m) in enumerate(zip(x.shape, shape, strict=True)) if n != m]
+    ratio = tuple(float(f"{m / n:.5g}") for n, m in zip(x.shape, shape, strict=True) if n != m)
+    mode = op.attr("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
+    attributes = {"mode": op.attr("mode", "nearest"), "ratio": ratio, "coordinates": mode}
+    return op.result(ctx.order(x, axes, "Resize", attributes, shape).factors)
+
+
+@rule("GridSample", weights=())
+def grid_sample(ctx: Algebra, op: Op) -> Value:
+    """Per channel, a join of what is sampled and of the coordinates (GridSample since 16)."""
+    x, grid = ctx.stream(op.input(0)), op.input(1)
+    shape = op.shape()
+    attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
+    x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
+    if not grid.is_activation:
+        return op.result(x.factors)
+    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}).factors)
+
+
+@rule("Trilu")
+def trilu(ctx: Algebra, op: Op) -> Value:
+    """A triangle of the last two axes is kept: both are ordered (Trilu since 14)."""
+    x = ctx.stream(op.input(0))
+    k = op.data(1)
+    attributes = {"upper": int(op.attr("upper", 1)), "k": 0 if k is None else int(np.asarray(k).reshape(-1)[0])}
+    return _ordered(ctx, op, x, (x.rank - 2, x.rank - 1), attributes)
+
+
+@rule("CumSum", "CumProd")
+def cumulative(ctx: Algebra, op: Op) -> Value:
+    """Running sums along a known axis (CumSum since 11)."""
+    x, axis = ctx.stream(op.input(0)), op.data(1)
+    if axis is None:
+        raise Unsupported("the axis is missing")
+    attributes = {n: int(op.attr(n, 0)) for n in ("exclusive", "reverse")}
+    return _ordered(ctx, op, x, (int(np.asarray(axis).reshape(-1)[0]) % x.rank,), attributes)
+
+
+@rule("TopK")
+def top_k(ctx: Algebra, op: Op) -> list[Value | None]:
+    """The k greatest along an axis, values and places (TopK since 1)."""
+    x, axis = ctx.stream(op.input(0)), op.axis()
+    attributes = {"axis": axis - x.rank, "largest": int(op.attr("largest", 1))}
+    out: list[Value | None] = []
+    for index, result in enumerate(op.results):
+        if result is None:
+            out.append(None)
+            continue
+        labels = ctx.order(x, [axis], op.type, {**attributes, "output": index}, op.shape(index))
+        out.append(op.result(labels.factors, index=index))
+    return out
+
+
+@rule("ReverseSequence")
+def reverse_sequence(ctx: Algebra, op: Op) -> Value:
+    """Time is reversed up to each length: the time axis is ordered (ReverseSequence since 10)."""
+    x = ctx.stream(op.input(0))
+    time = int(op.attr("time_axis", 0))
+    return _ordered(ctx, op, x, (time % x.rank,), {})
+
+
+def _ordered(ctx: Algebra, op: Op, x: Value, axes: Sequence[int], attributes: dict[str, Any]) -> Value:
+    named = {**attributes, "axes": tuple(a - x.rank for a in axes)}
+    return op.result(ctx.order(x, axes, op.type, named, op.shape()).factors)

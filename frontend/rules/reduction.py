@@ -1,0 +1,39 @@
+"""Reductions: over free axes a step of the via, over neurons new nodes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+_SYMMETRIC = (
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd",
+    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
+)  # fmt: skip
+
+
+@rule(*_SYMMETRIC)
+def reduce(ctx: Algebra, op: Op) -> Value:
+    """Axes as attribute (before opset 13 or 18) or operand; all of them by default (ReduceMean since 1)."""
+    x = ctx.stream(op.input(0))
+    axes = op.attr("axes") if op.attr("axes") is not None else op.data(1)
+    if axes is None or np.size(axes) == 0:
+        if op.attr("noop_with_empty_axes", 0):
+            return op.result(x.factors)
+        axes = range(x.rank)
+    axes = sorted({int(a) % x.rank for a in np.atleast_1d(np.asarray(axes, dtype=np.int64))})
+    y = ctx.reduce(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)})
+    return op.result(ctx.reshaped(y, op.shape()).factors)
+
+
+@rule("ArgMax", "ArgMin")
+def arg_reduce(ctx: Algebra, op: Op) -> Value:
+    """The place of an extremum: the axis is ordered (ArgMax since 1)."""
+    x, axis = ctx.stream(op.input(0)), op.axis(default=0)
+    ordered = ctx.order(x, [axis], op.type, {"axis": axis - x.rank}, x.shape)
+    y = ctx.reduce(ordered, [axis], op.type, {"axis": axis - x.rank})
+    return op.result(ctx.reshaped(y, op.shape()).factors)

@@ -1,0 +1,19 @@
+"""Softmax and its kin: entries along an axis are coupled."""
+
+from __future__ import annotations
+
+from ..algebra import Algebra
+from ..registry import rule
+from ..values import Op, Value
+from .normalisation import couple
+
+__all__: list[str] = []
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax")
+def softmax(ctx: Algebra, op: Op) -> Value:
+    """One axis since opset 13; before, all axes from `axis` on as one."""
+    x = ctx.stream(op.input(0))
+    axis = op.axis(default=-1 if op.opset >= 13 else 1)
+    axes = [axis] if op.opset >= 13 else [a for a in range(axis, x.rank) if x.shape[a] > 1] or [axis]
+    return op.result(couple(ctx, x, axes, op.type, {}).factors)

@@ -1,0 +1,345 @@
+"""Concrete shapes of all values, and the values of those constants that are no parameters. Once per model."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.shape_inference import InferenceError, infer_node_outputs
+
+from ..ir.errors import LoweringError
+from .program_data import initializer_data, quantised
+from .agreement import disagreement
+from .contrib import output_shapes
+from .folding import fold
+from .garbage import paused
+from .order import describe, subgraphs
+from .sizes import DEFAULTS, Sizes
+
+__all__ = ["Known", "infer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a value before the network runs.
+
+    shape: concrete. dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for what is no tensor
+    (a sequence, an optional), whose shape is ().
+    data: the value itself, of that shape, where it follows from shapes, integers and literals; None for parameters and
+    for all that depends on them or on the inputs. May be a zero-stride view: read it, do not write it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    data: np.ndarray | None = None
+
+
+def infer(
+    model: ir.Model, dims: Mapping[str, int] | None = None, inputs: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[ir.Value, Known]:
+    """What is known of every value of a normalised model, values in subgraphs included.
+
+    dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
+    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree.
+    A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
+    non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
+    """
+    first: LoweringError | None = None
+    with paused():
+        memo: dict[Hashable, list[Known | None]] = {}
+        fixed: dict[ir.Value, Known] | None = None
+        for default in DEFAULTS:
+            sizes = Sizes(dims or {}, inputs or {}, default)
+            inference = _Inference(model, sizes, memo)
+            fixed = fixed if fixed is not None else inference.initializers()
+            inference.known.update(fixed)
+            try:
+                inference.inputs()
+                inference.graph(model.graph)
+            except LoweringError as error:
+                first = first or error
+                if not sizes.guessed:
+                    break
+            else:
+                return inference.known
+    assert first is not None
+    raise first
+
+
+class _Inference:
+    """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them."""
+
+    def __init__(self, model: ir.Model, sizes: Sizes, memo: dict[Hashable, list[Known | None]]) -> None:
+        self.model = model
+        self.sizes = sizes
+        self.memo = memo
+        self.known: dict[ir.Value, Known] = {}
+        self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
+
+    def _opset(self, node: ir.Node) -> int:
+        return node.version or self.model.opset_imports.get(node.domain, 1)
+
+    def initializers(self) -> dict[ir.Value, Known]:
+        """Shapes of the initializers, and the data of those that are no parameters."""
+        stored = quantised(self.model.graph)
+        known = {}
+        for value in self.model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None:
+                data = None if value in stored else initializer_data(value)
+                known[value] = Known(tuple(tensor.shape.numpy()), _dtype(tensor.dtype), data)
+        return known
+
+    def inputs(self) -> None:
+        """Shapes of the graph inputs."""
+        names = {v.name for v in self.model.graph.inputs}
+        if unknown := self.sizes.inputs.keys() - names:
+            raise LoweringError(f"the model has no input {sorted(unknown)}; its inputs are {sorted(map(str, names))}")
+        for value in self.model.graph.inputs:
+            if isinstance(value.type, ir.TensorType):
+                self.known[value] = Known(self.sizes.of_input(value), _dtype(value.type.dtype))
+            else:
+                self.known[value] = Known((), "")
+
+    def graph(self, graph: ir.Graph) -> None:
+        """Walk over the nodes of a graph whose inputs are known."""
+        for node in graph:
+            inputs = [None if v is None else self.known.get(v) for v in node.inputs]
+            if node.op_type in _BODIES and not node.domain:
+                outputs = self._body(node, inputs)
+            elif any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
+                outputs = [None] * len(node.outputs)
+            else:
+                outputs = self._outputs(node, inputs)
+            for value, known in zip(node.outputs, outputs, strict=False):
+                known = known or self._declared(value)
+                if known is not None and value.name:
+                    self.known[value] = known
+
+    def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
+            return [_of_array(_shape_of(node, inputs[0]))]
+        if all(k is None or k.data is not None for k in inputs) and (inputs or node.op_type in _NULLARY):
+            arrays = self._fold(node, inputs)
+            if arrays is not None:
+                return [_of_array(a) for a in arrays]
+        key = _key(node, inputs)
+        known = self.memo.get(key)
+        if known is None:
+            known = self.memo[key] = self._schema(node, inputs)
+        return known
+
+    def _fold(self, node: ir.Node, inputs: Sequence[Known | None]) -> list[np.ndarray] | None:
+        try:
+            return fold(node, self._opset(node), [k and k.data for k in inputs])
+        except Exception as error:
+            raise self._misfit(node, inputs, str(error)) from error
+
+    def _schema(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        """Outputs by the ONNX schema's own inference."""
+        schema = _schema_of(node.op_type, self._opset(node), node.domain)
+        if schema is None:
+            return _contrib(node, inputs)
+        proto = _proto(node)
+        types = {f"i{k}": _type(known.shape, known.dtype) for k, known in enumerate(inputs) if known is not None}
+        data = {f"i{k}": _tensor(a) for k, known in enumerate(inputs) if (a := _hint(node, known)) is not None}
+        if any(t is None for t in types.values()):
+            return [None] * len(node.outputs)
+        try:
+            found = infer_node_outputs(schema, proto, types, data, opset_imports=self.opsets)
+        except (InferenceError, onnx.checker.ValidationError) as error:
+            raise self._misfit(node, inputs, _reason(error)) from error
+        if not any(t.WhichOneof("value") and t.tensor_type.HasField("shape") for t in found.values()):
+            return _contrib(node, inputs)
+        outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
+        known = [None if t is None else self._resolve(node, k, t, inputs) for k, t in enumerate(outputs)]
+        wrong = None if node.domain else disagreement(node, *([k and k.shape for k in ks] for ks in (inputs, known)))
+        if wrong is not None:
+            raise self._misfit(node, inputs, wrong)
+        return known
+
+    def _misfit(self, node: ir.Node, inputs: Sequence[Known | None], reason: str) -> LoweringError:
+        hint = _GUESSED if self.sizes.guessed or self.sizes.inputs else _FIXED
+        return LoweringError(
+            f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
+        )
+
+    def _resolve(self, node: ir.Node, index: int, found: onnx.TypeProto, inputs: list[Known | None]) -> Known | None:
+        """A type as inferred; dimensions that it leaves open are taken from what the model declares."""
+        if not found.HasField("tensor_type"):
+            return Known((), "") if found.WhichOneof("value") else None
+        tensor = found.tensor_type
+        if not tensor.elem_type or not tensor.HasField("shape"):
+            return None
+        sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+        if None in sizes:
+            declared = self.sizes.of_value(node.outputs[index])
+            if declared is not None and len(declared) == len(sizes):
+                sizes = [d if s is None else s for s, d in zip(sizes, declared, strict=True)]
+            elif node.op_type == "NonZero" and inputs[0] is not None:
+                sizes = [len(inputs[0].shape), int(np.prod(inputs[0].shape, dtype=np.int64))]
+            else:
+                return None
+        return Known(tuple(s for s in sizes if s is not None), _dtype(ir.DataType(tensor.elem_type)))
+
+    def _declared(self, value: ir.Value) -> Known | None:
+        """What the model says of a value."""
+        if isinstance(value.type, ir.TensorType):
+            shape = self.sizes.of_value(value)
+            return None if shape is None else Known(shape, _dtype(value.type.dtype))
+        return None if value.type is None else Known((), "")
+
+    def _body(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if node.op_type == "If":
+            return self._branches(node, inputs)
+        body = subgraphs(node)[0]
+        if node.op_type == "Loop":
+            return self._loop(node, body, inputs)
+        return self._scan(node, body, inputs)
+
+    def _branches(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        """Outputs of the branch that is taken; where that is not known, of the first whose shapes agree."""
+        names = ["then_branch", "else_branch"]
+        condition = inputs[0].data if inputs and inputs[0] is not None else None
+        if condition is not None:
+            names = names[:1] if condition.reshape(-1)[0] else names[1:]
+        results: list[list[Known | None]] = []
+        errors: list[LoweringError] = []
+        for name in names:
+            branch = node.attributes[name].as_graph()
+            try:
+                self.graph(branch)
+                results.append([self.known.get(v) for v in branch.outputs])
+            except LoweringError as error:
+                errors.append(error)
+        if not results:
+            raise errors[0]
+        return [None if k is None else Known(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]
+
+    def _loop(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+        trips = inputs[0].data if inputs and inputs[0] is not None else None
+        count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
+        start: Sequence[Known | None] = [Known((), "int64"), Known((), "bool"), *inputs[2:]]
+        self._enter(body, start)
+        ends = [self.known.get(v) for v in body.outputs[1:]]
+        carried = len(inputs) - 2
+        finals = [k and Known(k.shape, k.dtype) for k in ends[:carried]]
+        return finals + [k and Known((count, *k.shape), k.dtype) for k in ends[carried:]]
+
+    def _scan(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+        if self._opset(node) < 9:
+            return [None] * len(node.outputs)
+        scanned = node.attributes["num_scan_inputs"].as_int()
+        states = len(inputs) - scanned
+        axes = _ints(node, "scan_input_axes", scanned)
+        rows = [k and Known(tuple(np.delete(k.shape, a).tolist()), k.dtype) for k, a in zip(inputs[states:], axes, strict=True)]
+        lengths = [k.shape[a] for k, a in zip(inputs[states:], axes, strict=True) if k is not None]
+        self._enter(body, [*inputs[:states], *rows])
+        ends = [self.known.get(v) for v in body.outputs]
+        places = _ints(node, "scan_output_axes", len(ends) - states)
+        stacked = [
+            k and Known(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype)
+            for k, a in zip(ends[states:], places, strict=True)
+        ]
+        return [k and Known(k.shape, k.dtype) for k in ends[:states]] + stacked
+
+    def _enter(self, body: ir.Graph, start: Sequence[Known | None]) -> None:
+        """Walk over a body; what is carried round it may change, so it counts as unknown data."""
+        for value, known in zip(body.inputs, start, strict=False):
+            if known is not None:
+                self.known[value] = Known(known.shape, known.dtype)
+        self.graph(body)
+
+
+_BODIES = frozenset({"If", "Loop", "Scan"})
+_NULLARY = frozenset({"Constant"})
+_GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
+_FIXED = "the model contradicts itself; export it again"
+
+
+def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
+    """All that decides what the schema infers."""
+    attributes = tuple(
+        (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
+        for name, a in node.attributes.items()
+    )
+    operands = tuple(
+        k and (k.shape, k.dtype, None if (a := _hint(node, k)) is None else a.tobytes()) for k in inputs
+    )
+    return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
+
+
+def _contrib(node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    found = output_shapes(node, [k and (k.shape, k.dtype) for k in inputs])
+    return [f and Known(*f) for f in found]
+
+
+def _hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
+    """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
+    if known is None or known.data is None or known.data.size > 64:
+        return None
+    if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
+        return known.data
+    return None
+
+
+def _proto(node: ir.Node) -> onnx.NodeProto:
+    """The node with numbered names, so that equal nodes are equal bytes."""
+    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
+    proto.input.extend("" if v is None else f"i{k}" for k, v in enumerate(node.inputs))
+    proto.output.extend(f"o{k}" if v.name else "" for k, v in enumerate(node.outputs))
+    for attribute in node.attributes.values():
+        ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
+    return proto
+
+
+@lru_cache(maxsize=4096)
+def _type(shape: tuple[int, ...], dtype: str) -> onnx.TypeProto | None:
+    if not dtype:
+        return None
+    kind = ir.DataType.STRING if dtype == "string" else ir.DataType.from_numpy(np.dtype(dtype))
+    return onnx.helper.make_tensor_type_proto(int(kind), shape)
+
+
+def _tensor(array: np.ndarray) -> onnx.TensorProto:
+    return onnx.numpy_helper.from_array(np.ascontiguousarray(array))
+
+
+@lru_cache(maxsize=4096)
+def _schema_of(op: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
+    try:
+        schema = onnx.defs.get_schema(op, version, domain)
+    except onnx.defs.SchemaError:
+        return None
+    return None if schema.deprecated else schema
+
+
+@lru_cache(maxsize=64)
+def _dtype(dtype: ir.DataType) -> str:
+    return "string" if dtype == ir.DataType.STRING else dtype.numpy().name
+
+
+def _of_array(array: np.ndarray) -> Known:
+    return Known(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
+
+
+def _shape_of(node: ir.Node, known: Known) -> np.ndarray:
+    if node.op_type == "Size":
+        return np.array(np.prod(known.shape, dtype=np.int64))
+    start = node.attributes.get_int("start", 0)
+    end = node.attributes.get_int("end", len(known.shape))
+    return np.array(known.shape[start:end], dtype=np.int64)
+
+
+def _ints(node: ir.Node, name: str, count: int) -> list[int]:
+    attribute = node.attributes.get(name)
+    return [0] * count if attribute is None else list(attribute.as_ints())
+
+
+def _reason(error: InferenceError) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:300].split("Error] ")[-1].rstrip(".") if lines else "shape inference failed"

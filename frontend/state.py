@@ -1,0 +1,103 @@
+"""What lowering keeps while it walks: the graph under construction and the place it has come to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir import GraphBuilder
+from .elements import Elements
+from .functions import FunctionVias
+from .labels import nodes_of, port
+
+__all__ = ["Site", "State", "align"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The ONNX node that is being lowered: its name, its first output's name, its name scope."""
+
+    node: str = ""
+    value: str = ""
+    scope: str = ""
+
+
+@dataclass(slots=True)
+class State:
+    """The mutable part of a lowering, handed to every primitive."""
+
+    builder: GraphBuilder = field(default_factory=GraphBuilder)
+    site: Site = field(default_factory=Site)
+    functions: FunctionVias = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.functions = FunctionVias(self.builder)
+
+    def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
+        """Ids of a new group of nodes made at the present site, int32 [size]."""
+        ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
+        if pinned:
+            self.builder.pin(ids)
+        return ids
+
+    def ports(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
+        """Ports of a new group of nodes, int64 [size]."""
+        return port(self.nodes(kind, size, depth, pinned))
+
+    def pin(self, labels: np.ndarray) -> None:
+        """Fix every node that these labels name."""
+        self.builder.pin(nodes_of(labels))
+
+    def depth(self, labels: np.ndarray) -> int:
+        """The greatest depth among the nodes that these labels name."""
+        return self.builder.depth_of(np.unique(nodes_of(labels)))
+
+    def links(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        role: str,
+        operand: np.ndarray | None = None,
+        slot: np.ndarray | None = None,
+    ) -> None:
+        """Links from the ports `src` to the nodes `dst`, both flat."""
+        src = src.reshape(-1)
+        via = src & ((1 << 24) - 1)
+        self.builder.add_links(dst.reshape(-1), nodes_of(src), role, via, operand, slot, self.site.node)
+
+    def edges(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        via: np.ndarray,
+        elements: Elements,
+        role: str,
+        slots: np.ndarray | None = None,
+        constant: bool = False,
+    ) -> int:
+        """Edge blocks for elements [B, N, K, S] between dst [B, N] and src [B, K]; returns the first block's index.
+
+        One block, unless the elements come from several tensors or repeat one another (copies are tied).
+        """
+        size = elements.shape[3]
+        if slots is None:
+            slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
+        via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
+        first = len(self.builder.edges)
+        for (b, n, k, s), view in elements.views():
+            ends = dst[b][:, n], src[b][:, k], slots[s], via[b][:, k]
+            self.builder.add_edges(ends[0], ends[1], view, role, ends[2], ends[3], self.site.node, constant)
+        return first
+
+
+def align(labels: np.ndarray, letters: str, target: str) -> np.ndarray:
+    """Reorder the axes of a label tensor from `letters` to `target`; letters that it lacks get size 1.
+
+    Letters that the target lacks must have size 1.
+    """
+    order = [letters.index(t) for t in target if t in letters]
+    dropped = [i for i, t in enumerate(letters) if t not in target]
+    moved = labels.transpose(order + dropped)
+    sizes = iter(moved.shape)
+    return moved.reshape([next(sizes) if t in letters else 1 for t in target])

@@ -1,0 +1,303 @@
+"""Symmetries of the parameter graph: swap closure, generators and orbits.
+
+A symmetry permutes nodes so that every labelled edge and link goes to one with the same label, pinned nodes and ports
+stay, and elements that share a weight go to elements that share a weight. Permuting the parameters along with it leaves
+the network's function as it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .errors import GraphError
+from .graph import ParameterGraph
+from .incidence import Incidence, incidence
+from .permute import Automorphism, compose
+from .ties import forced_pairs, ties_hold
+
+__all__ = ["Rejection", "generators", "orbits", "sample", "swap"]
+
+_TRIES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Why two nodes cannot be swapped."""
+
+    reason: str
+
+    def __bool__(self) -> bool:
+        return False
+
+
+class _Contradiction(Exception):
+    """The closure forces something impossible; its text is the reason."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Arcs of two items with one label in common, several each: which goes to which is open."""
+
+    here: list[int]
+    there: list[int]
+    common: set[int]
+    at: int = 0
+    to: int = 0
+
+    def next_pair(self, image: dict[int, int]) -> tuple[int, int] | None:
+        """The next two ends to pair, in order of place; None if all are paired or may stay."""
+        while self.at < len(self.here) and (self.here[self.at] in image or self.here[self.at] in self.common):
+            self.at += 1
+        if self.at == len(self.here):
+            return None
+        while self.to < len(self.there) and (self.there[self.to] in image or self.there[self.to] in self.common):
+            self.to += 1
+        if self.to == len(self.there):
+            raise _Contradiction("a node is left without a partner")
+        return self.here[self.at], self.there[self.to]
+
+
+@dataclass(slots=True)
+class _Closure:
+    """State of one swap closure. image: an involution of items. tight: every pair in it forces all others."""
+
+    index: Incidence
+    image: dict[int, int] = field(default_factory=dict)
+    exact: deque[tuple[int, int]] = field(default_factory=deque)
+    open: deque[_Run] = field(default_factory=deque)
+    tight: bool = True
+
+    def run(self, a: int, b: int) -> Automorphism:
+        """Follow the swap of items a and b to its end; raises `_Contradiction`."""
+        self.exact.append((a, b))
+        while self.exact or self.open or self._tie():
+            while self.exact:
+                self._map(*self.exact.popleft())
+            if self.open:
+                pair = self.open[0].next_pair(self.image)
+                if pair is None:
+                    self.open.popleft()
+                else:
+                    self.exact.append(pair)
+        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        self._verify()
+        if not ties_hold(self.index, found):
+            raise _Contradiction("shared parameters would be permuted differently at their sites")
+        return found
+
+    def _tie(self) -> bool:
+        """Queue what weight sharing forces; whether that is anything."""
+        if not self.index.shared:
+            return False
+        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        try:
+            pairs = forced_pairs(self.index, found)
+        except GraphError:
+            raise _Contradiction("a batch is left without an image") from None
+        if pairs is None:
+            raise _Contradiction("a shared parameter has no place to go at another site")
+        new = [(x, y) for x, y in pairs if self.image.get(x, x) != y]
+        self.tight = self.tight and not new
+        self.exact.extend(new)
+        return bool(new)
+
+    def _map(self, x: int, y: int) -> None:
+        image, index = self.image, self.index
+        if x in image or y in image:
+            if image.get(x) != y or image.get(y) != x:
+                raise _Contradiction(f"{_name(index, x)} would have to go to two places")
+            return
+        if x == y:
+            image[x] = x
+            return
+        for item in (x, y):
+            if item < index.num_nodes and index.fixed[item]:
+                raise _Contradiction(f"it reaches {_name(index, item)}, which is pinned")
+        if index.colour[x] != index.colour[y]:
+            raise _Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
+        image[x], image[y] = y, x
+        here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
+        if not np.array_equal(index.label[here], index.label[there]):
+            raise _Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
+        self._follow(index.other[here].tolist(), index.other[there].tolist(), here)
+
+    def _follow(self, here: list[int], there: list[int], arcs: slice) -> None:
+        """Queue the pairs that the arcs of two swapped items force, and keep what is open for later."""
+        runs = self.index.run[arcs].tolist()
+        twins = self.index.run[self.index.twin[arcs]].tolist()
+        at = 0
+        while at < len(here):
+            size = runs[at]
+            if size == 1:
+                self.exact.append((here[at], there[at]))
+                self.tight = self.tight and (twins[at] == 1 or here[at] == there[at])
+            else:
+                ours, theirs = here[at : at + size], there[at : at + size]
+                common = set(ours).intersection(theirs)
+                if len(common) < size:
+                    self.tight = False
+                    self.open.append(_Run(ours, theirs, common))
+            at += size
+
+    def _verify(self) -> None:
+        """Every arc of every moved item has its image: what makes the closure an automorphism, however it was found."""
+        index, image = self.index, self.image
+        crossing: dict[int, int] = {}
+        vias: set[tuple[int, int]] = set()
+        for x, y in image.items():
+            if x == y:
+                continue
+            here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
+            ours = [image.get(u, u) for u in index.other[here].tolist()]
+            ours_sorted = sorted(zip(index.label[here].tolist(), ours, index.via[here].tolist(), strict=True))
+            theirs = index.other[there].tolist()
+            theirs_sorted = sorted(zip(index.label[there].tolist(), theirs, index.via[there].tolist(), strict=True))
+            if [a[:2] for a in ours_sorted] != [a[:2] for a in theirs_sorted]:
+                raise _Contradiction(f"an edge of {_name(index, x)} has no image")
+            vias.update((a[2], b[2]) for a, b in zip(ours_sorted, theirs_sorted, strict=True))
+            if x >= index.num_nodes:
+                source, target = index.block_of(x), index.block_of(y)
+                if crossing.setdefault(source, target) != target:
+                    raise _Contradiction("the batches of one block would go to several blocks")
+        self._verify_vias({s: t for s, t in crossing.items() if s != t}, vias)
+
+    def _verify_vias(self, crossing: dict[int, int], vias: set[tuple[int, int]]) -> None:
+        """Blocks named in vias: each goes to itself, or as a whole to the block that the image's via names."""
+        index = self.index
+        if not crossing and all(v == w for v, w in vias):
+            return
+        pairs = index.via_block_pairs({(v, w) for v, w in vias if v >= 0})
+        if any(crossing.get(a, a) != b for a, b in pairs):
+            raise _Contradiction("a path goes through a block that does not move along")
+        for source, _ in pairs:
+            target = index.rows_of(crossing.get(source, source))
+            if any(self.image.get(r, r) not in target for r in index.rows_of(source)):
+                raise _Contradiction("only part of a block that paths go through would move")
+        touching = np.array([v for v, blocks in enumerate(index.via_blocks) if blocks & crossing.keys()])
+        arcs = np.flatnonzero(np.isin(index.via, touching))
+        tails = np.searchsorted(index.start, arcs, side="right") - 1
+        ends = zip(tails.tolist(), index.other[arcs].tolist(), strict=True)
+        ports = [p.via for p in (*index.graph.inputs, *index.graph.outputs)]
+        if any(np.isin(p, touching).any() for p in ports) or any(
+            self.image.get(x, x) == x and self.image.get(y, y) == y for x, y in ends
+        ):
+            raise _Contradiction("a path that stays goes through a block that would move")
+
+
+def swap(graph: ParameterGraph, a: int, b: int) -> Automorphism | Rejection:
+    """The smallest symmetry that swaps nodes a and b, as far as closure finds it, or why there is none."""
+    try:
+        return _Closure(incidence(graph)).run(int(a), int(b))
+    except _Contradiction as reason:
+        return Rejection(str(reason))
+
+
+def generators(graph: ParameterGraph, limit: int | None = None) -> list[Automorphism]:
+    """Generators of the symmetries: swaps of neighbours within each node group, then across groups of equal structure.
+
+    Where a swap of two nodes forces more (a residual stream, a head), the generator is the whole closure.
+    """
+    search = _Search(incidence(graph), limit)
+    for members in _classes(graph, search.index):
+        search.join(members)
+    return search.found
+
+
+def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None = None) -> list[np.ndarray]:
+    """Node orbits of more than one node under the automorphisms (default: the generators), int64 ids, ascending."""
+    parent = np.arange(graph.num_nodes)
+    for automorphism in generators(graph) if automorphisms is None else automorphisms:
+        for a, b in automorphism.moved.items():
+            parent[_root(parent, a)] = _root(parent, b)
+    roots = np.array([_root(parent, i) for i in range(graph.num_nodes)], dtype=np.int64)
+    order = np.argsort(roots, kind="stable")
+    cuts = np.flatnonzero(np.diff(roots[order])) + 1
+    found = [np.sort(o) for o in np.split(order, cuts) if len(o) > 1]
+    return sorted(found, key=lambda o: int(o[0]))
+
+
+def sample(graph: ParameterGraph, automorphisms: list[Automorphism], rng: np.random.Generator) -> Automorphism:
+    """The product of a random subset of the automorphisms in random order."""
+    product = Automorphism.of_items({}, graph.num_nodes)
+    for number in rng.permutation(len(automorphisms)):
+        if rng.random() < 0.5:
+            product = compose(product, automorphisms[number])
+    return product
+
+
+@dataclass(slots=True)
+class _Search:
+    """Generators so far. done: pairs that need no closure of their own."""
+
+    index: Incidence
+    limit: int | None
+    found: list[Automorphism] = field(default_factory=list)
+    done: set[tuple[int, int]] = field(default_factory=set)
+    known: set[bytes] = field(default_factory=set)
+
+    def join(self, members: list[int]) -> None:
+        """Try to connect the members, each with the one before it or else with earlier ones."""
+        ends: list[int] = []
+        for node in members:
+            if self.limit is not None and len(self.found) >= self.limit:
+                return
+            for place, end in enumerate(reversed(ends[-_TRIES:])):
+                if self._try(end, node):
+                    ends.remove(ends[len(ends) - 1 - place])
+                    break
+            ends.append(node)
+
+    def _try(self, a: int, b: int) -> bool:
+        if (a, b) in self.done:
+            return True
+        closure = _Closure(self.index)
+        try:
+            found = closure.run(a, b)
+        except _Contradiction:
+            return False
+        self.done.add((a, b))
+        if closure.tight:
+            self.done.update(closure.image.items())
+        key = found.src.tobytes() + found.dst.tobytes()
+        if key not in self.known:
+            self.known.add(key)
+            self.found.append(found)
+        return True
+
+
+def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
+    """Nodes to be connected: those of one colour within a group, then one of each group that has the colour."""
+    colour = index.colour[: index.num_nodes]
+    free = np.flatnonzero(~index.fixed[: index.num_nodes])
+    order = free[np.lexsort((free, colour[free]))]
+    cuts = np.flatnonzero(np.diff(colour[order])) + 1
+    across: list[list[int]] = []
+    within: list[list[int]] = []
+    for members in np.split(order, cuts):
+        groups = graph.group_of(members)
+        parts = np.split(members, np.flatnonzero(np.diff(groups)) + 1)
+        within += [p.tolist() for p in parts if len(p) > 1]
+        if len(parts) > 1:
+            across.append([int(p[0]) for p in parts])
+    yield from sorted(within)
+    yield from across
+
+
+def _root(parent: np.ndarray, i: int) -> int:
+    while parent[i] != i:
+        parent[i] = parent[parent[i]]
+        i = int(parent[i])
+    return i
+
+
+def _name(index: Incidence, item: int) -> str:
+    graph = index.graph
+    if item >= index.num_nodes:
+        block = graph.edges[index.block_of(item)]
+        return f"a batch of {block.role} {block.view.name!r}"
+    group = graph.groups[int(graph.group_of(np.array(item)))]
+    return f"{group.kind} {item - group.start} of {group.value or group.node!r}"

@@ -1,0 +1,81 @@
+"""Three ways from a torch module to ONNX, as users meet them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+import onnx
+import torch
+from networks import NETWORKS
+from torch import Tensor, nn
+
+How = Literal["dynamo", "dynamo-optimized", "torchscript"]
+HOWS: tuple[How, ...] = get_args(How)
+
+
+def export(module: nn.Module, inputs: tuple[Tensor, ...], how: How, opset: int | None = None) -> onnx.ModelProto:
+    """The module as ONNX. `opset` is the exporter's own default if not given.
+
+    "dynamo": `dynamo=True, optimize=False`. "dynamo-optimized": with the onnxscript optimizer. "torchscript": the older
+    exporter, told to leave BatchNorm and constants alone.
+    """
+    with _quiet():
+        if how == "torchscript":
+            return _torchscript(module, inputs, opset)
+        program = torch.onnx.export(
+            module, inputs, dynamo=True, optimize=how == "dynamo-optimized", opset_version=opset, verbose=False
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def exported(name: str, how: How, opset: int | None = None) -> onnx.ModelProto:
+    """`export` of a network of the zoo, kept in a temporary folder that belongs to this state of the zoo."""
+    path = _folder() / f"{name}-{how}-{opset or 'default'}.onnx"
+    if not path.exists():
+        module, inputs = NETWORKS[name]()
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_bytes(export(module, inputs, how, opset).SerializeToString())
+        draft.replace(path)
+    return onnx.load(path)
+
+
+def _torchscript(module: nn.Module, inputs: tuple[Tensor, ...], opset: int | None) -> onnx.ModelProto:
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "model.onnx")
+        torch.onnx.export(
+            module, inputs, path, dynamo=False, opset_version=opset or 17,
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+        )  # fmt: skip
+        return onnx.load(path)
+
+
+def _folder() -> Path:
+    here = Path(__file__).parent
+    state = hashlib.sha256(torch.__version__.encode())
+    for path in sorted([here / "networks.py", here / "exports.py", *here.glob("zoo_*.py")]):
+        state.update(path.read_bytes())
+    folder = Path(tempfile.gettempdir()) / f"gmnc-exports-{state.hexdigest()[:16]}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

@@ -1,0 +1,66 @@
+"""Networks made by others: nothing opaque, and every parameter accounted for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gmnc
+import numpy as np
+import onnx
+import pytest
+from gmnc.ir import ParameterGraph
+from onnx import numpy_helper
+
+CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
+LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
+FEED_FORWARD = [
+    "atspm_funcnet_head",
+    "basic_pitch",
+    "magika",
+    "qonnx_espcn_subpixel_float",
+    "qonnx_mnist_conv",
+    "rapidocr_cls",
+    "rapidocr_det",
+    "surfaces_gbr_surrogate",
+    "wakeword_embedding",
+]
+LIGHT_MODELS = sorted(path.stem for path in LIGHT.glob("light_*.onnx"))
+
+
+def assert_understood(graph: ParameterGraph) -> None:
+    graph.check()
+    assert graph.opaque == ()
+    assert not graph.unsupported
+    assert graph.num_opaque_parameters == 0
+    assert graph.num_parameters == graph.num_parameter_edges + sum(graph.not_parameters().values())
+
+
+@pytest.mark.parametrize("name", FEED_FORWARD)
+def test_corpus(name: str) -> None:
+    path = CORPUS / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip(f"the corpus of real networks is not at {CORPUS}")
+    graph = gmnc.compile(path)
+    assert_understood(graph)
+
+
+def weights_in_use(path: Path) -> int:
+    """Elements that a light model's nodes read: of its float initializers, and of tensors made by ConstantOfShape."""
+    graph = onnx.load(path).graph
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    sizes = {name: array.size for name, array in arrays.items() if array.dtype == np.float32}
+    sizes |= {n.output[0]: int(arrays[n.input[0]].prod()) for n in graph.node if n.op_type == "ConstantOfShape"}
+    read = {name for node in graph.node for name in node.input}
+    return sum(size for name, size in sizes.items() if name in read)
+
+
+def test_the_wheel_has_nine_light_models() -> None:
+    assert len(LIGHT_MODELS) == 9
+
+
+@pytest.mark.parametrize("name", LIGHT_MODELS)
+def test_light_models(name: str) -> None:
+    path = LIGHT / f"{name}.onnx"
+    graph = gmnc.compile(path)
+    assert_understood(graph)
+    assert graph.num_parameter_edges == weights_in_use(path)
