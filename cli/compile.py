@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, note, open_graph, output, print_json, progress
+from .session import errors_to_exit_codes, is_store, lower, note, output, print_json, progress
 
 if TYPE_CHECKING:
     from ..ir import ParameterGraph
@@ -35,11 +34,13 @@ def compile_model(
 ) -> None:
     """Lower MODEL to a parameter graph, account for every parameter, and write the graph to a store."""
     with errors_to_exit_codes():
+        from ..ir import LoadError
+
         dims, inputs = parse_dims(dim), parse_inputs(input)
         with progress(f"lowering {model.name}", quiet):
-            start = time.perf_counter()
-            graph = open_graph(model, dims, inputs, on_unsupported, stores=False)
-            seconds = time.perf_counter() - start
+            if is_store(model):
+                raise LoadError(f"{model}: this is a gmnc store already; look at it with `gmnc inspect {model}`")
+            graph, seconds = lower(model, dims, inputs, on_unsupported)
         if out is not None:
             from ..backends import store
 

@@ -137,8 +137,8 @@ def _print_tables(found: dict[str, Any]) -> None:
     groups.add_column("node", overflow="fold")
     groups.add_column("value", overflow="fold")
     for g in found["groups"]:
-        cells = (f"g{g['id']}", g["kind"], g["size"], g["depth"], g["pinned"] or "", g["node"], g["value"])
-        groups.add_row(*(escape(str(c)) for c in cells))
+        numbers = (g["size"], g["depth"], g["pinned"] or "")
+        groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), escape(g["node"]), escape(g["value"]))
     blocks = Table("from", "to", "role", "shape", title="blocks", box=box.SIMPLE_HEAD, title_justify="left")
     blocks.add_column("parameter or node", overflow="fold")
     blocks.add_column("via", overflow="fold")

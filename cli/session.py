@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from .options import OnUnsupported
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,6 +25,8 @@ __all__ = [
     "BAD_INPUT",
     "CHECK_FAILED",
     "errors_to_exit_codes",
+    "is_store",
+    "lower",
     "note",
     "open_graph",
     "output",
@@ -94,23 +99,33 @@ def print_json(value: object) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def open_graph(
-    path: Path,
-    dims: Mapping[str, int],
-    inputs: Mapping[str, tuple[int, ...]],
-    on_unsupported: str,
-    stores: bool = True,
-) -> ParameterGraph:
-    """The parameter graph of an ONNX file, lowered, or of a store, loaded (where `stores` are welcome)."""
+def lower(
+    path: Path, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], on_unsupported: OnUnsupported
+) -> tuple[ParameterGraph, float]:
+    """The parameter graph of an ONNX file, and the seconds that it took to load and lower it."""
+    from ..frontend import compile
+
+    start = time.perf_counter()
+    graph = compile(path, dims=dims, inputs=inputs, on_unsupported=on_unsupported.value)
+    return graph, time.perf_counter() - start
+
+
+def is_store(path: Path) -> bool:
+    """Whether the file is a store; raises `LoadError` if there is no file."""
     from ..backends import store
     from ..ir import LoadError
 
     if not path.is_file():
         raise LoadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    if store.is_store(path):
-        if not stores:
-            raise LoadError(f"{path}: this is a gmnc store already; look at it with `gmnc inspect {path}`")
-        return store.load(path)
-    from ..frontend import compile
+    return store.is_store(path)
 
-    return compile(path, dims=dims, inputs=inputs, on_unsupported=on_unsupported)
+
+def open_graph(
+    path: Path, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], on_unsupported: OnUnsupported
+) -> ParameterGraph:
+    """The parameter graph of an ONNX file, lowered, or of a store, loaded."""
+    if is_store(path):
+        from ..backends import store
+
+        return store.load(path)
+    return lower(path, dims, inputs, on_unsupported)[0]

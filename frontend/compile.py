@@ -21,6 +21,7 @@ from .lowering import Lowering
 from .normalise import normalise
 from .plan import Plan, plan
 from .registry import Registry, builtin
+from .sequences import unpack
 from .shapes import infer
 from .state import State
 from .values import Value
@@ -48,6 +49,7 @@ def compile(
     """
     model = load(source)
     network = normalise(model)
+    unpack(network)
     known = infer(network, dims or {}, inputs or {})
     recognise(network, known)
     rules = registry or builtin()

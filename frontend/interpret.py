@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..ir import GmncError, LoweringError, Problem
 from .algebra import Algebra
+from .order import reads
 from .plan import Plan
 from .discover import Discovery
 from .elements import Arena
@@ -142,7 +143,8 @@ class Interpreter:
     def _op(
         self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
     ) -> Op:
-        inputs = tuple(None if v is None else self._value(v, stream) for v in node.inputs)
+        captured = [v for v in reads(node) if v not in node.inputs]
+        inputs = tuple(None if v is None else self._value(v, stream) for v in (*node.inputs, *captured))
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,

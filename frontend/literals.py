@@ -10,31 +10,53 @@ from .normalise import CONSTANT
 
 __all__ = ["is_literal"]
 
-# Names that exporters give to constants that they made up themselves. A module's parameters keep the module's names.
+# Names that exporters give to constants of their own, by exporter. A module's parameters keep the module's names.
 _MADE_UP = (
     ("torch.onnx dynamo, optimised", r"val_\d+"),
     ("torch.onnx torchscript", r"(.*/)?Constant_(\d+_)?output_\d+"),
-    ("torch.onnx torchscript, opset < 13", r"onnx::(?!MatMul_|Conv_|Gemm_|LSTM_|GRU_|RNN_|PRelu_)\w+_\d+"),
-    ("onnxscript", r"(scalar|const|int64|float32?|tmp)_[\w.]*|_?const(ant)?_?\d*"),
-    ("tf2onnx", r"(.*/)?const_fold_opt__\d+|(.*/)?(Const|const|y|x|mul_|add_|sub_)?(_\d+)?(:0)?__\d+|const_\w+__\d+"),
-    (
-        "tf2onnx, TensorFlow graph constants",
-        r"(.*/)?(Const|y|x|alpha|add/y|mul/x|mul/y|sub/x|truediv/y)(_\d+)?(/\w+)?:0",
-    ),
-    ("onnxslim, onnxsim", r"onnx_slim_\w+|ortshared_\w+|_v_\d+|\d+"),
-    ("ONNX Runtime optimizer", r"ortshared_\d+_\d+_\d+_\d+_token_\d+|.*_token_\d+"),
-    ("Paddle2ONNX", r"(Constant|p2o\.\w+|helper\.constant)\.\d+"),
-    ("skl2onnx", r"(\w+_)?(cst|Cst|shape_tensor|const)\w*"),
+    ("torch.onnx torchscript, not a renamed weight", r"onnx::(?!MatMul_|Conv|Gemm_|LSTM_|GRU_|RNN_|PRelu_)\w+_\d+"),
+    ("torch.onnx torchscript before 1.13", r"\d+"),
+    ("onnxscript", r"(int64|int32|float|bool)_m?[\d.e+-]+(_1d)?(_cast)?(_\d+)?|const(_cast)?(_\d+)?"),
+    ("onnxscript", r"scalar_tensor(_default)?(_\d+)?"),
+    ("tf2onnx", r"(.*/)?const_fold_opt__\d+|const_\w+__\d+|(.*[/_])?(Const|const|zeros?|ones?)(_\w+)?__\d+"),
+    ("TensorFlow", r".*[/;](Const|[xy]|alpha|epsilon|zeros_like|ones_like|truediv_recip|div_no_nan)(_\d+)?(:0)?"),
+    ("TensorFlow", r"Const(_\d+)?:0"),
+    ("onnxslim, onnxsim", r"(onnx_slim_|ortshared_)\w+"),
+    ("ONNX Runtime optimizer", r"(ortshared_\d+_\d+_\d+_\d+|.*)_token_\d+"),
+    ("Paddle2ONNX", r"(Constant|helper\.constant|p2o\.(Constant|helper\.\w+))\.\d+"),
+    ("skl2onnx", r"(\w+_)?([A-Z]\w*)?(cst|shape_tensor)\d*"),
 )
 _PATTERN = re.compile("|".join(f"(?:{pattern})" for _, pattern in _MADE_UP))
+# TensorFlow Lite joins the names of all ops that it fused with semicolons; a variable's name says where it was read.
+_FUSED = re.compile(r"(?!.*(ReadVariableOp|Variable|FusedBatchNorm)).*;.*")
+
+_WEIGHT_SLOTS = frozenset(
+    (op, slot)
+    for ops, slots in (
+        ("Conv ConvTranspose Gemm ConvInteger DeformConv", (1, 2)),
+        ("MatMul MatMulInteger PRelu Einsum", (1,)),
+        ("BatchNormalization", (1, 2, 3, 4)),
+        ("LayerNormalization GroupNormalization InstanceNormalization RMSNormalization", (1, 2)),
+        ("RNN GRU LSTM", (1, 2, 3, 5, 6, 7)),
+        ("QuantizeLinear DequantizeLinear", (1,)),
+        ("QLinearMatMul QLinearConv", (1, 3, 4, 6, 8)),
+    )
+    for op in ops.split()
+    for slot in slots
+)
 
 
 def is_literal(value: ir.Value) -> bool:
     """Whether a constant is a scalar literal, not a parameter: one element, and made up by an exporter.
 
     That is: it was a Constant node (see `normalise`), or its name is one that an exporter gives to its own constants.
+    What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none.
     """
     tensor = value.const_value
     if tensor is None or tensor.size != 1:
         return False
-    return CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
+    name = value.name or ""
+    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(name) is not None
+    if not made_up and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
+        return False
+    return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())

@@ -157,8 +157,10 @@ def _check_tensors(model: ir.Model, place: Callable[[ir.TensorProtocol], ir.Tens
                     if (new := place(attribute.as_tensor())) is not attribute.value:
                         node.attributes[name] = ir.AttrTensor(name, new, doc_string=attribute.doc_string)
                 elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
-                    news = [place(t) for t in attribute.as_tensors()]
-                    node.attributes[name] = ir.AttrTensors(name, news, doc_string=attribute.doc_string)
+                    old = attribute.as_tensors()
+                    news = [place(t) for t in old]
+                    if any(a is not b for a, b in zip(old, news, strict=True)):
+                        node.attributes[name] = ir.AttrTensors(name, news, doc_string=attribute.doc_string)
 
 
 def _keep(files: ExternalFiles, tensor: ir.TensorProtocol) -> ir.TensorProtocol:

@@ -24,6 +24,7 @@ __all__ = ["Lowering"]
 
 _ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
 _NORMS = {"Standardize", "RMSNormalize"}
+_FORBIDDEN = -99
 _UNIFORM_LIMIT = 1 << 22
 
 
@@ -135,21 +136,20 @@ class Lowering(Algebra):
             operands = [Operand(v.factors, v.shape) for v in (lifted[i] for i in active) if v is not None]
             bound = (lambda v: touch(-1, v)) if literals else None
             factors = combine(self.state, operands, op.type.lower(), ordered, step, touch, bound)
-        parts = [Part(*self._part(v), not self._is_parameter(v)) for v in attached.values()]
-        for part, value in zip(parts, attached.values(), strict=True):
-            role = self._role(op.type, factors)
-            factors = self._attach_or_place(factors, shape, Part(part.elements, role, part.constant), op, attributes, value)
+        for value in attached.values():
+            factors = self._attach_or_place(factors, value, op.type, attributes)
         return op.result(factors)
 
     def attach(self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]) -> Value:
-        """Vectors along one axis of `x` each, all in one step of the via."""
+        """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
         parts = []
         for value, role, axis in constants:
+            if role == "bias" and value.data is not None and not np.any(value.data):
+                continue
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
-            elements = self._constant_elements(value).reshape(*shape)
-            parts.append(Part(elements, role))
-        return x.relabelled(attach(self.state, x.factors, parts, op, attributes))
+            parts.append(Part(self.weight(value).reshape(*shape), role))
+        return x.relabelled(attach(self.state, x.factors, parts, op, attributes)) if parts else x
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """New neurons over `spec.out`."""
@@ -307,12 +307,6 @@ class Lowering(Algebra):
         entry = self.state.builder.vias[via]
         return entry.op, self.state.builder.vias[entry.parents[0]].op if entry.parents else ""
 
-    def _is_parameter(self, value: Value) -> bool:
-        return value.data is None
-
-    def _part(self, value: Value) -> tuple[Elements, str]:
-        return self._constant_elements(value), ""
-
     def _constant_elements(self, value: Value) -> Elements:
         """Elements of a constant of any sort, in its shape; a known one becomes a table of the graph's constants."""
         if value.data is None:
@@ -324,17 +318,36 @@ class Lowering(Algebra):
         return Arena({name: data.size}).tensor(name, data.shape)
 
     def _attach_or_place(
-        self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...], part: Part, op: Op,
-        attributes: dict[str, Any], value: Value,
-    ) -> tuple[np.ndarray, ...]:  # fmt: skip
-        """Attach, but a known constant that varies along free axes only is the program's (a mask): it needs no edge."""
-        if part.constant and value.data is not None:
-            axes = {a for a, n in enumerate(value.shape) if n > 1 and _varies(value.data, a)}
-            if not any(axes & set(varying(f)) for f in factors):
-                return tuple(
-                    map_via(f, lambda v: self.state.builder.via(op.type, attributes.items(), (v,))) for f in factors
-                )
-        return attach(self.state, factors, [part], op.type, attributes)
+        self, factors: tuple[np.ndarray, ...], value: Value, op: str, attributes: dict[str, Any]
+    ) -> tuple[np.ndarray, ...]:
+        """Attach, unless the constant is the program's (a mask) and varies along free axes only: it needs no edge."""
+        elements = self._constant_elements(value)
+        axes = {a for a, n in enumerate(value.shape) if n > 1}
+        if value.data is not None:
+            axes = {a for a in axes if _varies(value.data, a)}
+        if axes and not any(axes & set(varying(f)) for f in factors) and self._is_mask(value, elements, op):
+            if value.data is None:
+                self.fates[value.name] = "positional constant"
+            return tuple(map_via(f, lambda v: self.state.builder.via(op, attributes.items(), (v,))) for f in factors)
+        part = Part(elements, self._role(op, factors), value.data is not None)
+        return attach(self.state, factors, [part], op, attributes)
+
+    def _is_mask(self, value: Value, elements: Elements, op: str) -> bool:
+        """A known constant, or a float tensor that only keeps (0 or 1) and forbids (a large negative number or 0)."""
+        if value.data is not None:
+            return True
+        if op not in ("Add", "Mul") or elements.array.size > _UNIFORM_LIMIT:
+            return False
+        numbers = self._read(elements)
+        allowed = (numbers == 0) | ((numbers == 1) if op == "Mul" else (numbers <= _FORBIDDEN))
+        return bool(allowed.all()) and bool((numbers == 0).any()) and bool((numbers != 0).any())
+
+    def _read(self, elements: Elements) -> np.ndarray:
+        """The numbers of a small tensor, flat."""
+        parts = []
+        for _, view in elements.reshape(1, 1, 1, -1).views():
+            parts.append(view.read(self.state.builder.parameters[view.name].load()).reshape(-1))
+        return np.concatenate(parts)
 
 
 def _holder(data: np.ndarray) -> Callable[[], np.ndarray]:

@@ -191,11 +191,10 @@ def reduction(value: ir.Value | None, facts: Facts, *ops: str) -> Reduction | No
 def restores(value: ir.Value, found: Reduction, x: ir.Value, facts: Facts) -> bool:
     """Whether `value`, made from a reduction of `x` by pointwise ops, lines up with `x` as if its axes were kept."""
     moves = _moves(value, found.node)
-    full = facts.shape(x)
-    if moves is None or full is None:
+    full, shape = facts.shape(x), facts.shape(value)
+    if moves is None or full is None or shape is None or facts.shape(found.source) != full:
         return False
-    rank = len(full)
-    gone = {a + rank for a in found.axes}
+    gone = {a + len(full) for a in found.axes}
     reduced = tuple(1 if i in gone else n for i, n in enumerate(full))
     kept = bool(found.node.attributes.get_int("keepdims", 1)) or (not moves and gone == set(range(len(gone))))
     for node in moves:
@@ -204,7 +203,8 @@ def restores(value: ir.Value, found: Reduction, x: ir.Value, facts: Facts) -> bo
             kept = True
         elif not (kept and out == full and node.op_type == "Expand"):
             return False
-    return kept
+    ones = (1,) * (len(full) - len(shape))
+    return kept and len(shape) <= len(full) and all(n in (1, m) for n, m in zip(ones + shape, full, strict=True))
 
 
 def _moves(value: ir.Value, source: ir.Node, depth: int = 16) -> list[ir.Node] | None:

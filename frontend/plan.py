@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from .literals import is_literal
+from .order import reads
 from .registry import Rule
 from .shapes import Known
 
@@ -54,7 +55,7 @@ def _computed(
 ) -> set[ir.Value]:
     computed: set[ir.Value] = set()
     for node in nodes:
-        inputs = [v for v in node.inputs if v is not None]
+        inputs = node.inputs[:1] if node.op_type == "CastLike" else reads(node)
         constant = all(v in parameters or v in computed or _is_data(v, known) for v in inputs)
         if constant and inputs and node.op_type not in _RANDOM and not any(_is_data(v, known) for v in node.outputs):
             computed.update(node.outputs)

@@ -24,7 +24,7 @@ def reduce(state: State, factors: Factors, axes: Sequence[int], op: str, attribu
         inside = [a for a in axes if factor.shape[a] > 1]
         labels = _gather(state, factor, inside, "reduce", "reduce") if inside else factor
         out.append(labels)
-    items = attributes.items()
+    items = _over(factors, axes, attributes).items()
     stepped = [map_via(f, lambda v: state.builder.via(op, items, (v,))) for f in out]
     return independent(state, stepped)
 
@@ -36,11 +36,12 @@ def couple(state: State, factors: Factors, axes: Sequence[int], op: str, attribu
     from its members, so that only whole parts can trade places.
     """
     out = []
+    items = _over(factors, axes, attributes).items()
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
             _gather(state, factor, inside, "reduce", "scope")
-        out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
+        out.append(map_via(factor, lambda v: state.builder.via(op, items, (v,))))
     return tuple(out)
 
 
@@ -62,6 +63,13 @@ def order(
     return tuple(out)
 
 
+def _over(factors: Factors, axes: Sequence[int], attributes: dict[str, object]) -> dict[str, object]:
+    """Attributes of the step, with the axes named by what they are where neurons are among them: layouts differ."""
+    if not any(f.shape[a] > 1 for f in factors for a in axes):
+        return attributes
+    return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": "neurons"}
+
+
 def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
     depth = state.depth(labels)
     middle = state.nodes("reduce", 1, depth, pinned=True)
@@ -79,11 +87,20 @@ def _gather(state: State, labels: np.ndarray, axes: list[int], kind: str, role: 
     outer = moved.shape[: len(rest)]
     rows = np.sort(moved.reshape(int(np.prod(outer, dtype=np.int64)), -1), axis=1)
     first, which = distinct_rows(rows)
-    kinds = rows[first]
+    kinds = _once(rows[first])
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
     state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
     new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
     return compress(new.transpose(np.argsort([*rest, *axes])))
+
+
+def _once(rows: np.ndarray) -> np.ndarray:
+    """Sorted rows in which every label occurs equally often, with each once; other rows as they are."""
+    runs = np.flatnonzero(rows[0] != rows[0, 0]) if rows.size else np.zeros(0, np.int64)
+    run = int(runs[0]) if runs.size else rows.shape[1]
+    if run > 1 and rows.shape[1] % run == 0 and (rows.reshape(len(rows), -1, run) == rows[:, ::run, None]).all():
+        return rows[:, ::run]
+    return rows
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:

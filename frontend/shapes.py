@@ -15,7 +15,7 @@ from ..ir.errors import LoweringError
 from .program_data import initializer_data, quantised
 from .agreement import disagreement
 from .contrib import output_shapes
-from .folding import fold
+from .folding import elementwise, fold
 from .garbage import paused
 from .order import describe, subgraphs
 from .sizes import DEFAULTS, Sizes
@@ -123,6 +123,9 @@ class _Inference:
     def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
             return [_of_array(_shape_of(node, inputs[0]))]
+        if node.op_type == "CastLike" and inputs[0] is not None and inputs[0].data is not None and inputs[1] is not None:
+            data = inputs[0].data
+            return [_of_array(elementwise(lambda a: a.astype(inputs[1].dtype), data))]  # type: ignore[union-attr]
         if all(k is None or k.data is not None for k in inputs) and (inputs or node.op_type in _NULLARY):
             arrays = self._fold(node, inputs)
             if arrays is not None:

@@ -119,7 +119,7 @@ def test_inspect_lists_groups_and_blocks_in_depth_order() -> None:
     assert weights["conv2.weight"]["shape"] == [1, 4, 4, 9]
     assert weights["conv2.weight"]["slots"] == [3, 3]
     (via,) = weights["conv2.weight"]["via"]
-    assert [step.split("[")[0] for step in via.split(" > ")] == ["BatchNormalization", "Relu", "MaxPool"]
+    assert [step.split("[")[0] for step in via.split(" > ")][:3] == ["BatchNormalization", "Relu", "MaxPool"]
     assert [p["name"] for p in found["inputs"] + found["outputs"]] == ["image", "scores"]
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ...ir import GmncError, ParameterGraph
 from ..files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["MAX_NODES", "View", "draw"]
 
@@ -45,7 +48,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     return path
 
 
-def _dpi(figure: object) -> float:
+def _dpi(figure: Figure) -> float:
     """150 dots per inch, less where the picture would pass what PNG writers take."""
-    longest = max(figure.get_size_inches())  # type: ignore[attr-defined]
+    longest = max(figure.get_size_inches())
     return float(min(150.0, 30000.0 / longest))

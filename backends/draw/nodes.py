@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
-from ...ir import ParameterGraph
+from ...ir import EdgeBlock, ParameterGraph
 from .layout import Arrangement, arrange, layers
 from .parts import (
     DASHES,
@@ -40,7 +41,7 @@ __all__ = ["node_picture"]
 
 TITLE, SMALL, LINE = 9.0, 7.0, 10.0
 MARGIN, GAP, PARAM_STEP = 24.0, 22.0, 18.0
-LONGEST = 120.0
+LONGEST = 150.0
 DOTS = (0, (1.0, 1.4))
 RASTER_FROM = 20000
 HALO = [withStroke(linewidth=2.5, foreground="white")]
@@ -119,7 +120,7 @@ def _edges(graph: ParameterGraph, roles: list[str]) -> _Edges:
         parts = (link.src, link.dst, np.full(link.size, np.nan), np.full(link.size, roles.index(link.role)))
         for column, part in zip(columns, parts, strict=True):
             column.append(part)
-    src, dst, value, role = (np.concatenate(c) if c else np.zeros(0, dtype=np.int64) for c in columns)
+    src, dst, value, role = (np.concatenate([np.zeros(0, dtype=np.int64), *c]) for c in columns)
     pair = src.astype(np.int64) * graph.num_nodes + dst
     _, inverse, count = np.unique(pair, return_inverse=True, return_counts=True)
     sorting = np.argsort(inverse, kind="stable")
@@ -205,9 +206,9 @@ class _Sheet:
         return 34 + 8 * len(home) + max(text_width(self._param_label(p), SMALL) for p in home) + 12
 
     def _param_label(self, group: int) -> str:
-        g = self.graph.groups[group]
-        text = fit(short(g.value or g.node or "param"), LONGEST, SMALL)
-        return text if g.size == 1 else f"{text} ×{g.size}"
+        """The tensors that a parameter node is the source of."""
+        own = (b.per.view.name for b in self.found if b.src == group and isinstance(b.per, EdgeBlock))
+        return fit(", ".join(short(name) for name in dict.fromkeys(own)), LONGEST, SMALL)
 
     def _param_spots(
         self, homes: dict[int, dict[int, list[int]]], column_x: np.ndarray, bottom: float
@@ -307,7 +308,9 @@ class _Sheet:
         for box, lines in enumerate(self.heads):
             top = self.placed.centre[box] - self.placed.extent[box] / 2 + down if self.inner[box] else MARGIN
             for i, line in enumerate(lines):
-                style = {"size": TITLE, "weight": "bold", "color": INK} if i == 0 else {"size": SMALL, "color": GREY}
+                style: dict[str, Any] = {"size": SMALL, "color": GREY}
+                if i == 0:
+                    style = {"size": TITLE, "weight": "bold", "color": INK}
                 y = top + LINE * (i + 0.5)
                 axes.text(
                     column_x[self.layer[box]],
@@ -329,7 +332,7 @@ def _scales(edges: _Edges) -> np.ndarray:
 
 
 def _mark(kind: str, x: float, y: float, radius: float, rim: float) -> Patch:
-    style = {"facecolor": kind_colour(kind), "edgecolor": INK, "lw": rim, "zorder": 3}
+    style: dict[str, Any] = {"facecolor": kind_colour(kind), "edgecolor": INK, "lw": rim, "zorder": 3}
     if kind == "param":
         return Rectangle((x - radius, y - radius), 2 * radius, 2 * radius, **style)
     if kind == "hub":

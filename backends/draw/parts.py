@@ -101,16 +101,18 @@ def bands(graph: ParameterGraph) -> list[Band]:
 
 def _block_pairs(src: np.ndarray, dst: np.ndarray) -> Counter[tuple[int, int]]:
     """(source group, destination group) -> number of node pairs, for group ids [B, K] and [B, N]."""
-    rows: Counter[tuple[bytes, bytes]] = Counter()
-    for b in range(len(src)):
-        rows[src[b].tobytes(), dst[b].tobytes()] += 1
+    rows = Counter((a.tobytes(), b.tobytes()) for a, b in zip(src, dst, strict=True))
     pairs: Counter[tuple[int, int]] = Counter()
     for (a, b), times in rows.items():
-        left, right = (Counter(np.frombuffer(side, dtype=src.dtype).tolist()) for side in (a, b))
+        left, right = _tally(a, src.dtype), _tally(b, dst.dtype)
         for i, n in left.items():
             for j, m in right.items():
                 pairs[i, j] += n * m * times
     return pairs
+
+
+def _tally(row: bytes, dtype: np.dtype) -> Counter[int]:
+    return Counter(np.frombuffer(row, dtype=dtype).tolist())
 
 
 def kind_colour(kind: str) -> str:

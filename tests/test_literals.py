@@ -1,0 +1,75 @@
+"""One-element constants: numbers of the program against learned scalars, as exporters name them."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+import torch
+from corpus import CORPUS, corpus_file
+
+from gmnc.frontend.literals import is_literal
+from gmnc.frontend.load import load
+from gmnc.frontend.normalise import normalise
+
+
+class _Scaled(torch.nn.Module):
+    """A learned temperature, a literal, and a bias of one element."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.t = torch.nn.Parameter(torch.tensor(0.7))
+        self.alpha = torch.nn.Parameter(torch.tensor([0.3]))
+        self.dense = torch.nn.Linear(3, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(self.dense(x) * self.t + 0.25) ** 2.5 * self.alpha
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "dynamo optimised", "torchscript"])
+def test_what_torch_exports(exporter: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("export") / "model.onnx"
+    options = {"dynamo": exporter != "torchscript"} | ({"optimize": "opt" in exporter} if "dynamo" in exporter else {})
+    torch.onnx.export(_Scaled().eval(), (torch.ones(2, 3),), path, verbose=False, **options)
+    graph = normalise(load(path)).graph
+    ones = [v for v in graph.initializers.values() if v.dtype == ir.DataType.FLOAT and v.const_value.size == 1]
+    learned = sorted(float(v.const_value.numpy().reshape(-1)[0]) for v in ones if not is_literal(v))
+    literals = {float(v.const_value.numpy().reshape(-1)[0]) for v in ones if is_literal(v)}
+    assert np.allclose(learned[-2:], [0.3, 0.7])
+    assert len(learned) == 3
+    assert literals == {0.25, 2.5}
+
+
+def _value(name: str, shape: list[int], op: str = "Mul", slot: int = 1) -> ir.Value:
+    value = ir.Value(name=name, const_value=ir.Tensor(np.ones(shape, np.float32), name=name))
+    inputs: list[ir.Value | None] = [None] * slot + [value]
+    ir.Node("", op, inputs)
+    return value
+
+
+@pytest.mark.parametrize("name", ["val_12", "/a/Constant_3_output_0", "const_fold_opt__41", "m/add/y:0", "helper.constant.7"])
+def test_made_up_names(name: str) -> None:
+    assert is_literal(_value(name, []))
+    assert is_literal(_value(name, [1]))
+    assert not is_literal(_value(name, [2]))
+    assert not is_literal(_value(name, [1], "Conv", 2))
+
+
+@pytest.mark.parametrize("name", ["t", "alpha", "y", "scale", "blocks.0.gamma", "logit_scale", "const_gain", "onnx::MatMul_147", "m/conv/BiasAdd/ReadVariableOp:0"])
+def test_names_of_modules(name: str) -> None:
+    assert not is_literal(_value(name, []))
+
+
+@pytest.mark.skipif(not CORPUS, reason="the networks of the corpus are not there")
+def test_networks_made_by_others() -> None:
+    def ones(name: str) -> dict[str, bool]:
+        graph = normalise(load(corpus_file(name))).graph
+        values = graph.initializers.values()
+        return {str(v.name): is_literal(v) for v in values if v.const_value.size == 1 and v.dtype == ir.DataType.FLOAT}
+
+    assert all(ones("magika").values())
+    assert not ones("surfaces_gbr_surrogate")["intercepts2"]
+    pitch = ones("basic_pitch")
+    assert {n for n, literal in pitch.items() if literal} == {n for n in pitch if "normalized_log_1" in n}
+    assert onnx.__version__

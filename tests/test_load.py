@@ -1,0 +1,264 @@
+"""Loading keeps weights in their files and refuses what no lowering could rely on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import pytest
+from corpus import CORPUS
+from onnx import TensorProto, helper, numpy_helper
+
+from gmnc.frontend.load import load
+from gmnc.ir import LoadError
+
+_X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
+_Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
+_WEIGHT = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+
+
+def _model(*nodes: onnx.NodeProto, weight: np.ndarray = _WEIGHT) -> onnx.ModelProto:
+    nodes = nodes or (helper.make_node("MatMul", ["x", "w"], ["y"], name="dense"),)
+    graph = helper.make_graph(list(nodes), "g", [_X], [_Y], [numpy_helper.from_array(weight, "w")])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def _external(folder: Path) -> Path:
+    path = folder / "model.onnx"
+    onnx.save(_model(), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    return path
+
+
+def _set_external(path: Path, **entries: str) -> None:
+    model = onnx.load(path, load_external_data=False)
+    for entry in model.graph.initializer[0].external_data:
+        entry.value = entries.get(entry.key, entry.value)
+    onnx.save(model, path)
+
+
+def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+    for graph in model.graphs():
+        yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
+        for node in graph:
+            yield from (a.as_tensor() for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR)
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
+def test_the_same_model_as_a_plain_parse(path: Path) -> None:
+    loaded, plain = load(path), ir.load(path)
+    for ours, theirs in zip(_tensors(loaded), _tensors(plain), strict=True):
+        assert (ours.name, ours.dtype, ours.shape) == (theirs.name, theirs.dtype, theirs.shape)
+        if ours.dtype == ir.DataType.STRING:
+            assert ours.numpy().tolist() == theirs.numpy().tolist()
+        else:
+            assert ours.tobytes() == theirs.tobytes()
+    assert [(n.name, n.op_type) for n in loaded.graph] == [(n.name, n.op_type) for n in plain.graph]
+
+
+def test_weights_in_the_file_are_mapped_and_saved_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(_model().SerializeToString())
+    model = load(path)
+    tensor = model.graph.initializers["w"].const_value
+    assert tensor is not None
+    array = tensor.numpy()
+    np.testing.assert_array_equal(array, _WEIGHT)
+    assert not array.flags.owndata
+    assert not array.flags.writeable
+    assert ir.to_proto(model).graph.initializer[0].raw_data == _WEIGHT.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int4", "uint4", "float8_e4m3fn", "int8", "bool", "float64"])
+def test_every_data_type_is_read_from_the_map(tmp_path: Path, dtype: str) -> None:
+    kind = {d.numpy().name: d for d in ir.DataType if d.name not in ("UNDEFINED", "STRING")}[dtype]
+    array = (np.arange(60 * 70) % 2).reshape(60, 70).astype(kind.numpy())
+    initializer = ir.Value(name="w", const_value=ir.Tensor(array, kind, name="w"))
+    proto = _model()
+    proto.graph.initializer[0].CopyFrom(ir.to_proto(initializer.const_value))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString())
+    tensor = load(path).graph.initializers["w"].const_value
+    assert isinstance(tensor, ir.LazyTensor)
+    np.testing.assert_array_equal(tensor.numpy().astype(np.float32), array.astype(np.float32))
+
+
+def test_weights_beside_the_file_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _external(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for source in (path, str(path), "model.onnx"):
+        tensor = load(source).graph.initializers["w"].const_value
+        assert isinstance(tensor, ir.ExternalTensor)
+        np.testing.assert_array_equal(tensor.numpy(), _WEIGHT)
+
+
+def test_memory_does_not_grow_with_the_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(_model(weight=np.ones((64, 1_000_000), np.float32)).SerializeToString())
+    program = (
+        "import resource, sys; from gmnc.frontend.load import load; peak = lambda: "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak(); load(sys.argv[1]); print(peak() - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) * 1024 < 0.1 * path.stat().st_size
+
+
+def test_a_model_in_memory_is_taken_as_it_is() -> None:
+    proto = _model()
+    assert load(proto).graph.initializers["w"].const_value is not None
+    model = ir.from_proto(proto)
+    assert load(model) is model
+
+
+def test_weights_as_inputs_and_odd_but_valid_models() -> None:
+    proto = _model()
+    proto.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [64, 64]))
+    proto.opset_import.append(helper.make_opsetid("", 17))
+    proto.graph.node[0].name = ""
+    assert "w" in load(proto).graph.initializers
+
+
+def test_a_map_valued_output_does_not_stop_the_rest() -> None:
+    proto = _model()
+    maps = onnx.TypeProto()
+    maps.sequence_type.elem_type.map_type.key_type = TensorProto.INT64
+    maps.sequence_type.elem_type.map_type.value_type.tensor_type.elem_type = TensorProto.FLOAT
+    proto.graph.node.append(helper.make_node("ZipMap", ["y"], ["z"], domain="ai.onnx.ml", classlabels_int64s=[0, 1]))
+    proto.graph.output.append(onnx.ValueInfoProto(name="z", type=maps))
+    assert [v.name for v in load(proto).graph.outputs] == ["y", "z"]
+    assert proto.graph.output[1].type == maps
+
+
+def _cycle() -> onnx.ModelProto:
+    return _model(
+        helper.make_node("Add", ["x", "b"], ["a"], name="first"),
+        helper.make_node("Relu", ["a"], ["b"], name="second"),
+        helper.make_node("Relu", ["b"], ["y"], name="behind"),
+    )
+
+
+def _without_opset() -> onnx.ModelProto:
+    proto = _model()
+    del proto.opset_import[:]
+    proto.opset_import.append(helper.make_opsetid("com.example", 1))
+    return proto
+
+
+def _twice(field: str) -> onnx.ModelProto:
+    proto = _model()
+    getattr(proto.graph, field).append(getattr(proto.graph, field)[0])
+    return proto
+
+
+def _wrong_length() -> onnx.ModelProto:
+    proto = _model()
+    proto.graph.initializer[0].dims[0] = 63
+    return proto
+
+
+def _dangling_in_a_branch() -> onnx.ModelProto:
+    out = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
+    body = helper.make_graph([helper.make_node("Relu", ["nowhere"], ["b"], name="inner")], "body", [], [out])
+    return _model(helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body, name="if"))
+
+
+def _without_outputs() -> onnx.ModelProto:
+    proto = _model()
+    del proto.graph.output[:]
+    return proto
+
+
+def _unknown_output() -> onnx.ModelProto:
+    proto = _model()
+    proto.graph.output[0].name = "elsewhere"
+    return proto
+
+
+_BROKEN = {
+    "cycle": (_cycle, ["cycle", "first"]),
+    "missing input": (lambda: _model(helper.make_node("MatMul", ["x", "v"], ["y"], name="dense")), ["'v'", "'dense'"]),
+    "missing input in a branch": (_dangling_in_a_branch, ["'nowhere'", "'inner'"]),
+    "unknown output": (_unknown_output, ["'elsewhere'"]),
+    "no outputs": (_without_outputs, ["no outputs"]),
+    "no default opset": (_without_opset, ["opset", "'dense'"]),
+    "node twice": (lambda: _twice("node"), ["'y'", "made already", "'dense'"]),
+    "input twice": (lambda: _twice("input"), ["'x'", "twice"]),
+    "initializer twice": (lambda: _twice("initializer"), ["'w'", "twice"]),
+    "wrong length": (_wrong_length, ["'w'", "16384", "16128"]),
+}
+
+
+@pytest.mark.parametrize("in_memory", [False, True], ids=["file", "proto"])
+@pytest.mark.parametrize("name", _BROKEN)
+def test_broken_models(tmp_path: Path, name: str, in_memory: bool) -> None:
+    make, words = _BROKEN[name]
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(make().SerializeToString())
+    with pytest.raises(LoadError) as caught:
+        load(make() if in_memory else path)
+    for word in [*words, "g" if in_memory else "broken.onnx"]:
+        assert word in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_nodes_out_of_order_are_no_cycle() -> None:
+    nodes = [helper.make_node("Relu", ["a"], ["y"]), helper.make_node("Add", ["x", "x"], ["a"])]
+    assert len(load(_model(*nodes)).graph) == 2
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    data = _model().SerializeToString()
+    files = {"empty": b"", "text": b"This is not a model.\n" * 50, "truncated": data[:-1], "short": data[:3000]}
+    for name, content in files.items():
+        path = tmp_path / f"{name}.onnx"
+        path.write_bytes(content)
+        with pytest.raises(LoadError, match=f"{name}.onnx"):
+            load(path)
+    for path in (tmp_path / "absent.onnx", tmp_path):
+        with pytest.raises(LoadError, match=path.name):
+            load(path)
+
+
+def test_external_data_that_is_missing_or_short(tmp_path: Path) -> None:
+    path = _external(tmp_path)
+    data = tmp_path / "weights.bin"
+    data.write_bytes(data.read_bytes()[:-1])
+    with pytest.raises(LoadError, match=r"model\.onnx: tensor 'w' .*'weights\.bin'.* truncated"):
+        load(path)
+    data.unlink()
+    with pytest.raises(LoadError, match=r"model\.onnx: tensor 'w': .*'weights\.bin' is missing"):
+        load(path)
+
+
+def test_external_data_of_the_wrong_length(tmp_path: Path) -> None:
+    path = _external(tmp_path)
+    _set_external(path, length="12")
+    with pytest.raises(LoadError, match="'w' has 12 bytes"):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["parent", "absolute", "link", "folder link"])
+def test_external_data_may_not_leave_the_folder(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = _external(folder)
+    outside = tmp_path / "outside.bin"
+    (folder / "weights.bin").rename(outside)
+    location = {"parent": "../outside.bin", "absolute": str(outside), "link": "link.bin", "folder link": "up/outside.bin"}[kind]
+    os.symlink(outside, folder / "link.bin")
+    os.symlink(tmp_path, folder / "up")
+    _set_external(path, location=location)
+    with pytest.raises(LoadError, match=r"model\.onnx: tensor 'w'.*outside of the model's folder"):
+        load(path)
+
+
+def test_external_data_of_a_model_in_memory_has_no_folder(tmp_path: Path) -> None:
+    proto = onnx.load(_external(tmp_path), load_external_data=False)
+    with pytest.raises(LoadError, match="'w'.*pass the path"):
+        load(proto)
+    assert load(ir.load(tmp_path / "model.onnx")).graph.initializers["w"].const_value is not None

@@ -1,0 +1,124 @@
+"""Normalisation changes the form of a model: not its function, not its parameters, not the model it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+from corpus import CORPUS
+
+from gmnc.frontend.load import load
+from gmnc.frontend.normalise import CONSTANT, normalise
+
+
+def _parse(text: str) -> onnx.ModelProto:
+    return onnx.parser.parse_model(text)
+
+
+def _run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+    return session.run(None, dict(feeds))
+
+
+_HEAD = '<ir_version: 9, opset_import: ["" : 17, "local" : 1]>'
+_TWICE = f"""
+{_HEAD} g (float[1,2] x) => (float[1,2] y) {{ a = local.Dense(x) y = local.Dense(a) }}
+<opset_import: ["" : 17], domain: "local"> Dense (x) => (y) {{
+    w = Constant<value = float[2,2] {{1.0, 2.0, 3.0, 4.0}}>()
+    s = Constant<value_float = 0.5>()
+    m = MatMul(x, w)
+    y = Mul(m, s)
+}}
+"""
+_BRANCHES = f"""
+{_HEAD} g (float[2] x, bool flag) => (float[2] y) <float[2] w = {{1.0, 2.0}}> {{
+    y = If(flag) <
+        then_branch = t () => (float[2] o) <float[2] w = {{3.0, 4.0}}> {{ o = Add(x, w) }},
+        else_branch = e () => (float[2] w_1) {{ w_1 = Constant<value = float[2] {{5.0, 6.0}}>() }}>
+}}
+"""
+_CONSTANTS = f"""
+{_HEAD} g (float[2] x) => (float[2] y, float k) {{
+    dead = Relu(x)
+    k = Constant<value_float = 2.0>()
+    v = Constant<value_floats = [1.0, 2.0]>()
+    i = Constant<value_int = 1>()
+    j = Constant<value_ints = [0, 1]>()
+    g = Gather(v, j)
+    h = Mul(g, k)
+    y = Add(x, h)
+}}
+"""
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
+def test_parameters_and_the_given_model_stay(path: Path) -> None:
+    model = load(path)
+    before = ir.to_proto(model).SerializeToString()
+    normal = normalise(model)
+    assert ir.to_proto(model).SerializeToString() == before
+    for name, value in model.graph.initializers.items():
+        assert normal.graph.initializers[name].const_value is value.const_value
+    assert all(n.op_type != "Constant" for n in normal.graph.all_nodes())
+    assert len({n.name for n in normal.graph if n.name}) == len(normal.graph)
+    assert not {v.name for v in normal.graph.inputs} & set(normal.graph.initializers)
+
+
+@pytest.mark.parametrize("text", [_TWICE, _BRANCHES, _CONSTANTS], ids=["functions", "branches", "constants"])
+@pytest.mark.parametrize("flag", [False, True])
+def test_the_function_stays(text: str, flag: bool) -> None:
+    model = load(_parse(text))
+    feeds: dict[str, np.ndarray] = {"x": np.ones(model.graph.inputs[0].shape.numpy(), np.float32)}
+    if len(model.graph.inputs) > 1:
+        feeds["flag"] = np.array(flag)
+    normal = normalise(model)
+    for old, new in zip(_run(model, feeds), _run(normal, feeds), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_a_function_called_twice_has_its_weights_once() -> None:
+    graph = normalise(load(_parse(_TWICE))).graph
+    assert sorted(v.const_value.size for v in graph.initializers.values()) == [1, 1, 4]
+    weight = next(v for v in graph.initializers.values() if v.const_value.size == 4)
+    assert [u.node.op_type for u in weight.uses()] == ["MatMul", "MatMul"]
+
+
+def test_initializers_of_branches_move_up_under_free_names() -> None:
+    graph = normalise(load(_parse(_BRANCHES))).graph
+    assert {n: v.const_value.numpy().tolist() for n, v in graph.initializers.items()} == {
+        "w": [1, 2],
+        "w_1": [3, 4],
+        "w_1_1": [5, 6],
+    }
+
+
+def test_constants_become_marked_initializers_and_dead_nodes_go() -> None:
+    graph = normalise(load(_parse(_CONSTANTS))).graph
+    assert [n.op_type for n in graph] == ["Gather", "Mul", "Add"]
+    assert {v.meta.get(CONSTANT) for v in graph.initializers.values()} == {"k", "v", "i", "j"}
+    assert graph.initializers["i"].const_value.numpy().shape == ()
+
+
+def test_initializers_are_no_inputs_and_unused_ones_stay() -> None:
+    proto = _parse(f"{_HEAD} g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {{1.0, 2.0}}, float[1] u = {{0.0}}> {{ y = Add(x, w) }}")
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, [2])) if len(proto.graph.input) < 2 else None
+    normal = normalise(load(proto))
+    assert [v.name for v in normal.graph.inputs] == ["x"]
+    assert set(normal.graph.initializers) == {"w", "u"}
+    assert not normal.graph.initializers["w"].meta
+
+
+def test_nodes_are_put_in_order_and_named() -> None:
+    proto = _parse(f"{_HEAD} g (float[2] x) => (float[2] y) {{ a = Relu(x) y = Neg(a) }}")
+    proto.graph.node.reverse()
+    proto.opset_import[0].domain = "ai.onnx"
+    normal = normalise(load(proto))
+    assert [n.op_type for n in normal.graph] == ["Relu", "Neg"]
+    assert len({n.name for n in normal.graph} - {"", None}) == 2
+    assert normal.opset_imports[""] == 17
