@@ -109,10 +109,13 @@ class Algebra(ABC):
         """Concatenation: movement along a labelled axis, a join along a free one."""
 
     @abstractmethod
-    def mix(self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int]) -> Value:
+    def mix(
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
+    ) -> Value:
         """Join several activations of unlike shapes into one.
 
-        keep: output axis -> axis of the first operand whose labels it keeps; everything else is joined in places.
+        keep: output axis -> axis of the first operand whose labels it keeps; everything else is joined in order.
+        places: axes of the other operands that are positions.
         """
 
     @abstractmethod

@@ -207,8 +207,12 @@ class Discovery(Algebra):
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
         return op.result((compress(np.concatenate(parts, axis=axis)),))
 
-    def mix(self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int]) -> Value:
+    def mix(
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
+    ) -> Value:
         """Places of the operands are one feature each, but for the axes that are kept."""
+        for other in inputs[1:]:
+            self._share(other, places)
         first = inputs[0]
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)

@@ -203,7 +203,9 @@ class Lowering(Algebra):
 
         return op.result(combine(self.state, operands, "concat", True, step, lambda _, via: via))
 
-    def mix(self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int]) -> Value:
+    def mix(
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
+    ) -> Value:
         """Per kept label of the first operand, one join node of it and of everything in the others, in places."""
         state = self.state
         first = inputs[0]

@@ -15,6 +15,9 @@ __all__ = ["MAX_NODES", "View", "draw"]
 
 MAX_NODES = 300
 
+# Fixed ids: the same graph gives the same bytes. No hinting: text is as wide as it was measured.
+_SETTINGS = {"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans", "text.hinting": "none", "text.hinting_factor": 1}
+
 View = Literal["auto", "nodes", "groups"]
 
 
@@ -39,8 +42,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
 
     small = graph.num_nodes <= MAX_NODES
     picture = node_picture if view == "nodes" or (view == "auto" and small) else group_picture
-    # Fixed ids and no date: the same graph gives the same bytes.
-    with matplotlib.rc_context({"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans"}):
+    with matplotlib.rc_context(_SETTINGS):
         figure = picture(graph)
         kind = path.suffix.lower()[1:]
         with replacing(path) as temporary:

@@ -243,7 +243,7 @@ class _Sheet:
         roles = list(colours)
         edges = _edges(self.graph, roles)
         scale = _scales(edges)
-        thin = min(1.0, (500 / max(len(edges.src), 1)) ** 0.4)
+        thin = np.minimum(1.0, (500 / np.maximum(np.bincount(edges.role, minlength=len(roles)), 1)) ** 0.4)
         group = self.graph.group_of(np.arange(self.graph.num_nodes))
         number = {g: i for i, g in enumerate(self.boxes)}
         styles: dict[tuple[int, str], list[tuple[np.ndarray, float, float]]] = defaultdict(list)
@@ -260,11 +260,11 @@ class _Sheet:
             value = edges.value[i]
             strength = 0.35 if np.isnan(value) else abs(value) * scale[edges.role[i]]
             style = "link" if np.isnan(value) else "minus" if value < 0 else "plus"
-            styles[int(edges.role[i]), style].append(
-                (line, thin * (0.5 + 2.2 * strength), thin * (0.3 + 0.65 * strength))
-            )
+            faint = thin[edges.role[i]]
+            look = (line, faint * (0.5 + 2.2 * strength), faint * (0.3 + 0.65 * strength))
+            styles[int(edges.role[i]), style].append(look)
         dashes = {"link": DASHES, "minus": DOTS, "plus": "-"}
-        for (role, style), lines in styles.items():
+        for (role, style), lines in sorted(styles.items(), key=lambda entry: -len(entry[1])):
             lines.sort(key=lambda entry: entry[1])
             axes.add_collection(
                 LineCollection(
@@ -290,13 +290,13 @@ class _Sheet:
         radius = self.step * 0.36
         for group in self.boxes:
             g = self.graph.groups[group]
-            size = min(8.0, 1.5 * radius * 10 / text_width(str(g.size - 1), 10))
+            size = min(8.0, 1.35 * radius * 10 / text_width(str(g.size - 1), 10))
             for i in range(g.size):
                 x, y = position[g.start + i]
-                rim = 1.8 if self.graph.pinned[g.start + i] else 0.8
+                rim = min(1.8, 0.25 * radius) if self.graph.pinned[g.start + i] else min(0.8, 0.12 * radius)
                 axes.add_patch(_mark(g.kind, x, y, radius, rim))
                 glyph = _GLYPHS.get(g.kind, str(i))
-                if size >= 3.5:
+                if size >= 3.0:
                     axes.text(x, y, glyph, size=size, ha="center", va="center_baseline", color=INK, zorder=4)
 
     def _draw_params(self, axes: Axes, spots: dict[tuple[int, int], tuple[float, float]]) -> None:

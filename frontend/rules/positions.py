@@ -66,10 +66,11 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     x, grid = ctx.stream(op.input(0)), op.input(1)
     shape = op.shape()
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
+    attributes["mode"] = str(attributes.get("mode", "linear")).replace("bilinear", "linear").replace("bicubic", "cubic")
     x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
     if not grid.is_activation:
         return op.result(x.factors)
-    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}).factors)
+    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(grid.rank - 1)).factors)
 
 
 @rule("Trilu")
