@@ -93,47 +93,35 @@ class ParameterView:
         """
         if self.index is not None or self.size == 0:
             return None
-        low, high = self.bounds()
         steps = _row_major(shape)
         extents = [1] * len(shape)
-        for n, s in zip(self.shape, self.strides, strict=True):
-            if n == 1:
-                continue
-            span = _digits(abs(s) * (n - 1), steps, shape)
+        for n, s in _nested(self.shape, self.strides):
+            span = _digits(s * (n - 1), steps, shape)
             moved = [a for a, d in enumerate(span) if d]
-            if not moved or abs(s) != steps[moved[-1]]:
+            if not moved or s != steps[moved[-1]] or any(extents[a] != 1 for a in moved):
                 return None
             if any(span[a] != shape[a] - 1 for a in range(moved[0] + 1, moved[-1] + 1)):
                 return None
             for a in moved:
-                if extents[a] != 1:
-                    return None if len(moved) > 1 else self._nested_box(shape)
                 extents[a] = span[a] + 1
-        first = _digits(low, steps, shape)
-        last = _digits(high, steps, shape)
+        low, high = self.bounds()
+        first, last = _digits(low, steps, shape), _digits(high, steps, shape)
         if any(f + e - 1 != z for f, e, z in zip(first, extents, last, strict=True)):
             return None
         if int(np.prod(extents, dtype=np.int64)) != self.size:
             return None
         return tuple((f, f + e) for f, e in zip(first, extents, strict=True))
 
-    def _nested_box(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
-        """`box` when several view axes split one tensor axis: merge them where they nest exactly, then ask again."""
-        order = sorted((s, n) for n, s in zip(self.shape, self.strides, strict=True) if n > 1)
-        if any(s <= 0 for s, _ in order):
-            return None
-        merged: list[list[int]] = []
-        for s, n in order:
-            if merged and merged[-1][0] * merged[-1][1] == s:
-                merged[-1][1] *= n
-            else:
-                merged.append([s, n])
-        if len(merged) > 4 or len(merged) == len(order):
-            return None
-        merged += [[1, 1]] * (4 - len(merged))
-        dims = tuple(n for _, n in merged)
-        strides = tuple(s for s, _ in merged)
-        return ParameterView(self.name, self.offset, dims, strides).box(shape)  # type: ignore[arg-type]
+
+def _nested(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """(length, step) of the axes of length > 1, directions dropped, axes that continue one another merged."""
+    merged: list[tuple[int, int]] = []
+    for s, n in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
+        if merged and merged[-1][0] * merged[-1][1] == s:
+            merged[-1] = (merged[-1][0] * n, merged[-1][1])
+        else:
+            merged.append((n, s))
+    return merged
 
 
 def _row_major(shape: tuple[int, ...]) -> list[int]:
