@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ..ir import AccountEntry, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from .evaluate import evaluate
+from .expand import expand
 from .idioms import recognise
 from .interpret import Interpreter, opset_of
 from .labels import nodes_of, vias_of
@@ -22,7 +23,7 @@ from .normalise import normalise
 from .plan import Plan, plan
 from .registry import Registry, builtin
 from .sequences import unpack
-from .shapes import infer
+from .shapes import Known, infer
 from .state import State
 from .values import Value
 
@@ -48,11 +49,8 @@ def compile(
     `UnsupportedError` under the policy "error".
     """
     model = load(source)
-    network = normalise(model)
-    unpack(network)
-    known = infer(network, dims or {}, inputs or {})
-    recognise(network, known)
     rules = registry or builtin()
+    network, known = _prepared(model, dims or {}, inputs or {}, rules)
     constants = plan(network, known, lambda n: rules.find(n.domain, n.op_type, opset_of(network, n.domain)))
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
@@ -76,6 +74,20 @@ def compile(
         interpreter.problems,
         model,
     )
+
+
+def _prepared(
+    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> tuple[ir.Model, dict[ir.Value, Known]]:
+    """The normalised network, idioms recognised and function bodies expanded, with what is known of its values."""
+    network = normalise(model)
+    while True:
+        unpack(network)
+        known = infer(network, dims, inputs)
+        if not expand(network, known, lambda n: rules.find(n.domain, n.op_type, opset_of(network, n.domain))):
+            recognise(network, known)
+            return network, known
+        network = normalise(network)
 
 
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:

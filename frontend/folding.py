@@ -14,7 +14,7 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
-__all__ = ["LIMIT", "NEVER", "fold", "run"]
+__all__ = ["LIMIT", "NEVER", "elementwise", "fold", "run"]
 
 LIMIT = 1 << 22
 """Stored elements above which nothing is folded."""

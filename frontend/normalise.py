@@ -17,7 +17,7 @@ from ..ir.errors import LoadError
 from .garbage import paused
 from .order import reads, subgraphs, topological, walk
 
-__all__ = ["CONSTANT", "normalise"]
+__all__ = ["CONSTANT", "constant_tensor", "normalise"]
 
 CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""

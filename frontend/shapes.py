@@ -20,7 +20,7 @@ from .garbage import paused
 from .order import describe, subgraphs
 from .sizes import DEFAULTS, Sizes
 
-__all__ = ["Known", "infer"]
+__all__ = ["Known", "infer", "type_proto"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +148,7 @@ class _Inference:
         if schema is None:
             return _contrib(node, inputs)
         proto = _proto(node)
-        types = {f"i{k}": _type(known.shape, known.dtype) for k, known in enumerate(inputs) if known is not None}
+        types = {f"i{k}": type_proto(known.shape, known.dtype) for k, known in enumerate(inputs) if known is not None}
         data = {f"i{k}": _tensor(a) for k, known in enumerate(inputs) if (a := _hint(node, known)) is not None}
         if any(t is None for t in types.values()):
             return [None] * len(node.outputs)
@@ -301,7 +301,8 @@ def _proto(node: ir.Node) -> onnx.NodeProto:
 
 
 @lru_cache(maxsize=4096)
-def _type(shape: tuple[int, ...], dtype: str) -> onnx.TypeProto | None:
+def type_proto(shape: tuple[int, ...], dtype: str) -> onnx.TypeProto | None:
+    """The ONNX type of a tensor of this shape and NumPy dtype name; None for what is no tensor."""
     if not dtype:
         return None
     kind = ir.DataType.STRING if dtype == "string" else ir.DataType.from_numpy(np.dtype(dtype))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ...ir import GmncError, ParameterGraph
 from ..files import replacing
@@ -16,7 +16,7 @@ __all__ = ["MAX_NODES", "View", "draw"]
 MAX_NODES = 300
 
 # Fixed ids: the same graph gives the same bytes. No hinting: text is as wide as it was measured.
-_SETTINGS = {"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans", "text.hinting": "none", "text.hinting_factor": 1}
+_SETTINGS: dict[Any, Any] = {"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans", "text.hinting": "none"}
 
 View = Literal["auto", "nodes", "groups"]
 

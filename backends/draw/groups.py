@@ -204,6 +204,7 @@ class _Sheet:
         width = max(size[0], 420.0, text_width(title, SMALL) + 2 * MARGIN)
         rows = legend_rows(keys(self.graph, found), width - 2 * MARGIN)
         figure, axes = canvas(width, size[1] + 20 + LINE + KEY_ROW * len(rows) + MARGIN / 2)
+        shift = shift + (width - size[0]) / 2
         x = self.placed.centre + np.array([shift[strip[where[i]]] for i in range(len(self.placed.centre))])
         self._draw_bands(axes, x, top, height, strip, where)
         for box in range(len(self.text)):

@@ -9,7 +9,7 @@ from ..contraction import Spec
 from ..registry import Unsupported, rule
 from ..values import Op, Value
 
-__all__: list[str] = []
+__all__ = ["bilinear"]
 
 
 @rule("MatMul", weights=(0, 1))

@@ -11,7 +11,7 @@ from ..algebra import Algebra
 from ..registry import Unsupported, rule
 from ..values import Op, Value
 
-__all__: list[str] = []
+__all__ = ["couple"]
 
 
 @rule("BatchNormalization", weights=(1, 2, 3, 4))
