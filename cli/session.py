@@ -76,8 +76,9 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
         yield
         return
     from rich.console import Console
+    from rich.markup import escape
 
-    with Console(stderr=True).status(text):
+    with Console(stderr=True).status(escape(text)):
         yield
 
 

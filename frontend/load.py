@@ -19,7 +19,7 @@ from ..ir.errors import LoadError
 from .external import ExternalFiles
 from .garbage import paused
 from .order import CycleError, describe, topological
-from .wire import WireError, skeleton
+from .wire import PagedFile, WireError, skeleton
 
 __all__ = ["load"]
 
@@ -53,7 +53,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
 
 def _load_file(path: Path, where: str) -> ir.Model:
     data = _map(path, where)
-    proto = _parse(data, where)
+    with path.open("rb") as file:
+        proto = _parse(PagedFile(file.fileno()), where)
     model = _deserialize(proto, where)
     files = ExternalFiles(where, str(path.absolute().parent))
 
@@ -79,7 +80,7 @@ def _map(path: Path, where: str) -> mmap.mmap:
         raise LoadError(f"{where}: cannot read the file: {reason}") from error
 
 
-def _parse(data: mmap.mmap, where: str) -> onnx.ModelProto:
+def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
     """The model message; a plain parse (which copies the weights) where the wire reader meets what it does not know."""
     proto = onnx.ModelProto()
     try:

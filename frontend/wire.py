@@ -10,9 +10,11 @@ encoding: https://protobuf.dev/programming-guides/encoding/.
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Mapping
+from typing import overload
 
-__all__ = ["THRESHOLD", "WireError", "skeleton"]
+__all__ = ["THRESHOLD", "PagedFile", "WireError", "skeleton"]
 
 THRESHOLD = 1024
 
@@ -29,11 +31,48 @@ _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
 # Packed repeated fields that hold little-endian numbers as they are, and the data type that stores them unconverted.
 _PACKED = {4: 1, 10: 11}
 
-Buffer = bytes | mmap.mmap
-
-
 class WireError(ValueError):
     """The bytes are not a well-formed protobuf message of the expected kind."""
+
+
+class PagedFile:
+    """The bytes of an open file, read page by page: a mapped file would count what the kernel maps around each touch."""
+
+    _PAGE = 4096
+
+    def __init__(self, descriptor: int) -> None:
+        """descriptor: of a regular file, which stays open as long as this is read."""
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+        self._start = -self._PAGE
+        self._page = b""
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            start, stop, _ = key.indices(self._size)
+            return self._read(start, stop - start)
+        if not self._start <= key < self._start + self._PAGE:
+            self._start = key - key % self._PAGE
+            self._page = self._read(self._start, self._PAGE)
+        return self._page[key - self._start]
+
+    def _read(self, start: int, size: int) -> bytes:
+        if hasattr(os, "pread"):
+            return os.pread(self._descriptor, size, start)
+        os.lseek(self._descriptor, start, os.SEEK_SET)
+        return os.read(self._descriptor, size)
+
+
+Buffer = bytes | mmap.mmap | PagedFile
 
 
 def skeleton(data: Buffer, location: str, threshold: int = THRESHOLD) -> bytes:
