@@ -55,7 +55,9 @@ def measure(mode: str, path: Path, runs: int) -> dict[str, float]:
     """Median of every figure over `runs` fresh processes, after one that warms the page cache."""
     found = []
     for _ in range(runs + 1):
-        done = subprocess.run([sys.executable, "-c", _MEASURE, mode, str(path)], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", _MEASURE, mode, str(path)], capture_output=True, text=True, check=True
+        )
         found.append(json.loads(done.stdout.splitlines()[-1]))
     return {key: statistics.median(f[key] for f in found[1:]) for key in found[0]}
 

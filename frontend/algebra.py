@@ -66,7 +66,9 @@ class Algebra(ABC):
         """A constant whose elements are parameters that live in an attribute of `op`."""
 
     @abstractmethod
-    def passes(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
+    def passes(
+        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Value:
         """A parameter-free step on each entry by itself (or over free axes): labels stay, the via grows.
 
         function: of one array, where the step is elementwise and known.
@@ -77,7 +79,9 @@ class Algebra(ABC):
         """An elementwise operator of activations and constants, broadcast to the output's shape."""
 
     @abstractmethod
-    def attach(self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]) -> Value:
+    def attach(
+        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
+    ) -> Value:
         """Attach vectors to `x`: (constant, role, axis of x) each; the step `op` enters the via once, with them all."""
 
     @abstractmethod
@@ -97,7 +101,9 @@ class Algebra(ABC):
         """All entries along `axes` take part in each result (softmax, normalisation); the shape stays."""
 
     @abstractmethod
-    def order(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]) -> Value:
+    def order(
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
         """An op whose result depends on the order along `axes`."""
 
     @abstractmethod

@@ -44,8 +44,8 @@ def attach(state: State, factors: Factors, parts: Sequence[Part], op: str, attri
         block = _attach(state, factors[index], Part(elements, part.role, part.constant))
         blocks.setdefault(index, []).append(block)
     out = list(factors)
+    items = attributes.items()
     for index, numbers in blocks.items():
-        items = attributes.items()
         out[index] = map_via(
             factors[index],
             lambda v, n=tuple(numbers): state.builder.via(op, items, (v,), n),  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from .load import load
 from .lowering import Lowering
 from .normalise import normalise
 from .plan import Plan, plan
-from .registry import Registry, builtin
+from .registry import Registry, Rule, builtin
 from .sequences import unpack
 from .shapes import Known, infer
 from .state import State
@@ -51,7 +51,7 @@ def compile(
     model = load(source)
     rules = registry or builtin()
     network, known = _prepared(model, dims or {}, inputs or {}, rules)
-    constants = plan(network, known, lambda n: rules.find(n.domain, n.op_type, opset_of(network, n.domain)))
+    constants = plan(network, known, _finder(rules, network))
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
 
@@ -84,15 +84,18 @@ def _prepared(
     while True:
         unpack(network)
         known = infer(network, dims, inputs)
-        if not expand(network, known, lambda n: rules.find(n.domain, n.op_type, opset_of(network, n.domain))):
+        if not expand(network, known, _finder(rules, network)):
             recognise(network, known)
             return network, known
         network = normalise(network)
 
 
+def _finder(rules: Registry, network: ir.Model) -> Callable[[ir.Node], Rule | None]:
+    return lambda node: rules.find(node.domain, node.op_type, opset_of(network, node.domain))
+
+
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
-    shape = tuple(int(d) for d in tensor.shape)
-    return Parameter(value.name or "", shape, str(tensor.dtype.numpy()), "initializer", tensor.numpy)
+    return Parameter(value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), "initializer", tensor.numpy)
 
 
 def _folded(network: ir.Model, known: Mapping[ir.Value, object], name: str) -> Parameter:

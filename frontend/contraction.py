@@ -37,7 +37,8 @@ def contract(state: State, factors: Factors, weight: Elements, spec: Spec, role:
     sizes = dict(zip(spec.w, weight.shape, strict=True))
     contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
     batch = [t for t in spec.w if t in spec.x and t in spec.out and sizes[t] > 1]
-    involved, kept = [], []
+    involved: list[np.ndarray] = []
+    kept: list[np.ndarray] = []
     for factor in factors:
         letters = {spec.x[a] for a in varying(factor)}
         inside = letters & {*contracted, *batch, *spec.window} or letters - set(spec.out)

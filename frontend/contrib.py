@@ -13,9 +13,29 @@ Shaped = tuple[tuple[int, ...], str]
 """A shape and the name of a data type."""
 
 _LIKE_FIRST = frozenset(
-    "Gelu FastGelu BiasGelu QuickGelu LayerNormalization SimplifiedLayerNormalization SkipLayerNormalization "
-    "SkipSimplifiedLayerNormalization RotaryEmbedding GroupNorm SkipGroupNorm BiasAdd BiasSoftmax BiasDropout Inverse "
-    "QLinearSigmoid QLinearLeakyRelu QLinearSoftmax Binarizer Imputer".split()
+    [
+        "Gelu",
+        "FastGelu",
+        "BiasGelu",
+        "QuickGelu",
+        "LayerNormalization",
+        "SimplifiedLayerNormalization",
+        "SkipLayerNormalization",
+        "SkipSimplifiedLayerNormalization",
+        "RotaryEmbedding",
+        "GroupNorm",
+        "GroupNormalization",
+        "SkipGroupNorm",
+        "BiasAdd",
+        "BiasSoftmax",
+        "BiasDropout",
+        "Inverse",
+        "QLinearSigmoid",
+        "QLinearLeakyRelu",
+        "QLinearSoftmax",
+        "Binarizer",
+        "Imputer",
+    ]
 )
 _FLOAT_LIKE_FIRST = frozenset({"Scaler", "Normalizer"})
 
@@ -37,7 +57,9 @@ def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped
     return [None, *rest] if special is None else special(node, inputs, shape, dtype)
 
 
-def _fused_matmul(node: ir.Node, inputs: Sequence[Shaped | None], left: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+def _fused_matmul(
+    node: ir.Node, inputs: Sequence[Shaped | None], left: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
     if inputs[1] is None:
         return [None]
     right = inputs[1][0]
@@ -48,11 +70,15 @@ def _fused_matmul(node: ir.Node, inputs: Sequence[Shaped | None], left: tuple[in
     return [((*np.broadcast_shapes(left[:-2], right[:-2]), left[-2], right[-1]), dtype)]
 
 
-def _matmul_nbits(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+def _matmul_nbits(
+    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
     return [((*shape[:-1], node.attributes["N"].as_int()), dtype)]
 
 
-def _ensemble(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+def _ensemble(
+    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
     """[rows, targets] of a regressor; labels [rows] and scores [rows, classes] of a classifier."""
     rows = shape[0] if len(shape) > 1 else 1
     attributes = node.attributes

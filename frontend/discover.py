@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import Algebra, Move
+from .algebra import Algebra
 from .contraction import Spec
 from .elements import Arena, Elements
 from .labels import compress, nodes_of, port, unlabelled
@@ -128,7 +128,9 @@ class Discovery(Algebra):
         elements = Arena({name: numbers.size}).tensor(name, numbers.shape)
         return Value(name, numbers.shape, str(numbers.dtype), elements=elements)
 
-    def passes(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
+    def passes(
+        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Value:
         """Labels stay."""
         return x
 
@@ -147,7 +149,9 @@ class Discovery(Algebra):
                 self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
         return out
 
-    def attach(self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]) -> Value:
+    def attach(
+        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
+    ) -> Value:
         """Vectors tell the entries along their axis apart."""
         self._tell(x, [axis for _, _, axis in constants])
         return x
@@ -185,7 +189,9 @@ class Discovery(Algebra):
         """Labels stay."""
         return x
 
-    def order(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]) -> Value:
+    def order(
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
         """Places that are sorted, resized or windowed are one feature."""
         self._share(x, axes)
         factors = []

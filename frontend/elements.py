@@ -11,6 +11,7 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -122,7 +123,7 @@ def _split_by_owner(
         if edge.size == 0:
             continue
         cuts = [0, *(int(e) + 1 for e in edge), numbers.shape[axis]]
-        for lo, hi in zip(cuts, cuts[1:], strict=False):
+        for lo, hi in pairwise(cuts):
             piece = numbers[(slice(None),) * axis + (slice(lo, hi),)]
             inner = tuple(slice(lo, hi) if a == axis else s for a, s in enumerate(region))
             yield from _split_by_owner(arena, piece, _nest(region, inner, axis))
@@ -140,7 +141,7 @@ def _view(arena: Arena, numbers: np.ndarray) -> ParameterView:
     """One tensor's elements by strides where the numbers are affine in the index, by index otherwise."""
     shape = numbers.shape
     if numbers.size == 0:
-        return ParameterView(arena.owner(0)[0], 0, shape, (0,) * 4)  # type: ignore[arg-type]
+        return ParameterView(arena.owner(0)[0], 0, shape, (0,) * 4)
     origin = (0,) * numbers.ndim
     first = int(numbers[origin])
     strides = []
@@ -151,4 +152,4 @@ def _view(arena: Arena, numbers: np.ndarray) -> ParameterView:
     axes = np.ogrid[tuple(slice(n) for n in shape)]
     if (numbers == first + sum(a * s for a, s in zip(axes, strides, strict=True))).all():
         return ParameterView(name, first - base, shape, tuple(strides))  # type: ignore[arg-type]
-    return ParameterView(name, 0, shape, (0,) * 4, numbers - base)  # type: ignore[arg-type]
+    return ParameterView(name, 0, shape, (0,) * 4, numbers - base)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import onnx
 import onnx_ir as ir
@@ -43,7 +44,7 @@ def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.
 def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:
     """The schema's function for this node, attributes left as references; None if it has none."""
     try:
-        schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError:
         return None
     if schema.has_function:

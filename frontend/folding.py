@@ -20,8 +20,22 @@ LIMIT = 1 << 22
 """Stored elements above which nothing is folded."""
 
 NEVER = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Bernoulli Multinomial Dropout "
-    "If Loop Scan SequenceMap QuantizeLinear DequantizeLinear DynamicQuantizeLinear".split()
+    [
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Bernoulli",
+        "Multinomial",
+        "Dropout",
+        "If",
+        "Loop",
+        "Scan",
+        "SequenceMap",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "DynamicQuantizeLinear",
+    ]
 )
 
 Array = np.ndarray
@@ -118,7 +132,7 @@ def _power(a: Array, b: Array) -> Array:
 
 def _cast(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     to = ir.DataType(_attr(node, "to"))
-    if to == ir.DataType.STRING or inputs[0].dtype == object or to.bitwidth < 16 and to not in _WHOLE:
+    if to == ir.DataType.STRING or inputs[0].dtype == object or (to.bitwidth < 16 and to not in _WHOLE):
         result = _reference(node, opset, inputs)
         assert result is not None
         return result[0]

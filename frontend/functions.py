@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -54,10 +55,8 @@ def _hard_sigmoid(x: np.ndarray, alpha: float = 0.2, beta: float = 0.5) -> np.nd
     return np.clip(alpha * x + beta, 0, 1)
 
 
-def _clip(
-    x: np.ndarray, low: object = None, high: object = None, *, min: object = None, max: object = None
-) -> np.ndarray:
-    low, high = (low if min is None else min), (high if max is None else max)
+def _clip(x: np.ndarray, low: Any = None, high: Any = None, **bounds: float) -> np.ndarray:
+    low, high = bounds.get("min", low), bounds.get("max", high)
     return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
 
 

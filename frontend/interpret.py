@@ -11,12 +11,11 @@ import onnx_ir as ir
 
 from ..ir import GmncError, LoweringError, Problem
 from .algebra import Algebra
-from .order import reads
-from .plan import Plan
 from .discover import Discovery
 from .elements import Arena
-from .labels import unlabelled
 from .lowering import Lowering
+from .order import reads
+from .plan import Plan
 from .registry import Registry, Rule, Unsupported
 from .shapes import Known
 from .state import Site
@@ -129,9 +128,7 @@ class Interpreter:
                 pass
             else:
                 return made if isinstance(made, list) else [made]
-        return [
-            None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results
-        ]
+        return [None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results]
 
     def _tracked(self, op: Op) -> bool:
         return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
@@ -140,9 +137,7 @@ class Interpreter:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
-    def _op(
-        self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
-    ) -> Op:
+    def _op(self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Op:
         captured = [v for v in reads(node) if v not in node.inputs]
         inputs = tuple(None if v is None else self._value(v, stream) for v in (*node.inputs, *captured))
         results = tuple(self._result(v) for v in node.outputs)
@@ -179,12 +174,12 @@ class Interpreter:
         tensor = value.const_value
         name = value.name or ""
         if value in self.plan.parameters and tensor is not None:
-            shape = tuple(int(d) for d in tensor.shape)
-            made = Value(name, shape, str(tensor.dtype), elements=self._arena.tensor(name, shape))
+            shape = tuple(tensor.shape.numpy())
+            made = Value(name, shape, str(tensor.dtype.numpy()), elements=self._arena.tensor(name, shape))
         elif entry is not None and entry.data is not None:
             made = Value(name, entry.shape, entry.dtype, data=entry.data)
         elif tensor is not None:
-            made = Value(name, tuple(int(d) for d in tensor.shape), str(tensor.dtype), data=tensor.numpy())
+            made = Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
         else:
             raise LoweringError(f"value {name!r} is used but nothing produces it")
         if value in self.plan.streams:

@@ -99,9 +99,13 @@ class Lowering(Algebra):
         self.state.builder.parameters[full] = Parameter(
             full, numbers.shape, str(numbers.dtype), "attribute", _holder(numbers)
         )
-        return Value(full, numbers.shape, str(numbers.dtype), elements=Arena({full: numbers.size}).tensor(full, numbers.shape))
+        return Value(
+            full, numbers.shape, str(numbers.dtype), elements=Arena({full: numbers.size}).tensor(full, numbers.shape)
+        )
 
-    def passes(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
+    def passes(
+        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Value:
         """Labels stay, the via grows by the step."""
 
         def step(via: int) -> int:
@@ -140,7 +144,9 @@ class Lowering(Algebra):
             factors = self._attach_or_place(factors, value, op.type, attributes)
         return op.result(factors)
 
-    def attach(self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]) -> Value:
+    def attach(
+        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
+    ) -> Value:
         """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
         parts = []
         for value, role, axis in constants:
@@ -169,7 +175,9 @@ class Lowering(Algebra):
         """Labels pass; scopes get a node each where they are parts of a group."""
         return x.relabelled(couple(self.state, x.factors, axes, op, attributes))
 
-    def order(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]) -> Value:
+    def order(
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
         """Labelled axes are pinned."""
         return x.relabelled(order(self.state, x.factors, axes, op, attributes, shape), shape)
 

@@ -55,7 +55,7 @@ def _computed(
 ) -> set[ir.Value]:
     computed: set[ir.Value] = set()
     for node in nodes:
-        inputs = node.inputs[:1] if node.op_type == "CastLike" else reads(node)
+        inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
         constant = all(v in parameters or v in computed or _is_data(v, known) for v in inputs)
         if constant and inputs and node.op_type not in _RANDOM and not any(_is_data(v, known) for v in node.outputs):
             computed.update(node.outputs)

@@ -12,13 +12,50 @@ from .order import walk
 __all__ = ["initializer_data", "quantised"]
 
 _QUANTISED_OPS = frozenset(
-    "DequantizeLinear QuantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger "
-    "QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearGlobalAveragePool QLinearAveragePool QLinearConcat "
-    "QLinearSoftmax QGemm QAttention QEmbedLayerNormalization DynamicQuantizeLSTM DynamicQuantizeMatMul "
-    "MatMulIntegerToFloat MatMulNBits MatMulBnb4 GatherBlockQuantized QMoE".split()
+    [
+        "DequantizeLinear",
+        "QuantizeLinear",
+        "QLinearConv",
+        "QLinearMatMul",
+        "MatMulInteger",
+        "ConvInteger",
+        "QLinearAdd",
+        "QLinearMul",
+        "QLinearSigmoid",
+        "QLinearLeakyRelu",
+        "QLinearGlobalAveragePool",
+        "QLinearAveragePool",
+        "QLinearConcat",
+        "QLinearSoftmax",
+        "QGemm",
+        "QAttention",
+        "QEmbedLayerNormalization",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat",
+        "MatMulNBits",
+        "MatMulBnb4",
+        "GatherBlockQuantized",
+        "QMoE",
+    ]
 )
 _MOVEMENT = frozenset(
-    "Identity Transpose Reshape Squeeze Unsqueeze Flatten Slice Split Concat Gather Expand Cast Pad Tile".split()
+    [
+        "Identity",
+        "Transpose",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Flatten",
+        "Slice",
+        "Split",
+        "Concat",
+        "Gather",
+        "Expand",
+        "Cast",
+        "Pad",
+        "Tile",
+    ]
 )
 # Operands that are never learned, by operator and place.
 _SETTINGS = frozenset({

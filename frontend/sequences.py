@@ -27,7 +27,11 @@ def unpack(model: ir.Model) -> None:
         if made is None:
             continue
         name = node.outputs[0].name
-        made.outputs[0].name, made.outputs[0].type, made.outputs[0].shape = name, node.outputs[0].type, node.outputs[0].shape
+        made.outputs[0].name, made.outputs[0].type, made.outputs[0].shape = (
+            name,
+            node.outputs[0].type,
+            node.outputs[0].shape,
+        )
         graph.insert_before(node, made)
         node.outputs[0].replace_all_uses_with(made.outputs[0], replace_graph_outputs=True)
         graph.remove(node, safe=True)

@@ -12,12 +12,12 @@ import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ..ir.errors import LoweringError
-from .program_data import initializer_data, quantised
 from .agreement import disagreement
 from .contrib import output_shapes
 from .folding import elementwise, fold
 from .garbage import paused
 from .order import describe, subgraphs
+from .program_data import initializer_data, quantised
 from .sizes import DEFAULTS, Sizes
 
 __all__ = ["Known", "infer", "type_proto"]
@@ -123,7 +123,12 @@ class _Inference:
     def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
             return [_of_array(_shape_of(node, inputs[0]))]
-        if node.op_type == "CastLike" and inputs[0] is not None and inputs[0].data is not None and inputs[1] is not None:
+        if (
+            node.op_type == "CastLike"
+            and inputs[0] is not None
+            and inputs[0].data is not None
+            and inputs[1] is not None
+        ):
             data = inputs[0].data
             return [_of_array(elementwise(lambda a: a.astype(inputs[1].dtype), data))]  # type: ignore[union-attr]
         if all(k is None or k.data is not None for k in inputs) and (inputs or node.op_type in _NULLARY):
@@ -239,7 +244,10 @@ class _Inference:
         scanned = node.attributes["num_scan_inputs"].as_int()
         states = len(inputs) - scanned
         axes = _ints(node, "scan_input_axes", scanned)
-        rows = [k and Known(tuple(np.delete(k.shape, a).tolist()), k.dtype) for k, a in zip(inputs[states:], axes, strict=True)]
+        rows = [
+            k and Known(tuple(np.delete(k.shape, a).tolist()), k.dtype)
+            for k, a in zip(inputs[states:], axes, strict=True)
+        ]
         lengths = [k.shape[a] for k, a in zip(inputs[states:], axes, strict=True) if k is not None]
         self._enter(body, [*inputs[:states], *rows])
         ends = [self.known.get(v) for v in body.outputs]
@@ -270,9 +278,7 @@ def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
         (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
         for name, a in node.attributes.items()
     )
-    operands = tuple(
-        k and (k.shape, k.dtype, None if (a := _hint(node, k)) is None else a.tobytes()) for k in inputs
-    )
+    operands = tuple(k and (k.shape, k.dtype, None if (a := _hint(node, k)) is None else a.tobytes()) for k in inputs)
     return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
 
 

@@ -97,6 +97,13 @@ class Op:
             raise Unsupported(f"operand {index} ({value.name!r}) is not a known constant")
         return value.data
 
+    def known(self, index: int) -> np.ndarray:
+        """The known value of a required operand."""
+        data = self.data(index)
+        if data is None:
+            raise Unsupported(f"operand {index} is missing")
+        return data
+
     def shape(self, index: int = 0) -> tuple[int, ...]:
         """Concrete shape of an output."""
         result = self.results[index]

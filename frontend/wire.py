@@ -31,6 +31,7 @@ _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
 # Packed repeated fields that hold little-endian numbers as they are, and the data type that stores them unconverted.
 _PACKED = {4: 1, 10: 11}
 
+
 class WireError(ValueError):
     """The bytes are not a well-formed protobuf message of the expected kind."""
 

@@ -8,7 +8,7 @@ class GmncError(Exception):
 
 
 class LoadError(GmncError):
-    """The file is not a usable ONNX model: unreadable, truncated, cyclic, dangling, or it reaches outside its folder."""
+    """The file is not a usable ONNX model: unreadable, truncated, cyclic, dangling, or outside its folder."""
 
 
 class LoweringError(GmncError):

@@ -197,8 +197,10 @@ def groupnorm(written_out: bool) -> onnx.ModelProto:
     norm = "n = GroupNormalization<num_groups = 2>(c, gamma, beta)"
     if written_out:
         norm = """r = Reshape(c, parts)
-            one = Constant<value_floats = [1.0, 1.0]>()
-            zero = Constant<value_floats = [0.0, 0.0]>()
+            unit = Constant<value_float = 1.0>()
+            none = Constant<value_float = 0.0>()
+            one = Expand(unit, groups)
+            zero = Expand(none, groups)
             i = InstanceNormalization(r, one, zero)
             u = Reshape(i, back)
             g = Unsqueeze(gamma, last)
@@ -208,7 +210,7 @@ def groupnorm(written_out: bool) -> onnx.ModelProto:
     return model(
         f"(float[1, 1, 4, 4] x) => (float[1, 2, 3, 3] y) {{ c = Conv(x, w) \n {norm} \n y = Conv(n, head) }}",
         {"w": (4, 1, 2, 2), "gamma": (4,), "beta": (4,), "head": (2, 4, 1, 1)},
-        {"parts": [0, 2, -1], "back": [1, 4, 3, 3], "last": [1, 2]},
+        {"groups": [2], "parts": [0, 2, -1], "back": [1, 4, 3, 3], "last": [1, 2]},
         opset=21,
     )
 

@@ -123,9 +123,7 @@ def _sum_alone(ctx: Algebra, x: Value, term: str, others: str) -> Value:
     return ctx.reshaped(ctx.reduce(x, gone, "ReduceSum", {}), kept)
 
 
-def _first_two(
-    ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out: str
-) -> tuple[list[Value], list[str]]:
+def _first_two(ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out: str) -> tuple[list[Value], list[str]]:
     """Contract the first two of several operands, keeping every letter that is still needed."""
     needed = out + "".join(terms[2:])
     term = "".join(t for t in dict.fromkeys(terms[0] + terms[1]) if t in needed)

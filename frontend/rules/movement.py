@@ -68,8 +68,8 @@ def slice_(ctx: Algebra, op: Op) -> Value:
     else:
         starts, ends, axes, steps = (op.data(i) for i in (1, 2, 3, 4))
     count = len(np.atleast_1d(starts))
-    axes = range(count) if axes is None else np.atleast_1d(axes)
-    steps = [1] * count if steps is None else np.atleast_1d(steps)
+    axes = np.arange(count) if axes is None else np.atleast_1d(axes)
+    steps = np.ones(count, dtype=np.int64) if steps is None else np.atleast_1d(steps)
     cut = [slice(None)] * x.rank
     for axis, start, end, step in zip(axes, np.atleast_1d(starts), np.atleast_1d(ends), steps, strict=True):
         cut[int(axis)] = _range(int(start), int(end), int(step), x.shape[int(axis)])
@@ -139,15 +139,15 @@ def space_to_depth(ctx: Algebra, op: Op) -> Value:
 @rule("GatherElements", moves=True)
 def gather_elements(ctx: Algebra, op: Op) -> Value:
     """Entries picked one by one along an axis, by known indices."""
-    axis, indices = op.axis(default=0), op.data(1)
+    axis, indices = op.axis(default=0), op.known(1)
     return ctx.move(op.input(0), lambda a: np.take_along_axis(a, indices, axis=axis), op)
 
 
 @rule("GatherND", moves=True)
 def gather_nd(ctx: Algebra, op: Op) -> Value:
     """Slices picked by known index tuples."""
-    indices = op.data(1)
-    if op.attr("batch_dims", 0) or indices is None:
+    indices = op.known(1)
+    if op.attr("batch_dims", 0):
         raise Unsupported("batch_dims > 0")
     return ctx.move(op.input(0), lambda a: a[tuple(np.moveaxis(indices, -1, 0))], op)
 
@@ -157,7 +157,8 @@ def gather(ctx: Algebra, op: Op) -> Value:
     """Known indices move data; an activation as index looks rows of a table up."""
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
-        return ctx.move(table, lambda a: _take(a, indices.data, axis), op)
+        places = indices.data
+        return ctx.move(table, lambda a: _take(a, places, axis), op)
     if table.is_activation and not table.elements:
         raise Unsupported("an activation is indexed by an activation")
     if table.data is not None and table.data.size <= 1:
@@ -165,7 +166,11 @@ def gather(ctx: Algebra, op: Op) -> Value:
     rows = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
     found = ctx.gather_rows(rows, indices, indices.shape + rows.shape[1:])
     if axis:
-        order = [*range(indices.rank, indices.rank + axis), *range(indices.rank), *range(indices.rank + axis, found.rank)]
+        order = [
+            *range(indices.rank, indices.rank + axis),
+            *range(indices.rank),
+            *range(indices.rank + axis, found.rank),
+        ]
         shape = tuple(found.shape[i] for i in order)
         return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
     return op.result(found.factors)
@@ -173,7 +178,7 @@ def gather(ctx: Algebra, op: Op) -> Value:
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
     """`numpy.take`, as a slice where the indices are evenly spaced, so that views stay views."""
-    where = (slice(None),) * axis
+    where: tuple[slice | int, ...] = (slice(None),) * axis
     if indices.ndim == 0:
         return array[(*where, int(indices))]
     flat = indices.reshape(-1) + (indices.reshape(-1) < 0) * array.shape[axis]

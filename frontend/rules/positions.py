@@ -19,7 +19,7 @@ def pad(ctx: Algebra, op: Op) -> Value:
     """Padding of free axes is a step; along a labelled axis a constant's node takes the new places (Pad since 1)."""
     x, mode = ctx.stream(op.input(0)), str(op.attr("mode", "constant"))
     pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
-    flat = [int(v) for v in np.atleast_1d(op.data(1) if pads is None else np.asarray(pads))]
+    flat = [int(v) for v in np.atleast_1d(np.asarray(op.data(1) if pads is None else pads))]
     axes = op.data(3)
     where = range(x.rank) if axes is None else [int(a) % x.rank for a in np.atleast_1d(axes)]
     half = len(flat) // 2
