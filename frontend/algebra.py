@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,18 +15,25 @@ from .elements import Elements
 from .labels import compress
 from .values import Op, Value
 
-__all__ = ["Algebra", "Move"]
+__all__ = ["Algebra", "Move", "Places"]
 
 Move = Callable[[np.ndarray], np.ndarray]
+Places = range | tuple[int, ...]
 
 
 class Algebra(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
 
-    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
-        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
+    def move(self, x: Value, function: Move, op: Op, index: int = 0, picks: Mapping[int, Places] | None = None) -> Value:
+        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else.
+
+        picks: axis -> the places along it that are left, in their order; on a free axis this is a step of the via.
+        """
         if x.data is not None and not x.is_activation:
             return self.constant(op, function(x.data), index)
+        for axis, places in (picks or {}).items():
+            if places != range(x.shape[axis]) and not any(f.shape[axis] > 1 for f in x.factors):
+                x = self._picked(x, axis, places)
         factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
         elements = self.weight(x).move(function) if x.elements is not None or not factors else None
         return op.result(factors, elements, index)
@@ -38,6 +47,17 @@ class Algebra(ABC):
             else:
                 factors.append(compress(function(np.broadcast_to(factor, x.shape)).reshape(shape)))
         return self.independent(factors)
+
+    def _picked(self, x: Value, axis: int, places: Places) -> Value:
+        """`x`, if it is an activation, marked by the places of a free axis that are picked."""
+        if not x.is_activation:
+            return x
+        if isinstance(places, range):
+            marks: tuple[int, ...] = (places.start, places.stop, places.step)
+        else:
+            marks = places if len(places) <= 8 else (len(places), zlib.crc32(repr(places).encode()))
+        picked = self.passes(x, "Select", {"axis": axis - x.rank, "places": marks})
+        return replace(x, factors=picked.factors)
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
         """`x` in another shape (row-major)."""

@@ -224,7 +224,10 @@ class Discovery(Algebra):
         return first.relabelled((unlabelled(len(shape)),), shape)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Nothing is known of the outputs."""
+        """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""
+        for value in op.inputs:
+            if value is not None and value.is_activation:
+                self._share(value, range(value.rank), weak=True)
         return [
             None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
             for r in op.results

@@ -95,9 +95,10 @@ NETWORKS: dict[str, Callable[[], Example]] = {name: _seeded(name, make) for name
 def expected_edges(module: nn.Module) -> int:
     """Parameters (a tied one once), BatchNorm's running statistics, and rotary tables, which vary over neurons.
 
-    Not counted: integer buffers (BatchNorm's counter, Swin's offsets), masks, which vary over positions alone.
+    A table that is computed from its frequencies counts, the frequencies do not: they are folded into it. Nor do
+    integer buffers (BatchNorm's counter, Swin's offsets) and masks, which vary over positions alone.
     """
-    buffers = [
-        b for name, b in module.named_buffers() if name.split(".")[-1] in ("running_mean", "running_var", "cos", "sin")
-    ]
-    return sum(p.numel() for p in module.parameters()) + sum(b.numel() for b in buffers)
+    counted = ("running_mean", "running_var", "cos", "sin")
+    buffers = [buffer for name, buffer in module.named_buffers() if name.split(".")[-1] in counted]
+    computed = module.tables() if isinstance(module, Llama) and module.computed else ()
+    return sum(tensor.numel() for tensor in (*module.parameters(), *buffers, *computed))

@@ -7,7 +7,6 @@ element of every weight; nodes of outputs are the last neurons themselves.
 from __future__ import annotations
 
 import gmnc
-import numpy as np
 import onnx
 import pytest
 from gmnc.ir import ParameterGraph, isomorphic
@@ -331,9 +330,12 @@ def test_triplane_grid() -> None:
             {"two": [2], "zero": [0]},
         )
     )
-    # the grid is a source: 2 channels whose planes and places (3 x 4 x 4) are slots
-    found = count(graph)
-    assert found["edges"] == {"source": 96, "weight": 8, "bias": 4}
+    # the grid is a source: 2 channels whose planes and places (3 x 4 x 4) are slots. The 2 coordinates of a point meet
+    # in one join, which meets each channel in a join of 2 links; the sum over planes is over a free axis; 4 neurons out
+    assert count(graph) == {
+        "nodes": {"input": 2, "neuron": 2 + 4, "param": 2, "join": 1 + 2},
+        "edges": {"source": 96, "weight": 8, "bias": 4},
+        "links": {"shared": 2, "gridsample": 4},
+    }
     [grid] = [block for block in graph.edges if block.role == "source"]
-    assert grid.size == 96
-    assert np.prod(grid.shape[:2]) * grid.shape[3] == 96
+    assert grid.shape == (2, 1, 1, 48)

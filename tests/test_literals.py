@@ -48,7 +48,9 @@ def _value(name: str, shape: list[int], op: str = "Mul", slot: int = 1) -> ir.Va
     return value
 
 
-@pytest.mark.parametrize("name", ["val_12", "/a/Constant_3_output_0", "const_fold_opt__41", "m/add/y:0", "helper.constant.7"])
+@pytest.mark.parametrize(
+    "name", ["val_12", "/a/Constant_3_output_0", "const_fold_opt__41", "m/add/y:0", "helper.constant.7"]
+)
 def test_made_up_names(name: str) -> None:
     assert is_literal(_value(name, []))
     assert is_literal(_value(name, [1]))
@@ -56,7 +58,20 @@ def test_made_up_names(name: str) -> None:
     assert not is_literal(_value(name, [1], "Conv", 2))
 
 
-@pytest.mark.parametrize("name", ["t", "alpha", "y", "scale", "blocks.0.gamma", "logit_scale", "const_gain", "onnx::MatMul_147", "m/conv/BiasAdd/ReadVariableOp:0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "t",
+        "alpha",
+        "y",
+        "scale",
+        "blocks.0.gamma",
+        "logit_scale",
+        "const_gain",
+        "onnx::MatMul_147",
+        "m/conv/BiasAdd/ReadVariableOp:0",
+    ],
+)
 def test_names_of_modules(name: str) -> None:
     assert not is_literal(_value(name, []))
 

@@ -249,7 +249,12 @@ def test_external_data_may_not_leave_the_folder(tmp_path: Path, kind: str) -> No
     path = _external(folder)
     outside = tmp_path / "outside.bin"
     (folder / "weights.bin").rename(outside)
-    location = {"parent": "../outside.bin", "absolute": str(outside), "link": "link.bin", "folder link": "up/outside.bin"}[kind]
+    location = {
+        "parent": "../outside.bin",
+        "absolute": str(outside),
+        "link": "link.bin",
+        "folder link": "up/outside.bin",
+    }[kind]
     os.symlink(outside, folder / "link.bin")
     os.symlink(tmp_path, folder / "up")
     _set_external(path, location=location)

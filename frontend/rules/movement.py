@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..algebra import Algebra, Places
 from ..registry import Unsupported, rule
 from ..values import Op, Value
 
@@ -71,9 +71,12 @@ def slice_(ctx: Algebra, op: Op) -> Value:
     axes = np.arange(count) if axes is None else np.atleast_1d(axes)
     steps = np.ones(count, dtype=np.int64) if steps is None else np.atleast_1d(steps)
     cut = [slice(None)] * x.rank
+    picks = {}
     for axis, start, end, step in zip(axes, np.atleast_1d(starts), np.atleast_1d(ends), steps, strict=True):
-        cut[int(axis)] = _range(int(start), int(end), int(step), x.shape[int(axis)])
-    return ctx.move(x, lambda a: a[tuple(cut)], op)
+        where = int(axis) % x.rank
+        cut[where] = _range(int(start), int(end), int(step), x.shape[where])
+        picks[where] = range(*cut[where].indices(x.shape[where]))
+    return ctx.move(x, lambda a: a[tuple(cut)], op, picks=picks)
 
 
 def _range(start: int, end: int, step: int, size: int) -> slice:
@@ -97,7 +100,7 @@ def split(ctx: Algebra, op: Op) -> list[Value | None]:
     for index in range(len(op.results)):
         size = op.shape(index)[axis]
         cut = (slice(None),) * axis + (slice(at, at + size),)
-        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index))  # type: ignore[misc]
+        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index, {axis: range(at, at + size)}))  # type: ignore[misc]
         at += size
     return out
 
@@ -158,7 +161,7 @@ def gather(ctx: Algebra, op: Op) -> Value:
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
         places = indices.data
-        return ctx.move(table, lambda a: _take(a, places, axis), op)
+        return ctx.move(table, lambda a: _take(a, places, axis), op, picks={axis: _places(places, table.shape[axis])})
     if table.is_activation and not table.elements:
         raise Unsupported("an activation is indexed by an activation")
     if table.data is not None and table.data.size <= 1:
@@ -174,6 +177,15 @@ def gather(ctx: Algebra, op: Op) -> Value:
         shape = tuple(found.shape[i] for i in order)
         return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
     return op.result(found.factors)
+
+
+def _places(indices: np.ndarray, size: int) -> Places:
+    """The places that indices pick, as a range where they are evenly spaced."""
+    flat = [int(i) % size for i in indices.reshape(-1)]
+    step = flat[1] - flat[0] if len(flat) > 1 else 1
+    if flat and step and flat == [flat[0] + step * i for i in range(len(flat))]:
+        return range(flat[0], flat[-1] + (1 if step > 0 else -1), step)
+    return tuple(flat)
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:

@@ -70,7 +70,7 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
     if not grid.is_activation:
         return op.result(x.factors)
-    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(grid.rank - 1)).factors)
+    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1)).factors)
 
 
 @rule("Trilu")
