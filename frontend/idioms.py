@@ -101,8 +101,6 @@ def _rewrite(match: Match, known: dict[ir.Value, Known]) -> None:
     nodes[-1].name = anchor.name
     for node in nodes:
         node.metadata_props.update(anchor.metadata_props)
-    if old in known:
-        known[new] = known[old]
     before = [v for v in anchor.inputs if v is not None]
     ir.convenience.replace_nodes_and_values(graph, anchor, [anchor], nodes, [old], [new])
     _remove_dead(before)

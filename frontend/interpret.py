@@ -177,7 +177,7 @@ class Interpreter:
             shape = tuple(tensor.shape.numpy())
             made = Value(name, shape, str(tensor.dtype.numpy()), elements=self._arena.tensor(name, shape))
         elif entry is not None and entry.data is not None:
-            made = Value(name, entry.shape, entry.dtype, data=entry.data)
+            made = Value(name, entry.shape, entry.dtype, data=entry.data, filled=value in self.plan.filled)
         elif tensor is not None:
             made = Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
         else:

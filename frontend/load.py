@@ -31,7 +31,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
     """The model, checked, with its weights left in the file.
 
     source: a path, or a model that is in memory already (an `onnx_ir.Model` is checked and returned as it is).
-    Weights in the file are `onnx_ir.LazyTensor`s over one memory map of it, weights beside it `onnx_ir.ExternalTensor`s.
+    Weights in the file are `onnx_ir.LazyTensor`s over one memory map of it; those beside it `onnx_ir.ExternalTensor`s.
     Raises `LoadError`: unreadable, truncated or no ONNX; external data missing, too short or outside of the model's
     folder; a cycle, a value that nothing makes, a name that is made twice, no import of the default opset.
     """

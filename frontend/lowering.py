@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ class Lowering(Algebra):
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""
         shape = op.shape()
-        lifted = [None if v is None else self._lift(v, shape) for v in inputs]
+        lifted = [None if v is None else self._lift(v, shape) for v in self._fill_weights(inputs)]
         literals, attached = self._split_constants(lifted)
         active = [i for i, v in enumerate(lifted) if v is not None and v.is_activation]
         attributes = _describe(op, literals, attached, len(inputs))
@@ -150,7 +151,7 @@ class Lowering(Algebra):
         """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
         parts = []
         for value, role, axis in constants:
-            if role == "bias" and value.data is not None and not np.any(value.data):
+            if role == "bias" and value.data is not None and not value.filled and not np.any(value.data):
                 continue
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
@@ -286,7 +287,18 @@ class Lowering(Algebra):
             return value.relabelled(tuple(f.reshape(ones + f.shape) for f in value.factors), ones + value.shape)
         data = None if value.data is None else value.data.reshape(ones + value.shape)
         elements = None if value.elements is None else value.elements.reshape(*ones, *value.shape)
-        return Value(value.name, ones + value.shape, value.dtype, (), data, elements, value.pending)
+        return replace(value, shape=ones + value.shape, data=data, elements=elements)
+
+    def _fill_weights(self, values: Sequence[Value | None]) -> list[Value | None]:
+        """A vector of ConstantOfShape along neurons stands for a weight that the model has no numbers for."""
+        neural = {a - f.ndim for v in values if v is not None for f in v.factors for a in varying(f)}
+        out: list[Value | None] = []
+        for value in values:
+            wide = [] if value is None else [a - value.rank for a, n in enumerate(value.shape) if n > 1]
+            if value is not None and value.filled and len(wide) == 1 and wide[0] in neural:
+                value = replace(value, data=None, elements=self.weight(value))
+            out.append(value)
+        return out
 
     def _split_constants(self, values: Sequence[Value | None]) -> tuple[dict[int, Any], dict[int, Value]]:
         """Operands that are one number everywhere, and those that vary or are parameters."""

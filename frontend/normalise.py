@@ -196,7 +196,7 @@ def _live(order: list[ir.Node], outputs: Iterable[ir.Value]) -> set[ir.Node]:
 
 
 def constant_tensor(node: ir.Node) -> ir.TensorProtocol | None:
-    """What a Constant node holds; None if it is not a tensor that can be said (a sparse one, a function's attribute)."""
+    """What a Constant node holds; None if it is not a dense tensor of the node's own."""
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             continue

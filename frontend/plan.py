@@ -25,13 +25,15 @@ class Plan:
 
     parameters: the initializers whose elements are parameters, in file order. literals: float initializers that are
     numbers of the program. computed: values computed from parameters alone. streams: constants (parameters or
-    computed) that enter a data slot and so are lowered like activations.
+    computed) that enter a data slot and so are lowered like activations. filled: tensors that ConstantOfShape makes in
+    the place of weights (models without their numbers).
     """
 
     parameters: dict[ir.Value, ir.TensorProtocol]
     literals: dict[ir.Value, ir.TensorProtocol]
     computed: set[ir.Value]
     streams: set[ir.Value]
+    filled: set[ir.Value]
 
 
 def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
@@ -47,7 +49,21 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
         (literals if numbers else parameters)[value] = tensor
     nodes = list(model.graph)
     computed = _computed(nodes, parameters, known)
-    return Plan(parameters, literals, computed, _streams(nodes, parameters, computed, known, find))
+    streams = _streams(nodes, parameters, computed, known, find)
+    return Plan(parameters, literals, computed, streams, _filled(nodes, known, find))
+
+
+def _filled(nodes: list[ir.Node], known: Mapping[ir.Value, Known], find: Find) -> set[ir.Value]:
+    """Float tensors of ConstantOfShape, and what data movement makes of them."""
+    filled: set[ir.Value] = set()
+    for node in nodes:
+        entry = known.get(node.outputs[0]) if node.outputs else None
+        if entry is None or entry.data is None or not entry.dtype.startswith(("float", "bfloat")):
+            continue
+        rule = find(node)
+        if node.op_type == "ConstantOfShape" or (rule is not None and rule.moves and node.inputs[0] in filled):
+            filled.update(node.outputs)
+    return filled
 
 
 def _computed(

@@ -90,10 +90,8 @@ def initializer_data(value: ir.Value) -> np.ndarray | None:
     tensor = value.const_value
     if tensor is None or tensor.size > LIMIT:
         return None
-    if tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
-        if not is_literal(value) and not _setting(value):
-            return None
-    return tensor.numpy()
+    learnable = tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
+    return None if learnable and not is_literal(value) and not _setting(value) else tensor.numpy()
 
 
 def _setting(value: ir.Value) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -116,7 +117,7 @@ class _Inference:
             else:
                 outputs = self._outputs(node, inputs)
             for value, known in zip(node.outputs, outputs, strict=False):
-                known = known or self._declared(value)
+                known = known or self._declared(value) or _at_most(node, inputs)
                 if known is not None and value.name:
                     self.known[value] = known
 
@@ -164,7 +165,7 @@ class _Inference:
         if not any(t.WhichOneof("value") and t.tensor_type.HasField("shape") for t in found.values()):
             return _contrib(node, inputs)
         outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
-        known = [None if t is None else self._resolve(node, k, t, inputs) for k, t in enumerate(outputs)]
+        known = [None if t is None else _resolve(t) for t in outputs]
         wrong = None if node.domain else disagreement(node, *([k and k.shape for k in ks] for ks in (inputs, known)))
         if wrong is not None:
             raise self._misfit(node, inputs, wrong)
@@ -175,24 +176,6 @@ class _Inference:
         return LoweringError(
             f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
         )
-
-    def _resolve(self, node: ir.Node, index: int, found: onnx.TypeProto, inputs: list[Known | None]) -> Known | None:
-        """A type as inferred; dimensions that it leaves open are taken from what the model declares."""
-        if not found.HasField("tensor_type"):
-            return Known((), "") if found.WhichOneof("value") else None
-        tensor = found.tensor_type
-        if not tensor.elem_type or not tensor.HasField("shape"):
-            return None
-        sizes = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
-        if None in sizes:
-            declared = self.sizes.of_value(node.outputs[index])
-            if declared is not None and len(declared) == len(sizes):
-                sizes = [d if s is None else s for s, d in zip(sizes, declared, strict=True)]
-            elif node.op_type == "NonZero" and inputs[0] is not None:
-                sizes = [len(inputs[0].shape), int(np.prod(inputs[0].shape, dtype=np.int64))]
-            else:
-                return None
-        return Known(tuple(s for s in sizes if s is not None), _dtype(ir.DataType(tensor.elem_type)))
 
     def _declared(self, value: ir.Value) -> Known | None:
         """What the model says of a value."""
@@ -343,6 +326,25 @@ def _shape_of(node: ir.Node, known: Known) -> np.ndarray:
     start = node.attributes.get_int("start", 0)
     end = node.attributes.get_int("end", len(known.shape))
     return np.array(known.shape[start:end], dtype=np.int64)
+
+
+def _resolve(found: onnx.TypeProto) -> Known | None:
+    """A type as inferred; None if it leaves a dimension open."""
+    if not found.HasField("tensor_type"):
+        return Known((), "") if found.WhichOneof("value") else None
+    tensor = found.tensor_type
+    if not tensor.elem_type or not tensor.HasField("shape"):
+        return None
+    if not all(d.HasField("dim_value") for d in tensor.shape.dim):
+        return None
+    return Known(tuple(d.dim_value for d in tensor.shape.dim), _dtype(ir.DataType(tensor.elem_type)))
+
+
+def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
+    """NonZero counts as if all were non-zero."""
+    if node.op_type != "NonZero" or node.domain or inputs[0] is None:
+        return None
+    return Known((len(inputs[0].shape), math.prod(inputs[0].shape)), "int64")
 
 
 def _ints(node: ir.Node, name: str, count: int) -> list[int]:

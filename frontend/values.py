@@ -20,6 +20,7 @@ class Value:
     factors: label tensors (see `labels`), one per independent neural axis; empty for a constant.
     data: a known constant that is no parameter. elements: the parameter elements it is made of.
     pending: a constant computed from parameters, neither of the above until it is folded.
+    filled: its data stands in the place of a weight (see `Plan`).
     """
 
     name: str
@@ -29,6 +30,7 @@ class Value:
     data: np.ndarray | None = field(default=None, repr=False)
     elements: Elements | None = field(default=None, repr=False)
     pending: bool = False
+    filled: bool = False
 
     @property
     def is_constant(self) -> bool:

@@ -1,7 +1,7 @@
 """A reader of the protobuf wire format that leaves weights where they are.
 
-`skeleton` copies an ONNX file but for the bulky payloads of its tensors: each is replaced by the `external_data` entries
-that say where in the file it lies. Cost: one step per node and tensor, none per weight.
+`skeleton` copies an ONNX file but for the bulky payloads of its tensors: each is replaced by the `external_data`
+entries that say where in the file it lies. Cost: one step per node and tensor, none per weight.
 
 Field numbers: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, FunctionProto);
 encoding: https://protobuf.dev/programming-guides/encoding/.
@@ -37,7 +37,7 @@ class WireError(ValueError):
 
 
 class PagedFile:
-    """The bytes of an open file, read page by page: a mapped file would count what the kernel maps around each touch."""
+    """An open file, read page by page: a mapped file would count all that the kernel maps around each touch."""
 
     _PAGE = 4096
 
@@ -126,7 +126,7 @@ def _message(data: Buffer, start: int, stop: int, kind: str, location: bytes, th
 
 
 def _tensor(data: Buffer, start: int, stop: int, location: bytes, threshold: int) -> list[bytes] | None:
-    """A TensorProto without its payload, or None if it has to stay whole (already external, several chunks, strings)."""
+    """A TensorProto without its payload, or None if it stays whole (external already, several chunks, strings)."""
     data_type = 0
     payloads: list[tuple[int, int, int, int]] = []
     at = start

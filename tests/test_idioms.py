@@ -248,6 +248,21 @@ def test_softmax_and_log_softmax_may_share_their_inside() -> None:
     assert sorted(ops(model)) == ["LogSoftmax", "Softmax"]
 
 
+def test_product_with_the_operand_swallows_no_idiom() -> None:
+    g = Graph((2, 3, 4))
+    v = g.reduce("ReduceMean", g.op("Mul", "x", "x"), (-1,))
+    y = g.op("Mul", "x", g.op("Reciprocal", g.op("Sqrt", v)))
+    model = recognised(g.model(g.op("Mul", "x", y)))
+    assert ops(model) == ["RMSNormalize", "Mul"]
+
+
+def test_softmax_of_a_difference_that_is_not_constant_along_the_axis() -> None:
+    g = Graph((4, 4))
+    e = g.op("Exp", g.op("Sub", "x", g.reduce("ReduceMax", "x", (0,))))
+    model = recognised(g.model(g.op("Div", e, g.reduce("ReduceSum", e, (1,)))))
+    assert ops(model) == ["ReduceMax", "Sub", "Softmax"]
+
+
 def test_idioms_in_a_row_and_inside_a_branch() -> None:
     g = Graph((2, 3, 4))
     y = standardised(g, (-1,), standardised(g, (1, 2)))

@@ -70,12 +70,36 @@ class TestNoIdiom:
         v = g.reduce("ReduceMean", g.op("Mul", "x", "x"), (1,), keepdims=0)
         untouched(g.model(g.op("Div", "x", g.op("Sqrt", v))))
 
-    def test_squares_reshaped_before_they_are_averaged(self) -> None:
+    @pytest.mark.parametrize("shape", [(2, 4, 2), (1, 4, 4)])
+    def test_squares_reshaped_before_they_are_averaged(self, shape: tuple[int, ...]) -> None:
         g = Graph((4, 4))
-        square = g.op("Reshape", g.op("Mul", "x", "x"), g.literal([4, 2, 2], np.int64))
-        v = g.reduce("ReduceMean", square, (1, 2))
-        v = g.op("Reshape", v, g.literal([1, 4], np.int64))
+        square = g.op("Reshape", g.op("Mul", "x", "x"), g.literal(shape, np.int64))
+        v = g.op("Reshape", g.reduce("ReduceMean", square, (1,)), g.literal((1, 4), np.int64))
         untouched(g.model(g.op("Div", "x", g.op("Sqrt", v))))
+
+    def test_mean_turned_to_another_axis(self) -> None:
+        g = Graph((4, 4))
+        v = g.reduce("ReduceMean", g.op("Mul", "x", "x"), (1,))
+        v = g.op("Reshape", v, g.literal((1, 4), np.int64))
+        untouched(g.model(g.op("Div", "x", g.op("Sqrt", v))))
+
+    def test_epsilon_that_adds_an_axis(self) -> None:
+        g = Graph((3, 4))
+        v = g.reduce("ReduceMean", g.op("Mul", "x", "x"), (1,))
+        untouched(g.model(g.op("Div", "x", g.op("Sqrt", g.op("Add", v, g.literal([[[1e-5]]]))))))
+
+    @pytest.mark.parametrize("change", ["axis", "value"])
+    def test_difference_of_moments_of_another_axis_or_value(self, change: str) -> None:
+        g = Graph((4, 4))
+        c = g.op("Sub", "x", g.reduce("ReduceMean", "x", (1,)))
+        axes, value = ((0,), "x") if change == "axis" else ((1,), g.op("Exp", "x"))
+        m = g.reduce("ReduceMean", "x", axes)
+        v = g.op("Sub", g.reduce("ReduceMean", g.op("Mul", value, value), axes), g.op("Mul", m, m))
+        untouched(g.model(g.op("Div", c, g.op("Sqrt", g.op("Add", v, g.literal(9.0))))))
+
+    def test_norm_of_another_value(self) -> None:
+        g = Graph((3, 4))
+        untouched(g.model(g.op("Div", "x", g.reduce("ReduceL2", g.op("Exp", "x"), (1,)))))
 
     def test_result_broader_than_the_operand(self) -> None:
         g = Graph((1, 4))
@@ -106,9 +130,11 @@ class TestNoIdiom:
 class TestUnitAffine:
     """Normalisation ops whose scale and bias the exporter had to make up."""
 
-    def instance(self, scale: str, bias: str, ones: object = 1.0, how: str = "initializer") -> onnx.ModelProto:
+    def instance(
+        self, scale: str, bias: str, ones: object = 1.0, zeros: object = 0.0, how: str = "initializer"
+    ) -> onnx.ModelProto:
         g = Graph((2, 3, 4, 5), 17)
-        values = {scale: np.full(3, ones, np.float32), bias: np.zeros(3, np.float32)}
+        values = {scale: np.full(3, ones, np.float32), bias: np.full(3, zeros, np.float32)}
         for name, value in values.items():
             if how == "initializer":
                 g.parameter(name, value)
@@ -139,9 +165,11 @@ class TestUnitAffine:
     def test_learned_but_still_ones(self, scale: str, bias: str, how: str) -> None:
         untouched(self.instance(scale, bias, how=how))
 
-    @pytest.mark.parametrize("ones", [2.0, [1.0, 1.0, 0.5]])
-    def test_scale_that_is_not_one_or_varies(self, ones: object) -> None:
-        untouched(self.instance("val_8", "val_11", ones))
+    @pytest.mark.parametrize(
+        ("ones", "zeros"), [(2.0, 0.0), ([1.0, 1.0, 0.5], 0.0), (1.0, 1.0), (1.0, [0.0, 0.5, 0.0])]
+    )
+    def test_scale_that_is_not_one_or_bias_that_is_not_zero(self, ones: object, zeros: object) -> None:
+        untouched(self.instance("val_8", "val_11", ones, zeros))
 
     def test_constant_that_was_folded_from_a_parameter(self) -> None:
         for source, count in (("x", 1), ("val_3", 1), ("norm.weight", 0)):

@@ -13,10 +13,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 from corpus import CORPUS
-from onnx import TensorProto, helper, numpy_helper
-
 from gmnc.frontend.load import load
 from gmnc.ir import LoadError
+from onnx import TensorProto, helper, numpy_helper
 
 _X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
 _Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
@@ -264,6 +263,6 @@ def test_external_data_may_not_leave_the_folder(tmp_path: Path, kind: str) -> No
 
 def test_external_data_of_a_model_in_memory_has_no_folder(tmp_path: Path) -> None:
     proto = onnx.load(_external(tmp_path), load_external_data=False)
-    with pytest.raises(LoadError, match="'w'.*pass the path"):
+    with pytest.raises(LoadError, match=r"'w'.*pass the path"):
         load(proto)
     assert load(ir.load(tmp_path / "model.onnx")).graph.initializers["w"].const_value is not None

@@ -12,7 +12,6 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from corpus import CORPUS
-
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import CONSTANT, normalise
 
@@ -107,9 +106,9 @@ def test_constants_become_marked_initializers_and_dead_nodes_go() -> None:
 
 def test_initializers_are_no_inputs_and_unused_ones_stay() -> None:
     proto = _parse(
-        f"{_HEAD} g (float[2] x, float[2] w) => (float[2] y) <float[2] w = {{1.0, 2.0}}, float[1] u = {{0.0}}> {{ y = Add(x, w) }}"
+        f"{_HEAD} g (float[2] x) => (float[2] y) <float[2] w = {{1.0, 2.0}}, float[1] u = {{0.0}}> {{ y = Add(x, w) }}"
     )
-    proto.graph.input.append(onnx.helper.make_tensor_value_info("w", 1, [2])) if len(proto.graph.input) < 2 else None
+    proto.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [2]))
     normal = normalise(load(proto))
     assert [v.name for v in normal.graph.inputs] == ["x"]
     assert set(normal.graph.initializers) == {"w", "u"}

@@ -14,9 +14,11 @@ from gmnc.ir import fingerprint, isomorphic
 from oracle import disagreement, random_inputs, run
 from rule_cases import Case, build
 from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
+from rule_cases_layers import layer_cases
+from rule_cases_movement import movement_cases
 from soundness import soundness
 
-CASES = [*elementwise_cases()]
+CASES = [*elementwise_cases(), *layer_cases(), *movement_cases()]
 
 
 def _recording() -> tuple[Registry, set[tuple[str, str]]]:
@@ -53,3 +55,26 @@ def test_rule(case: Case) -> None:
     assert not found.failures, "\n\n".join(found.failures)
     assert not case.symmetric or found.generators
     assert not found.controls or found.detected
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.variants], ids=lambda c: c.id)
+def test_changes_show(case: Case) -> None:
+    model = build(case)
+    inputs = random_inputs(model)
+    graph, outputs = gmnc.compile(model), run(model, inputs)
+    for text in case.variants:
+        other = build(case, text)
+        changed = run(other, inputs)
+        assert disagreement(outputs, changed) > 1e-4, f"the variant computes the same: {text}"
+        assert fingerprint(graph) != fingerprint(gmnc.compile(other)), text
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.alike], ids=lambda c: c.id)
+def test_spellings_agree(case: Case) -> None:
+    model = build(case)
+    inputs = random_inputs(model)
+    graph, outputs = gmnc.compile(model), run(model, inputs)
+    for text in case.alike:
+        other = build(case, text)
+        assert disagreement(outputs, run(other, inputs)) < 1e-5
+        assert isomorphic(graph, gmnc.compile(other)), text

@@ -8,11 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from corpus import CORPUS
+from gmnc.frontend.wire import WireError, skeleton
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
-
-from gmnc.frontend.wire import WireError, skeleton
 
 
 def _body(name: str, array: np.ndarray) -> onnx.GraphProto:
@@ -43,13 +42,14 @@ def _everywhere(size: int) -> onnx.ModelProto:
     ints = helper.make_tensor("ints", TensorProto.INT64, [size], list(range(size)))
     halves = helper.make_tensor("halves", TensorProto.FLOAT16, [size], array().tolist())
     raw = numpy_helper.from_array(array(), "raw")
+    info = helper.make_tensor_value_info
     graph = helper.make_graph(
         [constant, branch, call],
         "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size]), helper.make_tensor_value_info("flag", TensorProto.BOOL, [])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None), helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [info("x", TensorProto.FLOAT, [size]), info("flag", TensorProto.BOOL, [])],
+        [info("y", TensorProto.FLOAT, None), info("z", TensorProto.FLOAT, None)],
         [floats, doubles, ints, halves, raw],
-    )  # fmt: skip
+    )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("local", 1)]
     return helper.make_model(graph, functions=[function], opset_imports=opsets, ir_version=9)
 
