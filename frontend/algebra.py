@@ -24,7 +24,9 @@ Places = range | tuple[int, ...]
 class Algebra(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
 
-    def move(self, x: Value, function: Move, op: Op, index: int = 0, picks: Mapping[int, Places] | None = None) -> Value:
+    def move(
+        self, x: Value, function: Move, op: Op, index: int = 0, picks: Mapping[int, Places] | None = None
+    ) -> Value:
         """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else.
 
         picks: axis -> the places along it that are left, in their order; on a free axis this is a step of the via.

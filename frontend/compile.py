@@ -95,7 +95,9 @@ def _finder(rules: Registry, network: ir.Model) -> Callable[[ir.Node], Rule | No
 
 
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
-    return Parameter(value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), "initializer", tensor.numpy)
+    return Parameter(
+        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), "initializer", tensor.numpy
+    )
 
 
 def _folded(network: ir.Model, known: Mapping[ir.Value, object], name: str) -> Parameter:

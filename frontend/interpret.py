@@ -107,7 +107,7 @@ class Interpreter:
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         try:
             if rule is None:
-                raise Unsupported("there is no rule for this operator", "register a rule, or compile with opaque")
+                raise Unsupported("there is no rule for this operator", "write a rule for it")
             made = rule.lower(algebra, op)
         except Unsupported as problem:
             version = opset_of(self.model, node.domain)
@@ -133,12 +133,21 @@ class Interpreter:
     def _tracked(self, op: Op) -> bool:
         return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
 
+    def _is_outer(self, value: ir.Value) -> bool:
+        """Whether it is a value of the main graph, not one of a body."""
+        producer = value.producer()
+        return (
+            producer.graph is self.model.graph
+            if producer is not None
+            else value in self.known and (value.is_initializer() or value in self.model.graph.inputs)
+        )
+
     def _is_known(self, value: ir.Value) -> bool:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
     def _op(self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Op:
-        captured = [v for v in reads(node) if v not in node.inputs]
+        captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = tuple(None if v is None else self._value(v, stream) for v in (*node.inputs, *captured))
         results = tuple(self._result(v) for v in node.outputs)
         return Op(

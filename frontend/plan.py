@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from .literals import is_literal
 from .order import reads
+from .program_data import quantised
 from .registry import Rule
 from .shapes import Known
 
@@ -40,9 +41,10 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     """Classify every constant of the model."""
     parameters: dict[ir.Value, ir.TensorProtocol] = {}
     literals: dict[ir.Value, ir.TensorProtocol] = {}
+    stored = quantised(model.graph)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or tensor.size == 0 or not tensor.dtype.is_floating_point():
+        if tensor is None or tensor.size == 0 or not (tensor.dtype.is_floating_point() or value in stored):
             continue
         entry = known.get(value)
         numbers = is_literal(value) or (entry is not None and entry.data is not None)
