@@ -163,7 +163,7 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
 def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
     """What became of the sources of computed constants: folded into one, or under an opaque op."""
     fates = dict(lowering.fates)
-    folded = lowering.folded
+    folded = lowering.constants.folded
     roots: dict[ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:
         sources = set().union(*(roots.get(v, set()) for v in node.inputs if v is not None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,18 @@ import numpy as np
 from ..ir import OpaqueOp, Parameter
 from .algebra import Algebra
 from .attaching import Part, attach
+from .constants import Constants, uniform
 from .contraction import Spec, contract
-from .elements import Arena, Elements
-from .functions import COMMUTATIVE, FUNCTIONS
+from .elements import Elements
+from .elementwise import elementwise
 from .joins import Operand, combine, independent, join, shared_neuron
-from .labels import compress, map_via, nodes_of, port, varying, vias_of
+from .labels import compress, map_via, nodes_of, port, varying
 from .products import product_sum
 from .reductions import couple, order, reduce
 from .state import State, align
 from .values import Op, Value
 
 __all__ = ["Lowering"]
-
-_ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
-_NORMS = {"Standardize", "RMSNormalize"}
-_FORBIDDEN = -99
-_UNIFORM_LIMIT = 1 << 22
 
 
 class Lowering(Algebra):
@@ -40,22 +35,17 @@ class Lowering(Algebra):
         self.state = state
         self.fates: dict[str, str] = {}
         self.opaque_ops: list[OpaqueOp] = []
-        self._fold = fold
-        self.folded: dict[str, Elements] = {}
+        self.constants = Constants(state, fold)
 
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
         ids = self.state.nodes("neuron", int(classes.max()) + 1 if classes.size else 0, 0)
         labels = port(ids)[classes] if classes.size else classes
-        part = Part(self._constant_elements(value), "source", value.elements is None)
-        self._source_edges(labels, part)
+        part = Part(self.constants.attached(value), "source", value.data is not None)
+        attach(self.state, (labels,), [part], "Source", {})
         if part.constant:
             self.state.pin(labels)
         return (labels,)
-
-    def _source_edges(self, labels: np.ndarray, part: Part) -> None:
-        """Every element of a source is an edge onto the neuron of its feature, in the slot of its place there."""
-        attach(self.state, (labels,), [part], "Source", {})
 
     def input(self, name: str, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
@@ -69,40 +59,26 @@ class Lowering(Algebra):
 
     def weight(self, value: Value) -> Elements:
         """The elements of a constant; a computed one (or a known one made by the program) is folded once."""
-        if value.elements is not None:
-            return value.elements
-        if value.name not in self.folded:
-            if value.data is not None:
-                parameter = Parameter(value.name, value.shape, str(value.data.dtype), "folded", _holder(value.data))
-            else:
-                parameter = self._fold(value.name)
-            self.state.builder.parameters[value.name] = parameter
-            self.folded[value.name] = Arena({value.name: parameter.size}).tensor(value.name, value.shape)
-        return self.folded[value.name]
+        return self.constants.weight(value)
 
     def stream(self, value: Value) -> Value:
-        """A constant in a data slot that was not planned as a stream: a known number, one pinned node."""
+        """A constant in a data slot that was not planned as a stream: numbers of the program, on one pinned node."""
         if value.is_activation:
             return value
-        if value.elements is not None:
-            classes = np.arange(int(np.prod(value.shape, dtype=np.int64))).reshape(value.shape)
-            return value.relabelled(self.source(value, compress(classes)))
-        node = self.state.ports("hub", 1, 0, pinned=True)
-        if value.data is not None and _uniform(value.data) is not None:
-            number = float(np.asarray(_uniform(value.data), dtype=np.float64))
-            via = self.state.builder.via("Constant", (("value", number),))
-            node = port(nodes_of(node), via)
-        return value.relabelled((node.reshape((1,) * value.rank),))
+        if value.data is None:
+            every = np.arange(int(np.prod(value.shape, dtype=np.int64))).reshape(value.shape)
+            return value.relabelled(self.source(value, compress(every)))
+        number = uniform(value.data)
+        one = np.zeros((1,) * value.rank, dtype=np.int64)
+        if number is None:
+            return value.relabelled(self.source(value, one) if value.data.size else (one,))
+        node = self.state.nodes("hub", 1, 0, pinned=True)
+        via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
+        return value.relabelled((port(node, via).reshape(one.shape),))
 
     def from_attribute(self, op: Op, name: str, numbers: np.ndarray) -> Value:
         """Register `<node>.<attribute>` as a parameter tensor."""
-        full = f"{op.name}.{name}"
-        self.state.builder.parameters[full] = Parameter(
-            full, numbers.shape, str(numbers.dtype), "attribute", _holder(numbers)
-        )
-        return Value(
-            full, numbers.shape, str(numbers.dtype), elements=Arena({full: numbers.size}).tensor(full, numbers.shape)
-        )
+        return self.constants.from_attribute(f"{op.name}.{name}", numbers)
 
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
@@ -116,34 +92,7 @@ class Lowering(Algebra):
 
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""
-        shape = op.shape()
-        lifted = [None if v is None else self._lift(v, shape) for v in self._fill_weights(inputs)]
-        literals, attached = self._split_constants(lifted)
-        active = [i for i, v in enumerate(lifted) if v is not None and v.is_activation]
-        attributes = _describe(op, literals, attached, len(inputs))
-        function = None if attached else _bind(op, literals, len(inputs))
-        ordered = op.type not in COMMUTATIVE
-
-        def step(vias: tuple[int, ...]) -> int:
-            return self.state.functions.step(vias, function, op.type, attributes)
-
-        def touch(operand: int, via: int) -> int:
-            place = {"place": operand} if ordered and operand >= 0 else {}
-            return self.state.builder.via(op.type, {**attributes, **place}.items(), (via,))
-
-        first = lifted[active[0]]
-        assert first is not None
-        if len(active) == 1:
-            factors = first.factors
-            if not attached:
-                factors = tuple(map_via(f, lambda v: step((v,))) for f in factors)
-        else:
-            operands = [Operand(v.factors, v.shape) for v in (lifted[i] for i in active) if v is not None]
-            bound = (lambda v: touch(-1, v)) if literals else None
-            factors = combine(self.state, operands, op.type.lower(), ordered, step, touch, bound)
-        for value in attached.values():
-            factors = self._attach_or_place(factors, value, op.type, attributes)
-        return op.result(factors)
+        return op.result(elementwise(self.state, self.constants, self.fates, op, inputs))
 
     def attach(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
@@ -277,147 +226,6 @@ class Lowering(Algebra):
         parts = [np.broadcast_to(f, _with(others, axis, v.shape[axis])) for f, v in zip(factors, values, strict=True)]
         return (compress(np.concatenate(parts, axis=axis)),)
 
-    def _lift(self, value: Value, shape: tuple[int, ...]) -> Value:
-        """Leading axes of size 1 up to the rank of `shape`."""
-        lead = len(shape) - value.rank
-        if lead <= 0:
-            return value
-        ones = (1,) * lead
-        if value.is_activation:
-            return value.relabelled(tuple(f.reshape(ones + f.shape) for f in value.factors), ones + value.shape)
-        data = None if value.data is None else value.data.reshape(ones + value.shape)
-        elements = None if value.elements is None else value.elements.reshape(*ones, *value.shape)
-        return replace(value, shape=ones + value.shape, data=data, elements=elements)
-
-    def _fill_weights(self, values: Sequence[Value | None]) -> list[Value | None]:
-        """A vector of ConstantOfShape along neurons stands for a weight that the model has no numbers for."""
-        neural = {a - f.ndim for v in values if v is not None for f in v.factors for a in varying(f)}
-        out: list[Value | None] = []
-        for value in values:
-            wide = [] if value is None else [a - value.rank for a, n in enumerate(value.shape) if n > 1]
-            if value is not None and value.filled and len(wide) == 1 and wide[0] in neural:
-                value = replace(value, data=None, elements=self.weight(value))
-            out.append(value)
-        return out
-
-    def _split_constants(self, values: Sequence[Value | None]) -> tuple[dict[int, Any], dict[int, Value]]:
-        """Operands that are one number everywhere, and those that vary or are parameters."""
-        literals: dict[int, Any] = {}
-        attached: dict[int, Value] = {}
-        for i, value in enumerate(values):
-            if value is None or value.is_activation:
-                continue
-            number = None if value.data is None else _uniform(value.data)
-            if number is not None:
-                literals[i] = number
-            else:
-                attached[i] = value
-        return literals, attached
-
-    def _role(self, op: str, factors: tuple[np.ndarray, ...]) -> str:
-        """The role of what `op` attaches; right after a normalisation it is a norm's vector."""
-        for factor in factors:
-            last, before = self._last_two(int(vias_of(factor).reshape(-1)[0]))
-            if op == "Mul" and last in _NORMS:
-                return "norm.scale"
-            if op == "Add" and (last in _NORMS or (last == "Mul" and before in _NORMS)):
-                return "norm.bias"
-        return _ATTACHED_ROLES.get(op, op.lower())
-
-    def _last_two(self, via: int) -> tuple[str, str]:
-        """The names of the last step and of the one before it."""
-        entry = self.state.builder.vias[via]
-        return entry.op, self.state.builder.vias[entry.parents[0]].op if entry.parents else ""
-
-    def _constant_elements(self, value: Value) -> Elements:
-        """Elements of a constant of any sort, in its shape; a known one becomes a table of the graph's constants."""
-        if value.data is None:
-            elements = self.weight(value)
-            return elements if elements.shape == value.shape else elements.reshape(*value.shape)
-        name = value.name or f"{self.state.site.value}.constant"
-        data = value.data
-        self.state.builder.constants[name] = Parameter(name, data.shape, str(data.dtype), "folded", _holder(data))
-        return Arena({name: data.size}).tensor(name, data.shape)
-
-    def _attach_or_place(
-        self, factors: tuple[np.ndarray, ...], value: Value, op: str, attributes: dict[str, Any]
-    ) -> tuple[np.ndarray, ...]:
-        """Attach, unless the constant is the program's (a mask) and varies along free axes only: it needs no edge."""
-        elements = self._constant_elements(value)
-        axes = {a for a, n in enumerate(value.shape) if n > 1}
-        if value.data is not None:
-            axes = {a for a in axes if _varies(value.data, a)}
-        if axes and not any(axes & set(varying(f)) for f in factors) and self._is_mask(value, elements, op):
-            if value.data is None:
-                self.fates[value.name] = "positional constant"
-            return tuple(map_via(f, lambda v: self.state.builder.via(op, attributes.items(), (v,))) for f in factors)
-        part = Part(elements, self._role(op, factors), value.data is not None)
-        return attach(self.state, factors, [part], op, attributes)
-
-    def _is_mask(self, value: Value, elements: Elements, op: str) -> bool:
-        """A known constant, or a float tensor that only keeps (0 or 1) and forbids (a large negative number or 0)."""
-        if value.data is not None:
-            return True
-        if op not in ("Add", "Mul") or elements.array.size > _UNIFORM_LIMIT:
-            return False
-        numbers = self._read(elements)
-        allowed = (numbers == 0) | ((numbers == 1) if op == "Mul" else (numbers <= _FORBIDDEN))
-        return bool(allowed.all()) and bool((numbers == 0).any()) and bool((numbers != 0).any())
-
-    def _read(self, elements: Elements) -> np.ndarray:
-        """The numbers of a small tensor, flat."""
-        parts = []
-        for _, view in elements.reshape(1, 1, 1, -1).views():
-            parts.append(view.read(self.state.builder.parameters[view.name].load()).reshape(-1))
-        return np.concatenate(parts)
-
-
-def _holder(data: np.ndarray) -> Callable[[], np.ndarray]:
-    return lambda: np.ascontiguousarray(data)
-
 
 def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
     return (*shape[:axis], size, *shape[axis + 1 :])
-
-
-def _varies(data: np.ndarray, axis: int) -> bool:
-    return data.strides[axis] != 0 and not bool((data == data.take([0], axis=axis)).all())
-
-
-def _uniform(data: np.ndarray) -> Any:
-    """The number that all entries are, or None."""
-    if data.size == 0:
-        return None
-    first = data[(0,) * data.ndim]
-    if all(s == 0 or n == 1 for n, s in zip(data.shape, data.strides, strict=True)):
-        return first
-    return first if data.size <= _UNIFORM_LIMIT and bool((data == first).all()) else None
-
-
-def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int) -> dict[str, Any]:
-    """Attributes of the step's via: the op's own, its literals, and which operand was attached where it matters."""
-    ordered = op.type not in COMMUTATIVE
-    out = {name: value for name, value in op.attributes.items() if isinstance(value, int | float | str)}
-    for i, number in literals.items():
-        out[f"operand{i}" if ordered else "operand"] = float(f"{float(number):.6g}")
-    if ordered and operands > 1:
-        out |= {f"operand{i}": "table" if v.data is not None else "parameter" for i, v in attached.items()}
-    return out
-
-
-def _bind(op: Op, literals: dict[int, Any], operands: int) -> Callable[..., np.ndarray] | None:
-    """The op as a function of its activations, in order, with its literals and attributes bound."""
-    function = FUNCTIONS.get(op.type)
-    if function is None:
-        return None
-    keywords = {n: v for n, v in op.attributes.items() if n not in ("consumed_inputs", "axis", "broadcast")}
-    missing = {i for i in range(operands) if i < len(op.inputs) and op.inputs[i] is None}
-
-    def bound(*active: np.ndarray) -> np.ndarray:
-        rest = iter(active)
-        arguments = [
-            None if i in missing else np.float64(literals[i]) if i in literals else next(rest) for i in range(operands)
-        ]
-        return function(*arguments, **keywords)
-
-    return bound

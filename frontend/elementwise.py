@@ -1,0 +1,189 @@
+"""Elementwise operators: pass, join or attach, whatever the operands are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from .attaching import Part, attach
+from .constants import Constants, uniform, varies
+from .elements import Elements
+from .functions import COMMUTATIVE, FUNCTIONS
+from .joins import Factors, Operand, combine
+from .labels import map_via, varying, vias_of
+from .state import State
+from .values import Op, Value
+
+__all__ = ["elementwise"]
+
+_ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
+_NORMS = {"Standardize", "RMSNormalize"}
+_FORBIDDEN = -99
+_MASK_LIMIT = 1 << 22
+
+
+def elementwise(
+    state: State, constants: Constants, fates: dict[str, str], op: Op, inputs: Sequence[Value | None]
+) -> Factors:
+    """Factors of an elementwise op: activations pass or join, literals bind into the function, the rest is attached.
+
+    fates: gets the names of float tensors that turn out to be masks.
+    """
+    shape = op.shape()
+    lifted = [None if v is None else _lift(v, shape) for v in _fill_weights(constants, inputs)]
+    literals, attached = _split_constants(lifted)
+    active = [v for v in lifted if v is not None and v.is_activation]
+    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), _bind(op, literals, attached, len(inputs)))
+    if len(active) == 1:
+        factors = active[0].factors
+        if not attached:
+            factors = tuple(map_via(f, lambda v: step.apply((v,))) for f in factors)
+    else:
+        operands = [Operand(v.factors, v.shape) for v in active]
+        after = step.mark if literals else None
+        factors = combine(state, operands, op.type.lower(), step.ordered, step.apply, step.mark_place, after)
+    for value in attached.values():
+        factors = _attach(state, constants, fates, factors, value, step)
+    return factors
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """The op as a step of vias: as a function of one neuron where it is one, by name and attributes otherwise."""
+
+    state: State
+    op: Op
+    attributes: dict[str, Any]
+    function: Callable[..., np.ndarray] | None
+
+    @property
+    def ordered(self) -> bool:
+        return self.op.type not in COMMUTATIVE
+
+    def apply(self, vias: tuple[int, ...]) -> int:
+        return self.state.functions.step(vias, self.function, self.op.type, self.attributes)
+
+    def mark(self, via: int) -> int:
+        return self.state.builder.via(self.op.type, self.attributes.items(), (via,))
+
+    def mark_place(self, operand: int, via: int) -> int:
+        place = {"place": operand} if self.ordered else {}
+        return self.state.builder.via(self.op.type, {**self.attributes, **place}.items(), (via,))
+
+
+def _attach(
+    state: State, constants: Constants, fates: dict[str, str], factors: Factors, value: Value, step: _Step
+) -> Factors:
+    """Attach, unless the constant is the program's (a mask) and varies along free axes only: it needs no edge."""
+    elements = constants.attached(value)
+    axes = {a for a, n in enumerate(value.shape) if n > 1}
+    if value.data is not None:
+        axes = {a for a in axes if varies(value.data, a)}
+    free = bool(axes) and not any(axes & set(varying(f)) for f in factors)
+    if free and (value.data is not None or _is_mask(constants, elements, step.op.type)):
+        if value.data is None:
+            fates[value.name] = "positional constant"
+        return tuple(map_via(f, step.mark) for f in factors)
+    part = Part(elements, _role(state, step.op.type, factors), value.data is not None)
+    return attach(state, factors, [part], step.op.type, step.attributes)
+
+
+def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
+    """Whether a float tensor only keeps (+ 0, x 1) and forbids (+ a large negative number, x 0)."""
+    if op not in ("Add", "Mul") or elements.array.size > _MASK_LIMIT:
+        return False
+    numbers = constants.read(elements)
+    other = numbers == 1 if op == "Mul" else numbers <= _FORBIDDEN
+    zero = numbers == 0
+    return bool((zero | other).all()) and bool(zero.any()) and bool(other.any())
+
+
+def _lift(value: Value, shape: tuple[int, ...]) -> Value:
+    """Leading axes of size 1 up to the rank of `shape`."""
+    lead = len(shape) - value.rank
+    if lead <= 0:
+        return value
+    ones = (1,) * lead
+    if value.is_activation:
+        return value.relabelled(tuple(f.reshape(ones + f.shape) for f in value.factors), ones + value.shape)
+    data = None if value.data is None else value.data.reshape(ones + value.shape)
+    elements = None if value.elements is None else value.elements.reshape(*ones, *value.shape)
+    return replace(value, shape=ones + value.shape, data=data, elements=elements)
+
+
+def _fill_weights(constants: Constants, values: Sequence[Value | None]) -> list[Value | None]:
+    """A vector of ConstantOfShape along neurons stands for a weight that the model has no numbers for."""
+    neural = {a - f.ndim for v in values if v is not None for f in v.factors for a in varying(f)}
+    out: list[Value | None] = []
+    for value in values:
+        wide = [] if value is None else [a - value.rank for a, n in enumerate(value.shape) if n > 1]
+        if value is not None and value.filled and len(wide) == 1 and wide[0] in neural:
+            value = replace(value, data=None, elements=constants.weight(value))
+        out.append(value)
+    return out
+
+
+def _split_constants(values: Sequence[Value | None]) -> tuple[dict[int, Any], dict[int, Value]]:
+    """Operands that are one number everywhere, and those that vary or are parameters."""
+    literals: dict[int, Any] = {}
+    attached: dict[int, Value] = {}
+    for i, value in enumerate(values):
+        if value is None or value.is_activation:
+            continue
+        number = None if value.data is None else uniform(value.data)
+        if number is not None:
+            literals[i] = number
+        else:
+            attached[i] = value
+    return literals, attached
+
+
+def _role(state: State, op: str, factors: Factors) -> str:
+    """The role of what `op` attaches; right after a normalisation it is a norm's vector."""
+    for factor in factors:
+        last, before = _last_two(state, int(vias_of(factor).reshape(-1)[0]))
+        if op == "Mul" and last in _NORMS:
+            return "norm.scale"
+        if op == "Add" and (last in _NORMS or (last == "Mul" and before in _NORMS)):
+            return "norm.bias"
+    return _ATTACHED_ROLES.get(op, op.lower())
+
+
+def _last_two(state: State, via: int) -> tuple[str, str]:
+    """The names of the last step and of the one before it."""
+    entry = state.builder.vias[via]
+    return entry.op, state.builder.vias[entry.parents[0]].op if entry.parents else ""
+
+
+def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int) -> dict[str, Any]:
+    """Attributes of the step's via: the op's own, its literals, and which operand was attached where it matters."""
+    ordered = op.type not in COMMUTATIVE
+    out = {name: value for name, value in op.attributes.items() if isinstance(value, int | float | str)}
+    for i, number in literals.items():
+        out[f"operand{i}" if ordered else "operand"] = float(f"{float(number):.6g}")
+    if ordered and operands > 1:
+        out |= {f"operand{i}": "table" if v.data is not None else "parameter" for i, v in attached.items()}
+    return out
+
+
+def _bind(
+    op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int
+) -> Callable[..., np.ndarray] | None:
+    """The op as a function of its activations, in order, with its literals and attributes bound; None if it is none."""
+    function = FUNCTIONS.get(op.type)
+    if function is None or attached:
+        return None
+    keywords = {n: v for n, v in op.attributes.items() if n not in ("consumed_inputs", "axis", "broadcast")}
+    missing = {i for i in range(operands) if i < len(op.inputs) and op.inputs[i] is None}
+
+    def bound(*active: np.ndarray) -> np.ndarray:
+        rest = iter(active)
+        arguments = [
+            None if i in missing else np.float64(literals[i]) if i in literals else next(rest) for i in range(operands)
+        ]
+        return function(*arguments, **keywords)
+
+    return bound
