@@ -102,7 +102,7 @@ def _emit(
     elements = weight.move(arrange)
     dst = state.nodes("neuron", b * n, 1 + state.depth(ports)).reshape(b, n)
     state.edges(dst, nodes_of(ports), vias_of(ports), elements, role, _slots([tile, run, *length["s"]]))
-    labels = port(dst).reshape(*length["b"], *length["n"])
+    labels = port(dst).reshape([*length["b"], *length["n"]])
     return compress(align(labels, "".join([*batch, *fresh]), spec.out))
 
 

@@ -36,14 +36,16 @@ def elementwise(
     lifted = [None if v is None else _lift(v, shape) for v in _fill_weights(constants, inputs)]
     literals, attached = _split_constants(lifted)
     active = [v for v in lifted if v is not None and v.is_activation]
-    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), _bind(op, literals, attached, len(inputs)))
+    # Operands that are broadcast against each other meet at different places of their free axes.
+    function = _bind(op, literals, len(inputs)) if not attached and len({v.shape for v in active}) == 1 else None
+    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), function)
     if len(active) == 1:
         factors = active[0].factors
         if not attached:
             factors = tuple(map_via(f, lambda v: step.apply((v,))) for f in factors)
     else:
         operands = [Operand(v.factors, v.shape) for v in active]
-        after = step.mark if literals else None
+        after = step.mark if step.attributes and not attached else None
         factors = combine(state, operands, op.type.lower(), step.ordered, step.apply, step.mark_place, after)
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
@@ -169,12 +171,10 @@ def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], oper
     return out
 
 
-def _bind(
-    op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int
-) -> Callable[..., np.ndarray] | None:
+def _bind(op: Op, literals: dict[int, Any], operands: int) -> Callable[..., np.ndarray] | None:
     """The op as a function of its activations, in order, with its literals and attributes bound; None if it is none."""
     function = FUNCTIONS.get(op.type)
-    if function is None or attached:
+    if function is None:
         return None
     keywords = {n: v for n, v in op.attributes.items() if n not in ("consumed_inputs", "axis", "broadcast")}
     missing = {i for i in range(operands) if i < len(op.inputs) and op.inputs[i] is None}

@@ -208,6 +208,7 @@ def _wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
 def _check(model: ir.Model, where: str) -> None:
     """Every value is made by something, once and in an order that exists; the operators have a version."""
     for graph in model.graphs():
+        _check_text(graph, where)
         for node in graph:
             for value in node.inputs:
                 if value is not None and _dangling(value):
@@ -221,11 +222,25 @@ def _check(model: ir.Model, where: str) -> None:
             raise LoadError(f"{where}: {error}; a feed-forward order of the nodes does not exist") from error
     if not model.graph.outputs:
         raise LoadError(f"{where}: the graph has no outputs, so there is nothing to lower")
-    if not {"", "ai.onnx"} & model.opset_imports.keys() and (node := _first_default(model.graph)) is not None:
+    if not {"", "ai.onnx"} & model.opset_imports.keys() and (first := _first_default(model.graph)) is not None:
         raise LoadError(
-            f"{where}: {describe(node)} is of the default domain, but the model imports no opset of it; "
+            f"{where}: {describe(first)} is of the default domain, but the model imports no opset of it; "
             "add an opset_import with domain '' and the version it was made for"
         )
+
+
+def _check_text(graph: ir.Graph, where: str) -> None:
+    """Names are text (protobuf hands on what is not UTF-8 as bytes), attributes have a type."""
+    for value in (*graph.inputs, *graph.initializers.values()):
+        if isinstance(value.name, bytes):
+            raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
+    for node in graph:
+        for name in (node.op_type, node.domain, node.name, *(o.name for o in node.outputs)):
+            if isinstance(name, bytes):
+                raise LoadError(f"{where}: the name {name!r} is not text; the file is damaged, export it again")
+        for name, attribute in node.attributes.data.items():
+            if attribute.type is ir.AttributeType.UNDEFINED:
+                raise LoadError(f"{where}: {describe(node)}: attribute {name!r} has no type; export the model again")
 
 
 def _first_default(graph: ir.Graph) -> ir.Node | None:

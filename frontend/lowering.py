@@ -119,11 +119,11 @@ class Lowering(Algebra):
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Reduce nodes where labels vary along the axes."""
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
-        return x.relabelled(reduce(self.state, x.factors, axes, op, attributes), shape)
+        return x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
 
     def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Labels pass; scopes get a node each where they are parts of a group."""
-        return x.relabelled(couple(self.state, x.factors, axes, op, attributes))
+        return x.relabelled(couple(self.state, x.factors, axes, op, attributes, x.shape))
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]

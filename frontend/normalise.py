@@ -77,7 +77,7 @@ class _Copier:
         nodes = self._nodes(graph)
         outputs = [self.made[v] for v in graph.outputs]
         return ir.Graph(
-            inputs, outputs, nodes=nodes, initializers=self.initializers.values(), name=graph.name,
+            inputs, outputs, nodes=nodes, initializers=list(self.initializers.values()), name=graph.name,
             doc_string=graph.doc_string, opset_imports=_opsets(graph.opset_imports),
         )  # fmt: skip
 
@@ -128,7 +128,7 @@ class _Copier:
         copy.const_value = tensor
         if tensor is not None:
             copy.type = ir.TensorType(tensor.dtype)
-            copy.shape = ir.Shape(tensor.shape)
+            copy.shape = ir.Shape(tensor.shape.numpy())
             self.by_tensor[id(tensor)] = copy
         if constant:
             copy.meta[CONSTANT] = original

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,10 @@ from .state import State
 __all__ = ["couple", "order", "reduce"]
 
 
-def reduce(state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object]) -> Factors:
-    """Labels after a symmetric reduction over `axes` (kept with size 1).
+def reduce(
+    state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
+) -> Factors:
+    """Labels after a symmetric reduction over `axes` (kept with size 1) of a value of this shape.
 
     A factor that varies along one of them gives one new node per distinct multiset of labels, linked from each;
     otherwise labels pass.
@@ -24,19 +27,21 @@ def reduce(state: State, factors: Factors, axes: Sequence[int], op: str, attribu
         inside = [a for a in axes if factor.shape[a] > 1]
         labels = _gather(state, factor, inside, "reduce", "reduce") if inside else factor
         out.append(labels)
-    items = _over(factors, axes, attributes).items()
+    items = _over(factors, axes, attributes, shape).items()
     stepped = [map_via(f, lambda v: state.builder.via(op, items, (v,))) for f in out]
     return independent(state, stepped)
 
 
-def couple(state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object]) -> Factors:
+def couple(
+    state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
+) -> Factors:
     """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.
 
     Over all labels that share a node group nothing is needed; over a part of them one `reduce` node per part is linked
     from its members, so that only whole parts can trade places.
     """
     out = []
-    items = _over(factors, axes, attributes).items()
+    items = _over(factors, axes, attributes, shape).items()
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
@@ -63,11 +68,19 @@ def order(
     return tuple(out)
 
 
-def _over(factors: Factors, axes: Sequence[int], attributes: dict[str, object]) -> dict[str, object]:
+def _over(
+    factors: Factors, axes: Sequence[int], attributes: dict[str, object], shape: tuple[int, ...]
+) -> dict[str, object]:
     """Attributes of the step, with the axes named by what they are where neurons are among them: layouts differ."""
-    if not any(f.shape[a] > 1 for f in factors for a in axes):
+    neurons = 1
+    for factor in factors:
+        part = factor[tuple(slice(None) if a in axes else slice(1) for a in range(factor.ndim))]
+        neurons *= len(np.unique(part))
+    if neurons == 1:
         return attributes
-    return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": "neurons"}
+    whole = neurons == math.prod(shape[a] for a in axes)
+    over = "neurons" if whole else "neurons and places"
+    return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": over}
 
 
 def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:

@@ -9,8 +9,8 @@ __all__ = ["unpack"]
 
 
 def unpack(model: ir.Model) -> None:
-    """Rewrite SequenceAt of SplitToSequence (with known sizes and places) to Slice, and SequenceAt and
-    ConcatFromSequence of SequenceConstruct to the entry and to Concat. Other sequences stay.
+    """Rewrite SequenceAt of SplitToSequence (with known sizes and places) to Slice, SequenceAt and ConcatFromSequence
+    of SequenceConstruct to the entry and to Concat, and OptionalGetElement of Optional to the element. Others stay.
     """
     graph = model.graph
     for node in list(graph):
@@ -24,6 +24,8 @@ def unpack(model: ir.Model) -> None:
             made = _entry(node, source)
         elif node.op_type == "ConcatFromSequence" and source.op_type == "SequenceConstruct":
             made = _concat(node, source)
+        elif node.op_type == "OptionalGetElement" and source.op_type == "Optional":
+            made = ir.Node("", "Identity", source.inputs, num_outputs=1, name=node.name)
         if made is None:
             continue
         name = node.outputs[0].name
@@ -37,7 +39,7 @@ def unpack(model: ir.Model) -> None:
         graph.remove(node, safe=True)
     for node in reversed(list(graph)):
         unused = not any(o.uses() or o.is_graph_output() for o in node.outputs)
-        if node.op_type in ("SplitToSequence", "SequenceConstruct") and unused:
+        if node.op_type in ("SplitToSequence", "SequenceConstruct", "Optional") and unused:
             graph.remove(node, safe=True)
 
 

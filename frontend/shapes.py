@@ -144,7 +144,7 @@ class _Inference:
 
     def _fold(self, node: ir.Node, inputs: Sequence[Known | None]) -> list[np.ndarray] | None:
         try:
-            return fold(node, self._opset(node), [k and k.data for k in inputs])
+            return fold(node, self._opset(node), [None if k is None else k.data for k in inputs])
         except Exception as error:
             raise self._misfit(node, inputs, str(error)) from error
 
@@ -154,19 +154,20 @@ class _Inference:
         if schema is None:
             return _contrib(node, inputs)
         proto = _proto(node)
-        types = {f"i{k}": type_proto(known.shape, known.dtype) for k, known in enumerate(inputs) if known is not None}
-        data = {f"i{k}": _tensor(a) for k, known in enumerate(inputs) if (a := _hint(node, known)) is not None}
-        if any(t is None for t in types.values()):
+        types = {f"i{i}": type_proto(k.shape, k.dtype) for i, k in enumerate(inputs) if k is not None}
+        data = {f"i{i}": _tensor(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
+        tensors = {name: t for name, t in types.items() if t is not None}
+        if len(tensors) < len(types):
             return [None] * len(node.outputs)
         try:
-            found = infer_node_outputs(schema, proto, types, data, opset_imports=self.opsets)
+            found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
         except (InferenceError, onnx.checker.ValidationError) as error:
             raise self._misfit(node, inputs, _reason(error)) from error
-        if not any(t.WhichOneof("value") and t.tensor_type.HasField("shape") for t in found.values()):
-            return _contrib(node, inputs)
         outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
         known = [None if t is None else _resolve(t) for t in outputs]
-        wrong = None if node.domain else disagreement(node, *([k and k.shape for k in ks] for ks in (inputs, known)))
+        if all(k is None for k in known):
+            return _contrib(node, inputs)
+        wrong = None if node.domain else disagreement(node, _shapes(inputs), _shapes(known))
         if wrong is not None:
             raise self._misfit(node, inputs, wrong)
         return known
@@ -266,8 +267,12 @@ def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
 
 
 def _contrib(node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
-    found = output_shapes(node, [k and (k.shape, k.dtype) for k in inputs])
+    found = output_shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
     return [f and Known(*f) for f in found]
+
+
+def _shapes(values: Sequence[Known | None]) -> list[tuple[int, ...] | None]:
+    return [None if k is None else k.shape for k in values]
 
 
 def _hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
@@ -352,6 +357,6 @@ def _ints(node: ir.Node, name: str, count: int) -> list[int]:
     return [0] * count if attribute is None else list(attribute.as_ints())
 
 
-def _reason(error: InferenceError) -> str:
+def _reason(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300].split("Error] ")[-1].rstrip(".") if lines else "shape inference failed"

@@ -67,6 +67,11 @@ class Incidence:
         self.fixed = self._fixed()
         self._finish(tail, head, label, via)
 
+    def arcs(self, item: int) -> list[tuple[int, int]]:
+        """(label, other end) of every arc of an item."""
+        run = slice(self.start[item], self.start[item + 1])
+        return list(zip(self.label[run].tolist(), self.other[run].tolist(), strict=True))
+
     def block_of(self, item: int) -> int:
         """The edge block that a row item belongs to."""
         return int(np.searchsorted(self.row_start, item - self.num_nodes, side="right")) - 1

@@ -42,23 +42,52 @@ class _Contradiction(Exception):
 class _Run:
     """Arcs of two items with one label in common, several each: which goes to which is open."""
 
+    index: Incidence
     here: list[int]
     there: list[int]
     common: set[int]
     at: int = 0
     to: int = 0
+    places: dict[int, int] = field(default_factory=dict)
+    ends: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     def next_pair(self, image: dict[int, int]) -> tuple[int, int] | None:
-        """The next two ends to pair, in order of place; None if all are paired or may stay."""
+        """The next two ends to pair; None if all are paired or may stay."""
         while self.at < len(self.here) and (self.here[self.at] in image or self.here[self.at] in self.common):
             self.at += 1
         if self.at == len(self.here):
             return None
+        item = self.here[self.at]
+        left = self._fitting(image, item)
         while self.to < len(self.there) and (self.there[self.to] in image or self.there[self.to] in self.common):
             self.to += 1
-        if self.to == len(self.there):
-            raise _Contradiction("a node is left without a partner")
-        return self.here[self.at], self.there[self.to]
+        if self.to < len(self.there) and (left is None or self.there[self.to] in left):
+            return item, self.there[self.to]
+        open_ends = [end for end in left or () if end not in image]
+        if not open_ends:
+            raise _Contradiction(f"{_name(self.index, item)} is left without a partner")
+        return item, min(open_ends, key=self.places.__getitem__)
+
+    def _fitting(self, image: dict[int, int], item: int) -> set[int] | None:
+        """Ends over there that have the images of the item's neighbours, as far as these are known; None for all.
+
+        Of those, the ones that let neighbours without an image stay where they are, if there are any.
+        """
+        if not self.places:
+            self.places = {end: i for i, end in enumerate(self.there) if end not in self.common}
+            for end in self.places:
+                for arc in self.index.arcs(end):
+                    self.ends.setdefault(arc, []).append(end)
+        left: set[int] | None = None
+        arcs = [(other not in image, (label, image.get(other, other))) for label, other in self.index.arcs(item)]
+        for stays, arc in sorted(arcs):
+            ends = self.ends.get(arc, [])
+            if len(ends) == len(self.places):
+                continue
+            fitting = set(ends) if left is None else left.intersection(ends)
+            if fitting or not stays:
+                left = fitting
+        return left
 
 
 @dataclass(slots=True)
@@ -140,7 +169,7 @@ class _Closure:
                 common = set(ours).intersection(theirs)
                 if len(common) < size:
                     self.tight = False
-                    self.open.append(_Run(ours, theirs, common))
+                    self.open.append(_Run(self.index, ours, theirs, common))
             at += size
 
     def _verify(self) -> None:

@@ -330,8 +330,9 @@ def test_triplane_grid() -> None:
             {"two": [2], "zero": [0]},
         )
     )
-    # the grid is a source: 2 channels whose planes and places (3 x 4 x 4) are slots. The planes are sampled at points of
-    # their own, so there are 3 x 2 coordinates; all meet in one join, which meets each channel in a join of 2 links; the sum over planes is over a free axis; 4 neurons out
+    # the grid is a source: 2 channels whose planes and places (3 x 4 x 4) are slots. Each plane is read at its own 2
+    # coordinates: 6 inputs meet in one join, which meets each channel in a join of 2 links; the sum over planes is over
+    # a free axis; 4 neurons out
     assert count(graph) == {
         "nodes": {"input": 6, "neuron": 2 + 4, "param": 2, "join": 1 + 2},
         "edges": {"source": 96, "weight": 8, "bias": 4},

@@ -70,10 +70,9 @@ class TestNoIdiom:
         v = g.reduce("ReduceMean", g.op("Mul", "x", "x"), (1,), keepdims=0)
         untouched(g.model(g.op("Div", "x", g.op("Sqrt", v))))
 
-    @pytest.mark.parametrize("shape", [(2, 4, 2), (1, 4, 4)])
-    def test_squares_reshaped_before_they_are_averaged(self, shape: tuple[int, ...]) -> None:
+    def test_squares_reshaped_before_they_are_averaged(self) -> None:
         g = Graph((4, 4))
-        square = g.op("Reshape", g.op("Mul", "x", "x"), g.literal(shape, np.int64))
+        square = g.op("Reshape", g.op("Mul", "x", "x"), g.literal((2, 4, 2), np.int64))
         v = g.op("Reshape", g.reduce("ReduceMean", square, (1,)), g.literal((1, 4), np.int64))
         untouched(g.model(g.op("Div", "x", g.op("Sqrt", v))))
 

@@ -178,7 +178,19 @@ def _unknown_output() -> onnx.ModelProto:
     return proto
 
 
+def _damaged(old: bytes, new: bytes) -> onnx.ModelProto:
+    return onnx.ModelProto.FromString(_model().SerializeToString().replace(old, new))
+
+
+def _untyped_attribute() -> onnx.ModelProto:
+    proto = _model(helper.make_node("Elu", ["x"], ["y"], name="dense", alpha=2.0))
+    proto.graph.node[0].attribute[0].ClearField("type")
+    return proto
+
+
 _BROKEN = {
+    "name that is no text": (lambda: _damaged(b"MatMul", b"Mat\xfful"), ["not text"]),
+    "attribute without a type": (_untyped_attribute, ["'alpha'", "'dense'"]),
     "cycle": (_cycle, ["cycle", "first"]),
     "missing input": (lambda: _model(helper.make_node("MatMul", ["x", "v"], ["y"], name="dense")), ["'v'", "'dense'"]),
     "missing input in a branch": (_dangling_in_a_branch, ["'nowhere'", "'inner'"]),

@@ -18,7 +18,7 @@ def matmul(ctx: Algebra, op: Op) -> Value:
     x, y = op.input(0), op.input(1)
     rank = max(x.rank, y.rank, 2)
     batch = "abcdefgh"[: rank - 2]
-    left = _tail(batch, x.rank) + "k" if x.rank == 1 else _tail(batch + "m", x.rank - 1) + "k"
+    left = _tail(batch + "m", x.rank - 1) + "k"
     right = "k" if y.rank == 1 else _tail(batch, y.rank - 2) + "kn"
     out = batch[len(batch) - max(x.rank - 2, y.rank - 2, 0) :] + "m" * (x.rank > 1) + "n" * (y.rank > 1)
     return bilinear(ctx, op, x, y, (left, right, out))
@@ -66,7 +66,8 @@ def gemm(ctx: Algebra, op: Op) -> Value:
         return y
     if beta != 1 and c.is_activation:
         c = ctx.passes(c, "Scale", {"factor": beta}, lambda v: beta * v)
-    add = Op("Add", "", op.opset, op.name, (y, c), op.results, {} if beta == 1 else {"beta": beta})
+    attributes = {} if beta == 1 or c.is_activation else {"beta": beta}
+    add = Op("Add", "", op.opset, op.name, (y, c), op.results, attributes)
     return ctx.elementwise(add, (y, c))
 
 

@@ -18,7 +18,7 @@ def reshape(ctx: Algebra, op: Op) -> Value:
     return ctx.move(op.input(0), lambda a: a.reshape(shape), op)
 
 
-@rule("Identity", "Dropout", "Cast", "CastLike", "Optional", "OptionalGetElement", "StopGradient", moves=True)
+@rule("Identity", "Dropout", "Cast", "CastLike", "OptionalGetElement", moves=True)
 def identity(ctx: Algebra, op: Op) -> list[Value | None]:
     """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
     x = op.input(0)
@@ -143,7 +143,8 @@ def space_to_depth(ctx: Algebra, op: Op) -> Value:
 def gather_elements(ctx: Algebra, op: Op) -> Value:
     """Entries picked one by one along an axis, by known indices."""
     axis, indices = op.axis(default=0), op.known(1)
-    return ctx.move(op.input(0), lambda a: np.take_along_axis(a, indices, axis=axis), op)
+    part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
+    return ctx.move(op.input(0), lambda a: np.take_along_axis(a[part], indices, axis=axis), op)
 
 
 @rule("GatherND", moves=True)

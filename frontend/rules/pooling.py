@@ -37,8 +37,10 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
 @rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(ctx: Algebra, op: Op) -> Value:
     """A reduction over all positions (GlobalAveragePool since 1)."""
-    names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax", "GlobalLpPool": "ReduceL2"}
-    return _global(ctx, op, ctx.stream(op.input(0)), names[op.type])
+    names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+    p = int(op.attr("p", 2))
+    kind = names.get(op.type) or {1: "ReduceL1", 2: "ReduceL2"}.get(p, f"ReduceL{p}")
+    return _global(ctx, op, ctx.stream(op.input(0)), kind)
 
 
 def _global(ctx: Algebra, op: Op, x: Value, kind: str) -> Value:
