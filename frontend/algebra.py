@@ -97,6 +97,10 @@ class Algebra(ABC):
         """
 
     @abstractmethod
+    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
+        """Free axes of these sizes come to stand in another order; labels stay, the via tells."""
+
+    @abstractmethod
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """An elementwise operator of activations and constants, broadcast to the output's shape."""
 

@@ -30,6 +30,7 @@ _LIKE_FIRST = frozenset(
         "BiasSoftmax",
         "BiasDropout",
         "Inverse",
+        "MeanVarianceNormalization",
         "QLinearSigmoid",
         "QLinearLeakyRelu",
         "QLinearSoftmax",

@@ -134,6 +134,10 @@ class Discovery(Algebra):
         """Labels stay."""
         return x
 
+    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
+        """Labels stay."""
+        return x
+
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Merged labels of the activations; constants tell their entries apart."""
         shape = op.shape()

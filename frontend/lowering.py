@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,6 +90,22 @@ class Lowering(Algebra):
             return self.state.functions.step((via,), function, op, attributes)
 
         return x.relabelled(tuple(map_via(f, step) for f in x.factors))
+
+    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
+        """A step of the via; one that undoes the last step takes it back."""
+        builder = self.state.builder
+
+        def step(via: int) -> int:
+            last = builder.vias[via]
+            before = dict(last.attributes)
+            if last.op != "Rearrange" or tuple(before["sizes"][i] for i in before["order"]) != sizes:  # type: ignore[index]
+                return builder.via("Rearrange", (("order", order), ("sizes", sizes)), (via,))
+            net = tuple(before["order"][i] for i in order)  # type: ignore[index]
+            if net == tuple(range(len(net))):
+                return last.parents[0]
+            return builder.via("Rearrange", (("order", net), ("sizes", before["sizes"])), last.parents)
+
+        return replace(x, factors=tuple(map_via(f, step) for f in x.factors))
 
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""

@@ -36,9 +36,9 @@ def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
     parts: dict[int, list[np.ndarray]] = {}
     for block, old, new in _moves(index, automorphism):
         parts.setdefault(block, []).append(np.stack([old, new])[:, old != new])
-    maps = {block: np.unique(np.concatenate(part, axis=1), axis=1) for block, part in parts.items()}
+    maps = {block: _ascending(np.concatenate(part, axis=1)) for block, part in parts.items()}
     none = np.zeros((2, 0), dtype=np.int64)
-    if any((np.diff(m[0]) == 0).any() for m in maps.values()):
+    if any(((np.diff(m[0]) == 0) & (np.diff(m[1]) != 0)).any() for m in maps.values()):
         return False
     for blocks in index.shared.values():
         for a, b in permutations(blocks, 2):
@@ -47,6 +47,10 @@ def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
             if not _contains(theirs, ours[:, inside]):
                 return False
     return True
+
+
+def _ascending(pairs: np.ndarray) -> np.ndarray:
+    return pairs[:, np.argsort(pairs[0], kind="stable")]
 
 
 def _contains(pairs: np.ndarray, some: np.ndarray) -> bool:

@@ -60,6 +60,8 @@ def build(case: Case, text: str | None = None, seed: int = 0) -> onnx.ModelProto
         model.graph.initializer.append(numpy_helper.from_array(np.array(value, dtype=np.int64), name))
     for name, value in case.values.items():
         model.graph.initializer.append(numpy_helper.from_array(value, name))
+    for number, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type.lower()}_{number}"
     if case.checked:
         onnx.checker.check_model(model, full_check=True)
     return model

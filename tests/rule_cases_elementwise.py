@@ -25,7 +25,7 @@ UNARY: dict[str, tuple[str, tuple[str, ...]]] = {
     "LeakyRelu": (_REAL, ("alpha = 0.2",)),
     "Selu": (_REAL, ("alpha = 1.5", "gamma = 1.2")),
     "Shrink": (_REAL, ("lambd = 0.3", "bias = 0.2")),
-    "ThresholdedRelu": (_REAL, ("alpha = 0.4",)),
+    "ThresholdedRelu": (_REAL, ("alpha = 0.1",)),
     "Swish": (_REAL, ("alpha = 0.7",)),
 }  # fmt: skip
 _OPSET = {"Swish": 24}
@@ -114,7 +114,7 @@ def _comparisons() -> Iterator[Case]:
         yield rows(op, "activations", f"{floor}\n c = {op}(a, b)\n {cast}", opset=opset, variants=variants)
         yield rows(
             op, "literal", f"k = Constant<value_float = 0.0>()\n a = Ceil(h)\n c = {op}(a, k)\n {cast}", opset=opset,
-            variants=[f"k = Constant<value_float = 1.0>()\n a = Ceil(h)\n c = {op}(a, k)\n {cast}"],
+            variants=[f"k = Constant<value_float = -1.0>()\n a = Ceil(h)\n c = {op}(a, k)\n {cast}"],
         )  # fmt: skip
         if op != "Equal":
             yield rows(op, "vector", f"c = {op}(h, v)\n {cast}", opset=opset, floats={"v": (6,)},

@@ -97,7 +97,7 @@ def _einsums() -> Iterator[Case]:
     yield einsum("scores", "bshi,bthi->bsht", "h, g", boxes)
     yield einsum("three", "bsi,io,bti->bto", "h, w, g", floats={"w": (6, 5)}, width=5)
     yield einsum("bilinear", "bsi,ij,bsj->bsi", "h, w, g", floats={"w": (6, 6)})
-    yield einsum("single", "bsi->bis", "h", width=3)
+    yield einsum("single", "bsi->bis", "h", width=3, symmetric=False)
     yield einsum("summed", "bsi->bi", "h", rank=2)
 
 
@@ -179,7 +179,8 @@ def _norms() -> Iterator[Case]:
     yield rows("LpNormalization", "positions", norm.format(1, 2))
     yield boxes("LpNormalization", "per-head", norm.format(3, 2))
     lrn = "o = LRN<size = {}, alpha = {}>(h)"
-    yield image("LRN", "channels", lrn.format(3, "0.5"), variants=[lrn.format(5, "0.5"), lrn.format(3, "0.4")])
+    yield image("LRN", "channels", lrn.format(3, "0.5"), symmetric=False,
+                variants=[lrn.format(5, "0.5"), lrn.format(3, "0.4")])  # fmt: skip
 
 
 def _written_out() -> Iterator[Case]:
@@ -220,7 +221,7 @@ def _reductions() -> Iterator[Case]:
     ints = {"axis1": [1], "axis2": [2], "axis3": [3], "both": [1, 2], "flat1": [1, 1, 6]}
     for i, name in enumerate(ops):
         op = f"Reduce{name}"
-        made = "t = Exp(h)\n" if name == "LogSum" else "t = Identity(h)\n"
+        made = "t = Exp(h)\n" if name == "LogSum" else "t = Tanh(h)\n"
         call = made + f"o = {op}<keepdims = 1>(t, {{}})"
         other = made + f"o = Reduce{ops[(i + 1) % len(ops)]}<keepdims = 1>(t, axis2)"
         yield rows(op, "features", call.format("axis2"), width=1, opset=18, ints=ints, variants=[other],
@@ -232,8 +233,8 @@ def _reductions() -> Iterator[Case]:
         if name != "Sum":
             yield rows(op, "features-opset11", old, width=1, opset=11)
         yield rows(op, "noop", made + f"o = {op}<noop_with_empty_axes = 1>(t)", opset=18)
-    yield rows("ReduceSum", "features-opset11", "o = ReduceSum<axes = [2], keepdims = 1>(h)", width=1, opset=11)
-    yield rows("ReduceSum", "features-opset13", "o = ReduceSum<keepdims = 1>(h, axis2)", width=1, opset=13, ints=ints)
+    yield rows("ReduceSum", "features-opset11", "t = Tanh(h)\n o = ReduceSum<axes = [2], keepdims = 1>(t)", width=1, opset=11)
+    yield rows("ReduceSum", "features-opset13", "t = Tanh(h)\n o = ReduceSum<keepdims = 1>(t, axis2)", width=1, opset=13, ints=ints)
     yield boxes("ReduceMean", "inside-heads", "m = ReduceMean<keepdims = 1>(h, axis3)\n o = Sub(h, m)", ints=ints,
                 opset=18)  # fmt: skip
     yield boxes("ReduceMax", "over-heads", "m = ReduceMax<keepdims = 1>(h, axis2)\n o = Mul(h, m)", ints=ints, opset=18)
@@ -270,7 +271,7 @@ def _pooling() -> Iterator[Case]:
         yield image(op, "channels", f"o = {op}(h)", variants=[f"o = {other}(h)"])
     yield image("GlobalLpPool", "p", "o = GlobalLpPool<p = 1>(h)", variants=["o = GlobalLpPool<p = 2>(h)"])
     yield image("GlobalAveragePool", "over-channels",
-                "t = Transpose<perm = [0, 2, 1, 3]>(h)\n p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
+                "u = Tanh(h)\n t = Transpose<perm = [0, 2, 1, 3]>(u)\n p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
                 channels=1)  # fmt: skip
     yield image("AveragePool", "global", "o = AveragePool<kernel_shape = [6, 6]>(h)", alike=["o = GlobalAveragePool(h)"])
 

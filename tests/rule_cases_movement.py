@@ -37,7 +37,7 @@ def _shapes() -> Iterator[Case]:
     yield rows("Squeeze", "every", "s = Squeeze(h)\n o = Relu(s)", rank=2)
     yield rows("Unsqueeze", "attribute", "u = Unsqueeze<axes = [0]>(h)\n r = Relu(u)\n o = Squeeze<axes = [0]>(r)", opset=11)
     yield rows("Transpose", "features", "t = Transpose<perm = [0, 2, 1]>(h)\n o = Transpose<perm = [0, 2, 1]>(t)")
-    yield rows("Transpose", "positions-mixed", "o = Transpose<perm = [0, 2, 1]>(h)", width=3)
+    yield rows("Transpose", "positions-mixed", "o = Transpose<perm = [0, 2, 1]>(h)", width=3, symmetric=False)
     yield rows("Transpose", "default", "t = Transpose(h)\n o = Transpose<perm = [2, 1, 0]>(t)")
     yield rows("Expand", "batch", "r = ReduceMean<keepdims = 1>(h, ax)\n o = Expand(r, to)", ints={"ax": [1], "to": [1, 3, 6]})
     yield rows("Expand", "features", "m = MatMul(x, w1)\n o = Expand(m, to)", floats={"w1": (4, 1)},
@@ -62,9 +62,10 @@ def _shapes() -> Iterator[Case]:
     two = "c = Concat<axis = 1>(h, g)\n o = DepthToSpace<blocksize = 2{}>(c)"
     yield image("DepthToSpace", "two-channels", two.format(""), channels=2,
                 variants=[two.format(', mode = "CRD"')])  # fmt: skip
-    yield image("DepthToSpace", "two-channels-CRD", two.format(', mode = "CRD"'), channels=2)
-    yield rows("OptionalGetElement", "optional", "p = Optional(h)\n o = OptionalGetElement(p)", opset=18)
-    yield rows("Optional", "optional", "p = Optional(h)\n o = OptionalGetElement(p)", opset=18)
+    yield image("DepthToSpace", "two-channels-CRD", two.format(', mode = "CRD"').replace("Concat<axis = 1>(h, g)", "Conv(h, k)"),
+                floats={"k": (8, 4, 1, 1)}, channels=2)  # fmt: skip
+    yield rows("Identity", "optional", "p = Optional(h)\n o = OptionalGetElement(p)", opset=18)
+    yield rows("OptionalGetElement", "tensor", "o = OptionalGetElement(h)", opset=18)
 
 
 def _pieces() -> Iterator[Case]:
@@ -91,9 +92,9 @@ def _pieces() -> Iterator[Case]:
     yield rows("Split", "num-outputs", halves.format(", num_outputs = 2", ""), width=3, opset=18)
     yield rows("Split", "uneven", "p, q = Split<axis = 2, num_outputs = 2>(h)\n o = Concat<axis = 2>(q, p)", opset=18)  # fmt: skip
     yield rows("Split", "positions", "p, q = Split<axis = 1>(h, sizes)\n o = Mul(q, p)", opset=13, ints={"sizes": [1, 2]})  # fmt: skip
-    yield rows("SplitToSequence", "taken-apart",
+    yield rows("Slice", "of-sequence",
                "q = SplitToSequence<axis = 2>(h, k)\n i = Constant<value_int = 1>()\n o = SequenceAt(q, i)", width=3,
-               ints={"k": [3, 3]}, opaque="", domain="unpacked")  # fmt: skip
+               ints={"k": [3, 3]})  # fmt: skip
     yield rows("SplitToSequence", "kept",
                "q = SplitToSequence<axis = 2>(h, k)\n o = ConcatFromSequence<axis = 2>(q)", ints={"k": [3, 3]},
                symmetric=False, opaque="sequences are not lowered")  # fmt: skip
@@ -122,7 +123,7 @@ def _lookups() -> Iterator[Case]:
     ints = {"i": [4, 0, 1], "last": [5], "every": [5, 4, 3, 2, 1, 0], "twice": [0, 0, 3], "even": [0, 2, 4]}
     for name, index, width in (("features", "i", 3), ("last", "last", 1), ("permuted", "every", 6), ("repeated", "twice", 3),
                                ("even", "even", 3)):  # fmt: skip
-        yield rows("Gather", name, f"o = Gather<axis = 2>(h, {index})", ints=ints, width=width, symmetric=name != "last")
+        yield rows("Gather", name, f"p = Gather<axis = 2>(h, {index})\n o = Concat<axis = 2>(h, p)", ints=ints, width=width + 6)
     yield rows("Gather", "position", "o = Gather<axis = 1>(h, k)", ints={"k": [2, 0]}, variants=["o = Identity(h)"])  # fmt: skip
     yield rows("Gather", "scalar", "c = Constant<value_int = 1>()\n o = Gather<axis = 1>(h, c)", rank=2,
                variants=["c = Constant<value_int = 2>()\n o = Gather<axis = 1>(h, c)"])  # fmt: skip
@@ -136,7 +137,7 @@ def _lookups() -> Iterator[Case]:
     yield rows("Gather", "activation-by-activation", "a = ArgMax<axis = 1, keepdims = 0>(g)\n s = Gather<axis = 1>(h, a)\n"
                " o = Squeeze(s, ax)", ints={"ax": [1]}, symmetric=False, opaque="indexed by an activation")  # fmt: skip
     index = np.array([[[5, 0, 1], [2, 2, 2], [0, 3, 4]]])
-    yield rows("GatherElements", "features", "o = GatherElements<axis = 2>(h, i)", ints={"i": index}, width=3)
+    yield rows("GatherElements", "features", "o = GatherElements<axis = 2>(h, i)", ints={"i": index}, width=3, symmetric=False)
     yield rows("GatherElements", "alike", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0, 3]] * 3]}, width=3)
     yield rows("GatherElements", "negative", "o = GatherElements<axis = -1>(h, i)", ints={"i": [[[-1, 0]] * 3]}, width=2)
     yield rows("GatherElements", "fewer-positions", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0]] * 2]}, width=2)

@@ -39,9 +39,15 @@ def _keeps(source: str, target: str) -> bool:
 
 @rule("Transpose", moves=True)
 def transpose(ctx: Algebra, op: Op) -> Value:
-    """Permuted axes."""
-    perm = op.attr("perm")
-    return ctx.move(op.input(0), lambda a: a.transpose(perm), op)
+    """Permuted axes. Free axes that change places among themselves are a step of the via."""
+    x = op.input(0)
+    perm = tuple(op.attr("perm") or reversed(range(x.rank)))
+    if x.is_activation:
+        free = [a for a, n in enumerate(x.shape) if n > 1 and all(f.shape[a] == 1 for f in x.factors)]
+        order = tuple(free.index(a) for a in perm if a in free)
+        if order != tuple(range(len(free))):
+            x = ctx.rearrange(x, order, tuple(x.shape[a] for a in free))
+    return ctx.move(x, lambda a: a.transpose(perm), op)
 
 
 @rule("Expand", moves=True)

@@ -9,14 +9,14 @@ import numpy as np
 
 from ..algebra import Algebra
 from ..registry import Unsupported, rule
-from ..values import Op, Value
+from ..values import Op, Result, Value
 
 __all__: list[str] = []
 
 
-@rule("Pad")
+@rule("Pad", weights=(2,))
 def pad(ctx: Algebra, op: Op) -> Value:
-    """Padding of free axes is a step; along a labelled axis a constant's node takes the new places (Pad since 1)."""
+    """Padding of free axes is a step; along a labelled axis the fill's node takes the new places (Pad since 1)."""
     x, mode = ctx.stream(op.input(0)), str(op.attr("mode", "constant"))
     pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
     flat = [int(v) for v in np.atleast_1d(np.asarray(op.data(1) if pads is None else pads))]
@@ -25,27 +25,48 @@ def pad(ctx: Algebra, op: Op) -> Value:
     half = len(flat) // 2
     widths = {a: (flat[i], flat[i + half]) for i, a in enumerate(where) if flat[i] or flat[i + half]}
     labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
-    attributes = {"mode": mode, "pads": tuple(v for w in widths.values() for v in w)}
     free = [a for a in widths if a not in labelled]
+    fill = _fill(op) if mode == "constant" else None
     if free:
-        x = ctx.passes(x, "Pad", attributes)
         shape = tuple(n + sum(widths[a]) if a in free else n for a, n in enumerate(x.shape))
-        x = x.relabelled(x.factors, shape)
+        x = _pad_places(ctx, op, x, fill, {"mode": mode, "pads": tuple(v for w in widths.values() for v in w)}, shape)
     for axis in labelled:
-        x = _pad_neurons(ctx, op, x, axis, widths[axis], mode)
+        x = _pad_neurons(ctx, op, x, axis, widths[axis], mode, fill)
     return op.result(x.factors)
 
 
-def _pad_neurons(ctx: Algebra, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str) -> Value:
-    if mode != "constant" or min(width) < 0:
+def _fill(op: Op) -> Value:
+    """What constant padding puts in: an operand since opset 11, an attribute before, or 0."""
+    value = op.optional(2)
+    if value is not None:
+        return value
+    return Value("", (), op.input(0).dtype, data=np.asarray(op.attr("value", 0.0), dtype=np.float32))
+
+
+def _pad_places(
+    ctx: Algebra, op: Op, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
+) -> Value:
+    """The fill meets every neuron, like the other operand of an elementwise op."""
+    if fill is None or (fill.data is not None and not np.any(fill.data)):
+        return ctx.passes(x, "Pad", attributes).relabelled(x.factors, shape)
+    step = Op("Pad", "", op.opset, op.name, (x, fill), (Result("", shape, x.dtype),), attributes)
+    return ctx.elementwise(step, (x, fill))
+
+
+def _pad_neurons(
+    ctx: Algebra, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str, fill: Value | None
+) -> Value:
+    if fill is None or min(width) < 0:
         shape = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
         return ctx.order(x, [axis], "Pad", {"mode": mode, "pads": width}, shape)
-    number = op.optional(2)
-    fill = float(np.asarray(number.data).reshape(-1)[0]) if number is not None and number.data is not None else 0.0
     parts = []
     for n in width:
         shape = tuple(n if a == axis else size for a, size in enumerate(x.shape))
-        parts.append(Value("", shape, x.dtype, data=np.broadcast_to(np.float32(fill), shape)))
+        if fill.data is not None:
+            parts.append(Value("", shape, x.dtype, data=np.broadcast_to(fill.data.reshape(()), shape)))
+        else:
+            stream = ctx.stream(fill)
+            parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
     return ctx.concat([parts[0], x, parts[1]], axis, op)
 
 
@@ -53,11 +74,52 @@ def _pad_neurons(ctx: Algebra, op: Op, x: Value, axis: int, width: tuple[int, in
 def resize(ctx: Algebra, op: Op) -> Value:
     """Interpolation over positions (Resize since 10)."""
     x, shape = ctx.stream(op.input(0)), op.shape()
-    axes = [a for a, (n, m) in enumerate(zip(x.shape, shape, strict=True)) if n != m]
-    ratio = tuple(float(f"{m / n:.5g}") for n, m in zip(x.shape, shape, strict=True) if n != m)
-    mode = op.attr("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
-    attributes = {"mode": op.attr("mode", "nearest"), "ratio": ratio, "coordinates": mode}
+    ratios = _ratios(op, x.shape, shape)
+    axes = [a for a, r in enumerate(ratios) if r != 1]
+    attributes = {"ratio": tuple(float(f"{ratios[a]:.5g}") for a in axes), **_interpolation(op)}
+    if attributes["coordinates"] == "tf_crop_and_resize":
+        axes = list(range(x.rank))
+        attributes["roi"] = tuple(float(v) for v in op.known(1))
     return op.result(ctx.order(x, axes, "Resize", attributes, shape).factors)
+
+
+def _ratios(op: Op, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
+    """Output over input size per axis, as the scales say where they are given."""
+    ratios = [m / n for n, m in zip(old, new, strict=True)]
+    scales = op.attr("scales")
+    index = 1 if op.opset <= 10 else 2
+    if scales is None and op.optional(index) is not None:
+        scales = op.data(index)
+    if scales is None or not np.size(scales):
+        return ratios
+    axes = [int(a) % len(old) for a in op.attr("axes", range(len(old)))]
+    for axis, scale in zip(axes, np.asarray(scales, dtype=np.float64), strict=True):
+        ratios[axis] = float(scale)
+    return ratios
+
+
+_SETTINGS = (
+    ("nearest", "nearest_mode", "round_prefer_floor"),
+    ("cubic", "cubic_coeff_a", -0.75),
+    ("", "exclude_outside", 0),
+    ("", "antialias", 0),
+)
+
+
+def _interpolation(op: Op) -> dict[str, Any]:
+    """How values between positions are found, where it matters and is not the default."""
+    mode = str(op.attr("mode", "nearest")).replace("bilinear", "linear")
+    coordinates = op.attr("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
+    out: dict[str, Any] = {"mode": mode, "coordinates": coordinates}
+    if op.opset <= 10 and mode == "nearest":
+        out["nearest_mode"] = "floor"
+    for only, name, default in _SETTINGS:
+        value = op.attr(name, default)
+        if value != default and only in ("", mode):
+            out[name] = float(f"{value:.5g}") if isinstance(value, float) else value
+    if coordinates == "tf_crop_and_resize":
+        out["outside"] = float(op.attr("extrapolation_value", 0.0))
+    return out
 
 
 @rule("GridSample", weights=())
