@@ -97,10 +97,10 @@ class Lowering(Algebra):
 
         def step(via: int) -> int:
             last = builder.vias[via]
-            before = dict(last.attributes)
-            if last.op != "Rearrange" or tuple(before["sizes"][i] for i in before["order"]) != sizes:  # type: ignore[index]
+            before: dict[str, Any] = dict(last.attributes)
+            if last.op != "Rearrange" or tuple(before["sizes"][i] for i in before["order"]) != sizes:
                 return builder.via("Rearrange", (("order", order), ("sizes", sizes)), (via,))
-            net = tuple(before["order"][i] for i in order)  # type: ignore[index]
+            net = tuple(before["order"][i] for i in order)
             if net == tuple(range(len(net))):
                 return last.parents[0]
             return builder.via("Rearrange", (("order", net), ("sizes", before["sizes"])), last.parents)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from gmnc.ir import AccountEntry, GraphBuilder, OpaqueOp, Parameter, ParameterGraph, ParameterView, Port, Problem
 
 

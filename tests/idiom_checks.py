@@ -6,12 +6,13 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from gmnc.frontend.idioms import recognise
-from gmnc.frontend.normalise import normalise
-from gmnc.frontend.shapes import infer
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
+
+from gmnc.frontend.idioms import recognise
+from gmnc.frontend.normalise import normalise
+from gmnc.frontend.shapes import infer
 
 Attributes = dict[str, object]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+
 from gmnc.ir import GraphBuilder, Parameter, ParameterGraph, ParameterView, Port
 
 

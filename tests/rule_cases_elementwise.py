@@ -144,15 +144,21 @@ def _integers() -> Iterator[Case]:
         yield rows(op, "literal", f"{signed}\n three = Constant<value = int32 {{3}}>()\n c = {op}(a, three)\n {back}")
     yield rows("BitwiseNot", "activation", f"{signed}\n c = BitwiseNot(a)\n {back}")
     shift = f'{unsigned}\n c = BitShift<direction = "LEFT">(a, b)\n {back}'
-    yield rows("BitShift", "activations", shift, variants=[shift.replace("LEFT", "RIGHT"), shift.replace("a, b", "b, a")])
-    yield rows("Mod", "integers", f"{signed}\n one = Constant<value = int32 {{1}}>()\n d = Add(b, one)\n c = Mod(a, d)\n {back}")
+    yield rows(
+        "BitShift", "activations", shift, variants=[shift.replace("LEFT", "RIGHT"), shift.replace("a, b", "b, a")]
+    )
+    yield rows(
+        "Mod",
+        "integers",
+        f"{signed}\n one = Constant<value = int32 {{1}}>()\n d = Add(b, one)\n c = Mod(a, d)\n {back}",
+    )
 
 
 def _three_operands() -> Iterator[Case]:
     zero = "z = Constant<value_float = 0.0>()\n c = Greater(g, z)"
     yield rows("Where", "three", f"t = MatMul(x, wt)\n {zero}\n o = Where(c, h, t)", floats={"wt": (4, 6)},
                variants=[f"t = MatMul(x, wt)\n {zero}\n o = Where(c, t, h)"])  # fmt: skip
-    yield rows("Where", "own-sign", f"c = Greater(h, z0)\n z = Mul(h, k)\n o = Where(c, h, z)",
+    yield rows("Where", "own-sign", "c = Greater(h, z0)\n z = Mul(h, k)\n o = Where(c, h, z)",
                floats={"z0": (6,), "k": (6,)})  # fmt: skip
     yield rows("Where", "vector", f"{zero}\n o = Where(c, h, v)", floats={"v": (6,)},
                variants=[f"{zero}\n o = Where(c, v, h)"])  # fmt: skip
@@ -167,6 +173,8 @@ def _three_operands() -> Iterator[Case]:
     bounds = "l = Constant<value_float = -0.5>()\n u = Constant<value_float = 0.7>()"
     yield rows("Clip", "literals", f"{bounds}\n o = Clip(h, l, u)",
                variants=[f"{bounds}\n o = Clip(h, l)", f"{bounds}\n o = Clip(h, , u)"])  # fmt: skip
-    yield rows("Clip", "attributes", "o = Clip<min = -0.5, max = 0.7>(h)", opset=9, variants=["o = Clip<min = -0.5>(h)"])
+    yield rows(
+        "Clip", "attributes", "o = Clip<min = -0.5, max = 0.7>(h)", opset=9, variants=["o = Clip<min = -0.5>(h)"]
+    )
     yield rows("Clip", "none", "o = Clip(h)", alike=["o = Identity(h)"])
-    yield rows("Clip", "relu", f"z = Constant<value_float = 0.0>()\n o = Clip(h, z)", alike=["o = Relu(h)"])
+    yield rows("Clip", "relu", "z = Constant<value_float = 0.0>()\n o = Clip(h, z)", alike=["o = Relu(h)"])

@@ -67,7 +67,9 @@ def _matrices() -> Iterator[Case]:
         )  # fmt: skip
     flat = "r = Reshape(h, square)\n q = Reshape(g, square)\n"
     ints = {"square": [3, 6], "cube": [1, 3, 5], "three": [1, 3, 3], "six": [1, 6, 6], "wide": [1, 5, 6]}
-    yield rows("Gemm", "no-bias", flat + "z = Gemm(r, w)\n o = Reshape(z, cube)", floats={"w": (6, 5)}, width=5, ints=ints)
+    yield rows(
+        "Gemm", "no-bias", flat + "z = Gemm(r, w)\n o = Reshape(z, cube)", floats={"w": (6, 5)}, width=5, ints=ints
+    )
     for name, shape in (("scalar", (1,)), ("matrix", (3, 5)), ("column", (3, 1))):
         yield rows("Gemm", f"bias-{name}", flat + "z = Gemm(r, w, b)\n o = Reshape(z, cube)", width=5,
                    floats={"w": (6, 5), "b": shape}, ints=ints)  # fmt: skip
@@ -102,7 +104,9 @@ def _einsums() -> Iterator[Case]:
 
 
 def _convolutions() -> Iterator[Case]:
-    def conv(name: str, attributes: str, shape: tuple[int, ...], variants: tuple[str, ...] = (), **options: object) -> Case:
+    def conv(
+        name: str, attributes: str, shape: tuple[int, ...], variants: tuple[str, ...] = (), **options: object
+    ) -> Case:
         op = str(options.pop("op", "Conv"))
         body = f"o = {op}<{{}}>(h, k, b)"
         bias = shape[1] * int(options.pop("group", 1)) if op == "ConvTranspose" else shape[0]
@@ -136,7 +140,7 @@ def _batch_norms() -> Iterator[Case]:
                   variants=[norm.format("<epsilon = 0.1>"), norm.format("").replace("s, b", "b, s"),
                             norm.format("").replace("(h, s, b, m", "(h, s, m, b"), "o = Identity(h)"])  # fmt: skip
     yield from varied(plain, (7, 9, 14, 15, 20))
-    flat = {k: (6,) for k in vectors}
+    flat = dict.fromkeys(vectors, (6,))
     yield rows("BatchNormalization", "features",
                f"f = Reshape(h, square)\n n = {norm[4:].format('').replace('(h', '(f')}\n o = Reshape(n, cube)", floats=flat,
                ints={"square": [3, 6], "cube": [1, 3, 6]})  # fmt: skip
@@ -171,7 +175,12 @@ def _norms() -> Iterator[Case]:
     yield image("GroupNormalization", "per-group", group.format(""), opset=18, floats={"s": (2,), "b": (2,)},
                 checked=False)  # fmt: skip
     mvn = "o = MeanVarianceNormalization{}(h)"
-    yield image("MeanVarianceNormalization", "channels", mvn.format("<axes = [0, 2, 3]>"), variants=[mvn.format("<axes = [0, 1, 2, 3]>")])
+    yield image(
+        "MeanVarianceNormalization",
+        "channels",
+        mvn.format("<axes = [0, 2, 3]>"),
+        variants=[mvn.format("<axes = [0, 1, 2, 3]>")],
+    )
     yield image("MeanVarianceNormalization", "everything", mvn.format("<axes = [0, 1, 2, 3]>"))
     yield image("MeanVarianceNormalization", "across-channels", mvn.format("<axes = [1]>"))
     norm = "o = LpNormalization<axis = {}, p = {}>(h)"
@@ -195,7 +204,9 @@ def _written_out() -> Iterator[Case]:
     yield rows("RMSNormalize", "features", epsilon + scaled.format("h"), **options, variants=[standard])
     norm = "n = ReduceL2<keepdims = 1>(h, last)\n o = Div(h, n)"
     yield rows("LpNormalize", "features", norm, **options, variants=[norm.replace("L2", "L1")])
-    softmax = "m = ReduceMax<keepdims = 1>(h, last)\n c = Sub(h, m)\n e = Exp(c)\n s = ReduceSum<keepdims = 1>(e, last)\n"
+    softmax = (
+        "m = ReduceMax<keepdims = 1>(h, last)\n c = Sub(h, m)\n e = Exp(c)\n s = ReduceSum<keepdims = 1>(e, last)\n"
+    )
     yield rows("Softmax", "written-out", softmax + "o = Div(e, s)", **options, alike=["o = Softmax(h)"],
                variants=[softmax + "l = Log(s)\n o = Sub(c, l)"])  # fmt: skip
     yield rows("LogSoftmax", "written-out", softmax + "l = Log(s)\n o = Sub(c, l)", **options,
@@ -233,8 +244,17 @@ def _reductions() -> Iterator[Case]:
         if name != "Sum":
             yield rows(op, "features-opset11", old, width=1, opset=11)
         yield rows(op, "noop", made + f"o = {op}<noop_with_empty_axes = 1>(t)", opset=18)
-    yield rows("ReduceSum", "features-opset11", "t = Tanh(h)\n o = ReduceSum<axes = [2], keepdims = 1>(t)", width=1, opset=11)
-    yield rows("ReduceSum", "features-opset13", "t = Tanh(h)\n o = ReduceSum<keepdims = 1>(t, axis2)", width=1, opset=13, ints=ints)
+    yield rows(
+        "ReduceSum", "features-opset11", "t = Tanh(h)\n o = ReduceSum<axes = [2], keepdims = 1>(t)", width=1, opset=11
+    )
+    yield rows(
+        "ReduceSum",
+        "features-opset13",
+        "t = Tanh(h)\n o = ReduceSum<keepdims = 1>(t, axis2)",
+        width=1,
+        opset=13,
+        ints=ints,
+    )
     yield boxes("ReduceMean", "inside-heads", "m = ReduceMean<keepdims = 1>(h, axis3)\n o = Sub(h, m)", ints=ints,
                 opset=18)  # fmt: skip
     yield boxes("ReduceMax", "over-heads", "m = ReduceMax<keepdims = 1>(h, axis2)\n o = Mul(h, m)", ints=ints, opset=18)
@@ -260,7 +280,9 @@ def _pooling() -> Iterator[Case]:
     counted = f"o = AveragePool<{kernel}, pads = [1, 1, 1, 1]{{}}>(h)"
     yield image("AveragePool", "padding", counted.format(""), variants=[counted.format(", count_include_pad = 1")])
     ceiled = "o = MaxPool<kernel_shape = [2, 2], strides = [3, 3]{}>(h)"
-    yield image("MaxPool", "ceiling", ceiled.format(", ceil_mode = 1"), variants=["o = MaxPool<kernel_shape = [2, 2]>(h)"])
+    yield image(
+        "MaxPool", "ceiling", ceiled.format(", ceil_mode = 1"), variants=["o = MaxPool<kernel_shape = [2, 2]>(h)"]
+    )
     yield image("MaxPool", "dilated", "o = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(h)",
                 variants=["o = MaxPool<kernel_shape = [2, 2]>(h)"])  # fmt: skip
     yield image("MaxPool", "indices", "o, i = MaxPool<kernel_shape = [2, 2]>(h)", symmetric=False, opaque="indices")
@@ -273,7 +295,9 @@ def _pooling() -> Iterator[Case]:
     yield image("GlobalAveragePool", "over-channels",
                 "u = Tanh(h)\n t = Transpose<perm = [0, 2, 1, 3]>(u)\n p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
                 channels=1)  # fmt: skip
-    yield image("AveragePool", "global", "o = AveragePool<kernel_shape = [6, 6]>(h)", alike=["o = GlobalAveragePool(h)"])
+    yield image(
+        "AveragePool", "global", "o = AveragePool<kernel_shape = [6, 6]>(h)", alike=["o = GlobalAveragePool(h)"]
+    )
 
 
 def _expanded() -> Iterator[Case]:

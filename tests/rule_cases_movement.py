@@ -33,13 +33,19 @@ def _shapes() -> Iterator[Case]:
     yield rows("Flatten", "negative", "o = Flatten<axis = -1>(h)", rank=2)
     yield rows("Unsqueeze", "input", "u = Unsqueeze(h, third)\n r = Relu(u)\n o = Squeeze(r, third)", ints=ints)
     yield rows("Squeeze", "input", "u = Unsqueeze(h, third)\n r = Relu(u)\n o = Squeeze(r, third)", ints=ints, opset=13)
-    yield rows("Squeeze", "attribute", "u = Unsqueeze<axes = [2]>(h)\n r = Relu(u)\n o = Squeeze<axes = [2]>(r)", opset=11)
+    yield rows(
+        "Squeeze", "attribute", "u = Unsqueeze<axes = [2]>(h)\n r = Relu(u)\n o = Squeeze<axes = [2]>(r)", opset=11
+    )
     yield rows("Squeeze", "every", "s = Squeeze(h)\n o = Relu(s)", rank=2)
-    yield rows("Unsqueeze", "attribute", "u = Unsqueeze<axes = [0]>(h)\n r = Relu(u)\n o = Squeeze<axes = [0]>(r)", opset=11)
+    yield rows(
+        "Unsqueeze", "attribute", "u = Unsqueeze<axes = [0]>(h)\n r = Relu(u)\n o = Squeeze<axes = [0]>(r)", opset=11
+    )
     yield rows("Transpose", "features", "t = Transpose<perm = [0, 2, 1]>(h)\n o = Transpose<perm = [0, 2, 1]>(t)")
     yield rows("Transpose", "positions-mixed", "o = Transpose<perm = [0, 2, 1]>(h)", width=3, symmetric=False)
     yield rows("Transpose", "default", "t = Transpose(h)\n o = Transpose<perm = [2, 1, 0]>(t)")
-    yield rows("Expand", "batch", "r = ReduceMean<keepdims = 1>(h, ax)\n o = Expand(r, to)", ints={"ax": [1], "to": [1, 3, 6]})
+    yield rows(
+        "Expand", "batch", "r = ReduceMean<keepdims = 1>(h, ax)\n o = Expand(r, to)", ints={"ax": [1], "to": [1, 3, 6]}
+    )
     yield rows("Expand", "features", "m = MatMul(x, w1)\n o = Expand(m, to)", floats={"w1": (4, 1)},
                ints={"to": [1, 3, 6]}, symmetric=False)  # fmt: skip
     yield rows("Tile", "features", "o = Tile(h, r)", ints={"r": [1, 1, 2]}, width=12)
@@ -57,7 +63,7 @@ def _shapes() -> Iterator[Case]:
         width, channels = (4, 1) if op == "DepthToSpace" else (4, 16)
         modes = ("DCR", "CRD") if op == "DepthToSpace" else ("",)
         for mode in modes:
-            call = f'o = {op}<blocksize = 2{f", mode = {chr(34)}{mode}{chr(34)}" if mode else ""}>(h)'
+            call = f"o = {op}<blocksize = 2{f', mode = {chr(34)}{mode}{chr(34)}' if mode else ''}>(h)"
             yield image(op, mode or "blocks", call, channels=channels, symmetric=op != "DepthToSpace")
     two = "c = Concat<axis = 1>(h, g)\n o = DepthToSpace<blocksize = 2{}>(c)"
     yield image("DepthToSpace", "two-channels", two.format(""), channels=2,
@@ -105,13 +111,21 @@ def _concatenations() -> Iterator[Case]:
     yield rows("Concat", "features", cat, width=12, variants=["o = Concat<axis = 2>(g, h)"])
     yield rows("Concat", "positions", "o = Concat<axis = 1>(h, g)", variants=["o = Concat<axis = 1>(g, h)"])
     yield rows("Concat", "batch", "c = Concat<axis = 0>(h, g)\n o = Tanh(c)")
-    yield rows("Concat", "token", "o = Concat<axis = 1>(t, h)", floats={"t": (1, 1, 6)}, variants=["o = Concat<axis = 1>(h, t)"])
+    yield rows(
+        "Concat",
+        "token",
+        "o = Concat<axis = 1>(t, h)",
+        floats={"t": (1, 1, 6)},
+        variants=["o = Concat<axis = 1>(h, t)"],
+    )
     yield rows("Concat", "learned-features", "o = Concat<axis = 2>(h, t)", floats={"t": (1, 3, 2)}, width=8)
     yield rows("Concat", "itself", "o = Concat<axis = 2>(h, h)", width=12)
     yield rows("Concat", "itself-changed", "r = Relu(h)\n n = Neg(h)\n o = Concat<axis = 2>(r, n)", width=12)
     yield rows("Concat", "constant-features", "z = ConstantOfShape<value = float[1] {1}>(s)\n o = Concat<axis = 2>(h, z)",
                ints={"s": [1, 3, 2]}, width=8)  # fmt: skip
-    yield rows("Concat", "weights", "w = Concat<axis = 1>(u, v)\n o = MatMul(h, w)", floats={"u": (6, 2), "v": (6, 3)}, width=5)
+    yield rows(
+        "Concat", "weights", "w = Concat<axis = 1>(u, v)\n o = MatMul(h, w)", floats={"u": (6, 2), "v": (6, 3)}, width=5
+    )
     yield rows("Concat", "single-units", "m = MatMul(x, w1)\n n = MatMul(x, w2)\n o = Concat<axis = 2>(m, n)",
                floats={"w1": (4, 1), "w2": (4, 1)}, width=2)  # fmt: skip
     yield image("Concat", "rows", "o = Concat<axis = 2>(h, g)")
@@ -123,24 +137,36 @@ def _lookups() -> Iterator[Case]:
     ints = {"i": [4, 0, 1], "last": [5], "every": [5, 4, 3, 2, 1, 0], "twice": [0, 0, 3], "even": [0, 2, 4]}
     for name, index, width in (("features", "i", 3), ("last", "last", 1), ("permuted", "every", 6), ("repeated", "twice", 3),
                                ("even", "even", 3)):  # fmt: skip
-        yield rows("Gather", name, f"p = Gather<axis = 2>(h, {index})\n o = Concat<axis = 2>(h, p)", ints=ints, width=width + 6)
+        yield rows(
+            "Gather", name, f"p = Gather<axis = 2>(h, {index})\n o = Concat<axis = 2>(h, p)", ints=ints, width=width + 6
+        )
     yield rows("Gather", "position", "o = Gather<axis = 1>(h, k)", ints={"k": [2, 0]}, variants=["o = Identity(h)"])  # fmt: skip
     yield rows("Gather", "scalar", "c = Constant<value_int = 1>()\n o = Gather<axis = 1>(h, c)", rank=2,
                variants=["c = Constant<value_int = 2>()\n o = Gather<axis = 1>(h, c)"])  # fmt: skip
-    yield rows("Gather", "of-weight", "v = Gather<axis = 1>(w, i)\n o = MatMul(h, v)", floats={"w": (6, 5)}, ints=ints, width=3)
+    yield rows(
+        "Gather", "of-weight", "v = Gather<axis = 1>(w, i)\n o = MatMul(h, v)", floats={"w": (6, 5)}, ints=ints, width=3
+    )
     embedding = "(int64[1, 3] x) => (float[1, 3, 2] y) {\n e = Gather(table, x)\n r = Tanh(e)\n y = MatMul(r, wo)\n}"
     yield Case("Gather", "embedding", embedding, {"table": (4, 6), "wo": (6, 2)})
-    turned = embedding.replace("Gather", "Gather<axis = 1>").replace("r = Tanh(e)", "r = Transpose<perm = [1, 2, 0]>(e)")
+    turned = embedding.replace("Gather", "Gather<axis = 1>").replace(
+        "r = Tanh(e)", "r = Transpose<perm = [1, 2, 0]>(e)"
+    )
     yield Case("Gather", "embedding-columns", turned, {"table": (6, 4), "wo": (6, 2)})
     yield rows("Gather", "by-activation", "a = ArgMax<axis = 2, keepdims = 0>(h)\n o = Gather(t, a)", floats={"t": (6, 5)},
                width=5)  # fmt: skip
     yield rows("Gather", "activation-by-activation", "a = ArgMax<axis = 1, keepdims = 0>(g)\n s = Gather<axis = 1>(h, a)\n"
                " o = Squeeze(s, ax)", ints={"ax": [1]}, symmetric=False, opaque="indexed by an activation")  # fmt: skip
     index = np.array([[[5, 0, 1], [2, 2, 2], [0, 3, 4]]])
-    yield rows("GatherElements", "features", "o = GatherElements<axis = 2>(h, i)", ints={"i": index}, width=3, symmetric=False)
+    yield rows(
+        "GatherElements", "features", "o = GatherElements<axis = 2>(h, i)", ints={"i": index}, width=3, symmetric=False
+    )
     yield rows("GatherElements", "alike", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0, 3]] * 3]}, width=3)
-    yield rows("GatherElements", "negative", "o = GatherElements<axis = -1>(h, i)", ints={"i": [[[-1, 0]] * 3]}, width=2)
-    yield rows("GatherElements", "fewer-positions", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0]] * 2]}, width=2)
+    yield rows(
+        "GatherElements", "negative", "o = GatherElements<axis = -1>(h, i)", ints={"i": [[[-1, 0]] * 3]}, width=2
+    )
+    yield rows(
+        "GatherElements", "fewer-positions", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0]] * 2]}, width=2
+    )
     yield rows("GatherND", "features", "t = Transpose<perm = [2, 0, 1]>(h)\n p = GatherND(t, i)\n o = Transpose<perm = [1, 2, 0]>(p)",
                ints={"i": [[3], [0]]}, width=2)  # fmt: skip
     yield rows("GatherND", "entries", "o = GatherND(h, i)", ints={"i": [[[0, 1], [0, 2]]]})
@@ -158,7 +184,9 @@ def _padding() -> Iterator[Case]:
     yield rows("Pad", "features-filled", fill.format("", "f"), ints=ints, width=9)
     yield rows("Pad", "features-cut", plain.format("", "cut"), ints=ints, width=3, symmetric=False)
     for mode in ("edge", "reflect", "wrap"):
-        yield rows("Pad", f"features-{mode}", plain.format(f'<mode = "{mode}">', "f"), ints=ints, width=9, symmetric=False)
+        yield rows(
+            "Pad", f"features-{mode}", plain.format(f'<mode = "{mode}">', "f"), ints=ints, width=9, symmetric=False
+        )
         yield rows("Pad", f"positions-{mode}", plain.format(f'<mode = "{mode}">', "s"), ints=ints)
     yield rows("Pad", "attributes", "o = Pad<pads = [0, 1, 0, 0, 2, 0], value = 0.5>(h)", opset=10,
                variants=["o = Pad<pads = [0, 1, 0, 0, 2, 0], value = 0.7>(h)"])  # fmt: skip
@@ -176,9 +204,13 @@ def _resizing() -> Iterator[Case]:
     whole = {"scales": np.array([1, 1, 2, 2], np.float32), "roi": np.zeros(0, np.float32)}
     call = "o = Resize<{}>(h, , , sizes)"
     modes = ('mode = "linear"', 'mode = "cubic"', 'coordinate_transformation_mode = "align_corners", mode = "linear"')
-    yield image("Resize", "sizes", call.format('mode = "nearest"'), ints=sizes, variants=[call.format(m) for m in modes])
+    yield image(
+        "Resize", "sizes", call.format('mode = "nearest"'), ints=sizes, variants=[call.format(m) for m in modes]
+    )
     yield image("Resize", "linear", call.format(modes[0]), ints=sizes)
-    yield from varied(image("Resize", "scales", 'o = Resize<mode = "linear">(h, roi, scales)', values=scales), (11, 13, 18))
+    yield from varied(
+        image("Resize", "scales", 'o = Resize<mode = "linear">(h, roi, scales)', values=scales), (11, 13, 18)
+    )
     yield image("Resize", "opset10", 'o = Resize<mode = "nearest">(h, scales)', values=whole, opset=10)
     yield image("Upsample", "opset9", 'o = Upsample<mode = "nearest">(h, scales)', values=whole, opset=9,
                 variants=['o = Upsample<mode = "linear">(h, scales)'])  # fmt: skip
@@ -189,7 +221,9 @@ def _resizing() -> Iterator[Case]:
     yield image("Resize", "nearest-mode", call.format(nearest.format("floor")), ints=sizes,
                 variants=[call.format(nearest.format("ceil"))])  # fmt: skip
     cubic = 'mode = "cubic", cubic_coeff_a = {}'
-    yield image("Resize", "cubic", call.format(cubic.format("-0.75")), ints=sizes, variants=[call.format(cubic.format("-0.5"))])
+    yield image(
+        "Resize", "cubic", call.format(cubic.format("-0.75")), ints=sizes, variants=[call.format(cubic.format("-0.5"))]
+    )
     smooth = 'mode = "linear", antialias = {}'
     yield image("Resize", "antialias", call.format(smooth.format(0)), ints={"sizes": [1, 4, 3, 3]}, opset=18,
                 variants=[call.format(smooth.format(1))])  # fmt: skip
@@ -217,9 +251,15 @@ def _ordered() -> Iterator[Case]:
     yield from varied(rows("TopK", "versions", two.format(1, "", "k1"), ints=ints), (10, 11))
     yield rows("TopK", "attribute", "v, i = TopK<axis = 1, k = 2>(h)\n o = Tanh(v)", opset=9)
     tri = "o = Trilu{}(h)"
-    yield rows("Trilu", "features", tri.format(""), symmetric=False, variants=[tri.format("<upper = 0>"), "o = Identity(h)"])
-    yield rows("Trilu", "scores", "t = Transpose<perm = [0, 2, 1]>(g)\n s = MatMul(h, t)\n o = Trilu<upper = 0>(s)", width=3)
-    turned = "t = Transpose<perm = [1, 0, 2]>(h)\n r = ReverseSequence{}(t, lengths)\n o = Transpose<perm = [1, 0, 2]>(r)"
+    yield rows(
+        "Trilu", "features", tri.format(""), symmetric=False, variants=[tri.format("<upper = 0>"), "o = Identity(h)"]
+    )
+    yield rows(
+        "Trilu", "scores", "t = Transpose<perm = [0, 2, 1]>(g)\n s = MatMul(h, t)\n o = Trilu<upper = 0>(s)", width=3
+    )
+    turned = (
+        "t = Transpose<perm = [1, 0, 2]>(h)\n r = ReverseSequence{}(t, lengths)\n o = Transpose<perm = [1, 0, 2]>(r)"
+    )
     yield rows("ReverseSequence", "positions", turned.format(""), ints=ints, variants=["o = Identity(h)"])
     flat = "f = Reshape(h, square)\n p = ai.onnx.ml.Scaler<offset = [{}], scale = [{}]>(f)\n o = Reshape(p, cube)"
     numbers = ("0.5, 0.2, 0.1, 0.3, 0.7, 0.6", "1.5, 1.2, 1.1, 1.3, 1.7, 1.6")

@@ -6,10 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import gmnc
 import numpy as np
 import onnx
 import onnx_ir as ir
+from oracle import disagreement, run
+
+import gmnc
 from gmnc.backends import onnx as write_back
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
@@ -17,7 +19,6 @@ from gmnc.frontend.shapes import infer
 from gmnc.ir import ParameterGraph
 from gmnc.ir.permute import Automorphism, apply, compose, describe
 from gmnc.ir.symmetry import generators, sample
-from oracle import disagreement, run
 
 __all__ = ["Soundness", "assert_sound", "input_arrays", "soundness"]
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gmnc
 from corpus import CORPUS, LIGHT
 from exports import HOWS, exported
-from gmnc.ir import ParameterGraph, isomorphic
 from networks import NETWORKS, expected_edges
 from soundness import soundness
+
+import gmnc
+from gmnc.ir import ParameterGraph, isomorphic
 
 INTRO = """# Networks that the tests lower
 
@@ -22,8 +23,8 @@ Made by `python tests/table.py > docs/networks.md`; every number is measured whi
 
 `dynamo` is `torch.onnx.export(dynamo=True, optimize=False)`, `optimized` the same with the optimizer on, `torchscript`
 the older exporter. *Parameters* are those of the torch module, BatchNorm buffers and float tables included. *Edges* are
-parameter edges (one per element; tied further sites apart). *Alike* says which exports give isomorphic graphs with equal
-values, by colour refinement: where the optimizer folds BatchNorm into convolutions, or computes constants ahead, it has
+parameter edges (one per element; tied further sites apart). *Alike* says which exports give isomorphic graphs with
+equal values by colour refinement; where the optimizer folds BatchNorm into convolutions, or computes constants ahead, it has
 other parameters, and other edges. *Error* is the greatest relative change of an output in ONNX Runtime when the weights
 are permuted by random products of all claimed symmetries (*generators*).
 """
@@ -38,9 +39,7 @@ Files out of public Python wheels, and the `light_*` models of the onnx wheel, w
 
 def main() -> None:
     print(INTRO)
-    print(
-        "| network | parameters | edges: dynamo | optimized | torchscript | nodes | links | alike | generators | error |"
-    )
+    print("| network | parameters | dynamo | optimized | torchscript | nodes | links | alike | generators | error |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in NETWORKS:
         print(torch_row(name), flush=True)

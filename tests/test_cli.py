@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gmnc
 import onnx
 import pytest
-from gmnc.cli import app
 from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
+
+import gmnc
+from gmnc.cli import app
 
 EXAMPLES = Path(gmnc.__file__).parent / "examples"
 MLP, CNN = EXAMPLES / "mlp.onnx", EXAMPLES / "cnn.onnx"

@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+
 from gmnc.backends.coo import NODE_COLUMNS, TYPE_COLUMNS, CooGraph, coo
 from gmnc.backends.networkx import networkx
 from gmnc.backends.values import values_from_edges

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gmnc
 import numpy as np
 import onnx
 import pytest
-from gmnc.ir import ParameterGraph
 from onnx import numpy_helper
+
+import gmnc
+from gmnc.ir import ParameterGraph
 
 CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

@@ -12,17 +12,18 @@ from parameter_graphs import Net
 
 pytest.importorskip("matplotlib", reason="pictures need the extra draw")
 
-from gmnc.backends.draw import MAX_NODES, draw
-from gmnc.backends.draw.groups import group_picture
-from gmnc.backends.draw.layout import arrange, layers
-from gmnc.backends.draw.nodes import node_picture
-from gmnc.ir import GmncError, GraphBuilder, ParameterGraph
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from gmnc.backends.draw import MAX_NODES, draw
+from gmnc.backends.draw.groups import group_picture
+from gmnc.backends.draw.layout import arrange, layers
+from gmnc.backends.draw.nodes import node_picture
+from gmnc.ir import GmncError, GraphBuilder, ParameterGraph
 
 
 def perceptron(*sizes: int) -> ParameterGraph:

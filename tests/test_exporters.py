@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import cache
 
-import gmnc
 import numpy as np
 import onnx
 import pytest
 from exports import HOWS, How, exported
-from gmnc.ir import ParameterGraph, isomorphic
 from networks import NETWORKS, expected_edges
 from tiny import count
+
+import gmnc
+from gmnc.ir import ParameterGraph, isomorphic
 
 FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gmnc
 import numpy as np
 import onnx_ir as ir
 import pytest
 import torch
+
+import gmnc
 from gmnc.frontend.load import load
 
 

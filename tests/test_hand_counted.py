@@ -6,11 +6,12 @@ element of every weight; nodes of outputs are the last neurons themselves.
 
 from __future__ import annotations
 
-import gmnc
 import onnx
 import pytest
-from gmnc.ir import ParameterGraph, isomorphic
 from tiny import count, deepsets, model, packed_attention, separate_attention
+
+import gmnc
+from gmnc.ir import ParameterGraph, isomorphic
 
 
 def lower(proto: onnx.ModelProto) -> ParameterGraph:

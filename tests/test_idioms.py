@@ -7,10 +7,11 @@ import itertools
 import numpy as np
 import onnx_ir as ir
 import pytest
-from gmnc.frontend.idioms import recognise
-from gmnc.frontend.normalise import normalise
 from idiom_checks import Graph, found, ops, recognised, standardised
 from onnx import TensorProto, helper
+
+from gmnc.frontend.idioms import recognise
+from gmnc.frontend.normalise import normalise
 
 MEANS = ("mean", "sum/n", "sum*n")
 SQUARES = ("pow", "mul", "sumsquare", "fast", "fast0")

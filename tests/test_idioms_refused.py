@@ -6,10 +6,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from gmnc.frontend.idioms import recognise
-from gmnc.frontend.normalise import normalise
 from idiom_checks import Attributes, Graph, found, ops, recognised, standardised, untouched
 from onnx import helper, numpy_helper
+
+from gmnc.frontend.idioms import recognise
+from gmnc.frontend.normalise import normalise
 
 
 class TestNoIdiom:

@@ -8,6 +8,7 @@ import onnx_ir as ir
 import pytest
 import torch
 from corpus import CORPUS, corpus_file
+
 from gmnc.frontend.literals import is_literal
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise

@@ -13,9 +13,10 @@ import onnx
 import onnx_ir as ir
 import pytest
 from corpus import CORPUS
+from onnx import TensorProto, helper, numpy_helper
+
 from gmnc.frontend.load import load
 from gmnc.ir import LoadError
-from onnx import TensorProto, helper, numpy_helper
 
 _X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
 _Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])

@@ -1,6 +1,7 @@
 import backend_graphs
 import numpy as np
 import pytest
+
 from gmnc.backends import networkx as backend
 from gmnc.ir import GmncError
 

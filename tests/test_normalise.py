@@ -12,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from corpus import CORPUS
+
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import CONSTANT, normalise
 

@@ -12,8 +12,9 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import gmnc
 import pytest
+
+import gmnc
 
 ROOT = Path(gmnc.__file__).parent
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import gmnc
-import numpy as np
 import pytest
-from gmnc.frontend import Registry, Rule, builtin
-from gmnc.frontend.algebra import Algebra
-from gmnc.frontend.values import Op, Value
-from gmnc.ir import fingerprint, isomorphic
 from oracle import disagreement, random_inputs, run
 from rule_cases import Case, build
 from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
 from rule_cases_layers import layer_cases
 from rule_cases_movement import movement_cases
 from soundness import soundness
+
+import gmnc
+from gmnc.frontend import Registry, Rule, builtin
+from gmnc.frontend.algebra import Algebra
+from gmnc.frontend.values import Op, Value
+from gmnc.ir import fingerprint, isomorphic
 
 CASES = [*elementwise_cases(), *layer_cases(), *movement_cases()]
 

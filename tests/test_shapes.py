@@ -13,15 +13,16 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 from corpus import CORPUS, LIGHT
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from onnx.backend.test.case.node import collect_testcases
+
 from gmnc.frontend.folding import fold
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
 from gmnc.frontend.shapes import Known, infer
 from gmnc.ir import LoweringError
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from onnx import helper, numpy_helper
-from onnx.backend.test.case.node import collect_testcases
 
 
 def _parse(signature: str, body: str, opset: int = 17) -> ir.Model:

@@ -5,9 +5,10 @@ import backend_graphs
 import ml_dtypes
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from gmnc.backends import store
 from gmnc.ir import GmncError, LoadError, Parameter, ParameterView, isomorphic
-from safetensors.numpy import load_file
 
 
 @pytest.fixture

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from parameter_graphs import Net, brute_orbits, random_graph
+
 from gmnc.ir import GraphError, ParameterGraph, ParameterView
 from gmnc.ir.permute import Automorphism, apply, compose, verify_exact
 from gmnc.ir.symmetry import Rejection, generators, orbits, sample, swap
-from parameter_graphs import Net, brute_orbits, random_graph
 
 
 def sizes(graph: ParameterGraph, kind: str = "neuron") -> list[int]:

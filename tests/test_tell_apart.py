@@ -5,13 +5,14 @@ Each change is first put to ONNX Runtime: it alters the output, or it does not.
 
 from __future__ import annotations
 
-import gmnc
 import numpy as np
 import onnx
 import pytest
-from gmnc.ir import isomorphic
 from oracle import disagreement, random_inputs, run
 from tiny import deepsets, model, packed_attention, separate_attention, values, with_values
+
+import gmnc
+from gmnc.ir import isomorphic
 
 
 def assert_differ(a: onnx.ModelProto, b: onnx.ModelProto) -> None:

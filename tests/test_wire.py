@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 from corpus import CORPUS
-from gmnc.frontend.wire import WireError, skeleton
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+
+from gmnc.frontend.wire import WireError, skeleton
 
 
 def _body(name: str, array: np.ndarray) -> onnx.GraphProto:

@@ -7,10 +7,11 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper, numpy_helper
+
 from gmnc.backends.onnx import write
 from gmnc.frontend.load import load
 from gmnc.ir import AccountEntry, GmncError, GraphBuilder, Parameter, ParameterGraph
-from onnx import TensorProto, helper, numpy_helper
 
 RNG = np.random.default_rng(7)
 
