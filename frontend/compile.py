@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import AccountEntry, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import AccountEntry, LoweringError, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from .evaluate import evaluate
 from .expand import expand
 from .idioms import recognise
@@ -49,22 +49,32 @@ def compile(
     `UnsupportedError` under the policy "error".
     """
     model = load(source)
-    rules = registry or builtin()
-    network, known = _prepared(model, dims or {}, inputs or {}, rules)
+    file = isinstance(source, str | os.PathLike)
+    name = Path(source).name if file else (model.graph.name or "model")
+    try:
+        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or builtin())
+    except (LoweringError, UnsupportedError) as error:
+        raise type(error)(f"{source if file else name}: {error}") from error
+
+
+def _lower(
+    model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]],
+    on_unsupported: str, rules: Registry,
+) -> ParameterGraph:  # fmt: skip
+    network, known = _prepared(model, dims, inputs, rules)
     constants = plan(network, known, _finder(rules, network))
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
 
     state = State()
-    lowering = Lowering(state, lambda name: _folded(network, known, name))
+    lowering = Lowering(state, lambda value: _folded(network, known, value))
     for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
         state.builder.parameters[value.name or ""] = _parameter(value, tensor)
     values = interpreter.lower(lowering, classes)
     if interpreter.problems and on_unsupported == "error":
-        raise UnsupportedError(_complaint(model, interpreter.problems))
+        raise UnsupportedError(_complaint(interpreter.problems))
     outputs = _outputs(lowering, network, values)
     _drop_unused_constants(state)
-    name = Path(source).name if isinstance(source, str | os.PathLike) else (network.graph.name or "model")
     return state.builder.finish(
         name,
         _account(network, constants, lowering),
@@ -107,8 +117,8 @@ def _folded(network: ir.Model, known: Mapping[ir.Value, object], name: str) -> P
     return Parameter(name, entry.shape, entry.dtype, "folded", lambda: evaluate(network, value))  # type: ignore[attr-defined]
 
 
-def _complaint(model: ir.Model, problems: list[Problem]) -> str:
-    lines = [f"{model.graph.name or 'the model'} holds {len(problems)} node(s) that cannot be lowered:"]
+def _complaint(problems: list[Problem]) -> str:
+    lines = [f"{len(problems)} node(s) cannot be lowered:"]
     for p in problems:
         lines.append(f"  {p.domain or 'ai.onnx'}::{p.op} (opset {p.opset}) at node {p.node!r}: {p.reason}")
     lines.append("write a rule for them, or compile with on_unsupported='opaque' (--on-unsupported opaque)")

@@ -163,7 +163,7 @@ def _last_two(state: State, via: int) -> tuple[str, str]:
 def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int) -> dict[str, Any]:
     """Attributes of the step's via: the op's own, its literals, and which operand was attached where it matters."""
     ordered = op.type not in COMMUTATIVE
-    out = {name: value for name, value in op.attributes.items() if isinstance(value, int | float | str)}
+    out = {name: value for name, value in op.attributes.items() if isinstance(value, int | float | str | tuple)}
     for i, number in literals.items():
         out[f"operand{i}" if ordered else "operand"] = float(f"{float(number):.6g}")
     if ordered and operands > 1:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .joins import Factors, independent
-from .labels import compress, distinct_rows, map_via, nodes_of, port, varying
+from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
 from .state import State
 
 __all__ = ["couple", "order", "reduce"]
@@ -37,8 +37,8 @@ def couple(
 ) -> Factors:
     """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.
 
-    Over all labels that share a node group nothing is needed; over a part of them one `reduce` node per part is linked
-    from its members, so that only whole parts can trade places.
+    Over all labels of a node group that holds together nothing is needed; over others one `reduce` node per part is
+    linked from its members, so that only whole parts can trade places.
     """
     out = []
     items = _over(factors, axes, attributes, shape).items()
@@ -117,11 +117,12 @@ def _once(rows: np.ndarray) -> np.ndarray:
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
-    """Whether the labels along `axes` are one part that holds every node of one group equally often."""
-    if set(varying(labels)) - set(axes):
+    """Whether the labels along `axes` are one part: every node of a group that holds together, equally often."""
+    if set(varying(labels)) - set(axes) or len(np.unique(vias_of(labels))) > 1:
         return False
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)
     if (counts != counts[0]).any():
         return False
     groups = np.unique(state.builder.group_of(nodes))
-    return len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size
+    whole = len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size
+    return whole and state.cohesion.holds(int(groups[0]))

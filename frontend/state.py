@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..ir import GraphBuilder
+from .cohesion import Cohesion
 from .elements import Elements
 from .functions import FunctionVias
 from .labels import nodes_of, port
@@ -30,9 +31,11 @@ class State:
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     site: Site = field(default_factory=Site)
     functions: FunctionVias = field(init=False)
+    cohesion: Cohesion = field(init=False)
 
     def __post_init__(self) -> None:
         self.functions = FunctionVias(self.builder)
+        self.cohesion = Cohesion(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Ids of a new group of nodes made at the present site, int32 [size]."""

@@ -25,7 +25,7 @@ UNARY: dict[str, tuple[str, tuple[str, ...]]] = {
     "LeakyRelu": (_REAL, ("alpha = 0.2",)),
     "Selu": (_REAL, ("alpha = 1.5", "gamma = 1.2")),
     "Shrink": (_REAL, ("lambd = 0.3", "bias = 0.2")),
-    "ThresholdedRelu": (_REAL, ("alpha = 0.1",)),
+    "ThresholdedRelu": (_REAL, ("alpha = 2.5",)),
     "Swish": (_REAL, ("alpha = 0.7",)),
 }  # fmt: skip
 _OPSET = {"Swish": 24}

@@ -238,10 +238,10 @@ def _resizing() -> Iterator[Case]:
 
 def _ordered() -> Iterator[Case]:
     ints = {"axis1": [1], "axis2": [2], "k": [3], "k1": [2], "lengths": [2]}
-    for op in ("CumSum",):
+    for op, opset in (("CumSum", 20), ("CumProd", 26)):
         call = f"o = {op}{{}}(h, {{}})"
-        yield rows(op, "features", call.format("", "axis2"), ints=ints, symmetric=False)
-        yield rows(op, "positions", call.format("", "axis1"), ints=ints,
+        yield rows(op, "features", call.format("", "axis2"), ints=ints, opset=opset, symmetric=False)
+        yield rows(op, "positions", call.format("", "axis1"), ints=ints, opset=opset,
                    variants=[call.format("<reverse = 1>", "axis1"), call.format("<exclusive = 1>", "axis1")])  # fmt: skip
     two = "v, i = TopK<axis = {}{}>(h, {})\n c = Cast<to = 1>(i)\n o = Add(v, c)"
     yield rows("TopK", "features", two.format(2, "", "k"), ints=ints, width=3, symmetric=False)

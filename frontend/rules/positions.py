@@ -48,7 +48,8 @@ def _pad_places(
 ) -> Value:
     """The fill meets every neuron, like the other operand of an elementwise op."""
     if fill is None or (fill.data is not None and not np.any(fill.data)):
-        return ctx.passes(x, "Pad", attributes).relabelled(x.factors, shape)
+        padded = ctx.passes(x, "Pad", attributes)
+        return padded.relabelled(padded.factors, shape)
     step = Op("Pad", "", op.opset, op.name, (x, fill), (Result("", shape, x.dtype),), attributes)
     return ctx.elementwise(step, (x, fill))
 
