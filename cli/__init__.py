@@ -1,4 +1,4 @@
-"""The command line: `gmnc compile`, `gmnc inspect`, `gmnc draw`. Nothing heavy is imported before a command runs."""
+"""The command line: `gmnc compile`, `inspect`, `draw`, `symmetries`, `verify`. Nothing heavy is imported before one runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from .. import __version__
 from .compile import compile_model
 from .draw import draw_model
 from .inspect import inspect_model
+from .symmetries import list_symmetries
+from .verify import verify_model
 
 __all__ = ["app", "main"]
 
@@ -25,6 +27,8 @@ app = typer.Typer(
 app.command("compile")(compile_model)
 app.command("inspect")(inspect_model)
 app.command("draw")(draw_model)
+app.command("symmetries")(list_symmetries)
+app.command("verify")(verify_model)
 
 
 def _print_version(wanted: bool) -> None:

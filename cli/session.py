@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,7 @@ __all__ = [
     "output",
     "print_json",
     "progress",
+    "steps",
 ]
 
 CHECK_FAILED, BAD_INPUT = 1, 2
@@ -80,6 +81,20 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
 
     with Console(stderr=True).status(escape(text)):
         yield
+
+
+@contextmanager
+def steps(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); shown as `progress` is."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda what, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
 
 
 def note(text: str, quiet: bool) -> None:

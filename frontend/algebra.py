@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -38,7 +39,7 @@ class Algebra(ABC):
                 x = self._picked(x, axis, places)
         factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
         elements = self.weight(x).move(function) if x.elements is not None or not factors else None
-        return op.result(factors, elements, index)
+        return replace(op.result(factors, elements, index), same=_copies(x, function, op.shape(index)))
 
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Factors of an activation after data movement to `shape`."""
@@ -46,8 +47,11 @@ class Algebra(ABC):
         for factor in x.factors:
             if factor.size == 1:
                 factors.append(factor.reshape((1,) * len(shape)))
-            else:
-                factors.append(compress(function(np.broadcast_to(factor, x.shape)).reshape(shape)))
+                continue
+            factors.append(compress(function(np.broadcast_to(factor, x.shape)).reshape(shape)))
+            numbers = self.places(x, factor)
+            if numbers.size > 1:
+                self.settle(factors[-1], function(np.broadcast_to(numbers, x.shape)).reshape(shape))
         return self.independent(factors)
 
     def _picked(self, x: Value, axis: int, places: Places) -> Value:
@@ -70,6 +74,14 @@ class Algebra(ABC):
         result = op.results[index]
         name = result.name if result else ""
         return Value(name, data.shape, str(data.dtype), data=data)
+
+    @abstractmethod
+    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
+        """Which place of its neuron each entry is, as numbers broadcastable to the shape of `x`."""
+
+    @abstractmethod
+    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
+        """See to it that moved labels, whose places are these, stand for something that symmetries keep."""
 
     @abstractmethod
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -153,3 +165,13 @@ class Algebra(ABC):
     @abstractmethod
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
+
+
+def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:
+    """Axes of a moved value along which all entries are copies."""
+    if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
+        return frozenset()
+    sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
+    numbers = np.arange(np.prod(sizes, dtype=np.int64)).reshape(sizes)
+    moved = compress(function(np.broadcast_to(numbers, x.shape)).reshape(shape))
+    return frozenset(a for a, n in enumerate(shape) if n > 1 and moved.shape[a] == 1)

@@ -74,6 +74,9 @@ def _attach(state: State, labels: np.ndarray, part: Part) -> int:
     ports = labels.transpose(mine + rest).reshape([labels.shape[a] for a in mine] + [-1])
     ports = ports.reshape(-1, ports.shape[-1])
     count = len(ports)
+    if count + int((np.diff(np.sort(ports, axis=1), axis=1) != 0).sum()) > len(np.unique(ports)):
+        # A neuron meets several entries of the part, so entries with its label differ from now on.
+        state.merge(labels)
     sizes = [part.elements.shape[a] for a in free]
     unit = [a for a in range(rank) if a not in axes]
     elements = part.elements.move(lambda a: a.transpose(mine + free + unit).reshape(count, -1))

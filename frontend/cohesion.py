@@ -21,7 +21,7 @@ class Cohesion:
         self._edges: dict[int, list[EdgeBlock]] = defaultdict(list)
         self._sources: dict[int, set[int]] = defaultdict(set)
         self._seen = [0, 0]
-        self._known: dict[int, bool] = {}
+        self._known: list[bool] = []
 
     def holds(self, group: int) -> bool:
         """Whether a symmetry that takes a node of this group to another group takes the whole group there.
@@ -30,17 +30,18 @@ class Cohesion:
         made of nodes of such groups. A depthwise convolution makes a group that does not hold together.
         """
         self._index()
-        if group not in self._known:
-            self._known[group] = False
-            self._known[group] = self._holds(group)
+        while len(self._known) <= group:
+            self._known.append(self._holds(len(self._known)))
         return self._known[group]
 
     def _holds(self, group: int) -> bool:
+        """The same for a group whose sources, which come before it, are known."""
         entry = self._builder.groups[group]
         if entry.kind == "input" or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
             return True
-        sources = self._sources[group]
-        return entry.kind in _DERIVED and bool(sources) and all(self.holds(source) for source in sources)
+        # What is attached later comes through groups with greater numbers.
+        sources = [source for source in self._sources[group] if source < group]
+        return entry.kind in _DERIVED and bool(sources) and all(self._known[source] for source in sources)
 
     def _reaches_all(self, block: EdgeBlock, size: int) -> bool:
         """Whether the block's edges come from one row of sources or from one node."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, nodes_of, periodic, port, varying, vias_of
+from .labels import compress, map_via, nodes_of, periodic, port, varying, vias_of
 from .state import State, align
 
 __all__ = ["Spec", "contract"]
@@ -28,8 +28,10 @@ class Spec:
     window: str = ""
 
 
-def contract(state: State, factors: Factors, weight: Elements, spec: Spec, role: str = "weight") -> Factors:
-    """Factors over `spec.out` after the contraction; `factors` are over `spec.x`.
+def contract(
+    state: State, factors: Factors, shape: tuple[int, ...], weight: Elements, spec: Spec, role: str = "weight"
+) -> Factors:
+    """Factors over `spec.out` after the contraction; `factors` and `shape` are over `spec.x`.
 
     DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
     that differs where the weight is shared is joined first; contracted axes without labels become slots.
@@ -48,6 +50,7 @@ def contract(state: State, factors: Factors, weight: Elements, spec: Spec, role:
     differing = tuple(a for a in shared if source.shape[a] > 1)
     if differing:
         source = shared_neuron(state, source, differing)
+    source = _at_places(state, source, [spec.x.index(t) for t in batch], shape)
     new = _emit(state, source, weight, spec, contracted, batch, role)
     return independent(state, [new, *(compress(align(f, spec.x, spec.out)) for f in kept)])
 
@@ -57,13 +60,39 @@ def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) ->
     if len(involved) == 1:
         return involved[0], kept
     if involved:
-        return join(state, involved, "pair", ordered=False), kept
+        return join(state, involved, "pair"), kept
     if len(kept) == 1 and kept[0].size == 1:
         return kept[0], []
     ports = np.unique(np.concatenate([f.reshape(-1) for f in kept]))
     node = state.ports("join", 1, state.depth(ports))
     state.links(np.repeat(nodes_of(node), len(ports)), ports, "shared")
     return node.reshape((1,) * kept[0].ndim), kept
+
+
+def _at_places(state: State, source: np.ndarray, axes: list[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Labels whose vias name the places on free axes of which each has a weight of its own."""
+    for axis in axes:
+        if source.shape[axis] > 1 or shape[axis] == 1:
+            continue
+        places = []
+        for at in range(shape[axis]):
+            items = (("axis", axis - len(shape)), ("places", (at, at + 1, 1)))
+            places.append(map_via(source, lambda v, items=items: state.builder.via("Select", items, (v,))))  # type: ignore[misc]
+        source = np.concatenate(places, axis=axis)
+    return source
+
+
+def _tell_rows_apart(state: State, ports: np.ndarray) -> np.ndarray:
+    """Ports [B, K] whose vias name the place where a node is in several rows, which read different places of it."""
+    pairs = np.stack([ports.reshape(-1), np.repeat(np.arange(len(ports)), ports.shape[1])], axis=1)
+    kinds, which = np.unique(pairs, axis=0, return_inverse=True)
+    place = np.arange(len(kinds)) - np.searchsorted(kinds[:, 0], kinds[:, 0])
+    labels = kinds[:, 0].copy()
+    for at in range(1, int(place.max()) + 1):
+        items = (("axis", 0), ("places", (at, at + 1, 1)))
+        here = place == at
+        labels[here] = map_via(labels[here], lambda v, items=items: state.builder.via("Select", items, (v,)))  # type: ignore[misc]
+    return labels[which.reshape(-1)].reshape(ports.shape)
 
 
 def _emit(
@@ -87,6 +116,8 @@ def _emit(
     ports = align(source, spec.x, "".join([*batch, *labelled]) + _others(spec.x, [*batch, *labelled]))
     ports = ports.reshape(ports.shape[: len(batch) + len(labelled)])
     ports = np.broadcast_to(ports, (*length["b"], *length["k"])).reshape(b, k)
+    if b > 1 and state.is_merged(source):
+        ports = _tell_rows_apart(state, ports)
     tile, distinct, run = periodic(ports)
     ports = ports[:, : distinct * run : run]
 

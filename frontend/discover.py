@@ -16,6 +16,7 @@ from .algebra import Algebra
 from .contraction import Spec
 from .elements import Arena, Elements
 from .labels import compress, nodes_of, port, unlabelled
+from .places import regular
 from .values import Op, Value
 
 __all__ = ["Discovery"]
@@ -59,7 +60,8 @@ class Discovery(Algebra):
             size = int(np.prod(shape, dtype=np.int64))
             _, first, inverse = np.unique(parent[start : start + size], return_index=True, return_inverse=True)
             rank = np.argsort(np.argsort(first))
-            out[name] = compress(rank[inverse].reshape(shape))
+            numbers = compress(rank[inverse].reshape(shape))
+            out[name] = numbers if regular(numbers) else np.arange(numbers.size).reshape(numbers.shape)
         return out
 
     def _solve(self, parent: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
@@ -103,6 +105,13 @@ class Discovery(Algebra):
         self.count += len(made)
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
         return compress(port(made).reshape(labels[0].shape))
+
+    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
+        """Every entry has a label of its own here."""
+        return np.zeros((1,) * x.rank, dtype=np.int64)
+
+    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
+        """Nothing to see to."""
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """One label tensor for all."""

@@ -11,11 +11,11 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
 from ..ir import ParameterView
+from .regions import affine_view, regions
 
 __all__ = ["Arena", "Elements"]
 
@@ -63,7 +63,10 @@ class Elements:
             offset = self.arena.number_of(self.array) - base
             yield (slice(None),) * 4, ParameterView(name, offset, shape, strides)  # type: ignore[arg-type]
             return
-        yield from _split_by_owner(self.arena, self.array, (slice(None),) * 4)
+        for region in regions(self.arena.owners(self.array)):
+            numbers = self.array[region]
+            name, base = self.arena.owner(int(numbers[(0,) * 4]) if numbers.size else 0)
+            yield region, affine_view(name, numbers - base)
 
 
 class Arena:
@@ -107,49 +110,3 @@ def _reserve(size: int) -> np.ndarray:
     if hasattr(mmap, "MAP_NORESERVE"):
         flags = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE}
     return np.frombuffer(mmap.mmap(-1, max(size, 1), **flags), dtype=np.int8)
-
-
-def _split_by_owner(
-    arena: Arena, numbers: np.ndarray, region: tuple[slice, ...]
-) -> Iterator[tuple[tuple[slice, ...], ParameterView]]:
-    """Cut along the first axis on which the owning tensor changes, until every piece has one owner."""
-    owners = arena.owners(numbers)
-    if numbers.size == 0 or (owners == owners.reshape(-1)[0]).all():
-        yield region, _view(arena, numbers)
-        return
-    for axis in range(numbers.ndim):
-        other = tuple(a for a in range(numbers.ndim) if a != axis)
-        edge = np.flatnonzero((np.diff(owners, axis=axis) != 0).any(axis=other))
-        if edge.size == 0:
-            continue
-        cuts = [0, *(int(e) + 1 for e in edge), numbers.shape[axis]]
-        for lo, hi in pairwise(cuts):
-            piece = numbers[(slice(None),) * axis + (slice(lo, hi),)]
-            inner = tuple(slice(lo, hi) if a == axis else s for a, s in enumerate(region))
-            yield from _split_by_owner(arena, piece, _nest(region, inner, axis))
-        return
-
-
-def _nest(outer: tuple[slice, ...], inner: tuple[slice, ...], axis: int) -> tuple[slice, ...]:
-    """`inner` counts from the start of `outer` on `axis`: make it count from the start of the whole."""
-    start = outer[axis].start or 0
-    cut = slice(inner[axis].start + start, inner[axis].stop + start)
-    return tuple(cut if a == axis else s for a, s in enumerate(outer))
-
-
-def _view(arena: Arena, numbers: np.ndarray) -> ParameterView:
-    """One tensor's elements by strides where the numbers are affine in the index, by index otherwise."""
-    shape = numbers.shape
-    if numbers.size == 0:
-        return ParameterView(arena.owner(0)[0], 0, shape, (0,) * 4)
-    origin = (0,) * numbers.ndim
-    first = int(numbers[origin])
-    strides = []
-    for axis, n in enumerate(shape):
-        at = tuple(1 if a == axis else 0 for a in range(len(shape)))
-        strides.append(int(numbers[at]) - first if n > 1 else 0)
-    name, base = arena.owner(first)
-    axes = np.ogrid[tuple(slice(n) for n in shape)]
-    if (numbers == first + sum(a * s for a, s in zip(axes, strides, strict=True))).all():
-        return ParameterView(name, first - base, shape, tuple(strides))  # type: ignore[arg-type]
-    return ParameterView(name, 0, shape, (0,) * 4, numbers - base)

@@ -38,7 +38,7 @@ def elementwise(
     active = [v for v in lifted if v is not None and v.is_activation]
     # Operands that are broadcast against each other meet at different places of their free axes.
     function = _bind(op, literals, len(inputs)) if not attached and len({v.shape for v in active}) == 1 else None
-    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), function)
+    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), function, _ranks(op, active))
     if len(active) == 1:
         factors = active[0].factors
         if not attached:
@@ -46,7 +46,7 @@ def elementwise(
     else:
         operands = [Operand(v.factors, v.shape) for v in active]
         after = step.mark if step.attributes and not attached else None
-        factors = combine(state, operands, op.type.lower(), step.ordered, step.apply, step.mark_place, after)
+        factors = combine(state, operands, op.type.lower(), step.ranks, step.apply, step.mark_place, after)
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
     return factors
@@ -60,10 +60,7 @@ class _Step:
     op: Op
     attributes: dict[str, Any]
     function: Callable[..., np.ndarray] | None
-
-    @property
-    def ordered(self) -> bool:
-        return self.op.type not in COMMUTATIVE
+    ranks: Sequence[int]
 
     def apply(self, vias: tuple[int, ...]) -> int:
         return self.state.functions.step(vias, self.function, self.op.type, self.attributes)
@@ -72,8 +69,16 @@ class _Step:
         return self.state.builder.via(self.op.type, self.attributes.items(), (via,))
 
     def mark_place(self, operand: int, via: int) -> int:
-        place = {"place": operand} if self.ordered else {}
+        place = {"place": self.ranks[operand]} if len(set(self.ranks)) > 1 else {}
         return self.state.builder.via(self.op.type, {**self.attributes, **place}.items(), (via,))
+
+
+def _ranks(op: Op, active: Sequence[Value]) -> Sequence[int]:
+    """Which activations may trade places: those of a commutative op that are broadcast over the same axes."""
+    if op.type not in COMMUTATIVE:
+        return range(len(active))
+    shapes = sorted({v.shape for v in active})
+    return [shapes.index(v.shape) for v in active]
 
 
 def _attach(

@@ -82,6 +82,9 @@ class Interpreter:
                 self._values[value] = x.relabelled(enter(value, x))
         for node in self.model.graph:
             self._visit(algebra, node, stream)
+        for value in self.model.graph.outputs:
+            if value in self.plan.streams:
+                self._value(value, stream)
 
     def _visit(
         self, algebra: Algebra, node: ir.Node, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]

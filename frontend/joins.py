@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
+from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, port, varying, vias_of
 from .state import State
 
-__all__ = ["Operand", "combine", "independent", "join", "shared_neuron"]
+__all__ = ["Operand", "combine", "independent", "join", "pin_against_free", "shared_neuron"]
 
 Factors = tuple[np.ndarray, ...]
 
@@ -23,20 +24,38 @@ class Operand:
     shape: tuple[int, ...]
 
 
-def join(state: State, operands: Sequence[np.ndarray], role: str, ordered: bool, kind: str = "join") -> np.ndarray:
+def join(
+    state: State, operands: Sequence[np.ndarray], role: str, ranks: Sequence[int] = (), kind: str = "join"
+) -> np.ndarray:
     """One new node per distinct tuple of ports, linked from each; labels of the broadcast shape.
 
-    ordered: the op is not commutative, so links carry their operand's index.
+    ranks: which operands may trade places, those of one rank; by default all. Links carry the rank where there are several.
     """
+    ordered = len(set(ranks)) > 1
+    if ordered:
+        operands = [operands[i] for i in np.argsort(ranks, kind="stable")]
+    ranks = sorted(ranks) if ordered else [0] * len(operands)
     shape = np.broadcast_shapes(*(o.shape for o in operands))
     rows = np.stack([np.broadcast_to(o, shape).reshape(-1) for o in operands], axis=1)
-    if not ordered:
-        rows = np.sort(rows, axis=1)
+    for rank in set(ranks):
+        columns = [i for i, r in enumerate(ranks) if r == rank]
+        rows[:, columns] = np.sort(rows[:, columns], axis=1)
     first, which = distinct_rows(rows)
+    merged = [o for o in operands if state.is_merged(o)]
+    slot = None
+    # Where the places of a neuron meet different partners, the links say which place it is.
+    apart = [occurrence(o) for o in merged if len(np.unique(o)) < len(first)]
+    if apart:
+        places = np.ravel_multi_index(np.broadcast_arrays(*apart), [int(o.max()) + 1 for o in apart])
+        places = np.broadcast_to(places, shape).reshape(-1, 1)
+        first, which = distinct_rows(np.concatenate([rows, places], axis=1))
+        slot = np.repeat(places[first], len(operands), axis=0)
     kinds = rows[first]
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
-    operand = np.tile(np.arange(len(operands)), len(kinds)) if ordered else None
-    state.links(np.repeat(nodes, len(operands)), kinds, role, operand)
+    if merged and not apart:
+        state.merged.add(len(state.builder.groups) - 1)
+    operand = np.tile(ranks, len(kinds)) if ordered else None
+    state.links(np.repeat(nodes, len(operands)), kinds, role, operand, slot)
     return compress(port(nodes)[which].reshape(shape))
 
 
@@ -46,17 +65,33 @@ def shared_neuron(state: State, labels: np.ndarray, axes: tuple[int, ...], role:
     Each link's slot is its place in the tuple. Returns labels of size 1 along `axes`.
     """
     rest = [a for a in range(labels.ndim) if a not in axes]
-    moved = labels.transpose(rest + list(axes))
-    outer = moved.shape[: len(rest)]
-    rows = moved.reshape(int(np.prod(outer, dtype=np.int64)), -1)
+    outer = tuple(labels.shape[a] for a in rest)
+    rows, turns = (a.transpose(rest + list(axes)).reshape(math.prod(outer), -1) for a in (labels, occurrence(labels)))
     first, which = distinct_rows(rows)
+    merged = state.is_merged(labels)
+    apart = merged and not _in_step(turns, which)
+    if apart:
+        first, which = distinct_rows(np.concatenate([rows, turns], axis=1))
     kinds = rows[first]
     places = kinds.shape[1]
     nodes = state.nodes("join", len(kinds), state.depth(kinds))
-    slot = np.tile(np.arange(places), len(kinds))
+    if merged and not apart:
+        state.merged.add(len(state.builder.groups) - 1)
+    slot = np.tile(np.arange(places), len(kinds))[:, None]
+    if apart:
+        slot = np.concatenate([slot, turns[first].reshape(-1, 1)], axis=1)
     state.links(np.repeat(nodes, places), kinds, role, slot=slot)
     joined = port(nodes)[which].reshape(*outer, *[1] * len(axes))
     return compress(joined.transpose(np.argsort(rest + list(axes))))
+
+
+def _in_step(turns: np.ndarray, which: np.ndarray) -> bool:
+    """Whether all kinds occur in the same turns of what they are made of: turns [n, m], which kind each row is [n]."""
+    counts = np.bincount(which)
+    if (counts != counts[0]).any():
+        return False
+    grouped = turns[np.argsort(which, kind="stable")].reshape(len(counts), -1)
+    return bool((grouped == grouped[0]).all())
 
 
 def independent(state: State, factors: Sequence[np.ndarray]) -> Factors:
@@ -70,7 +105,7 @@ def combine(
     state: State,
     operands: Sequence[Operand],
     role: str,
-    ordered: bool,
+    ranks: Sequence[int],
     step: Callable[[tuple[int, ...]], int],
     touch: Callable[[int, int], int],
     joined: Callable[[int], int] | None = None,
@@ -79,8 +114,9 @@ def combine(
 
     Where all operands name the same node the labels pass and `step(vias)` is the composite's via; a factor that only
     one operand has passes with `touch(operand, via)`; everything else joins, and `joined(via)` follows.
+    ranks: of the operands, see `join`.
     """
-    _pin_against_free(state, operands)
+    pin_against_free(state, operands)
     items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
     groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
     if all(len({items[j][0] for j in group}) == 1 for group in groups) and len(groups) > 1:
@@ -97,8 +133,9 @@ def combine(
         if same is not None:
             out.append(_composite(same, step))
         else:
-            parts = [_tuple(state, [f for i, f in members if i == k]) for k in sorted({i for i, _ in members})]
-            new = join(state, parts, role, ordered)
+            present = sorted({i for i, _ in members})
+            parts = [_tuple(state, [f for i, f in members if i == k]) for k in present]
+            new = join(state, parts, role, [ranks[k] for k in present])
             out.append(new if joined is None else map_via(new, joined))
     return independent(state, out)
 
@@ -122,7 +159,7 @@ def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
     """Several label tensors of one value as one: itself, or a join node per distinct pair."""
     if len(labels) == 1:
         return labels[0]
-    return join(state, labels, "pair", ordered=False)
+    return join(state, labels, "pair")
 
 
 def _same_nodes(members: list[tuple[int, np.ndarray]], operands: int) -> list[np.ndarray] | None:
@@ -143,7 +180,7 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
     return compress(port(nodes_of(labels[0]), new[which].reshape(labels[0].shape)))
 
 
-def _pin_against_free(state: State, operands: Sequence[Operand]) -> None:
+def pin_against_free(state: State, operands: Sequence[Operand]) -> None:
     """Free axes are ordered: a labelled axis that meets an unlabelled one of size > 1 is pinned."""
     labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
     for i, operand in enumerate(operands):

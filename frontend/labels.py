@@ -16,6 +16,7 @@ __all__ = [
     "distinct_rows",
     "map_via",
     "nodes_of",
+    "occurrence",
     "periodic",
     "port",
     "unlabelled",
@@ -89,6 +90,16 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
     return first[order], rank[inverse.reshape(-1)]
+
+
+def occurrence(labels: np.ndarray) -> np.ndarray:
+    """How often the same label came before in row-major order, int64, same shape."""
+    flat = labels.reshape(-1)
+    order = np.argsort(flat, kind="stable")
+    ranked = flat[order]
+    count = np.empty(len(flat), dtype=np.int64)
+    count[order] = np.arange(len(flat)) - np.searchsorted(ranked, ranked)
+    return count.reshape(labels.shape)
 
 
 def periodic(labels: np.ndarray) -> tuple[int, int, int]:

@@ -15,8 +15,9 @@ from .constants import Constants, uniform
 from .contraction import Spec, contract
 from .elements import Elements
 from .elementwise import elementwise
-from .joins import Operand, combine, independent, join, shared_neuron
+from .joins import Operand, combine, independent, join, pin_against_free, shared_neuron
 from .labels import compress, map_via, nodes_of, port, varying
+from .places import numbered, settle
 from .products import product_sum
 from .reductions import couple, order, reduce
 from .state import State, align
@@ -46,13 +47,29 @@ class Lowering(Algebra):
         attach(self.state, (labels,), [part], "Source", {})
         if part.constant:
             self.state.pin(labels)
+        self._note_places(labels)
         return (labels,)
 
     def input(self, name: str, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
         ids = self.state.builder.nodes("input", int(classes.max()) + 1 if classes.size else 0, 0, value=name)
         self.state.builder.pin(ids)
-        return (port(ids)[classes],)
+        labels = port(ids)[classes]
+        self._note_places(labels)
+        return (labels,)
+
+    def _note_places(self, labels: np.ndarray) -> None:
+        """Entries of a source that are one feature are different places of it."""
+        if labels.size and len(np.unique(labels)) < labels.size:
+            self.state.merge(labels)
+
+    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
+        """Places on free axes, and those that merged axes hold."""
+        return numbered(self.state, x, factor)
+
+    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
+        """Labels that have lost their places are pinned."""
+        settle(self.state, labels, places)
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Join factors that vary along one axis."""
@@ -126,7 +143,7 @@ class Lowering(Algebra):
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """New neurons over `spec.out`."""
-        return x.relabelled(contract(self.state, x.factors, weight, spec, role), shape)
+        return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, role), shape)
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""
@@ -169,14 +186,16 @@ class Lowering(Algebra):
         if len(values) == 1:
             return op.result(values[0].factors)
         labelled = any(axis in varying(f) for v in values for f in v.factors)
-        if labelled or all(v.shape[axis] == 1 for v in values):
-            return op.result(self._stack(values, axis))
         operands = [Operand(v.factors, _with(v.shape, axis, 1)) for v in values]
+        if labelled or all(v.shape[axis] == 1 for v in values):
+            pin_against_free(self.state, operands)
+            copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
+            return replace(op.result(self._stack(values, axis)), same=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
             return vias[0] if len(set(vias)) == 1 else self.state.builder.via("Concat", (), vias)
 
-        return op.result(combine(self.state, operands, "concat", True, step, lambda _, via: via))
+        return op.result(combine(self.state, operands, "concat", range(len(operands)), step, lambda _, via: via))
 
     def mix(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
@@ -194,7 +213,7 @@ class Lowering(Algebra):
             [labels.shape[keep[a]] if a in keep else 1 for a in range(len(shape))]
         )
         others = [self._one_label(v).reshape((1,) * len(shape)) for v in inputs[1:]]
-        return first.relabelled((join(state, [base, *others], op.lower(), ordered=True),), shape)
+        return first.relabelled((join(state, [base, *others], op.lower(), range(1 + len(others))),), shape)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Operands pinned and linked to one node, which feeds one fresh pinned node per output."""
@@ -235,13 +254,22 @@ class Lowering(Algebra):
     def _tuple(self, x: Value) -> np.ndarray:
         if len(x.factors) == 1:
             return x.factors[0]
-        return join(self.state, x.factors, "pair", ordered=False)
+        return join(self.state, x.factors, "pair")
 
     def _stack(self, values: Sequence[Value], axis: int) -> tuple[np.ndarray, ...]:
         factors = [self._tuple(v) for v in values]
         others = np.broadcast_shapes(*(_with(f.shape, axis, 1) for f in factors))
         parts = [np.broadcast_to(f, _with(others, axis, v.shape[axis])) for f, v in zip(factors, values, strict=True)]
-        return (compress(np.concatenate(parts, axis=axis)),)
+        labels = compress(np.concatenate(parts, axis=axis))
+        for factor, value in zip(factors, values, strict=True):
+            if any(factor.shape[a] == 1 < value.shape[a] and a not in value.same for a in varying(labels)):
+                self.state.merge(factor)
+        return (labels,)
+
+
+def _alike(x: Value, y: Value) -> bool:
+    """Whether two values have the same labels."""
+    return len(x.factors) == len(y.factors) and all(map(np.array_equal, x.factors, y.factors))
 
 
 def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:

@@ -51,7 +51,8 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
         (literals if numbers else parameters)[value] = tensor
     nodes = list(model.graph)
     computed = _computed(nodes, parameters, known)
-    streams = _streams(nodes, parameters, computed, known, find)
+    outputs = {v for v in model.graph.outputs if v in parameters or v in computed}
+    streams = _streams(nodes, outputs, parameters, computed, known, find)
     return Plan(parameters, literals, computed, streams, _filled(nodes, known, find))
 
 
@@ -87,14 +88,15 @@ def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
 
 def _streams(
     nodes: list[ir.Node],
+    outputs: set[ir.Value],
     parameters: Mapping[ir.Value, ir.TensorProtocol],
     computed: set[ir.Value],
     known: Mapping[ir.Value, Known],
     find: Find,
 ) -> set[ir.Value]:
-    """Walk backwards: a constant in a data slot is a stream, and so is what it was computed from."""
+    """Walk backwards: a constant in a data slot or at an output is a stream, and so is what it was computed from."""
     moved = _moved(nodes, parameters, computed, find)
-    streams: set[ir.Value] = set()
+    streams = set(outputs)
     for node in reversed(nodes):
         constant = bool(node.outputs) and all(v in computed for v in node.outputs)
         if constant and not any(v in streams for v in node.outputs):

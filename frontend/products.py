@@ -78,8 +78,8 @@ def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[
 
 def _product(state: State, members: list[tuple[int, np.ndarray]]) -> np.ndarray:
     sides = [[f for i, f in members if i == side] for side in (0, 1)]
-    parts = [f[0] if len(f) == 1 else join(state, f, "pair", ordered=False) for f in sides if f]
-    return parts[0] if len(parts) == 1 else join(state, parts, "product", ordered=True, kind="product")
+    parts = [f[0] if len(f) == 1 else join(state, f, "pair") for f in sides if f]
+    return parts[0] if len(parts) == 1 else join(state, parts, "product", (0, 1), kind="product")
 
 
 def _sum(state: State, labels: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -91,6 +91,8 @@ def _sum(state: State, labels: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     first, which = distinct_rows(rows)
     kinds = rows[first]
     nodes = state.nodes("sum", len(kinds), state.depth(kinds))
+    if state.is_merged(labels):
+        state.merged.add(len(state.builder.groups) - 1)
     state.links(np.repeat(nodes, kinds.shape[1]), kinds, "sum")
     new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
     return new.transpose(np.argsort([*rest, *axes]))

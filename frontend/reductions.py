@@ -102,6 +102,8 @@ def _gather(state: State, labels: np.ndarray, axes: list[int], kind: str, role: 
     first, which = distinct_rows(rows)
     kinds = _once(rows[first])
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
+    if state.is_merged(labels):
+        state.merged.add(len(state.builder.groups) - 1)
     state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
     new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
     return compress(new.transpose(np.argsort([*rest, *axes])))

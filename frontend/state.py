@@ -11,6 +11,7 @@ from .cohesion import Cohesion
 from .elements import Elements
 from .functions import FunctionVias
 from .labels import nodes_of, port
+from .regions import single_uses
 
 __all__ = ["Site", "State", "align"]
 
@@ -26,10 +27,14 @@ class Site:
 
 @dataclass(slots=True)
 class State:
-    """The mutable part of a lowering, handed to every primitive."""
+    """The mutable part of a lowering, handed to every primitive.
+
+    merged: node groups of whose nodes several places have been merged into a labelled axis (see `places`).
+    """
 
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     site: Site = field(default_factory=Site)
+    merged: set[int] = field(default_factory=set)
     functions: FunctionVias = field(init=False)
     cohesion: Cohesion = field(init=False)
 
@@ -51,6 +56,16 @@ class State:
     def pin(self, labels: np.ndarray) -> None:
         """Fix every node that these labels name."""
         self.builder.pin(nodes_of(labels))
+
+    def merge(self, labels: np.ndarray) -> None:
+        """Note that entries with equal labels are different places of one node, here or in what follows."""
+        self.merged.update(np.unique(self.builder.group_of(nodes_of(labels))).tolist())
+
+    def is_merged(self, labels: np.ndarray) -> bool:
+        """Whether entries with equal labels may be different places of one node."""
+        if not self.merged or len(np.unique(labels)) == labels.size:
+            return False
+        return bool(self.merged.intersection(np.unique(self.builder.group_of(nodes_of(labels))).tolist()))
 
     def depth(self, labels: np.ndarray) -> int:
         """The greatest depth among the nodes that these labels name."""
@@ -88,9 +103,20 @@ class State:
             slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         first = len(self.builder.edges)
-        for (b, n, k, s), view in elements.views():
+        for (b, n, k, s), whole in elements.views():
             ends = dst[b][:, n], src[b][:, k], slots[s], via[b][:, k]
-            self.builder.add_edges(ends[0], ends[1], view, role, ends[2], ends[3], self.site.node, constant)
+            parts = [((slice(None),) * 4, whole)] if constant else single_uses(self.builder, whole)
+            for (b, n, k, s), view in parts:
+                self.builder.add_edges(
+                    ends[0][b][:, n],
+                    ends[1][b][:, k],
+                    view,
+                    role,
+                    ends[2][s],
+                    ends[3][b][:, k],
+                    self.site.node,
+                    constant,
+                )
         return first
 
 

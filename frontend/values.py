@@ -20,7 +20,7 @@ class Value:
     factors: label tensors (see `labels`), one per independent neural axis; empty for a constant.
     data: a known constant that is no parameter. elements: the parameter elements it is made of.
     pending: a constant computed from parameters, neither of the above until it is folded.
-    filled: its data stands in the place of a weight (see `Plan`).
+    filled: its data stands in the place of a weight (see `Plan`). same: axes along which all entries are copies.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Value:
     elements: Elements | None = field(default=None, repr=False)
     pending: bool = False
     filled: bool = False
+    same: frozenset[int] = frozenset()
 
     @property
     def is_constant(self) -> bool:
@@ -50,7 +51,7 @@ class Value:
     def relabelled(self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...] | None = None) -> Value:
         """An activation with these labels (and this shape)."""
         shape = self.shape if shape is None else shape
-        return replace(self, factors=factors, shape=shape, data=None, elements=None, pending=False)
+        return replace(self, factors=factors, shape=shape, data=None, elements=None, pending=False, same=frozenset())
 
 
 @dataclass(frozen=True, slots=True)

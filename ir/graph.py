@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .views import Parameter, ParameterView
+
+if TYPE_CHECKING:
+    from .symmetries import Symmetries
 
 __all__ = [
     "NODE_KINDS",
@@ -268,6 +272,18 @@ class ParameterGraph:
         from .check import check
 
         check(self)
+
+    def symmetries(self) -> Symmetries:
+        """The permutations of nodes that keep the graph, and so, applied to the parameters, the network's function.
+
+        Found on the first call and kept.
+        """
+        from .symmetries import Symmetries
+
+        found = self.__dict__.get("_symmetries")
+        if found is None:
+            found = self.__dict__["_symmetries"] = Symmetries.of(self)
+        return found
 
     def __str__(self) -> str:
         from .printer import summary

@@ -58,6 +58,7 @@ class Incidence:
         self.num_nodes = graph.num_nodes
         self.via_class = _via_classes(graph)
         self._names: dict[Hashable, int] = {}
+        self._rows: dict[int, Row] = {}
         self._rows_of: list[np.ndarray] = []
         self._by_dst: list[bool] = []
         self.row_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
@@ -86,6 +87,12 @@ class Incidence:
 
     def row(self, item: int) -> Row:
         """The positions that a row item stands for."""
+        found = self._rows.get(item)
+        if found is None:
+            found = self._rows[item] = self._row(item)
+        return found
+
+    def _row(self, item: int) -> Row:
         number = self.block_of(item)
         block = self.graph.edges[number]
         b = np.flatnonzero(self._rows_of[number] == item - self.num_nodes - self.row_start[number])

@@ -32,13 +32,20 @@ class Automorphism:
     """A permutation of the nodes that keeps the graph: src[i] moves to dst[i], every other node stays.
 
     src, dst: int64 [moved nodes], src ascending. row_src, row_dst: int64 [moved rows], likewise for the rows of dense
-    blocks (numbers of `Incidence`): moving a row moves a whole batch.
+    blocks (numbers of `Incidence`): moving a row moves a whole batch. graph: what it is an automorphism of, if known.
     """
 
     src: np.ndarray
     dst: np.ndarray
     row_src: np.ndarray = field(default_factory=_EMPTY.copy)
     row_dst: np.ndarray = field(default_factory=_EMPTY.copy)
+    graph: ParameterGraph | None = field(default=None, repr=False, compare=False)
+
+    def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The permuted parameter tensors, see the function `apply`; of automorphisms of `ParameterGraph.symmetries`."""
+        if self.graph is None:
+            raise GraphError("this automorphism does not know its graph: use gmnc.ir.permute.apply(graph, it, values)")
+        return apply(self.graph, self, values)
 
     @property
     def moved(self) -> dict[int, int]:

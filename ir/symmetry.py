@@ -8,7 +8,7 @@ the network's function as it was.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,10 +16,10 @@ import numpy as np
 from .errors import GraphError
 from .graph import ParameterGraph
 from .incidence import Incidence, incidence
-from .permute import Automorphism, compose
+from .permute import Automorphism
 from .ties import forced_pairs, ties_hold
 
-__all__ = ["Rejection", "generators", "orbits", "sample", "swap"]
+__all__ = ["Rejection", "generators", "orbits", "product", "sample", "swap"]
 
 _TRIES = 4
 
@@ -130,7 +130,6 @@ class _Closure:
         if pairs is None:
             raise _Contradiction("a shared parameter has no place to go at another site")
         new = [(x, y) for x, y in pairs if self.image.get(x, x) != y]
-        self.tight = self.tight and not new
         self.exact.extend(new)
         return bool(new)
 
@@ -249,13 +248,20 @@ def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None =
     return sorted(found, key=lambda o: int(o[0]))
 
 
-def sample(graph: ParameterGraph, automorphisms: list[Automorphism], rng: np.random.Generator) -> Automorphism:
+def product(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Automorphism:
+    """The automorphism that does the last of them first, and after it the others up to the first."""
+    index = incidence(graph)
+    image = np.arange(index.size)
+    for each in automorphisms:
+        image[each.src], image[each.row_src] = image[each.dst], image[each.row_dst]
+    moved = np.flatnonzero(image != np.arange(index.size))
+    return Automorphism.of_items(dict(zip(moved.tolist(), image[moved].tolist(), strict=True)), graph.num_nodes)
+
+
+def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np.random.Generator) -> Automorphism:
     """The product of a random subset of the automorphisms in random order."""
-    product = Automorphism.of_items({}, graph.num_nodes)
-    for number in rng.permutation(len(automorphisms)):
-        if rng.random() < 0.5:
-            product = compose(product, automorphisms[number])
-    return product
+    order = rng.permutation(len(automorphisms))
+    return product(graph, [automorphisms[i] for i in order if rng.random() < 0.5])
 
 
 @dataclass(slots=True)

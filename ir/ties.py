@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import permutations
 
 import numpy as np
 
 from .incidence import Incidence
-from .permute import Automorphism, Positions, row_move, touched_rows
+from .permute import Automorphism, Positions, RowMove, row_move, touched_rows
 from .views import ParameterView
 
 __all__ = ["forced_pairs", "locate", "ties_hold"]
 
-_PROBES = 256
+_PROBES = 32
+Box = tuple[np.ndarray, np.ndarray]
 
 
 def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int, int]] | None:
@@ -22,30 +23,83 @@ def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int,
     None if a moved element has a place at another site and its image has none.
     """
     pairs: set[tuple[int, int]] = set()
-    for block, old, new in _moves(index, automorphism, _PROBES):
-        for site in index.shared.get(index.graph.edges[block].view.name, ()):
-            found = _at_site(index, site, old, new)
-            if found is None:
-                return None
-            pairs |= found
+    for item, image in touched_rows(index, automorphism):
+        if not index.shared_rows[item] and not index.shared_rows[image]:
+            continue
+        move = row_move(index, automorphism, item, image)
+        for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
+            for site in index.shared.get(index.graph.edges[move.row.block].view.name, ()):
+                found = _at_site(index, site, old, new)
+                if found is None:
+                    return None
+                pairs |= found
     return pairs
 
 
 def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
     """Whether all sites of every shared parameter permute its elements alike."""
-    parts: dict[int, list[np.ndarray]] = {}
-    for block, old, new in _moves(index, automorphism):
-        parts.setdefault(block, []).append(np.stack([old, new])[:, old != new])
-    maps = {block: _ascending(np.concatenate(part, axis=1)) for block, part in parts.items()}
-    none = np.zeros((2, 0), dtype=np.int64)
+    moves: dict[int, list[RowMove]] = {}
+    for item, image in touched_rows(index, automorphism):
+        if index.shared_rows[item] or index.shared_rows[image]:
+            moves.setdefault(index.block_of(item), []).append(row_move(index, automorphism, item, image))
+    return all(
+        _alike_by_axis(index, blocks, moves) or _alike_by_element(index, blocks, moves)
+        for blocks in index.shared.values()
+        if any(b in moves for b in blocks)
+    )
+
+
+def _alike_by_axis(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
+    """Whether all sites view the same elements along the same axes and move each axis alike: no look at elements."""
+    views = [index.graph.edges[b].view for b in blocks]
+    if any(len(index.rows_of(b)) != 1 for b in blocks) or any(_nested(v) is None for v in views):
+        return False
+    if len({(v.bounds(), _axes(v, (0, 1, 2, 3))) for v in views}) != 1:
+        return False
+    found = []
+    for block, view in zip(blocks, views, strict=True):
+        move = moves[block][0] if block in moves else None
+        if move is not None and not move.stays:
+            return False
+        found.append({} if move is None else _axis_moves(view, move))
+    return all(f == found[0] for f in found)
+
+
+def _axes(view: ParameterView, axes: tuple[int, ...]) -> frozenset[tuple[int, int]]:
+    return frozenset((view.shape[a], view.strides[a]) for a in axes if view.shape[a] > 1)
+
+
+def _axis_moves(view: ParameterView, move: RowMove) -> dict[frozenset[tuple[int, int]], set[tuple[int, int]]]:
+    """Which steps along which axes move by how many elements: {axes: {(step, by)}}."""
+    row, found = move.row, {}
+    along_b = bool(row.src_b.any())
+    sides = (
+        (move.dst, row.dst_b * view.strides[0] + row.dst_n * view.strides[1], (1,) if along_b else (0, 1)),
+        (move.src, row.src_b * view.strides[0] + row.src_k * view.strides[2], (0, 2) if along_b else (2,)),
+    )
+    for place, steps, axes in sides:
+        moved = np.flatnonzero(place != np.arange(len(place)))
+        if len(moved):
+            by = steps[place[moved]] - steps[moved]
+            found[_axes(view, axes)] = set(zip(steps[moved].tolist(), by.tolist(), strict=True))
+    return found
+
+
+def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
+    maps: dict[int, np.ndarray] = {}
+    for block in blocks:
+        parts = [np.zeros((2, 0), dtype=np.int64)]
+        for move in moves.get(block, ()):
+            for old, new in _entries(index, move, move.boxes()):
+                parts.append(np.stack([old, new])[:, old != new])
+        maps[block] = _ascending(np.concatenate(parts, axis=1))
     if any(((np.diff(m[0]) == 0) & (np.diff(m[1]) != 0)).any() for m in maps.values()):
         return False
-    for blocks in index.shared.values():
-        for a, b in permutations(blocks, 2):
-            ours, theirs = maps.get(a, none), maps.get(b, none)
-            inside = locate(index.graph.edges[b].view, ours[0])[0] >= 0
-            if not _contains(theirs, ours[:, inside]):
-                return False
+    for a, b in permutations(blocks, 2):
+        ours = maps[a]
+        inside = locate(index.graph.edges[b].view, ours[0])[0] >= 0
+        if not _contains(maps[b], ours[:, inside]):
+            return False
     return True
 
 
@@ -99,38 +153,47 @@ def _nested(view: ParameterView) -> list[int] | None:
     return axes
 
 
-def _moves(
-    index: Incidence, automorphism: Automorphism, probes: int | None = None
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(block, old elements, new elements) of the moved entries of rows of shared parameters, flat and aligned.
+def _entries(
+    index: Incidence, move: RowMove, boxes: Iterable[Box], probes: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(old elements, new elements) of the entries of a row in these rectangles, flat and aligned.
 
-    probes: how many of the other side are looked at for each moved end; by default all.
+    probes: how many slots are looked at; by default all.
     """
-    for item, image in touched_rows(index, automorphism):
-        if not index.shared_rows[item] and not index.shared_rows[image]:
-            continue
-        move = row_move(index, automorphism, item, image)
-        boxes = move.boxes()
-        if probes is not None:
-            dst, src = np.arange(len(move.dst)), np.arange(len(move.src))
-            boxes = [b for d, s in boxes for b in ((d, _few(src, probes)), (_few(dst, probes), s))]
-        for dst, src in boxes:
-            here, there = move.entries(dst, src)
-            source, target = index.block_of(item), index.block_of(image)
-            yield source, _elements(index, source, here), _elements(index, target, there)
+    slots = _few(np.arange(index.graph.edges[move.row.block].shape[3]), probes)
+    for dst, src in boxes:
+        here, there = move.entries(dst, src)
+        yield _elements(index, move.row.block, here, slots), _elements(index, move.image.block, there, slots)
 
 
-def _few(positions: np.ndarray, most: int) -> np.ndarray:
-    return positions[:: max(1, -(-len(positions) // most))]
+def _probing(move: RowMove, probes: int) -> Iterator[Box]:
+    """Rectangles that hold an entry of every moved end."""
+    every = np.arange(len(move.dst)), np.arange(len(move.src))
+    few = _few(every[0], probes), _few(every[1], probes)
+    if not move.stays:
+        yield every[0], few[1][:1]
+        yield few[0][:1], every[1]
+        return
+    dst, src = (e[e != place] for e, place in zip(every, (move.dst, move.src), strict=True))
+    if len(dst):
+        yield dst, few[1]
+    if len(src):
+        yield few[0], src
 
 
-def _elements(index: Incidence, block: int, at: Positions) -> np.ndarray:
-    """Flat element numbers of these entries in all slots, int64 [entries * S]."""
+def _few(positions: np.ndarray, most: int | None) -> np.ndarray:
+    return positions if most is None else positions[:: max(1, -(-len(positions) // most))]
+
+
+def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) -> np.ndarray:
+    """Flat element numbers of these entries in these slots, int64 [entries * slots]."""
     view = index.graph.edges[block].view
+    b, n, k = (a[..., None] for a in at)
     if view.index is not None:
-        return view.index[at].reshape(-1)
-    first = view.offset + sum(a * s for a, s in zip(at, view.strides[:3], strict=True))
-    return (np.asarray(first)[..., None] + np.arange(view.shape[3]) * view.strides[3]).reshape(-1)
+        return view.index[b, n, k, slots].reshape(-1)
+    steps = view.strides
+    first = view.offset + b * steps[0] + n * steps[1] + k * steps[2]
+    return np.asarray(first + slots * steps[3], dtype=np.int64).reshape(-1)
 
 
 def _at_site(index: Incidence, site: int, old: np.ndarray, new: np.ndarray) -> set[tuple[int, int]] | None:

@@ -52,7 +52,8 @@ def _matrices() -> Iterator[Case]:
         o = Transpose<perm = [0, 2, 1, 3]>(a)"""
     scaled = attention.replace("s = MatMul", "k = Constant<value_float = 0.5>()\n u = MatMul")
     yield boxes("MatMul", "attention", attention, floats={"wv": (4, 6)},
-                variants=[attention.replace("Softmax", "LogSoftmax"), scaled.replace("p =", "s = Mul(u, k)\n p =")])  # fmt: skip
+                variants=[attention.replace("Softmax", "LogSoftmax"),
+                scaled.replace("p =", "s = Mul(u, k)\n p =")])  # fmt: skip
     for trans_a, trans_b in ((0, 0), (1, 0), (0, 1), (1, 1)):
         made = "r = Reshape(h, square)\n t = " + ("Transpose(r)" if trans_a else "Identity(r)")
         shape = (5, 6) if trans_b else (6, 5)
@@ -75,7 +76,8 @@ def _matrices() -> Iterator[Case]:
                    floats={"w": (6, 5), "b": shape}, ints=ints)  # fmt: skip
     yield rows("Gemm", "weight-left", flat + "z = Gemm(w, r)\n o = Reshape(z, wide)", floats={"w": (5, 3)}, ints=ints)
     yield rows("Gemm", "activations", flat + "z = Gemm<transB = 1>(r, q)\n o = Reshape(z, three)", width=3, ints=ints)
-    yield rows("Gemm", "bias-activation", flat + "m = MatMul(q, w)\n z = Gemm<beta = 0.5>(r, w2, m)\n o = Reshape(z, cube)",
+    yield rows("Gemm", "bias-activation",
+               flat + "m = MatMul(q, w)\n z = Gemm<beta = 0.5>(r, w2, m)\n o = Reshape(z, cube)",
                floats={"w": (6, 5), "w2": (6, 5)}, width=5, ints=ints,
                variants=[flat + "m = MatMul(q, w)\n z = Gemm(r, w2, m)\n o = Reshape(z, cube)"])  # fmt: skip
     yield from varied(rows("Gemm", "old", flat + "z = Gemm(r, w, b)\n o = Reshape(z, cube)", width=5,
@@ -115,14 +117,16 @@ def _convolutions() -> Iterator[Case]:
 
     yield conv("plain", "kernel_shape = [3, 3]", (5, 4, 3, 3),
                ("kernel_shape = [3, 3], strides = [2, 2]", "kernel_shape = [3, 3], dilations = [2, 2]",
-                "kernel_shape = [3, 3], pads = [1, 1, 1, 1]", 'kernel_shape = [3, 3], auto_pad = "SAME_UPPER"'))  # fmt: skip
+                "kernel_shape = [3, 3], pads = [1, 1, 1, 1]",
+                'kernel_shape = [3, 3], auto_pad = "SAME_UPPER"'))  # fmt: skip
     yield conv("grouped", "group = 2", (6, 2, 3, 3))
     yield conv("depthwise", "group = 4", (4, 1, 3, 3))
     yield conv("depthwise-multiplier", "group = 4", (8, 1, 3, 3))
     yield conv("one-dimensional", "group = 1", (5, 4, 3), space=1)
     yield conv("three-dimensional", "group = 1", (5, 4, 2, 2, 2), space=3)
     yield conv("plain", "kernel_shape = [3, 3]", (4, 5, 3, 3),
-               ("kernel_shape = [3, 3], strides = [2, 2]", "kernel_shape = [3, 3], output_padding = [1, 1], strides = [2, 2]"),
+               ("kernel_shape = [3, 3], strides = [2, 2]",
+               "kernel_shape = [3, 3], output_padding = [1, 1], strides = [2, 2]"),
                op="ConvTranspose")  # fmt: skip
     yield conv("grouped", "group = 2", (4, 3, 3, 3), op="ConvTranspose", group=2)
     yield conv("depthwise", "group = 4", (4, 1, 2, 2), op="ConvTranspose", group=4)
@@ -142,7 +146,8 @@ def _batch_norms() -> Iterator[Case]:
     yield from varied(plain, (7, 9, 14, 15, 20))
     flat = dict.fromkeys(vectors, (6,))
     yield rows("BatchNormalization", "features",
-               f"f = Reshape(h, square)\n n = {norm[4:].format('').replace('(h', '(f')}\n o = Reshape(n, cube)", floats=flat,
+               f"f = Reshape(h, square)\n n = {norm[4:].format('').replace('(h', '(f')}\n o = Reshape(n, cube)",
+               floats=flat,
                ints={"square": [3, 6], "cube": [1, 3, 6]})  # fmt: skip
 
 
@@ -150,7 +155,8 @@ def _norms() -> Iterator[Case]:
     layer = "o = LayerNormalization{}(h, s, b)"
     vectors = {"s": (6,), "b": (6,)}
     yield rows("LayerNormalization", "features", layer.format(""), opset=17, floats=vectors,
-               variants=[layer.format("<epsilon = 0.1>"), "o = LayerNormalization(h, b, s)", "o = LayerNormalization(h, s)"])  # fmt: skip
+               variants=[layer.format("<epsilon = 0.1>"), "o = LayerNormalization(h, b, s)",
+               "o = LayerNormalization(h, s)"])  # fmt: skip
     yield rows("LayerNormalization", "no-bias", "o = LayerNormalization(h, s)", floats=vectors)
     yield rows("LayerNormalization", "two-axes", "o = LayerNormalization<axis = 1>(h, s, b)",
                floats={"s": (3, 6), "b": (3, 6)})  # fmt: skip
@@ -165,8 +171,10 @@ def _norms() -> Iterator[Case]:
     yield boxes("RMSNormalization", "per-head", "o = RMSNormalization(h, s)", opset=23, floats={"s": (3,)})
     yield rows("SimplifiedLayerNormalization", "features", "o = SimplifiedLayerNormalization(h, s)", floats=vectors,
                checked=False)  # fmt: skip
-    yield image("InstanceNormalization", "channels", "o = InstanceNormalization(h, s, b)", floats={"s": (4,), "b": (4,)},
-                variants=["o = InstanceNormalization<epsilon = 0.1>(h, s, b)", "o = InstanceNormalization(h, b, s)"])  # fmt: skip
+    yield image("InstanceNormalization", "channels", "o = InstanceNormalization(h, s, b)",
+                floats={"s": (4,), "b": (4,)},
+                variants=["o = InstanceNormalization<epsilon = 0.1>(h, s, b)",
+                "o = InstanceNormalization(h, b, s)"])  # fmt: skip
     group = "o = GroupNormalization<num_groups = 2{}>(h, s, b)"
     yield image("GroupNormalization", "per-channel", group.format(""), opset=21, floats={"s": (4,), "b": (4,)},
                 variants=[group.format(", epsilon = 0.1"), group.replace("2", "4").format("")])  # fmt: skip
@@ -293,7 +301,8 @@ def _pooling() -> Iterator[Case]:
         yield image(op, "channels", f"o = {op}(h)", variants=[f"o = {other}(h)"])
     yield image("GlobalLpPool", "p", "o = GlobalLpPool<p = 1>(h)", variants=["o = GlobalLpPool<p = 2>(h)"])
     yield image("GlobalAveragePool", "over-channels",
-                "u = Tanh(h)\n t = Transpose<perm = [0, 2, 1, 3]>(u)\n p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
+                "u = Tanh(h)\n t = Transpose<perm = [0, 2, 1, 3]>(u)\n"
+                " p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
                 channels=1)  # fmt: skip
     yield image(
         "AveragePool", "global", "o = AveragePool<kernel_shape = [6, 6]>(h)", alike=["o = GlobalAveragePool(h)"]

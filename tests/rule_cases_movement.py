@@ -19,6 +19,7 @@ def movement_cases() -> Iterator[Case]:
     yield from _padding()
     yield from _resizing()
     yield from _ordered()
+    yield from _scattered()
 
 
 def _shapes() -> Iterator[Case]:
@@ -27,7 +28,7 @@ def _shapes() -> Iterator[Case]:
     yield rows("Reshape", "heads", "a = Reshape(h, heads)\n r = Tanh(a)\n o = Reshape(r, back)", ints=ints, opset=13)
     yield rows("Reshape", "positions-into-features", "o = Reshape(h, merged)", ints=ints, width=18, rank=2)
     yield rows("Reshape", "features-into-positions", "o = Reshape(h, pairs)", ints=ints, width=2)
-    yield rows("Reshape", "across", "o = Reshape(h, swapped)", ints=ints, width=9)
+    yield rows("Reshape", "across", "o = Reshape(h, swapped)", ints=ints, width=9, symmetric=False)
     yield from varied(rows("Flatten", "features", "o = Flatten<axis = 1>(h)", width=18, rank=2), (9, 13))
     yield rows("Flatten", "rows", "o = Flatten<axis = 2>(h)", rank=2)
     yield rows("Flatten", "negative", "o = Flatten<axis = -1>(h)", rank=2)
@@ -60,7 +61,7 @@ def _shapes() -> Iterator[Case]:
     yield rows("Cast", "double", "d = Cast<to = 11>(h)\n t = Tanh(d)\n o = Cast<to = 1>(t)")
     yield rows("CastLike", "double", "d = Cast<to = 11>(g)\n c = CastLike(h, d)\n o = Cast<to = 1>(c)")
     for op in ("DepthToSpace", "SpaceToDepth"):
-        width, channels = (4, 1) if op == "DepthToSpace" else (4, 16)
+        channels = 1 if op == "DepthToSpace" else 16
         modes = ("DCR", "CRD") if op == "DepthToSpace" else ("",)
         for mode in modes:
             call = f"o = {op}<blocksize = 2{f', mode = {chr(34)}{mode}{chr(34)}' if mode else ''}>(h)"
@@ -68,7 +69,8 @@ def _shapes() -> Iterator[Case]:
     two = "c = Concat<axis = 1>(h, g)\n o = DepthToSpace<blocksize = 2{}>(c)"
     yield image("DepthToSpace", "two-channels", two.format(""), channels=2,
                 variants=[two.format(', mode = "CRD"')])  # fmt: skip
-    yield image("DepthToSpace", "two-channels-CRD", two.format(', mode = "CRD"').replace("Concat<axis = 1>(h, g)", "Conv(h, k)"),
+    yield image("DepthToSpace", "two-channels-CRD",
+                two.format(', mode = "CRD"').replace("Concat<axis = 1>(h, g)", "Conv(h, k)"),
                 floats={"k": (8, 4, 1, 1)}, channels=2)  # fmt: skip
     yield rows("Identity", "optional", "p = Optional(h)\n o = OptionalGetElement(p)", opset=18)
     yield rows("OptionalGetElement", "tensor", "o = OptionalGetElement(h)", opset=18)
@@ -96,8 +98,10 @@ def _pieces() -> Iterator[Case]:
                variants=["p, q = Split<axis = 2>(h, sizes)\n s = Sigmoid(p)\n o = Mul(q, s)"])  # fmt: skip
     yield rows("Split", "equal", halves.format("", ""), width=3, opset=13)
     yield rows("Split", "num-outputs", halves.format(", num_outputs = 2", ""), width=3, opset=18)
-    yield rows("Split", "uneven", "p, q = Split<axis = 2, num_outputs = 2>(h)\n o = Concat<axis = 2>(q, p)", opset=18)  # fmt: skip
-    yield rows("Split", "positions", "p, q = Split<axis = 1>(h, sizes)\n o = Mul(q, p)", opset=13, ints={"sizes": [1, 2]})  # fmt: skip
+    yield rows("Split", "uneven", "p, q = Split<axis = 2, num_outputs = 2>(h)\n o = Concat<axis = 2>(q, p)",
+               opset=18)  # fmt: skip
+    yield rows("Split", "positions", "p, q = Split<axis = 1>(h, sizes)\n o = Mul(q, p)", opset=13,
+               ints={"sizes": [1, 2]})  # fmt: skip
     yield rows("Slice", "of-sequence",
                "q = SplitToSequence<axis = 2>(h, k)\n i = Constant<value_int = 1>()\n o = SequenceAt(q, i)", width=3,
                ints={"k": [3, 3]})  # fmt: skip
@@ -121,7 +125,8 @@ def _concatenations() -> Iterator[Case]:
     yield rows("Concat", "learned-features", "o = Concat<axis = 2>(h, t)", floats={"t": (1, 3, 2)}, width=8)
     yield rows("Concat", "itself", "o = Concat<axis = 2>(h, h)", width=12)
     yield rows("Concat", "itself-changed", "r = Relu(h)\n n = Neg(h)\n o = Concat<axis = 2>(r, n)", width=12)
-    yield rows("Concat", "constant-features", "z = ConstantOfShape<value = float[1] {1}>(s)\n o = Concat<axis = 2>(h, z)",
+    yield rows("Concat", "constant-features",
+               "z = ConstantOfShape<value = float[1] {1}>(s)\n o = Concat<axis = 2>(h, z)",
                ints={"s": [1, 3, 2]}, width=8)  # fmt: skip
     yield rows(
         "Concat", "weights", "w = Concat<axis = 1>(u, v)\n o = MatMul(h, w)", floats={"u": (6, 2), "v": (6, 3)}, width=5
@@ -135,12 +140,14 @@ def _concatenations() -> Iterator[Case]:
 
 def _lookups() -> Iterator[Case]:
     ints = {"i": [4, 0, 1], "last": [5], "every": [5, 4, 3, 2, 1, 0], "twice": [0, 0, 3], "even": [0, 2, 4]}
-    for name, index, width in (("features", "i", 3), ("last", "last", 1), ("permuted", "every", 6), ("repeated", "twice", 3),
+    for name, index, width in (("features", "i", 3), ("last", "last", 1), ("permuted", "every", 6),
+                               ("repeated", "twice", 3),
                                ("even", "even", 3)):  # fmt: skip
         yield rows(
             "Gather", name, f"p = Gather<axis = 2>(h, {index})\n o = Concat<axis = 2>(h, p)", ints=ints, width=width + 6
-        )
-    yield rows("Gather", "position", "o = Gather<axis = 1>(h, k)", ints={"k": [2, 0]}, variants=["o = Identity(h)"])  # fmt: skip
+        )  # fmt: skip
+    yield rows("Gather", "position", "o = Gather<axis = 1>(h, k)", ints={"k": [2, 0]},
+               variants=["o = Identity(h)"])  # fmt: skip
     yield rows("Gather", "scalar", "c = Constant<value_int = 1>()\n o = Gather<axis = 1>(h, c)", rank=2,
                variants=["c = Constant<value_int = 2>()\n o = Gather<axis = 1>(h, c)"])  # fmt: skip
     yield rows(
@@ -152,9 +159,11 @@ def _lookups() -> Iterator[Case]:
         "r = Tanh(e)", "r = Transpose<perm = [1, 2, 0]>(e)"
     )
     yield Case("Gather", "embedding-columns", turned, {"table": (6, 4), "wo": (6, 2)})
-    yield rows("Gather", "by-activation", "a = ArgMax<axis = 2, keepdims = 0>(h)\n o = Gather(t, a)", floats={"t": (6, 5)},
+    yield rows("Gather", "by-activation", "a = ArgMax<axis = 2, keepdims = 0>(h)\n o = Gather(t, a)",
+               floats={"t": (6, 5)},
                width=5)  # fmt: skip
-    yield rows("Gather", "activation-by-activation", "a = ArgMax<axis = 1, keepdims = 0>(g)\n s = Gather<axis = 1>(h, a)\n"
+    yield rows("Gather", "activation-by-activation",
+               "a = ArgMax<axis = 1, keepdims = 0>(g)\n s = Gather<axis = 1>(h, a)\n"
                " o = Squeeze(s, ax)", ints={"ax": [1]}, symmetric=False, opaque="indexed by an activation")  # fmt: skip
     index = np.array([[[5, 0, 1], [2, 2, 2], [0, 3, 4]]])
     yield rows(
@@ -167,11 +176,11 @@ def _lookups() -> Iterator[Case]:
     yield rows(
         "GatherElements", "fewer-positions", "o = GatherElements<axis = 2>(h, i)", ints={"i": [[[1, 0]] * 2]}, width=2
     )
-    yield rows("GatherND", "features", "t = Transpose<perm = [2, 0, 1]>(h)\n p = GatherND(t, i)\n o = Transpose<perm = [1, 2, 0]>(p)",
+    yield rows("GatherND", "features",
+               "t = Transpose<perm = [2, 0, 1]>(h)\n p = GatherND(t, i)\n o = Transpose<perm = [1, 2, 0]>(p)",
                ints={"i": [[3], [0]]}, width=2)  # fmt: skip
     yield rows("GatherND", "entries", "o = GatherND(h, i)", ints={"i": [[[0, 1], [0, 2]]]})
-    yield rows("GatherND", "batched", "o = GatherND<batch_dims = 1>(h, i)", ints={"i": [[[1], [0]]]}, symmetric=False,
-               opaque="batch_dims")  # fmt: skip
+    yield rows("GatherND", "batched", "o = GatherND<batch_dims = 1>(h, i)", ints={"i": [[[1], [0]]]})
 
 
 def _padding() -> Iterator[Case]:
@@ -242,7 +251,8 @@ def _ordered() -> Iterator[Case]:
         call = f"o = {op}{{}}(h, {{}})"
         yield rows(op, "features", call.format("", "axis2"), ints=ints, opset=opset, symmetric=False)
         yield rows(op, "positions", call.format("", "axis1"), ints=ints, opset=opset,
-                   variants=[call.format("<reverse = 1>", "axis1"), call.format("<exclusive = 1>", "axis1")])  # fmt: skip
+                   variants=[call.format("<reverse = 1>", "axis1"),
+                   call.format("<exclusive = 1>", "axis1")])  # fmt: skip
     two = "v, i = TopK<axis = {}{}>(h, {})\n c = Cast<to = 1>(i)\n o = Add(v, c)"
     yield rows("TopK", "features", two.format(2, "", "k"), ints=ints, width=3, symmetric=False)
     yield rows("TopK", "positions", two.format(1, "", "k1"), ints=ints, variants=[two.format(1, ", largest = 0", "k1")])
@@ -265,3 +275,55 @@ def _ordered() -> Iterator[Case]:
     numbers = ("0.5, 0.2, 0.1, 0.3, 0.7, 0.6", "1.5, 1.2, 1.1, 1.3, 1.7, 1.6")
     yield rows("Scaler", "features", flat.format(*numbers), ints={"square": [3, 6], "cube": [1, 3, 6]},
                domain="ai.onnx.ml", variants=[flat.format(numbers[1], numbers[1])])  # fmt: skip
+
+
+def _scattered() -> Iterator[Case]:
+    elements = "o = {}<axis = {}>(h, i, u)"
+    learned = {"u": (1, 3, 2)}
+    yield rows("ScatterElements", "features", elements.format("ScatterElements", 2), ints={"i": [[[1, 4]] * 3]},
+               floats=learned,
+               variants=["o = Identity(h)"])  # fmt: skip
+    yield rows("ScatterElements", "positions", "s = Slice(g, zero, one, one)\n o = ScatterElements<axis = 1>(h, i, s)",
+               ints={"i": [[[2] * 6]], "zero": [0], "one": [1]},
+               variants=["s = Slice(g, zero, one, one)\n j = Sub(i, one)\n"
+                         " o = ScatterElements<axis = 1>(h, j, s)"])  # fmt: skip
+    yield rows("ScatterElements", "added", 'o = ScatterElements<axis = 2, reduction = "add">(h, i, u)', opset=18,
+               ints={"i": [[[1, 4]] * 3]}, floats=learned, symmetric=False, opaque="reduction")  # fmt: skip
+    yield rows("Scatter", "features", elements.format("Scatter", 2), opset=9, ints={"i": [[[1, 4]] * 3]},
+               floats=learned,                checked=False)  # fmt: skip
+    yield rows(
+        "ScatterND",
+        "position",
+        "s = Slice(g, zero, one, one)\n o = ScatterND(h, i, s)",
+        ints={"i": [[[0, 2]]], "zero": [0], "one": [1]},
+    )
+    yield rows(
+        "ScatterND", "learned-position", "o = ScatterND(h, i, u)", ints={"i": [[[0, 2]]]}, floats={"u": (1, 1, 6)}
+    )
+    yield rows(
+        "ScatterND",
+        "entries",
+        "o = ScatterND(h, i, u)",
+        ints={"i": [[0, 0, 3], [0, 2, 1]]},
+        floats={"u": (2,)},
+        symmetric=False,
+    )
+    places = "a = ArgMax<axis = {}, keepdims = 0>(h)\n v = Constant<value = float[2] {{{}}}>()\n"
+    places += " n = Constant<value_int = 6>()\n"
+    hot = places + " o = OneHot(a, n, v)"
+    yield rows("OneHot", "features", hot.format(2, "0.0, 1.0"), variants=[hot.format(2, "0.5, 1.0")], symmetric=False)
+    turned = places.replace("(h)", "(g)") + " q = OneHot<axis = 1>(a, n, v)\n o = MatMul(m, q)"
+    yield rows("OneHot", "positions", turned.format(1, "0.0, 1.0"), floats={"m": (4, 6)})
+    eye = "s = Squeeze(h, zero)\n e = EyeLike{}(s)\n o = Add(h, e)"
+    yield rows("EyeLike", "features", eye.format(""), ints={"zero": [0]}, variants=[eye.format("<k = 1>")])
+    regions = {"r": np.array([[0, 0, 3, 3]], np.float32), "b": np.zeros(1, np.int64)}
+    align = "o = RoiAlign<output_height = 2, output_width = 2{}>(h, r, b)"
+    yield image("RoiAlign", "channels", align.format(""), values=regions, variants=[align.format(', mode = "max"')])
+    found = "m = ReduceMean<keepdims = 0>(g, space)\n a = MatMul(m, w)\n q = Sigmoid(a)\n" + align.replace(
+        "h, r", "h, q"
+    ).replace("b)", "one)")
+    yield image("RoiAlign", "found-regions", found.format(""), floats={"w": (4, 4)},
+                values={"one": np.zeros(1, np.int64)},
+                ints={"space": [2, 3]})  # fmt: skip
+    batch = {"r": np.array([[0, 1, 1, 5, 4]], np.float32)}
+    yield image("MaxRoiPool", "channels", "o = MaxRoiPool<pooled_shape = [2, 2]>(h, r)", values=batch)

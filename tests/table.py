@@ -10,10 +10,10 @@ from pathlib import Path
 from corpus import CORPUS, LIGHT
 from exports import HOWS, exported
 from networks import NETWORKS, expected_edges
-from soundness import soundness
 
 import gmnc
 from gmnc.ir import ParameterGraph, isomorphic
+from gmnc.testing import verify
 
 INTRO = """# Networks that the tests lower
 
@@ -54,7 +54,7 @@ def torch_row(name: str) -> str:
     graphs = {how: gmnc.compile(exported(name, how)) for how in HOWS}
     first = graphs[HOWS[0]]
     alike = [how for how in HOWS[1:] if isomorphic(first, graphs[how])]
-    report = soundness(exported(name, HOWS[0]))
+    report = verify(exported(name, HOWS[0]))
     edges = " | ".join(f"{graphs[how].num_parameter_edges:,}{tied(graphs[how])}" for how in HOWS)
     words = "all three" if len(alike) == 2 else f"dynamo, {alike[0]}" if alike else "none"
     module, _ = NETWORKS[name]()

@@ -25,7 +25,8 @@ MAY_IMPORT = {
     "backends": {"ir", "kernels"},
     "metanets": {"ir", "kernels", "backends"},
     "tasks": {"ir", "kernels", "backends", "metanets", "frontend"},
-    "cli": {"ir", "kernels", "backends", "metanets", "frontend", "tasks", ""},
+    "testing": {"ir", "frontend", "backends"},
+    "cli": {"ir", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
 }
 HEAVY = ("torch", "onnx", "onnx_ir", "numpy", "networkx", "torch_geometric", "matplotlib", "onnxruntime")
 
@@ -99,10 +100,17 @@ def test_rooms_do_not_know_the_libraries_of_others(room: str, barred: set[str]) 
             assert not {n.split(".")[0] for n in imports(file)} & barred, file
 
 
-def test_importing_gmnc_loads_nothing_heavy() -> None:
-    code = f"import gmnc, sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+@pytest.mark.parametrize("name", ["gmnc", "gmnc.testing"])
+def test_importing_loads_nothing_heavy(name: str) -> None:
+    code = f"import {name}, sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.split() == []
+
+
+def test_the_testing_kit_loads_no_torch() -> None:
+    code = "import sys; from gmnc.testing import *; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == ["False"]
 
 
 def test_the_public_names_of_the_package_are_pinned() -> None:

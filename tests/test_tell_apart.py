@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from oracle import disagreement, random_inputs, run
 from tiny import deepsets, model, packed_attention, separate_attention, values, with_values
 
 import gmnc

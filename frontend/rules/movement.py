@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..algebra import Algebra, Places
@@ -54,7 +56,8 @@ def transpose(ctx: Algebra, op: Op) -> Value:
 def expand(ctx: Algebra, op: Op) -> Value:
     """Broadcast to a shape."""
     shape = op.shape()
-    return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), op)
+    x = _repeated(ctx, op.input(0), (1,) * (len(shape) - op.input(0).rank), shape)
+    return ctx.move(x, lambda a: np.broadcast_to(a, shape), op)
 
 
 @rule("Tile", moves=True)
@@ -62,7 +65,13 @@ def tile(ctx: Algebra, op: Op) -> Value:
     """Repeated copies along each axis."""
     shape = op.shape()
     repeats = tuple(n // max(m, 1) for n, m in zip(shape, op.input(0).shape, strict=True))
-    return ctx.move(op.input(0), lambda a: np.tile(a, repeats), op)
+    return ctx.move(_repeated(ctx, op.input(0), (), shape), lambda a: np.tile(a, repeats), op)
+
+
+def _repeated(ctx: Algebra, x: Value, lead: tuple[int, ...], shape: tuple[int, ...]) -> Value:
+    """`x`, marked by the axes along which it is copied: its places come to stand in a grid."""
+    axes = tuple(a - len(shape) for a, (m, n) in enumerate(zip(lead + x.shape, shape, strict=True)) if m != n)
+    return replace(x, factors=ctx.passes(x, "Expand", {"axes": axes}).factors) if x.is_activation and axes else x
 
 
 @rule("Slice", moves=True)
@@ -156,10 +165,11 @@ def gather_elements(ctx: Algebra, op: Op) -> Value:
 @rule("GatherND", moves=True)
 def gather_nd(ctx: Algebra, op: Op) -> Value:
     """Slices picked by known index tuples."""
-    indices = op.known(1)
-    if op.attr("batch_dims", 0):
-        raise Unsupported("batch_dims > 0")
-    return ctx.move(op.input(0), lambda a: a[tuple(np.moveaxis(indices, -1, 0))], op)
+    indices, batch = op.known(1), int(op.attr("batch_dims", 0))
+    inner = indices.ndim - 1 - batch
+    rows = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(indices.shape[:batch])]
+    where = (*rows, *np.moveaxis(indices, -1, 0))
+    return ctx.move(op.input(0), lambda a: a[where], op)
 
 
 @rule("Gather", weights=(0,), moves=True)

@@ -1,0 +1,53 @@
+"""`gmnc symmetries`: which nodes of a graph can trade places, in words, and how many ways there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .inspect import Source
+from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import errors_to_exit_codes, open_graph, output, print_json, progress
+
+if TYPE_CHECKING:
+    from ..ir.symmetries import Symmetries
+
+__all__ = ["list_symmetries"]
+
+
+def list_symmetries(
+    model: Source,
+    dim: Dims = None,
+    input: Inputs = None,
+    on_unsupported: Policy = OnUnsupported.opaque,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """List the symmetries of a MODEL or a STORE: orbits of nodes, their generators in words, the size of the group."""
+    with errors_to_exit_codes():
+        dims, inputs = parse_dims(dim), parse_inputs(input)
+        with progress(f"finding the symmetries of {model.name}", quiet):
+            found = open_graph(model, dims, inputs, on_unsupported).symmetries()
+            data = found.to_json()
+        if json:
+            print_json({"model": str(model), **data})
+        else:
+            _print_table(found)
+
+
+def _print_table(found: Symmetries) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = output()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("layers", overflow="fold")
+    table.add_column("symmetries", overflow="fold")
+    table.add_column("generators", justify="right")
+    table.add_column("log10 of size", justify="right")
+    for family in found.families:
+        size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
+        table.add_row(escape(family.name), escape(family.what), str(len(family.generators) or ""), size)
+    console.print(table)
+    size = f"{'' if found.exact else 'at least '}10^{found.log10_size:,.2f}"
+    console.print(f"{size} symmetries by {len(found.generators):,} generators, {len(found.orbits):,} orbits")

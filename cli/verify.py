@@ -1,0 +1,89 @@
+"""`gmnc verify`: the claims of a parameter graph against ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import CHECK_FAILED, errors_to_exit_codes, is_store, output, print_json, steps
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..testing import Report
+
+__all__ = ["verify_model"]
+
+
+def verify_model(
+    model: Model,
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="How many products of generators are run.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of all that is random.")] = 0,
+    inputs: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
+    ] = None,
+    kinds: Annotated[str, typer.Option(metavar="KINDS", help="Kinds of symmetries, by commas.")] = "permutation",
+    dim: Dims = None,
+    input: Inputs = None,
+    on_unsupported: Policy = OnUnsupported.opaque,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run MODEL in ONNX Runtime with its weights permuted by claimed symmetries, and by what is none; exit code 1 if a claim fails."""
+    with errors_to_exit_codes():
+        from ..ir import LoadError
+
+        dims, shapes = parse_dims(dim), parse_inputs(input)
+        given = None if inputs is None else _arrays(inputs)
+        if is_store(model):
+            raise LoadError(f"{model}: a store holds no network to run; give the ONNX file that it was made from")
+        from ..testing import verify
+
+        with steps(quiet) as watch:
+            report = verify(
+                model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","), watch=watch,
+                dims=dims, on_unsupported=on_unsupported.value,
+            )  # fmt: skip
+    if json:
+        print_json(report.to_json())
+    else:
+        _print(report)
+    for complaint in report.complaints():
+        typer.echo(complaint, err=True)
+    if not report.holds:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; raises `LoadError` if it is none."""
+    import numpy as np
+
+    from ..ir import LoadError
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise LoadError(f"{path}: no such file") from None
+    except (ValueError, OSError, AttributeError, EOFError) as error:
+        raise LoadError(f"{path}: not a file of arrays; write it with numpy.savez(path, NAME=array)") from error
+
+
+def _print(report: Report) -> None:
+    from rich.markup import escape
+
+    console = output()
+    verdict = {True: "sound", False: "NOT SOUND", None: "not checked"}[report.sound]
+    console.print(
+        f"symmetries: {verdict}; {report.generators:,} generators, {report.trials} products run, up to "
+        f"{report.moved_parameters:,} parameters moved, error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
+    )
+    console.print(f"negative controls: {report.tried} tried, {report.detected} detected")
+    console.print(f"writing parameters back: {escape(report.round_trip)}", soft_wrap=True)
+    console.print(f"account: {'closed' if report.account_closed else 'NOT CLOSED'}")
+    for reason in report.skipped:
+        console.print(f"skipped: {escape(reason)}", soft_wrap=True)

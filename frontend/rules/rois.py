@@ -1,0 +1,26 @@
+"""Pooling over regions of interest: per channel, from the positions that the regions say."""
+
+from __future__ import annotations
+
+from ..algebra import Algebra
+from ..registry import rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+_SETTINGS = (
+    "mode", "output_height", "output_width", "sampling_ratio", "spatial_scale", "pooled_shape",
+    "coordinate_transformation_mode",
+)  # fmt: skip
+
+
+@rule("RoiAlign", "MaxRoiPool")
+def region_pool(ctx: Algebra, op: Op) -> Value:
+    """Per channel, a join of what is pooled and of the regions (RoiAlign since 10, MaxRoiPool since 1)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    attributes = {name: op.attr(name) for name in _SETTINGS if op.attr(name) is not None}
+    pooled = ctx.order(x, (0, 2, 3), op.type, attributes, shape)
+    regions = [v for v in op.inputs[1:] if v is not None and v.is_activation]
+    if not regions:
+        return op.result(pooled.factors)
+    return op.result(ctx.mix([pooled, *regions], op.type, shape, {1: 1}, (0,)).factors)

@@ -1,0 +1,89 @@
+"""Scattering by known places, and tensors made of places: what is not written to stays."""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Result, Value
+
+__all__: list[str] = []
+
+
+@rule("ScatterElements", "Scatter")
+def scatter_elements(ctx: Algebra, op: Op) -> Value:
+    """Entries put in one by one along an axis, at known indices (ScatterElements since 11, Scatter since 9)."""
+    data, indices, axis = op.input(0), op.known(1), op.axis(default=0)
+    grid: list[np.ndarray] = list(np.indices(indices.shape))
+    grid[axis] = np.where(indices < 0, indices + data.shape[axis], indices)
+    return _written(ctx, op, np.ravel_multi_index(grid, data.shape).reshape(-1))
+
+
+@rule("ScatterND")
+def scatter_nd(ctx: Algebra, op: Op) -> Value:
+    """Slices put in at known index tuples (ScatterND since 11)."""
+    shape, indices = op.input(0).shape, op.known(1)
+    depth = indices.shape[-1]
+    tuples = np.moveaxis(indices.reshape(-1, depth), -1, 0)
+    width = math.prod(shape[depth:])
+    grid = [np.where(i < 0, i + n, i) for i, n in zip(tuples, shape, strict=False)]
+    starts = np.ravel_multi_index(grid, shape[:depth])
+    return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1))
+
+
+def _written(ctx: Algebra, op: Op, places: np.ndarray) -> Value:
+    """The data with update i at flat place `places[i]`: the updates move there, a mask chooses."""
+    if op.attr("reduction", "none") != "none":
+        raise Unsupported(f"reduction {op.attr('reduction')!r}")
+    data, updates = ctx.stream(op.input(0)), ctx.stream(op.input(2))
+    size = math.prod(data.shape)
+    source = np.zeros(size, dtype=np.int64)
+    source[places] = np.arange(len(places))
+    mask = np.zeros(size, dtype=bool)
+    mask[places] = True
+    shape = data.shape
+    mask = mask.reshape(shape)
+    source = _filled(source.reshape(shape), mask).reshape(-1)
+    chosen = Value(f"{op.name}.mask", shape, "bool", data=mask)
+    spread = ctx.moved(updates, lambda a: a.reshape(-1)[source].reshape(shape), shape)
+    moved = updates.relabelled(spread, shape)
+    free = all(f.shape[a] == 1 for a in _changing(mask) for f in (*spread, *data.factors))
+    where = {"places": zlib.crc32(np.packbits(mask).tobytes())} if free else {}
+    step = Op("Where", "", op.opset, op.name, (chosen, moved, data), (Result("", shape, data.dtype),), where)
+    return op.result(ctx.elementwise(step, step.inputs).factors)
+
+
+def _filled(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Where whole slices along one axis are written, the other slices repeat the first of them: labels stay regular."""
+    axes = _changing(mask)
+    if len(axes) != 1:
+        return source
+    written = np.moveaxis(mask, axes[0], 0).reshape(mask.shape[axes[0]], -1)[:, 0]
+    rows = np.where(written, np.arange(len(written)), np.flatnonzero(written)[0])
+    return source.take(rows, axis=axes[0])
+
+
+def _changing(mask: np.ndarray) -> list[int]:
+    return [a for a in range(mask.ndim) if not (mask == mask.take([0], axis=a)).all()]
+
+
+@rule("OneHot")
+def one_hot(ctx: Algebra, op: Op) -> Value:
+    """A function of the index and of the place along a new free axis (OneHot since 9)."""
+    x, depth = ctx.stream(op.input(0)), int(np.asarray(op.known(1)).reshape(-1)[0])
+    low, high = (float(v) for v in op.known(2))
+    shape = op.shape()
+    axis = int(op.attr("axis", -1)) % len(shape)
+    y = ctx.passes(x, "OneHot", {"axis": axis - len(shape), "depth": depth, "off": low, "on": high})
+    return op.result(tuple(np.expand_dims(f, axis) for f in y.factors))
+
+
+@rule("EyeLike")
+def eye_like(ctx: Algebra, op: Op) -> Value:
+    """Ones on a diagonal, whatever the operand is (EyeLike since 9)."""
+    rows, columns = op.shape()
+    return ctx.constant(op, np.eye(rows, columns, int(op.attr("k", 0)), dtype=np.dtype(op.results[0].dtype)))  # type: ignore[union-attr]

@@ -1,0 +1,63 @@
+"""Checks for people who write rules or trust them: claimed symmetries against ONNX Runtime, graphs against each other.
+
+`verify` reports on any network; the `assert_` functions are for tests; `build`, `values` and `with_values` make small
+models, `networks` (needs hypothesis) draws random ones. Each name is loaded on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .asserts import assert_isomorphic, assert_same_up_to_symmetry, assert_sound
+    from .builders import build, values, with_values
+    from .inputs import random_inputs
+    from .report import Failure, Report
+    from .runtime import disagreement, run
+    from .strategies import networks
+    from .verify import verify
+
+__all__ = [
+    "Failure",
+    "Report",
+    "assert_isomorphic",
+    "assert_same_up_to_symmetry",
+    "assert_sound",
+    "build",
+    "disagreement",
+    "networks",
+    "random_inputs",
+    "run",
+    "values",
+    "verify",
+    "with_values",
+]
+
+_HOME = {
+    "Failure": "report",
+    "Report": "report",
+    "assert_isomorphic": "asserts",
+    "assert_same_up_to_symmetry": "asserts",
+    "assert_sound": "asserts",
+    "build": "builders",
+    "disagreement": "runtime",
+    "networks": "strategies",
+    "random_inputs": "inputs",
+    "run": "runtime",
+    "values": "builders",
+    "verify": "verify",
+    "with_values": "builders",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return __all__

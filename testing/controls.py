@@ -1,0 +1,93 @@
+"""Negative controls: permutations of parameters that are no symmetries, so that the outputs should change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from ..ir import EdgeBlock, ParameterGraph
+from ..ir.permute import Automorphism
+from ..ir.permute import apply as permuted
+from ..ir.symmetry import swap
+
+__all__ = ["controls", "one_sided", "swapped"]
+
+_DRAWS = 60
+
+
+def controls(
+    graph: ParameterGraph, values: Mapping[str, np.ndarray], rng: np.random.Generator, each: int = 3
+) -> Iterator[dict[str, np.ndarray]]:
+    """Changed tensors of up to `each` controls of each form.
+
+    One side only: one of the tensors that a random symmetry permutes. Across heads: the weights of two nodes that only
+    trade places together with others. Across groups: the weights of two nodes of one group that never trade places.
+    """
+    symmetries = graph.symmetries()
+    for _ in range(each if symmetries.generators else 0):
+        changes = one_sided(values, symmetries.sample(rng).apply(values), rng)
+        if changes:
+            yield changes
+    left = {True: each, False: each}
+    groups = [g for g in graph.groups if g.size > 1 and g.kind in ("neuron", "input")]
+    for _ in range(_DRAWS if groups else 0):
+        group = groups[int(rng.integers(len(groups)))]
+        a, b = (group.start + int(i) for i in rng.choice(group.size, 2, replace=False))
+        found = swap(graph, a, b)
+        alike = isinstance(found, Automorphism)
+        if not left[alike]:
+            continue
+        changes = _different(values, swapped(graph, values, a, b))
+        if not changes or (isinstance(found, Automorphism) and _same(changes, permuted(graph, found, values), values)):
+            continue
+        left[alike] -= 1
+        yield changes
+
+
+def one_sided(
+    values: Mapping[str, np.ndarray], changes: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """One of the changed tensors; nothing if there are fewer than two."""
+    changed = sorted(_different(values, changes))
+    if len(changed) < 2:
+        return {}
+    name = changed[int(rng.integers(len(changed)))]
+    return {name: changes[name]}
+
+
+def swapped(graph: ParameterGraph, values: Mapping[str, np.ndarray], a: int, b: int) -> dict[str, np.ndarray]:
+    """Exchange the weights of two nodes, whatever else depends on them: both as targets and as sources of each block."""
+    new: dict[str, np.ndarray] = {}
+    for block in graph.edges:
+        if block.constant or block.tied:
+            continue
+        for ends, side in ((block.dst, 1), (block.src, 2)):
+            here, there = np.argwhere(ends == a), np.argwhere(ends == b)
+            if len(here) and len(here) == len(there):
+                name = block.view.name
+                tensor = new.setdefault(name, np.array(values[name], copy=True, order="C"))
+                _exchange(block, tensor, side, here, there)
+    return new
+
+
+def _exchange(block: EdgeBlock, tensor: np.ndarray, side: int, here: np.ndarray, there: np.ndarray) -> None:
+    for (b, i), (c, j) in zip(here.tolist(), there.tolist(), strict=True):
+        first = (b, i) if side == 1 else (b, slice(None), i)
+        second = (c, j) if side == 1 else (c, slice(None), j)
+        if block.view.index is not None:
+            flat = tensor.reshape(-1)
+            one, two = block.view.index[first], block.view.index[second]
+            flat[one], flat[two] = flat[two], flat[one]
+        else:
+            window = block.view.read(tensor)
+            window[first], window[second] = window[second].copy(), window[first].copy()
+
+
+def _different(values: Mapping[str, np.ndarray], changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {n: v for n, v in changes.items() if not np.array_equal(v, values[n])}
+
+
+def _same(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]) -> bool:
+    b = _different(values, b)
+    return a.keys() == b.keys() and all(np.array_equal(a[n], b[n]) for n in a)

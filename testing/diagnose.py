@@ -1,0 +1,115 @@
+"""From an output that changed to the generator, the ONNX nodes and the lowering rules at fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ..frontend import Registry, builtin
+from ..frontend.interpret import opset_of
+from ..ir import ParameterGraph
+from ..ir.permute import Automorphism, apply, describe
+from ..ir.symmetry import product
+from .report import Failure
+from .trial import Trial
+
+__all__ = ["culprits", "involved"]
+
+_MOST = 3
+
+
+def culprits(
+    trial: Trial, failing: Sequence[Automorphism], tolerance: float, registry: Registry | None = None
+) -> list[Failure]:
+    """The generators at fault in a failing product, one of each kind (set of node groups), a few at most.
+
+    If a product fails, one of its halves does: each is found in as many runs as halving takes.
+    """
+    left, found = list(failing), []
+    while left and len(found) < _MOST:
+        error = _error(trial, left)
+        if error < tolerance:
+            break
+        worst, error = _halve(trial, left, tolerance, error)
+        groups = _groups(trial.graph, worst)
+        nodes = tuple(involved(trial.graph, worst, registry))
+        found.append(Failure(error, describe(trial.graph, worst), groups, nodes))
+        left = [a for a in left if _groups(trial.graph, a) != groups]
+    return found
+
+
+def involved(
+    graph: ParameterGraph, automorphism: Automorphism, registry: Registry | None = None
+) -> Iterator[tuple[str, str, str]]:
+    """(ONNX node, operator, lowering rule) of all that the permutation touches, and of what lies on the way there.
+
+    Nodes that only a via names have no name.
+    """
+    moved = np.zeros(graph.num_nodes, dtype=bool)
+    moved[automorphism.src] = True
+    names = [graph.groups[g].node for g in _groups(graph, automorphism)]
+    vias: set[int] = set()
+    for block in graph.edges:
+        sources = moved[block.src]
+        if sources.any() or moved[block.dst].any():
+            names.append(block.node)
+            vias.update(np.unique(np.broadcast_to(block.via, block.src.shape)[sources]).tolist())
+    for link in graph.links:
+        touched = moved[link.src] | moved[link.dst]
+        if touched.any():
+            names.append(link.node)
+            vias.update(np.unique(link.via[touched]).tolist())
+    model, rules = graph.model, registry or builtin()
+    nodes = {n.name: n for g in model.graphs() for n in g} if isinstance(model, ir.Model) else {}
+    for name in dict.fromkeys(n for n in names if n):
+        node = nodes.get(name)
+        op = node.op_type if node is not None else "(made by normalisation)"
+        yield name, op, _rule(rules, model, op, node.domain if node is not None else "")
+    for op in _ops(graph, vias):
+        yield "", op, _rule(rules, model, op, "")
+
+
+def _ops(graph: ParameterGraph, vias: set[int]) -> list[str]:
+    """Operators that the via chains name."""
+    ops: dict[str, None] = {}
+    queue = sorted(vias)
+    seen = set(queue)
+    while queue:
+        via = graph.vias[queue.pop(0)]
+        if via.op:
+            ops[via.op] = None
+        new = [p for p in via.parents if p not in seen]
+        seen.update(new)
+        queue += new
+    return list(ops)
+
+
+def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
+    opset = opset_of(model, domain) if isinstance(model, ir.Model) else 1
+    rule = rules.find(domain, op, opset)
+    if rule is None:
+        return "no rule of its own"
+    return f"{rule.lower.__module__}.{rule.lower.__qualname__}"
+
+
+def _halve(
+    trial: Trial, failing: list[Automorphism], tolerance: float, error: float
+) -> tuple[Automorphism, float]:
+    while len(failing) > 1:
+        half = failing[: len(failing) // 2]
+        found = _error(trial, half)
+        if found < tolerance:
+            half = failing[len(failing) // 2 :]
+            found = _error(trial, half)
+        failing, error = half, found
+    return failing[0], error
+
+
+def _error(trial: Trial, automorphisms: Sequence[Automorphism]) -> float:
+    return trial.error(apply(trial.graph, product(trial.graph, automorphisms), trial.values))
+
+
+def _groups(graph: ParameterGraph, automorphism: Automorphism) -> tuple[int, ...]:
+    return tuple(np.unique(graph.group_of(automorphism.src)).tolist())

@@ -1,0 +1,105 @@
+"""Random inputs that a network can take: the shapes that lowering chose, token ids within their tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from ..backends.values import dtype_of
+from ..frontend.load import load
+from ..frontend.normalise import normalise
+from ..frontend.shapes import Known, infer
+from ..ir import GmncError
+
+__all__ = ["InputSpec", "draw", "input_specs", "random_inputs"]
+
+_INDEXING = {"Gather": 1, "GatherElements": 1, "GatherND": 1}
+_MOVING = ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+_NUMBERS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """A graph input. dtype: NumPy's name or "string". high: integers are drawn from 0 .. high - 1."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    high: int = _NUMBERS
+
+
+def input_specs(
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> list[InputSpec]:
+    """What `gmnc.compile` takes the inputs to be. dims, shapes: its options `dims` and `inputs`.
+
+    Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
+    are below 4. Raises `GmncError` for an input that is no tensor.
+    """
+    network = normalise(load(model))
+    known = infer(network, dims, shapes)
+    specs = []
+    for value in network.graph.inputs:
+        entry = known[value]
+        if not entry.dtype:
+            raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
+        limits = list(_limits(value, known))
+        high = min((n for n in limits if n > 0), default=_NUMBERS)
+        specs.append(InputSpec(value.name or "", entry.shape, entry.dtype, high))
+    return specs
+
+
+def draw(specs: list[InputSpec], rng: np.random.Generator, high: int | None = None) -> dict[str, np.ndarray]:
+    """One array per input: standard normal, integers below `high` (default: each input's own), booleans."""
+    return {s.name: _array(s, rng, s.high if high is None else min(high, s.high)) for s in specs}
+
+
+def random_inputs(
+    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> dict[str, np.ndarray]:
+    """Random arrays for every input of a model, of the shapes that `gmnc.compile` takes."""
+    return draw(input_specs(model, dims, shapes), np.random.default_rng(seed))
+
+
+def _array(spec: InputSpec, rng: np.random.Generator, high: int) -> np.ndarray:
+    if spec.dtype == "string":
+        return rng.choice(np.array(["a", "b"], dtype=object), spec.shape)
+    dtype = dtype_of(spec.dtype)
+    if dtype == np.bool_:
+        return rng.random(spec.shape) < 0.75
+    if dtype.kind in "iu":
+        return rng.integers(0, high, spec.shape).astype(dtype)
+    if dtype.kind == "c":
+        return (rng.standard_normal(spec.shape) + 1j * rng.standard_normal(spec.shape)).astype(dtype)
+    return np.asarray(rng.standard_normal(spec.shape)).astype(dtype)
+
+
+def _limits(value: ir.Value, known: Mapping[ir.Value, Known]) -> Iterator[int]:
+    """One past the largest integers that the uses of a value allow; as far as the value is only moved."""
+    seen, queue = {value}, [value]
+    while queue:
+        here = queue.pop()
+        for node, place in here.uses():
+            if _INDEXING.get(node.op_type) == place and node.inputs[0] is not None and node.inputs[0] in known:
+                axis = node.attributes.get_int("axis", 0)
+                yield known[node.inputs[0]].shape[axis]
+            elif node.op_type == "OneHot" and place == 0:
+                depth = node.inputs[1]
+                data = None if depth is None or depth not in known else known[depth].data
+                yield _NUMBERS if data is None else int(data.reshape(-1)[0])
+            elif node.op_type in ("Equal", "Greater", "Less", "Where", "Not", "Mul", "Sub"):
+                yield 2
+            elif node.op_type in _MOVING and place == 0:
+                new = [v for v in node.outputs if v not in seen]
+                seen.update(new)
+                queue += new

@@ -1,0 +1,227 @@
+"""A network while it is drawn: every value's shape is known as soon as its node is there, so the model stays valid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+__all__ = ["LARGEST", "Sketch", "Tensor", "Unfit"]
+
+LARGEST = 192
+"""Elements of a value above which a step is undone."""
+
+T = TypeVar("T")
+
+
+class Unfit(Exception):
+    """A step does not fit the values at hand; it is undone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value of the network: its name, its shape and ONNX's number of its element type."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: int = TensorProto.FLOAT
+
+    @property
+    def rank(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+
+class Sketch:
+    """Nodes, initializers and values so far.
+
+    integer: draws an integer from the first to the second argument, both included; every choice is made by it.
+    pool: float values that steps take their operands from, oldest first.
+    """
+
+    def __init__(self, integer: Callable[[int, int], int], opset: int) -> None:
+        self.integer = integer
+        self.opset = opset
+        self.pool: list[Tensor] = []
+        self.nodes: list[onnx.NodeProto] = []
+        self.inputs: list[Tensor] = []
+        self.weights: list[Tensor] = []
+        self._arrays: dict[str, np.ndarray] = {}
+        self._tensors: dict[str, Tensor] = {}
+        self._random = np.random.default_rng(integer(0, 2**16))
+        self._count = 0
+
+    def chance(self, percent: int) -> bool:
+        """True in about so many of 100 cases; shrinks to False."""
+        return self.integer(0, 99) >= 100 - percent
+
+    def choice(self, options: Sequence[T]) -> T:
+        """One of the options; raises `Unfit` if there is none."""
+        if not options:
+            raise Unfit
+        return options[self.integer(0, len(options) - 1)]
+
+    def size(self, largest: int = 6) -> int:
+        """A size of a new axis, seldom 1."""
+        return self.choice([n for n in (2, 3, 4, 6, 5, 1) if n <= largest])
+
+    def pick(self, fits: Callable[[Tensor], bool] = lambda _: True) -> Tensor:
+        """A value of the pool, recent ones rather than old ones; raises `Unfit` if none fits."""
+        options = [t for t in reversed(self.pool) if fits(t)]
+        if not options:
+            raise Unfit
+        last = len(options) - 1
+        return options[min(self.integer(0, last), self.integer(0, last))]
+
+    def axis(self, x: Tensor, first: int = 0) -> int:
+        """An axis of x of size > 1, not before `first`."""
+        return self.choice([a for a in reversed(range(first, x.rank)) if x.shape[a] > 1])
+
+    def some_axes(self, x: Tensor, fewest: int = 1) -> list[int]:
+        """A random subset of the axes of size > 1, at least so many."""
+        wide = [a for a in range(x.rank) if x.shape[a] > 1]
+        axes = [a for a in wide if self.chance(50)]
+        while len(axes) < min(fewest, len(wide)):
+            axes = sorted({*axes, self.choice(wide)})
+        if len(axes) < fewest:
+            raise Unfit
+        return axes
+
+    def numbers(self, shape: Sequence[int], scale: float = 1.0, positive: bool = False) -> np.ndarray:
+        """Distinct random float32 numbers, away from 0."""
+        values = self._random.uniform(0.3, 1.2, tuple(shape)) * scale
+        if not positive:
+            values *= self._random.choice([-1.0, 1.0], tuple(shape))
+        return values.astype(np.float32)
+
+    def initializer(self, array: np.ndarray) -> Tensor:
+        """A new initializer with these values."""
+        array = np.asarray(array)
+        return self._new("w", array.shape, helper.np_dtype_to_tensor_dtype(array.dtype), array)
+
+    def parameter(self, shape: Sequence[int], scale: float = 1.0, positive: bool = False) -> Tensor:
+        """A new float initializer of random numbers."""
+        made = self.initializer(self.numbers(shape, scale, positive))
+        self.weights.append(made)
+        return made
+
+    def integers(self, values: int | Sequence[int]) -> Tensor:
+        """An int64 initializer."""
+        return self.initializer(np.array(values, dtype=np.int64))
+
+    def literal(self, value: float) -> Tensor:
+        """A scalar Constant node of the program."""
+        array = np.array(value, dtype=np.float32)
+        return self.node("Constant", value=numpy_helper.from_array(array))
+
+    def input(self, shape: Sequence[int], kind: int = TensorProto.FLOAT) -> Tensor:
+        """A new graph input."""
+        made = self._new("x", tuple(shape), kind)
+        self.inputs.append(made)
+        return made
+
+    def node(self, op: str, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any) -> Tensor:
+        """The output of a new node with one output. like: what has its shape, where the schema does not say."""
+        return self.split(op, 1, *operands, like=like, **attributes)[0]
+
+    def split(
+        self, op: str, outputs: int, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any
+    ) -> list[Tensor]:
+        """The outputs of a new node; raises `Unfit` if the operands do not fit or the outputs are too large."""
+        number = len(self.nodes)
+        names = [f"{op.lower()}_{number}_{i}" if outputs > 1 else f"{op.lower()}_{number}" for i in range(outputs)]
+        schema = self._schema(op)
+        node = helper.make_node(op, ["" if t is None else t.name for t in operands], names, **attributes)
+        node.name = f"n{number}.{op}"
+        made = [Tensor(n, like.shape, like.kind) for n in names] if like is not None else self._infer(schema, node)
+        if any(math.prod(t.shape) > LARGEST or 0 in t.shape for t in made):
+            raise Unfit
+        self.nodes.append(node)
+        for tensor in made:
+            self._tensors[tensor.name] = tensor
+        return made
+
+    def put(self, *made: Tensor) -> None:
+        """Add values to the pool."""
+        self.pool += [t for t in made if t.kind == TensorProto.FLOAT]
+
+    def leaves(self) -> list[Tensor]:
+        """Values of the pool that no node reads, the last made first."""
+        used = {name for node in self.nodes for name in node.input}
+        return [t for t in reversed(self.pool) if t.name not in used and t not in self.inputs]
+
+    def fits(self, step: Callable[[Sketch], None]) -> bool:
+        """Take a step; if it ends in `Unfit`, whatever it made disappears again."""
+        lists: tuple[list[Any], ...] = (self.nodes, self.pool, self.weights, self.inputs)
+        kept = [len(items) for items in lists]
+        try:
+            step(self)
+        except Unfit:
+            for items, length in zip(lists, kept, strict=True):
+                del items[length:]
+            return False
+        return True
+
+    def model(self, outputs: Sequence[Tensor]) -> onnx.ModelProto:
+        """The checked model, with what no output needs left out."""
+        nodes, used = self._needed(outputs)
+        inputs = [_info(t) for t in self.inputs if t.name in used]
+        arrays = [numpy_helper.from_array(a, n) for n, a in self._arrays.items() if n in used]
+        graph = helper.make_graph(nodes, "drawn", inputs, [_info(t) for t in outputs], arrays)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+    def _needed(self, outputs: Sequence[Tensor]) -> tuple[list[onnx.NodeProto], set[str]]:
+        used = {t.name for t in outputs}
+        kept = []
+        for node in reversed(self.nodes):
+            if used & set(node.output):
+                used.update(node.input)
+                kept.append(node)
+        return kept[::-1], used
+
+    def _new(self, letter: str, shape: tuple[int, ...], kind: int, array: np.ndarray | None = None) -> Tensor:
+        made = Tensor(f"{letter}{self._count}", shape, kind)
+        self._count += 1
+        self._tensors[made.name] = made
+        if array is not None:
+            self._arrays[made.name] = array
+        return made
+
+    def _schema(self, op: str) -> onnx.defs.OpSchema:
+        try:
+            schema = onnx.defs.get_schema(op, self.opset, "")
+        except onnx.defs.SchemaError as error:
+            raise Unfit from error
+        if schema.deprecated:
+            raise Unfit
+        return schema
+
+    def _infer(self, schema: onnx.defs.OpSchema, node: onnx.NodeProto) -> list[Tensor]:
+        types = {n: _type(self._tensors[n]) for n in node.input if n}
+        data = {n: numpy_helper.from_array(self._arrays[n], n) for n in node.input if n in self._arrays}
+        try:
+            found = shape_inference.infer_node_outputs(
+                schema, node, types, data, opset_imports=[helper.make_opsetid("", self.opset)]
+            )
+        except shape_inference.InferenceError as error:
+            raise Unfit from error
+        made = []
+        for name in node.output:
+            kind = found[name].tensor_type
+            made.append(Tensor(name, tuple(d.dim_value for d in kind.shape.dim), kind.elem_type))
+        return made
+
+
+def _type(tensor: Tensor) -> onnx.TypeProto:
+    return helper.make_tensor_type_proto(tensor.kind, tensor.shape)
+
+
+def _info(tensor: Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, tensor.kind, tensor.shape)

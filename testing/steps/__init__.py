@@ -1,0 +1,22 @@
+"""Steps that `networks` draws from, by the family of operators that they use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from ..sketch import Sketch
+from . import attention, convolution, elementwise, linear, movement, normalisation, reduction, sources
+
+__all__ = ["STEPS"]
+
+STEPS: Mapping[str, Callable[[Sketch], None]] = {
+    **linear.STEPS,
+    **convolution.STEPS,
+    **elementwise.STEPS,
+    **movement.STEPS,
+    **normalisation.STEPS,
+    **reduction.STEPS,
+    **attention.STEPS,
+    **sources.STEPS,
+}
+"""Name of each family to the step that takes values of the pool and puts new ones there."""

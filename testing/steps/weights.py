@@ -1,0 +1,95 @@
+"""Weights: initializers of their own, shared with another site, moved, or computed from others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..sketch import Sketch, Tensor
+
+__all__ = ["vector", "weight"]
+
+
+def weight(sketch: Sketch, shape: Sequence[int], fan: int | None = None) -> Tensor:
+    """A float value of this shape that does not depend on any input. fan: how many products are summed."""
+    shape = tuple(shape)
+    scale = 1 / math.sqrt(max(1, fan if fan is not None else shape[0]))
+    way = sketch.integer(0, 99)
+    if way < 70 or not shape:
+        return sketch.parameter(shape, scale)
+    if way < 82:
+        return _tied(sketch, shape) or sketch.parameter(shape, scale)
+    if way < 88 and len(shape) > 1:
+        return _moved(sketch, shape, scale)
+    return sketch.choice(_COMPUTED)(sketch, shape, scale)
+
+
+def vector(sketch: Sketch, shape: Sequence[int], positive: bool = False) -> Tensor:
+    """A float value to be added or multiplied; sometimes one that is used elsewhere."""
+    if sketch.chance(10) and not positive:
+        return _tied(sketch, tuple(shape)) or sketch.parameter(shape)
+    return sketch.parameter(shape, positive=positive)
+
+
+def _tied(sketch: Sketch, shape: tuple[int, ...]) -> Tensor | None:
+    """A tensor that is there already, transposed where it has to be."""
+    same = [t for t in sketch.weights if t.shape == shape]
+    turned = [t for t in sketch.weights if t.rank == len(shape) > 1 and t.shape[::-1] == shape]
+    if not same and not turned:
+        return None
+    found = sketch.choice([*same, *turned])
+    if found.shape == shape and (len(shape) < 2 or shape[::-1] != shape or sketch.chance(50)):
+        return found
+    return sketch.node("Transpose", found)
+
+
+def _moved(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    """A slice, a transpose or a row of a larger tensor."""
+    way = sketch.integer(0, 2)
+    if way == 0:
+        return sketch.node("Transpose", sketch.parameter(shape[::-1], scale))
+    if way == 1:
+        large = sketch.parameter((shape[0] + 2, *shape[1:]), scale)
+        bounds = [sketch.integers([v]) for v in (1, 1 + shape[0], 0)]
+        return sketch.node("Slice", large, *bounds)
+    stacked = sketch.parameter((2, *shape), scale)
+    return sketch.node("Gather", stacked, sketch.integers(sketch.integer(0, 1)), axis=0)
+
+
+def _low_rank(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    if len(shape) < 2:
+        return sketch.parameter(shape, scale)
+    rank = sketch.integer(1, 2)
+    a, b = sketch.parameter((*shape[:-1], rank), scale), sketch.parameter((rank, shape[-1]))
+    return sketch.node("Add", sketch.parameter(shape, scale), sketch.node("MatMul", a, b))
+
+
+def _dequantised(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    steps = np.round(sketch.numbers(shape) * 100).astype(np.int8)
+    stored = sketch.initializer(steps)
+    if not shape or sketch.chance(40):
+        return sketch.node("DequantizeLinear", stored, sketch.initializer(np.array(scale / 100, np.float32)))
+    axis = sketch.integer(0, len(shape) - 1)
+    scales = sketch.initializer(sketch.numbers((shape[axis],), scale / 100, positive=True))
+    return sketch.node("DequantizeLinear", stored, scales, axis=axis)
+
+
+def _normed(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    """Weight norm along the first axis."""
+    if not shape or sketch.opset < 18:
+        return sketch.parameter(shape, scale)
+    v = sketch.parameter(shape, scale)
+    g = sketch.parameter((shape[0], *[1] * (len(shape) - 1)))
+    if len(shape) == 1:
+        return sketch.node("Mul", v, g)
+    norm = sketch.node("ReduceL2", v, sketch.integers([*range(1, len(shape))]), keepdims=1)
+    return sketch.node("Mul", sketch.node("Div", v, norm), g)
+
+
+def _scaled(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    return sketch.node("Mul", sketch.parameter(shape, scale), sketch.literal(0.75))
+
+
+_COMPUTED = (_low_rank, _dequantised, _normed, _scaled)

@@ -1,0 +1,138 @@
+"""A network with known outputs, to put permuted parameters into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..backends.values import dtype_of
+from ..ir import GmncError, ParameterGraph
+from .runtime import Arrays, Network, disagreement
+
+__all__ = ["NotRunnable", "Trial", "shaken", "tolerance_of"]
+
+ROUNDING_STEPS = 64
+_ROUNDING = 3e-7
+_HUGE = 1e6
+
+
+class NotRunnable(GmncError):
+    """ONNX Runtime does not run the network, or its outputs say nothing. Its text is the reason."""
+
+
+class Trial:
+    """A network with distinct random weights and its outputs for some inputs.
+
+    values: the weights, by name, of every parameter that has an edge. base: the outputs for each of the feeds. names:
+    outputs that are compared; `skipped` says why others are not.
+    """
+
+    def __init__(
+        self, graph: ParameterGraph, feeds: Sequence[Mapping[str, np.ndarray]], rng: np.random.Generator
+    ) -> None:
+        self.graph, self.feeds, self.rng = graph, feeds, rng
+        self.network = Network(graph)
+        self.skipped: list[str] = []
+        names = sorted({b.view.name for b in graph.edges if not b.constant})
+        own = {n: graph.parameters[n].load() for n in names}
+        self.values = {n: shaken(v, rng) for n, v in own.items()}
+        self.base = self._attempt(self.values)
+        if not all(_finite(v) for outputs in self.base for v in outputs.values()):
+            self.values, self.base = own, self._attempt(own)
+        self.names = self._compared(own)
+
+    def error(self, changes: Mapping[str, np.ndarray]) -> float:
+        """Disagreement of the outputs when these parameters are put in."""
+        new = self.network.run({**self.values, **changes}, self.feeds)
+        return max(
+            (disagreement(self._kept(a), self._kept(b)) for a, b in zip(self.base, new, strict=True)), default=0.0
+        )
+
+    def changed(self, changes: Mapping[str, np.ndarray]) -> int:
+        """How many elements differ from the values."""
+        return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
+
+    def conditioning(self) -> float:
+        """Error from changes of the weights of the size of rounding: what no comparison can do better than."""
+        noise = {
+            n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
+            for n, v in self.values.items()
+            if v.dtype.kind == "f"
+        }
+        return self.error(noise)
+
+    def _kept(self, outputs: Arrays) -> Arrays:
+        return {n: v for n, v in outputs.items() if n in self.names}
+
+    def _attempt(self, values: Mapping[str, np.ndarray]) -> list[Arrays]:
+        try:
+            return self.network.run(values, self.feeds)
+        except GmncError:
+            raise
+        except Exception as error:
+            raise NotRunnable(_first_line(error)) from error
+
+    def _compared(self, own: Mapping[str, np.ndarray]) -> set[str]:
+        """Outputs that a comparison says something about."""
+        again = self._attempt(self.values)
+        others = [self._attempt(own if own is not self.values else {n: shaken(v, self.rng) for n, v in own.items()})]
+        names = set()
+        for name in self.base[0]:
+            runs = [(a[name], b[name], c[name]) for a, b, c in zip(self.base, again, *others, strict=True)]
+            if any(disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
+                self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
+            elif not any(_any_finite(a) for a, _, _ in runs):
+                self.skipped.append(f"output {name!r}: nothing in it is finite")
+            else:
+                names.add(name)
+                if all(disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
+                    self.skipped.append(f"output {name!r}: it does not depend on the parameters")
+        for port in self.graph.outputs:
+            if port.name not in self.base[0]:
+                self.skipped.append(f"output {port.name!r}: it is no tensor")
+        return names
+
+
+def tolerance_of(graph: ParameterGraph, outputs: Mapping[str, np.ndarray]) -> float:
+    """How far outputs may differ: 64 rounding steps of the coarsest float type, times the square root of the depth.
+
+    Types count if parameters on edges or outputs have them; float32 if none does. Rounding errors of independent
+    layers add up like a random walk.
+    """
+    names = {graph.parameters[b.view.name].dtype for b in graph.edges if not b.constant}
+    dtypes = {dtype_of(n) for n in names} | {v.dtype for v in outputs.values()}
+    steps = [_eps(d) for d in dtypes if "float" in d.name] or [_eps(np.dtype(np.float32))]
+    depth = max((g.depth for g in graph.groups), default=0)
+    return ROUNDING_STEPS * max(steps) * max(depth, 1) ** 0.5
+
+
+def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Values that differ from each other where the network's may be equal; the signs of a tensor of one sign stay."""
+    if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
+        return tensor
+    new = tensor * np.exp(0.1 * rng.standard_normal(tensor.shape))
+    if not (tensor > 0).all() and not (tensor < 0).all():
+        spread = float(np.std(tensor.astype(np.float64)))
+        new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
+    with np.errstate(over="ignore"):
+        cast = np.asarray(new).astype(tensor.dtype)
+    return np.where(np.isfinite(cast), cast, tensor)
+
+
+def _eps(dtype: np.dtype) -> float:
+    import ml_dtypes
+
+    return float(ml_dtypes.finfo(dtype).eps)
+
+
+def _finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _any_finite(array: np.ndarray) -> bool:
+    return array.dtype.kind != "f" or not array.size or bool(np.isfinite(array).any())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
