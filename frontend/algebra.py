@@ -14,6 +14,7 @@ import numpy as np
 from .contraction import Spec
 from .elements import Elements
 from .labels import compress
+from .recurrence import Units
 from .values import Op, Value
 
 __all__ = ["Algebra", "Move", "Places"]
@@ -125,6 +126,20 @@ class Algebra(ABC):
     @abstractmethod
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """A weight multiplies `x` and sums; `shape` is over the letters of `spec.out`."""
+
+    @abstractmethod
+    def recur(
+        self,
+        x: Value,
+        cell: Sequence[Units],
+        initial: Mapping[str, Value],
+        lengths: Value | None,
+        outputs: Sequence[str],
+    ) -> list[Value]:
+        """Run a cell over `x` [time, batch, features]; [batch, size] of the units named in `outputs`, at every step.
+
+        initial: activations [batch, size] that units are before the first step. lengths: how many steps there are.
+        """
 
     @abstractmethod
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:

@@ -11,7 +11,7 @@ from .joins import Factors, independent, join, shared_neuron
 from .labels import compress, map_via, nodes_of, periodic, port, varying, vias_of
 from .state import State, align
 
-__all__ = ["Spec", "contract"]
+__all__ = ["Spec", "contract", "emit", "shared_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,16 @@ def contract(
     DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
     that differs where the weight is shared is joined first; contracted axes without labels become slots.
     """
-    sizes = dict(zip(spec.w, weight.shape, strict=True))
-    contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
-    batch = [t for t in spec.w if t in spec.x and t in spec.out and sizes[t] > 1]
+    source, kept = shared_source(state, factors, shape, weight.shape, spec)
+    new = emit(state, source, weight, spec, role)
+    return independent(state, [new, *(compress(align(f, spec.x, spec.out)) for f in kept)])
+
+
+def shared_source(
+    state: State, factors: Factors, shape: tuple[int, ...], weight: tuple[int, ...], spec: Spec
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The labels over `spec.x` that a weight of shape `weight` multiplies, and the factors that are kept beside."""
+    contracted, batch = _roles(spec, weight)
     involved: list[np.ndarray] = []
     kept: list[np.ndarray] = []
     for factor in factors:
@@ -50,9 +57,14 @@ def contract(
     differing = tuple(a for a in shared if source.shape[a] > 1)
     if differing:
         source = shared_neuron(state, source, differing)
-    source = _at_places(state, source, [spec.x.index(t) for t in batch], shape)
-    new = _emit(state, source, weight, spec, contracted, batch, role)
-    return independent(state, [new, *(compress(align(f, spec.x, spec.out)) for f in kept)])
+    return _at_places(state, source, [spec.x.index(t) for t in batch], shape), kept
+
+
+def _roles(spec: Spec, weight: tuple[int, ...]) -> tuple[list[str], list[str]]:
+    """The letters that are contracted, and those of batches of the weight."""
+    sizes = dict(zip(spec.w, weight, strict=True))
+    contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
+    return contracted, [t for t in spec.w if t in spec.x and t in spec.out and sizes[t] > 1]
 
 
 def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -95,17 +107,17 @@ def _tell_rows_apart(state: State, ports: np.ndarray) -> np.ndarray:
     return labels[which.reshape(-1)].reshape(ports.shape)
 
 
-def _emit(
+def emit(
     state: State,
     source: np.ndarray,
     weight: Elements,
     spec: Spec,
-    contracted: list[str],
-    batch: list[str],
     role: str,
+    dst: np.ndarray | None = None,
 ) -> np.ndarray:
-    """New neurons and their edge block; their labels over `spec.out`."""
+    """The edge block of a weight onto new neurons, or onto `dst` [B, N]; their labels over `spec.out`."""
     sizes = dict(zip(spec.w, weight.shape, strict=True))
+    contracted, batch = _roles(spec, weight.shape)
     fresh = [t for t in spec.w if t in spec.out and t not in spec.x]
     labelled = [t for t in contracted if source.shape[spec.x.index(t)] > 1]
     places = [t for t in spec.w if (t in contracted and t not in labelled) or (t not in spec.x and t not in spec.out)]
@@ -131,7 +143,8 @@ def _emit(
         return array.reshape(b, n, distinct, -1)
 
     elements = weight.move(arrange)
-    dst = state.nodes("neuron", b * n, 1 + state.depth(ports)).reshape(b, n)
+    if dst is None:
+        dst = state.nodes("neuron", b * n, 1 + state.depth(ports)).reshape(b, n)
     state.edges(dst, nodes_of(ports), vias_of(ports), elements, role, _slots([tile, run, *length["s"]]))
     labels = port(dst).reshape([*length["b"], *length["n"]])
     return compress(align(labels, "".join([*batch, *fresh]), spec.out))

@@ -7,7 +7,7 @@ left are the features; whatever lies behind the first weight is of no interest a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from .contraction import Spec
 from .elements import Arena, Elements
 from .labels import compress, nodes_of, port, unlabelled
 from .places import regular
+from .recurrence import Units
 from .values import Op, Value
 
 __all__ = ["Discovery"]
@@ -176,6 +177,25 @@ class Discovery(Algebra):
         self._share(x, [i for i in range(x.rank) if i not in apart])
         self._tell(x, apart)
         return x.relabelled((unlabelled(len(shape)),), shape)
+
+    def recur(
+        self,
+        x: Value,
+        cell: Sequence[Units],
+        initial: Mapping[str, Value],
+        lengths: Value | None,
+        outputs: Sequence[str],
+    ) -> list[Value]:
+        """Steps and rows of the batch share the weights."""
+        self._share(x, (0, 1))
+        self._tell(x, (2,))
+        for start in initial.values():
+            self._share(start, (0,))
+            self._tell(start, (1,))
+        if lengths is not None:
+            self._share(lengths, range(lengths.rank))
+        size = {units.name: units.size for units in cell}
+        return [x.relabelled((unlabelled(2),), (x.shape[1], size[name])) for name in outputs]
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Rows that are multiplied alike are probably places of one feature, unless a weight says otherwise."""

@@ -218,16 +218,17 @@ def _schema_defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
         for name, a in schema.attributes.items()
         if a.default_value.type
     }
-    return {name: v.decode() if isinstance(v, bytes) else v for name, v in defaults.items()}
+    return {name: _decoded(v) for name, v in defaults.items()}
+
+
+def _decoded(value: Any) -> Any:
+    """Strings for bytes, tuples for lists."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return tuple(_decoded(v) for v in value) if isinstance(value, list | tuple) else value
 
 
 def _plain(attribute: ir.Attr) -> Any:
     """An attribute as a Python value: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
     value = attribute.value
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if attribute.type == ir.AttributeType.TENSOR:
-        return value.numpy()
-    if isinstance(value, list | tuple):
-        return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in value)
-    return value
+    return value.numpy() if attribute.type == ir.AttributeType.TENSOR else _decoded(value)

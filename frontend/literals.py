@@ -1,9 +1,10 @@
-"""Which one-element float constants are numbers of the program (literals) and which are learned scalars."""
+"""Which float constants are numbers of the program (literals) and which are learned."""
 
 from __future__ import annotations
 
 import re
 
+import numpy as np
 import onnx_ir as ir
 
 from .normalise import CONSTANT
@@ -46,17 +47,42 @@ _WEIGHT_SLOTS = frozenset(
 )
 
 
-def is_literal(value: ir.Value) -> bool:
-    """Whether a constant is a scalar literal, not a parameter: one element, and made up by an exporter.
+_STARTS = frozenset((op, slot) for op in ("RNN", "GRU", "LSTM") for slot in (5, 6))
+_CARRIERS = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+_LIMIT = 1 << 16
 
-    That is: it was a Constant node (see `normalise`), or its name is one that an exporter gives to its own constants.
+
+def is_literal(value: ir.Value) -> bool:
+    """Whether a constant is a literal, not a parameter: one element, or the zeros that a recurrent cell starts from.
+
+    And an exporter made it up: it was a Constant node (see `normalise`), or its name is one that an exporter gives to
+    its own constants.
     What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none.
     """
     tensor = value.const_value
-    if tensor is None or tensor.size != 1:
+    if tensor is None:
         return False
+    if tensor.size != 1:
+        return _is_zero_start(value, tensor)
     name = value.name or ""
     made_up = CONSTANT in value.meta or _PATTERN.fullmatch(name) is not None
     if not made_up and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
         return False
     return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
+
+
+def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether it is an exporter's zeros, and nothing but the initial state of recurrent cells."""
+    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
+    if not made_up or not 0 < tensor.size <= _LIMIT or not _only_starts(value):
+        return False
+    return not np.any(tensor.numpy())
+
+
+def _only_starts(value: ir.Value) -> bool:
+    uses = value.uses()
+    return bool(uses) and all(
+        (use.node.op_type, use.idx) in _STARTS
+        or (use.node.op_type in _CARRIERS and all(_only_starts(o) for o in use.node.outputs))
+        for use in uses
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from .joins import Operand, combine, independent, join, pin_against_free, shared
 from .labels import compress, map_via, nodes_of, port, varying
 from .places import numbered, settle
 from .products import product_sum
+from .recurrence import Units, recur
 from .reductions import couple, order, reduce
 from .state import State, align
 from .values import Op, Value
@@ -144,6 +145,20 @@ class Lowering(Algebra):
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """New neurons over `spec.out`."""
         return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, role), shape)
+
+    def recur(
+        self,
+        x: Value,
+        cell: Sequence[Units],
+        initial: Mapping[str, Value],
+        lengths: Value | None,
+        outputs: Sequence[str],
+    ) -> list[Value]:
+        """Nodes per hidden unit, in a cycle."""
+        counted = None if lengths is None else self._one_label(lengths)
+        made = recur(self.state, x, cell, initial, counted, outputs)
+        size = {units.name: units.size for units in cell}
+        return [x.relabelled(f, (x.shape[1], size[n])) for n, f in zip(outputs, made, strict=True)]
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""

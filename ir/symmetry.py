@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .errors import GraphError
+from .factors import connected
 from .graph import ParameterGraph
 from .incidence import Incidence, incidence
+from .lockstep import Columns, Lockstep
 from .permute import Automorphism
 from .ties import forced_pairs, ties_hold
 
@@ -173,25 +175,36 @@ class _Closure:
 
     def _verify(self) -> None:
         """Every arc of every moved item has its image: what makes the closure an automorphism, however it was found."""
-        index, image = self.index, self.image
-        crossing: dict[int, int] = {}
-        vias: set[tuple[int, int]] = set()
-        for x, y in image.items():
-            if x == y:
-                continue
-            here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
-            ours = [image.get(u, u) for u in index.other[here].tolist()]
-            ours_sorted = sorted(zip(index.label[here].tolist(), ours, index.via[here].tolist(), strict=True))
-            theirs = index.other[there].tolist()
-            theirs_sorted = sorted(zip(index.label[there].tolist(), theirs, index.via[there].tolist(), strict=True))
-            if [a[:2] for a in ours_sorted] != [a[:2] for a in theirs_sorted]:
-                raise _Contradiction(f"an edge of {_name(index, x)} has no image")
-            vias.update((a[2], b[2]) for a, b in zip(ours_sorted, theirs_sorted, strict=True))
-            if x >= index.num_nodes:
-                source, target = index.block_of(x), index.block_of(y)
-                if crossing.setdefault(source, target) != target:
-                    raise _Contradiction("the batches of one block would go to several blocks")
-        self._verify_vias({s: t for s, t in crossing.items() if s != t}, vias)
+        index = self.index
+        moved = np.array([x for x, y in self.image.items() if x != y], dtype=np.int64)
+        degree = index.start[moved + 1] - index.start[moved]
+        skipped = np.repeat(index.start[moved] - np.cumsum(degree) + degree, degree)
+        arcs = skipped + np.arange(len(skipped))
+        tail, label, head = np.repeat(moved, degree), index.label[arcs], index.other[arcs]
+        there = np.lexsort((head, label, tail))
+        image = self._images(tail), self._images(head)
+        here = np.lexsort((image[1], label, image[0]))
+        for ours, theirs in ((image[0], tail), (label, label), (image[1], head)):
+            differ = ours[here] != theirs[there]
+            if differ.any():
+                item = int(tail[here][differ.argmax()])
+                raise _Contradiction(f"an edge of {_name(index, item)} has no image")
+        pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)
+        vias = {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
+        self._verify_vias(self._crossing(moved[moved >= index.num_nodes]), vias)
+
+    def _images(self, items: np.ndarray) -> np.ndarray:
+        distinct, at = np.unique(items, return_inverse=True)
+        return np.array([self.image.get(i, i) for i in distinct.tolist()], dtype=np.int64)[at]
+
+    def _crossing(self, rows: np.ndarray) -> dict[int, int]:
+        """Blocks of which rows go to rows of another one, and that one."""
+        index, crossing = self.index, dict[int, int]()
+        for x in rows.tolist():
+            source, target = index.block_of(x), index.block_of(self.image[x])
+            if crossing.setdefault(source, target) != target:
+                raise _Contradiction("the batches of one block would go to several blocks")
+        return {s: t for s, t in crossing.items() if s != t}
 
     def _verify_vias(self, crossing: dict[int, int], vias: set[tuple[int, int]]) -> None:
         """Blocks named in vias: each goes to itself, or as a whole to the block that the image's via names."""
@@ -237,15 +250,14 @@ def generators(graph: ParameterGraph, limit: int | None = None) -> list[Automorp
 
 def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None = None) -> list[np.ndarray]:
     """Node orbits of more than one node under the automorphisms (default: the generators), int64 ids, ascending."""
-    parent = np.arange(graph.num_nodes)
-    for automorphism in generators(graph) if automorphisms is None else automorphisms:
-        for a, b in automorphism.moved.items():
-            parent[_root(parent, a)] = _root(parent, b)
-    roots = np.array([_root(parent, i) for i in range(graph.num_nodes)], dtype=np.int64)
+    found = generators(graph) if automorphisms is None else list(automorphisms)
+    roots = np.arange(graph.num_nodes)
+    if found:
+        moved, leads = connected(np.concatenate([a.src for a in found]), np.concatenate([a.dst for a in found]))
+        roots[moved] = leads
     order = np.argsort(roots, kind="stable")
     cuts = np.flatnonzero(np.diff(roots[order])) + 1
-    found = [np.sort(o) for o in np.split(order, cuts) if len(o) > 1]
-    return sorted(found, key=lambda o: int(o[0]))
+    return sorted((np.sort(o) for o in np.split(order, cuts) if len(o) > 1), key=lambda o: int(o[0]))
 
 
 def product(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Automorphism:
@@ -266,19 +278,33 @@ def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np
 
 @dataclass(slots=True)
 class _Search:
-    """Generators so far. done: pairs that need no closure of their own."""
+    """Generators so far.
+
+    done: pairs of nodes that need no closure of their own. met: pairs of places that a closure has swapped, where a place
+    is a column's number, or ~item where the item is in none. column: of each item, the number of the column of a symmetric group
+    whose swaps are what its own would be, or -1.
+    """
 
     index: Incidence
     limit: int | None
     found: list[Automorphism] = field(default_factory=list)
     done: set[tuple[int, int]] = field(default_factory=set)
+    met: set[tuple[int, int]] = field(default_factory=set)
     known: set[bytes] = field(default_factory=set)
+    column: np.ndarray = field(init=False)
+    columns: int = 0
+    lockstep: Lockstep = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.column = np.full(self.index.size, -1)
+        self.lockstep = Lockstep(self.index)
 
     def join(self, members: list[int]) -> None:
-        """Try to connect the members, each with the one before it or else with earlier ones."""
+        """Try to connect the members: at once where that is possible, else each with one of the last before it."""
         ends: list[int] = []
-        for node in members:
+        for node in sorted(self._leaders(np.array(members))):
             if self.limit is not None and len(self.found) >= self.limit:
+                del self.found[self.limit :]
                 return
             for place, end in enumerate(reversed(ends[-_TRIES:])):
                 if self._try(end, node):
@@ -286,8 +312,27 @@ class _Search:
                     break
             ends.append(node)
 
+    def _leaders(self, members: np.ndarray) -> Iterator[int]:
+        """One member of each symmetric group among them, and those that are in none."""
+        columns = self.column[members]
+        for column in np.unique(columns[columns >= 0]).tolist():
+            yield int(members[columns == column][0])
+        new = members[columns < 0]
+        for part in self.lockstep.parts(new) if len(new) else ():
+            if isinstance(part, Columns):
+                yield int(part.items[0, 0])
+                self._keep(part)
+            else:
+                yield from part.tolist()
+
+    def _keep(self, group: Columns) -> None:
+        self.found.extend(group.swaps(self.index.num_nodes))
+        marked = group.items if group.tight else group.items[:1]
+        self.column[marked] = self.columns + np.arange(len(marked))[:, None]
+        self.columns += len(marked)
+
     def _try(self, a: int, b: int) -> bool:
-        if (a, b) in self.done:
+        if (a, b) in self.done or (self._place(a), self._place(b)) in self.met:
             return True
         closure = _Closure(self.index)
         try:
@@ -295,6 +340,7 @@ class _Search:
         except _Contradiction:
             return False
         self.done.add((a, b))
+        self.met.update((self._place(x), self._place(y)) for x, y in closure.image.items() if x != y)
         if closure.tight:
             self.done.update(closure.image.items())
         key = found.src.tobytes() + found.dst.tobytes()
@@ -302,6 +348,10 @@ class _Search:
             self.known.add(key)
             self.found.append(found)
         return True
+
+    def _place(self, item: int) -> int:
+        column = int(self.column[item])
+        return column if column >= 0 else ~item
 
 
 def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
@@ -320,13 +370,6 @@ def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
             across.append([int(p[0]) for p in parts])
     yield from sorted(within)
     yield from across
-
-
-def _root(parent: np.ndarray, i: int) -> int:
-    while parent[i] != i:
-        parent[i] = parent[parent[i]]
-        i = int(parent[i])
-    return i
 
 
 def _name(index: Incidence, item: int) -> str:

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .asserts import assert_isomorphic, assert_same_up_to_symmetry, assert_sound
+    from .asserts import assert_isomorphic, assert_same_up_to_symmetry, assert_sound, count
     from .builders import build, values, with_values
     from .inputs import random_inputs
     from .report import Failure, Report
@@ -25,6 +25,7 @@ __all__ = [
     "assert_same_up_to_symmetry",
     "assert_sound",
     "build",
+    "count",
     "disagreement",
     "networks",
     "random_inputs",
@@ -41,6 +42,7 @@ _HOME = {
     "assert_same_up_to_symmetry": "asserts",
     "assert_sound": "asserts",
     "build": "builders",
+    "count": "asserts",
     "disagreement": "runtime",
     "networks": "strategies",
     "random_inputs": "inputs",

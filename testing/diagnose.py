@@ -94,9 +94,7 @@ def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
     return f"{rule.lower.__module__}.{rule.lower.__qualname__}"
 
 
-def _halve(
-    trial: Trial, failing: list[Automorphism], tolerance: float, error: float
-) -> tuple[Automorphism, float]:
+def _halve(trial: Trial, failing: list[Automorphism], tolerance: float, error: float) -> tuple[Automorphism, float]:
     while len(failing) > 1:
         half = failing[: len(failing) // 2]
         found = _error(trial, half)

@@ -15,6 +15,7 @@ __all__ = ["LARGEST", "Sketch", "Tensor", "Unfit"]
 
 LARGEST = 192
 """Elements of a value above which a step is undone."""
+_HIGHEST = 5
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class Sketch:
         node = helper.make_node(op, ["" if t is None else t.name for t in operands], names, **attributes)
         node.name = f"n{number}.{op}"
         made = [Tensor(n, like.shape, like.kind) for n in names] if like is not None else self._infer(schema, node)
-        if any(math.prod(t.shape) > LARGEST or 0 in t.shape for t in made):
+        if any(math.prod(t.shape) > LARGEST or 0 in t.shape or t.rank > _HIGHEST for t in made):
             raise Unfit
         self.nodes.append(node)
         for tensor in made:

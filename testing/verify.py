@@ -17,7 +17,7 @@ from ..frontend import compile
 from ..ir import GmncError, GraphError, ParameterGraph
 from ..ir.permute import Automorphism, apply
 from ..ir.symmetry import product
-from .controls import controls
+from .controls import controls as negative
 from .diagnose import culprits
 from .inputs import draw, input_specs
 from .report import Failure, Report
@@ -32,7 +32,6 @@ Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 Arrays = dict[str, np.ndarray]
 Watch = Callable[[str, int, int], None]
 
-_CONTROLS = 3
 _AMPLIFIED = 30
 
 
@@ -45,6 +44,7 @@ def verify(
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     kinds: Sequence[str] = KINDS,
     tolerance: float | None = None,
+    controls: int = 3,
     watch: Watch | None = None,
     **options: Any,
 ) -> Report:
@@ -56,7 +56,8 @@ def verify(
     controls: permutations that are no symmetries, of which at least one must change an output.
 
     inputs: one array per graph input, by name, whose shapes are then used for lowering too. shapes: of inputs by name,
-    the option `inputs` of `gmnc.compile`; options: its other ones (`dims`, `registry`, ...). tolerance: by default
+    the option `inputs` of `gmnc.compile`; options: its other ones (`dims`, `registry`, ...). controls: how many of each
+    of three forms (see `controls.controls`). tolerance: by default
     `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what that does to its outputs.
     watch: called with (what is done, steps done, steps in all).
 
@@ -83,7 +84,7 @@ def verify(
         check.skipped += trial.skipped
         check.tolerance = tolerance or tolerance_of(graph, trial.base[0])
         check.symmetries(trial, trials if claimed else 0, options.get("registry"), fixed=tolerance is not None)
-        check.controls(trial)
+        check.controls(trial, controls)
     told("writing back", trials, trials)
     return Report(
         sound=None if trial is None or not trial.names else not check.failures,
@@ -137,12 +138,12 @@ class _Check:
             self.watch("looking for the cause", trials, trials)
             self.failures = culprits(trial, failing, self.tolerance, registry)
 
-    def controls(self, trial: Trial) -> None:
+    def controls(self, trial: Trial, each: int) -> None:
         """Run networks that should differ, unless no output depends on the parameters."""
         if not trial.names or all(any(f"{n!r}: it does not" in s for s in trial.skipped) for n in trial.names):
             return
-        for changes in controls(self.graph, trial.values, trial.rng, _CONTROLS):
-            self.watch("negative controls", self.tried, 3 * _CONTROLS)
+        for changes in negative(self.graph, trial.values, trial.rng, each):
+            self.watch("negative controls", self.tried, 3 * each)
             self.tried += 1
             self.detected += trial.error(changes) > self.tolerance
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from tiny import count, deepsets, model, packed_attention, separate_attention
+from tiny import deepsets, packed_attention, separate_attention
 
 import gmnc
 from gmnc.ir import ParameterGraph, isomorphic
+from gmnc.testing import build, count
 
 
 def lower(proto: onnx.ModelProto) -> ParameterGraph:
@@ -24,7 +25,7 @@ def lower(proto: onnx.ModelProto) -> ParameterGraph:
 
 def test_mlp_2_3_1() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 2] x) => (float[1, 1] y) {
                 a = Gemm<transB = 1>(x, w1, b1)
                 h = Relu(a)
@@ -46,7 +47,7 @@ def test_mlp_2_3_1() -> None:
 
 def test_convolution_batchnorm_pool_linear() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 1, 8] x) => (float[1, 2] y) {
                 c = Conv(x, w, b)
                 n = BatchNormalization(c, gamma, beta, mean, var)
@@ -68,7 +69,7 @@ def test_convolution_batchnorm_pool_linear() -> None:
 
 def test_grouped_and_depthwise_convolution() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 4, 7, 7] x) => (float[1, 6, 3, 3] y) {
                 g = Conv<group = 2>(x, w1, b1)
                 y = Conv<group = 6>(g, w2)
@@ -86,7 +87,7 @@ def test_grouped_and_depthwise_convolution() -> None:
 
 def test_residual_block() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 2, 5, 5] x) => (float[1, 2, 5, 5] y) {
                 s = Conv(x, stem)
                 a = Conv<pads = [1, 1, 1, 1]>(s, inner)
@@ -107,7 +108,7 @@ def test_residual_block() -> None:
 
 def test_residual_block_with_projection() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 3, 6, 6] x) => (float[1, 2, 3, 3] y) {
                 a = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, w1, b1)
                 h = Relu(a)
@@ -152,7 +153,7 @@ def test_attention_with_separate_qkv() -> None:
 
 def test_class_token_and_position_table() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 2, 3] x) => (float[1, 3, 2] y) {
                 a = MatMul(x, embed)
                 b = Add(a, bias)
@@ -176,7 +177,7 @@ def test_class_token_and_position_table() -> None:
 
 def test_convolution_flatten_linear() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 1, 3, 3] x) => (float[1, 3] y) {
                 c = Conv(x, w1, b1)
                 f = Flatten(c)
@@ -207,7 +208,7 @@ def groupnorm(written_out: bool) -> onnx.ModelProto:
             b = Unsqueeze(beta, last)
             s = Mul(u, g)
             n = Add(s, b)"""
-    return model(
+    return build(
         f"(float[1, 1, 4, 4] x) => (float[1, 2, 3, 3] y) {{ c = Conv(x, w) \n {norm} \n y = Conv(n, head) }}",
         {"w": (4, 1, 2, 2), "gamma": (4,), "beta": (4,), "head": (2, 4, 1, 1)},
         {"groups": [2], "parts": [0, 2, -1], "back": [1, 4, 3, 3], "last": [1, 2]},
@@ -231,7 +232,7 @@ def test_groupnorm_as_op_and_written_out_agree() -> None:
 
 def test_tied_embedding_and_head() -> None:
     graph = lower(
-        model(
+        build(
             """(int64[1, 3] ids) => (float[1, 3, 5] y) {
                 e = Gather(table, ids)
                 t = Transpose<perm = [1, 0]>(table)
@@ -254,7 +255,7 @@ def test_tied_embedding_and_head() -> None:
 
 def test_linear_view_convolution() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 2] x) => (float[1, 3, 2] y) {
                 a = Gemm<transB = 1>(x, w1, b1)
                 h = Relu(a)
@@ -279,7 +280,7 @@ def test_linear_view_convolution() -> None:
 
 def test_mixer_block() -> None:
     graph = lower(
-        model(
+        build(
             """(float[1, 2, 5] x) => (float[1, 2, 3] y) {
                 e = MatMul(x, embed)
                 t = Transpose<perm = [0, 2, 1]>(e)
@@ -319,7 +320,7 @@ def test_deepsets_layer() -> None:
 
 def test_triplane_grid() -> None:
     graph = lower(
-        model(
+        build(
             """(float[3, 1, 5, 2] points) => (float[5, 4] y) {
                 s = GridSample<mode = "linear">(planes, points)
                 q = Squeeze(s, two)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from tiny import deepsets, model, packed_attention, separate_attention, values, with_values
+from tiny import deepsets, packed_attention, separate_attention
 
 import gmnc
 from gmnc.ir import isomorphic
+from gmnc.testing import build, disagreement, random_inputs, run, values, with_values
 
 
 def assert_differ(a: onnx.ModelProto, b: onnx.ModelProto) -> None:
@@ -36,7 +37,7 @@ def permuted(proto: onnx.ModelProto, names: str, order: list[int]) -> onnx.Model
 
 def convolutional(activation: str = "Relu", stride: int = 1) -> onnx.ModelProto:
     """Residual stream of 3 channels through two branches; BatchNorm; every channel permutation is consistent."""
-    return model(
+    return build(
         f"""(float[1, 2, 6, 6] x) => (float[1, 2] y) {{
             s = Conv(x, stem)
             a = Conv<pads = [1, 1, 1, 1]>(s, inner)

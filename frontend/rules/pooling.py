@@ -29,7 +29,8 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
         attributes["auto_pad"] = op.attr("auto_pad")
     if op.type == "LpPool":
         attributes["p"] = int(op.attr("p", 2))
-    if op.type == "AveragePool" and tuple(op.attr("kernel_shape")) == x.shape[2:] and "pads" not in attributes:
+    whole = tuple(op.attr("kernel_shape")) == x.shape[2:] and set(op.shape()[2:]) == {1}
+    if op.type == "AveragePool" and whole and "pads" not in attributes:
         return [_global(ctx, op, x, "ReduceMean")]
     return [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
 

@@ -28,7 +28,9 @@ def _in_heads(sketch: Sketch, x: Tensor, heads: int) -> Tensor:
 def _repeated(sketch: Sketch, x: Tensor, times: int) -> Tensor:
     """Every head so many times in a row, as grouped queries need."""
     b, heads, s, d = x.shape
-    wide = sketch.node("Expand", sketch.node("Unsqueeze", x, sketch.integers([2])), sketch.integers([b, heads, times, s, d]))
+    wide = sketch.node(
+        "Expand", sketch.node("Unsqueeze", x, sketch.integers([2])), sketch.integers([b, heads, times, s, d])
+    )
     return sketch.node("Reshape", wide, sketch.integers([b, heads * times, s, d]))
 
 

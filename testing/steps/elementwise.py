@@ -33,7 +33,9 @@ def _silu(sketch: Sketch, x: Tensor) -> Tensor:
 
 def _gelu(sketch: Sketch, x: Tensor) -> Tensor:
     inner = sketch.node("Erf", sketch.node("Div", x, sketch.literal(2**0.5)))
-    return sketch.node("Mul", sketch.node("Mul", x, sketch.node("Add", inner, sketch.literal(1.0))), sketch.literal(0.5))
+    return sketch.node(
+        "Mul", sketch.node("Mul", x, sketch.node("Add", inner, sketch.literal(1.0))), sketch.literal(0.5)
+    )
 
 
 def _square(sketch: Sketch, x: Tensor) -> Tensor:

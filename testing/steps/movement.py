@@ -74,7 +74,9 @@ def _concat(sketch: Sketch) -> None:
     axis = sketch.integer(0, x.rank - 1)
 
     def fits(t: Tensor) -> bool:
-        return t.rank == x.rank and all(a == axis or m == n for a, (m, n) in enumerate(zip(t.shape, x.shape, strict=True)))
+        return t.rank == x.rank and all(
+            a == axis or m == n for a, (m, n) in enumerate(zip(t.shape, x.shape, strict=True))
+        )
 
     parts = [x, *(sketch.pick(fits) for _ in range(sketch.integer(1, 2)))]
     sketch.put(sketch.node("Concat", *parts, axis=axis))

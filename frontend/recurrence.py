@@ -1,0 +1,150 @@
+"""Recurrence: a cell that runs over time with shared weights, as a cycle of nodes per hidden unit.
+
+A cell is a small program: named groups of nodes, one node per hidden unit each, that parameters and other groups feed.
+Time is a free axis, so every step is on the same nodes. What a cell carries from step to step is a group of `join`
+nodes, which the value before the first step enters as well: one-step memory is an edge or link out of such a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .contraction import Spec, emit, shared_source
+from .elements import Elements
+from .joins import Factors, independent, join, shared_neuron
+from .labels import compress, occurrence, port
+from .state import State, align
+from .values import Value
+
+__all__ = ["INPUT", "Feed", "Step", "Units", "Weight", "recur"]
+
+INPUT = "input"
+_SPEC = Spec("tbi", "hi", "bh")
+
+Step = tuple[str, dict[str, Any], Callable[..., Any] | None]
+"""A function of one number: its name, its attributes, and itself where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """Parameters onto the nodes of `Units`, `size` of them.
+
+    source: `INPUT` (elements [size, features]); the name of units of the cell (elements [size, size of these], or
+    [size] from each to its own); or else the name of a parameter node (elements [size]).
+    """
+
+    source: str
+    elements: Elements
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A link from each node of the units `source`, after these steps, to the node of the same hidden unit."""
+
+    source: str
+    steps: tuple[Step, ...] = ()
+    role: str = "gate"
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """One node per hidden unit; the place of a feed is the operand of its links."""
+
+    name: str
+    kind: str
+    size: int
+    weights: tuple[Weight, ...] = ()
+    feeds: tuple[Feed, ...] = ()
+
+
+def recur(
+    state: State,
+    x: Value,
+    cell: Sequence[Units],
+    initial: Mapping[str, Value],
+    lengths: np.ndarray | None,
+    outputs: Sequence[str],
+) -> list[Factors]:
+    """Run `cell` over `x` [time, batch, features]; factors [batch, size] of the units named in `outputs`.
+
+    initial: what units are before the first step, activations [batch, size]. lengths: the port of what says how many
+    steps there are, which all outputs depend on. Features that differ by time or batch are joined first, as one weight
+    sees one neuron.
+    """
+    first = next(w.elements for units in cell for w in units.weights if w.source == INPUT)
+    source, kept = shared_source(state, x.factors, x.shape, first.shape, _SPEC)
+    starts = {name: _start(state, value) for name, value in initial.items()}
+    depth = max([1 + state.depth(source), *(state.depth(s) for s in starts.values())])
+    nodes = {units.name: _nodes(state, units, depth) for units in cell}
+    parameters: dict[str, np.ndarray] = {}
+    for units in cell:
+        for weight in units.weights:
+            _weigh(state, nodes, parameters, source, units.name, weight)
+        for operand, feed in enumerate(units.feeds):
+            _link(state, nodes, units.name, feed, operand)
+    for name, labels in starts.items():
+        _enter(state, nodes[name], labels, 1 in initial[name].same)
+    if lengths is not None:
+        for name in outputs:
+            state.links(nodes[name], np.broadcast_to(lengths.reshape(-1)[:1], nodes[name].shape), "length")
+    beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
+    return [independent(state, [port(nodes[name])[None], *beside]) for name in outputs]
+
+
+def _nodes(state: State, units: Units, depth: int) -> np.ndarray:
+    site = state.site
+    return state.builder.nodes(units.kind, units.size, depth, site.node, f"{site.value}.{units.name}", site.scope)
+
+
+def _weigh(
+    state: State,
+    nodes: Mapping[str, np.ndarray],
+    parameters: dict[str, np.ndarray],
+    source: np.ndarray,
+    name: str,
+    weight: Weight,
+) -> None:
+    """The edges of one weight onto the units `name`."""
+    dst, elements = nodes[name], weight.elements
+    if weight.source == INPUT:
+        emit(state, source, elements, _SPEC, weight.role, dst[None])
+        return
+    if len(elements.shape) == 2:
+        src = nodes[weight.source]
+        state.edges(
+            dst[None], src[None], np.zeros((1, 1), np.int32), elements.reshape(1, *elements.shape, 1), weight.role
+        )
+        return
+    if weight.source in nodes:
+        src = nodes[weight.source][:, None]
+    else:
+        if weight.source not in parameters:
+            parameters[weight.source] = state.nodes("param", 1, 0)
+        src = np.broadcast_to(parameters[weight.source], (len(dst), 1))
+    state.edges(dst[:, None], src, np.zeros((1, 1), np.int32), elements.reshape(len(dst), 1, 1, 1), weight.role)
+
+
+def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, operand: int) -> None:
+    via = 0
+    for op, attributes, function in feed.steps:
+        via = state.functions.step((via,), function, op, attributes)
+    dst = nodes[name]
+    state.links(dst, port(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
+
+
+def _start(state: State, value: Value) -> np.ndarray:
+    """Labels [1, size] of an initial value [batch, size]; what differs over the batch is joined."""
+    labels = value.factors[0] if len(value.factors) == 1 else join(state, value.factors, "pair")
+    return shared_neuron(state, labels, (0,)) if labels.shape[0] > 1 else labels
+
+
+def _enter(state: State, nodes: np.ndarray, labels: np.ndarray, copies: bool) -> None:
+    """The initial value joins the carried one; units that get different places of one node are told apart by slots."""
+    labels = np.broadcast_to(labels.reshape(-1), nodes.shape)
+    slot = None if copies or len(np.unique(labels)) == len(labels) else occurrence(labels)[:, None]
+    state.links(nodes, labels, "initial", slot=slot)

@@ -1,0 +1,263 @@
+"""LSTM, GRU and RNN: gates and states as nodes of their hidden unit, one cell per direction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..constants import uniform
+from ..elements import Elements
+from ..functions import FUNCTIONS
+from ..recurrence import INPUT, Feed, Step, Units, Weight
+from ..registry import Unsupported, rule
+from ..values import Op, Result, Value
+from .movement import transpose
+
+__all__: list[str] = []
+
+_WITH_NUMBERS: dict[str, tuple[float, ...]] = {
+    "Affine": (1.0, 0.0),
+    "Elu": (1.0,),
+    "HardSigmoid": (0.2, 0.5),
+    "LeakyRelu": (0.01,),
+    "ScaledTanh": (1.0, 1.0),
+    "ThresholdedRelu": (1.0,),
+}
+_FUNCTIONS: dict[str, Callable[..., np.ndarray]] = {
+    "Affine": lambda x, alpha, beta: alpha * x + beta,
+    "ScaledTanh": lambda x, alpha, beta: alpha * np.tanh(beta * x),
+}
+_PLAIN = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+_NAMES = {name.lower(): name for name in (*_WITH_NUMBERS, *_PLAIN)}
+_ONE_MINUS: Step = ("Complement", {}, lambda v: 1 - v)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameters:
+    """Elements of one direction. w [gates * H, I], r [gates * H, H], b [2 * gates * H], p [gates * H]."""
+
+    gates: int
+    size: int
+    w: Elements
+    r: Elements
+    b: Elements | None
+    p: Elements | None
+
+    def _of(self, elements: Elements, place: int) -> Elements:
+        return elements.move(lambda a: a[place * self.size : (place + 1) * self.size])
+
+    def inward(self, gate: int) -> tuple[Weight, ...]:
+        """What the input brings to a gate."""
+        bias = () if self.b is None else (Weight("input bias", self._of(self.b, gate), "bias"),)
+        return (Weight(INPUT, self._of(self.w, gate), "weight"), *bias)
+
+    def around(self, gate: int, source: str = "H") -> tuple[Weight, ...]:
+        """What the state before brings to a gate."""
+        bias = () if self.b is None else (Weight("recurrent bias", self._of(self.b, self.gates + gate), "bias"),)
+        return (Weight(source, self._of(self.r, gate), "recurrent"), *bias)
+
+    def gate(self, name: str, gate: int, peephole: int | None = None, source: str = "H") -> Units:
+        """A gate that input, state and, through peephole number `peephole`, the unit's own cell feed."""
+        weights = self.inward(gate) + self.around(gate, source)
+        if self.p is not None and peephole is not None:
+            weights += (Weight("C", self._of(self.p, peephole), "peephole"),)
+        return Units(name, "gate", self.size, weights)
+
+
+Steps = tuple[Step, ...]
+Cell = Callable[[Op, _Parameters, list[Steps]], list[Units]]
+
+
+@rule("LSTM", weights=(1, 2, 3, 7))
+def lstm(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Long short-term memory: C = f * C + i * c, H = o * h(C) (LSTM since 1)."""
+    return _recurrent(ctx, op, _lstm_cell, 4, ("Sigmoid", "Tanh", "Tanh"), {"H": 5, "C": 6})
+
+
+def _lstm_cell(op: Op, own: _Parameters, activations: list[Steps]) -> list[Units]:
+    f, g, h = activations
+    gates = [own.gate("i", 0, 0), own.gate("o", 1, 1), own.gate("c", 3)]
+    forget = Feed("f", f)
+    if op.attr("input_forget", 0):
+        forget = Feed("i", (*f, _ONE_MINUS))
+    else:
+        gates.append(own.gate("f", 2, 2))
+    cell = (Feed("i", f), forget, Feed("c", g), Feed("C", (), "recurrent"))
+    return [*gates, _state(own, "C", *cell), _state(own, "H", Feed("o", f), Feed("C", h, "state"))]
+
+
+@rule("GRU", weights=(1, 2, 3))
+def gru(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Gated recurrent unit: H = (1 - z) * h + z * H, the state reset before or after its weight (GRU since 1)."""
+    return _recurrent(ctx, op, _gru_cell, 3, ("Sigmoid", "Tanh"), {"H": 5})
+
+
+def _gru_cell(op: Op, own: _Parameters, activations: list[Steps]) -> list[Units]:
+    f, g = activations
+    cell = [own.gate("z", 0), own.gate("r", 1)]
+    if op.attr("linear_before_reset", 0):
+        cell.append(Units("RH", "neuron", own.size, own.around(2)))
+        reset = (Feed("r", f, "reset"), Feed("RH", (), "reset"))
+        cell.append(Units("h", "gate", own.size, own.inward(2), reset))
+    else:
+        cell.append(Units("rH", "product", own.size, (), (Feed("r", f, "reset"), Feed("H", (), "reset"))))
+        cell.append(own.gate("h", 2, source="rH"))
+    return [*cell, _state(own, "H", Feed("z", f), Feed("h", g), Feed("H", (), "recurrent"))]
+
+
+@rule("RNN", weights=(1, 2, 3))
+def rnn(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Plain recurrence: H = f(W x + R H + b) (RNN since 1)."""
+    return _recurrent(ctx, op, _rnn_cell, 1, ("Tanh",), {"H": 5})
+
+
+def _rnn_cell(op: Op, own: _Parameters, activations: list[Steps]) -> list[Units]:
+    return [own.gate("i", 0), _state(own, "H", Feed("i", activations[0]))]
+
+
+def _state(own: _Parameters, name: str, *feeds: Feed) -> Units:
+    return Units(name, "join", own.size, (), feeds)
+
+
+def _recurrent(
+    ctx: Algebra, op: Op, make: Cell, gates: int, defaults: Sequence[str], states: Mapping[str, int]
+) -> list[Value | None]:
+    """Y [T, D, B, H], and the last of each state [D, B, H]; with layout 1 the batch comes first in all.
+
+    states: what the cell carries, with the operand that holds its initial value.
+    """
+    x, batch_first = ctx.stream(op.input(0)), bool(op.attr("layout", 0))
+    if batch_first:
+        x = _permuted(ctx, x, (1, 0, 2))
+    lengths, marks = _lengths(ctx, op, x.shape[0])
+    outputs: list[list[Value]] = [[] for _ in range(1 + len(states))]
+    directions, activations = _directions(op), _activations(op, defaults)
+    for d, (backward, own) in enumerate(zip(directions, _parameters(ctx, op, gates, len(directions)), strict=True)):
+        initial = {n: v for n, i in states.items() if (v := _initial(ctx, op, i, d, batch_first)) is not None}
+        seen = ctx.passes(x, "Reverse", {}) if backward else x
+        made = ctx.recur(seen, make(op, own, activations[d]), initial, lengths, list(states))
+        if marks:
+            made = [ctx.passes(v, "Lengths", marks) for v in made]
+        y = ctx.passes(made[0], "Reverse", {}) if backward else made[0]
+        outputs[0].append(_spread(y, (x.shape[0], 1)))
+        for place, value in enumerate(made, 1):
+            outputs[place].append(_spread(ctx.passes(value, "Last", {}), (1,)))
+    orders = [(2, 0, 1, 3) if batch_first else None, *[(1, 0, 2) if batch_first else None] * len(states)]
+    return [None if r is None else _output(ctx, op, i, outputs[i], orders[i]) for i, r in enumerate(op.results)]
+
+
+def _spread(x: Value, lead: tuple[int, ...]) -> Value:
+    """More axes in front, along which labels do not vary."""
+    return x.relabelled(tuple(f.reshape((1,) * len(lead) + f.shape) for f in x.factors), lead + x.shape)
+
+
+def _permuted(ctx: Algebra, x: Value, perm: tuple[int, ...]) -> Value:
+    shape = tuple(x.shape[a] for a in perm)
+    made = transpose(ctx, Op("Transpose", "", 13, "", (x,), (Result(x.name, shape, x.dtype),), {"perm": perm}))
+    assert isinstance(made, Value)
+    return made
+
+
+def _output(ctx: Algebra, op: Op, index: int, parts: list[Value], order: tuple[int, ...] | None) -> Value:
+    """The directions, one after the other, as output `index`."""
+    axis = parts[0].rank - 3
+    shape = (*parts[0].shape[:axis], len(parts), *parts[0].shape[axis + 1 :])
+    stack = Op("Concat", "", op.opset, op.name, tuple(parts), (Result(parts[0].name, shape, parts[0].dtype),), {})
+    value = ctx.concat(parts, axis, stack)
+    return op.result((value if order is None else _permuted(ctx, value, order)).factors, index=index)
+
+
+def _directions(op: Op) -> list[bool]:
+    """For each direction whether it runs backward."""
+    named = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+    direction = str(op.attr("direction", "forward"))
+    if direction not in named:
+        raise Unsupported(f"direction {direction!r}")
+    return named[direction]
+
+
+def _parameters(ctx: Algebra, op: Op, gates: int, directions: int) -> list[_Parameters]:
+    """The elements of each direction; a bias or peephole of the program's that is zero is none."""
+    made: list[Elements | None] = []
+    for index in (1, 2, 3, 7):
+        value = op.optional(index)
+        if value is not None and value.is_activation and not value.is_constant:
+            raise Unsupported("a weight of the cell is computed from the input")
+        zero = index > 2 and value is not None and value.data is not None and not value.filled
+        made.append(None if value is None or (zero and not np.any(value.data)) else ctx.weight(value))
+    w, r, b, p = made
+    if w is None or r is None:
+        raise Unsupported("a weight of the cell is missing")
+    return [
+        _Parameters(gates, r.shape[2], _row(w, d), _row(r, d), b and _row(b, d), p and _row(p, d))
+        for d in range(directions)
+    ]
+
+
+def _row(elements: Elements, number: int) -> Elements:
+    return elements.move(lambda a: a[number])
+
+
+def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool) -> Value | None:
+    """The initial state [B, H] of one direction; None where it is zero."""
+    value = op.optional(index)
+    if value is None or (value.data is not None and not value.is_activation and not np.any(value.data)):
+        return None
+    if not value.is_activation and value.data is None:
+        value = ctx.stream(value)
+    axis = 1 if batch_first else 0
+    shape = tuple(n for a, n in enumerate(value.shape) if a != axis)
+    result = Result(f"{value.name}.{direction}", shape, value.dtype)
+    part = ctx.move(value, lambda a: a.take(direction, axis), Op("Gather", "", 13, op.name, (value,), (result,), {}))
+    if part.is_activation:
+        return part
+    assert part.data is not None
+    same = frozenset({1} if uniform(part.data) is not None else ())
+    return replace(ctx.stream(part), same=same)
+
+
+def _lengths(ctx: Algebra, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
+    """What says how many steps each row of the batch has: a value, or known numbers as a mark; neither if it is all."""
+    value = op.optional(4)
+    if value is None or (value.data is not None and bool((value.data == steps).all())):
+        return None, {}
+    if value.data is None:
+        return ctx.stream(value), {}
+    return None, {"lengths": tuple(int(n) for n in value.data)}
+
+
+def _activations(op: Op, defaults: Sequence[str]) -> list[list[Steps]]:
+    """For each direction the functions of its gates and states, after clipping; parameters are taken in order."""
+    directions = _directions(op)
+    names = [str(n) for n in op.attr("activations") or defaults]
+    if len(names) == len(defaults):
+        names *= len(directions)
+    wanted = len(defaults) * len(directions)
+    if len(names) < wanted:
+        raise Unsupported(f"{len(names)} activations where {wanted} are needed")
+    given = [iter(op.attr(f"activation_{n}") or ()) for n in ("alpha", "beta")]
+    every = [(*_clipped(op), _activation(name, given)) for name in names[:wanted]]
+    return [every[i : i + len(defaults)] for i in range(0, len(every), len(defaults))]
+
+
+def _clipped(op: Op) -> Steps:
+    clip = op.attr("clip")
+    if not clip:
+        return ()
+    bound = float(f"{float(clip):.6g}")
+    return (("Clip", {"min": -bound, "max": bound}, lambda v: np.clip(v, -bound, bound)),)
+
+
+def _activation(name: str, given: Sequence[Iterator[float]]) -> Step:
+    known = _NAMES.get(name.lower())
+    if known is None:
+        raise Unsupported(f"activation {name!r}")
+    defaults = _WITH_NUMBERS.get(known, ())
+    numbers = [float(f"{next(more, default):.6g}") for more, default in zip(given, defaults, strict=False)]
+    attributes = dict(zip(("alpha", "beta"), numbers, strict=False))
+    function = _FUNCTIONS.get(known) or FUNCTIONS[known]
+    return known, attributes, lambda v: function(v, *numbers)

@@ -1,0 +1,51 @@
+"""The soundness check itself: a graph with one rule of symmetry taken away must be found out by ONNX Runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from exports import exported
+from soundness import Trial, input_arrays
+
+import gmnc
+from gmnc.ir import ParameterGraph
+from gmnc.ir.permute import apply
+from gmnc.ir.symmetry import generators
+
+
+def without_links(role: str) -> Callable[[ParameterGraph], ParameterGraph]:
+    return lambda graph: replace(graph, links=tuple(link for link in graph.links if link.role != role))
+
+
+def without_ties(graph: ParameterGraph) -> ParameterGraph:
+    return replace(graph, edges=tuple(replace(block, tied=False) for block in graph.edges))
+
+
+def without_pins(graph: ParameterGraph) -> ParameterGraph:
+    return replace(graph, pinned=np.zeros_like(graph.pinned), inputs=(), outputs=())
+
+
+DAMAGE = {
+    "scopes": ("groupnorm", without_links("scope")),
+    "products": ("attention_qkv", without_links("product")),
+    "joins": ("resnet", without_links("add")),
+    "ties": ("llama", without_ties),
+    "hubs": ("llama", without_links("hub")),
+    "pins": ("siren", without_pins),
+}
+
+
+@pytest.mark.parametrize("rule", DAMAGE)
+def test_a_missing_rule_is_found_out(rule: str) -> None:
+    name, damage = DAMAGE[rule]
+    model = exported(name, "dynamo")
+    graph = gmnc.compile(model)
+    broken = damage(graph)
+    rng = np.random.default_rng(0)
+    trial = Trial(graph, input_arrays(model, rng), rng)
+    claimed = generators(broken)
+    errors = (trial.error(apply(broken, claimed[i], trial.values)) for i in rng.permutation(len(claimed)))
+    assert any(error > 1e-3 for error in errors)
