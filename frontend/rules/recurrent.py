@@ -138,12 +138,12 @@ def _recurrent(
     directions, activations = _directions(op), _activations(op, defaults)
     for d, (backward, own) in enumerate(zip(directions, _parameters(ctx, op, gates, len(directions)), strict=True)):
         initial = {n: v for n, i in states.items() if (v := _initial(ctx, op, i, d, batch_first)) is not None}
-        seen = ctx.passes(x, "Reverse", {}) if backward else x
+        seen = _reversed(ctx, x) if backward else x
         made = ctx.recur(seen, make(op, own, activations[d]), initial, lengths, list(states))
         if marks:
             made = [ctx.passes(v, "Lengths", marks) for v in made]
-        y = ctx.passes(made[0], "Reverse", {}) if backward else made[0]
-        outputs[0].append(_spread(y, (x.shape[0], 1)))
+        y = _spread(made[0], (x.shape[0], 1))
+        outputs[0].append(_reversed(ctx, y) if backward else y)
         for place, value in enumerate(made, 1):
             outputs[place].append(_spread(ctx.passes(value, "Last", {}), (1,)))
     orders = [(2, 0, 1, 3) if batch_first else None, *[(1, 0, 2) if batch_first else None] * len(states)]
@@ -153,6 +153,13 @@ def _recurrent(
 def _spread(x: Value, lead: tuple[int, ...]) -> Value:
     """More axes in front, along which labels do not vary."""
     return x.relabelled(tuple(f.reshape((1,) * len(lead) + f.shape) for f in x.factors), lead + x.shape)
+
+
+def _reversed(ctx: Algebra, x: Value) -> Value:
+    """The first axis backward, as a Slice with step -1 makes it."""
+    result = Result(x.name, x.shape, x.dtype)
+    backward = range(x.shape[0] - 1, -1, -1)
+    return ctx.move(x, lambda a: a[::-1], Op("Slice", "", 13, "", (x,), (result,), {}), picks={0: backward})
 
 
 def _permuted(ctx: Algebra, x: Value, perm: tuple[int, ...]) -> Value:
