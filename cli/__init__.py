@@ -1,4 +1,4 @@
-"""The command line: `gmnc compile`, `inspect`, `draw`, `symmetries`, `verify`. Nothing heavy is imported before one runs."""
+"""The command line: `gmnc compile`, `inspect`, `draw`, `symmetries`, `verify`, each imported when it runs."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
 
 @contextmanager
 def steps(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); shown as `progress` is."""
+    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); as `progress`."""
     if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return

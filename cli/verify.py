@@ -33,7 +33,7 @@ def verify_model(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run MODEL in ONNX Runtime with its weights permuted by claimed symmetries, and by what is none; exit code 1 if a claim fails."""
+    """Run MODEL in ONNX Runtime with weights permuted by claimed symmetries; exit code 1 if a claim fails."""
     with errors_to_exit_codes():
         from ..ir import LoadError
 

@@ -49,12 +49,12 @@ def compile(
     `UnsupportedError` under the policy "error".
     """
     model = load(source)
-    file = isinstance(source, str | os.PathLike)
-    name = Path(source).name if file else (model.graph.name or "model")
+    name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
     try:
         return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or builtin())
     except (LoweringError, UnsupportedError) as error:
-        raise type(error)(f"{source if file else name}: {error}") from error
+        where = source if isinstance(source, str | os.PathLike) else name
+        raise type(error)(f"{where}: {error}") from error
 
 
 def _lower(

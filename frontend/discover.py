@@ -193,7 +193,7 @@ class Discovery(Algebra):
             self._share(start, (0,))
             self._tell(start, (1,))
         if lengths is not None:
-            self._share(lengths, range(lengths.rank))
+            self._share(lengths, (0,))
         size = {units.name: units.size for units in cell}
         return [x.relabelled((unlabelled(2),), (x.shape[1], size[name])) for name in outputs]
 

@@ -29,7 +29,7 @@ def join(
 ) -> np.ndarray:
     """One new node per distinct tuple of ports, linked from each; labels of the broadcast shape.
 
-    ranks: which operands may trade places, those of one rank; by default all. Links carry the rank where there are several.
+    ranks: operands of one rank may trade places, by default all. Links carry the rank where there are several.
     """
     ordered = len(set(ranks)) > 1
     if ordered:

@@ -155,8 +155,8 @@ class Lowering(Algebra):
         outputs: Sequence[str],
     ) -> list[Value]:
         """Nodes per hidden unit, in a cycle."""
-        counted = None if lengths is None else self._one_label(lengths)
-        made = recur(self.state, x, cell, initial, counted, outputs)
+        counted = self._one_label(lengths) if lengths is not None and lengths.is_activation else None
+        made = recur(self.state, x, cell, initial, lengths, counted, outputs)
         size = {units.name: units.size for units in cell}
         return [x.relabelled(f, (x.shape[1], size[n])) for n, f in zip(outputs, made, strict=True)]
 

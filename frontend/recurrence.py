@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
@@ -67,14 +68,16 @@ def recur(
     x: Value,
     cell: Sequence[Units],
     initial: Mapping[str, Value],
-    lengths: np.ndarray | None,
+    lengths: Value | None,
+    counted: np.ndarray | None,
     outputs: Sequence[str],
 ) -> list[Factors]:
     """Run `cell` over `x` [time, batch, features]; factors [batch, size] of the units named in `outputs`.
 
-    initial: what units are before the first step, activations [batch, size]. lengths: the port of what says how many
-    steps there are, which all outputs depend on. Features that differ by time or batch are joined first, as one weight
-    sees one neuron.
+    initial: what units are before the first step, activations [batch, size]. lengths: how many steps each row of the
+    batch has, on which all outputs depend; counted: its port, where it is not known.
+    Features that differ by time or batch are joined first, as one weight sees one neuron; neurons that lie along the
+    batch are pinned if its rows start or end differently.
     """
     first = next(w.elements for units in cell for w in units.weights if w.source == INPUT)
     source, kept = shared_source(state, x.factors, x.shape, first.shape, _SPEC)
@@ -89,11 +92,21 @@ def recur(
             _link(state, nodes, units.name, feed, operand)
     for name, labels in starts.items():
         _enter(state, nodes[name], labels, 1 in initial[name].same)
-    if lengths is not None:
+    if counted is not None:
         for name in outputs:
-            state.links(nodes[name], np.broadcast_to(lengths.reshape(-1)[:1], nodes[name].shape), "length")
+            state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), "length")
+    if any(_rows_differ(v) for v in (*initial.values(), lengths)):
+        for factor in kept:
+            state.pin(factor)
     beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
     return [independent(state, [port(nodes[name])[None], *beside]) for name in outputs]
+
+
+def _rows_differ(value: Value | None) -> bool:
+    """Whether rows of the batch may have different entries of a value [batch, ...]."""
+    if value is None or value.shape[0] == 1 or 0 in value.same:
+        return False
+    return value.data is None or varies(value.data, 0)
 
 
 def _nodes(state: State, units: Units, depth: int) -> np.ndarray:

@@ -38,8 +38,8 @@ class Factor:
 class Component:
     """Generators that move common items, directly or by way of others.
 
-    levels: factors; each of a level permutes blocks of which the largest lie one level below. The order of the group is the product of the orders of all factors and of `rest`; rest_log10 is a lower bound if
-    not exact.
+    levels: factors; each of a level permutes blocks of which the largest lie one level below. The order of
+    the group is the product of the orders of all factors and of `rest`; rest_log10 is a lower bound if not exact.
     """
 
     generators: tuple[int, ...]
@@ -211,7 +211,7 @@ def _look(items: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _quotient(factors: Sequence[Factor], others: _Moves) -> _Moves:
     """The other generators on orbits, each named by its first item; moves that became nothing are dropped."""
-    items, place = _places(factors)
+    items, _ = _places(factors)
     lead = np.concatenate([np.broadcast_to(f.columns.min(axis=1)[:, None], f.columns.shape).reshape(-1)
                            for f in factors])  # fmt: skip
     lead = lead[np.argsort(np.concatenate([f.columns.reshape(-1) for f in factors]))]

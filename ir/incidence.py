@@ -64,7 +64,9 @@ class Incidence:
         self.row_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
         parts = list(self._arcs())
         self.size = int(self.num_nodes + self.row_start[-1])
-        tail, head, label, via = (np.concatenate([p[i] for p in parts] or [[]]).astype(np.int64) for i in range(4))
+        tail, head, label, via = (
+            np.concatenate([p[i] for p in parts] or [np.zeros(0)]).astype(np.int64) for i in range(4)
+        )
         self.fixed = self._fixed()
         self._finish(tail, head, label, via)
 
@@ -174,7 +176,9 @@ class Incidence:
             if link.size:
                 yield self._link_arcs(link)
 
-    def _block_arcs(self, number: int, block: EdgeBlock) -> Iterator[tuple[np.ndarray, ...]]:
+    def _block_arcs(
+        self, number: int, block: EdgeBlock
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
         rows, by_dst = _merge(block)
         self._rows_of[number], self._by_dst[number] = rows, by_dst
         first = np.unique(rows, return_index=True)[1]

@@ -25,8 +25,9 @@ _MADE = ("neuron", "input")
 class Family:
     """Nodes that move together, or a group of nodes that do not move. groups: node group numbers, ascending.
 
-    name, what: in words, e.g. ``conv1`` and ``64 channels, free``. generators: indices into `Symmetries.generators`; none if the
-    nodes do not move. degrees: of the symmetric groups, inner ones first; in each level, of all that trade places.
+    name, what: in words, e.g. ``conv1`` and ``64 channels, free``. generators: indices into
+    `Symmetries.generators`; none if the nodes do not move. degrees: of the symmetric groups,
+    inner ones first; in each level, of all that trade places.
     """
 
     name: str

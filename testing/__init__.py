@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .report import Failure, Report
     from .runtime import disagreement, run
     from .strategies import networks
-    from .verify import verify
+    from .verification import verify
 
 __all__ = [
     "Failure",
@@ -48,7 +48,7 @@ _HOME = {
     "random_inputs": "inputs",
     "run": "runtime",
     "values": "builders",
-    "verify": "verify",
+    "verify": "verification",
     "with_values": "builders",
 }
 

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from ..frontend import compile
 from ..ir import ParameterGraph, colours, isomorphic
 from .report import Report
-from .verify import verify
+from .verification import verify
 
 __all__ = ["assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
 

@@ -22,7 +22,7 @@ def build(
     opset: int = 20,
     seed: int = 0,
 ) -> onnx.ModelProto:
-    """A checked model of a graph in ONNX text syntax, such as ``(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }``.
+    """A checked model from ONNX text syntax, such as ``(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }``.
 
     floats: float32 initializers by shape; they get distinct random values in (0.1, 1). ints: int64 initializers, by
     value. Raises `onnx.checker.ValidationError` or the parser's `ParseError` for what is no model.

@@ -57,7 +57,7 @@ def one_sided(
 
 
 def swapped(graph: ParameterGraph, values: Mapping[str, np.ndarray], a: int, b: int) -> dict[str, np.ndarray]:
-    """Exchange the weights of two nodes, whatever else depends on them: both as targets and as sources of each block."""
+    """Exchange the weights of two nodes, whatever else depends on them: as targets and as sources of each block."""
     new: dict[str, np.ndarray] = {}
     for block in graph.edges:
         if block.constant or block.tied:

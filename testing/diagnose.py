@@ -27,7 +27,8 @@ def culprits(
 
     If a product fails, one of its halves does: each is found in as many runs as halving takes.
     """
-    left, found = list(failing), []
+    left = list(failing)
+    found: list[Failure] = []
     while left and len(found) < _MOST:
         error = _error(trial, left)
         if error < tolerance:

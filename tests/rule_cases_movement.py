@@ -316,14 +316,13 @@ def _scattered() -> Iterator[Case]:
     yield rows("OneHot", "positions", turned.format(1, "0.0, 1.0"), floats={"m": (4, 6)})
     eye = "s = Squeeze(h, zero)\n e = EyeLike{}(s)\n o = Add(h, e)"
     yield rows("EyeLike", "features", eye.format(""), ints={"zero": [0]}, variants=[eye.format("<k = 1>")])
-    regions = {"r": np.array([[0, 0, 3, 3]], np.float32), "b": np.zeros(1, np.int64)}
-    align = "o = RoiAlign<output_height = 2, output_width = 2{}>(h, r, b)"
-    yield image("RoiAlign", "channels", align.format(""), values=regions, variants=[align.format(', mode = "max"')])
-    found = "m = ReduceMean<keepdims = 0>(g, space)\n a = MatMul(m, w)\n q = Sigmoid(a)\n" + align.replace(
-        "h, r", "h, q"
-    ).replace("b)", "one)")
-    yield image("RoiAlign", "found-regions", found.format(""), floats={"w": (4, 4)},
-                values={"one": np.zeros(1, np.int64)},
-                ints={"space": [2, 3]})  # fmt: skip
-    batch = {"r": np.array([[0, 1, 1, 5, 4]], np.float32)}
-    yield image("MaxRoiPool", "channels", "o = MaxRoiPool<pooled_shape = [2, 2]>(h, r)", values=batch)
+    regions = {"box": [[0, 0, 3, 3]], "first": [0]}
+    align = "o = RoiAlign<output_height = 2, output_width = 2{}>(h, r, first)"
+    known = "r = Cast<to = 1>(box)\n"
+    yield image("RoiAlign", "channels", known + align.format(""), ints=regions,
+                variants=[known + align.format(', mode = "max"')])  # fmt: skip
+    found = "m = ReduceMean<keepdims = 0>(g, space)\n a = MatMul(m, w)\n r = Sigmoid(a)\n"
+    yield image("RoiAlign", "found-regions", found + align.format(""), floats={"w": (4, 4)},
+                ints={"space": [2, 3], "first": [0]})  # fmt: skip
+    yield image("MaxRoiPool", "channels", "r = Cast<to = 1>(box)\n o = MaxRoiPool<pooled_shape = [2, 2]>(h, r)",
+                ints={"box": [[0, 1, 1, 5, 4]]})  # fmt: skip

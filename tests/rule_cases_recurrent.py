@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -37,9 +38,10 @@ def run_over_time(
     gates, used = GATES[op], "\n".join(texts)
     floats = {
         "wx": (2, 3), "w": (directions, 4 * gates, 3), "r": (directions, 4 * gates, 4), "b": (directions, 8 * gates),
-        "p": (directions, 12), "h0": (directions, 2, 4), "c0": (directions, 2, 4), "wo": (4, 2), **options.pop("floats", {}),
+        "p": (directions, 12), "h0": (directions, 2, 4), "c0": (directions, 2, 4), "wo": (4, 2),
+        **options.pop("floats", {}),
     }  # fmt: skip
-    kept = {n: s for n, s in floats.items() if f" {n}," in used or f" {n})" in used}
+    kept = {n: s for n, s in floats.items() if re.search(rf"\b{n}\b", used)}
     split = 1 + len(variants)
     return Case(op, name, texts[0], kept, variants=tuple(texts[1:split]), alike=tuple(texts[split:]), **options)
 
@@ -50,6 +52,7 @@ def recurrent_cases() -> Iterator[Case]:
         yield from _operands(op)
         yield from _attributes(op)
     yield from _own()
+    yield from _channels_in_the_batch()
 
 
 def _directions(op: str) -> Iterator[Case]:
@@ -125,3 +128,32 @@ def _own() -> Iterator[Case]:
     yield run_over_time("GRU", "linear-before-reset", after, variants=(cell("GRU"),))
     both = cell("GRU", attributes='linear_before_reset = 1, direction = "bidirectional"', initial_h="h0")
     yield run_over_time("GRU", "linear-before-reset-both", both, directions=2)
+
+
+def _channels_in_the_batch() -> Iterator[Case]:
+    """One cell for 3 channels that are summed after it: they can trade places unless they start or end apart."""
+    floats = {"k": (3, 2, 1), "w": (1, 12, 1), "r": (1, 12, 4), "b": (1, 24), "wo": (4, 2)}
+    starts: dict[str, tuple[str, str, str, dict[str, tuple[int, ...]]]] = {
+        "alike": ("", "", cell("GRU", "Y_h"), {}),
+        "one-start": ("", "h = Expand(h1, shape)", cell("GRU", "Y_h", initial_h="h"), {"h1": (1, 1, 4)}),
+        "learned-starts": ("", "", cell("GRU", "Y_h", initial_h="h0"), {"h0": (1, 3, 4)}),
+        "given-starts": (", float[1, 3, 4] h", "", cell("GRU", "Y_h", initial_h="h"), {}),
+        "computed-starts": (
+            ", float[1, 2] g", "m = MatMul(g, wg)\n h = Reshape(m, shape)", cell("GRU", "Y_h", initial_h="h"),
+            {"wg": (2, 12)},
+        ),
+        "known-lengths": (
+            "", "n = Constant<value = int32[3] {6, 2, 4}>()", cell("GRU", "Y_h", sequence_lens="n"), {},
+        ),
+    }  # fmt: skip
+    for name, (given, before, body, more) in starts.items():
+        text = f"""(float[1, 2, 6] x0{given}) => (float[1, 2] y) {{
+            c = Conv(x0, k)
+            x = Transpose<perm = [2, 1, 0]>(c)
+            {before}
+            {body}
+            s = ReduceSum<keepdims = 0>(o, one)
+            y = MatMul(s, wo)
+        }}"""
+        ints = {"one": [1], "shape": [1, 3, 4]}
+        yield Case("GRU", f"channels-{name}", text, {**floats, **more}, ints)

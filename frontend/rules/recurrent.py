@@ -223,18 +223,18 @@ def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool
     if part.is_activation:
         return part
     assert part.data is not None
-    same = frozenset({1} if uniform(part.data) is not None else ())
+    same = frozenset({0, 1} if uniform(part.data) is not None else ())
     return replace(ctx.stream(part), same=same)
 
 
 def _lengths(ctx: Algebra, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
-    """What says how many steps each row of the batch has: a value, or known numbers as a mark; neither if it is all."""
+    """How many steps each row of the batch has, known numbers as a mark too; nothing if it is all."""
     value = op.optional(4)
     if value is None or (value.data is not None and bool((value.data == steps).all())):
         return None, {}
     if value.data is None:
         return ctx.stream(value), {}
-    return None, {"lengths": tuple(int(n) for n in value.data)}
+    return value, {"lengths": tuple(int(n) for n in value.data)}
 
 
 def _activations(op: Op, defaults: Sequence[str]) -> list[list[Steps]]:

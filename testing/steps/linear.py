@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..sketch import Sketch, Tensor, Unfit
 from .weights import vector, weight
@@ -53,7 +54,8 @@ def _gemm(sketch: Sketch) -> None:
     if x.rank > 2:
         x = sketch.node("Reshape", x, sketch.integers([-1, x.shape[-1]]))
     turned, on_left, n = sketch.chance(40), sketch.chance(20), sketch.size()
-    options = {"alpha": 0.5} if sketch.chance(20) else {}
+    options: dict[str, Any] = {"alpha": 0.5} if sketch.chance(20) else {}
+    turn: dict[str, Any]
     if on_left:
         w = weight(sketch, (x.shape[0], n) if turned else (n, x.shape[0]), x.shape[0])
         operands, shape, turn = (w, x), (n, x.shape[1]), {"transA": 1} if turned else {}

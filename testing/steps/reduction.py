@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from onnx import TensorProto
 
@@ -34,7 +35,7 @@ def _top(sketch: Sketch) -> None:
 
 def _running(sketch: Sketch) -> None:
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
-    options = {name: 1 for name in ("exclusive", "reverse") if sketch.chance(20)}
+    options: dict[str, Any] = {name: 1 for name in ("exclusive", "reverse") if sketch.chance(20)}
     sketch.put(sketch.node("CumSum", x, sketch.integers(sketch.axis(x)), **options))
 
 

@@ -58,7 +58,8 @@ def verify(
     inputs: one array per graph input, by name, whose shapes are then used for lowering too. shapes: of inputs by name,
     the option `inputs` of `gmnc.compile`; options: its other ones (`dims`, `registry`, ...). controls: how many of each
     of three forms (see `controls.controls`). tolerance: by default
-    `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what that does to its outputs.
+    `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what that does to its
+    outputs.
     watch: called with (what is done, steps done, steps in all).
 
     What cannot be checked (ONNX Runtime lacks an operator, an output is no tensor, not finite, or differs from run to
