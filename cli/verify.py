@@ -33,7 +33,7 @@ def verify_model(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Run MODEL in ONNX Runtime with weights permuted by claimed symmetries; exit code 1 if a claim fails."""
+    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all; exit code 1 if one fails."""
     with errors_to_exit_codes():
         from ..ir import LoadError
 

@@ -23,6 +23,7 @@ _ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
 _NORMS = {"Standardize", "RMSNormalize"}
 _FORBIDDEN = -99
 _MASK_LIMIT = 1 << 22
+_NOT_OF_THE_FUNCTION = ("consumed_inputs", "axis", "broadcast", "places")
 
 
 def elementwise(
@@ -181,7 +182,7 @@ def _bind(op: Op, literals: dict[int, Any], operands: int) -> Callable[..., np.n
     function = FUNCTIONS.get(op.type)
     if function is None:
         return None
-    keywords = {n: v for n, v in op.attributes.items() if n not in ("consumed_inputs", "axis", "broadcast")}
+    keywords = {n: v for n, v in op.attributes.items() if n not in _NOT_OF_THE_FUNCTION}
     missing = {i for i in range(operands) if i < len(op.inputs) and op.inputs[i] is None}
 
     def bound(*active: np.ndarray) -> np.ndarray:

@@ -230,6 +230,12 @@ def _trilu(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return (np.triu if _attr(node, "upper", 1) else np.tril)(inputs[0], k)
 
 
+def _global_lp_pool(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    array, p = inputs[0], _attr(node, "p", 2)
+    axes = tuple(range(2, array.ndim))
+    return np.asarray((np.abs(array) ** p).sum(axis=axes, keepdims=True) ** (1 / p), dtype=array.dtype)
+
+
 _FOLDS: dict[str, Fold] = {
     "Abs": _each(np.abs), "Neg": _each(np.negative), "Sqrt": _each(np.sqrt), "Exp": _each(np.exp),
     "Log": _each(np.log), "Sin": _each(np.sin), "Cos": _each(np.cos), "Tanh": _each(np.tanh),
@@ -244,5 +250,5 @@ _FOLDS: dict[str, Fold] = {
     "Identity": lambda node, opset, inputs: inputs[0],
     "Cast": _cast, "Unsqueeze": _unsqueeze, "Squeeze": _squeeze, "Reshape": _reshape, "Concat": _concat,
     "Gather": _gather, "Slice": _slice, "Transpose": _transpose, "Expand": _expand,
-    "ConstantOfShape": _constant_of_shape, "Range": _range, "Trilu": _trilu,
+    "ConstantOfShape": _constant_of_shape, "Range": _range, "Trilu": _trilu, "GlobalLpPool": _global_lp_pool,
 }  # fmt: skip

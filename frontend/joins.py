@@ -11,7 +11,7 @@ import numpy as np
 from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, port, varying, vias_of
 from .state import State
 
-__all__ = ["Operand", "combine", "independent", "join", "pin_against_free", "shared_neuron"]
+__all__ = ["Operand", "combine", "gathered", "independent", "join", "pin_against_free", "shared_neuron"]
 
 Factors = tuple[np.ndarray, ...]
 
@@ -83,6 +83,42 @@ def shared_neuron(state: State, labels: np.ndarray, axes: tuple[int, ...], role:
     state.links(np.repeat(nodes, places), kinds, role, slot=slot)
     joined = port(nodes)[which].reshape(*outer, *[1] * len(axes))
     return compress(joined.transpose(np.argsort(rest + list(axes))))
+
+
+def gathered(
+    state: State, labels: np.ndarray, axes: Sequence[int], kind: str, role: str, once: bool = False
+) -> np.ndarray:
+    """One node per distinct multiset of labels along `axes`, linked from its members; labels of size 1 there.
+
+    once: labels that all occur equally often are linked once.
+    """
+    rest = [a for a in range(labels.ndim) if a not in axes]
+    outer = tuple(labels.shape[a] for a in rest)
+    rows, turns = (a.transpose([*rest, *axes]).reshape(math.prod(outer), -1) for a in (labels, occurrence(labels)))
+    order = np.lexsort((turns, rows), axis=1)
+    rows, turns = (np.take_along_axis(a, order, axis=1) for a in (rows, turns))
+    first, which = distinct_rows(rows)
+    merged = state.is_merged(labels)
+    apart = merged and not _in_step(turns, which)
+    if apart:
+        first, which = distinct_rows(np.concatenate([rows, turns], axis=1))
+    kinds = _once(rows[first]) if once and not apart else rows[first]
+    nodes = state.nodes(kind, len(kinds), state.depth(kinds))
+    if merged and not apart:
+        state.merged.add(len(state.builder.groups) - 1)
+    slot = turns[first].reshape(-1, 1) if apart else None
+    state.links(np.repeat(nodes, kinds.shape[1]), kinds, role, slot=slot)
+    new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
+    return compress(new.transpose(np.argsort([*rest, *axes])))
+
+
+def _once(rows: np.ndarray) -> np.ndarray:
+    """Sorted rows in which every label occurs equally often, with each once; other rows as they are."""
+    runs = np.flatnonzero(rows[0] != rows[0, 0]) if rows.size else np.zeros(0, np.int64)
+    run = int(runs[0]) if runs.size else rows.shape[1]
+    if run > 1 and rows.shape[1] % run == 0 and (rows.reshape(len(rows), -1, run) == rows[:, ::run, None]).all():
+        return rows[:, ::run]
+    return rows
 
 
 def _in_step(turns: np.ndarray, which: np.ndarray) -> bool:

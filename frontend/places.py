@@ -12,7 +12,7 @@ from .labels import occurrence, periodic, varying
 from .state import State
 from .values import Value
 
-__all__ = ["numbered", "regular", "settle"]
+__all__ = ["diverge", "numbered", "regular", "settle"]
 
 
 def numbered(state: State, x: Value, factor: np.ndarray) -> np.ndarray:
@@ -39,6 +39,15 @@ def settle(state: State, labels: np.ndarray, places: np.ndarray) -> None:
     split = rows.reshape(*(n for three in splits for n in three), -1)
     distinct = tuple(slice(0, 1) if a % 3 == 1 and a < 3 * len(axes) else slice(None) for a in range(split.ndim))
     if not (split == split[distinct]).all():
+        state.pin(labels)
+
+
+def diverge(state: State, labels: np.ndarray) -> None:
+    """Entries with equal labels, which may have been copies, become different; pin those that do not repeat alike."""
+    if len(np.unique(labels)) == labels.size:
+        return
+    state.merge(labels)
+    if not regular(labels):
         state.pin(labels)
 
 

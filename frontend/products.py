@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .joins import Factors, _components, independent, join
-from .labels import compress, distinct_rows, map_via, port, varying, vias_of
+from .joins import Factors, _components, gathered, independent, join
+from .labels import compress, map_via, varying, vias_of
 from .state import State, align
 
 __all__ = ["product_sum"]
@@ -39,7 +39,7 @@ def product_sum(
         members = [items[j] for j in group]
         labels = _product(state, members)
         if any(labels.shape[i] > 1 for i in summed):
-            labels = _sum(state, labels, summed)
+            labels = gathered(state, labels, summed, "sum", "sum")
         factors.append(compress(align(labels, every, out)))
     scale = left_scale * right_scale
     if scale != 1:
@@ -80,19 +80,3 @@ def _product(state: State, members: list[tuple[int, np.ndarray]]) -> np.ndarray:
     sides = [[f for i, f in members if i == side] for side in (0, 1)]
     parts = [f[0] if len(f) == 1 else join(state, f, "pair") for f in sides if f]
     return parts[0] if len(parts) == 1 else join(state, parts, "product", (0, 1), kind="product")
-
-
-def _sum(state: State, labels: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """One `sum` node per distinct multiset of products along `axes`."""
-    rest = [x for x in range(labels.ndim) if x not in axes]
-    moved = labels.transpose([*rest, *axes])
-    outer = moved.shape[: len(rest)]
-    rows = np.sort(moved.reshape(int(np.prod(outer, dtype=np.int64)), -1), axis=1)
-    first, which = distinct_rows(rows)
-    kinds = rows[first]
-    nodes = state.nodes("sum", len(kinds), state.depth(kinds))
-    if state.is_merged(labels):
-        state.merged.add(len(state.builder.groups) - 1)
-    state.links(np.repeat(nodes, kinds.shape[1]), kinds, "sum")
-    new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
-    return new.transpose(np.argsort([*rest, *axes]))

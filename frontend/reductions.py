@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .joins import Factors, independent
-from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
+from .joins import Factors, gathered, independent
+from .labels import map_via, nodes_of, port, varying, vias_of
+from .places import diverge
 from .state import State
 
 __all__ = ["couple", "order", "reduce"]
@@ -25,7 +26,7 @@ def reduce(
     out = []
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
-        labels = _gather(state, factor, inside, "reduce", "reduce") if inside else factor
+        labels = gathered(state, factor, inside, "reduce", "reduce", once=True) if inside else factor
         out.append(labels)
     items = _over(factors, axes, attributes, shape).items()
     stepped = [map_via(f, lambda v: state.builder.via(op, items, (v,))) for f in out]
@@ -45,7 +46,8 @@ def couple(
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
-            _gather(state, factor, inside, "reduce", "scope")
+            gathered(state, factor, inside, "reduce", "scope", once=True)
+            diverge(state, factor)
         out.append(map_via(factor, lambda v: state.builder.via(op, items, (v,))))
     return tuple(out)
 
@@ -91,31 +93,6 @@ def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
     new = state.ports("split", int(np.prod(shape)), depth, pinned=True)
     state.links(nodes_of(new), np.repeat(port(middle), len(new)), "split", operand=np.arange(len(new)))
     return new.reshape(shape)
-
-
-def _gather(state: State, labels: np.ndarray, axes: list[int], kind: str, role: str) -> np.ndarray:
-    """One node per distinct multiset of labels along `axes`, linked from its members; labels of size 1 there."""
-    rest = [a for a in range(labels.ndim) if a not in axes]
-    moved = labels.transpose([*rest, *axes])
-    outer = moved.shape[: len(rest)]
-    rows = np.sort(moved.reshape(int(np.prod(outer, dtype=np.int64)), -1), axis=1)
-    first, which = distinct_rows(rows)
-    kinds = _once(rows[first])
-    nodes = state.nodes(kind, len(kinds), state.depth(kinds))
-    if state.is_merged(labels):
-        state.merged.add(len(state.builder.groups) - 1)
-    state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
-    new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
-    return compress(new.transpose(np.argsort([*rest, *axes])))
-
-
-def _once(rows: np.ndarray) -> np.ndarray:
-    """Sorted rows in which every label occurs equally often, with each once; other rows as they are."""
-    runs = np.flatnonzero(rows[0] != rows[0, 0]) if rows.size else np.zeros(0, np.int64)
-    run = int(runs[0]) if runs.size else rows.shape[1]
-    if run > 1 and rows.shape[1] % run == 0 and (rows.reshape(len(rows), -1, run) == rows[:, ::run, None]).all():
-        return rows[:, ::run]
-    return rows
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:

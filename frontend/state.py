@@ -56,6 +56,9 @@ class State:
     def pin(self, labels: np.ndarray) -> None:
         """Fix every node that these labels name."""
         self.builder.pin(nodes_of(labels))
+        if len(np.unique(labels)) < labels.size:
+            # What depends on the order makes copies of one node differ.
+            self.merge(labels)
 
     def merge(self, labels: np.ndarray) -> None:
         """Note that entries with equal labels are different places of one node, here or in what follows."""

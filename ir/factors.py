@@ -38,8 +38,8 @@ class Factor:
 class Component:
     """Generators that move common items, directly or by way of others.
 
-    levels: factors; each of a level permutes blocks of which the largest lie one level below. The order of
-    the group is the product of the orders of all factors and of `rest`; rest_log10 is a lower bound if not exact.
+    levels: factors; each of a level permutes blocks of which the largest lie one level below. The order of the group is
+    the product of the orders of all factors and of what is left; rest_log10 is a lower bound of that if not exact.
     """
 
     generators: tuple[int, ...]

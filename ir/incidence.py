@@ -18,6 +18,7 @@ __all__ = ["Incidence", "Row", "incidence", "mix", "occurrence"]
 
 _ROUNDS = 64
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+Arcs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +65,8 @@ class Incidence:
         self.row_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
         parts = list(self._arcs())
         self.size = int(self.num_nodes + self.row_start[-1])
-        tail, head, label, via = (
-            np.concatenate([p[i] for p in parts] or [np.zeros(0)]).astype(np.int64) for i in range(4)
-        )
+        none = np.zeros(0, dtype=np.int64)
+        tail, head, label, via = (np.concatenate([none, *(p[i] for p in parts)]).astype(np.int64) for i in range(4))
         self.fixed = self._fixed()
         self._finish(tail, head, label, via)
 
@@ -160,7 +160,7 @@ class Incidence:
             fixed[port.nodes] = True
         return fixed
 
-    def _arcs(self) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    def _arcs(self) -> Iterator[Arcs]:
         """(tail, head, label, via) of every arc, block by block."""
         for number, block in enumerate(self.graph.edges):
             self.row_start[number + 1] = self.row_start[number]
@@ -176,9 +176,7 @@ class Incidence:
             if link.size:
                 yield self._link_arcs(link)
 
-    def _block_arcs(
-        self, number: int, block: EdgeBlock
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
+    def _block_arcs(self, number: int, block: EdgeBlock) -> Iterator[Arcs]:
         rows, by_dst = _merge(block)
         self._rows_of[number], self._by_dst[number] = rows, by_dst
         first = np.unique(rows, return_index=True)[1]
@@ -194,7 +192,7 @@ class Incidence:
         place = occurrence(src_row, src, via)
         yield src, src_row, self._labels(("src",), self.via_class[via], place), via
 
-    def _constant_arcs(self, block: EdgeBlock) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _constant_arcs(self, block: EdgeBlock) -> Arcs:
         """A constant cannot move: each (dst, src) pair is an arc labelled with its values."""
         b, n, k, s = block.shape
         values = np.ascontiguousarray(self.graph.values(block)).reshape(b * n * k, s)
@@ -208,7 +206,7 @@ class Incidence:
         label = self._labels(("constant", block.role, block.slots.tobytes()), self.via_class[via], place, value)
         return src, dst, label, via
 
-    def _link_arcs(self, link: LinkBlock) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def _link_arcs(self, link: LinkBlock) -> Arcs:
         columns = [self.via_class[link.via]]
         tag: tuple[Hashable, ...] = ("link", link.role, link.operand is not None)
         if link.operand is not None:

@@ -23,11 +23,11 @@ _MADE = ("neuron", "input")
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Nodes that move together, or a group of nodes that do not move. groups: node group numbers, ascending.
+    """Nodes that move together, or a group of nodes that do not move.
 
-    name, what: in words, e.g. ``conv1`` and ``64 channels, free``. generators: indices into
-    `Symmetries.generators`; none if the nodes do not move. degrees: of the symmetric groups,
-    inner ones first; in each level, of all that trade places.
+    name, what: in words, e.g. ``conv1`` and ``64 channels, free``. groups: node group numbers, ascending. generators:
+    indices into `Symmetries.generators`; none if the nodes do not move. degrees: of the symmetric groups, inner ones
+    first; in each level, of all that trade places.
     """
 
     name: str

@@ -280,9 +280,9 @@ def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np
 class _Search:
     """Generators so far.
 
-    done: pairs of nodes that need no closure of their own. met: pairs of places that a closure has swapped, where
-    a place is a column's number, or ~item where the item is in none. column: of each item, the number of the column of
-    a symmetric group whose swaps are what its own would be, or -1.
+    done: pairs of nodes that need no closure of their own. column: of each item, the number of the column of a
+    symmetric group whose swaps are what its own would be, or -1. met: pairs of places that a closure has swapped; a
+    place is a column's number, or ~item where the item is in none.
     """
 
     index: Incidence

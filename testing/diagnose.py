@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from ..frontend import Registry, builtin
 from ..frontend.interpret import opset_of
+from ..frontend.normalise import normalise
 from ..ir import ParameterGraph
 from ..ir.permute import Automorphism, apply, describe
 from ..ir.symmetry import product
@@ -63,10 +64,10 @@ def involved(
             names.append(link.node)
             vias.update(np.unique(link.via[touched]).tolist())
     model, rules = graph.model, registry or builtin()
-    nodes = {n.name: n for g in model.graphs() for n in g} if isinstance(model, ir.Model) else {}
+    nodes = {n.name: n for g in normalise(model).graphs() for n in g} if isinstance(model, ir.Model) else {}
     for name in dict.fromkeys(n for n in names if n):
         node = nodes.get(name)
-        op = node.op_type if node is not None else "(made by normalisation)"
+        op = node.op_type if node is not None else "(made while lowering)"
         yield name, op, _rule(rules, model, op, node.domain if node is not None else "")
     for op in _ops(graph, vias):
         yield "", op, _rule(rules, model, op, "")

@@ -1,4 +1,4 @@
-"""A hypothesis strategy that draws whole networks: valid ONNX models with parameters, of all operator families."""
+"""A hypothesis strategy that draws whole networks: valid ONNX models with parameters, over all operator families."""
 
 from __future__ import annotations
 

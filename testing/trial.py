@@ -37,14 +37,18 @@ class Trial:
         names = sorted({b.view.name for b in graph.edges if not b.constant})
         own = {n: graph.parameters[n].load() for n in names}
         self.values = {n: shaken(v, rng) for n, v in own.items()}
-        self.base = self._attempt(self.values)
+        self.base, again = self._twice(self.values)
         if not all(_finite(v) for outputs in self.base for v in outputs.values()):
-            self.values, self.base = own, self._attempt(own)
-        self.names = self._compared(own)
+            self.values = own
+            self.base, again = self._twice(own)
+        self.names = self._compared(own, again)
 
     def error(self, changes: Mapping[str, np.ndarray]) -> float:
-        """Disagreement of the outputs when these parameters are put in."""
-        new = self.network.run({**self.values, **changes}, self.feeds)
+        """Disagreement of the outputs when these parameters are put in; infinite if the network stops running."""
+        try:
+            new = self._attempt({**self.values, **changes})
+        except NotRunnable:
+            return float("inf")
         return max(
             (disagreement(self._kept(a), self._kept(b)) for a, b in zip(self.base, new, strict=True)), default=0.0
         )
@@ -65,21 +69,25 @@ class Trial:
     def _kept(self, outputs: Arrays) -> Arrays:
         return {n: v for n, v in outputs.items() if n in self.names}
 
-    def _attempt(self, values: Mapping[str, np.ndarray]) -> list[Arrays]:
+    def _attempt(self, values: Mapping[str, np.ndarray], times: int = 1) -> list[Arrays]:
         try:
-            return self.network.run(values, self.feeds)
+            return self.network.run(values, [*self.feeds] * times)
         except GmncError:
             raise
         except Exception as error:
             raise NotRunnable(_first_line(error)) from error
 
-    def _compared(self, own: Mapping[str, np.ndarray]) -> set[str]:
-        """Outputs that a comparison says something about."""
-        again = self._attempt(self.values)
-        others = [self._attempt(own if own is not self.values else {n: shaken(v, self.rng) for n, v in own.items()})]
+    def _twice(self, values: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays]]:
+        """The outputs of two runs of one session."""
+        found = self._attempt(values, times=2)
+        return found[: len(self.feeds)], found[len(self.feeds) :]
+
+    def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
+        """Outputs that a comparison says something about. again: of a second run."""
+        other = self._attempt(own if own is not self.values else {n: shaken(v, self.rng) for n, v in own.items()})
         names = set()
         for name in self.base[0]:
-            runs = [(a[name], b[name], c[name]) for a, b, c in zip(self.base, again, *others, strict=True)]
+            runs = [(a[name], b[name], c[name]) for a, b, c in zip(self.base, again, other, strict=True)]
             if any(disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
                 self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
             elif not any(_any_finite(a) for a, _, _ in runs):

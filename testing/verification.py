@@ -55,11 +55,11 @@ def verify(
     `inputs`. The change of each output, relative to its largest magnitude, must stay below the tolerance. Negative
     controls: permutations that are no symmetries, of which at least one must change an output.
 
-    inputs: one array per graph input, by name, whose shapes are then used for lowering too. shapes: of inputs by name,
-    the option `inputs` of `gmnc.compile`; options: its other ones (`dims`, `registry`, ...). controls: how many of each
-    of three forms (see `controls.controls`). tolerance: by default
-    `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what that does to its
-    outputs.
+    inputs: arrays by name of graph input, whose shapes are then used for lowering too; integers among them are used
+    beside random floats as well. shapes: of inputs by name, the option `inputs` of `gmnc.compile`; options: its other
+    ones (`dims`, `registry`, ...). controls: how many of each of three forms (see `controls.controls`). tolerance: by
+    default `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what
+    rounding does.
     watch: called with (what is done, steps done, steps in all).
 
     What cannot be checked (ONNX Runtime lacks an operator, an output is no tensor, not finite, or differs from run to
@@ -162,15 +162,19 @@ def _start(
     dims: Mapping[str, int] | None,
     rng: np.random.Generator,
 ) -> Trial:
-    """A trial on random and on given inputs; if the network refuses the integers, on smaller ones."""
+    """A trial on random and on given inputs; if the network refuses the integers, on smaller ones.
+
+    Integers that are given take the place of random ones: they may be sizes, rates or choices.
+    """
     specs = input_specs(model, dims, shapes)
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")
+    whole = {n: v for n, v in given.items() if v.dtype.kind not in "fc"}
     first: NotRunnable | None = None
     for high in (None, 2, 1):
         drawn = draw(specs, rng, high)
-        feeds = [drawn, {**drawn, **given}] if given else [drawn]
+        feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
         try:
             return Trial(graph, feeds, rng)
         except NotRunnable as error:

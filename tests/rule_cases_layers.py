@@ -225,14 +225,17 @@ def _softmax() -> Iterator[Case]:
     for op in ("Softmax", "LogSoftmax", "Hardmax"):
         other = {"Softmax": "LogSoftmax", "LogSoftmax": "Hardmax", "Hardmax": "Softmax"}[op]
         one = f"o = {op}<axis = {{}}>(h)"
-        yield rows(op, "features", one.format(2), alike=[one.format(-1)], variants=[one.format(1), f"o = {other}(h)"])
+        # Of equal entries Hardmax takes the first.
+        over = {"symmetric": op != "Hardmax"}
+        yield rows(op, "features", one.format(2), alike=[one.format(-1)], variants=[one.format(1), f"o = {other}(h)"],
+                   **over)  # fmt: skip
         yield rows(op, "positions", one.format(1))
-        yield boxes(op, "inside-heads", one.format(3))
-        yield boxes(op, "over-heads", one.format(2))
-        yield rows(op, "features-opset11", one.format(2), opset=11, variants=[one.format(1)])
-        yield rows(op, "all-opset11", one.format(1), opset=11)
-        yield image(op, "channels-opset11", one.format(1), opset=11)
-        yield image(op, "channels", one.format(1), variants=[one.format(3)])
+        yield boxes(op, "inside-heads", one.format(3), **over)
+        yield boxes(op, "over-heads", one.format(2), **over)
+        yield rows(op, "features-opset11", one.format(2), opset=11, variants=[one.format(1)], **over)
+        yield rows(op, "all-opset11", one.format(1), opset=11, **over)
+        yield image(op, "channels-opset11", one.format(1), opset=11, **over)
+        yield image(op, "channels", one.format(1), variants=[one.format(3)], **over)
 
 
 def _reductions() -> Iterator[Case]:

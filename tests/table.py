@@ -25,8 +25,8 @@ Made by `python tests/table.py > docs/networks.md`; every number is measured whi
 the older exporter. *Parameters* are those of the torch module, BatchNorm buffers and float tables included. *Edges* are
 parameter edges (one per element; tied further sites apart). *Alike* says which exports give isomorphic graphs with
 equal values by colour refinement; where the optimizer folds BatchNorm into convolutions, or computes constants ahead,
-it has other parameters, and other edges. *Error* is the greatest relative change of an output in ONNX Runtime when the
-weights are permuted by random products of all claimed symmetries (*generators*).
+it has other parameters, and other edges. *Error* is the greatest relative change of an output in ONNX Runtime when
+the weights are permuted by random products of all claimed symmetries (*generators*).
 """
 
 OTHERS = """

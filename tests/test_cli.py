@@ -48,7 +48,8 @@ def odd(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["compile", "--help"], ["inspect", "-h"], ["draw", "-h"], ["--version"]]
+    "arguments",
+    [["--help"], ["--version"], *([c, "-h"] for c in ("compile", "inspect", "draw", "symmetries", "verify"))],
 )
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
@@ -180,7 +181,7 @@ def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["compile", "inspect"])
+@pytest.mark.parametrize("command", ["compile", "inspect", "symmetries", "verify"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "truncated", "empty"])
 def test_bad_input_is_exit_code_2_and_one_message(tmp_path: Path, command: str, kind: str) -> None:
     path = tmp_path / "model.onnx"

@@ -8,12 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from exports import exported
-from soundness import Trial, input_arrays
 
 import gmnc
 from gmnc.ir import ParameterGraph
 from gmnc.ir.permute import apply
 from gmnc.ir.symmetry import generators
+from gmnc.testing import random_inputs
+from gmnc.testing.trial import Trial
 
 
 def without_links(role: str) -> Callable[[ParameterGraph], ParameterGraph]:
@@ -45,7 +46,7 @@ def test_a_missing_rule_is_found_out(rule: str) -> None:
     graph = gmnc.compile(model)
     broken = damage(graph)
     rng = np.random.default_rng(0)
-    trial = Trial(graph, input_arrays(model, rng), rng)
+    trial = Trial(graph, [random_inputs(model)], rng)
     claimed = generators(broken)
     errors = (trial.error(apply(broken, claimed[i], trial.values)) for i in rng.permutation(len(claimed)))
     assert any(error > 1e-3 for error in errors)

@@ -179,6 +179,8 @@ def gather(ctx: Algebra, op: Op) -> Value:
     if indices.data is not None:
         places = indices.data
         return ctx.move(table, lambda a: _take(a, places, axis), op, picks={axis: _places(places, table.shape[axis])})
+    if not indices.is_activation:
+        raise Unsupported("the indices are computed from parameters")
     if table.is_activation and not table.elements:
         raise Unsupported("an activation is indexed by an activation")
     if table.data is not None and table.data.size <= 1:

@@ -219,7 +219,9 @@ def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool
     axis = 1 if batch_first else 0
     shape = tuple(n for a, n in enumerate(value.shape) if a != axis)
     result = Result(f"{value.name}.{direction}", shape, value.dtype)
-    part = ctx.move(value, lambda a: a.take(direction, axis), Op("Gather", "", 13, op.name, (value,), (result,), {}))
+    step = Op("Gather", "", 13, op.name, (value,), (result,), {})
+    picked = range(direction, direction + 1)
+    part = ctx.move(value, lambda a: a.take(direction, axis), step, picks={axis: picked})
     if part.is_activation:
         return part
     assert part.data is not None

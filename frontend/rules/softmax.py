@@ -1,4 +1,4 @@
-"""Softmax and its kin: entries along an axis are coupled."""
+"""Softmax and its kin: entries along an axis are coupled, or ordered."""
 
 from __future__ import annotations
 
@@ -16,4 +16,7 @@ def softmax(ctx: Algebra, op: Op) -> Value:
     x = ctx.stream(op.input(0))
     axis = op.axis(default=-1 if op.opset >= 13 else 1)
     axes = [axis] if op.opset >= 13 else [a for a in range(axis, x.rank) if x.shape[a] > 1] or [axis]
+    if op.type == "Hardmax":
+        # Of equal entries the first one wins.
+        return op.result(ctx.order(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)}, x.shape).factors)
     return op.result(couple(ctx, x, axes, op.type, {}).factors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..sketch import Sketch
-from . import attention, convolution, elementwise, linear, movement, normalisation, reduction, sources
+from . import attention, convolution, elementwise, linear, movement, normalisation, recurrent, reduction, sources
 
 __all__ = ["STEPS"]
 
@@ -17,6 +17,7 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     **normalisation.STEPS,
     **reduction.STEPS,
     **attention.STEPS,
+    **recurrent.STEPS,
     **sources.STEPS,
 }
 """Name of each family to the step that takes values of the pool and puts new ones there."""

@@ -67,4 +67,39 @@ def _attention(sketch: Sketch) -> None:
     sketch.put(sketch.node("Add", x, y) if sketch.chance(60) else y)
 
 
-STEPS: Mapping[str, Callable[[Sketch], None]] = {"attention": _attention}
+def _operator(sketch: Sketch) -> None:
+    """The operator Attention on heads that it splits itself."""
+    x = sketch.pick(lambda t: t.rank == 3 and t.shape[0] == 1 and t.shape[1] <= 5)
+    heads, d = sketch.integer(1, 3), sketch.integer(1, 3)
+    groups = 1 if sketch.chance(30) else heads
+    q, k, v = (_projected(sketch, x, n * d) for n in (heads, groups, groups))
+    options = {"is_causal": 1} if sketch.chance(30) else {}
+    y = sketch.node("Attention", q, k, v, like=q, q_num_heads=heads, kv_num_heads=groups, **options)
+    sketch.put(_projected(sketch, y, x.shape[2]))
+
+
+def _rotary(sketch: Sketch) -> None:
+    """Halves of heads are rotated by angles that depend on the place."""
+    x = sketch.pick(lambda t: t.rank == 3 and t.shape[0] == 1 and t.shape[2] % 2 == 0)
+    heads = sketch.choice([h for h in (1, 2, 3) if x.shape[2] % (2 * h) == 0])
+    h = _in_heads(sketch, x, heads)
+    s, half = h.shape[2], h.shape[3] // 2
+    angles = [_places(sketch, n) for n in (s, half)]
+    columns = sketch.node("Reshape", angles[0], sketch.integers([s, 1]), like=Tensor("", (s, 1)))
+    table = sketch.node("Mul", columns, sketch.node("Exp", angles[1], like=angles[1]), like=Tensor("", (s, half)))
+    wide = sketch.node("Concat", table, table, axis=1)
+    first, second = sketch.split("Split", 2, h, sketch.integers([half, half]), axis=3)
+    turned = sketch.node("Concat", sketch.node("Neg", second), first, axis=3)
+    parts = [sketch.node("Mul", v, sketch.node(op, wide)) for v, op in ((h, "Cos"), (turned, "Sin"))]
+    sketch.put(sketch.node("Add", *parts))
+
+
+def _places(sketch: Sketch, n: int) -> Tensor:
+    return sketch.node("Range", *(sketch.literal(float(v)) for v in (0, n, 1)), like=Tensor("", (n,)))
+
+
+STEPS: Mapping[str, Callable[[Sketch], None]] = {
+    "attention": _attention,
+    "attention-operator": _operator,
+    "rotary": _rotary,
+}

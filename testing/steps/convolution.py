@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from ..sketch import Sketch, Tensor
 from .weights import vector, weight
 
@@ -82,13 +84,18 @@ def _resize(sketch: Sketch) -> None:
     scales = [1.0] * x.rank
     scales[axis] = 2.0
     mode = sketch.choice(["nearest", "linear"])
-    sketch.put(sketch.node("Resize", x, None, sketch.initializer(_floats(scales)), mode=mode))
+    sketch.put(sketch.node("Resize", x, None, sketch.initializer(np.array(scales, np.float32)), mode=mode))
 
 
-def _floats(values: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(values, dtype=np.float32)
+def _sampled(sketch: Sketch) -> None:
+    """Values between places, which are learned or computed."""
+    x = sketch.pick(lambda t: t.rank == 4)
+    grids = [t for t in sketch.pool if t.rank == 4 and t.shape[0] == x.shape[0] and t.shape[-1] == 2]
+    if grids and sketch.chance(50):
+        grid = sketch.node("Tanh", sketch.choice(grids))
+    else:
+        grid = sketch.parameter((x.shape[0], sketch.size(3), sketch.size(3), 2), 0.7)
+    sketch.put(sketch.node("GridSample", x, grid))
 
 
 def _space_to_depth(sketch: Sketch) -> None:
@@ -107,6 +114,7 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     "pool": _pool,
     "global-pool": _global_pool,
     "resize": _resize,
+    "grid-sample": _sampled,
     "space-to-depth": _space_to_depth,
     "depth-to-space": _depth_to_space,
 }

@@ -13,12 +13,16 @@ __all__ = ["STEPS", "broadcasts"]
 _UNARY = (
     "Relu", "Tanh", "Sigmoid", "Gelu", "Sin", "Cos", "Elu", "LeakyRelu", "HardSwish", "HardSigmoid", "Softplus", "Erf",
     "Abs", "Neg", "Selu", "Celu", "Mish", "Softsign", "ThresholdedRelu", "Atan", "Sign", "Round", "Identity",
+    "Shrink", "Floor",
 )  # fmt: skip
 
 
 def _unary(sketch: Sketch) -> None:
     x = sketch.pick()
-    sketch.put(sketch.node(sketch.choice(_UNARY), x, like=x))
+    op = sketch.choice(_UNARY)
+    # Normalised values are often exactly 1.
+    options = {"alpha": 0.37} if op == "ThresholdedRelu" else {}
+    sketch.put(sketch.node(op, x, like=x, **options))
 
 
 def _chain(sketch: Sketch) -> None:
@@ -62,7 +66,18 @@ def _clip(sketch: Sketch, x: Tensor) -> Tensor:
     return sketch.node("Clip", x, sketch.literal(-0.5), sketch.literal(0.75))
 
 
-_CHAINS = (_silu, _gelu, _square, _log, _difference, _quotient, _branch, _clip)
+def _exponential(sketch: Sketch, x: Tensor) -> Tensor:
+    return sketch.node("Exp", sketch.node("Tanh", x))
+
+
+def _logic(sketch: Sketch, x: Tensor) -> Tensor:
+    inside = sketch.node(
+        "And", sketch.node("Greater", x, sketch.literal(-0.4)), sketch.node("Less", x, sketch.literal(0.6))
+    )
+    return sketch.node("Where", inside if sketch.chance(50) else sketch.node("Not", inside), x, sketch.literal(0.25))
+
+
+_CHAINS = (_silu, _gelu, _square, _log, _difference, _quotient, _branch, _clip, _exponential, _logic)
 
 
 def _part(sketch: Sketch, shape: tuple[int, ...]) -> tuple[int, ...]:

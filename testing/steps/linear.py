@@ -55,18 +55,19 @@ def _gemm(sketch: Sketch) -> None:
         x = sketch.node("Reshape", x, sketch.integers([-1, x.shape[-1]]))
     turned, on_left, n = sketch.chance(40), sketch.chance(20), sketch.size()
     options: dict[str, Any] = {"alpha": 0.5} if sketch.chance(20) else {}
-    turn: dict[str, Any]
     if on_left:
         w = weight(sketch, (x.shape[0], n) if turned else (n, x.shape[0]), x.shape[0])
-        operands, shape, turn = (w, x), (n, x.shape[1]), {"transA": 1} if turned else {}
+        operands, shape, side = (w, x), (n, x.shape[1]), "transA"
     else:
         w = weight(sketch, (n, x.shape[1]) if turned else (x.shape[1], n), x.shape[1])
-        operands, shape, turn = (x, w), (x.shape[0], n), {"transB": 1} if turned else {}
+        operands, shape, side = (x, w), (x.shape[0], n), "transB"
     form = sketch.choice([None, shape[1:], (1, shape[1]), (shape[0], 1), shape, (1,), ()])
     bias = () if form is None else (vector(sketch, form),)
     if bias and sketch.chance(20):
         options["beta"] = 2.0
-    sketch.put(sketch.node("Gemm", *operands, *bias, **turn, **options))
+    if turned:
+        options[side] = 1
+    sketch.put(sketch.node("Gemm", *operands, *bias, **options))
 
 
 def _einsum(sketch: Sketch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+import numpy as np
+
 from ..sketch import Sketch, Tensor, Unfit
 
 __all__ = ["STEPS"]
@@ -111,14 +113,32 @@ def _gather_elements(sketch: Sketch) -> None:
     x = sketch.pick(lambda t: 1 <= t.rank <= 3 and max(t.shape) > 1 and math.prod(t.shape) <= 24)
     axis = sketch.axis(x)
     flat = [sketch.integer(0, x.shape[axis] - 1) for _ in range(math.prod(x.shape))]
-    places = sketch.initializer(_array(flat).reshape(x.shape))
+    places = sketch.initializer(np.array(flat, dtype=np.int64).reshape(x.shape))
     sketch.put(sketch.node("GatherElements", x, places, axis=axis))
 
 
-def _array(values: list[int]):  # type: ignore[no-untyped-def]
-    import numpy as np
+def _gather_nd(sketch: Sketch) -> None:
+    """Entries or slices picked over the first axes."""
+    x = sketch.pick(lambda t: t.rank >= 2)
+    depth = sketch.integer(1, x.rank)
+    places = [[sketch.integer(0, n - 1) for n in x.shape[:depth]] for _ in range(sketch.integer(1, 4))]
+    sketch.put(sketch.node("GatherND", x, sketch.initializer(np.array(places, dtype=np.int64))))
 
-    return np.array(values, dtype=np.int64)
+
+def _scatter(sketch: Sketch) -> None:
+    """Entries of one value are put into another, by place along an axis or by the first axis."""
+    x = sketch.pick(lambda t: t.rank >= 1 and max(t.shape) > 1)
+    axis = sketch.axis(x)
+    n = x.shape[axis]
+    places = list(dict.fromkeys(sketch.integer(0, n - 1) for _ in range(n)))
+    rows = sketch.node("Gather", x, sketch.integers(places[::-1]), axis=axis)
+    updates = sketch.node("Tanh", rows)
+    if axis == 0 and sketch.chance(50):
+        sketch.put(sketch.node("ScatterND", x, sketch.initializer(np.array(places, dtype=np.int64)[:, None]), updates))
+        return
+    grid = np.broadcast_to(np.array(places).reshape([-1 if a == axis else 1 for a in range(x.rank)]), updates.shape)
+    where = sketch.initializer(np.ascontiguousarray(grid, dtype=np.int64))
+    sketch.put(sketch.node("ScatterElements", x, where, updates, axis=axis))
 
 
 def _expand(sketch: Sketch) -> None:
@@ -159,6 +179,8 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     "slice": _slice,
     "gather": _gather,
     "gather-elements": _gather_elements,
+    "gather-nd": _gather_nd,
+    "scatter": _scatter,
     "expand": _expand,
     "tile": _tile,
     "pad": _pad,

@@ -11,7 +11,17 @@ from ..sketch import Sketch
 
 __all__ = ["STEPS"]
 
-_REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceLogSumExp", "ReduceSumSquare")
+_REDUCTIONS = (
+    "ReduceMean",
+    "ReduceSum",
+    "ReduceMax",
+    "ReduceMin",
+    "ReduceL2",
+    "ReduceLogSumExp",
+    "ReduceSumSquare",
+    "ReduceL1",
+    "ReduceProd",
+)
 
 
 def _reduce(sketch: Sketch) -> None:
@@ -22,7 +32,7 @@ def _reduce(sketch: Sketch) -> None:
 
 def _softmax(sketch: Sketch) -> None:
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
-    sketch.put(sketch.node(sketch.choice(["Softmax", "LogSoftmax"]), x, axis=sketch.axis(x)))
+    sketch.put(sketch.node(sketch.choice(["Softmax", "Softmax", "LogSoftmax", "Hardmax"]), x, axis=sketch.axis(x)))
 
 
 def _top(sketch: Sketch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from onnx import TensorProto
 
 from ..sketch import Sketch, Tensor
@@ -47,6 +48,16 @@ def _looked_up(sketch: Sketch) -> None:
     sketch.put(embedded(sketch, sketch.node("ArgMax", x, axis=axis, keepdims=0)))
 
 
+def _one_hot(sketch: Sketch) -> None:
+    """The place of the greatest entry, written as zeros and a one."""
+    x = sketch.pick(lambda t: any(1 < n <= 4 for n in t.shape))
+    axis = sketch.choice([a for a, n in enumerate(x.shape) if 1 < n <= 4])
+    places = sketch.node("ArgMax", x, axis=axis, keepdims=0)
+    ends = sketch.initializer(np.array([0.0, 1.0], np.float32))
+    made = sketch.node("OneHot", places, sketch.integers(x.shape[axis]), ends, axis=sketch.choice([-1, axis]))
+    sketch.put(made)
+
+
 def _position(sketch: Sketch) -> None:
     """The first rows of a longer table of positions are added."""
     x = sketch.pick(lambda t: t.rank >= 2)
@@ -69,6 +80,7 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     "token": _token,
     "learned": _learned,
     "looked-up": _looked_up,
+    "one-hot": _one_hot,
     "position": _position,
     "tokens-in": _tokens_in,
 }
