@@ -26,6 +26,6 @@ def __getattr__(name: str) -> Any:
     """Load public names on first use, so that `import gmnc` is instant."""
     if name in _HOME:
         return getattr(import_module(_HOME[name], __name__), name)
-    if name in ("backends", "frontend", "ir", "testing"):
+    if name in ("backends", "frontend", "ir", "kernels", "metanets", "testing"):
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""From the parameter graph to other forms: tensors (`coo`), `networkx`, files (`store`), pictures (`draw`), and `onnx`.
+"""From the parameter graph to other forms: tensors (`coo`, `blocks`), `networkx`, `store`d files, pictures, and `onnx`.
 
 Each form is a submodule, loaded on first use: importing this package imports neither torch nor networkx.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-__all__ = ["coo", "draw", "networkx", "onnx", "store"]
+__all__ = ["blocks", "coo", "draw", "networkx", "onnx", "store"]
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..ir import NODE_KINDS, EdgeBlock, GmncError, LinkBlock, ParameterGraph
 from .edge_types import TYPE_COLUMNS, EdgeTypes, edge_types
+from .styles import styles
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +38,10 @@ class CooGraph:
     edge_type: torch.Tensor
     edge_param: torch.Tensor
     edge_type_attr: torch.Tensor
+    type_style: torch.Tensor
+    node_style: torch.Tensor
+    style_words: torch.Tensor
+    style_lengths: torch.Tensor
     block_offsets: torch.Tensor
     parameter_offsets: torch.Tensor
     parameter_names: tuple[str, ...]
@@ -79,6 +84,8 @@ def coo(
     * `edge_param` int [E]: which parameter element the edge carries, -1 for none; element i of parameter p is
       `parameter_offsets[p] + i`. Tied edges name the same element.
     * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
+    * `type_style` int32 [T], `node_style` int32 [N], `style_words` int64, `style_lengths` int64: what an edge's source,
+      or an output, went through, in words that all graphs share; see `gmnc.backends.styles`.
     * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
     * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
     * `role_names`, `via_names`: what the ids in `edge_type_attr` (and `output_via`) stand for.
@@ -123,6 +130,7 @@ def _tensors(
     import torch
 
     types = edge_types(graph)
+    found = styles(graph, types)
     order: list[int] = [i for i, b in enumerate(graph.edges) if not b.constant]
     if links:
         order += [i for i, b in enumerate(graph.edges) if b.constant]
@@ -151,6 +159,10 @@ def _tensors(
         "x": torch.from_numpy(node_features(graph)),
         **out.tensors(dtype),
         "edge_type_attr": torch.from_numpy(_type_rows(types, reverse)),
+        "type_style": torch.from_numpy(np.tile(found.of_type, 1 + reverse)),
+        "node_style": torch.from_numpy(found.of_node),
+        "style_words": torch.from_numpy(found.words),
+        "style_lengths": torch.from_numpy(found.lengths),
         "block_offsets": torch.from_numpy(offsets),
         "parameter_offsets": torch.from_numpy(starts),
         "parameter_names": tuple(graph.parameters),

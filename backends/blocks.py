@@ -1,0 +1,303 @@
+"""The parameter graph as tensors for the kernels: values in their own layout, ids per block, no index per edge."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..ir import EdgeBlock, GmncError, ParameterGraph
+from ..kernels import Layout
+from .coo import node_features
+from .edge_types import edge_types
+from .styles import styles
+from .values import dtype_of
+
+__all__ = ["Blocks", "Slot", "batch", "blocks"]
+
+_KEPT = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one parameter tensor stands in `Blocks.values`: element i at `start + i`. graph: which of a batch."""
+
+    name: str
+    start: int
+    shape: tuple[int, ...]
+    graph: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """One graph, or several side by side, as tensors. N nodes, T edge types, Y styles, G graphs, E edges.
+
+    layout: the edges: parameters in the order of `graph.edges`, then constants, then links.
+    values: float [V]; entry 0 is the zero that links read, then come the tensors of `slots` and folded constants, each
+    in its own layout. extra: int64 [X], elements of `values` that are read in an order that strides cannot say.
+    slots: where each parameter that has an edge stands.
+    nodes: int32 [N, 8], the first of `gmnc.backends.coo.NODE_COLUMNS`. types: int32 [T, 5]: operand, place, slot0,
+    slot1, slot2 of `gmnc.backends.edge_types.TYPE_COLUMNS`.
+    node_style: int32 [N], type_style: int32 [T], words: int64, style_lengths: int64 [Y]: see `gmnc.backends.styles`.
+    node_graph: int64 [N], which graph a node belongs to. block_graph: int64 [M], and parameter_block: bool [M], whether
+    a block carries parameters; both on the CPU. num_graphs: G.
+    """
+
+    layout: Layout
+    values: torch.Tensor
+    extra: torch.Tensor
+    slots: tuple[Slot, ...]
+    nodes: torch.Tensor
+    types: torch.Tensor
+    node_style: torch.Tensor
+    type_style: torch.Tensor
+    words: torch.Tensor
+    style_lengths: torch.Tensor
+    node_graph: torch.Tensor
+    block_graph: torch.Tensor
+    parameter_block: torch.Tensor
+    num_graphs: int = 1
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return len(self.nodes)
+
+    @property
+    def num_edges(self) -> int:
+        """E, links included."""
+        return self.layout.edges
+
+    def rows(self) -> torch.Tensor:
+        """The edge state [rows, 1] that `layout` reads: `values`, then the extra ones."""
+        values = torch.cat([self.values, self.values[self.extra]]) if len(self.extra) else self.values
+        return values[:, None]
+
+    def to(self, device: torch.device | str) -> Blocks:
+        """On another device; everything goes in one copy."""
+        moved = {f: getattr(self, f) for f in _ON_DEVICE}
+        moved |= {f"layout.{f}": getattr(self.layout, f) for f in ("dst", "src", "types")}
+        arrived: dict[str, Any] = dict(_packed(moved, device))
+        ids = {f: arrived.pop(f"layout.{f}") for f in ("dst", "src", "types")}
+        return replace(self, layout=replace(self.layout, **ids), **arrived)
+
+    def with_values(self, *tensors: Mapping[str, Any]) -> Blocks:
+        """Other values of the same parameters, one mapping for each graph of the batch.
+
+        tensors: name to tensor or array of the parameter's shape; what is not named keeps its values. Differentiable.
+        Raises `GmncError` on an unknown name or another shape.
+        """
+        if len(tensors) != self.num_graphs:
+            raise GmncError(f"values for {len(tensors)} graphs, there are {self.num_graphs}")
+        left = [dict(t) for t in tensors]
+        parts, at = [], 0
+        for slot in self.slots:
+            new = left[slot.graph].pop(slot.name, None)
+            if new is None:
+                continue
+            value = torch.as_tensor(new)
+            if tuple(value.shape) != slot.shape:
+                raise GmncError(f"values for {slot.name!r}: shape {list(value.shape)}, not {list(slot.shape)}")
+            parts += [self.values[at : slot.start], value.reshape(-1).to(self.values)]
+            at = slot.start + slot.size
+        unknown = sorted(set().union(*left))
+        if unknown:
+            raise GmncError(f"there is no parameter {unknown[0]!r} with edges")
+        return replace(self, values=torch.cat([*parts, self.values[at:]]))
+
+    def per_parameter(self, edges: torch.Tensor) -> list[dict[str, torch.Tensor]]:
+        """One tensor [*shape, C] for each parameter, by name, per graph, from one row [C] for each edge.
+
+        edges: float [E, C]. The mean where an element has several edges; NaN where it has none.
+        """
+        total = edges.new_zeros(len(self.values) + len(self.extra), edges.shape[1])
+        count = edges.new_zeros(len(total), 1)
+        for number, block in enumerate(self.layout):
+            if self.parameter_block[number] and block.size:
+                own = edges[block.edge : block.edge + block.size]
+                for into, value in ((total, own), (count, own.new_ones(()).expand(len(own), 1))):
+                    width = into.shape[1]
+                    steps = (*(s * width for s in block.strides), 1)
+                    into.as_strided((*block.shape, width), steps, block.value * width).add_(
+                        value.reshape(*block.shape, width)
+                    )
+        values = len(self.values)
+        total, count = (
+            t[:values].index_add(0, self.extra, t[values:]) if len(self.extra) else t for t in (total, count)
+        )
+        mean = total / count.masked_fill(count == 0, torch.nan)
+        found: list[dict[str, torch.Tensor]] = [{} for _ in range(self.num_graphs)]
+        for slot in self.slots:
+            rows = mean[slot.start : slot.start + slot.size]
+            found[slot.graph][slot.name] = rows.reshape(*slot.shape, edges.shape[1])
+        return found
+
+
+_ON_DEVICE = ("values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph")
+
+
+def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bool = True) -> Blocks:
+    """The tensors of a graph, on the CPU.
+
+    dtype: of the values; by default that of the parameters if all that have edges share a floating type, else
+    float32. links: include links (constants stay in any case).
+    """
+    types = edge_types(graph)
+    order = [i for i, b in enumerate(graph.edges) if not b.constant]
+    order += [i for i, b in enumerate(graph.edges) if b.constant]
+    values, starts, slots = _values(graph, dtype)
+    rows: list[list[int]] = []
+    ids: dict[str, list[np.ndarray]] = {"dst": [], "src": [], "types": []}
+    extra: list[np.ndarray] = []
+    for i in order:
+        block = graph.edges[i]
+        value, steps = _reads(block, starts, len(values) + sum(map(len, extra)), extra)
+        _append(rows, ids, block.shape, value, steps, block.dst, block.src, types.blocks[i])
+    for link, kinds in zip(graph.links if links else (), types.links, strict=False):
+        if link.size:
+            shape = (link.size, 1, 1, 1)
+            _append(rows, ids, shape, 0, (0, 0, 0, 0), link.dst[:, None], link.src[:, None], kinds[:, None, None])
+    found = styles(graph, types)
+    dst, src, kind = (torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *part])) for part in ids.values())
+    edges = sum(int(np.prod(row[1:5])) for row in rows)
+    layout = Layout(torch.tensor(rows).reshape(-1, 15), torch.ones(len(rows), 2), dst, src, kind, edges)
+    carries = [not graph.edges[i].constant for i in order]
+    return Blocks(
+        layout=layout,
+        values=values,
+        extra=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *extra])),
+        slots=slots,
+        nodes=torch.from_numpy(np.ascontiguousarray(node_features(graph)[:, :8])),
+        types=torch.from_numpy(np.ascontiguousarray(types.rows[:, 3:])),
+        node_style=torch.from_numpy(found.of_node),
+        type_style=torch.from_numpy(found.of_type),
+        words=torch.from_numpy(found.words),
+        style_lengths=torch.from_numpy(found.lengths),
+        node_graph=torch.zeros(graph.num_nodes, dtype=torch.int64),
+        block_graph=torch.zeros(len(rows), dtype=torch.int64),
+        parameter_block=torch.tensor(carries + [False] * (len(rows) - len(carries)), dtype=torch.bool),
+    )
+
+
+def batch(parts: Sequence[Blocks]) -> Blocks:
+    """Several graphs side by side, as one; they may differ in every respect."""
+    if not parts:
+        raise GmncError("a batch needs at least one graph")
+    values, extra, bags, graphs = (
+        [0, *itertools.accumulate(sizes)]
+        for sizes in (
+            [len(p.values) for p in parts],
+            [len(p.extra) for p in parts],
+            [len(p.style_lengths) for p in parts],
+            [p.num_graphs for p in parts],
+        )
+    )
+    laid = [
+        (_moved(p, values[i], values[-1] + extra[i]), p.num_nodes, len(p.types)) for i, p in enumerate(parts)
+    ]  # fmt: skip
+    slots = (
+        replace(s, start=s.start + values[i], graph=s.graph + graphs[i]) for i, p in enumerate(parts) for s in p.slots
+    )
+    return Blocks(
+        layout=Layout.concatenate(laid),
+        values=torch.cat([p.values for p in parts]),
+        extra=torch.cat([p.extra + values[i] for i, p in enumerate(parts)]),
+        slots=tuple(slots),
+        nodes=torch.cat([p.nodes for p in parts]),
+        types=torch.cat([p.types for p in parts]),
+        node_style=torch.cat([p.node_style + bags[i] for i, p in enumerate(parts)]),
+        type_style=torch.cat([p.type_style + bags[i] for i, p in enumerate(parts)]),
+        words=torch.cat([p.words for p in parts]),
+        style_lengths=torch.cat([p.style_lengths for p in parts]),
+        node_graph=torch.cat([p.node_graph + graphs[i] for i, p in enumerate(parts)]),
+        block_graph=torch.cat([p.block_graph + graphs[i] for i, p in enumerate(parts)]),
+        parameter_block=torch.cat([p.parameter_block for p in parts]),
+        num_graphs=graphs[-1],
+    )
+
+
+def _moved(part: Blocks, values: int, extra: int) -> Layout:
+    """The layout, reading values and extra rows that start elsewhere."""
+    own = part.layout.blocks.clone()
+    own[:, 5] += torch.where(own[:, 5] >= len(part.values), extra - len(part.values), values)
+    return replace(part.layout, blocks=own)
+
+
+def _values(
+    graph: ParameterGraph, dtype: torch.dtype | None
+) -> tuple[torch.Tensor, dict[tuple[bool, str], int], tuple[Slot, ...]]:
+    """The zero and every tensor that has edges, as one flat tensor; where each starts, by (constant, name)."""
+    read = dict.fromkeys((b.constant, b.view.name) for b in sorted(graph.edges, key=lambda b: b.constant))
+    tensors = {key: (graph.constants if key[0] else graph.parameters)[key[1]] for key in read}
+    kinds = {p.dtype for (constant, _), p in tensors.items() if not constant}
+    if dtype is None:
+        dtype = _KEPT.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
+    values = torch.zeros(1 + sum(p.size for p in tensors.values()), dtype=dtype)
+    starts, slots, at = {}, [], 1
+    for key, parameter in tensors.items():
+        values[at : at + parameter.size] = _flat(parameter.load())
+        starts[key] = at
+        if not key[0]:
+            slots.append(Slot(parameter.name, at, parameter.shape))
+        at += parameter.size
+    return values, starts, tuple(slots)
+
+
+def _flat(array: np.ndarray) -> torch.Tensor:
+    flat = np.ascontiguousarray(array).reshape(-1)
+    if flat.dtype == dtype_of("bfloat16"):
+        return torch.from_numpy(flat.view(np.int16).copy()).view(torch.bfloat16)
+    if flat.dtype.kind not in "fiub":
+        flat = flat.astype(np.float32)
+    return torch.from_numpy(flat if flat.flags.writeable else flat.copy())
+
+
+def _reads(
+    block: EdgeBlock, starts: Mapping[tuple[bool, str], int], end: int, extra: list[np.ndarray]
+) -> tuple[int, tuple[int, ...]]:
+    """Row and steps at which a block reads. What strides (not below 0) cannot say is added to `extra`, at row `end`."""
+    start = starts[block.constant, block.view.name]
+    if block.view.index is None and min(block.view.strides) >= 0:
+        return start + block.view.offset, block.view.strides
+    _, n, k, s = block.shape
+    extra.append(start + block.view.elements().reshape(-1))
+    return end, (n * k * s, k * s, s, 1)
+
+
+def _append(
+    rows: list[list[int]], ids: dict[str, list[np.ndarray]], shape: tuple[int, ...], value: int, steps: Sequence[int],
+    dst: np.ndarray, src: np.ndarray, types: np.ndarray,
+) -> None:  # fmt: skip
+    """One more block. types: [B or 1, K or 1, S]."""
+    edge = rows[-1][0] + int(np.prod(rows[-1][1:5])) if rows else 0
+    starts = [sum(map(len, part)) for part in ids.values()]
+    b, k, s = types.shape
+    by_type = [k * s if b > 1 else 0, s if k > 1 else 0]
+    rows.append([edge, *shape, value, *steps, *starts, *by_type])
+    for part, new in zip(ids.values(), (dst, src, types), strict=True):
+        part.append(np.ascontiguousarray(new, dtype=np.int32).reshape(-1))
+
+
+def _packed(tensors: Mapping[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
+    """The tensors on another device, by one copy of all their bytes."""
+    flat = {name: t.contiguous().view(-1) for name, t in tensors.items()}
+    sizes = {name: -(-t.numel() * t.element_size() // 16) * 16 for name, t in flat.items()}
+    host = torch.zeros(sum(sizes.values()), dtype=torch.uint8, device=next(iter(flat.values())).device)
+    at = dict(zip(sizes, itertools.accumulate([0, *sizes.values()]), strict=False))
+    for name, t in flat.items():
+        if t.numel():
+            host[at[name] : at[name] + t.numel() * t.element_size()] = t.view(torch.uint8)
+    moved = host.to(device)
+    return {
+        name: moved[at[name] : at[name] + t.numel() * t.element_size()].view(t.dtype).view(tensors[name].shape)
+        for name, t in flat.items()
+    }

@@ -1,0 +1,58 @@
+"""Coordinate tensors as `Blocks` of single edges, so that one metanetwork takes both."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ..ir import GmncError
+from ..kernels import Layout
+from .blocks import Blocks
+
+__all__ = ["from_coo"]
+
+_FIELDS = ("x", "edge_index", "edge_attr", "edge_type", "edge_type_attr", "type_style", "node_style", "style_words")
+
+
+def from_coo(data: Any) -> Blocks:
+    """`Blocks` of the edges of a `gmnc.backends.coo.coo` result (or a PyG `Batch` of some), in the same order.
+
+    There are no slots: which parameter an edge carries is in the data's `edge_param`. Raises `GmncError` on other
+    data, and on edges that were turned round (`reverse=True`), which a metanetwork adds itself.
+    """
+    missing = [f for f in _FIELDS if not hasattr(data, f)]
+    if missing:
+        raise GmncError(f"not a parameter graph as tensors: there is no {missing[0]!r}; make it by gmnc.backends.coo")
+    kinds, src = data.edge_type_attr, data.edge_index[0]
+    if kinds[:, -1].any():
+        raise GmncError("edges that were turned round are not taken: make the tensors with reverse=False")
+    edges, nodes = len(src), len(data.x)
+    node_graph = getattr(data, "batch", None)
+    node_graph = src.new_zeros(nodes, dtype=torch.int64) if node_graph is None else node_graph
+    # Runs of edges of one graph that all carry parameters, or all do not.
+    carries = kinds[data.edge_type.long(), 0] == 0
+    runs, lengths = torch.unique_consecutive(node_graph[src.long()] * 2 + carries, return_counts=True)
+    lengths = lengths.cpu()
+    start = torch.cumsum(lengths, 0) - lengths
+    zero, one = torch.zeros_like(start), torch.ones_like(start)
+    rows = [start, lengths, one, one, one, start + 1, one, zero, zero, zero, start, start, start, one, zero]
+    to, at, kind = (t.to(torch.int32).contiguous() for t in (data.edge_index[1], src, data.edge_type))
+    layout = Layout(torch.stack(rows, dim=1), torch.ones(len(start), 2), to, at, kind, edges)
+    value = data.edge_attr[:, 0]
+    return Blocks(
+        layout=layout,
+        values=torch.cat([value.new_zeros(1), value]),
+        extra=src.new_zeros(0, dtype=torch.int64),
+        slots=(),
+        nodes=data.x[:, :8],
+        types=kinds[:, 3:8],
+        node_style=data.node_style,
+        type_style=data.type_style,
+        words=data.style_words,
+        style_lengths=data.style_lengths,
+        node_graph=node_graph,
+        block_graph=runs.cpu() // 2,
+        parameter_block=(runs.cpu() % 2).bool(),
+        num_graphs=int(node_graph.max()) + 1 if nodes else 1,
+    )

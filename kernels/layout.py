@@ -1,0 +1,122 @@
+"""Where the edges of a graph stand in the kernels' tensors: one row of numbers per block, no index per edge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+
+__all__ = ["COLUMNS", "Block", "Layout"]
+
+COLUMNS = (
+    "edge", "b", "n", "k", "s", "value", "value_b", "value_n", "value_k", "value_s", "dst", "src", "type", "type_b",
+    "type_k",
+)  # fmt: skip
+"""edge: row of the first edge; edges of a block follow in C order of [b, n, k, s]. value: row of the first edge in the
+input edge state, and that row's step along each axis. dst, src: where ids [b, n] and [b, k] start. type: where type ids
+start, and their steps along b and k (the step along s is 1, and nothing depends on n)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One row of `Layout.blocks`, field by field as in `COLUMNS`, and its two scales."""
+
+    edge: int
+    b: int
+    n: int
+    k: int
+    s: int
+    value: int
+    value_b: int
+    value_n: int
+    value_k: int
+    value_s: int
+    dst: int
+    src: int
+    type: int
+    type_b: int
+    type_k: int
+    scale_in: float = 1.0
+    scale_out: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, N, K, S)."""
+        return self.b, self.n, self.k, self.s
+
+    @property
+    def size(self) -> int:
+        """Number of edges."""
+        return self.b * self.n * self.k * self.s
+
+    @property
+    def strides(self) -> tuple[int, int, int, int]:
+        """Steps of the row in the input edge state, along (b, n, k, s)."""
+        return self.value_b, self.value_n, self.value_k, self.value_s
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Dense bipartite blocks of edges over shared node and type tables.
+
+    blocks: int64 [M, 15] on the CPU, `COLUMNS`. scale: float32 [M, 2] on the CPU, what sums over in-edges and over
+    out-edges of each block are multiplied by. dst, src, types: int32 ids, flat, on the device of the edge states.
+    edges: number of edges.
+    """
+
+    blocks: torch.Tensor
+    scale: torch.Tensor
+    dst: torch.Tensor
+    src: torch.Tensor
+    types: torch.Tensor
+    edges: int
+
+    def __iter__(self) -> Iterator[Block]:
+        return iter(self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[Block, ...]:
+        pairs = zip(self.blocks.tolist(), self.scale.tolist(), strict=True)
+        return tuple(Block(*row, *scale) for row, scale in pairs)
+
+    @cached_property
+    def dense(self) -> Layout:
+        """The same edges, reading an edge state [edges, D] that an earlier `edge_update` wrote."""
+        blocks = self.blocks.clone()
+        _, n, k, s = self.blocks[:, 1:5].T
+        blocks[:, 5] = blocks[:, 0]
+        blocks[:, 6:10] = torch.stack([n * k * s, k * s, s, torch.ones_like(s)], dim=1)
+        return replace(self, blocks=blocks)
+
+    def to(self, device: torch.device | str) -> Layout:
+        """With the ids on another device."""
+        return replace(self, dst=self.dst.to(device), src=self.src.to(device), types=self.types.to(device))
+
+    def ids(self, block: Block) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """dst [B, N], src [B, K] and types [B, K, S] (a broadcast view) of one block."""
+        b, n, k, s = block.shape
+        dst = self.dst[block.dst : block.dst + b * n].view(b, n)
+        src = self.src[block.src : block.src + b * k].view(b, k)
+        types = self.types.as_strided((b, k, s), (block.type_b, block.type_k, 1), block.type)
+        return dst, src, types
+
+    @staticmethod
+    def concatenate(parts: Sequence[tuple[Layout, int, int]]) -> Layout:
+        """Several layouts side by side, over one edge state; each comes with its number of nodes and of types."""
+        blocks, dst, src, types = [], [], [], []
+        edges = nodes = kinds = 0
+        starts = torch.zeros(3, dtype=torch.int64)
+        for layout, num_nodes, num_types in parts:
+            own = layout.blocks.clone()
+            own[:, 0] += edges
+            own[:, 10:13] += starts
+            blocks.append(own)
+            dst.append(layout.dst + nodes)
+            src.append(layout.src + nodes)
+            types.append(layout.types + kinds)
+            starts = starts + torch.tensor([len(layout.dst), len(layout.src), len(layout.types)])
+            edges, nodes, kinds = edges + layout.edges, nodes + num_nodes, kinds + num_types
+        scale = torch.cat([layout.scale for layout, *_ in parts])
+        return Layout(torch.cat(blocks), scale, torch.cat(dst), torch.cat(src), torch.cat(types), edges)

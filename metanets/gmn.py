@@ -1,0 +1,130 @@
+"""The graph metanetwork."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from ..backends.blocks import Blocks
+from ..backends.from_coo import from_coo
+from ..ir import GmncError
+from ..kernels import Layout
+from .encode import NodeEncoder, TypeEncoder
+from .layer import Edges, Layer, State, mlp
+
+__all__ = ["GMN", "HEADS", "pooled", "scaled"]
+
+HEADS = ("invariant", "equivariant")
+
+
+class GMN(nn.Module):
+    """A graph metanetwork: parameter graphs in, one vector per network or one per parameter out.
+
+    head: ``invariant`` gives [G, outputs], one row per graph of a batch: the mean over parameter edges, through an MLP.
+    ``equivariant`` gives [E, outputs], one row per edge in the order of `gmnc.backends.coo.coo`, of which
+    `Blocks.per_parameter` makes tensors of the parameters' shapes.
+    width: of all states. hidden: of all hidden layers (default: width). layers: how many; the last one updates edges
+    only. reverse: sum messages into both ends of an edge. global_node: one more feature, which all edges and nodes of a
+    graph read and write. norm: LayerNorm on nodes and sums. fan_in: weights times their number of sources, sums divided
+    by it, and means by block: then duplicating neurons, with the weights divided, keeps the output. recompute: keep
+    only the states between layers, and compute each layer again in the backward pass. buckets: rows of the tables of
+    hashed words. kernel: see `gmnc.kernels.edge_update`; it is no part of the state dict.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 1,
+        *,
+        head: str = "invariant",
+        width: int = 64,
+        hidden: int | None = None,
+        layers: int = 3,
+        reverse: bool = True,
+        global_node: bool = False,
+        norm: bool = True,
+        dropout: float = 0.0,
+        activation: str = "silu",
+        fan_in: bool = False,
+        recompute: bool = False,
+        buckets: int = 4096,
+        kernel: str = "auto",
+    ) -> None:
+        super().__init__()
+        if head not in HEADS:
+            raise GmncError(f"there is no head {head!r}: choose {' or '.join(HEADS)}")
+        if layers < 1:
+            raise GmncError("a metanetwork needs at least one layer")
+        self.head, self.fan_in, self.recompute, self.kernel = head, fan_in, recompute, kernel
+        self.width, self.global_node = width, global_node
+        hidden = hidden or width
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
+        inputs = [width if i else 1 for i in range(layers)]
+        self.layers = nn.ModuleList(
+            Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation) for i in range(layers - 1)
+        )
+        self.edges = Edges(width, inputs[-1], hidden, global_node, activation)
+        self.last = mlp(width, hidden, outputs, dropout, activation)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of all that is computed."""
+        return next(self.parameters()).dtype
+
+    def forward(self, graph: Any) -> torch.Tensor:
+        """graph: `Blocks` (one graph or a batch), or what `gmnc.backends.coo.coo` gives, or a PyG `Batch` of that."""
+        given = graph if isinstance(graph, Blocks) else from_coo(graph)
+        edges = self.edge_states(given)
+        if self.head == "equivariant":
+            return self.last(edges.to(self.dtype))
+        return self.last(pooled(edges, given, self.fan_in).to(self.dtype))
+
+    def edge_states(self, graph: Blocks) -> torch.Tensor:
+        """What the last layer makes of the edges, [E, width]."""
+        edges, layout = scaled(graph) if self.fan_in else (graph.rows(), graph.layout)
+        nodes, types = self.encode_nodes(graph), self.encode_types(graph)
+        shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
+        state: State = (nodes, edges.to(self.dtype), shared)
+        for layer in self.layers:
+            state = self._run(layer, state, types, graph, layout)
+            layout = layout.dense
+        return self._run(self.edges, state, types, graph, layout)[0]
+
+    def _run(self, layer: nn.Module, *arguments: Any) -> Any:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(layer, *arguments, self.kernel, use_reentrant=False)
+        return layer(*arguments, self.kernel)
+
+
+def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
+    """Mean over the parameter edges of each graph, [G, C]; by_block: mean over blocks of the mean over their edges."""
+    sizes = [block.size for block in graph.layout]
+    chosen = [
+        i for i, (size, own) in enumerate(zip(sizes, graph.parameter_block.tolist(), strict=True)) if size and own
+    ]
+    of_graph = graph.block_graph[chosen].to(edges.device)
+    weights = torch.tensor([sizes[i] for i in chosen], device=edges.device, dtype=torch.float64)
+    parts = edges.split(sizes)
+    means = [parts[i].mean(0, dtype=torch.float64 if edges.dtype == torch.float64 else torch.float32) for i in chosen]
+    weights = torch.ones_like(weights) if by_block else weights
+    total = weights.new_zeros(graph.num_graphs).index_add(0, of_graph, weights).clamp(min=1)
+    share = (weights / total[of_graph])[:, None]
+    stacked = torch.stack(means) if means else edges.new_zeros(0, edges.shape[1])
+    return stacked.new_zeros(graph.num_graphs, edges.shape[1]).index_add(0, of_graph, stacked * share.to(stacked))
+
+
+def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:
+    """Values times their number of sources [E, 1], and a layout that divides sums by edges per node of the block."""
+    rows, parts, scale = graph.rows(), [], []
+    if not graph.slots:
+        raise GmncError("fan_in needs blocks: tensors of single edges do not say how many sources a weight has")
+    for block in graph.layout:
+        steps = (*block.strides, 1)
+        parts.append((rows.as_strided((*block.shape, 1), steps, block.value) * block.k).reshape(-1, 1))
+        ends, pairs = graph.layout.ids(block)[:2], max(block.b * block.n * block.k, 1)
+        scale.append([len(torch.unique(end)) / pairs for end in ends])
+    values = torch.cat(parts) if parts else rows[:0]
+    return values, replace(graph.layout.dense, scale=torch.tensor(scale).reshape(-1, 2))

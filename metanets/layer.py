@@ -1,0 +1,88 @@
+"""One layer of a graph metanetwork: edges, then nodes, then the global feature."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..backends.blocks import Blocks
+from ..kernels import Layout, Terms, edge_update
+
+__all__ = ["Edges", "Layer", "State", "mean_by_graph", "mlp"]
+
+State = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
+"""Nodes [N, width], edges [rows, D], and the global feature [G, width] or None."""
+
+
+class Edges(nn.Module):
+    """New edge states and the messages to both ends.
+
+    Their hidden layers are one, of width `hidden`; its part of an end is computed once per node, that of the type once
+    per type.
+    """
+
+    def __init__(self, width: int, edge_in: int, hidden: int, global_node: bool, activation: str) -> None:
+        super().__init__()
+        self.activation, self.residual = activation, edge_in == width
+        self.of_dst = nn.Linear(width, hidden)
+        self.of_src, self.of_type = (nn.Linear(width, hidden, bias=False) for _ in range(2))
+        self.of_graph = nn.Linear(width, hidden, bias=False) if global_node else None
+        self.w_in = nn.Parameter(torch.empty(edge_in, hidden))
+        self.w_out = nn.Parameter(torch.empty(hidden, width))
+        self.b_out = nn.Parameter(torch.zeros(width))
+        for weight in (self.w_in, self.w_out):
+            nn.init.kaiming_uniform_(weight.t(), a=5**0.5)
+
+    def forward(
+        self, state: State, types: torch.Tensor, graph: Blocks, layout: Layout, kernel: str
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Edges [E, width], and sums over in-edges and over out-edges [N, hidden]."""
+        nodes, edges, shared = state
+        of_dst = self.of_dst(nodes)
+        if self.of_graph is not None:
+            of_dst = of_dst + self.of_graph(shared)[graph.node_graph]
+        terms = Terms(of_dst, self.of_src(nodes), self.of_type(types), self.w_in, self.w_out, self.b_out)
+        return edge_update(
+            edges, terms, layout, activation=self.activation, residual=self.residual, dtype=edges.dtype, kernel=kernel
+        )
+
+
+class Layer(nn.Module):
+    """Update of edges, nodes and the global feature (arXiv 2312.04501, section 2.2, with messages both ways)."""
+
+    def __init__(
+        self, width: int, edge_in: int, hidden: int, reverse: bool, global_node: bool, norm: bool, dropout: float,
+        activation: str,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.reverse = reverse
+        self.edges = Edges(width, edge_in, hidden, global_node, activation)
+        self.sums = nn.LayerNorm(hidden * (1 + reverse)) if norm else nn.Identity()
+        self.nodes = mlp(width + hidden * (1 + reverse) + width * global_node, hidden, width, dropout, activation)
+        self.norm = nn.LayerNorm(width) if norm else nn.Identity()
+        self.shared = mlp(2 * width + hidden, hidden, width, dropout, activation) if global_node else None
+
+    def forward(self, state: State, types: torch.Tensor, graph: Blocks, layout: Layout, kernel: str) -> State:
+        """types: [T, width]. layout: how the edges are read."""
+        nodes, _, shared = state
+        edges, into, out = self.edges(state, types, graph, layout, kernel)
+        messages = self.sums(torch.cat([into, out], dim=1) if self.reverse else into)
+        own = [nodes, messages] if shared is None else [nodes, messages, shared[graph.node_graph]]
+        nodes = self.norm(nodes + self.nodes(torch.cat(own, dim=1)))
+        if shared is not None and self.shared is not None:
+            pooled = (mean_by_graph(x, graph) for x in (nodes, into))
+            shared = shared + self.shared(torch.cat([shared, *pooled], dim=1))
+        return nodes, edges, shared
+
+
+def mean_by_graph(nodes: torch.Tensor, graph: Blocks) -> torch.Tensor:
+    """Mean over the nodes of each graph, [G, C]."""
+    total = nodes.new_zeros(graph.num_graphs, nodes.shape[1]).index_add(0, graph.node_graph, nodes)
+    count = torch.bincount(graph.node_graph, minlength=graph.num_graphs).clamp(min=1)
+    return total / count[:, None]
+
+
+def mlp(inputs: int, hidden: int, outputs: int, dropout: float, activation: str) -> nn.Sequential:
+    """Two layers."""
+    function = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}[activation]
+    return nn.Sequential(nn.Linear(inputs, hidden), function(), nn.Dropout(dropout), nn.Linear(hidden, outputs))

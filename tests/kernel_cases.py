@@ -1,0 +1,67 @@
+"""Layouts of odd shapes for the tests of the kernels."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+from gmnc.kernels import Layout, Terms
+
+KERNELS = [
+    "reference",
+    "cpu",
+    pytest.param(
+        "scatter",
+        marks=[pytest.mark.scatter, pytest.mark.skipif(not find_spec("torch_scatter"), reason="no torch-scatter")],
+    ),
+]
+"""All implementations; those that need more than the package's dependencies are marked."""
+
+SHAPES = {
+    "dense": [(1, 5, 7, 1)],
+    "one": [(1, 1, 1, 1)],
+    "vector": [(13, 1, 1, 1)],
+    "convolution": [(1, 11, 3, 9)],
+    "grouped": [(3, 2, 5, 4)],
+    "depthwise": [(17, 1, 1, 9)],
+    "many slots": [(1, 2, 1, 2503)],
+    "wide": [(1, 3, 701, 3)],
+    "tall": [(1, 1201, 2, 1)],
+    "many small": [(601, 2, 2, 1)],
+    "empty": [(1, 0, 4, 1), (0, 3, 3, 1)],
+    "several": [(1, 5, 7, 1), (7, 1, 1, 1), (2, 0, 3, 1), (1, 3, 5, 2), (1, 37, 1, 1)],
+}
+
+
+def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed: int = 0) -> tuple[Layout, int]:
+    """A layout of these blocks with random ids (repeated ones, self-loops) and strides, and its number of value rows.
+
+    Values of a block are read from a transposed tensor [k, n, b, s], as if the file held it so; every fourth block
+    reads one row for all edges, as links do.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    rows, dst, src, kinds = [], [], [], []
+    edge = value = at_dst = at_src = at_type = 0
+    for number, (b, n, k, s) in enumerate(shapes):
+        strides = [0, 0, 0, 0] if number % 4 == 3 else [s, b * s, n * b * s, 1]
+        per_source = number % 2 == 0
+        rows.append(
+            [edge, b, n, k, s, value, *strides, at_dst, at_src, at_type, *([k * s, s] if per_source else [0, 0])]
+        )
+        dst.append(torch.randint(nodes, (b * n,), generator=rng))
+        src.append(torch.randint(nodes, (b * k,), generator=rng))
+        kinds.append(torch.randint(types, (b * k * s if per_source else s,), generator=rng))
+        edge += b * n * k * s
+        value += 1 if number % 4 == 3 else b * n * k * s
+        at_dst, at_src, at_type = at_dst + b * n, at_src + b * k, at_type + len(kinds[-1])
+    ids = (torch.cat(part).to(torch.int32) for part in (dst, src, kinds))
+    scale = 0.5 + torch.rand(len(shapes), 2, generator=rng)
+    return Layout(torch.tensor(rows, dtype=torch.int64), scale, *ids, edge), value
+
+
+def terms(nodes: int, types: int, d: int, h: int, o: int, dtype: torch.dtype, seed: int = 0) -> Terms:
+    rng = torch.Generator().manual_seed(seed)
+    shapes = [(nodes, h), (nodes, h), (types, h), (d, h), (h, o), (o,)]
+    return Terms(*(torch.randn(s, generator=rng, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes))

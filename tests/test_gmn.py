@@ -1,0 +1,179 @@
+"""The graph metanetwork: equivariance under every claimed symmetry, one result from all forms of the tensors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from exports import exported
+from kernel_cases import KERNELS
+from networks import NETWORKS
+from tiny import separate_attention
+from torch_geometric.data import Batch
+
+import gmnc
+from gmnc.backends.blocks import Blocks, batch, blocks
+from gmnc.backends.coo import coo
+from gmnc.ir import GmncError, ParameterGraph
+from gmnc.metanets import GMN
+from gmnc.testing import build, values, with_values
+
+SMALL = {"width": 8, "layers": 2, "buckets": 64}
+
+
+@pytest.fixture(autouse=True)
+def _repeatable() -> None:
+    torch.manual_seed(0)
+
+
+def metanet(outputs: int = 3, **options: object) -> GMN:
+    return GMN(outputs, **{**SMALL, **options}).double()
+
+
+def double(graph: ParameterGraph) -> Blocks:
+    return blocks(graph, dtype=torch.float64)
+
+
+def shaken(graph: ParameterGraph, seed: int) -> dict[str, np.ndarray]:
+    """Distinct values for all parameters, so that no two neurons are equal by chance."""
+    rng = np.random.default_rng(seed)
+    return {n: p.load() + 0.1 * rng.standard_normal(p.shape) for n, p in graph.parameters.items() if p.shape}
+
+
+def gap(a: torch.Tensor, b: torch.Tensor) -> float:
+    return ((a - b).abs().max() / b.abs().max()).item()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_symmetries_of_the_network_keep_the_output(name: str) -> None:
+    graph = gmnc.compile(exported(name, "dynamo"))
+    tensors, found = double(graph), graph.symmetries()
+    kept = {s.name for s in tensors.slots}
+    before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
+    model = metanet(layers=3, global_node=True, norm=False)
+    first = model(tensors.with_values(before))
+    whole = {n: before.get(n, p.load()) for n, p in graph.parameters.items()}
+    for seed in range(2):
+        moved = {n: v for n, v in found.sample(np.random.default_rng(seed)).apply(whole).items() if n in kept}
+        assert moved
+        assert gap(model(tensors.with_values({**before, **moved})), first) < 1e-10
+    name, value = max(before.items(), key=lambda item: item[1].size)
+    mixed = np.random.default_rng(1).permutation(value.reshape(-1)).reshape(value.shape)
+    assert gap(model(tensors.with_values({**before, name: mixed})), first) > 1e-5
+
+
+@pytest.mark.parametrize("name", ["resnet", "vit", "llama", "groupnorm", "experts"])
+def test_outputs_per_parameter_permute_with_the_parameters(name: str) -> None:
+    graph = gmnc.compile(exported(name, "dynamo"))
+    tensors = double(graph)
+    kept = {s.name for s in tensors.slots}
+    whole = {n: shaken(graph, 0).get(n, p.load()) for n, p in graph.parameters.items()}
+    model = metanet(1, head="equivariant")
+
+    def outputs(of: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        new = tensors.with_values({n: v for n, v in of.items() if n in kept})
+        return {n: v[..., 0].detach().numpy() for n, v in new.per_parameter(model(new))[0].items()}
+
+    before = outputs(whole)
+    automorphism = graph.symmetries().sample(np.random.default_rng(0))
+    after = outputs({**whole, **automorphism.apply(whole)})
+    expected = {**before, **automorphism.apply({**whole, **before})}
+    changed = [n for n in before if not np.allclose(before[n], after[n], equal_nan=True)]
+    assert changed
+    assert all(np.allclose(after[n], expected[n], rtol=0, atol=1e-10, equal_nan=True) for n in before)
+
+
+@pytest.mark.parametrize("head", ["invariant", "equivariant"])
+@pytest.mark.parametrize("global_node", [False, True])
+def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_node: bool) -> None:
+    graphs = [gmnc.compile(exported(name, "dynamo")) for name in ("llama", "groupnorm", "resnet")]
+    model = metanet(head=head, global_node=global_node)
+    alone = [model(double(g)) for g in graphs]
+    edges = [coo(g, dtype=torch.float64) for g in graphs]
+    for one, data in zip(alone, edges, strict=True):
+        assert gap(model(data), one) < 1e-12
+    together = torch.cat(alone)
+    assert gap(model(batch([double(g) for g in graphs])), together) < 1e-12
+    assert gap(model(Batch.from_data_list(edges)), together) < 1e-12
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_weights_are_the_same_for_every_kernel(kernel: str) -> None:
+    tensors = double(gmnc.compile(exported("vit", "dynamo")))
+    model, other = metanet(kernel="reference"), metanet(kernel=kernel)
+    other.load_state_dict(model.state_dict())
+    results = []
+    for net in (model, other):
+        out = net(tensors)
+        out.sum().backward()
+        results.append([out, *(p.grad for p in net.parameters())])
+    for a, b in zip(*results, strict=True):
+        assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_recomputing_layers_changes_nothing() -> None:
+    tensors = double(gmnc.compile(exported("vit", "dynamo")))
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        model = metanet(recompute=recompute)
+        model(tensors).sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*gradients, strict=True))
+
+
+def test_learns_the_sum_of_the_weights() -> None:
+    """A few steps of training bring the loss down: gradients reach everything that matters."""
+    model = GMN(1, width=16, layers=2, buckets=64)
+    proto = build("(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }",
+                  {"w": (3, 4), "v": (4, 2)})  # fmt: skip
+    one = blocks(gmnc.compile(proto))
+    rng = np.random.default_rng(0)
+    weights = [{"w": rng.standard_normal((3, 4)), "v": rng.standard_normal((4, 2))} for _ in range(32)]
+    tensors = batch([one] * 32).with_values(*weights)
+    target = torch.tensor([[w["w"].sum() + w["v"].sum()] for w in weights], dtype=torch.float32) / 5
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    losses = []
+    for _ in range(60):
+        loss = (model(tensors) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]
+
+
+def widened(proto: object, factor: int) -> object:
+    """Every hidden neuron `factor` times, and the weights out of it divided by that: the same function."""
+    w, b, v = (values(proto, n) for n in ("w", "b", "v"))
+    text = "(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) r = Relu(a) y = MatMul(r, v) }"
+    wide = build(text, {"w": (3, w.shape[1] * factor), "b": (w.shape[1] * factor,), "v": (w.shape[1] * factor, 2)})
+    return with_values(
+        wide, w=np.tile(w, (1, factor)), b=np.tile(b, factor), v=np.tile(v, (factor, 1)) / np.float32(factor)
+    )
+
+
+def test_widening_a_network_keeps_the_output_with_fan_in() -> None:
+    proto = build(
+        "(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) r = Relu(a) y = MatMul(r, v) }",
+        {"w": (3, 4), "b": (4,), "v": (4, 2)},
+    )
+    narrow, wide = (double(gmnc.compile(p)) for p in (proto, widened(proto, 8)))
+    scaled, plain = metanet(fan_in=True, norm=False), metanet(norm=False)
+    plain.load_state_dict(scaled.state_dict())
+    assert gap(scaled(wide), scaled(narrow)) < 1e-12
+    assert gap(plain(wide), plain(narrow)) > 0.1
+
+
+def test_wrong_use_is_an_error() -> None:
+    with pytest.raises(GmncError, match="no head 'both'"):
+        GMN(head="both")
+    with pytest.raises(GmncError, match="at least one layer"):
+        GMN(layers=0)
+    edges = coo(gmnc.compile(separate_attention()), reverse=True, pyg=False)
+    with pytest.raises(GmncError, match="reverse=False"):
+        metanet()(edges)
+    with pytest.raises(GmncError, match="not a parameter graph"):
+        metanet()(torch.zeros(3))
+    with pytest.raises(GmncError, match="fan_in needs blocks"):
+        metanet(fan_in=True)(coo(gmnc.compile(separate_attention()), dtype=torch.float64))

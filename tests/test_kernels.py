@@ -1,0 +1,141 @@
+"""Every implementation of `edge_update` against the reference in float64: outputs, gradients, odd shapes, dtypes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from kernel_cases import KERNELS, SHAPES, layout, terms
+
+from gmnc.kernels import Layout, Terms, edge_update, register
+
+NODES, TYPES = 19, 5
+OTHERS = KERNELS[1:]
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+def run(
+    kernel: str, where: Layout, e: torch.Tensor, with_terms: Terms, residual: bool = False, activation: str = "silu"
+) -> list[torch.Tensor]:
+    """Outputs and the gradients of all inputs, for a fixed random weighting of the outputs."""
+    outputs = edge_update(e, with_terms, where, activation=activation, residual=residual, kernel=kernel)
+    rng = torch.Generator().manual_seed(7)
+    loss = sum((o.double() * torch.randn(o.shape, generator=rng, dtype=torch.float64)).sum() for o in outputs)
+    gradients = torch.autograd.grad(loss, [e, *with_terms], allow_unused=True)
+    given = (torch.zeros_like(x) if g is None else g for g, x in zip(gradients, [e, *with_terms], strict=True))
+    return [*(o.detach() for o in outputs), *given]
+
+
+def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    scale = expected.abs().max().item() if expected.numel() else 0.0
+    return bool((found.double() - expected.double()).abs().max().item() <= tolerance * max(scale, 1)) if scale else True
+
+
+@pytest.mark.parametrize("kernel", OTHERS)
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(("d", "residual"), [(1, False), (6, True)])
+def test_agrees_with_the_reference(kernel: str, shapes: str, d: int, residual: bool) -> None:
+    where, rows = layout(SHAPES[shapes], NODES, TYPES)
+    e = torch.randn(rows, d, dtype=torch.float64, requires_grad=True)
+    with_terms = terms(NODES, TYPES, d, 8, d if residual else 3, torch.float64)
+    expected = run("reference", where, e, with_terms, residual)
+    for found, wanted in zip(run(kernel, where, e, with_terms, residual), expected, strict=True):
+        assert found.shape == wanted.shape
+        assert close(found, wanted, 1e-11)
+
+
+@pytest.mark.parametrize("kernel", OTHERS)
+@pytest.mark.parametrize("state", [torch.float32, torch.bfloat16, torch.float16])
+def test_lower_precision_stays_near(kernel: str, state: torch.dtype) -> None:
+    where, rows = layout(SHAPES["several"], NODES, TYPES)
+    e = torch.randn(rows, 4, dtype=torch.float64).to(state).requires_grad_()
+    with_terms = terms(NODES, TYPES, 4, 8, 4, torch.float32)
+    exact = [t.detach().double().requires_grad_() for t in (e, *with_terms)]
+    expected = run("reference", where, exact[0], Terms(*exact[1:]), residual=True)
+    found = run(kernel, where, e, with_terms, residual=True)
+    assert found[0].dtype == state
+    for one, wanted in zip(found, expected, strict=True):
+        assert close(one, wanted, TOLERANCE[state])
+
+
+@pytest.mark.parametrize("kernel", OTHERS)
+@pytest.mark.parametrize("activation", ["relu", "silu", "tanh"])
+def test_activations(kernel: str, activation: str) -> None:
+    where, rows = layout(SHAPES["several"], NODES, TYPES)
+    e = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
+    with_terms = terms(NODES, TYPES, 4, 8, 3, torch.float64)
+    expected = run("reference", where, e, with_terms, activation=activation)
+    for found, wanted in zip(run(kernel, where, e, with_terms, activation=activation), expected, strict=True):
+        assert close(found, wanted, 1e-11)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_gradcheck(kernel: str) -> None:
+    where, rows = layout([(2, 2, 3, 2), (4, 1, 1, 1), (1, 2, 2, 1), (1, 3, 1, 1)], 6, 3)
+    e = torch.randn(rows, 2, dtype=torch.float64, requires_grad=True)
+    with_terms = terms(6, 3, 2, 4, 2, torch.float64)
+
+    def update(e: torch.Tensor, *inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return edge_update(e, Terms(*inner), where, activation="tanh", residual=True, kernel=kernel)
+
+    assert torch.autograd.gradcheck(update, (e, *with_terms))
+
+
+def test_the_operation_follows_the_rules_of_custom_operations() -> None:
+    where, rows = layout(SHAPES["several"], NODES, TYPES)
+    e = torch.randn(rows, 4, requires_grad=True)
+    inner = terms(NODES, TYPES, 4, 8, 4, torch.float32)
+    ids = (where.blocks, where.scale, where.dst, where.src, where.types)
+    arguments = (e, *inner, *ids, where.edges, "relu", True, torch.float32, "cpu")
+    torch.library.opcheck(torch.ops.gmnc.edge_update.default, arguments)
+
+
+def test_sums_are_the_same_bits_every_time() -> None:
+    where, rows = layout(SHAPES["several"] * 3, 4, TYPES)
+    e = torch.randn(rows, 8, requires_grad=True)
+    with_terms = terms(4, TYPES, 8, 16, 8, torch.float32)
+    first = run("cpu", where, e, with_terms)
+    for _ in range(3):
+        assert all(torch.equal(a, b) for a, b in zip(first, run("cpu", where, e, with_terms), strict=True))
+
+
+def test_side_by_side() -> None:
+    """Two layouts as one give what each gives alone."""
+    parts = [layout(SHAPES[name], NODES, TYPES, seed) for seed, name in enumerate(("several", "grouped"))]
+    states = [torch.randn(rows, 3, dtype=torch.float64) for _, rows in parts]
+    own = [terms(NODES, TYPES, 3, 4, 3, torch.float64, seed) for seed in range(2)]
+    second = parts[1][0].blocks.clone()
+    second[:, 5] += parts[0][1]
+    both = Layout.concatenate([(parts[0][0], NODES, TYPES), (replace(parts[1][0], blocks=second), NODES, TYPES)])
+    shared = own[0]._replace(**{f: torch.cat([getattr(t, f) for t in own]) for f in ("dst", "src", "type")})
+    joined = edge_update(torch.cat(states), shared, both, kernel="reference")
+    alone = [
+        edge_update(e, t._replace(w_in=own[0].w_in, w_out=own[0].w_out, b_out=own[0].b_out), where, kernel="reference")
+        for e, t, (where, _) in zip(states, own, parts, strict=True)
+    ]
+    for i, found in enumerate(joined):
+        assert torch.allclose(found, torch.cat([outputs[i] for outputs in alone]))
+
+
+def test_wrong_use_is_an_error() -> None:
+    where, rows = layout(SHAPES["dense"], NODES, TYPES)
+    e, good = torch.randn(rows, 4), terms(NODES, TYPES, 4, 8, 3, torch.float32)
+    with pytest.raises(ValueError, match="there is no kernel 'fast'"):
+        edge_update(e, good, where, kernel="fast")
+    with pytest.raises(ValueError, match="there is no activation 'sign'"):
+        edge_update(e, good, where, activation="sign")
+    with pytest.raises(ValueError, match="do not fit w_in"):
+        edge_update(e[:, :3], good, where)
+    with pytest.raises(ValueError, match="a residual needs"):
+        edge_update(e, good, where, residual=True)
+
+
+def test_an_implementation_can_be_added() -> None:
+    from gmnc.kernels.reference import forward
+
+    register("mine", forward)
+    where, rows = layout(SHAPES["dense"], NODES, TYPES)
+    e, good = torch.randn(rows, 4), terms(NODES, TYPES, 4, 8, 3, torch.float32)
+    found, expected = (edge_update(e, good, where, kernel=k) for k in ("mine", "reference"))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
