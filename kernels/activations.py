@@ -25,8 +25,13 @@ def _tanh_slope(x: torch.Tensor) -> torch.Tensor:
     return 1 - torch.tanh(x).square()
 
 
-ACTIVATIONS: dict[str, Function] = {"relu": torch.relu, "silu": F.silu, "tanh": torch.tanh}
-"""Name to function."""
+ACTIVATIONS: dict[str, Function] = {"relu": torch.relu, "silu": F.silu, "tanh": torch.tanh, "square": torch.square}
+"""Name to function. Sums of squares are products, which the others only approach."""
 
-DERIVATIVES: dict[str, Function] = {"relu": _relu_slope, "silu": _silu_slope, "tanh": _tanh_slope}
+DERIVATIVES: dict[str, Function] = {
+    "relu": _relu_slope,
+    "silu": _silu_slope,
+    "tanh": _tanh_slope,
+    "square": lambda x: 2 * x,
+}
 """Name to derivative, as a function of the argument."""

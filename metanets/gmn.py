@@ -29,10 +29,11 @@ class GMN(nn.Module):
     `Blocks.per_parameter` makes tensors of the parameters' shapes.
     width: of all states. hidden: of all hidden layers (default: width). layers: how many; the last one updates edges
     only. reverse: sum messages into both ends of an edge. global_node: one more feature, which all edges and nodes of a
-    graph read and write. norm: LayerNorm on nodes and sums. fan_in: weights times their number of sources, sums divided
-    by it, and means by block: then duplicating neurons, with the weights divided, keeps the output. recompute: keep
-    only the states between layers, and compute each layer again in the backward pass. buckets: rows of the tables of
-    hashed words. kernel: see `gmnc.kernels.edge_update`; it is no part of the state dict.
+    graph read and write. norm: LayerNorm on nodes and sums. edge_activation: where edges are updated (default:
+    activation). fan_in: weights times their number of sources, sums divided by it, and means by block: then duplicating
+    neurons, with the weights divided, keeps the output. recompute: keep only the states between layers, and compute
+    each layer again in the backward pass. buckets: rows of the tables of hashed words. kernel: see
+    `gmnc.kernels.edge_update`; it is no part of the state dict.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class GMN(nn.Module):
         norm: bool = True,
         dropout: float = 0.0,
         activation: str = "silu",
+        edge_activation: str | None = None,
         fan_in: bool = False,
         recompute: bool = False,
         buckets: int = 4096,
@@ -63,10 +65,12 @@ class GMN(nn.Module):
         hidden = hidden or width
         self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
         inputs = [width if i else 1 for i in range(layers)]
+        on_edges = edge_activation or activation
         self.layers = nn.ModuleList(
-            Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation) for i in range(layers - 1)
+            Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation, on_edges)
+            for i in range(layers - 1)
         )
-        self.edges = Edges(width, inputs[-1], hidden, global_node, activation)
+        self.edges = Edges(width, inputs[-1], hidden, global_node, on_edges)
         self.last = mlp(width, hidden, outputs, dropout, activation)
 
     @property
@@ -74,24 +78,29 @@ class GMN(nn.Module):
         """Of the weights, and of all that is computed."""
         return next(self.parameters()).dtype
 
-    def forward(self, graph: Any) -> torch.Tensor:
-        """graph: `Blocks` (one graph or a batch), or what `gmnc.backends.coo.coo` gives, or a PyG `Batch` of that."""
+    def forward(self, graph: Any, x: torch.Tensor | None = None) -> torch.Tensor:
+        """graph: `Blocks` (one graph or a batch), or what `gmnc.backends.coo.coo` gives, or a PyG `Batch` of that.
+
+        x: [N, width], further features of nodes, added to what the graph says of them.
+        """
         given = graph if isinstance(graph, Blocks) else from_coo(graph)
-        edges = self.edge_states(given)
+        state, types, layout = self.states(given, x)
+        edges = self._run(self.edges, state, types, given, layout)[0]
         if self.head == "equivariant":
             return self.last(edges.to(self.dtype))
         return self.last(pooled(edges, given, self.fan_in).to(self.dtype))
 
-    def edge_states(self, graph: Blocks) -> torch.Tensor:
-        """What the last layer makes of the edges, [E, width]."""
+    def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:
+        """What the last update of edges gets: nodes, edges and global feature; types [T, width]; how edges are read."""
         edges, layout = scaled(graph) if self.fan_in else (graph.rows(), graph.layout)
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
+        nodes = nodes if x is None else nodes + x
         shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
         state: State = (nodes, edges.to(self.dtype), shared)
         for layer in self.layers:
             state = self._run(layer, state, types, graph, layout)
             layout = layout.dense
-        return self._run(self.edges, state, types, graph, layout)[0]
+        return state, types, layout
 
     def _run(self, layer: nn.Module, *arguments: Any) -> Any:
         if self.recompute and torch.is_grad_enabled():

@@ -52,11 +52,11 @@ class Layer(nn.Module):
 
     def __init__(
         self, width: int, edge_in: int, hidden: int, reverse: bool, global_node: bool, norm: bool, dropout: float,
-        activation: str,
+        activation: str, on_edges: str,
     ) -> None:  # fmt: skip
         super().__init__()
         self.reverse = reverse
-        self.edges = Edges(width, edge_in, hidden, global_node, activation)
+        self.edges = Edges(width, edge_in, hidden, global_node, on_edges)
         self.sums = nn.LayerNorm(hidden * (1 + reverse)) if norm else nn.Identity()
         self.nodes = mlp(width + hidden * (1 + reverse) + width * global_node, hidden, width, dropout, activation)
         self.norm = nn.LayerNorm(width) if norm else nn.Identity()
