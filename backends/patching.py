@@ -48,7 +48,7 @@ class Patcher:
 
     def set(self, parameter: Parameter, array: np.ndarray) -> None:
         """Put `array` (checked: right shape and type) where the parameter came from; raises `GmncError` if lost."""
-        if parameter.origin == "attribute" and self._set_attribute(parameter.name, array):
+        if parameter.origin == "attribute" and self._set_attribute(parameter, array):
             return
         if parameter.origin == "folded" and self._fold(parameter.name, array):
             return
@@ -97,18 +97,12 @@ class Patcher:
             tensor.ClearField(field)
         tensor.raw_data = data
 
-    def _set_attribute(self, name: str, array: np.ndarray) -> bool:
-        node_name, _, attribute_name = name.rpartition(".")
-        found = [
-            a
-            for scope in self._scopes
-            for node in scope.graph.node
-            if node.name == node_name
-            for a in node.attribute
-            if a.name == attribute_name
-        ]
+    def _set_attribute(self, parameter: Parameter, array: np.ndarray) -> bool:
+        output, name = parameter.place or ("", "")
+        makers = [n for scope in self._scopes for n in scope.graph.node if output and output in n.output]
+        found = [a for node in makers for a in node.attribute if a.name == name]
         if len(found) > 1:
-            raise GmncError(f"{len(found)} nodes are called {node_name!r}: give them different names first")
+            raise GmncError(f"{len(found)} subgraphs make a value {output!r}: give them different names first")
         if found:
             self._set_number(found[0], array)
         return bool(found)

@@ -15,6 +15,7 @@ from .contraction import Spec
 from .elements import Elements
 from .labels import compress
 from .recurrence import Units
+from .sparse import Layer
 from .values import Op, Value
 
 __all__ = ["Algebra", "Move", "Places"]
@@ -97,8 +98,8 @@ class Algebra(ABC):
         """A value for a data slot: a constant becomes a stream that starts at new nodes."""
 
     @abstractmethod
-    def from_attribute(self, op: Op, name: str, numbers: np.ndarray) -> Value:
-        """A constant whose elements are parameters that live in an attribute of `op`."""
+    def unused(self, value: Value, reason: str) -> None:
+        """Elements of a constant that get no edge are no parameters, for this reason."""
 
     @abstractmethod
     def passes(
@@ -126,6 +127,10 @@ class Algebra(ABC):
     @abstractmethod
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """A weight multiplies `x` and sums; `shape` is over the letters of `spec.out`."""
+
+    @abstractmethod
+    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """Layers of single parameters and links over `x` [rows, features]; [rows, size] of the last of them."""
 
     @abstractmethod
     def recur(

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import AccountEntry, LoweringError, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .attributes import ATTRIBUTE, extend
 from .evaluate import evaluate
 from .expand import expand
 from .idioms import recognise
@@ -96,6 +97,7 @@ def _prepared(
         known = infer(network, dims, inputs)
         if not expand(network, known, _finder(rules, network)):
             recognise(network, known)
+            extend(network)
             return network, known
         network = normalise(network)
 
@@ -105,8 +107,10 @@ def _finder(rules: Registry, network: ir.Model) -> Callable[[ir.Node], Rule | No
 
 
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
+    place = value.meta.get(ATTRIBUTE)
+    origin: Origin = "initializer" if place is None else "attribute"
     return Parameter(
-        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), "initializer", tensor.numpy
+        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), origin, tensor.numpy, place
     )
 
 
@@ -165,7 +169,7 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
     entries += [
         AccountEntry(name, p.size - builder.used(name), "never read")
         for name, p in builder.parameters.items()
-        if p.origin != "initializer" and p.size > builder.used(name)
+        if p.origin == "folded" and p.size > builder.used(name)
     ]
     return entries
 

@@ -49,13 +49,6 @@ class Constants:
         self._state.builder.constants[name] = Parameter(name, data.shape, str(data.dtype), "folded", _holder(data))
         return Arena({name: data.size}).tensor(name, data.shape)
 
-    def from_attribute(self, name: str, numbers: np.ndarray) -> Value:
-        """The numbers of an attribute as a parameter tensor of this name."""
-        dtype = str(numbers.dtype)
-        self._state.builder.parameters[name] = Parameter(name, numbers.shape, dtype, "attribute", _holder(numbers))
-        elements = Arena({name: numbers.size}).tensor(name, numbers.shape)
-        return Value(name, numbers.shape, dtype, elements=elements)
-
     def read(self, elements: Elements) -> np.ndarray:
         """The numbers behind elements, flat: for small tensors only."""
         parts = []

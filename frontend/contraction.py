@@ -11,7 +11,7 @@ from .joins import Factors, independent, join, shared_neuron
 from .labels import compress, map_via, nodes_of, periodic, port, varying, vias_of
 from .state import State, align
 
-__all__ = ["Spec", "contract", "emit", "shared_source"]
+__all__ = ["Spec", "contract", "emit", "shared_source", "tell_rows_apart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _at_places(state: State, source: np.ndarray, axes: list[int], shape: tuple[i
     return source
 
 
-def _tell_rows_apart(state: State, ports: np.ndarray) -> np.ndarray:
+def tell_rows_apart(state: State, ports: np.ndarray) -> np.ndarray:
     """Ports [B, K] whose vias name the place where a node is in several rows, which read different places of it."""
     pairs = np.stack([ports.reshape(-1), np.repeat(np.arange(len(ports)), ports.shape[1])], axis=1)
     kinds, which = np.unique(pairs, axis=0, return_inverse=True)
@@ -129,7 +129,7 @@ def emit(
     ports = ports.reshape(ports.shape[: len(batch) + len(labelled)])
     ports = np.broadcast_to(ports, (*length["b"], *length["k"])).reshape(b, k)
     if b > 1 and state.is_merged(source):
-        ports = _tell_rows_apart(state, ports)
+        ports = tell_rows_apart(state, ports)
     tile, distinct, run = periodic(ports)
     ports = ports[:, : distinct * run : run]
 

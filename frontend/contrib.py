@@ -1,4 +1,4 @@
-"""Output shapes of operators for which ONNX has no inference: gmnc's own, `com.microsoft`, `ai.onnx.ml`."""
+"""Output shapes of operators for which ONNX has no inference: gmnc's own and `com.microsoft`."""
 
 from __future__ import annotations
 
@@ -34,11 +34,8 @@ _LIKE_FIRST = frozenset(
         "QLinearSigmoid",
         "QLinearLeakyRelu",
         "QLinearSoftmax",
-        "Binarizer",
-        "Imputer",
     ]
 )
-_FLOAT_LIKE_FIRST = frozenset({"Scaler", "Normalizer"})
 
 
 def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
@@ -52,8 +49,6 @@ def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped
     shape, dtype = inputs[0]
     if node.domain == "gmnc" or node.op_type in _LIKE_FIRST:
         return [(shape, dtype), *rest]
-    if node.op_type in _FLOAT_LIKE_FIRST:
-        return [(shape, "float32"), *rest]
     special = _SPECIAL.get(node.op_type)
     return [None, *rest] if special is None else special(node, inputs, shape, dtype)
 
@@ -77,29 +72,7 @@ def _matmul_nbits(
     return [((*shape[:-1], node.attributes["N"].as_int()), dtype)]
 
 
-def _ensemble(
-    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
-) -> list[Shaped | None]:
-    """[rows, targets] of a regressor; labels [rows] and scores [rows, classes] of a classifier."""
-    rows = shape[0] if len(shape) > 1 else 1
-    attributes = node.attributes
-    if node.op_type.endswith("Regressor"):
-        targets = attributes.get_int("n_targets", attributes.get_int("targets", 1))
-        return [((rows, targets), "float32")]
-    numbers = attributes.get("classlabels_int64s") or attributes.get("classlabels_ints")
-    strings = attributes.get("classlabels_strings")
-    labels = numbers or strings
-    scores = None if labels is None else ((rows, len(labels.value)), "float32")
-    return [((rows,), "int64" if numbers is not None else "string"), scores]
-
-
 _SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
     "FusedMatMul": _fused_matmul,
     "MatMulNBits": _matmul_nbits,
-    "TreeEnsembleRegressor": _ensemble,
-    "TreeEnsembleClassifier": _ensemble,
-    "LinearRegressor": _ensemble,
-    "LinearClassifier": _ensemble,
-    "SVMRegressor": _ensemble,
-    "SVMClassifier": _ensemble,
 }

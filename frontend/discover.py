@@ -18,6 +18,7 @@ from .elements import Arena, Elements
 from .labels import compress, nodes_of, port, unlabelled
 from .places import regular
 from .recurrence import Units
+from .sparse import Layer
 from .values import Op, Value
 
 __all__ = ["Discovery"]
@@ -133,10 +134,8 @@ class Discovery(Algebra):
             return value
         return value.relabelled((unlabelled(value.rank),))
 
-    def from_attribute(self, op: Op, name: str, numbers: np.ndarray) -> Value:
-        """Elements that stand for the attribute's."""
-        elements = Arena({name: numbers.size}).tensor(name, numbers.shape)
-        return Value(name, numbers.shape, str(numbers.dtype), elements=elements)
+    def unused(self, value: Value, reason: str) -> None:
+        """Nothing to note."""
 
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
@@ -177,6 +176,12 @@ class Discovery(Algebra):
         self._share(x, [i for i in range(x.rank) if i not in apart])
         self._tell(x, apart)
         return x.relabelled((unlabelled(len(shape)),), shape)
+
+    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """Rows that share the layers are one feature; nothing behind them is tracked."""
+        self._share(x, [0])
+        self._tell(x, [1])
+        return x.relabelled((unlabelled(2),), (x.shape[0], layers[-1].size))
 
     def recur(
         self,

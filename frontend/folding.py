@@ -14,6 +14,8 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from .attributes import own_inputs
+
 __all__ = ["LIMIT", "NEVER", "elementwise", "fold", "run"]
 
 LIMIT = 1 << 22
@@ -64,6 +66,7 @@ def run(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array
 
 
 def _reference(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+    inputs = inputs[: own_inputs(node)]
     names = ["" if a is None else f"i{k}" for k, a in enumerate(inputs)]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names)
     proto.output.extend(f"o{k}" if o.name else "" for k, o in enumerate(node.outputs))

@@ -231,4 +231,6 @@ def _decoded(value: Any) -> Any:
 def _plain(attribute: ir.Attr) -> Any:
     """An attribute as a Python value: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
     value = attribute.value
+    if attribute.type in (ir.AttributeType.FLOATS, ir.AttributeType.INTS, ir.AttributeType.STRINGS):
+        return tuple(value)
     return value.numpy() if attribute.type == ir.AttributeType.TENSOR else _decoded(value)

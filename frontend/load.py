@@ -118,11 +118,11 @@ def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
     def has_map(info: onnx.ValueInfoProto) -> bool:
         return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
 
-    if not any(has_map(info) for info in proto.graph.output):
+    if not any(map(has_map, (*proto.graph.input, *proto.graph.output))):
         return proto
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
-    for info in (*copy.graph.output, *copy.graph.value_info):
+    for info in (*copy.graph.input, *copy.graph.output, *copy.graph.value_info):
         if has_map(info):
             info.ClearField("type")
     return copy

@@ -21,6 +21,7 @@ from .places import numbered, settle
 from .products import product_sum
 from .recurrence import Units, recur
 from .reductions import couple, order, reduce
+from .sparse import Layer, sparse
 from .state import State, align
 from .values import Op, Value
 
@@ -95,9 +96,9 @@ class Lowering(Algebra):
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
         return value.relabelled((port(node, via).reshape(one.shape),))
 
-    def from_attribute(self, op: Op, name: str, numbers: np.ndarray) -> Value:
-        """Register `<node>.<attribute>` as a parameter tensor."""
-        return self.constants.from_attribute(f"{op.name}.{name}", numbers)
+    def unused(self, value: Value, reason: str) -> None:
+        """Note the reason for the account."""
+        self.fates[value.name] = reason
 
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
@@ -145,6 +146,10 @@ class Lowering(Algebra):
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """New neurons over `spec.out`."""
         return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, role), shape)
+
+    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """New nodes, layer by layer."""
+        return x.relabelled(sparse(self.state, x.factors, x.shape, layers), (x.shape[0], layers[-1].size))
 
     def recur(
         self,

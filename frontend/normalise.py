@@ -1,8 +1,9 @@
 """Normalisation before lowering: a copy of the model in a form with fewer cases, every parameter kept as it is.
 
 Done: local functions inlined, constants (nodes of any kind, initializers of subgraphs) made initializers of the main
-graph, initializers no graph inputs, nodes in topological order, nodes whose outputs nothing needs removed, every node
-and value named. Never done: merging, renaming, folding or dropping of parameters; unused initializers stay.
+graph, initializers made of attributes that hold parameters (see `attributes`), initializers no graph inputs, nodes in
+topological order, nodes whose outputs nothing needs removed, every node and value named.
+Never done: merging, renaming, folding or dropping of parameters; unused initializers stay.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from ..ir.errors import LoadError
+from .attributes import ATTRIBUTE, PARAMETERS, parameters
 from .garbage import paused
 from .order import reads, subgraphs, topological, walk
 
@@ -111,6 +113,9 @@ class _Copier:
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
         live = _live(order, graph.outputs)
+        for node in order:
+            if node not in live:
+                self._parameters(node, self._node_name(node))
         return [self._node(node) for node in order if node in live and node.outputs[0] not in self.made]
 
     def _lift(self, value: ir.Value, name: str, tensor: ir.TensorProtocol | None, constant: bool = False) -> None:
@@ -151,12 +156,31 @@ class _Copier:
         attributes = list(node.attributes.data.values())
         if subgraphs(node):
             attributes = [self._attribute(a) for a in attributes]
+        name = self._node_name(node)
         inputs = [None if v is None else self.made[v] for v in node.inputs]
-        return ir.Node(
+        copy = ir.Node(
             node.domain, node.op_type, inputs, attributes, overload=node.overload,
-            outputs=[self._copy(v) for v in node.outputs], version=node.version, name=self._node_name(node),
+            outputs=[self._copy(v) for v in node.outputs], version=node.version, name=name,
             doc_string=node.doc_string, metadata_props=node.metadata_props,
         )  # fmt: skip
+        if values := self._parameters(node, name):
+            copy.meta[PARAMETERS] = values
+        return copy
+
+    def _parameters(self, node: ir.Node, name: str) -> dict[int, ir.Value]:
+        """Initializers for the attributes of a node that hold parameters, by place."""
+        if PARAMETERS in node.meta:
+            return {place: self.made[v] for place, v in node.meta[PARAMETERS].items()}
+        values = {}
+        for place, attribute, tensor in parameters(node):
+            full = f"{name}.{attribute}"
+            if full in self.value_names or full in self.initializers:
+                full = self._name(full)
+            kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
+            value = ir.Value(name=full, shape=shape, type=kind, const_value=tensor)
+            value.meta[ATTRIBUTE] = next((o.name for o in node.outputs if o.name), ""), attribute
+            self.initializers[full] = values[place] = value
+        return values
 
     def _attribute(self, attribute: ir.Attr) -> ir.Attr:
         if attribute.type == ir.AttributeType.GRAPH:
@@ -176,7 +200,9 @@ class _Copier:
 
 
 def _value(value: ir.Value) -> ir.Value:
-    return ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=value.const_value)
+    copy = ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=value.const_value)
+    copy.meta.update({key: value.meta[key] for key in (CONSTANT, ATTRIBUTE) if key in value.meta})
+    return copy
 
 
 def _opsets(imports: Mapping[str, int]) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,8 +13,10 @@ import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ..ir.errors import LoweringError
+from . import ml_shapes
 from .agreement import disagreement
-from .contrib import output_shapes
+from .attributes import DOMAIN
+from .contrib import Shaped, output_shapes
 from .folding import elementwise, fold
 from .garbage import paused
 from .order import describe, subgraphs
@@ -136,6 +138,8 @@ class _Inference:
             arrays = self._fold(node, inputs)
             if arrays is not None:
                 return [_of_array(a) for a in arrays]
+        if node.domain == DOMAIN:
+            return _contrib(node, inputs, ml_shapes.output_shapes)
         key = _key(node, inputs)
         known = self.memo.get(key)
         if known is None:
@@ -266,8 +270,12 @@ def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
     return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
 
 
-def _contrib(node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
-    found = output_shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
+def _contrib(
+    node: ir.Node,
+    inputs: list[Known | None],
+    shapes: Callable[[ir.Node, Sequence[Shaped | None]], list[Shaped | None]] = output_shapes,
+) -> list[Known | None]:
+    found = shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
     return [f and Known(*f) for f in found]
 
 

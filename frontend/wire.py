@@ -27,6 +27,8 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph"},
 }
+# Lists of numbers and strings in an attribute: one that has such holds no tensor, and no step per entry is taken.
+_LISTS = frozenset({7, 8, 9})
 _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
 # Packed repeated fields that hold little-endian numbers as they are, and the data type that stores them unconverted.
 _PACKED = {4: 1, 10: 11}
@@ -100,6 +102,9 @@ def _message(data: Buffer, start: int, stop: int, kind: str, location: bytes, th
     while at < stop:
         begin = at
         tag, at = _varint(data, at)
+        if kind == "attribute" and tag >> 3 in _LISTS:
+            at = stop
+            break
         if tag & 7 != _LENGTH:
             at = _skip(data, at, tag)
             continue

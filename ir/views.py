@@ -21,6 +21,7 @@ class Parameter:
     shape, dtype: of the stored tensor; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
     origin: where the numbers come from: an initializer, a node's attribute, or a sub-expression that was folded.
     load: returns the tensor, memory-mapped where the file allows; called only by backends.
+    place: where an attribute is: the first named output of its node, and the attribute's own name.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Parameter:
     dtype: str
     origin: Origin
     load: Callable[[], np.ndarray]
+    place: tuple[str, str] | None = None
 
     @property
     def size(self) -> int:

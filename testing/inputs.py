@@ -14,7 +14,7 @@ from ..backends.values import dtype_of
 from ..frontend.load import load
 from ..frontend.normalise import normalise
 from ..frontend.shapes import Known, infer
-from ..ir import GmncError
+from .trial import NotRunnable
 
 __all__ = ["InputSpec", "draw", "input_specs", "random_inputs"]
 
@@ -41,7 +41,7 @@ def input_specs(
     """What `gmnc.compile` takes the inputs to be. dims, shapes: its options `dims` and `inputs`.
 
     Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
-    are below 4. Raises `GmncError` for an input that is no tensor.
+    are below 4. Raises `NotRunnable` for an input that is no tensor.
     """
     network = normalise(load(model))
     known = infer(network, dims, shapes)
@@ -49,7 +49,7 @@ def input_specs(
     for value in network.graph.inputs:
         entry = known[value]
         if not entry.dtype:
-            raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
+            raise NotRunnable(f"input {value.name!r} is no tensor: its values cannot be drawn")
         limits = list(_limits(value, known))
         high = min((n for n in limits if n > 0), default=_NUMBERS)
         specs.append(InputSpec(value.name or "", entry.shape, entry.dtype, high))

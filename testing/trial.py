@@ -119,11 +119,11 @@ def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Values that differ from each other where the network's may be equal; the signs of a tensor of one sign stay."""
     if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
         return tensor
-    new = tensor * np.exp(0.1 * rng.standard_normal(tensor.shape))
-    if not (tensor > 0).all() and not (tensor < 0).all():
-        spread = float(np.std(tensor.astype(np.float64)))
-        new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
+        new = tensor * np.exp(0.1 * rng.standard_normal(tensor.shape))
+        if not (tensor > 0).all() and not (tensor < 0).all():
+            spread = float(np.std(tensor.astype(np.float64)))
+            new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
 

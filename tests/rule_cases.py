@@ -11,7 +11,7 @@ import onnx
 import onnx.parser
 from onnx import numpy_helper
 
-__all__ = ["Case", "boxes", "build", "image", "rows", "varied"]
+__all__ = ["Case", "boxes", "build", "image", "rows", "table", "varied"]
 
 Shape = tuple[int, ...]
 
@@ -24,7 +24,7 @@ class Case:
     variants: bodies that compute something else, so their graphs must differ. alike: bodies that compute the same, so
     their graphs must be isomorphic.
     symmetric: whether some symmetry must be claimed. opaque: part of the reason, where it ends in an opaque node.
-    checked: whether ONNX's checker knows the operator.
+    checked: whether ONNX's checker knows the operator. ml: version of the domain ai.onnx.ml.
     """
 
     op: str
@@ -40,6 +40,7 @@ class Case:
     opaque: str = ""
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     checked: bool = True
+    ml: int = 3
 
     @property
     def id(self) -> str:
@@ -49,7 +50,7 @@ class Case:
 def build(case: Case, text: str | None = None, seed: int = 0) -> onnx.ModelProto:
     """The case's network (or a variant of it) as a checked model with distinct random weights of both signs."""
     rng = np.random.default_rng(seed)
-    imports = f'"" : {case.opset}' + ', "ai.onnx.ml" : 3' * (case.domain == "ai.onnx.ml")
+    imports = f'"" : {case.opset}' + f', "ai.onnx.ml" : {case.ml}' * (case.domain == "ai.onnx.ml")
     model = onnx.parser.parse_model(f"<ir_version: 9, opset_import: [{imports}]> agraph {text or case.text}")
     for name, shape in case.floats.items():
         values = rng.uniform(0.3, 1.2, shape)
@@ -118,6 +119,16 @@ def boxes(op: str, name: str, body: str, *, width: int = 6, **options: Any) -> C
     ints = {"split": [1, 3, 2, 3], "flat": [1, 3, width], **options.pop("ints", {})}
     tail = "f = Reshape(o, flat)\n y = MatMul(f, wo)\n}"
     return _case(op, name, head, body, tail, floats, {"ints": ints, **options})
+
+
+def table(op: str, name: str, body: str, *, width: int = 6, **options: Any) -> Case:
+    """x [3, 4] -> h [3, 6] (and g, likewise) -> body of an operator of ai.onnx.ml -> o [3, width] -> y."""
+    head = """(float[3, 4] x) => (float[3, 2] y) {
+        xh = MatMul(x, wh)
+        h = Add(xh, bh)
+        g = MatMul(x, wg)"""
+    floats = {"wh": (4, 6), "bh": (6,), "wg": (4, 6), "wo": (width, 2)}
+    return _case(op, name, head, body, "y = MatMul(o, wo)\n}", floats, {"domain": "ai.onnx.ml", **options})
 
 
 def varied(case: Case, names: Sequence[int]) -> list[Case]:

@@ -271,10 +271,6 @@ def _ordered() -> Iterator[Case]:
         "t = Transpose<perm = [1, 0, 2]>(h)\n r = ReverseSequence{}(t, lengths)\n o = Transpose<perm = [1, 0, 2]>(r)"
     )
     yield rows("ReverseSequence", "positions", turned.format(""), ints=ints, variants=["o = Identity(h)"])
-    flat = "f = Reshape(h, square)\n p = ai.onnx.ml.Scaler<offset = [{}], scale = [{}]>(f)\n o = Reshape(p, cube)"
-    numbers = ("0.5, 0.2, 0.1, 0.3, 0.7, 0.6", "1.5, 1.2, 1.1, 1.3, 1.7, 1.6")
-    yield rows("Scaler", "features", flat.format(*numbers), ints={"square": [3, 6], "cube": [1, 3, 6]},
-               domain="ai.onnx.ml", variants=[flat.format(numbers[1], numbers[1])])  # fmt: skip
 
 
 def _scattered() -> Iterator[Case]:

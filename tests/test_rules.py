@@ -9,6 +9,7 @@ import pytest
 from rule_cases import Case, build
 from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
 from rule_cases_layers import layer_cases
+from rule_cases_ml import ml_cases
 from rule_cases_movement import movement_cases
 from rule_cases_recurrent import recurrent_cases
 from rule_cases_regressions import regression_cases
@@ -20,7 +21,9 @@ from gmnc.frontend.values import Op, Value
 from gmnc.ir import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 
-CASES = [*elementwise_cases(), *layer_cases(), *movement_cases(), *recurrent_cases(), *regression_cases()]
+CASES = [
+    *elementwise_cases(), *layer_cases(), *ml_cases(), *movement_cases(), *recurrent_cases(), *regression_cases()
+]  # fmt: skip
 
 
 def _recording() -> tuple[Registry, set[tuple[str, str]]]:

@@ -168,3 +168,22 @@ def test_networks_made_by_others(path: Path) -> None:
     before, after = onnx.ModelProto.FromString(data), onnx.ModelProto.FromString(skeleton(data, "here"))
     for old, new in zip(_tensors(before), _tensors(after), strict=True):
         np.testing.assert_array_equal(_array(old, data), _array(new, data))
+
+
+class _Counting(bytes):
+    """Bytes that count how often single ones are read."""
+
+    reads = 0
+
+    def __getitem__(self, key):  # type: ignore[no-untyped-def]
+        self.reads += not isinstance(key, slice)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("values", [[1.5] * 5000, [3] * 5000, ["LEAF"] * 5000], ids=lambda v: type(v[0]).__name__)
+def test_a_list_in_an_attribute_takes_no_step_per_entry(values: list[object]) -> None:
+    node = helper.make_node("Custom", ["x"], ["y"], domain="local", values=values)
+    model = helper.make_model(helper.make_graph([node], "g", [], []))
+    data = _Counting(model.SerializeToString())
+    assert skeleton(data, "here", 16) == data
+    assert data.reads < 200

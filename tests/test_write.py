@@ -40,12 +40,12 @@ def save(path, nodes, initializers, output=(1, 4), value_info=(), **model):
 
 
 def graph_of(source, **parameters):
-    """A graph with nothing but parameters: name=(array, origin) or, for initializers, name=array."""
+    """A graph with nothing but parameters: name=(array, origin), or (array, "attribute", place)."""
     model = load(source)
     builder = GraphBuilder()
-    for name, (array, origin) in parameters.items():
-        builder.parameters[name] = Parameter(name, array.shape, array.dtype.name, origin, lambda a=array: a)
-    account = [AccountEntry(n, a.size, "dead") for n, (a, _) in parameters.items()]
+    for name, (array, origin, *place) in parameters.items():
+        builder.parameters[name] = Parameter(name, array.shape, array.dtype.name, origin, lambda a=array: a, *place)
+    account = [AccountEntry(p.name, p.size, "dead") for p in builder.parameters.values()]
     return builder.finish("net", account, [], [], model=model)
 
 
@@ -239,11 +239,9 @@ def test_weights_in_branches_are_set(tmp_path):
 
 def test_attributes_of_numbers_are_set(tmp_path):
     scale = np.array([1, 2, 3, 4], np.float32)
-    node = helper.make_node(
-        "Scaler", ["x"], ["y"], name="my.scaler", domain="ai.onnx.ml", scale=scale, offset=[0.5] * 4
-    )
+    node = helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", scale=scale, offset=[0.5] * 4)
     source = save(tmp_path / "net.onnx", [node], [])
-    graph = graph_of(source, **{"my.scaler.scale": (scale, "attribute")})
+    graph = graph_of(source, **{"my.scaler.scale": (scale, "attribute", ("y", "scale"))})
     write(graph, {"my.scaler.scale": scale[::-1]}, tmp_path / "out.onnx")
     np.testing.assert_allclose(run(tmp_path / "out.onnx"), (X - 0.5) * scale[::-1])
 

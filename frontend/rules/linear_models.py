@@ -1,0 +1,193 @@
+"""Linear and support vector models: attributes as weights, scores as labels."""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..attributes import slot
+from ..contraction import Spec
+from ..recurrence import INPUT
+from ..registry import Unsupported, rule
+from ..sparse import Layer, Sparse
+from ..values import Op, Value
+
+__all__ = ["as_rows", "biased", "classified", "digest", "labels", "parameter", "transformed"]
+
+_DOMAIN = "ai.onnx.ml"
+_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+
+
+def parameter(op: Op, name: str) -> Value | None:
+    """The numbers of an attribute, which are an operand (see `attributes`)."""
+    return op.optional(slot(op.type, name))
+
+
+def as_rows(ctx: Algebra, op: Op) -> Value:
+    """The input as [rows, features]; one axis is one row."""
+    x = ctx.stream(op.input(0))
+    if x.rank not in (1, 2):
+        raise Unsupported(f"its input has {x.rank} axes, not rows and features")
+    return x if x.rank == 2 else ctx.reshaped(x, (1, *x.shape))
+
+
+def biased(ctx: Algebra, op: Op, y: Value, name: str) -> Value:
+    """Plus the numbers of an attribute: one per column, or one for all."""
+    bias = parameter(op, name)
+    if bias is None:
+        return y
+    if bias.shape not in ((1,), (y.shape[1],)):
+        raise Unsupported(f"{bias.shape[0]} {name} for {y.shape[1]} columns")
+    return ctx.attach(y, [(bias, "bias", 1)], "Add", {})
+
+
+def transformed(ctx: Algebra, op: Op, y: Value, name: str | None = None) -> Value:
+    """The scores after `post_transform`."""
+    name = str(op.attr("post_transform", "NONE")) if name is None else name
+    if name not in _TRANSFORMS:
+        raise Unsupported(f"post_transform {name!r}")
+    if name == "NONE":
+        return y
+    if name.startswith("SOFTMAX"):
+        return ctx.couple(y, [1], "Softmax" if name == "SOFTMAX" else "SoftmaxZero", {})
+    return ctx.passes(y, "PostTransform", {"function": name})
+
+
+def digest(*lists: Any) -> int:
+    """A number that stands for lists of labels."""
+    return zlib.crc32(repr(lists).encode())
+
+
+def classified(ctx: Algebra, op: Op, scores: Value, base: str | None = None) -> list[Value | None]:
+    """The label of the greatest score and the scores [rows, classes] themselves.
+
+    One score for two classes is both columns: the one, and what is left for the other.
+    """
+    columns = len(labels(op))
+    if op.type == "SVMClassifier" and columns > 2 and scores.shape[1] != columns:
+        columns = columns * (columns - 1) // 2
+    single = base is not None and (found := parameter(op, base)) is not None and found.shape == (1,)
+    if base is not None and (single or scores.shape[1] == columns):
+        scores, base = biased(ctx, op, scores, base), None
+    if scores.shape[1] == 1 and columns == 2:
+        both = ctx.passes(scores, "BothClasses", {})
+        scores = both.relabelled(both.factors, (scores.shape[0], 2))
+    if scores.shape[1] != columns:
+        raise Unsupported(f"{scores.shape[1]} scores for {columns} classes")
+    if base is not None:
+        scores = biased(ctx, op, scores, base)
+    outputs: list[Value | None] = [_label(ctx, op, scores) if op.results[0] else None]
+    if len(op.results) > 1 and op.results[1]:
+        outputs.append(op.result(transformed(ctx, op, scores).factors, index=1))
+    return outputs
+
+
+def labels(op: Op) -> tuple[Any, ...]:
+    """The labels of a classifier's classes."""
+    for name in ("classlabels_ints", "classlabels_int64s", "classlabels_strings"):
+        if op.attr(name):
+            return tuple(op.attr(name))
+    raise Unsupported("it has no labels of classes")
+
+
+def _label(ctx: Algebra, op: Op, scores: Value) -> Value:
+    label = {"labels": digest(labels(op))}
+    y = ctx.reduce(ctx.order(scores, [1], "ArgMax", label, scores.shape), [1], "ArgMax", label)
+    return op.result(ctx.reshaped(y, op.shape()).factors)
+
+
+def _weighted(ctx: Algebra, op: Op) -> Value:
+    """Coefficients [outputs, features] times the features, plus an intercept each."""
+    x, weight = as_rows(ctx, op), parameter(op, "coefficients")
+    if weight is None or weight.shape[0] % x.shape[1]:
+        raise Unsupported(f"its coefficients are no rows of {x.shape[1]}, one for each feature")
+    outputs = weight.shape[0] // x.shape[1]
+    elements = ctx.weight(weight).reshape(outputs, x.shape[1])
+    return ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], outputs))
+
+
+@rule("LinearRegressor", domain=_DOMAIN, weights=(1, 2))
+def linear_regressor(ctx: Algebra, op: Op) -> Value:
+    """One linear function of the features per target (LinearRegressor since 1)."""
+    y = biased(ctx, op, _weighted(ctx, op), "intercepts")
+    if y.shape[1] != op.shape()[1]:
+        raise Unsupported(f"coefficients for {y.shape[1]} targets, there are {op.shape()[1]}")
+    return op.result(transformed(ctx, op, y).factors)
+
+
+@rule("LinearClassifier", domain=_DOMAIN, weights=(1, 2))
+def linear_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+    """One linear function of the features per class, or one for two classes (LinearClassifier since 1)."""
+    return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "intercepts"))
+
+
+def _kernel(ctx: Algebra, op: Op, vectors: int) -> Value:
+    """The similarity of the features with each support vector: [rows, vectors]."""
+    x, own = as_rows(ctx, op), parameter(op, "support_vectors")
+    if own is None or own.shape[0] != vectors * x.shape[1]:
+        raise Unsupported(f"its support vectors are not {vectors} rows of {x.shape[1]}, one for each feature")
+    kernel = str(op.attr("kernel_type", "LINEAR"))
+    if kernel not in ("LINEAR", "POLY", "RBF", "SIGMOID"):
+        raise Unsupported(f"kernel {kernel!r}")
+    elements = ctx.weight(own).reshape(vectors, x.shape[1])
+    # A radial kernel looks at differences, so its vectors are no factors of the features.
+    role = "centre" if kernel == "RBF" else "weight"
+    y = ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], vectors), role)
+    numbers = dict(zip(("gamma", "coef0", "degree"), op.attr("kernel_params", ()), strict=False))
+    return ctx.passes(y, "Kernel", {"type": kernel, **{n: float(f"{v:.6g}") for n, v in numbers.items()}})
+
+
+@rule("SVMRegressor", domain=_DOMAIN, weights=(1, 2, 3))
+def svm_regressor(ctx: Algebra, op: Op) -> Value:
+    """Kernel values times coefficients; without support vectors, a linear function (SVMRegressor since 1)."""
+    vectors = int(op.attr("n_supports", 0))
+    x = _kernel(ctx, op, vectors) if vectors else as_rows(ctx, op)
+    weight = parameter(op, "coefficients")
+    if weight is None or weight.shape != (x.shape[1],):
+        raise Unsupported(f"its coefficients are not {x.shape[1]}")
+    elements = ctx.weight(weight).reshape(1, x.shape[1])
+    y = biased(ctx, op, ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], 1)), "rho")
+    if op.attr("one_class", 0):
+        y = ctx.passes(y, "Sign", {"zero": -1})
+    return op.result(transformed(ctx, op, y).factors)
+
+
+@rule("SVMClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4, 5))
+def svm_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+    """One score for each pair of classes, from the support vectors of both (SVMClassifier since 1)."""
+    counts = np.asarray(op.attr("vectors_per_class", ()), dtype=np.int64)
+    if not len(counts):
+        return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "rho"))
+    x = _kernel(ctx, op, int(counts.sum()))
+    pairs = len(counts) * (len(counts) - 1) // 2
+    y = ctx.sparse(x, [Layer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])
+    return classified(ctx, op, _probable(ctx, op, biased(ctx, op, y, "rho"), len(counts)))
+
+
+def _pairs(ctx: Algebra, op: Op, counts: np.ndarray) -> Sparse:
+    """Coefficients [classes - 1, vectors]: row r of a vector of class c is for the r-th of the other classes."""
+    classes, vectors = len(counts), int(counts.sum())
+    weight = parameter(op, "coefficients")
+    if weight is None or weight.shape != ((classes - 1) * vectors,):
+        raise Unsupported(f"its coefficients are not {classes - 1} rows of {vectors}")
+    own = np.repeat(np.arange(classes), counts)
+    row = np.arange(classes - 1)[:, None]
+    other = np.where(row < own, row, row + 1)
+    low, high = np.minimum(own, other), np.maximum(own, other)
+    pair = low * classes - low * (low + 1) // 2 + high - low - 1
+    src = np.broadcast_to(np.arange(vectors), pair.shape)
+    return Sparse(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
+
+
+def _probable(ctx: Algebra, op: Op, y: Value, classes: int) -> Value:
+    """Probabilities of classes [rows, classes] from sigmoids of the scores of pairs, where the model has them."""
+    slopes, offsets = parameter(op, "prob_a"), parameter(op, "prob_b")
+    if slopes is None and offsets is None:
+        return y
+    if slopes is None or offsets is None or not slopes.shape == offsets.shape == (y.shape[1],):
+        raise Unsupported(f"prob_a and prob_b are not {y.shape[1]} numbers each, one for a pair of classes")
+    y = ctx.attach(y, [(slopes, "scale", 1), (offsets, "bias", 1)], "Platt", {})
+    return ctx.order(y, [1], "PairwiseCoupling", {}, (y.shape[0], classes))

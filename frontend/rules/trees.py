@@ -1,0 +1,130 @@
+"""Tree ensembles: thresholds from features to splits, links to branches, leaf weights to outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..forest import MEMBER, MODES, Forest, forest, listed_forest
+from ..recurrence import INPUT
+from ..registry import Unsupported, rule
+from ..sparse import Layer, Lines, Sparse
+from ..values import Op, Value
+from .linear_models import as_rows, biased, classified, labels, parameter, transformed
+
+__all__: list[str] = []
+
+_DOMAIN = "ai.onnx.ml"
+_AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
+_TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+_SPLIT, _LEAF, _SCORE = "split", "leaf", "score"
+
+
+@rule("TreeEnsembleRegressor", domain=_DOMAIN, weights=(1, 2, 3, 4))
+def regressor(ctx: Algebra, op: Op) -> Value:
+    """Leaf weights summed (or averaged, or the extreme one) over trees, for each target (since 1)."""
+    found = listed_forest(op.attributes, "target")
+    y = _scores(ctx, op, found, int(op.attr("n_targets", 1)), "nodes_values", "target_weights")
+    y = ctx.passes(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
+    return op.result(transformed(ctx, op, biased(ctx, op, y, "base_values")).factors)
+
+
+@rule("TreeEnsembleClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4))
+def classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Leaf weights summed over trees, for each class; two classes may share one score (since 1)."""
+    found = listed_forest(op.attributes, "class")
+    classes = len(labels(op))
+    if classes == 2 and len(np.unique(found.target)) == 1:
+        found = _retargeted(found)
+        classes = 1
+    y = _scores(ctx, op, found, classes, "nodes_values", "class_weights")
+    return classified(ctx, op, ctx.passes(y, "TreeEnsemble", {"aggregate": "SUM"}), "base_values")
+
+
+def _retargeted(found: Forest) -> Forest:
+    return Forest(
+        found.feature, found.mode, found.missing, found.threshold, found.true, found.false,
+        found.leaves, found.leaf, np.zeros_like(found.target),
+    )  # fmt: skip
+
+
+@rule("TreeEnsemble", domain=_DOMAIN, weights=(1, 2, 3, 4), since=5)
+def ensemble(ctx: Algebra, op: Op) -> Value:
+    """Regressor whose leaves have one weight each and whose splits may test for membership of a set (since 5)."""
+    y = _scores(ctx, op, forest(op.attributes), int(op.attr("n_targets", 1)), "nodes_splits", "leaf_weights")
+    y = ctx.passes(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
+    return op.result(transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE")).factors)
+
+
+def _named(op: Op, name: str, names: tuple[str, ...], default: str) -> str:
+    """An enumeration that is a number or its name."""
+    value = op.attr(name, default)
+    if value not in names and not (isinstance(value, int) and 0 <= value < len(names)):
+        raise Unsupported(f"{name} {value!r}")
+    return names[value] if isinstance(value, int) else str(value)
+
+
+def _scores(ctx: Algebra, op: Op, found: Forest, targets: int, thresholds: str, weights: str) -> Value:
+    """One node per target, split and leaf; [rows, targets]."""
+    x = as_rows(ctx, op)
+    if ((found.feature < 0) | (found.feature >= x.shape[1])).any():
+        raise Unsupported(f"a split looks at a feature that the {x.shape[1]} columns of the input do not have")
+    if ((found.target < 0) | (found.target >= targets)).any():
+        raise Unsupported(f"a leaf adds to a target that the {targets} of the ensemble do not have")
+    values, votes = parameter(op, thresholds), parameter(op, weights)
+    if votes is None or votes.shape != found.leaf.shape or (found.splits and values is None):
+        raise Unsupported("thresholds or leaf weights are missing, or of another number than the nodes")
+    splits = _splits(ctx, op, found, values)
+    leaves = Layer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
+    score = Sparse(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
+    rates = parameter(op, "nodes_hitrates")
+    if rates is not None:
+        ctx.unused(rates, "hit rate: no result depends on it")
+    return ctx.sparse(x, [splits, leaves, Layer(_SCORE, "neuron", targets, (score,))])
+
+
+def _splits(ctx: Algebra, op: Op, found: Forest, values: Value | None) -> Layer:
+    edges: list[Sparse] = []
+    steps, kinds = _kinds(found)
+    single = np.flatnonzero(found.mode != MEMBER)
+    if values is not None:
+        if found.splits and found.threshold.max() >= values.shape[0]:
+            raise Unsupported("there are fewer thresholds than nodes")
+        own = ctx.weight(values).move(lambda a: a[found.threshold[single]])
+        edges.append(Sparse(INPUT, found.feature[single], single, own, "threshold", steps, kinds[single]))
+        ctx.unused(values, f"threshold of a {'split with a set' if op.type == 'TreeEnsemble' else 'leaf'}")
+    if (found.mode == MEMBER).any():
+        edges.append(_members(ctx, op, found, steps, kinds))
+    return Layer(_SPLIT, "split", found.splits, tuple(edges), _branches(found, leaf=False))
+
+
+def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]:
+    """What a split does with its feature, as a step of the via: the comparison and where NaN goes."""
+    steps = [("Branch", {"mode": mode, "missing": missing}) for mode in MODES for missing in ("false", "true")]
+    return steps, 2 * found.mode + found.missing
+
+
+def _members(ctx: Algebra, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray) -> Sparse:
+    """The sets of splits, one after the other and delimited by NaN: an edge for each member."""
+    values, splits = parameter(op, "membership_values"), np.flatnonzero(found.mode == MEMBER)
+    if values is None:
+        raise Unsupported("a split tests for membership of a set, but there are no membership_values")
+    end = np.isnan(np.asarray(op.attr("membership_values"), dtype=np.float64).reshape(-1))
+    number, member = np.cumsum(end), np.flatnonzero(~end)
+    if number[-1] + (not end[-1]) != len(splits):
+        raise Unsupported(f"{number[-1] + (not end[-1])} sets for {len(splits)} splits that test for membership")
+    ctx.unused(values, "delimiter of sets")
+    dst = splits[number[member]]
+    own = ctx.weight(values).move(lambda a: a[member])
+    return Sparse(INPUT, found.feature[dst], dst, own, "member", steps, kinds[dst])
+
+
+def _branches(found: Forest, leaf: bool) -> tuple[Lines, ...]:
+    """Links from splits to what their branches lead to: other splits, or leaves."""
+    lines = []
+    for role, ends in (("true", found.true), ("false", found.false)):
+        parents = np.flatnonzero((ends >= found.splits) == leaf)
+        lines.append(Lines(_SPLIT, parents, ends[parents] - (found.splits if leaf else 0), role))
+    return tuple(lines)

@@ -1,0 +1,100 @@
+"""Sparse layers: nodes that single parameters and links feed, such as the nodes of decision trees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .contraction import Spec, shared_source, tell_rows_apart
+from .elements import Elements
+from .joins import Factors, independent
+from .labels import compress, map_via, nodes_of, vias_of
+from .recurrence import INPUT
+from .state import State, align
+
+__all__ = ["Layer", "Lines", "Sparse", "sparse"]
+
+SPEC = Spec("nf", "of", "no")
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """One parameter each from entry src[i] of `source` to entry dst[i] of the layer.
+
+    source: `INPUT` (the features) or the name of an earlier layer. src, dst: int64 [n]. elements: [n].
+    steps: names and attributes of what a source may go through first; kinds: int64 [n], which of them it is for each.
+    """
+
+    source: str
+    src: np.ndarray
+    dst: np.ndarray
+    elements: Elements
+    role: str
+    steps: Sequence[tuple[str, dict[str, Any]]] = ()
+    kinds: np.ndarray | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Links from entry src[i] of the layer `source`, which may be this one, to entry dst[i]; int64 [n] both."""
+
+    source: str
+    src: np.ndarray
+    dst: np.ndarray
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """`size` new nodes of one kind, and what feeds them."""
+
+    name: str
+    kind: str
+    size: int
+    parameters: tuple[Sparse, ...] = ()
+    lines: tuple[Lines, ...] = ()
+
+
+def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Sequence[Layer]) -> Factors:
+    """Factors [rows, size] of the last of the layers over `factors` [rows, features].
+
+    Features that differ by row are joined first; a node that stands for several features is told apart by `via`.
+    """
+    source, kept = shared_source(state, factors, shape, (1, shape[1]), SPEC)
+    labels = np.broadcast_to(source.reshape(-1), (shape[1],))
+    ports = {INPUT: tell_rows_apart(state, labels[:, None])[:, 0] if len(np.unique(labels)) < len(labels) else labels}
+    for layer in layers:
+        _build(state, ports, layer)
+    beside = [compress(align(f, SPEC.x, SPEC.out)) for f in kept]
+    return independent(state, [compress(ports[layers[-1].name][None]), *beside])
+
+
+def _build(state: State, ports: dict[str, np.ndarray], layer: Layer) -> None:
+    sources = [np.zeros(0, np.int64), *(ports[line.source] for line in layer.lines if line.source != layer.name)]
+    weighted = [np.zeros(0, np.int64), *(ports[p.source] for p in layer.parameters)]
+    depth = max(state.depth(np.concatenate(sources)), bool(layer.parameters) + state.depth(np.concatenate(weighted)))
+    ports[layer.name] = state.ports(layer.kind, layer.size, depth)
+    for part in layer.parameters:
+        if len(part.src):
+            _weigh(state, ports[part.source][part.src], ports[layer.name][part.dst], part)
+    for line in layer.lines:
+        if len(line.src):
+            state.links(nodes_of(ports[layer.name][line.dst]), ports[line.source][line.src], line.role)
+
+
+def _weigh(state: State, src: np.ndarray, dst: np.ndarray, part: Sparse) -> None:
+    if part.kinds is not None:
+        src = src.copy()
+        for kind, (name, attributes) in enumerate(part.steps):
+            here = part.kinds == kind
+            if here.any():
+                src[here] = _stepped(state, src[here], name, attributes)
+    ends = nodes_of(dst)[:, None], nodes_of(src)[:, None], vias_of(src)[:, None]
+    state.edges(*ends, part.elements.reshape(-1, 1, 1, 1), part.role)
+
+
+def _stepped(state: State, labels: np.ndarray, name: str, attributes: Mapping[str, Any]) -> np.ndarray:
+    return map_via(labels, lambda v: state.builder.via(name, attributes.items(), (v,)))
