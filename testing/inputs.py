@@ -14,9 +14,9 @@ from ..backends.values import dtype_of
 from ..frontend.load import load
 from ..frontend.normalise import normalise
 from ..frontend.shapes import Known, infer
-from .trial import NotRunnable
+from ..ir import GmncError, ParameterGraph
 
-__all__ = ["InputSpec", "draw", "input_specs", "random_inputs"]
+__all__ = ["InputSpec", "around_splits", "draw", "input_specs", "random_inputs"]
 
 _INDEXING = {"Gather": 1, "GatherElements": 1, "GatherND": 1}
 _MOVING = ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
@@ -41,7 +41,7 @@ def input_specs(
     """What `gmnc.compile` takes the inputs to be. dims, shapes: its options `dims` and `inputs`.
 
     Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
-    are below 4. Raises `NotRunnable` for an input that is no tensor.
+    are below 4. Raises `GmncError` for an input that is no tensor.
     """
     network = normalise(load(model))
     known = infer(network, dims, shapes)
@@ -49,7 +49,7 @@ def input_specs(
     for value in network.graph.inputs:
         entry = known[value]
         if not entry.dtype:
-            raise NotRunnable(f"input {value.name!r} is no tensor: its values cannot be drawn")
+            raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
         limits = list(_limits(value, known))
         high = min((n for n in limits if n > 0), default=_NUMBERS)
         specs.append(InputSpec(value.name or "", entry.shape, entry.dtype, high))
@@ -59,6 +59,35 @@ def input_specs(
 def draw(specs: list[InputSpec], rng: np.random.Generator, high: int | None = None) -> dict[str, np.ndarray]:
     """One array per input: standard normal, integers below `high` (default: each input's own), booleans."""
     return {s.name: _array(s, rng, s.high if high is None else min(high, s.high)) for s in specs}
+
+
+def around_splits(
+    graph: ParameterGraph, feed: Mapping[str, np.ndarray], rng: np.random.Generator, count: int = 256
+) -> list[dict[str, np.ndarray]]:
+    """`count` more feeds whose features lie around what decision trees compare them with; none without trees.
+
+    A tree is constant almost everywhere, so a few draws that know nothing of its splits reach few of its leaves.
+    """
+    blocks = [b for b in graph.edges if b.role in ("threshold", "member")]
+    if not blocks:
+        return []
+    nodes = np.concatenate([b.src.reshape(-1) for b in blocks])
+    values = np.concatenate([np.asarray(graph.values(b), np.float64).reshape(-1) for b in blocks])
+    columns = {}
+    for port in graph.inputs:
+        array = feed[port.name]
+        if array.dtype.kind == "f" and array.shape[-1:] == port.nodes.shape:
+            every = (values[(nodes == node) & np.isfinite(values)] for node in port.nodes)
+            columns[port.name] = [v if v.size else np.zeros(1) for v in every]
+    return [
+        {**feed, **{n: _near(v, feed[n].shape, rng).astype(feed[n].dtype) for n, v in columns.items()}}
+        for _ in range(count if columns else 0)
+    ]
+
+
+def _near(columns: list[np.ndarray], shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    near = [rng.choice(c, shape[:-1]) + 0.3 * c.std() * rng.standard_normal(shape[:-1]) for c in columns]
+    return np.stack(near, axis=-1)
 
 
 def random_inputs(

@@ -11,11 +11,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-__all__ = ["LARGEST", "Sketch", "Tensor", "Unfit"]
+__all__ = ["LARGEST", "ML", "Sketch", "Tensor", "Unfit"]
 
 LARGEST = 192
 """Elements of a value above which a step is undone."""
 _HIGHEST = 5
+
+ML = "ai.onnx.ml"
+_ML_VERSION = 3
 
 T = TypeVar("T")
 
@@ -136,7 +139,7 @@ class Sketch:
         """The outputs of a new node; raises `Unfit` if the operands do not fit or the outputs are too large."""
         number = len(self.nodes)
         names = [f"{op.lower()}_{number}_{i}" if outputs > 1 else f"{op.lower()}_{number}" for i in range(outputs)]
-        schema = self._schema(op)
+        schema = self._schema(op, attributes.get("domain", ""))
         node = helper.make_node(op, ["" if t is None else t.name for t in operands], names, **attributes)
         node.name = f"n{number}.{op}"
         made = [Tensor(n, like.shape, like.kind) for n in names] if like is not None else self._infer(schema, node)
@@ -174,7 +177,9 @@ class Sketch:
         inputs = [_info(t) for t in self.inputs if t.name in used]
         arrays = [numpy_helper.from_array(a, n) for n, a in self._arrays.items() if n in used]
         graph = helper.make_graph(nodes, "drawn", inputs, [_info(t) for t in outputs], arrays)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=10)
+        versions = {"": self.opset} | ({ML: _ML_VERSION} if any(n.domain == ML for n in nodes) else {})
+        opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
         onnx.checker.check_model(model, full_check=True)
         return model
 
@@ -195,9 +200,9 @@ class Sketch:
             self._arrays[made.name] = array
         return made
 
-    def _schema(self, op: str) -> onnx.defs.OpSchema:
+    def _schema(self, op: str, domain: str) -> onnx.defs.OpSchema:
         try:
-            schema = onnx.defs.get_schema(op, self.opset, "")
+            schema = onnx.defs.get_schema(op, _ML_VERSION if domain == ML else self.opset, domain)
         except onnx.defs.SchemaError as error:
             raise Unfit from error
         if schema.deprecated:

@@ -19,7 +19,7 @@ from ..ir.permute import Automorphism, apply
 from ..ir.symmetry import product
 from .controls import controls as negative
 from .diagnose import culprits
-from .inputs import draw, input_specs
+from .inputs import around_splits, draw, input_specs
 from .report import Failure, Report
 from .trial import NotRunnable, Trial, shaken, tolerance_of
 
@@ -33,6 +33,7 @@ Arrays = dict[str, np.ndarray]
 Watch = Callable[[str, int, int], None]
 
 _AMPLIFIED = 30
+_ROUNDS = 4
 
 
 def verify(
@@ -140,13 +141,16 @@ class _Check:
             self.failures = culprits(trial, failing, self.tolerance, registry)
 
     def controls(self, trial: Trial, each: int) -> None:
-        """Run networks that should differ, unless no output depends on the parameters."""
+        """Run networks that should differ, unless no output depends on the parameters; more of them if none does."""
         if not trial.names or all(any(f"{n!r}: it does not" in s for s in trial.skipped) for n in trial.names):
             return
-        for changes in negative(self.graph, trial.values, trial.rng, each):
-            self.watch("negative controls", self.tried, 3 * each)
-            self.tried += 1
-            self.detected += trial.error(changes) > self.tolerance
+        for _ in range(_ROUNDS):
+            for changes in negative(self.graph, trial.values, trial.rng, each):
+                self.watch("negative controls", self.tried, max(3 * each, self.tried))
+                self.tried += 1
+                self.detected += trial.error(changes) > self.tolerance
+            if self.detected:
+                return
 
     def _some(self, rng: np.random.Generator, every: bool) -> list[Automorphism]:
         found = self.graph.symmetries().generators
@@ -175,6 +179,7 @@ def _start(
     for high in (None, 2, 1):
         drawn = draw(specs, rng, high)
         feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
+        feeds += around_splits(graph, feeds[0], rng)
         try:
             return Trial(graph, feeds, rng)
         except NotRunnable as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rule_cases import Case, table
+from rule_cases import Case, image, table
 
 __all__ = ["ml_cases"]
 
@@ -69,12 +69,6 @@ def _tables() -> Iterator[Case]:
     zipped += "y = ai.onnx.ml.ZipMap<classlabels_int64s = [{}]>(z) }}"
     yield Case("ZipMap", "classes", zipped.format("5, 6, 7"), {"w": (4, 6), "v": (6, 3)}, domain="ai.onnx.ml",
                checked=False)  # fmt: skip
-    words = "(map(string, float) x) => (float[1, 2] y) {{ h = ai.onnx.ml.{}(x)\n y = MatMul(h, v) }}"
-    yield Case("DictVectorizer", "words", words.format('DictVectorizer<string_vocabulary = ["a", "b", "c"]>'),
-               {"v": (3, 2)}, domain="ai.onnx.ml", symmetric=False, checked=False)  # fmt: skip
-    words = words.replace("string", "int64")
-    yield Case("CastMap", "sparse", words.format('CastMap<map_form = "SPARSE", max_map = 3>'),
-               {"v": (3, 2)}, domain="ai.onnx.ml", symmetric=False, checked=False)  # fmt: skip
 
 
 def _numbers(count: int, seed: int = 0) -> str:
@@ -107,7 +101,8 @@ def _vectors() -> Iterator[Case]:
         if name:
             yield table("SVMRegressor", name, body, width=1, variants=[b for b in spelled if b != body])
     yield table("SVMRegressor", "one-class", spelled[0].replace("rho", "one_class = 1, rho"), width=1)
-    plain = f'o = ai.onnx.ml.SVMRegressor<coefficients = [{_numbers(6)}], rho = [0.3], kernel_type = "LINEAR">(h)'
+    flat = 'kernel_type = "LINEAR", kernel_params = [1.0, 0.0, 3.0]'
+    plain = f"o = ai.onnx.ml.SVMRegressor<coefficients = [{_numbers(6)}], rho = [0.3], {flat}>(h)"
     yield table("SVMRegressor", "no-vectors", plain, width=1)
     many = "l, o = ai.onnx.ml.SVMClassifier<support_vectors = [{}], coefficients = [{}], rho = [{}], "
     many += f"vectors_per_class = [{{}}], {kernel.format('RBF', '0.4, 0, 3')}, {{}}>(h)"
@@ -121,9 +116,8 @@ def _vectors() -> Iterator[Case]:
     yield table("SVMClassifier", "two", many.format(*two, "classlabels_ints = [0, 1]"), width=2)
     probable = "prob_a = [-0.8], prob_b = [0.1], classlabels_ints = [0, 1]"
     yield table("SVMClassifier", "two-probabilities", many.format(*two, probable), width=2)
-    flat = f"l, o = ai.onnx.ml.SVMClassifier<coefficients = [{_numbers(18)}], rho = [0.1, 0.2, 0.3], "
-    flat += 'kernel_type = "LINEAR", classlabels_ints = [0, 1, 2]>(h)'
-    yield table("SVMClassifier", "no-vectors", flat, width=3)
+    plain = f"l, o = ai.onnx.ml.SVMClassifier<coefficients = [{_numbers(18)}], rho = [0.1, 0.2, 0.3], "
+    yield table("SVMClassifier", "no-vectors", f"{plain}{flat}, classlabels_ints = [0, 1, 2]>(h)", width=3)
 
 
 _LISTED = """nodes_treeids = [0, 0, 0, 0, 0, 1, 1, 1, 1, 1], nodes_nodeids = [0, 1, 2, 3, 4, 0, 1, 2, 3, 4],
@@ -142,6 +136,12 @@ def _trees() -> Iterator[Case]:
              (*plain[:4], ', aggregate_function = "MAX"'), (*plain[:4], ", base_values = [0.5, -0.5]")]  # fmt: skip
     yield table("TreeEnsembleRegressor", "two-trees", body.format(*plain), width=2,
                 variants=[body.format(*o) for o in other])  # fmt: skip
+    turned = body.format(*plain).replace("(h)", "(t)").replace("o = ", "q = ").replace("n_targets = 2", "n_targets = 3")
+    yield table("TreeEnsembleRegressor", "over-rows", f"t = Transpose(h)\n {turned}\n o = Transpose(q)")
+    flat = body.format(*plain).replace("(h)", "(f)").replace("nodes_featureids = [2, 1,", "nodes_featureids = [37, 73,")
+    flat = flat.replace("0, 0, 0, 2, 1, 0", "0, 0, 0, 37, 109, 0").replace("o = ", "q = ")
+    yield image("TreeEnsembleRegressor", "flattened", f"f = Flatten(h)\n {flat}\n o = Unsqueeze(q, axes)",
+                channels=2, domain="ai.onnx.ml", ints={"axes": [2, 3]})  # fmt: skip
     body = f'l, o = ai.onnx.ml.TreeEnsembleClassifier<{_LISTED.format(*plain)}{{}}, post_transform = "{{}}">(h)'
     three = _VOTES.format("class", "0, 1, 2, 0, 1, 2", "0.6") + ", classlabels_int64s = [7, 8, 9]"
     yield table("TreeEnsembleClassifier", "three", body.format(three, "SOFTMAX"), width=3,

@@ -157,11 +157,16 @@ def test_comparisons_that_share_a_branch() -> None:
         ("target_nodeids", 0, 0),
         ("target_treeids", 0, 5),
         ("target_ids", 0, 2),
+        ("n_targets", None, 10**15),
+        ("n_targets", None, 0),
     ],
 )
-def test_what_are_no_trees_is_opaque(attribute: str, place: int, value: Any) -> None:
+def test_what_are_no_trees_is_opaque(attribute: str, place: int | None, value: Any) -> None:
     every = {**listed([DEEP, _stump(1, 0.1, 5.0, 6.0)], "target"), "n_targets": 2}
-    every[attribute][place] = value
+    if place is None:
+        every[attribute] = value
+    else:
+        every[attribute][place] = value
     graph = gmnc.compile(model_of("TreeEnsembleRegressor", every, 3, {"y": (FLOAT, (40, 2))}, rows=40))
     assert len(graph.opaque) == 1
     assert graph.num_opaque_parameters == graph.num_parameters > 0
@@ -275,14 +280,23 @@ def test_tables_are_parameters_of_their_values_and_keys_are_not() -> None:
     assert verify(model, inputs={"x": np.array([[0.0], [2.0], [1.0]], np.float32)}).sound
 
 
-def test_a_map_may_come_in() -> None:
-    words = helper.make_node("DictVectorizer", ["x"], ["h"], domain=DOMAIN, string_vocabulary=["a", "b", "c"])
-    line = helper.make_node("LinearRegressor", ["h"], ["y"], domain=DOMAIN, coefficients=[1.0, 2.0, 3.0])
+@pytest.mark.parametrize(
+    ("op", "key", "attributes"),
+    [
+        ("DictVectorizer", TensorProto.STRING, {"string_vocabulary": ["a", "b", "c"]}),
+        ("CastMap", TensorProto.INT64, {"map_form": "SPARSE", "max_map": 3}),
+    ],
+)
+def test_a_map_may_come_in(op: str, key: int, attributes: dict[str, Any]) -> None:
     kind = onnx.TypeProto()
-    kind.map_type.key_type = TensorProto.STRING
+    kind.map_type.key_type = key
     kind.map_type.value_type.tensor_type.elem_type = FLOAT
+    nodes = [
+        helper.make_node(op, ["x"], ["h"], domain=DOMAIN, **attributes),
+        helper.make_node("LinearRegressor", ["h"], ["y"], domain=DOMAIN, coefficients=[1.0, 2.0, 3.0]),
+    ]
     y = helper.make_tensor_value_info("y", FLOAT, [1, 1])
-    graph = helper.make_graph([words, line], "g", [onnx.ValueInfoProto(name="x", type=kind)], [y])
+    graph = helper.make_graph(nodes, "g", [onnx.ValueInfoProto(name="x", type=kind)], [y])
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid(DOMAIN, 3)]
     found = gmnc.compile(helper.make_model(graph, opset_imports=opsets))
     assert found.opaque == ()

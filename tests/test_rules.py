@@ -90,7 +90,9 @@ def _has_rule(case: Case) -> bool:
 
 
 def test_every_rule_has_a_case() -> None:
-    assert {(rule.domain, rule.op) for rule in builtin()} <= {(case.domain, case.op) for case in CASES}
+    # The input of these is a map, which verification does not draw: see test_ml.
+    of_maps = {("ai.onnx.ml", "CastMap"), ("ai.onnx.ml", "DictVectorizer")}
+    assert {(rule.domain, rule.op) for rule in builtin()} - of_maps <= {(case.domain, case.op) for case in CASES}
 
 
 def test_unary_functions_differ() -> None:

@@ -34,9 +34,12 @@ def as_rows(ctx: Algebra, op: Op) -> Value:
     return x if x.rank == 2 else ctx.reshaped(x, (1, *x.shape))
 
 
-def biased(ctx: Algebra, op: Op, y: Value, name: str) -> Value:
-    """Plus the numbers of an attribute: one per column, or one for all."""
+def biased(ctx: Algebra, op: Op, y: Value, name: str, first: bool = False) -> Value:
+    """Plus the numbers of an attribute: one per column, or one for all, the first of them if so asked."""
     bias = parameter(op, name)
+    if first and bias is not None:
+        ctx.unused(bias, "number after the first, which is for all classes")
+        bias = Value(bias.name, (1,), bias.dtype, elements=ctx.weight(bias).move(lambda a: a[:1]))
     if bias is None:
         return y
     if bias.shape not in ((1,), (y.shape[1],)):
@@ -160,7 +163,7 @@ def svm_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
     """One score for each pair of classes, from the support vectors of both (SVMClassifier since 1)."""
     counts = np.asarray(op.attr("vectors_per_class", ()), dtype=np.int64)
     if not len(counts):
-        return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "rho"))
+        return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "rho", first=True))
     x = _kernel(ctx, op, int(counts.sum()))
     pairs = len(counts) * (len(counts) - 1) // 2
     y = ctx.sparse(x, [Layer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])

@@ -19,6 +19,7 @@ __all__: list[str] = []
 _DOMAIN = "ai.onnx.ml"
 _AGGREGATES = ("AVERAGE", "SUM", "MIN", "MAX")
 _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+_MOST_TARGETS = 1 << 16
 _SPLIT, _LEAF, _SCORE = "split", "leaf", "score"
 
 
@@ -71,6 +72,8 @@ def _scores(ctx: Algebra, op: Op, found: Forest, targets: int, thresholds: str, 
     x = as_rows(ctx, op)
     if ((found.feature < 0) | (found.feature >= x.shape[1])).any():
         raise Unsupported(f"a split looks at a feature that the {x.shape[1]} columns of the input do not have")
+    if not 0 < targets <= max(_MOST_TARGETS, len(found.target)):
+        raise Unsupported(f"it has {targets} targets")
     if ((found.target < 0) | (found.target >= targets)).any():
         raise Unsupported(f"a leaf adds to a target that the {targets} of the ensemble do not have")
     values, votes = parameter(op, thresholds), parameter(op, weights)

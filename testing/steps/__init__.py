@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ..sketch import Sketch
-from . import attention, convolution, elementwise, linear, movement, normalisation, recurrent, reduction, sources
+from . import (
+    attention,
+    classic,
+    convolution,
+    elementwise,
+    linear,
+    movement,
+    normalisation,
+    recurrent,
+    reduction,
+    sources,
+)
 
 __all__ = ["STEPS"]
 
@@ -19,5 +30,6 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     **attention.STEPS,
     **recurrent.STEPS,
     **sources.STEPS,
+    **classic.STEPS,
 }
 """Name of each family to the step that takes values of the pool and puts new ones there."""
