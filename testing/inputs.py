@@ -21,6 +21,7 @@ __all__ = ["InputSpec", "around_splits", "draw", "input_specs", "random_inputs"]
 _INDEXING = {"Gather": 1, "GatherElements": 1, "GatherND": 1}
 _MOVING = ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 _NUMBERS = 4
+_MANY, _FEW, _SMALL = 256, 16, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,30 +63,37 @@ def draw(specs: list[InputSpec], rng: np.random.Generator, high: int | None = No
 
 
 def around_splits(
-    graph: ParameterGraph, feed: Mapping[str, np.ndarray], rng: np.random.Generator, count: int = 256
+    graph: ParameterGraph, feed: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
-    """`count` more feeds whose features lie around what decision trees compare them with; none without trees.
+    """More feeds for networks with decision trees, which are constant almost everywhere; none for others.
 
-    A tree is constant almost everywhere, so a few draws that know nothing of its splits reach few of its leaves.
+    Features that trees look at lie around what they are compared with; other floats are small and large.
     """
     blocks = [b for b in graph.edges if b.role in ("threshold", "member")]
-    if not blocks:
+    floats = {n: a for n, a in feed.items() if a.dtype.kind == "f"}
+    if not blocks or not floats:
         return []
     nodes = np.concatenate([b.src.reshape(-1) for b in blocks])
     values = np.concatenate([np.asarray(graph.values(b), np.float64).reshape(-1) for b in blocks])
     columns = {}
     for port in graph.inputs:
-        array = feed[port.name]
-        if array.dtype.kind == "f" and array.shape[-1:] == port.nodes.shape:
+        if (
+            port.name in floats
+            and floats[port.name].shape[-1:] == port.nodes.shape
+            and np.isin(port.nodes, nodes).any()
+        ):
             every = (values[(nodes == node) & np.isfinite(values)] for node in port.nodes)
             columns[port.name] = [v if v.size else np.zeros(1) for v in every]
+    count = _MANY if sum(a.size for a in floats.values()) < _SMALL else _FEW
     return [
-        {**feed, **{n: _near(v, feed[n].shape, rng).astype(feed[n].dtype) for n, v in columns.items()}}
-        for _ in range(count if columns else 0)
+        {**feed, **{n: _near(columns.get(n), a.shape, rng).astype(a.dtype) for n, a in floats.items()}}
+        for _ in range(count)
     ]
 
 
-def _near(columns: list[np.ndarray], shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+def _near(columns: list[np.ndarray] | None, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if columns is None:
+        return np.asarray(rng.standard_normal(shape) * np.exp(rng.standard_normal()))
     near = [rng.choice(c, shape[:-1]) + 0.3 * c.std() * rng.standard_normal(shape[:-1]) for c in columns]
     return np.stack(near, axis=-1)
 

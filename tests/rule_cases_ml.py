@@ -140,8 +140,11 @@ def _trees() -> Iterator[Case]:
     yield table("TreeEnsembleRegressor", "over-rows", f"t = Transpose(h)\n {turned}\n o = Transpose(q)")
     flat = body.format(*plain).replace("(h)", "(f)").replace("nodes_featureids = [2, 1,", "nodes_featureids = [37, 73,")
     flat = flat.replace("0, 0, 0, 2, 1, 0", "0, 0, 0, 37, 109, 0").replace("o = ", "q = ")
-    yield image("TreeEnsembleRegressor", "flattened", f"f = Flatten(h)\n {flat}\n o = Unsqueeze(q, axes)",
-                channels=2, domain="ai.onnx.ml", ints={"axes": [2, 3]})  # fmt: skip
+    # Two trees that differ in the place that they look at, and in nothing else.
+    apart = flat.replace("37, 109, 0", "38, 73, 0")
+    for name, trees in (("one-place", flat), ("two-places", apart)):
+        yield image("TreeEnsembleRegressor", name, f"f = Flatten(h)\n {trees}\n o = Unsqueeze(q, axes)",
+                    channels=2, domain="ai.onnx.ml", ints={"axes": [2, 3]})  # fmt: skip
     body = f'l, o = ai.onnx.ml.TreeEnsembleClassifier<{_LISTED.format(*plain)}{{}}, post_transform = "{{}}">(h)'
     three = _VOTES.format("class", "0, 1, 2, 0, 1, 2", "0.6") + ", classlabels_int64s = [7, 8, 9]"
     yield table("TreeEnsembleClassifier", "three", body.format(three, "SOFTMAX"), width=3,

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 from forests import DOMAIN, Tree, listed, model_of, random_tree, separate
@@ -69,8 +70,9 @@ def test_two_trees_counted_by_hand() -> None:
     assert "aggregate=SUM" in graph.via_text(int(graph.outputs[0].via[0]))
 
 
-def test_branches_lead_where_the_tree_says() -> None:
-    graph = gmnc.compile(_ensemble([Tree([], 2, 1, 1, 0.25, _stump(0, -0.5, 1.0, 2.0), Tree([(0, 3.0)]))]))
+@pytest.mark.parametrize("make", [_regressor, _ensemble])
+def test_branches_lead_where_the_tree_says(make: Any) -> None:
+    graph = gmnc.compile(make([Tree([], 2, 1, 1, 0.25, _stump(0, -0.5, 1.0, 2.0), Tree([(0, 3.0)]))]))
     thresholds, leaves = (next(b for b in graph.edges if b.role == r) for r in ("threshold", "leaf"))
     split = dict(zip(graph.values(thresholds).reshape(-1).tolist(), thresholds.dst[:, 0].tolist(), strict=True))
     leaf = dict(zip(graph.values(leaves).reshape(-1).tolist(), leaves.src[:, 0].tolist(), strict=True))
@@ -278,6 +280,29 @@ def test_tables_are_parameters_of_their_values_and_keys_are_not() -> None:
     assert count(graph)["edges"] == {"value": 3}
     assert graph.not_parameters() == {"key of a table": 3}
     assert verify(model, inputs={"x": np.array([[0.0], [2.0], [1.0]], np.float32)}).sound
+
+
+def test_entries_of_a_map_are_pinned() -> None:
+    body = "(float[3, 4] x, float[4, 5] w) => (seq(map(int64, float)) y) { z = MatMul(x, w)\n"
+    body += " y = ai.onnx.ml.ZipMap<classlabels_int64s = [5, 6, 7, 8, 9]>(z) }"
+    head = '<ir_version: 9, opset_import: ["" : 20, "ai.onnx.ml" : 3]> g '
+    model = onnx.parser.parse_model(head + body)
+    model.graph.input.pop()
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((4, 5), np.float32), "w"))
+    graph = gmnc.compile(model)
+    assert graph.outputs[0].nodes.size == 5
+    assert graph.pinned[graph.outputs[0].nodes].all()
+    assert "ZipMap[labels=" in graph.via_text(int(graph.outputs[0].via[0]))
+
+
+def test_classes_are_pinned_by_their_label_alone() -> None:
+    attributes = {"coefficients": [0.5] * 9, "intercepts": [0.1] * 3, "classlabels_ints": [4, 5, 6]}
+    outputs = {"l": (TensorProto.INT64, (40,)), "s": (FLOAT, (40, 3))}
+    model = model_of("LinearClassifier", attributes, 3, outputs, rows=40)
+    model.graph.output.pop()
+    graph = gmnc.compile(model)
+    weight = next(b for b in graph.edges if b.role == "weight")
+    assert graph.pinned[weight.dst].all()
 
 
 @pytest.mark.parametrize(
