@@ -20,7 +20,7 @@ ATTRIBUTE = "gmnc.attribute"
 """Key in `onnx_ir.Value.meta` of an initializer that is an attribute: (first output of its node, attribute name)."""
 
 PARAMETERS = "gmnc.parameters"
-"""Key in `onnx_ir.Node.meta`: initializers that are the node's attributes, by place among its further operands."""
+"""Key in `onnx_ir.Node.meta`: names of initializers that are the node's attributes, by place among further operands."""
 
 DOMAIN = "ai.onnx.ml"
 
@@ -65,9 +65,9 @@ def parameters(node: ir.Node) -> Iterator[tuple[int, str, ir.TensorProtocol]]:
 def extend(model: ir.Model) -> None:
     """Make the initializers that are attributes further operands of their nodes, in place."""
     for node in walk(model.graph):
-        for place, value in node.meta.get(PARAMETERS, {}).items():
+        for place, name in node.meta.get(PARAMETERS, {}).items():
             node.resize_inputs(max(len(node.inputs), 2 + place))
-            node.replace_input_with(1 + place, value)
+            node.replace_input_with(1 + place, model.graph.initializers[name])
 
 
 def _numbers(node: ir.Node, name: str) -> ir.TensorProtocol | None:

@@ -163,15 +163,16 @@ class _Copier:
             outputs=[self._copy(v) for v in node.outputs], version=node.version, name=name,
             doc_string=node.doc_string, metadata_props=node.metadata_props,
         )  # fmt: skip
-        if values := self._parameters(node, name):
-            copy.meta[PARAMETERS] = values
+        if names := self._parameters(node, name):
+            copy.meta[PARAMETERS] = names
         return copy
 
-    def _parameters(self, node: ir.Node, name: str) -> dict[int, ir.Value]:
-        """Initializers for the attributes of a node that hold parameters, by place."""
+    def _parameters(self, node: ir.Node, name: str) -> dict[int, str]:
+        """Names of initializers for the attributes of a node that hold parameters, by place; made if they are not."""
         if PARAMETERS in node.meta:
-            return {place: self.made[v] for place, v in node.meta[PARAMETERS].items()}
-        values = {}
+            known: dict[int, str] = node.meta[PARAMETERS]
+            return known
+        names = {}
         for place, attribute, tensor in parameters(node):
             full = f"{name}.{attribute}"
             if full in self.value_names or full in self.initializers:
@@ -179,8 +180,9 @@ class _Copier:
             kind, shape = ir.TensorType(tensor.dtype), ir.Shape(tensor.shape.numpy())
             value = ir.Value(name=full, shape=shape, type=kind, const_value=tensor)
             value.meta[ATTRIBUTE] = next((o.name for o in node.outputs if o.name), ""), attribute
-            self.initializers[full] = values[place] = value
-        return values
+            self.initializers[full] = value
+            names[place] = full
+        return names
 
     def _attribute(self, attribute: ir.Attr) -> ir.Attr:
         if attribute.type == ir.AttributeType.GRAPH:

@@ -231,6 +231,20 @@ def test_nodes_are_told_apart_whatever_their_names(names: tuple[str, str]) -> No
     assert [p.load().item() for p in written.parameters.values()] == [0, 2, 0, 5]
 
 
+def test_attributes_stay_with_their_node_where_another_is_expanded() -> None:
+    body = """(float[1, 1, 4, 2] x) => (float[4, 1] y) {
+        a = Attention(x, x, x)
+        f = Reshape(a, shape)
+        y = ai.onnx.ml.LinearRegressor<coefficients = [0.5, 0.25], intercepts = [1.0]>(f) }"""
+    model = onnx.parser.parse_model('<ir_version: 10, opset_import: ["" : 23, "ai.onnx.ml" : 3]> g ' + body)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([4, 2]), "shape"))
+    graph = gmnc.compile(model)
+    assert count(graph)["edges"] == {"weight": 2, "bias": 1}
+    name = next(n for n in graph.parameters if n.endswith("coefficients"))
+    written = gmnc.compile(write(graph, {name: np.array([3, 4], np.float32)}))
+    assert written.parameters[name].load().tolist() == [3, 4]
+
+
 def test_attributes_of_dead_nodes_are_accounted_for() -> None:
     model = _regressor([_stump(1, 0.1, 5.0, 6.0)])
     dead = helper.make_node("Scaler", ["x"], ["nothing"], domain=DOMAIN, scale=[1.0] * 3, offset=[2.0] * 3)
