@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -38,17 +39,9 @@ def classifier(ctx: Algebra, op: Op) -> list[Value | None]:
     found = listed_forest(op.attributes, "class")
     classes = len(labels(op))
     if classes == 2 and len(np.unique(found.target)) == 1:
-        found = _retargeted(found)
-        classes = 1
+        found, classes = replace(found, target=np.zeros_like(found.target)), 1
     y = _scores(ctx, op, found, classes, "nodes_values", "class_weights")
     return classified(ctx, op, ctx.passes(y, "TreeEnsemble", {"aggregate": "SUM"}), "base_values")
-
-
-def _retargeted(found: Forest) -> Forest:
-    return Forest(
-        found.feature, found.mode, found.missing, found.threshold, found.true, found.false,
-        found.leaves, found.leaf, np.zeros_like(found.target),
-    )  # fmt: skip
 
 
 @rule("TreeEnsemble", domain=_DOMAIN, weights=(1, 2, 3, 4), since=5)
