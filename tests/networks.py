@@ -24,7 +24,9 @@ from zoo_others import (
     StackedExperts,
     TriPlane,
     UNet,
+    grouped,
     groupnorm,
+    perceptron,
     resnet,
 )
 
@@ -40,11 +42,13 @@ def _ids(vocabulary: int, length: int) -> tuple[Tensor]:
 
 
 _MAKERS: dict[str, Callable[[], Example]] = {
+    "perceptron": lambda: (perceptron(), (torch.randn(1, 8),)),
     "resnet": lambda: (resnet(), _image(16)),
     "vit": lambda: (ViT(PackedAttention(12, 3, fused=False), PackedAttention(12, 3, fused=True)), _image(8)),
     "vit_torch_mha": lambda: (ViT(TorchAttention(12, 3)), _image(8)),
     "swin": lambda: (Swin(), _image(16)),
     "convnext": lambda: (ConvNeXt(), _image(16)),
+    "grouped": lambda: (grouped(), _image(8)),
     "densenet": lambda: (DenseNet(), _image(8)),
     "unet": lambda: (UNet(), _image(8)),
     "squeeze_excite": lambda: (SqueezeExcite(), _image(8)),

@@ -34,6 +34,20 @@ def resnet() -> nn.Module:
     )  # fmt: skip
 
 
+def perceptron() -> nn.Module:
+    """8-16-16-3."""
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def grouped() -> nn.Module:
+    """A convolution in 2 groups, a depthwise one, pooled classifier."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.ReLU(), nn.Conv2d(8, 12, 3, padding=1, groups=2), nn.ReLU(),
+        nn.Conv2d(12, 12, 3, padding=1, groups=12, bias=False),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, 4),
+    )  # fmt: skip
+
+
 class ConvNeXt(nn.Module):
     def __init__(self, dim: int = 8) -> None:
         super().__init__()
