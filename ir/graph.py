@@ -285,6 +285,15 @@ class ParameterGraph:
             found = self.__dict__["_symmetries"] = Symmetries.of(self)
         return found
 
+    def fingerprint(self, values: bool = True) -> str:
+        """16 hex digits, equal for graphs that differ by the order of nodes or blocks, or by a symmetry, only.
+
+        values: whether parameter values count; without, the structure alone does. See `colours.fingerprint`.
+        """
+        from .colours import fingerprint
+
+        return fingerprint(self, values)
+
     def __str__(self) -> str:
         from .printer import summary
 

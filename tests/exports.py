@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import onnx
 import torch
-from networks import NETWORKS
+from networks import NETWORKS, VARIANTS
 from torch import Tensor, nn
 
 How = Literal["dynamo", "dynamo-optimized", "torchscript"]
@@ -39,10 +39,10 @@ def export(module: nn.Module, inputs: tuple[Tensor, ...], how: How, opset: int |
 
 
 def exported(name: str, how: How, opset: int | None = None) -> onnx.ModelProto:
-    """`export` of a network of the zoo, kept in a temporary folder that belongs to this state of the zoo."""
+    """`export` of a network of the zoo or a variant, kept in a temporary folder of this state of the zoo."""
     path = _folder() / f"{name}-{how}-{opset or 'default'}.onnx"
     if not path.exists():
-        module, inputs = NETWORKS[name]()
+        module, inputs = (NETWORKS | VARIANTS)[name]()
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_bytes(export(module, inputs, how, opset).SerializeToString())
         draft.replace(path)

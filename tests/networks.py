@@ -96,6 +96,26 @@ def _seeded(name: str, make: Callable[[], Example]) -> Callable[[], Example]:
 NETWORKS: dict[str, Callable[[], Example]] = {name: _seeded(name, make) for name, make in _MAKERS.items()}
 
 
+def _gelu_for_relu() -> Example:
+    module, inputs = NETWORKS["resnet"]()
+    module[2] = nn.GELU()
+    return module, inputs
+
+
+def _stride_1_for_2() -> Example:
+    module, inputs = NETWORKS["resnet"]()
+    for convolution in (module[5].conv1, module[5].skip[0]):
+        convolution.stride = (1, 1)
+    return module, inputs
+
+
+# Networks of the zoo with the same parameters that compute something else.
+VARIANTS: dict[str, Callable[[], Example]] = {
+    "resnet, GELU for ReLU": _gelu_for_relu,
+    "resnet, stride 1 for 2": _stride_1_for_2,
+}
+
+
 def expected_edges(module: nn.Module) -> int:
     """Parameters (a tied one once), BatchNorm's running statistics, and rotary tables, which vary over neurons.
 

@@ -1,4 +1,4 @@
-"""The zoo, exported three ways: claimed symmetries hold in ONNX Runtime, and the group is the one that is known by hand."""
+"""The zoo, exported three ways: claimed symmetries hold in ONNX Runtime, and the group is the one known by hand."""
 
 from __future__ import annotations
 
