@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,11 +21,23 @@ Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Forward = Callable[[torch.Tensor, Terms, Layout, str, bool, torch.dtype], Outputs]
 Backward = Callable[[Outputs, torch.Tensor, Terms, Layout, str, bool], tuple[torch.Tensor, Terms]]
 
+
+@cache
+def _triton() -> Any:
+    """Imported on first use: it takes as long as all the rest."""
+    return import_module(".triton", __package__)
+
+
 _DIFFERENTIABLE: dict[str, Forward] = {"reference": reference.forward}
 _FUSED: dict[str, tuple[Forward, Backward]] = {"cpu": (cpu.forward, cpu.backward)}
 
 if find_spec("torch_scatter"):
     _DIFFERENTIABLE["scatter"] = scatter.forward
+if find_spec("triton"):
+    _FUSED["triton"] = (
+        lambda *arguments: _triton().forward(*arguments),
+        lambda *arguments: _triton().backward(*arguments),
+    )
 
 
 def register(name: str, forward: Forward, backward: Backward | None = None) -> None:

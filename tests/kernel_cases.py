@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 
 import pytest
 import torch
 
 from gmnc.kernels import Layout, Terms
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 KERNELS = [
     "reference",
@@ -16,6 +20,7 @@ KERNELS = [
         "scatter",
         marks=[pytest.mark.scatter, pytest.mark.skipif(not find_spec("torch_scatter"), reason="no torch-scatter")],
     ),
+    pytest.param("triton", marks=pytest.mark.skipif(not find_spec("triton"), reason="no triton")),
 ]
 """All implementations; those that need more than the package's dependencies are marked."""
 
@@ -31,8 +36,13 @@ SHAPES = {
     "tall": [(1, 1201, 2, 1)],
     "many small": [(601, 2, 2, 1)],
     "empty": [(1, 0, 4, 1), (0, 3, 3, 1)],
+    "two runs": [(1, 9, 300, 1)],
     "several": [(1, 5, 7, 1), (7, 1, 1, 1), (2, 0, 3, 1), (1, 3, 5, 2), (1, 37, 1, 1)],
 }
+
+
+LARGE = {"many slots", "wide", "tall", "many small"}
+"""Shapes that take an interpreted kernel too long; the others reach all of its paths."""
 
 
 def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed: int = 0) -> tuple[Layout, int]:
