@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import mmap
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import GmncError, ParameterGraph
+from ..ir import GmncError, ParameterGraph, StorageWarning
 from .datafiles import Folders, copy_data, external_tensors
 from .files import replacing
 from .patching import Patcher
+from .stored import OffGrid, plan
 from .values import checked, same_bytes, values_from_edges
 
-__all__ = ["values_from_edges", "write"]
+__all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
 SOURCE = "gmnc.source"
 """Key in `onnx_ir.Model.meta` of the mapped bytes of the file that the model was loaded from."""
@@ -28,6 +30,7 @@ def write(
     graph: ParameterGraph,
     values: Mapping[str, np.ndarray] | None = None,
     path: str | os.PathLike[str] | None = None,
+    rounded: bool = False,
 ) -> ir.Model:
     """The model that `graph` was compiled from, with new values; saved too if `path` is given.
 
@@ -44,6 +47,11 @@ def write(
     is written anew. In both cases the new file is called `<model file>.data`. Without `path`, new values are in memory
     and untouched external data is read from where it is.
 
+    A parameter that the model stores on a grid (quantised: `Parameter.storage`) is given by its numbers, and goes back
+    into its stored form if scale and zero point (new ones, where they are given) can say them exactly. If not, that is
+    reported as a `StorageWarning`: floats take the place of the dequantised value, or, where an operator reads the
+    stored form and with `rounded`, the nearest of the grid is written. `off_grid` tells beforehand.
+
     Raises `GmncError`: a name that is no parameter, a wrong shape or type, numbers that the stored type cannot hold, a
     graph without its model (loaded from a store), a parameter whose place in the model cannot be told, a file that
     cannot be written.
@@ -51,12 +59,17 @@ def write(
     model = graph.model
     if not isinstance(model, ir.Model):
         raise GmncError(f"{graph.name!r} has no model to write to (stores hold none): compile the ONNX file again")
-    changed = _changed(graph, values or {})
+    planned = plan(graph, _changed(graph, values or {}), rounded)
+    for entry in planned.off:
+        warnings.warn(StorageWarning(str(entry)), stacklevel=2)
+    changed = bool(planned.tensors or planned.floats)
     source = _source(model)
     proto = _proto(model, source)
     patcher = Patcher(proto)
-    for name, array in changed.items():
-        patcher.set(graph.parameters[name], array)
+    for parameter, array in planned.tensors:
+        patcher.set(parameter, array)
+    for name, array in planned.floats.items():
+        patcher.replace(name, array)
     folders = Folders(model)
     if path is not None and not Path(path).parent.is_dir():
         raise GmncError(f"cannot write {path}: the folder {Path(path).parent} does not exist")
@@ -66,6 +79,11 @@ def write(
         moved = copy_data(proto, Path(path), folders, patcher.external)
         _save(source if source is not None and not changed and not moved else proto, Path(path))
     return _deserialize(proto, folders, None if path is None else Path(path).absolute().parent)
+
+
+def off_grid(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> list[OffGrid]:
+    """Which stored parameters these values (see `write`) do not fit, and what `write` would make of them."""
+    return plan(graph, _changed(graph, values)).off
 
 
 def _changed(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -65,6 +65,14 @@ class Patcher:
             "or its node has no name; inline the functions and name the nodes before compiling"
         )
 
+    def replace(self, value: str, array: np.ndarray) -> None:
+        """Put `array` in the place of what makes the ONNX value; raises `GmncError` if that is not found."""
+        if not self._fold(value, array):
+            raise GmncError(
+                f"the place of {value!r} in the model is not known: it lies inside of a local function; inline the "
+                "functions before compiling"
+            )
+
     def internalise(self) -> None:
         """Move the changed external tensors into the model."""
         for tensor, data in self.external:

@@ -13,9 +13,11 @@ import numpy as np
 
 from .contraction import Spec
 from .elements import Elements
+from .grids import Code, Packing
 from .labels import compress
 from .recurrence import Units
 from .sparse import Layer
+from .storing import Aligned
 from .values import Op, Value
 
 __all__ = ["Algebra", "Move", "Places"]
@@ -92,6 +94,18 @@ class Algebra(ABC):
     @abstractmethod
     def weight(self, value: Value) -> Elements:
         """The elements of a constant in a weight slot; a computed constant is folded to a tensor of its own."""
+
+    @abstractmethod
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: Code,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """The elements of a quantised tensor: parameters whose numbers are on a grid (see `storing.store`)."""
 
     @abstractmethod
     def stream(self, value: Value) -> Value:

@@ -13,16 +13,19 @@ import onnx_ir as ir
 
 from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from .attributes import ATTRIBUTE, extend
+from .dequantised import recognise as recognise_dequantised
 from .evaluate import evaluate
 from .expand import expand
 from .idioms import recognise
 from .interpret import Interpreter, opset_of
+from .kernels import unfold
 from .labels import nodes_of, vias_of
 from .load import load
 from .lowering import Lowering
 from .normalise import normalise
 from .plan import Plan, plan
-from .registry import Registry, Rule, builtin
+from .registry import Registry, Rule, Unsupported, builtin
+from .rewriting import MADE
 from .sequences import unpack
 from .shapes import Known, infer
 from .state import State
@@ -93,6 +96,8 @@ def _prepared(
     """The normalised network, idioms recognised and function bodies expanded, with what is known of its values."""
     network = normalise(model)
     while True:
+        recognise_dequantised(network)
+        unfold(network)
         unpack(network)
         known = infer(network, dims, inputs)
         if not expand(network, known, _finder(rules, network)):
@@ -114,11 +119,13 @@ def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
     )
 
 
-def _folded(network: ir.Model, known: Mapping[ir.Value, object], name: str) -> Parameter:
+def _folded(network: ir.Model, known: Mapping[ir.Value, Known], name: str) -> Parameter:
     """A tensor computed from parameters, evaluated when a backend asks for it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
+    if MADE in value.meta:
+        raise Unsupported("an operator dequantises a computed constant", "let the file hold the stored tensor itself")
     entry = known[value]
-    return Parameter(name, entry.shape, entry.dtype, "folded", lambda: evaluate(network, value))  # type: ignore[attr-defined]
+    return Parameter(name, entry.shape, entry.dtype, "folded", lambda: evaluate(network, known, value))
 
 
 def _complaint(problems: list[Problem]) -> str:
@@ -161,9 +168,9 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, "scalar literal") for v, t in constants.literals.items()]
     fates = _fates(network, constants, lowering)
-    for value, tensor in constants.parameters.items():
+    for value in constants.parameters:
         name = value.name or ""
-        left = tensor.size - builder.used(name)
+        left = builder.parameters[name].size - builder.used(name)
         if left:
             entries.append(AccountEntry(name, left, fates.get(name, "never read" if value.uses() else "dead")))
     entries += [

@@ -31,11 +31,15 @@ _LIKE_FIRST = frozenset(
         "BiasDropout",
         "Inverse",
         "MeanVarianceNormalization",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearSoftmax",
+        "Quant",
+        "BipolarQuant",
     ]
 )
+
+
+# Operators whose output has the type of an operand, by its number, and the type where it is left out.
+_TYPED = {"Dequantize": 1, "Quantize": 2}
+_DEFAULT_TYPE = {"Dequantize": "float32", "Quantize": "uint8"}
 
 
 def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
@@ -47,7 +51,10 @@ def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped
     if not inputs or inputs[0] is None:
         return [None, *rest]
     shape, dtype = inputs[0]
-    if node.domain == "gmnc" or node.op_type in _LIKE_FIRST:
+    if node.domain == "gmnc" and node.op_type in _TYPED:
+        other = inputs[_TYPED[node.op_type]] if len(inputs) > _TYPED[node.op_type] else None
+        return [(shape, _DEFAULT_TYPE[node.op_type] if other is None else other[1]), *rest]
+    if (node.domain == "gmnc" and node.op_type not in _SPECIAL) or node.op_type in _LIKE_FIRST:
         return [(shape, dtype), *rest]
     special = _SPECIAL.get(node.op_type)
     return [None, *rest] if special is None else special(node, inputs, shape, dtype)
@@ -72,7 +79,15 @@ def _matmul_nbits(
     return [((*shape[:-1], node.attributes["N"].as_int()), dtype)]
 
 
+def _weight_of_bits(
+    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
+    scale = inputs[1]
+    return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
+
+
 _SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
+    "DequantizeBits": _weight_of_bits,
     "FusedMatMul": _fused_matmul,
     "MatMulNBits": _matmul_nbits,
 }

@@ -7,6 +7,7 @@ left are the features; whatever lies behind the first weight is of no interest a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 from .algebra import Algebra
 from .contraction import Spec
 from .elements import Arena, Elements
+from .grids import Code, Packing
 from .labels import compress, nodes_of, port, unlabelled
 from .places import regular
 from .recurrence import Units
 from .sparse import Layer
+from .storing import Aligned
 from .values import Op, Value
 
 __all__ = ["Discovery"]
@@ -127,6 +130,19 @@ class Discovery(Algebra):
             return value.elements
         size = int(np.prod(value.shape, dtype=np.int64))
         return Arena({value.name: size}).tensor(value.name, value.shape)
+
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: Code,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """Elements of the tensor."""
+        assert x.elements is not None
+        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
 
     def stream(self, value: Value) -> Value:
         """A constant without labels is of no interest here."""

@@ -87,6 +87,11 @@ class Arena:
         i = self._index[name]
         return Elements(self, self._range[self._bases[i] : self._bases[i + 1]].reshape(shape))
 
+    def size(self, name: str) -> int:
+        """Elements of a tensor."""
+        i = self._index[name]
+        return self._bases[i + 1] - self._bases[i]
+
     def number_of(self, array: np.ndarray) -> int:
         """Element number of the first entry of an int8 array over this arena."""
         return array.__array_interface__["data"][0] - self._start

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from ..ir import LoweringError
 from .folding import run
+from .grids import TABLES, packed
 from .order import describe
+from .shapes import Known
 
 __all__ = ["evaluate"]
 
 
-def evaluate(model: ir.Model, value: ir.Value) -> np.ndarray:
-    """The tensor of a value that depends on initializers only. Raises `LoweringError` where an op cannot be run."""
+def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) -> np.ndarray:
+    """The tensor of a value that depends on initializers, and on what is known without them, only.
+
+    Raises `LoweringError` where an op cannot be run.
+    """
     made: dict[ir.Value, np.ndarray] = {}
     stack = [value]
     while stack:
@@ -24,6 +29,8 @@ def evaluate(model: ir.Model, value: ir.Value) -> np.ndarray:
             stack.pop()
         elif top.const_value is not None:
             made[top] = top.const_value.numpy()
+        elif (entry := known.get(top)) is not None and entry.data is not None:
+            made[top] = entry.data
         else:
             node = top.producer()
             if node is None:
@@ -34,11 +41,81 @@ def evaluate(model: ir.Model, value: ir.Value) -> np.ndarray:
                 continue
             opset = model.graph.opset_imports.get(node.domain, 1)
             operands = [None if v is None else made[v] for v in node.inputs]
-            outputs = _idiom(node, operands) if node.domain == "gmnc" else run(node, opset, operands)
+            outputs = _own(node, operands) if node.domain == "gmnc" else run(node, opset, operands)
             if outputs is None:
                 raise LoweringError(f"{describe(node)}: this constant expression cannot be evaluated")
             made.update(zip(node.outputs, outputs, strict=False))
     return made[value]
+
+
+def _own(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    """An operator of the domain `gmnc`."""
+    quantiser = _QUANTISERS.get(node.op_type)
+    if quantiser is not None:
+        return [quantiser(node, *operands)]
+    return _idiom(node, operands)
+
+
+def _lined(node: ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A scale or zero point, broadcastable to what it belongs to (see `kernels`)."""
+    if side is None or side.size == 1:
+        return None if side is None else side.reshape(())
+    rank, block = len(shape), node.attributes.get_int("block_size", 0)
+    axes = [a % rank for a in node.attributes.get_ints("axes", ())]
+    if len(axes) != side.ndim:
+        axes = list(range(rank - side.ndim, rank))
+    side = side.reshape([side.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
+    for axis, size in enumerate(shape):
+        if 1 < side.shape[axis] < size:
+            side = side.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
+    return side
+
+
+def _unpacked(node: ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
+    """DequantizeBits."""
+    n, k, bits, block = (node.attributes[name].as_int() for name in ("N", "K", "bits", "block_size"))
+    table, blocks = node.attributes.get_string("table", ""), -(-k // block)
+    numbers = packed(bits, high_first=bool(table)).unwrap(x).reshape(n, -1)[:, :k]
+    numbers = TABLES[table][numbers] if table else numbers.astype(np.float32)
+    if zero is not None:
+        rows = zero if zero.dtype != np.uint8 else packed(bits).unwrap(zero.reshape(n, -1))
+        numbers = numbers - rows.reshape(n, -1)[:, :blocks].repeat(block, axis=1)[:, :k]
+    elif not table:
+        numbers = numbers - 2 ** (bits - 1)
+    return (numbers * scale.reshape(n, blocks).repeat(block, axis=1)[:, :k]).astype(scale.dtype)
+
+
+def _dequantised(
+    node: ir.Node, x: np.ndarray, scale: np.ndarray | None = None, zero: np.ndarray | None = None,
+    whole: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    shift = _lined(node, zero, x.shape)
+    numbers = x.astype(np.float32) if shift is None else x.astype(np.float32) - shift.astype(np.float32)
+    for factor in (_lined(node, scale, x.shape), _lined(node, whole, x.shape)):
+        numbers = numbers if factor is None else numbers * factor.astype(np.float32)
+    return numbers.astype(np.float32 if scale is None else scale.dtype)
+
+
+def _quantised(node: ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
+    step, shift = _lined(node, scale, x.shape), _lined(node, zero, x.shape)
+    kind = np.dtype(np.uint8) if zero is None else zero.dtype
+    at = np.rint(x / step) + (0 if shift is None else shift.astype(np.float32))
+    return np.clip(at, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+
+
+def _dynamic(node: ir.Node, x: np.ndarray) -> np.ndarray:
+    low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(x.dtype)
+
+
+_QUANTISERS: Mapping[str, Callable[..., np.ndarray]] = {
+    "Dequantize": _dequantised,
+    "Quantize": _quantised,
+    "DynamicQuantize": _dynamic,
+    "DequantizeBits": _unpacked,
+}
 
 
 def _idiom(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:

@@ -5,18 +5,15 @@ So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 import onnx_ir as ir
 
 from .forms import Match, find
 from .matching import Facts, data_inputs, producer, same
+from .rewriting import DOMAIN, remove_dead
 from .shapes import Known, infer
 
-__all__ = ["DOMAIN", "recognise"]
-
-DOMAIN = "gmnc"
+__all__ = ["recognise"]
 
 
 def recognise(model: ir.Model, known: dict[ir.Value, Known] | None = None) -> int:
@@ -103,7 +100,7 @@ def _rewrite(match: Match, known: dict[ir.Value, Known]) -> None:
         node.metadata_props.update(anchor.metadata_props)
     before = [v for v in anchor.inputs if v is not None]
     ir.convenience.replace_nodes_and_values(graph, anchor, [anchor], nodes, [old], [new])
-    _remove_dead(before)
+    remove_dead(before)
 
 
 def _nodes(match: Match, known: dict[ir.Value, Known]) -> list[ir.Node]:
@@ -130,15 +127,3 @@ def _nodes(match: Match, known: dict[ir.Value, Known]) -> list[ir.Node]:
             shape = np.broadcast_shapes(shape, known[operand].shape)
             y = add("", op, y, operand)
     return nodes
-
-
-def _remove_dead(values: Iterable[ir.Value]) -> None:
-    """Remove the nodes that make these values as far as nothing needs them any more, and what they alone needed."""
-    waiting = list(values)
-    while waiting:
-        node = waiting.pop().producer()
-        if node is None or node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
-            continue
-        inputs = [v for v in node.inputs if v is not None]
-        node.graph.remove(node, safe=True)
-        waiting += inputs

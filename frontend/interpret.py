@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from .elements import Arena
 from .lowering import Lowering
 from .order import reads
 from .plan import Plan
+from .program_data import DEQUANTISERS
 from .registry import Registry, Rule, Unsupported
 from .shapes import Known
 from .state import Site
@@ -94,16 +96,18 @@ class Interpreter:
         op = self._op(node, algebra, stream)
         constant = all(v in self.plan.computed for v in node.outputs)
         streaming = constant and any(v in self.plan.streams for v in node.outputs)
+        starts = streaming and node.op_type in DEQUANTISERS
         rule = self.find(node)
         if constant and not streaming:
             outputs = self._constant(algebra, op, rule)
-        elif isinstance(algebra, Discovery) and not self._tracked(op):
+        elif isinstance(algebra, Discovery) and not self._tracked(op) and not starts:
             outputs = algebra.opaque(op, "")
         else:
             outputs = self._apply(algebra, node, op, rule)
         for value, result in zip(node.outputs, outputs, strict=False):
             if result is not None:
-                self._values[value] = result
+                fresh = starts and result.elements is not None and not result.is_activation
+                self._values[value] = replace(result, factors=stream(value, result)) if fresh else result
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if isinstance(algebra, Lowering):

@@ -47,6 +47,15 @@ _WEIGHT_SLOTS = frozenset(
 )
 
 
+# Operands of quantisers that scale and shift operand 0; number 3 is of no weight: an activation's scale, a bit width.
+_QUANTISERS = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "Quantize": (1, 2),
+    "Dequantize": (1, 2, 3),
+    "Quant": (1, 2, 3),
+    "BipolarQuant": (1,),
+}
 _STARTS = frozenset((op, slot) for op in ("RNN", "GRU", "LSTM") for slot in (5, 6))
 _CARRIERS = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _LIMIT = 1 << 16
@@ -57,18 +66,45 @@ def is_literal(value: ir.Value) -> bool:
 
     And an exporter made it up: it was a Constant node (see `normalise`), or its name is one that an exporter gives to
     its own constants.
-    What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none.
+    What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none; but
+    the scale and the zero point of an activation are literals.
     """
     tensor = value.const_value
     if tensor is None:
         return False
     if tensor.size != 1:
         return _is_zero_start(value, tensor)
+    if _is_of_activation(value):
+        return True
     name = value.name or ""
     made_up = CONSTANT in value.meta or _PATTERN.fullmatch(name) is not None
     if not made_up and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
         return False
     return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
+
+
+def _is_of_activation(value: ir.Value) -> bool:
+    """Whether it is nothing but scales and zero points of activations."""
+    uses = value.uses()
+    return bool(uses) and all(
+        use.idx in _QUANTISERS.get(use.node.op_type, ()) and (use.idx == 3 or _depends(use.node.inputs[0]))
+        for use in uses
+    )
+
+
+def _depends(value: ir.Value | None) -> bool:
+    """Whether a value depends on the network's input."""
+    waiting, seen = [value], set()
+    while waiting:
+        top = waiting.pop()
+        if top is None or top in seen or top.is_initializer():
+            continue
+        seen.add(top)
+        node = top.producer()
+        if node is None:
+            return True
+        waiting += node.inputs
+    return False
 
 
 def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:

@@ -15,6 +15,7 @@ from .constants import Constants, uniform
 from .contraction import Spec, contract
 from .elements import Elements
 from .elementwise import elementwise
+from .grids import Code, Packing
 from .joins import Operand, combine, independent, join, pin_against_free, shared_neuron
 from .labels import compress, map_via, nodes_of, port, varying
 from .places import numbered, settle
@@ -23,6 +24,7 @@ from .recurrence import Units, recur
 from .reductions import couple, order, reduce
 from .sparse import Layer, sparse
 from .state import State, align
+from .storing import Aligned, store
 from .values import Op, Value
 
 __all__ = ["Lowering"]
@@ -80,6 +82,20 @@ class Lowering(Algebra):
     def weight(self, value: Value) -> Elements:
         """The elements of a constant; a computed one (or a known one made by the program) is folded once."""
         return self.constants.weight(value)
+
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: Code,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """Elements whose blocks get edges for the sides; what a packed tensor has more is padding."""
+        if packing is not None:
+            self.fates.setdefault(x.name, "padding")
+        return store(self.state, self.constants, x, sides, code, value, packing, shape)
 
     def stream(self, value: Value) -> Value:
         """A constant in a data slot that was not planned as a stream: numbers of the program, on one pinned node."""

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from .literals import is_literal
 from .order import reads
-from .program_data import quantised
+from .program_data import DEQUANTISERS, quantised
 from .registry import Rule
 from .shapes import Known
 
@@ -127,7 +127,12 @@ def _moved(
 def _carriers(
     node: ir.Node, candidates: list[tuple[int, ir.Value]], moved: set[ir.Value], rule: Rule | None
 ) -> list[ir.Value]:
-    """The operands of a constant op that the stream runs through; the others are its weights."""
+    """The operands of a constant op that the stream runs through; the others are its weights.
+
+    Stored numbers start their stream where they are dequantised.
+    """
+    if node.op_type in DEQUANTISERS:
+        return []
     if rule is None or node.op_type == "Concat":
         return [v for _, v in candidates]
     if node.op_type in ("MatMul", "Einsum") or rule.weights is None:

@@ -9,36 +9,18 @@ from .folding import LIMIT
 from .literals import is_literal
 from .order import walk
 
-__all__ = ["initializer_data", "quantised"]
+__all__ = ["DEQUANTISERS", "initializer_data", "quantised"]
 
-_QUANTISED_OPS = frozenset(
-    [
-        "DequantizeLinear",
-        "QuantizeLinear",
-        "QLinearConv",
-        "QLinearMatMul",
-        "MatMulInteger",
-        "ConvInteger",
-        "QLinearAdd",
-        "QLinearMul",
-        "QLinearSigmoid",
-        "QLinearLeakyRelu",
-        "QLinearGlobalAveragePool",
-        "QLinearAveragePool",
-        "QLinearConcat",
-        "QLinearSoftmax",
-        "QGemm",
-        "QAttention",
-        "QEmbedLayerNormalization",
-        "DynamicQuantizeLSTM",
-        "DynamicQuantizeMatMul",
-        "MatMulIntegerToFloat",
-        "MatMulNBits",
-        "MatMulBnb4",
-        "GatherBlockQuantized",
-        "QMoE",
-    ]
-)
+DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
+"""Operators that make the numbers of a parameter from its stored form."""
+
+_QUANTISED_OPS = DEQUANTISERS | frozenset(
+    {
+        "QuantizeLinear", "Quantize", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "QGemm",
+        "QAttention", "QEmbedLayerNormalization", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul",
+        "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE",
+    }
+)  # fmt: skip
 _MOVEMENT = frozenset(
     [
         "Identity",
@@ -67,7 +49,7 @@ _SETTINGS = frozenset({
 def quantised(graph: ir.Graph) -> set[ir.Value]:
     """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
 
-    Scales and zero points are among them: these belong to the weights.
+    Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
     """
     found: set[ir.Value] = set()
     todo = [v for node in walk(graph) if node.op_type in _QUANTISED_OPS for v in node.inputs if v is not None]
@@ -79,7 +61,7 @@ def quantised(graph: ir.Graph) -> set[ir.Value]:
         producer = value.producer()
         if producer is not None and producer.op_type in _MOVEMENT:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
-    return {v for v in found if v.is_initializer()}
+    return {v for v in found if v.is_initializer() and not is_literal(v)}
 
 
 def initializer_data(value: ir.Value) -> np.ndarray | None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ir import GraphBuilder
+from ..ir import GraphBuilder, ParameterView
 from .cohesion import Cohesion
 from .elements import Elements
 from .functions import FunctionVias
-from .labels import nodes_of, port
+from .grids import Grid
+from .labels import map_via, nodes_of, port, vias_of
 from .regions import single_uses
+from .scales import side_edges
 
 __all__ = ["Site", "State", "align"]
 
@@ -30,11 +32,13 @@ class State:
     """The mutable part of a lowering, handed to every primitive.
 
     merged: node groups of whose nodes several places have been merged into a labelled axis (see `places`).
+    grids: of the parameters that are stored quantised, by name.
     """
 
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     site: Site = field(default_factory=Site)
     merged: set[int] = field(default_factory=set)
+    grids: dict[str, Grid] = field(default_factory=dict)
     functions: FunctionVias = field(init=False)
     cohesion: Cohesion = field(init=False)
 
@@ -105,22 +109,26 @@ class State:
         if slots is None:
             slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
-        first = len(self.builder.edges)
+        first = -1
         for (b, n, k, s), whole in elements.views():
-            ends = dst[b][:, n], src[b][:, k], slots[s], via[b][:, k]
+            to, of, sent = dst[b][:, n], src[b][:, k], via[b][:, k]
+            sent = sent if constant else self._scaled(to, of, sent, whole, role)
+            first = len(self.builder.edges) if first < 0 else first
             parts = [((slice(None),) * 4, whole)] if constant else single_uses(self.builder, whole)
-            for (b, n, k, s), view in parts:
+            for (b, n, k, p), view in parts:
                 self.builder.add_edges(
-                    ends[0][b][:, n],
-                    ends[1][b][:, k],
-                    view,
-                    role,
-                    ends[2][s],
-                    ends[3][b][:, k],
-                    self.site.node,
-                    constant,
+                    to[b][:, n], of[b][:, k], view, role, slots[s][p], sent[b][:, k], self.site.node, constant
                 )
-        return first
+        return max(first, 0)
+
+    def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, view: ParameterView, role: str) -> np.ndarray:
+        """The vias [B, K] of a block; one of stored elements gets its scales as edges, which its vias name."""
+        grid = self.grids.get(view.name)
+        blocks = () if grid is None else side_edges(self, grid, view, dst, src, via, role)
+        if not blocks:
+            return via
+        ports = map_via(port(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))
+        return vias_of(ports).astype(np.int32)
 
 
 def align(labels: np.ndarray, letters: str, target: str) -> np.ndarray:

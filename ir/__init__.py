@@ -2,7 +2,7 @@
 
 from .builder import GraphBuilder
 from .colours import colours, fingerprint, isomorphic
-from .errors import GmncError, GraphError, LoadError, LoweringError, UnsupportedError
+from .errors import GmncError, GraphError, LoadError, LoweringError, StorageWarning, UnsupportedError
 from .graph import (
     NODE_KINDS,
     AccountEntry,
@@ -15,7 +15,7 @@ from .graph import (
     Problem,
     Via,
 )
-from .views import Origin, Parameter, ParameterView
+from .views import Origin, Parameter, ParameterView, Storage
 
 __all__ = [
     "NODE_KINDS",
@@ -35,6 +35,8 @@ __all__ = [
     "ParameterView",
     "Port",
     "Problem",
+    "Storage",
+    "StorageWarning",
     "UnsupportedError",
     "Via",
     "colours",

@@ -1,6 +1,6 @@
 """The hierarchy of errors: everything gmnc raises on purpose is a `GmncError`."""
 
-__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "UnsupportedError"]
+__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "StorageWarning", "UnsupportedError"]
 
 
 class GmncError(Exception):
@@ -21,3 +21,7 @@ class UnsupportedError(GmncError):
 
 class GraphError(GmncError):
     """A parameter graph breaks one of its own invariants (see `ParameterGraph.check`)."""
+
+
+class StorageWarning(UserWarning):
+    """Values were written that the model's stored form (quantised weights) cannot hold exactly."""

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-__all__ = ["Origin", "Parameter", "ParameterView"]
+__all__ = ["Origin", "Parameter", "ParameterView", "Storage"]
 
 Origin = Literal["initializer", "attribute", "folded"]
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """How a model stores a parameter in another form than its numbers: quantised, packed.
+
+    dtype: of a stored element ("int8", "uint4", "float8_e4m3fn", ...).
+    values: the ONNX values that hold the numbers themselves; none where an operator reads the stored form.
+    sides: names of the parameters that the numbers depend on too (scales, zero points).
+    load: the stored tensor as it is in the model.
+    decode: numbers from a stored tensor and the values of the sides by name.
+    encode: the stored tensor nearest to numbers; arguments: numbers, sides, and the present stored tensor, whose
+    elements stay where they stand for the numbers already.
+    """
+
+    dtype: str
+    values: tuple[str, ...]
+    sides: tuple[str, ...]
+    load: Callable[[], np.ndarray]
+    decode: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
+    encode: Callable[[np.ndarray, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +39,11 @@ class Parameter:
     """One tensor whose elements are parameters.
 
     name: the initializer's (or, for a folded constant, the ONNX value's) name; unique in a graph.
-    shape, dtype: of the stored tensor; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
+    shape, dtype: of its numbers; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
     origin: where the numbers come from: an initializer, a node's attribute, or a sub-expression that was folded.
-    load: returns the tensor, memory-mapped where the file allows; called only by backends.
+    load: returns the numbers, memory-mapped where the file allows; called only by backends.
     place: where an attribute is: the first named output of its node, and the attribute's own name.
+    storage: set where the model stores the numbers in another form; one stored element is one number.
     """
 
     name: str
@@ -30,6 +52,7 @@ class Parameter:
     origin: Origin
     load: Callable[[], np.ndarray]
     place: tuple[str, str] | None = None
+    storage: Storage | None = None
 
     @property
     def size(self) -> int:

@@ -10,7 +10,7 @@ from ..backends.values import dtype_of
 from ..ir import GmncError, ParameterGraph
 from .runtime import Arrays, Network, disagreement
 
-__all__ = ["NotRunnable", "Trial", "shaken", "tolerance_of"]
+__all__ = ["NotRunnable", "Trial", "shaken", "shaken_values", "tolerance_of"]
 
 ROUNDING_STEPS = 64
 _ROUNDING = 3e-7
@@ -36,7 +36,7 @@ class Trial:
         self.skipped: list[str] = []
         names = sorted({b.view.name for b in graph.edges if not b.constant})
         own = {n: graph.parameters[n].load() for n in names}
-        self.values = {n: shaken(v, rng) for n, v in own.items()}
+        self.values = shaken_values(graph, own, rng)
         self.base, again = self._twice(self.values)
         if not all(_finite(v) for outputs in self.base for v in outputs.values()):
             self.values = own
@@ -84,7 +84,7 @@ class Trial:
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """Outputs that a comparison says something about. again: of a second run."""
-        other = self._attempt(own if own is not self.values else {n: shaken(v, self.rng) for n, v in own.items()})
+        other = self._attempt(own if own is not self.values else shaken_values(self.graph, own, self.rng))
         names = set()
         for name in self.base[0]:
             runs = [(a[name], b[name], c[name]) for a, b, c in zip(self.base, again, other, strict=True)]
@@ -113,6 +113,23 @@ def tolerance_of(graph: ParameterGraph, outputs: Mapping[str, np.ndarray]) -> fl
     steps = [_eps(d) for d in dtypes if "float" in d.name] or [_eps(np.dtype(np.float32))]
     depth = max((g.depth for g in graph.groups), default=0)
     return ROUNDING_STEPS * max(steps) * max(depth, 1) ** 0.5
+
+
+def shaken_values(
+    graph: ParameterGraph, values: Mapping[str, np.ndarray], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """`shaken` values of parameters; what is stored on a grid keeps its place on a grid of shaken scales.
+
+    But int8 is halved: x86 CPUs without VNNI add products of 8 bits in pairs of 16, which saturate in an order that
+    permutations change (the reason of ONNX Runtime's `reduce_range`).
+    """
+    stored = {n: s for n in values if (s := graph.parameters[n].storage) is not None}
+    new = {n: v if n in stored else shaken(v, rng) for n, v in values.items()}
+    for name, storage in stored.items():
+        sides = {s: new[s] if s in new else graph.parameters[s].load() for s in storage.sides}
+        tensor = storage.load()
+        new[name] = storage.decode(tensor // 2 if storage.dtype == "int8" else tensor, sides)
+    return new
 
 
 def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -21,7 +21,7 @@ from .controls import controls as negative
 from .diagnose import culprits
 from .inputs import around_splits, draw, input_specs
 from .report import Failure, Report
-from .trial import NotRunnable, Trial, shaken, tolerance_of
+from .trial import NotRunnable, Trial, shaken_values, tolerance_of
 
 __all__ = ["KINDS", "verify"]
 
@@ -193,7 +193,7 @@ def _round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappi
     rng = np.random.default_rng(seed)
     own = {n: p.load() for n, p in graph.parameters.items() if p.origin != "folded"}
     on_edges = {b.view.name for b in graph.edges if not b.constant}
-    new = {n: shaken(v, rng) for n, v in own.items() if n in on_edges}
+    new = shaken_values(graph, {n: v for n, v in own.items() if n in on_edges}, rng)
     try:
         written = write_back.write(graph, new)
         middle = compile(written, inputs=shapes, **options)

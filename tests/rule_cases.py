@@ -11,9 +11,10 @@ import onnx
 import onnx.parser
 from onnx import numpy_helper
 
-__all__ = ["Case", "boxes", "build", "image", "rows", "table", "varied"]
+__all__ = ["DOMAINS", "Case", "boxes", "build", "image", "rows", "table", "varied"]
 
 Shape = tuple[int, ...]
+DOMAINS = ("com.microsoft", "onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,10 @@ def build(case: Case, text: str | None = None, seed: int = 0) -> onnx.ModelProto
     """The case's network (or a variant of it) as a checked model with distinct random weights of both signs."""
     rng = np.random.default_rng(seed)
     imports = f'"" : {case.opset}' + f', "ai.onnx.ml" : {case.ml}' * (case.domain == "ai.onnx.ml")
-    model = onnx.parser.parse_model(f"<ir_version: 9, opset_import: [{imports}]> agraph {text or case.text}")
+    imports += "".join(f', "{d}" : 1' for d in DOMAINS if f"{d}." in (text or case.text))
+    model = onnx.parser.parse_model(
+        f"<ir_version: {9 if case.opset < 21 else 10}, opset_import: [{imports}]> agraph {text or case.text}"
+    )
     for name, shape in case.floats.items():
         values = rng.uniform(0.3, 1.2, shape)
         if not name.startswith("pos"):

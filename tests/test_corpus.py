@@ -23,6 +23,7 @@ FEED_FORWARD = [
     "rapidocr_cls",
     "rapidocr_det",
     "surfaces_gbr_surrogate",
+    "tashkeel_rawi_int8",
     "wakeword_embedding",
 ]
 LIGHT_MODELS = sorted(path.stem for path in LIGHT.glob("light_*.onnx"))
@@ -43,6 +44,20 @@ def test_corpus(name: str) -> None:
         pytest.skip(f"the corpus of real networks is not at {CORPUS}")
     graph = gmnc.compile(path)
     assert_understood(graph)
+
+
+def test_a_quantised_transformer_is_on_edges() -> None:
+    """Stored as int8 behind Cast and Mul; as long as its table of positions, so that all of it is read."""
+    path = CORPUS / "minilm_l6_int8.onnx"
+    if not path.exists():
+        pytest.skip(f"the corpus of real networks is not at {CORPUS}")
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    graph = gmnc.compile(path, inputs=dict.fromkeys(names, (1, 512)))
+    assert_understood(graph)
+    assert graph.not_parameters() == {"scalar literal": 6}
+    stored = [p for p in graph.parameters.values() if p.storage is not None]
+    assert {p.storage.dtype for p in stored if p.storage is not None} == {"int8"}
+    assert sum(p.size for p in stored) > 0.99 * graph.num_parameters
 
 
 def weights_in_use(path: Path) -> int:

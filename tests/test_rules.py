@@ -11,8 +11,10 @@ from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
 from rule_cases_layers import layer_cases
 from rule_cases_ml import ml_cases
 from rule_cases_movement import movement_cases
+from rule_cases_quantised import quantised_cases
 from rule_cases_recurrent import recurrent_cases
 from rule_cases_regressions import regression_cases
+from rule_cases_stored import stored_cases
 
 import gmnc
 from gmnc.frontend import Registry, Rule, builtin
@@ -22,7 +24,8 @@ from gmnc.ir import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 
 CASES = [
-    *elementwise_cases(), *layer_cases(), *ml_cases(), *movement_cases(), *recurrent_cases(), *regression_cases()
+    *elementwise_cases(), *layer_cases(), *ml_cases(), *movement_cases(), *recurrent_cases(), *stored_cases(),
+    *quantised_cases(), *regression_cases(),
 ]  # fmt: skip
 
 

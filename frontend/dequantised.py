@@ -1,0 +1,171 @@
+"""Ways in which exporters write weights that they store as integers, and dynamic quantisation, become one node each.
+
+| written | becomes |
+|---|---|
+| Mul(Cast(q), scale), Mul(Sub(Cast(q), zero), scale) with integers q | Dequantize |
+| DequantizeLinear(Gather(q, ids), scale, zero), whatever moves q before | Gather(Dequantize(q, scale, zero), ids) |
+| Mul(Cast(MatMulInteger(DynamicQuantizeLinear(x), q)), both scales) | MatMul(DynamicQuantize(x), Dequantize(q)) |
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from .order import walk
+from .rewriting import DOMAIN, Writer, remove_dead
+
+__all__ = ["recognise"]
+
+_STORED = frozenset(ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
+_MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+
+
+def recognise(model: ir.Model) -> int:
+    """Rewrite these forms in a normalised model in place; returns how many were found."""
+    count = 0
+    for node in list(walk(model.graph)):
+        if node.graph is not None and node.op_type == "Mul" and not node.domain:
+            count += _dynamic(node) or _written_out(node)
+    for value in list(model.graph.initializers.values()):
+        count += _hoisted(value)
+    if count:
+        model.graph.opset_imports[DOMAIN] = 1
+    return count
+
+
+def _made_by(value: ir.Value | None, *ops: str) -> ir.Node | None:
+    node = None if value is None else value.producer()
+    return node if node is not None and not node.domain and node.op_type in ops else None
+
+
+def _operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+    """Both orders of the operands."""
+    a, b = node.inputs[:2]
+    return [] if a is None or b is None else [(a, b), (b, a)]
+
+
+def _stored(value: ir.Value | None) -> bool:
+    """Whether it is a tensor of small integers, more than one."""
+    tensor = None if value is None else value.const_value
+    return tensor is not None and tensor.dtype in _STORED and tensor.size > 1
+
+
+def _weight(value: ir.Value | None) -> bool:
+    """Whether it is stored, or a stored float tensor that the model itself quantises."""
+    source = _made_by(value, "DynamicQuantizeLinear")
+    if source is None:
+        return _stored(value)
+    return value is source.outputs[0] and source.inputs[0] is not None and source.inputs[0].const_value is not None
+
+
+def _written_out(node: ir.Node) -> bool:
+    """Mul(Cast(q), scale), perhaps with Sub(..., zero point)."""
+    for numbers, scale in _operands(node):
+        constant = scale.const_value
+        if constant is None or not constant.dtype.is_floating_point():
+            continue
+        shift = _made_by(numbers, "Sub")
+        cast = _made_by(numbers if shift is None else shift.inputs[0], "Cast")
+        if (
+            cast is None
+            or not _stored(cast.inputs[0])
+            or ir.DataType(cast.attributes.get_int("to", 0)) != constant.dtype
+        ):
+            continue
+        zero = None if shift is None else shift.inputs[1]
+        before = _made_by(zero, "Cast")
+        zero = zero if before is None else before.inputs[0]
+        if shift is not None and (zero is None or zero.const_value is None):
+            continue
+        writer = Writer(node)
+        inputs = (cast.inputs[0], scale, zero)
+        writer.replace([writer.one("Dequantize", *inputs, domain=DOMAIN, attributes={"written": 1})])
+        return True
+    return False
+
+
+def _dynamic(node: ir.Node) -> bool:
+    """Scales of both sides after the integer product of a dynamically quantised activation and a stored weight."""
+    for product, scales in _operands(node):
+        cast = _made_by(product, "Cast")
+        kernel = _made_by(None if cast is None else cast.inputs[0], "MatMulInteger", "ConvInteger")
+        both = _made_by(scales, "Mul")
+        if kernel is None or both is None or not _weight(kernel.inputs[1]):
+            continue
+        source = _made_by(kernel.inputs[0], "DynamicQuantizeLinear")
+        zero = kernel.inputs[2] if len(kernel.inputs) > 2 else None
+        for own, scale in _operands(both):
+            if source is None or own is not source.outputs[1] or zero is not source.outputs[2]:
+                continue
+            if kernel.op_type == "ConvInteger" and not _single(scale):
+                continue
+            _as_float(node, kernel, source.inputs[0], scale)
+            return True
+    return False
+
+
+def _single(scale: ir.Value) -> bool:
+    """Whether it is one number."""
+    tensor = scale.const_value
+    return _made_by(scale, "DynamicQuantizeLinear") is not None or (tensor is not None and tensor.size == 1)
+
+
+def _as_float(node: ir.Node, kernel: ir.Node, x: ir.Value | None, scale: ir.Value) -> None:
+    writer = Writer(node)
+    zero = kernel.inputs[3] if len(kernel.inputs) > 3 else None
+    matmul, weight = kernel.op_type == "MatMulInteger", kernel.inputs[1]
+    assert weight is not None
+    operands = (
+        writer.one("DynamicQuantize", x, domain=DOMAIN),
+        writer.numbers(weight, scale, zero, axes=(-1,) if matmul else (0,)),
+    )
+    attributes = dict(kernel.attributes.items())
+    writer.replace([writer.one("MatMul" if matmul else "Conv", *operands, attributes=attributes)])
+
+
+def _hoisted(value: ir.Value) -> bool:
+    """Integers that are moved and then dequantised in one way: dequantised before they are moved."""
+    if not _stored(value):
+        return False
+    ends: list[ir.Node] = []
+    moved: list[ir.Value] = []
+    waiting = [value]
+    while waiting:
+        top = waiting.pop()
+        if top.is_graph_output():
+            return False
+        for use in top.uses():
+            if use.idx or use.node.domain or use.node.op_type not in _MOVING | {"DequantizeLinear"}:
+                return False
+            if use.node.op_type == "DequantizeLinear":
+                ends.append(use.node)
+            else:
+                moved.append(use.node.outputs[0])
+                waiting.append(use.node.outputs[0])
+    sides = {tuple(n.inputs[1:]) for n in ends}
+    if not moved or len(sides) != 1 or any(n.outputs[0].is_graph_output() for n in ends):
+        return False
+    scale = ends[0].inputs[1]
+    if scale is None or scale.const_value is None or scale.const_value.size != 1:
+        return False
+    _dequantise_first(value, moved, ends, scale.const_value.dtype)
+    return True
+
+
+def _dequantise_first(value: ir.Value, moved: list[ir.Value], ends: list[ir.Node], dtype: ir.DataType) -> None:
+    graph = ends[0].graph
+    users = [u.node for u in value.uses()]
+    assert graph is not None
+    node = ir.Node(DOMAIN, "Dequantize", [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
+    node.outputs[0].name = f"{ends[0].outputs[0].name}/Dequantize"
+    first = next(n for n in graph if n in users)
+    graph.insert_before(first, node)
+    for user in users:
+        user.replace_input_with(0, node.outputs[0])
+    for inner in moved:
+        inner.type = ir.TensorType(dtype)
+    for end in ends:
+        numbers = end.inputs[0]
+        assert numbers is not None
+        ir.convenience.replace_all_uses_with(end.outputs[0], numbers)
+        remove_dead([end.outputs[0]])

@@ -1,0 +1,224 @@
+"""How quantised tensors stand for numbers: a grid tells, for each stored element, its number and its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import ml_dtypes
+import numpy as np
+
+__all__ = ["TABLES", "Code", "Grid", "Packing", "Side", "dtype_of", "linear", "lookup", "packed", "rounded", "whole"]
+
+
+# The numbers of MatMulBnb4's codes: the 4-bit floats of bitsandbytes, and QLoRA's quantiles (arXiv 2305.14314).
+_FP4 = (0.0, 5.208333333e-03, 0.66666667, 1.0, 0.33333333, 0.5, 0.16666667, 0.25)
+_NF4 = (
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+TABLES = {
+    "fp4": np.array([*_FP4, *(-f for f in _FP4)], dtype=np.float32),
+    "nf4": np.array(_NF4, dtype=np.float32),
+}
+"""By the name of the code."""
+
+
+def dtype_of(name: str) -> np.dtype:
+    """The NumPy type of a name, those of ml_dtypes included."""
+    return np.dtype(getattr(ml_dtypes, name, name))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Side:
+    """What scales or shifts the elements of a stored tensor.
+
+    role: "scale" or "zero_point", the argument of the code. name: the parameter that holds the numbers; "" if they are
+    `data`, numbers of the program.
+    numbers: int64, which element of it belongs to which stored elements: of the rank of the stored tensor, and along
+    each axis one for all, or one for each run of so many elements as `blocks` says.
+    """
+
+    role: str
+    name: str
+    numbers: np.ndarray
+    blocks: tuple[int, ...]
+    data: np.ndarray | None = None
+
+    def of(self, coordinates: list[np.ndarray]) -> np.ndarray:
+        """Which element belongs to the stored elements at these coordinates, one broadcastable array per axis."""
+        return self.numbers[tuple(self.place(a, c) for a, c in enumerate(coordinates))]
+
+    def place(self, axis: int, coordinates: np.ndarray) -> np.ndarray:
+        """Positions along an axis of `numbers`."""
+        return coordinates // self.blocks[axis] if self.numbers.shape[axis] > 1 else np.zeros_like(coordinates)
+
+    def transposed(self, order: tuple[int, ...]) -> Side:
+        """Of the stored tensor with its axes in this order."""
+        return replace(self, numbers=self.numbers.transpose(order), blocks=tuple(self.blocks[a] for a in order))
+
+    def spread(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Its values [any shape] broadcastable to the stored tensor of this shape."""
+        array = (values if self.data is None else self.data).reshape(-1)[self.numbers]
+        for axis, size in enumerate(shape):
+            if 1 < array.shape[axis] < size:
+                array = array.repeat(self.blocks[axis], axis=axis)[(slice(None),) * axis + (slice(size),)]
+        return array
+
+    def same(self, other: Side) -> bool:
+        """Whether it is the same of the same tensor."""
+        if (self.role, self.name, self.blocks) != (other.role, other.name, other.blocks):
+            return False
+        if self.data is not None and other.data is not None:
+            return bool((self.data == other.data).all())
+        return np.array_equal(self.numbers, other.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Numbers of stored elements and back, elementwise; scale and zero point by name, where there are any.
+
+    name: what tells codes apart. dtype: of the numbers.
+    """
+
+    name: str
+    dtype: str
+    decode: Callable[..., np.ndarray]
+    encode: Callable[..., np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How logical elements lie in the tensor of the file. wrap: logical array -> tensor; unwrap: back."""
+
+    wrap: Callable[[np.ndarray], np.ndarray]
+    unwrap: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A stored tensor: shape of its elements, sides, code, and how it is packed in the file (None: as it is)."""
+
+    shape: tuple[int, ...]
+    sides: tuple[Side, ...]
+    code: Code
+    packing: Packing | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that the numbers depend on."""
+        return tuple(dict.fromkeys(s.name for s in self.sides if s.name))
+
+    def same(self, other: Grid) -> bool:
+        """Whether stored elements stand for the same numbers on both."""
+        alike = (self.shape, self.code.name, len(self.sides)) == (other.shape, other.code.name, len(other.sides))
+        return alike and all(a.same(b) for a, b in zip(self.sides, other.sides, strict=True))
+
+    def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The numbers of a tensor of the file, in the shape of the elements."""
+        stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
+        return self.code.decode(stored, **self._operands(values))
+
+    def encode(self, numbers: np.ndarray, values: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
+        """The tensor of the file that is nearest; elements that stand for their number already stay."""
+        stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
+        operands = self._operands(values)
+        with np.errstate(all="ignore"):
+            fitting = self.code.decode(stored, **operands) == numbers
+            new = np.where(fitting, stored, self.code.encode(numbers, stored, **operands)).astype(stored.dtype)
+        return (new if self.packing is None else self.packing.wrap(new)).reshape(tensor.shape)
+
+    def _operands(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        out: dict[str, np.ndarray] = {}
+        for side in self.sides:
+            array = side.spread(values.get(side.name, np.zeros(0)), self.shape)
+            if side.role in out:
+                array = (out[side.role].astype(np.float32) * array.astype(np.float32)).astype(np.float32)
+            out[side.role] = array
+        return out
+
+
+def linear(stored: str, dtype: str, bits: int = 0) -> Code:
+    """(stored - zero point) * scale, as of DequantizeLinear. stored, dtype: names of types; bits: used of the first."""
+    kind, result = dtype_of(stored), dtype_of(dtype)
+    whole = stored.startswith(("int", "uint"))
+
+    def decode(q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None) -> np.ndarray:
+        array = q.astype(np.int32 if whole else np.float32)
+        if zero_point is not None:
+            array = array - zero_point.astype(np.int32 if zero_point.dtype.kind in "iu" else np.float32)
+        number = array.astype(np.float32)
+        return (number if scale is None else number * scale.astype(np.float32)).astype(result)
+
+    def encode(
+        x: np.ndarray, q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None
+    ) -> np.ndarray:
+        at = x.astype(np.float64) / (1.0 if scale is None else scale.astype(np.float64))
+        at = at + (0.0 if zero_point is None else zero_point.astype(np.float64))
+        if not whole:
+            return np.where(np.isfinite(at), at, q.astype(np.float64)).astype(kind)
+        low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max))
+        low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
+        best = np.clip(np.where(np.isfinite(at), np.rint(at), q.astype(np.float64)), low, high)
+        # Where stored integers outnumber the floats, several have the same number and the nearest may have another.
+        best = np.clip(best.astype(np.float32).astype(np.float64), low, high)
+        step = np.maximum(1.0, np.spacing(np.abs(best).astype(np.float32)).astype(np.float64))
+        for move in (step, -step):
+            other = np.clip(best + move, low, high)
+            wrong = decode(best.astype(kind), scale, zero_point) != x
+            best = np.where(wrong & (decode(other.astype(kind), scale, zero_point) == x), other, best)
+        return best.astype(kind)
+
+    return Code(f"linear {stored}", dtype, decode, encode)
+
+
+def whole(bits: int) -> Code:
+    """Unsigned integers of so many bits, as they are."""
+
+    def encode(x: np.ndarray, q: np.ndarray) -> np.ndarray:
+        return np.clip(x, 0, 2**bits - 1).astype(np.uint8)
+
+    return Code(f"whole {bits}", "uint8", lambda q: q.astype(np.uint8), encode)
+
+
+def rounded(dtype: str) -> Code:
+    """Floats that the model itself rounds to a grid: they are stored as they are."""
+
+    def same(x: np.ndarray, *_: np.ndarray, **sides: np.ndarray) -> np.ndarray:
+        return x
+
+    return Code(f"rounded {dtype}", dtype, same, same)
+
+
+def lookup(table: np.ndarray, stored: str, dtype: str) -> Code:
+    """scale * table[stored], as of MatMulBnb4. table: float32, one number per code."""
+    result = dtype_of(dtype)
+    order = np.argsort(table, kind="stable")
+    borders = (table[order][1:] + table[order][:-1]) / 2
+
+    def decode(q: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        return (table[q] * scale.astype(np.float32)).astype(result)
+
+    def encode(x: np.ndarray, q: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        at = x.astype(np.float64) / scale.astype(np.float64)
+        nearest = order[np.searchsorted(borders, np.nan_to_num(at))]
+        return np.where(np.isfinite(at), nearest, q).astype(dtype_of(stored))
+
+    return Code(f"lookup {table.tobytes().hex()}", dtype, decode, encode)
+
+
+def packed(bits: int, high_first: bool = False) -> Packing:
+    """Elements of 2, 4 or 8 bits packed in bytes along the last axis, the lowest bits first or the highest."""
+    per = 8 // bits
+    shifts = np.arange(0, 8, bits, dtype=np.uint8)[:: -1 if high_first else 1]
+
+    def unwrap(tensor: np.ndarray) -> np.ndarray:
+        parts = (tensor.view(np.uint8)[..., None] >> shifts) & np.uint8(2**bits - 1)
+        return parts.reshape(*tensor.shape[:-1], tensor.shape[-1] * per)
+
+    def wrap(array: np.ndarray) -> np.ndarray:
+        parts = array.astype(np.uint8).reshape(*array.shape[:-1], -1, per) << shifts
+        return np.bitwise_or.reduce(parts, axis=-1).astype(np.uint8)
+
+    return Packing(wrap, unwrap)

@@ -1,0 +1,43 @@
+"""Quantisers of networks that are trained quantised: rounded floats, of weights and of activations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..algebra import Algebra
+from ..constants import uniform
+from ..grids import rounded
+from ..registry import rule
+from ..storing import Aligned
+from ..values import Op, Result, Value
+
+__all__: list[str] = []
+
+
+@rule("Quant", "BipolarQuant", domain="onnx.brevitas", weights=(0, 1, 2, 3), moves=True)
+@rule("Quant", "BipolarQuant", domain="qonnx.custom_op.general", weights=(0, 1, 2, 3), moves=True)
+@rule("Quant", "BipolarQuant", domain="finn.custom_op.general", weights=(0, 1, 2, 3), moves=True)
+def quant(ctx: Algebra, op: Op) -> Value:
+    """(clip(round(x / scale + zero point)) - zero point) * scale; BipolarQuant: sign(x) * scale (QONNX since 1).
+
+    Of a weight the parameters are the floats that are rounded, with their scales.
+    """
+    x = op.input(0)
+    sides = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}
+    if x.elements is not None and not x.is_activation:
+        aligned = [Aligned(n, v, tuple(range(x.rank - v.rank, x.rank))) for n, v in sides.items() if v.rank <= x.rank]
+        return op.result(elements=ctx.stored(x, aligned, rounded(x.dtype)))
+    marks: dict[str, Any] = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
+    bits = op.optional(3)
+    for name, value in (*sides.items(), ("bits", bits)):
+        number = None if value is None or value.data is None else uniform(value.data)
+        if number is not None:
+            marks[name] = float(f"{float(number):.6g}")
+    x, apart = ctx.stream(x), [n for n in sides if n not in marks]
+    for kind, name in (("Div", "scale"), ("Add", "zero_point"), (op.type, ""), ("Sub", "zero_point"), ("Mul", "scale")):
+        if not name:
+            x = ctx.passes(x, kind, marks)
+        elif name in apart:
+            step = Op(kind, "", 14, op.name, (x, sides[name]), (Result(x.name, x.shape, x.dtype),), {})
+            x = ctx.elementwise(step, (x, sides[name]))
+    return op.result(x.factors)

@@ -1,0 +1,198 @@
+"""Quantisation: stored weights stand for their numbers, activations pass with scale and zero point in the via."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..constants import uniform
+from ..grids import TABLES, linear, lookup, packed, rounded, whole
+from ..registry import Unsupported, rule
+from ..storing import Aligned
+from ..values import Op, Result, Value
+
+__all__: list[str] = []
+
+_FLOATS = ("float16", "bfloat16", "float32", "float64")
+
+
+@rule("DequantizeLinear", weights=(0, 1, 2), moves=True)
+def dequantize_linear(ctx: Algebra, op: Op) -> Value:
+    """(x - zero point) * scale, per tensor, per axis or in blocks (DequantizeLinear since 10)."""
+    return _dequantize(ctx, op, _axes(op), op.results[0].name if op.results[0] else "")
+
+
+@rule("Dequantize", domain="gmnc", weights=(0, 1, 2, 3), moves=True)
+def dequantize(ctx: Algebra, op: Op) -> Value:
+    """What `kernels` makes of the operands of quantised operators; `axes` of x are those of scale and zero point.
+
+    Operand 3 is a second scale, of the whole tensor. `written`: the model itself holds the numbers in this value.
+    """
+    axes = _own_axes(op)
+    return _dequantize(ctx, op, axes, op.results[0].name if op.results[0] and op.attr("written", 0) else "")
+
+
+@rule("QuantizeLinear", weights=(0, 1, 2), moves=True)
+def quantize_linear(ctx: Algebra, op: Op) -> Value:
+    """Rounding to a grid, per tensor or per axis; of a weight the parameters are what is rounded (since 10)."""
+    return _quantize(ctx, op, _axes(op))
+
+
+@rule("Quantize", domain="gmnc", weights=(0, 1, 2), moves=True)
+def quantize(ctx: Algebra, op: Op) -> Value:
+    """What `kernels` makes of the output of quantised operators."""
+    return _quantize(ctx, op, _own_axes(op))
+
+
+@rule("DynamicQuantizeLinear")
+def dynamic_quantize_linear(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Rounding to 255 steps of the range of the whole tensor, told by scale and zero point (since 11)."""
+    x = ctx.stream(op.input(0))
+    every = list(range(x.rank))
+    out: list[Value | None] = [op.result(ctx.couple(x, every, "DynamicQuantize", {}).factors)]
+    for index, name in enumerate(("Scale", "ZeroPoint"), 1):
+        if index < len(op.results) and op.results[index] is not None:
+            one = ctx.reshaped(ctx.reduce(x, every, f"DynamicQuantize{name}", {}), ())
+            out.append(op.result(one.factors, index=index))
+        else:
+            out.append(None)
+    return out
+
+
+@rule("DynamicQuantize", domain="gmnc", weights=(0,), moves=True)
+def dynamic_quantize(ctx: Algebra, op: Op) -> Value:
+    """DynamicQuantizeLinear and back; of a weight the parameters are what is rounded, the range belongs to all."""
+    if op.input(0).elements is not None and not op.input(0).is_activation:
+        return op.result(elements=op.input(0).elements)
+    x = ctx.stream(op.input(0))
+    return op.result(ctx.couple(x, list(range(x.rank)), "DynamicQuantize", {}).factors)
+
+
+@rule("DequantizeBits", domain="gmnc", weights=(0, 1, 2), moves=True)
+def dequantize_bits(ctx: Algebra, op: Op) -> Value:
+    """A weight [N, K] of which blocks along K share a scale, elements of 2, 4 or 8 bits in bytes.
+
+    Of MatMulNBits: rows are padded to whole blocks, the zero points packed likewise (or of the scale's type), by
+    default in the middle. Of MatMulBnb4: numbers of a table, no zero points (com.microsoft since 1).
+    """
+    x, scale, zero = op.input(0), op.input(1), op.optional(2)
+    n, k, bits, block = (int(op.attr(name)) for name in ("N", "K", "bits", "block_size"))
+    table, blocks = str(op.attr("table", "")), -(-k // block)
+    if x.elements is None or bits not in (2, 4, 8):
+        raise Unsupported("the packed weight is no tensor of the model" if x.elements is None else f"{bits} bits")
+    if table:
+        if k % block:
+            raise Unsupported("a block reaches over two rows")
+        code, shape = lookup(TABLES[table], x.dtype, scale.dtype), (n, k)
+    else:
+        code, shape = linear(x.dtype, scale.dtype, bits), (n, blocks * block)
+    sides = [Aligned("scale", _in_shape(ctx, scale, (n, blocks)), (0, 1), block)]
+    if zero is not None:
+        sides.append(Aligned("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
+    elif not table:
+        middle = Value("", (), x.dtype, data=np.array(2 ** (bits - 1), dtype=np.uint8))
+        sides.append(Aligned("zero_point", middle, ()))
+    elements = ctx.stored(x, sides, code, packing=packed(bits, high_first=bool(table)), shape=shape)
+    return op.result(elements=elements.move(lambda a: a[:, :k]))
+
+
+def _in_shape(ctx: Algebra, value: Value, shape: tuple[int, ...]) -> Value:
+    if value.data is not None:
+        return value
+    return replace(value, shape=shape, elements=ctx.weight(value).reshape(*shape))
+
+
+def _zero_points(ctx: Algebra, zero: Value, rows: int, blocks: int, bits: int) -> Value:
+    """Zero points [rows, blocks]: of the scale's type, or packed, each row from a new byte on."""
+    if zero.dtype != "uint8" or zero.data is not None:
+        return _in_shape(ctx, zero, (rows, blocks))
+    width = -(-blocks * bits // 8) * (8 // bits)
+    elements = ctx.stored(zero, (), whole(bits), packing=packed(bits), shape=(rows, width))
+    return Value(zero.name, (rows, blocks), "uint8", elements=elements.move(lambda a: a[:, :blocks]))
+
+
+def _axes(op: Op) -> tuple[int, ...]:
+    """The axes of x that those of the scale are: one, or all where the scale is blocked."""
+    x, scale = op.input(0), op.input(1)
+    if int(op.attr("block_size", 0)) or (scale.rank == x.rank > 1):
+        return tuple(range(x.rank))
+    axis = int(op.attr("axis", 1))
+    return (axis % x.rank,) if x.rank and scale.rank else ()
+
+
+def _own_axes(op: Op) -> tuple[int, ...]:
+    return tuple(int(a) % max(op.input(0).rank, 1) for a in op.attr("axes", ()))
+
+
+def _aligned(role: str, side: Value, x: Value, axes: tuple[int, ...], block: int) -> Aligned:
+    """On these axes if it has as many, else on the last ones."""
+    if side.rank > x.rank and np.prod(side.shape) != 1:
+        raise Unsupported(f"the {role} of shape {list(side.shape)} does not fit {list(x.shape)}")
+    return Aligned(role, side, axes if len(axes) == side.rank else tuple(range(x.rank - side.rank, x.rank)), block)
+
+
+def _dequantize(ctx: Algebra, op: Op, axes: tuple[int, ...], value: str) -> Value:
+    x, block = op.input(0), int(op.attr("block_size", 0)) or 1
+    scale, zero, whole = op.optional(1), op.optional(2), op.optional(3)
+    if x.is_activation:
+        return _on_activation(ctx, op, x, axes)
+    if x.elements is None:
+        raise Unsupported("a computed constant is dequantised")
+    given = (("scale", scale), ("scale", whole), ("zero_point", zero))
+    sides = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
+    dtype = scale.dtype if scale is not None else "float32"
+    code = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
+    return op.result(elements=ctx.stored(x, sides, code, value))
+
+
+def _quantize(ctx: Algebra, op: Op, axes: tuple[int, ...]) -> Value:
+    x = op.input(0)
+    if not x.is_activation:
+        if x.elements is not None:
+            return replace(op.result(elements=x.elements), dtype=x.dtype)
+        if x.pending:
+            raise Unsupported("a computed constant is quantised")
+        x = ctx.stream(x)
+    return _on_activation(ctx, op, x, axes)
+
+
+def _on_activation(ctx: Algebra, op: Op, x: Value, axes: tuple[int, ...]) -> Value:
+    """Numbers of the program enter the via; parameters are attached; what depends on the input is computed."""
+    operands = {n: v for n, i in (("scale", 1), ("zero_point", 2), ("whole", 3)) if (v := op.optional(i)) is not None}
+    if any(v.data is None and (not v.is_constant or np.prod(v.shape) == 1) for v in operands.values()):
+        return op.result(_by_arithmetic(ctx, op, x, operands).factors)
+    name = "Dequantize" if op.type.startswith("Dequantize") else "Quantize"
+    marks: dict[str, Any] = {} if name == "Dequantize" else {"type": op.results[0].dtype if op.results[0] else ""}
+    attached: list[tuple[Value, str, int]] = []
+    for role, value in operands.items():
+        number = None if value.data is None else uniform(value.data)
+        if number is not None:
+            marks[role] = float(f"{float(number):.6g}")
+        elif len(axes) == 1 and value.rank == 1:
+            attached.append((value, role, axes[0]))
+        else:
+            raise Unsupported(f"the {role} of an activation has the shape {list(value.shape)}")
+    if attached:
+        return op.result(ctx.attach(x, attached, name, marks).factors)
+    return op.result(ctx.passes(x, name, marks).factors)
+
+
+def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value]) -> Value:
+    """Scale and zero point that depend on the input, or are a parameter of all, are operands like any other."""
+    steps = [("Sub", "zero_point"), ("Mul", "scale"), ("Mul", "whole")]
+    if op.type.startswith("Quantize"):
+        steps = [("Div", "scale"), ("Add", "zero_point")]
+        x = ctx.passes(x, "Quantize", {"type": op.results[0].dtype if op.results[0] else ""})
+    for kind, role in steps:
+        value = operands.get(role)
+        if value is None:
+            continue
+        if value.shape and np.prod(value.shape) > 1:
+            raise Unsupported(f"a {role} of shape {list(value.shape)} is computed from the input")
+        value = ctx.reshaped(value, ()) if value.is_activation and not value.is_constant else value
+        step = Op(kind, "", 14, op.name, (x, value), (Result(x.name, x.shape, x.dtype),), {})
+        x = ctx.elementwise(step, (x, value))
+    return x
