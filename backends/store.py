@@ -178,6 +178,7 @@ def _tables(graph: ParameterGraph, pools: _Pools) -> dict[str, Any]:
         "outputs": [[p.name, add(p.nodes), add(p.via)] for p in graph.outputs],
         "opaque": [astuple(o) for o in graph.opaque],
         "unsupported": [astuple(p) for p in graph.unsupported],
+        "paired": None if graph.paired is None else add(graph.paired),
     }
 
 
@@ -222,6 +223,7 @@ def _graph(tables: Mapping[str, Any], raw: Mapping[str, np.ndarray], path: str) 
         tuple(Port(name, get(nodes), get(via)) for name, nodes, via in tables["outputs"]),
         tuple(OpaqueOp(*o) for o in tables["opaque"]),
         tuple(Problem(*p) for p in tables["unsupported"]),
+        paired=None if tables.get("paired") is None else get(tables["paired"]).astype(bool),
     )
 
 

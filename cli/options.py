@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Dims", "Inputs", "Json", "Model", "OnUnsupported", "Policy", "Quiet", "parse_dims", "parse_inputs"]
+__all__ = ["Dims", "Inputs", "Json", "Kinds", "Model", "OnUnsupported", "Policy", "Quiet", "parse_dims", "parse_inputs"]
 
 
 class OnUnsupported(StrEnum):
@@ -30,6 +30,7 @@ Inputs = Annotated[
 Policy = Annotated[
     OnUnsupported, typer.Option(help="An operator without a rule becomes an opaque node, or an error (exit code 2).")
 ]
+Kinds = Annotated[str, typer.Option(metavar="KINDS", help="Kinds of symmetries, by commas: permutation, sign, scale.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .inspect import Source
-from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .options import Dims, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
 from .session import errors_to_exit_codes, open_graph, output, print_json, progress
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = ["list_symmetries"]
 
 def list_symmetries(
     model: Source,
+    kinds: Kinds = "permutation",
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
@@ -26,7 +27,7 @@ def list_symmetries(
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
         with progress(f"finding the symmetries of {model.name}", quiet):
-            found = open_graph(model, dims, inputs, on_unsupported).symmetries()
+            found = open_graph(model, dims, inputs, on_unsupported).symmetries(kinds.split(","))
             data = found.to_json()
         if json:
             print_json({"model": str(model), **data})
@@ -45,9 +46,15 @@ def _print_table(found: Symmetries) -> None:
     table.add_column("symmetries", overflow="fold")
     table.add_column("generators", justify="right")
     table.add_column("log10 of size", justify="right")
+    for each in found.rescalings:
+        table.add_column(f"{each.kind}s", justify="right")
     for family in found.families:
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
-        table.add_row(escape(family.name), escape(family.what), str(len(family.generators) or ""), size)
+        counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
+        more = [f"{n:,}" if n else "" for n in counts]
+        table.add_row(escape(family.name), escape(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
     size = f"{'' if found.exact else 'at least '}10^{found.log10_size:,.2f}"
     console.print(f"{size} symmetries by {len(found.generators):,} generators, {len(found.orbits):,} orbits")
+    for each in found.rescalings:
+        console.print(each.words)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .options import Dims, Inputs, Json, Kinds, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
 from .session import CHECK_FAILED, errors_to_exit_codes, is_store, output, print_json, steps
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def verify_model(
         Path | None,
         typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
     ] = None,
-    kinds: Annotated[str, typer.Option(metavar="KINDS", help="Kinds of symmetries, by commas.")] = "permutation",
+    kinds: Kinds = "permutation",
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
@@ -77,13 +77,22 @@ def _print(report: Report) -> None:
     from rich.markup import escape
 
     console = output()
+    changed = "moved" if set(report.kinds) <= {"permutation"} else "changed"
     verdict = {True: "sound", False: "NOT SOUND", None: "not checked"}[report.sound]
     console.print(
-        f"symmetries: {verdict}; {report.generators:,} generators, {report.trials} products run, up to "
-        f"{report.moved_parameters:,} parameters moved, error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
+        f"symmetries: {verdict}; {_generators(report)}, {report.trials} products run, up to "
+        f"{report.moved_parameters:,} parameters {changed}, "
+        f"error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
     )
     console.print(f"negative controls: {report.tried} tried, {report.detected} detected")
     console.print(f"writing parameters back: {escape(report.round_trip)}", soft_wrap=True)
     console.print(f"account: {'closed' if report.account_closed else 'NOT CLOSED'}")
     for reason in report.skipped:
         console.print(f"skipped: {escape(reason)}", soft_wrap=True)
+
+
+def _generators(report: Report) -> str:
+    """How many, by kind if others than permutations were asked for."""
+    if set(report.kinds) <= {"permutation"}:
+        return f"{report.generators:,} generators"
+    return f"{' + '.join(f'{n:,} {kind}' for kind, n in report.kinds.items())} generators"

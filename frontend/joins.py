@@ -134,6 +134,7 @@ def independent(state: State, factors: Sequence[np.ndarray]) -> Factors:
     """Factors such that no two vary along one axis and none is a single label beside others: join those that do."""
     groups = _components([set(varying(f)) for f in factors])
     merged = [_tuple(state, [factors[i] for i in group]) for group in groups]
+    state.pair(merged)
     return tuple(merged)
 
 
@@ -188,6 +189,7 @@ def _outer(
         operand = items[group[0]][0]
         labels = _tuple(state, [items[j][1] for j in group])
         out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
+    state.pair(out)
     return tuple(out)
 
 

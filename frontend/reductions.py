@@ -42,13 +42,15 @@ def couple(
     linked from its members, so that only whole parts can trade places.
     """
     out = []
-    items = _over(factors, axes, attributes, shape).items()
+    over = _over(factors, axes, attributes, shape)
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
+        parts = {}
         if inside and not _whole(state, factor, inside):
-            gathered(state, factor, inside, "reduce", "scope", once=True)
+            parts["parts"] = len(np.unique(gathered(state, factor, inside, "reduce", "scope", once=True)))
             diverge(state, factor)
-        out.append(map_via(factor, lambda v: state.builder.via(op, items, (v,))))
+        items = {**over, **parts}.items()
+        out.append(map_via(factor, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
     return tuple(out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -63,6 +64,11 @@ class State:
         if len(np.unique(labels)) < labels.size:
             # What depends on the order makes copies of one node differ.
             self.merge(labels)
+
+    def pair(self, factors: Sequence[np.ndarray]) -> None:
+        """Note that these label tensors, if there are several, are of one value."""
+        for labels in factors if len(factors) > 1 else ():
+            self.builder.pair(nodes_of(labels))
 
     def merge(self, labels: np.ndarray) -> None:
         """Note that entries with equal labels are different places of one node, here or in what follows."""

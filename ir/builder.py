@@ -34,6 +34,7 @@ class GraphBuilder:
         self._depths = np.zeros(64, dtype=np.int32)
         self._size = 0
         self._pins: list[np.ndarray] = []
+        self._pairs: list[np.ndarray] = []
         self._sites: dict[str, list[ParameterView]] = defaultdict(list)
 
     def nodes(
@@ -77,6 +78,10 @@ class GraphBuilder:
     def pin(self, ids: np.ndarray) -> None:
         """Fix these nodes: they carry their index from now on."""
         self._pins.append(np.unique(ids))
+
+    def pair(self, ids: np.ndarray) -> None:
+        """Note that values of these nodes vary over nodes of another axis as well."""
+        self._pairs.append(np.unique(ids))
 
     def add_edges(
         self,
@@ -140,13 +145,14 @@ class GraphBuilder:
         model: object = None,
     ) -> ParameterGraph:
         """Freeze into a `ParameterGraph`; raises `GraphError` if an invariant is broken."""
-        pinned = np.zeros(self._size, dtype=bool)
-        for ids in self._pins:
-            pinned[ids] = True
+        pinned, paired = np.zeros((2, self._size), dtype=bool)
+        for mask, marked in ((pinned, self._pins), (paired, self._pairs)):
+            for ids in marked:
+                mask[ids] = True
         graph = ParameterGraph(
             name, tuple(self.groups), pinned, tuple(self.edges), tuple(self.links), tuple(self.vias),
             self.parameters, self.constants, tuple(account), tuple(inputs), tuple(outputs),
-            tuple(opaque), tuple(unsupported), model,
+            tuple(opaque), tuple(unsupported), model, paired,
         )  # fmt: skip
         graph.check()
         return graph

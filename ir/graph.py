@@ -6,7 +6,7 @@ values are lazy views of the model's tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -188,6 +188,8 @@ class ParameterGraph:
     pinned: bool [num_nodes]; a pinned node carries its index within its group and no symmetry may move it.
     parameters: every tensor whose elements the account covers. constants: folded tables that are no parameters but
     vary over neurons; only blocks marked `constant` view them.
+    paired: bool [num_nodes]; nodes that share a value with nodes of another axis (a token and a channel), so that what
+    happens to it cannot be told from one of them. None where that is not known.
     model: the object that `backends.onnx.write` writes values back into; opaque to the IR.
     """
 
@@ -205,6 +207,7 @@ class ParameterGraph:
     opaque: tuple[OpaqueOp, ...] = ()
     unsupported: tuple[Problem, ...] = ()
     model: object = field(default=None, repr=False, compare=False)
+    paired: np.ndarray | None = None
 
     @property
     def num_nodes(self) -> int:
@@ -273,17 +276,20 @@ class ParameterGraph:
 
         check(self)
 
-    def symmetries(self) -> Symmetries:
+    def symmetries(self, kinds: Sequence[str] = ("permutation",)) -> Symmetries:
         """The permutations of nodes that keep the graph, and so, applied to the parameters, the network's function.
 
-        Found on the first call and kept.
+        kinds: with "sign" and "scale" also what may be multiplied: values of odd functions by -1, of homogeneous ones
+        by a positive number. Found on the first call and kept. Raises `GmncError` for other kinds.
         """
+        from .rescaling import checked_kinds
         from .symmetries import Symmetries
 
-        found = self.__dict__.get("_symmetries")
-        if found is None:
-            found = self.__dict__["_symmetries"] = Symmetries.of(self)
-        return found
+        kinds = checked_kinds(kinds)
+        known: dict[tuple[str, ...], Symmetries] = self.__dict__.setdefault("_symmetries", {})
+        if kinds not in known:
+            known[kinds] = Symmetries.of(self, kinds)
+        return known[kinds]
 
     def fingerprint(self, values: bool = True) -> str:
         """16 hex digits, equal for graphs that differ by the order of nodes or blocks, or by a symmetry, only.

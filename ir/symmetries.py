@@ -13,6 +13,7 @@ import numpy as np
 from .factors import Component, Factor, components
 from .graph import NodeGroup, ParameterGraph
 from .permute import Automorphism
+from .rescaling import RESCALINGS, Product, Rescaling, Rescalings, rescalings
 from .symmetry import generators, orbits, sample
 
 __all__ = ["Family", "Symmetries", "group_name"]
@@ -27,7 +28,8 @@ class Family:
 
     name, what: in words, e.g. ``conv1`` and ``64 channels, free``. groups: node group numbers, ascending. generators:
     indices into `Symmetries.generators`; none if the nodes do not move. degrees: of the symmetric groups, inner ones
-    first; in each level, of all that trade places.
+    first; in each level, of all that trade places. signs, scales: how many independent changes of sign and of scale
+    begin at these nodes; None where they were not asked for.
     """
 
     name: str
@@ -37,11 +39,14 @@ class Family:
     degrees: tuple[tuple[int, ...], ...] = ()
     log10_size: float = 0.0
     exact: bool = True
+    signs: int | None = None
+    scales: int | None = None
 
     @property
     def words(self) -> str:
         """One line."""
-        return f"{self.name}: {self.what}"
+        more = [f"{n} {what}" for n, what in ((self.signs, "signs"), (self.scales, "scales")) if n]
+        return f"{self.name}: {', '.join([self.what, *more])}"
 
     def to_json(self) -> dict[str, Any]:
         """The family as plain data; of the generators their number."""
@@ -53,20 +58,29 @@ class Family:
             "degrees": [list(level) for level in self.degrees],
             "log10_size": round(self.log10_size, 6),
             "exact": self.exact,
+            **{name: n for name, n in (("signs", self.signs), ("scales", self.scales)) if n is not None},
         }
 
 
 @dataclass(frozen=True)
 class Symmetries:
-    """What `ParameterGraph.symmetries` returns. generators: they generate all symmetries that swap closure finds."""
+    """What `ParameterGraph.symmetries` returns.
+
+    generators: permutations that generate all those that swap closure finds; sizes, orbits and families are of them.
+    kinds: what was asked for, and what `sample` draws from. rescalings: of the kinds that multiply.
+    """
 
     graph: ParameterGraph
     generators: tuple[Automorphism, ...]
+    kinds: tuple[str, ...] = ("permutation",)
+    rescalings: tuple[Rescalings, ...] = ()
 
     @classmethod
-    def of(cls, graph: ParameterGraph) -> Symmetries:
-        """Find the generators."""
-        return cls(graph, tuple(replace(g, graph=graph) for g in generators(graph)))
+    def of(cls, graph: ParameterGraph, kinds: tuple[str, ...] = ("permutation",)) -> Symmetries:
+        """Find the generators, and the rescalings of these kinds."""
+        found = graph.symmetries().generators if kinds != ("permutation",) else generators(graph)
+        others = tuple(rescalings(graph, kind) for kind in kinds if kind in RESCALINGS)
+        return cls(graph, tuple(replace(g, graph=graph) for g in found), kinds, others)
 
     @cached_property
     def orbits(self) -> list[np.ndarray]:
@@ -88,9 +102,12 @@ class Symmetries:
         """Whether `log10_size` is the size of that group and no mere lower bound."""
         return all(c.exact for c in self.components)
 
-    def sample(self, rng: np.random.Generator) -> Automorphism:
-        """A random product of generators; its `apply` permutes parameters."""
-        return replace(sample(self.graph, self.generators, rng), graph=self.graph)
+    def sample(self, rng: np.random.Generator) -> Automorphism | Product:
+        """A random symmetry of the kinds asked for; its `apply` changes parameters."""
+        steps: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
+        if "permutation" in self.kinds:
+            steps.append(replace(sample(self.graph, self.generators, rng), graph=self.graph))
+        return steps[0] if len(steps) == 1 and isinstance(steps[0], Automorphism) else Product(tuple(steps))
 
     @cached_property
     def families(self) -> list[Family]:
@@ -98,11 +115,14 @@ class Symmetries:
         found = [_family(self.graph, c, self.generators) for c in self.components]
         moving = {g for f in found for g in f.groups}
         found += _unmoved(self.graph, moving)
+        for each in self.rescalings:
+            found = _annotated(self.graph, found, each)
         return sorted(found, key=lambda f: f.groups)
 
     def __str__(self) -> str:
         size = f"{'' if self.exact else 'at least '}10^{self.log10_size:.2f} symmetries"
-        return "\n".join([*(f.words for f in self.families), f"{size}, {len(self.generators)} generators"])
+        lines = [*(f.words for f in self.families), f"{size}, {len(self.generators)} generators"]
+        return "\n".join([*lines, *(r.words for r in self.rescalings)])
 
     def to_json(self) -> dict[str, Any]:
         """The symmetries as plain data, without the permutations themselves."""
@@ -113,8 +133,12 @@ class Symmetries:
             "generators": len(self.generators),
             "log10_size": round(self.log10_size, 6),
             "exact": self.exact,
+            **{f"{r.kind}s": r.dimension for r in self.rescalings},
             "families": [f.to_json() for f in self.families],
-            "orbits": [{"size": len(o), "groups": g} for o, g in zip(self.orbits, groups, strict=True)],
+            "orbits": [
+                {"size": len(o), "groups": g, **{f"{r.kind}s": int(np.isin(r.homes, o).sum()) for r in self.rescalings}}
+                for o, g in zip(self.orbits, groups, strict=True)
+            ],
         }
 
 
@@ -188,6 +212,25 @@ def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[Family]:
         pinned = graph.pinned[group.start : group.stop].all()
         why = ports.get(number, "order matters") if pinned else f"{group.size} neurons, no two alike"
         yield Family(group_name(group), ("pinned, " if pinned else "") + why, (number,))
+
+
+def _annotated(graph: ParameterGraph, families: list[Family], found: Rescalings) -> list[Family]:
+    """The families with how many rescalings begin in their groups; groups of no family get one where some do."""
+    groups = graph.group_of(found.homes)
+    owner = {g: i for i, family in reversed(list(enumerate(families))) for g in family.groups}
+    counts = [0] * len(families)
+    for number, count in zip(*(a.tolist() for a in np.unique(groups, return_counts=True)), strict=True):
+        if number not in owner:
+            owner[number] = len(families)
+            group = graph.groups[number]
+            signs = families[0].signs if families else None
+            new = Family(group_name(group), f"{group.size} values", (number,), signs=None if signs is None else 0)
+            families = [*families, new]
+            counts.append(0)
+        counts[owner[number]] += count
+    if found.kind == "sign":
+        return [replace(f, signs=n) for f, n in zip(families, counts, strict=True)]
+    return [replace(f, scales=n) for f, n in zip(families, counts, strict=True)]
 
 
 def _names(graph: ParameterGraph, groups: list[int]) -> str:

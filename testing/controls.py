@@ -9,6 +9,7 @@ import numpy as np
 from ..ir import EdgeBlock, ParameterGraph
 from ..ir.permute import Automorphism
 from ..ir.permute import apply as permuted
+from ..ir.symmetries import Symmetries
 from ..ir.symmetry import swap
 
 __all__ = ["controls", "one_sided", "swapped"]
@@ -17,13 +18,26 @@ _DRAWS = 60
 
 
 def controls(
-    graph: ParameterGraph, values: Mapping[str, np.ndarray], rng: np.random.Generator, each: int = 3
+    graph: ParameterGraph,
+    values: Mapping[str, np.ndarray],
+    rng: np.random.Generator,
+    each: int = 3,
+    symmetries: Symmetries | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Changed tensors of up to `each` controls of each form.
 
-    One side only: one of the tensors that a random symmetry permutes. Across heads: the weights of two nodes that only
+    One side only: one of the tensors that a random symmetry permutes, or that changes of sign or scale among the
+    `symmetries` (by default permutations alone) change. Across heads: the weights of two nodes that only
     trade places together with others. Across groups: the weights of two nodes of one group that never trade places.
     """
+    symmetries = symmetries or graph.symmetries()
+    for rescalings in symmetries.rescalings:
+        for _ in range(each if rescalings.dimension else 0):
+            changes = one_sided(values, rescalings.sample(rng).apply(values), rng)
+            if changes:
+                yield changes
+    if "permutation" not in symmetries.kinds:
+        return
     symmetries = graph.symmetries()
     for _ in range(each if symmetries.generators else 0):
         changes = one_sided(values, symmetries.sample(rng).apply(values), rng)

@@ -11,18 +11,20 @@ from ..frontend import Registry, builtin
 from ..frontend.interpret import opset_of
 from ..frontend.normalise import normalise
 from ..ir import ParameterGraph
-from ..ir.permute import Automorphism, apply, describe
-from ..ir.symmetry import product
+from ..ir.permute import Automorphism, describe
+from ..ir.rescaling import Rescaling, product
 from .report import Failure
 from .trial import Trial
 
-__all__ = ["culprits", "involved"]
+__all__ = ["Generator", "culprits", "involved"]
+
+Generator = Automorphism | Rescaling
 
 _MOST = 3
 
 
 def culprits(
-    trial: Trial, failing: Sequence[Automorphism], tolerance: float, registry: Registry | None = None
+    trial: Trial, failing: Sequence[Generator], tolerance: float, registry: Registry | None = None
 ) -> list[Failure]:
     """The generators at fault in a failing product, one of each kind (set of node groups), a few at most.
 
@@ -37,21 +39,22 @@ def culprits(
         worst, error = _halve(trial, left, tolerance, error)
         groups = _groups(trial.graph, worst)
         nodes = tuple(involved(trial.graph, worst, registry))
-        found.append(Failure(error, describe(trial.graph, worst), groups, nodes))
-        left = [a for a in left if _groups(trial.graph, a) != groups]
+        words = worst.describe() if isinstance(worst, Rescaling) else describe(trial.graph, worst)
+        found.append(Failure(error, words, groups, nodes))
+        left = [g for g in left if type(g) is not type(worst) or _groups(trial.graph, g) != groups]
     return found
 
 
 def involved(
-    graph: ParameterGraph, automorphism: Automorphism, registry: Registry | None = None
+    graph: ParameterGraph, generator: Generator, registry: Registry | None = None
 ) -> Iterator[tuple[str, str, str]]:
-    """(ONNX node, operator, lowering rule) of all that the permutation touches, and of what lies on the way there.
+    """(ONNX node, operator, lowering rule) of all that a symmetry touches, and of what lies on the way there.
 
     Nodes that only a via names have no name.
     """
     moved = np.zeros(graph.num_nodes, dtype=bool)
-    moved[automorphism.src] = True
-    names = [graph.groups[g].node for g in _groups(graph, automorphism)]
+    moved[_nodes(generator)] = True
+    names = [graph.groups[g].node for g in _groups(graph, generator)]
     vias: set[int] = set()
     for block in graph.edges:
         sources = moved[block.src]
@@ -96,7 +99,7 @@ def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
     return f"{rule.lower.__module__}.{rule.lower.__qualname__}"
 
 
-def _halve(trial: Trial, failing: list[Automorphism], tolerance: float, error: float) -> tuple[Automorphism, float]:
+def _halve(trial: Trial, failing: list[Generator], tolerance: float, error: float) -> tuple[Generator, float]:
     while len(failing) > 1:
         half = failing[: len(failing) // 2]
         found = _error(trial, half)
@@ -107,9 +110,13 @@ def _halve(trial: Trial, failing: list[Automorphism], tolerance: float, error: f
     return failing[0], error
 
 
-def _error(trial: Trial, automorphisms: Sequence[Automorphism]) -> float:
-    return trial.error(apply(trial.graph, product(trial.graph, automorphisms), trial.values))
+def _error(trial: Trial, generators: Sequence[Generator]) -> float:
+    return trial.error(product(trial.graph, generators).apply(trial.values))
 
 
-def _groups(graph: ParameterGraph, automorphism: Automorphism) -> tuple[int, ...]:
-    return tuple(np.unique(graph.group_of(automorphism.src)).tolist())
+def _nodes(generator: Generator) -> np.ndarray:
+    return generator.nodes if isinstance(generator, Rescaling) else generator.src
+
+
+def _groups(graph: ParameterGraph, generator: Generator) -> tuple[int, ...]:
+    return tuple(np.unique(graph.group_of(_nodes(generator))).tolist())

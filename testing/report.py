@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,8 @@ __all__ = ["Failure", "Report"]
 class Failure:
     """A generator that changes the output, and what to look at.
 
-    generator: the permutation in words, one line per node group. groups: the groups that it moves. nodes: the ONNX
-    nodes whose weights or links it permutes, as (name, operator, lowering rule).
+    generator: in words, one line per node group. groups: the groups that it moves or multiplies. nodes: the ONNX nodes
+    whose weights or links it changes, as (name, operator, lowering rule).
     """
 
     error: float
@@ -40,6 +41,7 @@ class Report:
     sound: whether no claimed symmetry changed an output; None if nothing could be run (`skipped` says why).
     max_error: largest change of an output by a claimed symmetry, relative to its largest magnitude.
     tolerance: what was allowed. tried, detected: negative controls. round_trip: "bit-exact", or what differs.
+    kinds: number of generators by kind of symmetry, of those that were asked for.
     """
 
     sound: bool | None
@@ -55,6 +57,7 @@ class Report:
     skipped: tuple[str, ...] = ()
     failures: tuple[Failure, ...] = ()
     graph: ParameterGraph | None = field(default=None, repr=False, compare=False)
+    kinds: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def holds(self) -> bool:
@@ -81,6 +84,7 @@ class Report:
             "sound": self.sound,
             "trials": self.trials,
             "generators": self.generators,
+            "kinds": dict(self.kinds),
             "moved_parameters": self.moved_parameters,
             "max_error": self.max_error if math.isfinite(self.max_error) else None,
             "tolerance": self.tolerance,

@@ -15,18 +15,15 @@ from ..backends import onnx as write_back
 from ..backends.values import same_bytes
 from ..frontend import compile
 from ..ir import GmncError, GraphError, ParameterGraph
-from ..ir.permute import Automorphism, apply
-from ..ir.symmetry import product
+from ..ir.rescaling import KINDS, checked_kinds, product
+from ..ir.symmetries import Symmetries
 from .controls import controls as negative
-from .diagnose import culprits
+from .diagnose import Generator, culprits
 from .inputs import around_splits, draw, input_specs
 from .report import Failure, Report
 from .trial import NotRunnable, Trial, shaken_values, tolerance_of
 
 __all__ = ["KINDS", "verify"]
-
-KINDS = ("permutation",)
-"""Kinds of symmetries that can be verified."""
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 Arrays = dict[str, np.ndarray]
@@ -43,7 +40,7 @@ def verify(
     seed: int = 0,
     inputs: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] = ("permutation",),
     tolerance: float | None = None,
     controls: int = 3,
     watch: Watch | None = None,
@@ -52,31 +49,32 @@ def verify(
     """Check the symmetries that the graph of a model claims, that others matter, the account and the write-back.
 
     Symmetries: the product of all generators and random products of some are applied to the weights (shaken first, so
-    that all differ), written back, and run in ONNX Runtime (CPU, one thread, no optimisation) on random inputs and on
-    `inputs`. The change of each output, relative to its largest magnitude, must stay below the tolerance. Negative
-    controls: permutations that are no symmetries, of which at least one must change an output.
+    that all differ; signs and scales are drawn at random), written back, and run in ONNX Runtime (CPU, one thread, no
+    optimisation) on random inputs and on `inputs`. The change of each output, relative to its largest magnitude, must
+    stay below the tolerance. Negative controls: changes that are no symmetries, of which at least one must change an
+    output.
 
     inputs: arrays by name of graph input, whose shapes are then used for lowering too; integers among them are used
     beside random floats as well. shapes: of inputs by name, the option `inputs` of `gmnc.compile`; options: its other
-    ones (`dims`, `registry`, ...). controls: how many of each of three forms (see `controls.controls`). tolerance: by
-    default `trial.tolerance_of` the graph, and where the network itself amplifies rounding more, 30 times what
-    rounding does.
+    ones (`dims`, `registry`, ...). kinds: those of `KINDS` that are checked. controls: how many of each form (see
+    `controls.controls`). tolerance: by default `trial.tolerance_of` the graph, and where the network itself amplifies
+    rounding more, 30 times what rounding does.
     watch: called with (what is done, steps done, steps in all).
 
     What cannot be checked (ONNX Runtime lacks an operator, an output is no tensor, not finite, or differs from run to
     run) is in `Report.skipped`. Raises what `gmnc.compile` raises, and `GmncError` for unknown kinds or inputs.
     """
-    unknown = [k for k in kinds if k not in KINDS]
-    if unknown or not kinds:
-        raise GmncError(f"kinds of symmetries: {', '.join(unknown) or 'none'} given, there are {', '.join(KINDS)}")
+    kinds = checked_kinds(kinds)
     told = watch or (lambda what, done, total: None)
     told("lowering", 0, trials)
     given = {n: np.asarray(v) for n, v in (inputs or {}).items()}
     shapes = {**{n: v.shape for n, v in given.items()}, **(shapes or {})}
     graph = compile(model, inputs=shapes, **options)
     told("finding symmetries", 0, trials)
-    claimed = graph.symmetries().generators
-    check = _Check(graph, tolerance or tolerance_of(graph, {}), told)
+    claims = graph.symmetries(kinds)
+    claimed = {k: len(claims.generators) for k in kinds if k == "permutation"}
+    claimed |= {r.kind: r.dimension for r in claims.rescalings}
+    check = _Check(graph, claims, tolerance or tolerance_of(graph, {}), told)
     try:
         trial = _start(model, graph, given, shapes, options.get("dims"), np.random.default_rng(seed))
     except NotRunnable as reason:
@@ -85,13 +83,15 @@ def verify(
     if trial is not None:
         check.skipped += trial.skipped
         check.tolerance = tolerance or tolerance_of(graph, trial.base[0])
-        check.symmetries(trial, trials if claimed else 0, options.get("registry"), fixed=tolerance is not None)
+        check.symmetries(
+            trial, trials if any(claimed.values()) else 0, options.get("registry"), fixed=tolerance is not None
+        )
         check.controls(trial, controls)
     told("writing back", trials, trials)
     return Report(
         sound=None if trial is None or not trial.names else not check.failures,
         trials=check.trials,
-        generators=len(claimed),
+        generators=sum(claimed.values()),
         moved_parameters=check.moved,
         max_error=check.error,
         tolerance=check.tolerance,
@@ -102,6 +102,7 @@ def verify(
         skipped=tuple(check.skipped),
         failures=tuple(check.failures),
         graph=graph,
+        kinds=claimed,
     )
 
 
@@ -110,6 +111,7 @@ class _Check:
     """What is found so far."""
 
     graph: ParameterGraph
+    claims: Symmetries
     tolerance: float
     watch: Watch
     skipped: list[str] = field(default_factory=list)
@@ -121,12 +123,12 @@ class _Check:
     detected: int = 0
 
     def symmetries(self, trial: Trial, trials: int, registry: Any, fixed: bool) -> None:
-        """Run permuted networks; the first failing product is taken apart."""
-        failing: Sequence[Automorphism] = ()
+        """Run changed networks; the first failing product is taken apart."""
+        failing: Sequence[Generator] = ()
         for number in range(trials):
-            self.watch("permuting", number, trials)
+            self.watch("changing parameters", number, trials)
             some = self._some(trial.rng, every=number == 0)
-            changes = apply(self.graph, product(self.graph, some), trial.values)
+            changes = product(self.graph, some).apply(trial.values)
             error = trial.error(changes)
             self.trials += 1
             self.moved = max(self.moved, trial.changed(changes))
@@ -145,17 +147,20 @@ class _Check:
         if not trial.names or all(any(f"{n!r}: it does not" in s for s in trial.skipped) for n in trial.names):
             return
         for _ in range(_ROUNDS):
-            for changes in negative(self.graph, trial.values, trial.rng, each):
+            for changes in negative(self.graph, trial.values, trial.rng, each, self.claims):
                 self.watch("negative controls", self.tried, max(3 * each, self.tried))
                 self.tried += 1
                 self.detected += trial.error(changes) > self.tolerance
             if self.detected:
                 return
 
-    def _some(self, rng: np.random.Generator, every: bool) -> list[Automorphism]:
-        found = self.graph.symmetries().generators
-        order = rng.permutation(len(found))
-        return [found[i] for i in order if every or rng.random() < 0.5]
+    def _some(self, rng: np.random.Generator, every: bool) -> list[Generator]:
+        found: list[Generator] = []
+        if "permutation" in self.claims.kinds:
+            found += [self.claims.generators[i] for i in rng.permutation(len(self.claims.generators))]
+        for rescalings in self.claims.rescalings:
+            found += rescalings.singly(rng)
+        return [g for g in found if every or rng.random() < 0.5]
 
 
 def _start(

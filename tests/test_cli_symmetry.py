@@ -16,6 +16,7 @@ KEYS = [
     "sound",
     "trials",
     "generators",
+    "kinds",
     "moved_parameters",
     "max_error",
     "tolerance",
@@ -110,6 +111,31 @@ def test_verify_refuses_stores_and_unknown_kinds(tmp_path: Path) -> None:
     result = run("verify", store)
     assert result.exit_code == 2
     assert "holds no network" in result.stderr
-    result = run("verify", MLP, "--kinds", "permutation,sign")
+    result = run("verify", MLP, "--kinds", "permutation,rotation")
     assert result.exit_code == 2
-    assert "sign" in result.stderr
+    assert "rotation given, there are permutation, sign, scale" in result.stderr
+
+
+def test_symmetries_counts_signs_and_scales_if_asked_to() -> None:
+    kinds = ("--kinds", "permutation,sign,scale")
+    found = parsed("symmetries", CNN, *kinds)
+    # four channels under a BatchNormalization, a ReLU and a residual addition
+    assert (found["signs"], found["scales"]) == (4, 8)
+    assert [(f["signs"], f["scales"]) for f in found["families"]] == [(0, 0), (4, 8), (0, 0)]
+    assert sum(o["signs"] for o in found["orbits"]) == 4
+    shown = run("symmetries", CNN, *kinds).stdout
+    assert "2^4 changes of sign" in shown
+    assert "8 independent scales" in shown
+    plain = parsed("symmetries", CNN)
+    assert "signs" not in plain
+    assert all("signs" not in f for f in plain["families"])
+
+
+def test_verify_checks_signs_and_scales_if_asked_to() -> None:
+    found = parsed("verify", CNN, "--trials", 2, "--kinds", "permutation,sign,scale")
+    assert found["kinds"] == {"permutation": 3, "sign": 4, "scale": 8}
+    assert found["generators"] == 15
+    assert found["sound"] is True
+    assert "3 permutation + 4 sign + 8 scale generators" in run(
+        "verify", CNN, "--trials", 1, "--kinds", "permutation,sign,scale"
+    ).stdout.replace("\n", " ")

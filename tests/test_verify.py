@@ -65,6 +65,7 @@ def test_the_report_of_a_sound_network() -> None:
         "sound": True,
         "trials": 3,
         "generators": 3,
+        "kinds": {"permutation": 3},
         "moved_parameters": report.moved_parameters,
         "negative_controls": {"tried": tried, "detected": tried},
         "round_trip": "bit-exact",
@@ -154,8 +155,8 @@ def test_given_inputs_are_run_and_set_the_shapes() -> None:
     assert verify(model, inputs={"x": np.ones((2, 7, 3), dtype=np.float32)}).sound
     with pytest.raises(GmncError, match=r"no input .*'z'"):
         verify(model, inputs={"z": np.ones((2, 7, 3), dtype=np.float32)})
-    with pytest.raises(GmncError, match="sign"):
-        verify(model, kinds=["permutation", "sign"])
+    with pytest.raises(GmncError, match="signs"):
+        verify(model, kinds=["permutation", "signs"])
 
 
 def test_token_ids_stay_within_their_tables() -> None:
