@@ -25,8 +25,8 @@ _WEIGHTS = ("weight", "recurrent", "embedding", "peephole")
 _TERMS = ("bias", "position", "source")
 _ALIKE = ("add", "sub", "sum", "mean", "concat", "shared", "where", "reduce", "initial")
 _EXTREMES = ("max", "min")
-_PRODUCTS = ("mul", "product", "reset")
-_CELL = ("gate", "state", "recurrent")
+_PRODUCTS = ("mul", "product")
+_CELL = ("gate", "state", "reset", "recurrent")
 
 
 class Balance:
@@ -81,7 +81,7 @@ class Balance:
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
-        """The change of parameters straight onto neurons, by the step that attaches them; a further term follows a sum."""
+        """The change of parameters straight onto neurons, by the step that attaches them; more terms follow a sum."""
         dst = block.dst.astype(np.int64)
         before, after = np.zeros(dst.shape), np.zeros(dst.shape)
         new = np.zeros(dst.shape, dtype=np.int64)
@@ -152,9 +152,11 @@ class Balance:
             system.total((1.0, hubs[here]), (-float(x), before[here]), (-float(y), after[here]))
 
     def _cell(self, links: list[LinkBlock]) -> None:
-        """A state of a recurrent cell: gates multiply; the last of them is what they let through, unless a state is."""
+        """A unit of a recurrent cell. A state that is read or reset is multiplied by the gate; else gates multiply the
+        last one, and what is carried on.
+        """
         ports = [(link.role, link.dst.astype(np.int64), self.ports.ids(link.src, link.via)) for link in links]
-        if any(role == "state" for role, _, _ in ports):
+        if any(role in ("state", "reset") for role, _, _ in ports):
             self.system.sums(*(np.concatenate([p[i] for p in ports]) for i in (1, 2)))
             return
         gates = [i for i, (role, _, _) in enumerate(ports) if role == "gate"]
