@@ -1,6 +1,6 @@
 """The equations that scales (or signs) of a network's values obey if its outputs are to stay.
 
-Each value is multiplied by a factor of its own: exp(x), or (-1)^x for signs. A parameter can follow, whatever its ends
+Each value is multiplied by a factor of its own: 2^x, or (-1)^x for signs. A parameter can follow, whatever its ends
 do; everything else is an equation: residual additions, activations, products, shared parameters, what is fixed.
 """
 

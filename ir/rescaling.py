@@ -40,7 +40,7 @@ def checked_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 class Rescalings:
     """All sign or scale symmetries of a graph: `dimension` independent ones, which commute.
 
-    They are 2^dimension sign changes, or a vector space of that dimension (of the logarithms of scales).
+    They are 2^dimension sign changes, or a vector space of that dimension (of logarithms of scales, to base 2).
     """
 
     def __init__(self, graph: ParameterGraph, kind: str) -> None:
@@ -78,30 +78,32 @@ class Rescalings:
         return found
 
     def generator(self, number: int, amount: float = 1.0) -> Rescaling:
-        """One generator: a change of sign, or a scale whose logarithm is `amount`."""
+        """One generator: a change of sign, or a scale of 2^amount."""
         return Rescaling(self, np.array([number]), np.array([amount]))
 
     def singly(self, rng: np.random.Generator) -> list[Rescaling]:
-        """Every generator; scales with random amounts."""
+        """Every generator; scales by random powers of 2, as these round nothing when floats are multiplied by them."""
         return [self.generator(i, a) for i, a in enumerate(self._amounts(rng).tolist())]
 
     def sample(self, rng: np.random.Generator) -> Rescaling:
-        """A random product: signs by the toss of a coin, scales each between 1/e and e."""
+        """A random product: signs by the toss of a coin, scales between 1/4 and 4, see `singly`."""
         numbers = np.arange(self.dimension)
         if self.kind == "sign":
             numbers = numbers[rng.random(self.dimension) < 0.5]
         return Rescaling(self, numbers, self._amounts(rng)[numbers])
 
     def _amounts(self, rng: np.random.Generator) -> np.ndarray:
-        """1 for signs; logarithms of scales, of which no value gets more than 1 from any generator."""
+        """1 for signs; logarithms of scales, whole numbers that leave roots whole too and are small for powers."""
+        power, whole = np.ones((2, self.dimension))
         if self.kind == "sign":
-            return np.ones(self.dimension)
-        power = np.ones(self.dimension)
+            return power
         np.maximum.at(power, self._solution.free, np.abs(self._solution.times))
-        return rng.uniform(-1, 1, self.dimension) / power
+        np.maximum.at(whole, self._solution.free, 1.0 + (self._solution.times % 1 != 0))
+        most = np.where(power > 1, 1, 2)
+        return rng.choice([-1, 1], self.dimension) * rng.integers(1, most + 1) * whole
 
     def changes(self, numbers: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        """Change of every port and further unknown, float64: logarithms of scales, or 1 where a sign changes."""
+        """Change of every port and further unknown, float64: log2 of scales, or 1 where a sign changes."""
         every = np.zeros(self.dimension)
         np.add.at(every, numbers, amounts)
         return self._solution.values(every)
@@ -129,7 +131,7 @@ class Rescalings:
         return np.asarray(sum(terms)) if terms else np.zeros((1, 1))
 
     def _factors(self, total: np.ndarray) -> np.ndarray:
-        return 1 - 2 * (total % 2) if self.kind == "sign" else np.exp(total)
+        return 1 - 2 * (total % 2) if self.kind == "sign" else np.exp2(total)
 
 
 @dataclass(frozen=True, slots=True)
