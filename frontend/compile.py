@@ -78,6 +78,7 @@ def _lower(
     if interpreter.problems and on_unsupported == "error":
         raise UnsupportedError(_complaint(interpreter.problems))
     outputs = _outputs(lowering, network, values)
+    _pin_ends_of_opaque(state, _fates(network, constants, lowering))
     _drop_unused_constants(state)
     return state.builder.finish(
         name,
@@ -157,6 +158,14 @@ def _port(value: Value) -> Port:
     return Port(value.name, nodes_of(labels).astype(np.int32), vias_of(labels).astype(np.int32))
 
 
+def _pin_ends_of_opaque(state: State, fates: Mapping[str, str]) -> None:
+    """What depends on a tensor in an unknown way holds its elements where they are, at their other uses too."""
+    for block in state.builder.edges:
+        if fates.get(block.view.name) == "opaque" and not block.constant:
+            state.builder.pin(block.dst)
+            state.builder.pin(block.src)
+
+
 def _drop_unused_constants(state: State) -> None:
     used = {b.view.name for b in state.builder.edges if b.constant}
     for name in set(state.builder.constants) - used:
@@ -194,5 +203,5 @@ def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, 
                 name = output.name or ""
                 fate = "folded" if name in folded else lowering.fates.get(name)
                 if fate:
-                    fates.update(dict.fromkeys(sources, fate))
+                    fates.update({s: fate for s in sources if fates.get(s) != "opaque"})
     return fates

@@ -10,10 +10,11 @@ import pytest
 from exports import exported
 
 import gmnc
+from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.ir import ParameterGraph
 from gmnc.ir.permute import apply
 from gmnc.ir.symmetry import generators
-from gmnc.testing import random_inputs
+from gmnc.testing import assert_sound, build, random_inputs
 from gmnc.testing.trial import Trial
 
 
@@ -50,3 +51,23 @@ def test_a_missing_rule_is_found_out(rule: str) -> None:
     claimed = generators(broken)
     errors = (trial.error(apply(broken, claimed[i], trial.values)) for i in rng.permutation(len(claimed)))
     assert any(error > 1e-3 for error in errors)
+
+
+@pytest.mark.parametrize("read", ["w", "t"])
+def test_what_an_opaque_operator_reads_does_not_move(read: str) -> None:
+    """A weight with edges is read, as it is or moved, by an operator that is not lowered."""
+    text = f"""(float[1, 4] x) => (float[1, 2] y, float[1, 4] z) {{
+        t = Transpose(w) a = MatMul(x, w) h = Tanh(a) y = MatMul(h, v)
+        z = Gemm(x, {read})
+    }}"""
+    model = build(text, {"w": (4, 4), "v": (4, 2)})
+    rules = builtin().overlay()
+
+    def refuse(*_: object) -> None:
+        raise Unsupported("not lowered here")
+
+    rules.add(Rule("Gemm", "", 1, refuse))
+    report = assert_sound(model, registry=rules, kinds=["permutation", "sign"])
+    assert report.graph is not None
+    assert len(report.graph.opaque) == 1
+    assert report.generators == 0
