@@ -66,7 +66,7 @@ def test_what_an_opaque_operator_reads_does_not_move(read: str) -> None:
     def refuse(*_: object) -> None:
         raise Unsupported("not lowered here")
 
-    rules.add(Rule("Gemm", "", 1, refuse))
+    rules.add(Rule("Gemm", "", 1, refuse, weights=(0, 1, 2)))
     report = assert_sound(model, registry=rules, kinds=["permutation", "sign"])
     assert report.graph is not None
     assert len(report.graph.opaque) == 1
