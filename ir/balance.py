@@ -46,8 +46,9 @@ class Balance:
         self._still = np.zeros(graph.num_nodes, dtype=bool)
         self._attached = np.zeros(self.ports.size, dtype=bool)
         self._sources = _of_kind(graph, "param")
-        parts = [v for i, v in enumerate(graph.vias) if self._couples(i) and "parts" in dict(v.attributes)]
-        self._before_parts = [v.parents[0] for v in parts]
+        parts = [(i, v) for i, v in enumerate(graph.vias) if "parts" in dict(v.attributes)]
+        self._coupled = [v.parents[0] for i, v in parts if self._couples(i)]
+        self._bound = [v.parents[0] for _, v in parts if degree(v, sign) is None]
         for number, block in enumerate(graph.edges):
             self._block(number, block)
         self._links()
@@ -204,7 +205,8 @@ class Balance:
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
         """Members of a part over which something normalises."""
-        here = np.isin(link.via, self._before_parts)
+        self.system.zero(src[np.isin(link.via, self._bound)])
+        here = np.isin(link.via, self._coupled)
         order = np.argsort(link.dst[here], kind="stable")
         scopes, members = link.dst[here][order], src[here][order]
         self.system.equal(members, members[np.searchsorted(scopes, scopes)])

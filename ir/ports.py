@@ -96,6 +96,11 @@ def _closed(graph: ParameterGraph, met: Iterator[tuple[np.ndarray, np.ndarray]])
     for via in range(len(graph.vias) - 1, 0, -1):
         if via in parts:
             closed[via] = np.unique(np.concatenate(parts[via]))
+            names = dict(graph.vias[via].attributes)
+            if "over" in names and "parts" not in names:
+                # Neurons that nothing reads any more still took part.
+                groups = [graph.groups[g] for g in np.unique(graph.group_of(closed[via])).tolist()]
+                closed[via] = np.concatenate([np.arange(g.start, g.stop) for g in groups])
             for parent in graph.vias[via].parents:
                 parts.setdefault(parent, []).append(closed[via])
     return closed

@@ -300,3 +300,16 @@ def test_linear_systems() -> None:
         residuals = [x[3] - x[0] - x[2], x[4] - 2 * x[3], x[5], x[5] - x[6] - x[7]]
         assert all(r % 2 == 0 if binary else r == 0 for r in residuals)
         assert solution.kept(np.array([8, 6])).count == 2
+
+
+@pytest.mark.parametrize("step", ["Softmax", "LayerNormalization<epsilon = 0.0>"])
+def test_neurons_that_only_take_part_in_a_normalisation_are_bound(step: str) -> None:
+    """The last two of six are cut off behind it."""
+    operands = "a, g" if step != "Softmax" else "a"
+    text = f"s = {step}({operands}) h = Slice(s, zero, four, axis)"
+    model = build(
+        "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) %s y = MatMul(h, v) }" % text,
+        {"w": (3, 6), "v": (4, 2), **({"g": (6,)} if "g" in operands else {})},
+        {"zero": [0], "four": [4], "axis": [1]},
+    )
+    assert checked(model) == ((0, 0) if step == "Softmax" else (7, 7))
