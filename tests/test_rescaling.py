@@ -308,7 +308,7 @@ def test_neurons_that_only_take_part_in_a_normalisation_are_bound(step: str) -> 
     operands = "a, g" if step != "Softmax" else "a"
     text = f"s = {step}({operands}) h = Slice(s, zero, four, axis)"
     model = build(
-        "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) %s y = MatMul(h, v) }" % text,
+        f"(float[1, 3] x) => (float[1, 2] y) {{ a = MatMul(x, w) {text} y = MatMul(h, v) }}",
         {"w": (3, 6), "v": (4, 2), **({"g": (6,)} if "g" in operands else {})},
         {"zero": [0], "four": [4], "axis": [1]},
     )
