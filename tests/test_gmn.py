@@ -165,6 +165,17 @@ def test_widening_a_network_keeps_the_output_with_fan_in() -> None:
     assert gap(plain(wide), plain(narrow)) > 0.1
 
 
+@pytest.mark.parametrize("global_node", [False, True])
+def test_only_a_global_feature_carries_a_later_weight_to_earlier_edges(global_node: bool) -> None:
+    """Messages go forward only, so nothing else tells the first layer's edges of the second layer's weight."""
+    text = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    tensors = double(gmnc.compile(build(text, {"w": (3, 4), "v": (4, 2)})))
+    model = metanet(1, head="equivariant", layers=2, reverse=False, global_node=global_node)
+    other = tensors.with_values({"v": torch.ones(4, 2, dtype=torch.float64)})
+    before, after = (t.per_parameter(model(t))[0]["w"] for t in (tensors, other))
+    assert (gap(after, before) > 1e-8) == global_node
+
+
 def test_wrong_use_is_an_error() -> None:
     with pytest.raises(GmncError, match="no head 'both'"):
         GMN(head="both")
