@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,54 +19,21 @@ from .sparse import Layer
 from .storing import Aligned
 from .values import Op, Value
 
-__all__ = ["Algebra", "Move", "Places"]
+__all__ = ["Algebra", "Move"]
 
 Move = Callable[[np.ndarray], np.ndarray]
-Places = range | tuple[int, ...]
 
 
 class Algebra(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
 
-    def move(
-        self, x: Value, function: Move, op: Op, index: int = 0, picks: Mapping[int, Places] | None = None
-    ) -> Value:
-        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else.
-
-        picks: axis -> the places along it that are left, in their order; on a free axis this is a step of the via.
-        """
+    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
+        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
         if x.data is not None and not x.is_activation:
             return self.constant(op, function(x.data), index)
-        for axis, places in (picks or {}).items():
-            if places != range(x.shape[axis]) and not any(f.shape[axis] > 1 for f in x.factors):
-                x = self._picked(x, axis, places)
         factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
         elements = self.weight(x).move(function) if x.elements is not None or not factors else None
         return replace(op.result(factors, elements, index), same=_copies(x, function, op.shape(index)))
-
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Factors of an activation after data movement to `shape`."""
-        factors = []
-        for factor in x.factors:
-            if factor.size == 1:
-                factors.append(factor.reshape((1,) * len(shape)))
-                continue
-            factors.append(compress(function(np.broadcast_to(factor, x.shape)).reshape(shape)))
-            numbers = self.places(x, factor)
-            if numbers.size > 1:
-                self.settle(factors[-1], function(np.broadcast_to(numbers, x.shape)).reshape(shape))
-        return self.independent(factors)
-
-    def _picked(self, x: Value, axis: int, places: Places) -> Value:
-        """`x`, if it is an activation, marked by the places of a free axis that are picked."""
-        if not x.is_activation:
-            return x
-        if isinstance(places, range):
-            marks: tuple[int, ...] = (places.start, places.stop, places.step)
-        else:
-            marks = places if len(places) <= 8 else (len(places), zlib.crc32(repr(places).encode()))
-        picked = self.passes(x, "Select", {"axis": axis - x.rank, "places": marks})
-        return replace(x, factors=picked.factors)
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
         """`x` in another shape (row-major)."""
@@ -80,12 +46,8 @@ class Algebra(ABC):
         return Value(name, data.shape, str(data.dtype), data=data)
 
     @abstractmethod
-    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
-        """Which place of its neuron each entry is, as numbers broadcastable to the shape of `x`."""
-
-    @abstractmethod
-    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
-        """See to it that moved labels, whose places are these, stand for something that symmetries keep."""
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Factors of an activation after data movement to `shape`."""
 
     @abstractmethod
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
@@ -121,12 +83,10 @@ class Algebra(ABC):
     ) -> Value:
         """A parameter-free step on each entry by itself (or over free axes): labels stay, the via grows.
 
+        Axes in the attributes are counted from the end.
+
         function: of one array, where the step is elementwise and known.
         """
-
-    @abstractmethod
-    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
-        """Free axes of these sizes come to stand in another order; labels stay, the via tells."""
 
     @abstractmethod
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
@@ -176,7 +136,7 @@ class Algebra(ABC):
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
-        """An op whose result depends on the order along `axes`."""
+        """An op whose result depends on the order along `axes`; those in the attributes are counted from the end."""
 
     @abstractmethod
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .elements import Elements
+from .grid import free_axes, runs
 from .joins import Factors
-from .labels import compress, distinct_rows, map_via, nodes_of, periodic, varying, vias_of
+from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, varying, vias_of
 from .state import State
 
 __all__ = ["Part", "attach"]
@@ -27,30 +29,56 @@ class Part:
     constant: bool = False
 
 
-def attach(state: State, factors: Factors, parts: Sequence[Part], op: str, attributes: dict[str, object]) -> Factors:
+def attach(
+    state: State, factors: Factors, shape: tuple[int, ...], parts: Sequence[Part], op: str,
+    attributes: dict[str, object],
+) -> Factors:  # fmt: skip
     """Edges from each part onto the neurons that it meets; labels stay, and `op` with its blocks enters their via.
 
     A part that is broadcast over several neurons enters through hubs, one per entry of its own labelled axes; its axes
     on which no neuron differs become slots.
     """
+    out = list(factors)
     blocks: dict[int, list[int]] = {}
+    along: list[tuple[int, ...]] = []
+    grid = free_axes(factors, shape)
     for part in parts:
         elements = _squeeze(part.elements)
         axes = {a for a, n in enumerate(elements.shape) if n > 1}
-        meeting = [i for i, f in enumerate(factors) if axes & set(varying(f))]
+        meeting = [i for i, f in enumerate(out) if axes & set(varying(f))]
         for other in meeting[1:]:
-            state.pin(factors[other])
+            out[other] = state.ordered(out[other])
         index = meeting[0] if meeting else 0
-        block = _attach(state, factors[index], Part(elements, part.role, part.constant))
+        out[index] = _apart(state, out[index], elements)
+        block = _attach(state, out[index], shape, grid, Part(elements, part.role, part.constant))
         blocks.setdefault(index, []).append(block)
-    out = list(factors)
+        along.append(tuple(i - len(grid) for i, a in enumerate(grid) if a in axes))
+    if any(own and len(own) < len(grid) for own in along):
+        attributes = {**attributes, "along": tuple(along)}
     items = attributes.items()
     for index, numbers in blocks.items():
         out[index] = map_via(
-            factors[index],
+            out[index],
             lambda v, n=tuple(numbers): state.builder.via(op, items, (v,), n),  # type: ignore[misc]
         )
     return tuple(out)
+
+
+def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
+    """Labels in which copies of a port that meet different elements are told apart."""
+    if len(np.unique(labels)) == labels.size:
+        return labels
+    numbers = elements.numbers
+    mine = [a for a in range(labels.ndim) if numbers.shape[a] > 1 and labels.shape[a] > 1]
+    rest = [a for a in range(labels.ndim) if a not in mine]
+    rows = numbers.transpose(mine + rest).reshape(math.prod(numbers.shape[a] for a in mine), -1)
+    entry = distinct_rows(np.ascontiguousarray(rows))[1].reshape(
+        [numbers.shape[a] if a in mine else 1 for a in range(labels.ndim)]
+    )
+    pairs = np.stack([labels.reshape(-1), np.broadcast_to(entry, labels.shape).reshape(-1)], axis=1)
+    first, which = distinct_rows(pairs)
+    copy = occurrence(labels.reshape(-1)[first])[which].reshape(labels.shape)
+    return state.marked(labels, "Copy", np.where(copy > 0, copy, -1))
 
 
 def _squeeze(elements: Elements) -> Elements:
@@ -64,7 +92,7 @@ def _squeeze(elements: Elements) -> Elements:
     return elements.move(shrink)
 
 
-def _attach(state: State, labels: np.ndarray, part: Part) -> int:
+def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list[int], part: Part) -> int:
     """Edges of one part onto the neurons of one factor; returns the block's index."""
     rank = labels.ndim
     axes = [a for a in range(rank) if part.elements.shape[a] > 1]
@@ -74,9 +102,6 @@ def _attach(state: State, labels: np.ndarray, part: Part) -> int:
     ports = labels.transpose(mine + rest).reshape([labels.shape[a] for a in mine] + [-1])
     ports = ports.reshape(-1, ports.shape[-1])
     count = len(ports)
-    if count + int((np.diff(np.sort(ports, axis=1), axis=1) != 0).sum()) > len(np.unique(ports)):
-        # A neuron meets several entries of the part, so entries with its label differ from now on.
-        state.merge(labels)
     sizes = [part.elements.shape[a] for a in free]
     unit = [a for a in range(rank) if a not in axes]
     elements = part.elements.move(lambda a: a.transpose(mine + free + unit).reshape(count, -1))
@@ -84,26 +109,37 @@ def _attach(state: State, labels: np.ndarray, part: Part) -> int:
     if elements.array.dtype == np.int64:
         elements, slots, ports = _without_repeats(elements, slots, ports)
     role = "position" if part.role == "bias" and len(slots) > 1 else part.role
-    return _direct(state, ports, elements, slots, role, part.constant)
-
-
-def _direct(state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str, constant: bool) -> int:
-    """elements [H, S] onto ports [H, R]: straight where each neuron has rows of its own, through hubs otherwise."""
-    source = state.nodes("param", 1, 0)
     if ports.shape[1] == 1:
-        tile, distinct, run = periodic(ports.T)
-        own = ports[: distinct * run : run, 0]
-        if len(np.unique(nodes_of(own))) == distinct:
-            places = elements.shape[1]
-            elements = elements.move(
-                lambda a: a.reshape(tile, distinct, run, places).transpose(1, 0, 2, 3).reshape(distinct, 1, 1, -1)
-            )
-            if tile * run > 1:
-                slots = np.arange(elements.shape[3], dtype=np.int32)[:, None]
-            dst = nodes_of(own)[:, None]
-            return state.edges(
-                dst, np.broadcast_to(source, dst.shape), vias_of(own)[:, None], elements, role, slots, constant
-            )
+        sizes, along = [shape[a] for a in grid], [grid.index(a) for a in free if a in grid]
+        own, (tile, run) = runs(state.moves, ports.T, sizes, along)
+        if len(np.unique(nodes_of(own))) == own.size:
+            return _direct(state, own[0], tile, run, elements, slots, role, part.constant)
+    return _through_hubs(state, ports, elements, slots, role, part.constant)
+
+
+def _direct(
+    state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str,
+    constant: bool,
+) -> int:  # fmt: skip
+    """elements [tile x ports x run, S] straight onto ports that are a neuron each; tile, run and S are slots."""
+    source = state.nodes("param", 1, 0)
+    places = elements.shape[1]
+    elements = elements.move(
+        lambda a: a.reshape(tile, len(ports), run, places).transpose(1, 0, 2, 3).reshape(len(ports), 1, 1, -1)
+    )
+    if tile * run > 1:
+        slots = np.arange(elements.shape[3], dtype=np.int32)[:, None]
+    dst = nodes_of(ports)[:, None]
+    return state.edges(
+        dst, np.broadcast_to(source, dst.shape), vias_of(ports)[:, None], elements, role, slots, constant
+    )
+
+
+def _through_hubs(
+    state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str, constant: bool
+) -> int:
+    """elements [H, S] onto ports [H, R], by a hub for each row."""
+    source = state.nodes("param", 1, 0)
     hubs = state.nodes("hub", len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
     block = elements.move(lambda a: a.reshape(len(hubs), 1, 1, -1))
     index = state.edges(

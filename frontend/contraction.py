@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .elements import Elements
-from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, map_via, nodes_of, periodic, port, varying, vias_of
+from .grid import free_axes, runs, spread
+from .joins import Factors, independent, join, reordered, shared_neuron
+from .labels import compress, map_via, nodes_of, port, varying, vias_of
 from .state import State, align
 
-__all__ = ["Spec", "contract", "emit", "shared_source", "tell_rows_apart"]
+__all__ = ["Spec", "contract", "emit", "shared_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +31,25 @@ class Spec:
 
 
 def contract(
-    state: State, factors: Factors, shape: tuple[int, ...], weight: Elements, spec: Spec, role: str = "weight"
-) -> Factors:
-    """Factors over `spec.out` after the contraction; `factors` and `shape` are over `spec.x`.
+    state: State, factors: Factors, shape: tuple[int, ...], weight: Elements, spec: Spec, out: tuple[int, ...],
+    role: str = "weight",
+) -> Factors:  # fmt: skip
+    """Factors over `spec.out`, of the shape `out`, after the contraction; `factors` and `shape` are over `spec.x`.
 
     DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
     that differs where the weight is shared is joined first; contracted axes without labels become slots.
     """
     source, kept = shared_source(state, factors, shape, weight.shape, spec)
-    new = emit(state, source, weight, spec, role)
-    return independent(state, [new, *(compress(align(f, spec.x, spec.out)) for f in kept)])
+    natural = replace(spec, out=_in_order(spec))
+    new = emit(state, source, shape, kept, weight, natural, role)
+    factors = independent(state, [new, *(compress(align(f, spec.x, natural.out)) for f in kept)])
+    return reordered(state, factors, out, natural.out, spec.out)
+
+
+def _in_order(spec: Spec) -> str:
+    """The letters of the result with those of the activation in its order: over them the new neurons' arrays run."""
+    here = iter([t for t in spec.x if t in spec.out])
+    return "".join(next(here) if t in spec.x else t for t in spec.out)
 
 
 def shared_source(
@@ -55,9 +66,19 @@ def shared_source(
     source, kept = _source(state, involved, kept)
     shared = [spec.x.index(t) for t in spec.x if t not in contracted and t not in batch]
     differing = tuple(a for a in shared if source.shape[a] > 1)
+    grid = free_axes([source, *kept], shape)
     if differing:
-        source = shared_neuron(state, source, differing)
-    return _at_places(state, source, [spec.x.index(t) for t in batch], shape), kept
+        source = shared_neuron(state, source, differing, beside=grid)
+        grid = sorted([*grid, *differing])
+    window = [spec.x.index(t) - len(shape) for t in spec.window]
+    if window and any(shape[a] == 1 for a in window) and any(shape[a] > 1 for a in window):
+        at = tuple(a - len(shape) for a in grid)
+        source = map_via(source, lambda v: state.builder.via("Window", (("grid", at),), (v,)))
+    apart = [spec.x.index(t) for t in batch]
+    rest = [a for a in grid if a not in apart]
+    return spread(
+        state.moves, source, shape, grid, shape, [*varying(source), *(a for a in apart if a in grid)], rest
+    ), kept
 
 
 def _roles(spec: Spec, weight: tuple[int, ...]) -> tuple[list[str], list[str]]:
@@ -81,41 +102,20 @@ def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) ->
     return node.reshape((1,) * kept[0].ndim), kept
 
 
-def _at_places(state: State, source: np.ndarray, axes: list[int], shape: tuple[int, ...]) -> np.ndarray:
-    """Labels whose vias name the places on free axes of which each has a weight of its own."""
-    for axis in axes:
-        if source.shape[axis] > 1 or shape[axis] == 1:
-            continue
-        places = []
-        for at in range(shape[axis]):
-            items = (("axis", axis - len(shape)), ("places", (at, at + 1, 1)))
-            places.append(map_via(source, lambda v, items=items: state.builder.via("Select", items, (v,))))  # type: ignore[misc]
-        source = np.concatenate(places, axis=axis)
-    return source
-
-
-def tell_rows_apart(state: State, ports: np.ndarray) -> np.ndarray:
-    """Ports [B, K] whose vias name the place where a node is in several rows, which read different places of it."""
-    pairs = np.stack([ports.reshape(-1), np.repeat(np.arange(len(ports)), ports.shape[1])], axis=1)
-    kinds, which = np.unique(pairs, axis=0, return_inverse=True)
-    place = np.arange(len(kinds)) - np.searchsorted(kinds[:, 0], kinds[:, 0])
-    labels = kinds[:, 0].copy()
-    for at in range(1, int(place.max()) + 1):
-        items = (("axis", 0), ("places", (at, at + 1, 1)))
-        here = place == at
-        labels[here] = map_via(labels[here], lambda v, items=items: state.builder.via("Select", items, (v,)))  # type: ignore[misc]
-    return labels[which.reshape(-1)].reshape(ports.shape)
-
-
 def emit(
     state: State,
     source: np.ndarray,
+    shape: tuple[int, ...],
+    kept: Sequence[np.ndarray],
     weight: Elements,
     spec: Spec,
     role: str,
     dst: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The edge block of a weight onto new neurons, or onto `dst` [B, N]; their labels over `spec.out`."""
+    """The edge block of a weight onto new neurons, or onto `dst` [B, N]; their labels over `spec.out`.
+
+    source: labels over `spec.x`, of a value of this shape. Slots are places of the source's grid, its last axes.
+    """
     sizes = dict(zip(spec.w, weight.shape, strict=True))
     contracted, batch = _roles(spec, weight.shape)
     fresh = [t for t in spec.w if t in spec.out and t not in spec.x]
@@ -128,10 +128,10 @@ def emit(
     ports = align(source, spec.x, "".join([*batch, *labelled]) + _others(spec.x, [*batch, *labelled]))
     ports = ports.reshape(ports.shape[: len(batch) + len(labelled)])
     ports = np.broadcast_to(ports, (*length["b"], *length["k"])).reshape(b, k)
-    if b > 1 and state.is_merged(source):
-        ports = tell_rows_apart(state, ports)
-    tile, distinct, run = periodic(ports)
-    ports = ports[:, : distinct * run : run]
+    grid = [spec.x[a] for a in free_axes([source, *kept], shape)]
+    slots = [grid.index(t) for t in places if t in grid]
+    ports, (tile, run) = runs(state.moves, ports, [shape[spec.x.index(t)] for t in grid], slots)
+    distinct = ports.shape[1]
 
     order = [spec.w.index(t) for t in [*batch, *fresh, *labelled, *places]]
     order += [a for a in range(len(spec.w)) if a not in order]

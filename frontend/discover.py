@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import Algebra
+from .algebra import Algebra, Move
 from .contraction import Spec
 from .elements import Arena, Elements
 from .grids import Code, Packing
 from .labels import compress, nodes_of, port, unlabelled
-from .places import regular
 from .recurrence import Units
 from .sparse import Layer
 from .storing import Aligned
@@ -65,8 +64,7 @@ class Discovery(Algebra):
             size = int(np.prod(shape, dtype=np.int64))
             _, first, inverse = np.unique(parent[start : start + size], return_index=True, return_inverse=True)
             rank = np.argsort(np.argsort(first))
-            numbers = compress(rank[inverse].reshape(shape))
-            out[name] = numbers if regular(numbers) else np.arange(numbers.size).reshape(numbers.shape)
+            out[name] = compress(rank[inverse].reshape(shape))
         return out
 
     def _solve(self, parent: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
@@ -111,12 +109,9 @@ class Discovery(Algebra):
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
         return compress(port(made).reshape(labels[0].shape))
 
-    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Every entry has a label of its own here."""
-        return np.zeros((1,) * x.rank, dtype=np.int64)
-
-    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
-        """Nothing to see to."""
+        return self.independent([compress(function(np.broadcast_to(f, x.shape)).reshape(shape)) for f in x.factors])
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """One label tensor for all."""
@@ -156,10 +151,6 @@ class Discovery(Algebra):
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
     ) -> Value:
-        """Labels stay."""
-        return x
-
-    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
         """Labels stay."""
         return x
 

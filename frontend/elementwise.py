@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +13,7 @@ from .attaching import Part, attach
 from .constants import Constants, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
-from .joins import Factors, Operand, combine
+from .joins import Factors, Operand, broadcast, combine
 from .labels import map_via, varying, vias_of
 from .state import State
 from .values import Op, Value
@@ -22,6 +23,7 @@ __all__ = ["elementwise"]
 _ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
 _NORMS = {"Standardize", "RMSNormalize"}
 _FORBIDDEN = -99
+_ENDLESS = 1e30
 _MASK_LIMIT = 1 << 22
 _NOT_OF_THE_FUNCTION = ("consumed_inputs", "axis", "broadcast", "places")
 
@@ -40,14 +42,14 @@ def elementwise(
     # Operands that are broadcast against each other meet at different places of their free axes.
     function = _bind(op, literals, len(inputs)) if not attached and len({v.shape for v in active}) == 1 else None
     step = _Step(state, op, _describe(op, literals, attached, len(inputs)), function, _ranks(op, active))
+    operands = [Operand(v.factors, v.shape) for v in active]
     if len(active) == 1:
-        factors = active[0].factors
+        factors = broadcast(state, operands[0], shape)
         if not attached:
             factors = tuple(map_via(f, lambda v: step.apply((v,))) for f in factors)
     else:
-        operands = [Operand(v.factors, v.shape) for v in active]
         after = step.mark if step.attributes and not attached else None
-        factors = combine(state, operands, op.type.lower(), step.ranks, step.apply, step.mark_place, after)
+        factors = combine(state, operands, shape, op.type.lower(), step.ranks, step.apply, step.mark_place, after)
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
     return factors
@@ -64,10 +66,10 @@ class _Step:
     ranks: Sequence[int]
 
     def apply(self, vias: tuple[int, ...]) -> int:
-        return self.state.functions.step(vias, self.function, self.op.type, self.attributes)
+        return self.state.step(vias, self.function, self.op.type, self.attributes)
 
-    def mark(self, via: int) -> int:
-        return self.state.builder.via(self.op.type, self.attributes.items(), (via,))
+    def mark(self, via: int, **more: object) -> int:
+        return self.state.builder.via(self.op.type, {**self.attributes, **more}.items(), (via,))
 
     def mark_place(self, operand: int, via: int) -> int:
         place = {"place": self.ranks[operand]} if len(set(self.ranks)) > 1 else {}
@@ -94,9 +96,23 @@ def _attach(
     if free and (value.data is not None or _is_mask(constants, elements, step.op.type)):
         if value.data is None:
             fates[value.name] = "positional constant"
-        return tuple(map_via(f, step.mark) for f in factors)
+        numbers = constants.read(elements) if value.data is None else value.data
+        table = _digest(numbers.reshape(value.shape))
+        return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
     part = Part(elements, _role(state, step.op.type, factors), value.data is not None)
-    return attach(state, factors, [part], step.op.type, step.attributes)
+    return attach(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
+
+
+def _digest(table: np.ndarray) -> str:
+    """What is in a table of the program's, up to rounding and leading axes of size 1; -1e30 forbids as -inf does."""
+    shape = "x".join(map(str, table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]))
+    if table.dtype.kind == "f":
+        wide = table.astype(np.float64)
+        scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+        kept = np.abs(wide) < _ENDLESS
+        table = np.where(kept, np.round(wide / scale, 4) * scale, np.copysign(np.inf, wide)).astype(np.float32)
+        table = table + np.float32(0)
+    return hashlib.blake2b(np.ascontiguousarray(table).tobytes(), digest_size=8, salt=shape[:16].encode()).hexdigest()
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
@@ -162,7 +178,7 @@ def _role(state: State, op: str, factors: Factors) -> str:
 
 def _last_two(state: State, via: int) -> tuple[str, str]:
     """The names of the last step and of the one before it."""
-    entry = state.builder.vias[via]
+    entry = state.builder.vias[state.moves.before(via)]
     return entry.op, state.builder.vias[entry.parents[0]].op if entry.parents else ""
 
 

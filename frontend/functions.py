@@ -14,7 +14,7 @@ import numpy as np
 
 from ..ir import GraphBuilder
 
-__all__ = ["COMMUTATIVE", "FUNCTIONS", "PREDICATES", "FunctionVias"]
+__all__ = ["COMMUTATIVE", "FUNCTIONS", "PREDICATES", "Function", "FunctionVias"]
 
 Function = Callable[..., np.ndarray]
 

@@ -65,7 +65,7 @@ class Interpreter:
         """Build the graph through `algebra`; returns every value of the model."""
         self._walk(
             algebra,
-            lambda v, x: algebra.input(x.name, classes[x.name]),
+            lambda v, x: algebra.input(x.name, x.shape, classes[x.name]),
             lambda v, x: algebra.source(x, classes[x.name]),
         )
         return self._values

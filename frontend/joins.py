@@ -8,10 +8,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, port, varying, vias_of
+from .grid import Grid, free_axes, moved, spread, stacked
+from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
 from .state import State
 
-__all__ = ["Operand", "combine", "gathered", "independent", "join", "pin_against_free", "shared_neuron"]
+__all__ = [
+    "Operand",
+    "along",
+    "broadcast",
+    "combine",
+    "gathered",
+    "independent",
+    "join",
+    "meeting",
+    "members",
+    "pin_against_free",
+    "reordered",
+    "shared_neuron",
+]
 
 Factors = tuple[np.ndarray, ...]
 
@@ -41,93 +55,78 @@ def join(
         columns = [i for i, r in enumerate(ranks) if r == rank]
         rows[:, columns] = np.sort(rows[:, columns], axis=1)
     first, which = distinct_rows(rows)
-    merged = [o for o in operands if state.is_merged(o)]
-    slot = None
-    # Where the places of a neuron meet different partners, the links say which place it is.
-    apart = [occurrence(o) for o in merged if len(np.unique(o)) < len(first)]
-    if apart:
-        places = np.ravel_multi_index(np.broadcast_arrays(*apart), [int(o.max()) + 1 for o in apart])
-        places = np.broadcast_to(places, shape).reshape(-1, 1)
-        first, which = distinct_rows(np.concatenate([rows, places], axis=1))
-        slot = np.repeat(places[first], len(operands), axis=0)
     kinds = rows[first]
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
-    if merged and not apart:
-        state.merged.add(len(state.builder.groups) - 1)
     operand = np.tile(ranks, len(kinds)) if ordered else None
-    state.links(np.repeat(nodes, len(operands)), kinds, role, operand, slot)
+    state.links(np.repeat(nodes, len(operands)), kinds, role, operand)
     return compress(port(nodes)[which].reshape(shape))
 
 
-def shared_neuron(state: State, labels: np.ndarray, axes: tuple[int, ...], role: str = "shared") -> np.ndarray:
+def shared_neuron(
+    state: State, labels: np.ndarray, axes: tuple[int, ...], role: str = "shared", beside: Sequence[int] = ()
+) -> np.ndarray:
     """Join the labels over `axes`, on which a weight is shared: one node per distinct tuple of places.
 
-    Each link's slot is its place in the tuple. Returns labels of size 1 along `axes`.
+    Each link's slot is its place in the tuple. beside: the other axes of the grid. The result has size 1 along `axes`.
     """
     rest = [a for a in range(labels.ndim) if a not in axes]
     outer = tuple(labels.shape[a] for a in rest)
-    rows, turns = (a.transpose(rest + list(axes)).reshape(math.prod(outer), -1) for a in (labels, occurrence(labels)))
+    rows = labels.transpose(rest + list(axes)).reshape(math.prod(outer), -1)
     first, which = distinct_rows(rows)
-    merged = state.is_merged(labels)
-    apart = merged and not _in_step(turns, which)
-    if apart:
-        first, which = distinct_rows(np.concatenate([rows, turns], axis=1))
     kinds = rows[first]
     places = kinds.shape[1]
     nodes = state.nodes("join", len(kinds), state.depth(kinds))
-    if merged and not apart:
-        state.merged.add(len(state.builder.groups) - 1)
-    slot = np.tile(np.arange(places), len(kinds))[:, None]
-    if apart:
-        slot = np.concatenate([slot, turns[first].reshape(-1, 1)], axis=1)
-    state.links(np.repeat(nodes, places), kinds, role, slot=slot)
-    joined = port(nodes)[which].reshape(*outer, *[1] * len(axes))
-    return compress(joined.transpose(np.argsort(rest + list(axes))))
+    state.links(np.repeat(nodes, places), kinds, role, slot=np.tile(np.arange(places), len(kinds))[:, None])
+    joined = compress(port(nodes)[which].reshape(*outer, *[1] * len(axes)).transpose(np.argsort(rest + list(axes))))
+    if not beside:
+        return joined
+    along = (("along", tuple(sorted([*axes, *beside]).index(a) for a in axes)),)
+    return map_via(joined, lambda v: state.builder.via("Tuple", along, (v,)))
 
 
 def gathered(
-    state: State, labels: np.ndarray, axes: Sequence[int], kind: str, role: str, once: bool = False
+    state: State, labels: np.ndarray, axes: Sequence[int], kind: str, role: str, grid: Grid, whole: bool = False
 ) -> np.ndarray:
     """One node per distinct multiset of labels along `axes`, linked from its members; labels of size 1 there.
 
-    once: labels that all occur equally often are linked once.
+    grid: what the labels' arrays run over; whole: all of it comes together too.
+    """
+    rows = members(state, labels, axes, grid, whole)
+    first, which = distinct_rows(rows)
+    kinds = rows[first]
+    nodes = state.nodes(kind, len(kinds), state.depth(kinds))
+    state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
+    return along(port(nodes)[which], labels, axes)
+
+
+def members(state: State, labels: np.ndarray, axes: Sequence[int], grid: Grid, whole: bool = False) -> np.ndarray:
+    """What comes together along `axes`: sorted rows of ports, one row for each entry along the other axes.
+
+    Places of one array that all take part are one member.
     """
     rest = [a for a in range(labels.ndim) if a not in axes]
-    outer = tuple(labels.shape[a] for a in rest)
-    rows, turns = (a.transpose([*rest, *axes]).reshape(math.prod(outer), -1) for a in (labels, occurrence(labels)))
-    order = np.lexsort((turns, rows), axis=1)
-    rows, turns = (np.take_along_axis(a, order, axis=1) for a in (rows, turns))
-    first, which = distinct_rows(rows)
-    merged = state.is_merged(labels)
-    apart = merged and not _in_step(turns, which)
-    if apart:
-        first, which = distinct_rows(np.concatenate([rows, turns], axis=1))
-    kinds = _once(rows[first]) if once and not apart else rows[first]
-    nodes = state.nodes(kind, len(kinds), state.depth(kinds))
-    if merged and not apart:
-        state.merged.add(len(state.builder.groups) - 1)
-    slot = turns[first].reshape(-1, 1) if apart else None
-    state.links(np.repeat(nodes, kinds.shape[1]), kinds, role, slot=slot)
-    new = port(nodes)[which].reshape(*outer, *[1] * len(axes))
-    return compress(new.transpose(np.argsort([*rest, *axes])))
+    rows = labels.transpose([*rest, *axes]).reshape(math.prod(labels.shape[a] for a in rest), -1)
+    return np.sort(stacked(state.moves, rows, grid, whole), axis=1)
 
 
-def _once(rows: np.ndarray) -> np.ndarray:
-    """Sorted rows in which every label occurs equally often, with each once; other rows as they are."""
-    runs = np.flatnonzero(rows[0] != rows[0, 0]) if rows.size else np.zeros(0, np.int64)
-    run = int(runs[0]) if runs.size else rows.shape[1]
-    if run > 1 and rows.shape[1] % run == 0 and (rows.reshape(len(rows), -1, run) == rows[:, ::run, None]).all():
-        return rows[:, ::run]
-    return rows
+def along(rows: np.ndarray, labels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """What belongs to each row of `members`, one number each, as a tensor of size 1 along `axes`."""
+    rest = [a for a in range(labels.ndim) if a not in axes]
+    shape = [*(labels.shape[a] for a in rest), *[1] * len(axes)]
+    return compress(rows.reshape(shape).transpose(np.argsort([*rest, *axes])))
 
 
-def _in_step(turns: np.ndarray, which: np.ndarray) -> bool:
-    """Whether all kinds occur in the same turns of what they are made of: turns [n, m], which kind each row is [n]."""
-    counts = np.bincount(which)
-    if (counts != counts[0]).any():
-        return False
-    grouped = turns[np.argsort(which, kind="stable")].reshape(len(counts), -1)
-    return bool((grouped == grouped[0]).all())
+def reordered(state: State, factors: Factors, shape: tuple[int, ...], letters: str, target: str) -> Factors:
+    """Factors over `letters` of a value as those over `target`, its axes in another order; shape: over `target`."""
+    if letters == target:
+        return factors
+    order = [letters.index(t) for t in target]
+    old = tuple(shape[target.index(t)] for t in letters)
+
+    def pair(operands: Factors) -> np.ndarray:
+        return _tuple(state, operands)
+
+    return independent(state, moved(state.moves, factors, old, lambda a: a.transpose(order), shape, pair))
 
 
 def independent(state: State, factors: Sequence[np.ndarray]) -> Factors:
@@ -141,6 +140,7 @@ def independent(state: State, factors: Sequence[np.ndarray]) -> Factors:
 def combine(
     state: State,
     operands: Sequence[Operand],
+    shape: tuple[int, ...],
     role: str,
     ranks: Sequence[int],
     step: Callable[[tuple[int, ...]], int],
@@ -153,44 +153,61 @@ def combine(
     one operand has passes with `touch(operand, via)`; everything else joins, and `joined(via)` follows.
     ranks: of the operands, see `join`.
     """
-    pin_against_free(state, operands)
-    items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
-    groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
-    if all(len({items[j][0] for j in group}) == 1 for group in groups) and len(groups) > 1:
-        return _outer(state, items, groups, touch)
     out: list[np.ndarray] = []
-    for group in groups:
-        members = [items[j] for j in group]
-        if len({i for i, _ in members}) == 1:
-            operand = members[0][0]
-            labels = _tuple(state, [f for _, f in members])
+    for members in meeting(state, operands, shape):
+        if len(members) == 1:
+            operand, labels = members[0]
             out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
             continue
         same = _same_nodes(members, len(operands))
         if same is not None:
             out.append(_composite(same, step))
         else:
-            present = sorted({i for i, _ in members})
-            parts = [_tuple(state, [f for i, f in members if i == k]) for k in present]
-            new = join(state, parts, role, [ranks[k] for k in present])
+            new = join(state, [f for _, f in members], role, [ranks[i] for i, _ in members])
             out.append(new if joined is None else map_via(new, joined))
     return independent(state, out)
 
 
-def _outer(
-    state: State,
-    items: list[tuple[int, np.ndarray]],
-    groups: list[list[int]],
-    touch: Callable[[int, int], int],
-) -> Factors:
-    """Operands that are labelled along different axes stay independent factors of the result."""
+def meeting(
+    state: State, operands: Sequence[Operand], shape: tuple[int, ...], apart: bool = True
+) -> list[list[tuple[int, np.ndarray]]]:
+    """Labels that meet where operands are broadcast to `shape`: groups of (operand, its labels), operands ascending.
+
+    Groups vary along different axes. Labels are those of the broadcast value: at each place along the axes of their
+    group, over the grid of what is left. apart: whether operands may be in groups of their own.
+    """
+    operands = pin_against_free(state, operands)
+    items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
+    groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
+    if all(len({items[j][0] for j in group}) == 1 for group in groups) and not apart:
+        groups = _meet(items, groups)
     out = []
     for group in groups:
-        operand = items[group[0]][0]
-        labels = _tuple(state, [items[j][1] for j in group])
-        out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
-    state.pair(out)
-    return tuple(out)
+        keep = {a for j in group for a in varying(items[j][1])}
+        present = sorted({items[j][0] for j in group})
+        labels = [_tuple(state, [items[j][1] for j in group if items[j][0] == i]) for i in present]
+        out.append([(i, _spread(state, operands[i], f, keep, shape)) for i, f in zip(present, labels, strict=True)])
+    return out
+
+
+def broadcast(state: State, operand: Operand, shape: tuple[int, ...]) -> Factors:
+    """Factors of an operand that is broadcast to `shape`."""
+    return tuple(_spread(state, operand, f, set(varying(f)), shape) for f in operand.factors)
+
+
+def _spread(state: State, operand: Operand, labels: np.ndarray, keep: set[int], shape: tuple[int, ...]) -> np.ndarray:
+    """Labels of an operand, which vary along some of the axes `keep`, as those of the broadcast value."""
+    elsewhere = {a for f in operand.factors for a in varying(f)} - set(varying(labels))
+    axes = free_axes(operand.factors, operand.shape)
+    grid = [a for a, n in enumerate(shape) if n > 1 and a not in keep and a not in elsewhere]
+    return spread(state.moves, labels, operand.shape, axes, shape, sorted(keep), grid)
+
+
+def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
+    """Make the first group of each operand one."""
+    first = [next((g for g in groups if items[g[0]][0] == i), None) for i in sorted({i for i, _ in items})]
+    met = [g for g in first if g is not None]
+    return [sorted(j for g in met for j in g), *(g for g in groups if not any(g is m for m in met))]
 
 
 def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
@@ -218,15 +235,20 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
     return compress(port(nodes_of(labels[0]), new[which].reshape(labels[0].shape)))
 
 
-def pin_against_free(state: State, operands: Sequence[Operand]) -> None:
-    """Free axes are ordered: a labelled axis that meets an unlabelled one of size > 1 is pinned."""
+def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]:
+    """Free axes are ordered: a labelled axis that meets an unlabelled one of size > 1 is pinned, its places marked."""
     labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
+    out = []
     for i, operand in enumerate(operands):
+        factors = []
         for factor in operand.factors:
-            for axis in varying(factor):
-                free = (j for j, other in enumerate(operands) if j != i and other.shape[axis] > 1)
-                if any(axis not in labelled[j] for j in free):
-                    state.pin(factor)
+            free = [
+                any(j != i and other.shape[a] > 1 and a not in labelled[j] for j, other in enumerate(operands))
+                for a in varying(factor)
+            ]
+            factors.append(state.ordered(factor) if any(free) else factor)
+        out.append(Operand(tuple(factors), operand.shape))
+    return out
 
 
 def _components(axes: list[set[int]], owners: list[int] | None = None) -> list[list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from ..ir import OpaqueOp, Parameter
-from .algebra import Algebra
+from .algebra import Algebra, Move
 from .attaching import Part, attach
 from .constants import Constants, uniform
 from .contraction import Spec, contract
 from .elements import Elements
 from .elementwise import elementwise
+from .grid import free_axes, moved, placed, spread, unfold
 from .grids import Code, Packing
-from .joins import Operand, combine, independent, join, pin_against_free, shared_neuron
-from .labels import compress, map_via, nodes_of, port, varying
-from .places import numbered, settle
+from .joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
+from .labels import compress, map_via, nodes_of, occurrence, port, varying
 from .products import product_sum
 from .recurrence import Units, recur
-from .reductions import couple, order, reduce
+from .reductions import couple, layout, order, reduce
 from .sparse import Layer, sparse
 from .state import State, align
 from .storing import Aligned, store
@@ -46,34 +47,40 @@ class Lowering(Algebra):
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
         ids = self.state.nodes("neuron", int(classes.max()) + 1 if classes.size else 0, 0)
-        labels = port(ids)[classes] if classes.size else classes
+        labels = self._placed(port(ids)[classes], value.shape) if classes.size else classes
         part = Part(self.constants.attached(value), "source", value.data is not None)
-        attach(self.state, (labels,), [part], "Source", {})
+        attach(self.state, (labels,), value.shape, [part], "Source", {})
         if part.constant:
             self.state.pin(labels)
-        self._note_places(labels)
         return (labels,)
 
-    def input(self, name: str, classes: np.ndarray) -> tuple[np.ndarray, ...]:
+    def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
         ids = self.state.builder.nodes("input", int(classes.max()) + 1 if classes.size else 0, 0, value=name)
         self.state.builder.pin(ids)
-        labels = port(ids)[classes]
-        self._note_places(labels)
-        return (labels,)
+        return (self._placed(port(ids)[classes], shape),)
 
-    def _note_places(self, labels: np.ndarray) -> None:
-        """Entries of a source that are one feature are different places of it."""
-        if labels.size and len(np.unique(labels)) < labels.size:
-            self.state.merge(labels)
+    def _placed(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Entries of a source that are one feature are different places of it, counted in their order."""
+        if not labels.size or len(np.unique(labels)) == labels.size:
+            return labels
+        moves, axes = self.state.moves, free_axes([labels], shape)
+        grid = tuple(shape[a] for a in axes)
+        count = occurrence(labels)
+        many = int(count.max()) + 1
+        size = math.prod(grid)
+        at = count[..., None] * size + np.arange(size)
+        found = replace(unfold(moves, labels, grid), at=at)
+        bases = [(many, *grid)] * len(found.ports)
+        return placed(moves, replace(found, bases=bases), found.which, at, grid)
 
-    def places(self, x: Value, factor: np.ndarray) -> np.ndarray:
-        """Places on free axes, and those that merged axes hold."""
-        return numbered(self.state, x, factor)
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> Factors:
+        """Labels are moved like the entries; what becomes of the places on free axes is a step of the via."""
 
-    def settle(self, labels: np.ndarray, places: np.ndarray) -> None:
-        """Labels that have lost their places are pinned."""
-        settle(self.state, labels, places)
+        def pair(factors: Factors) -> np.ndarray:
+            return self._tuple(x.relabelled(factors))
+
+        return self.independent(moved(self.state.moves, x.factors, x.shape, function, shape, pair))
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Join factors that vary along one axis."""
@@ -120,27 +127,13 @@ class Lowering(Algebra):
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
     ) -> Value:
         """Labels stay, the via grows by the step."""
+        if function is None:
+            attributes = {**attributes, **layout(x.factors, x.shape)}
 
         def step(via: int) -> int:
-            return self.state.functions.step((via,), function, op, attributes)
+            return self.state.step((via,), function, op, attributes)
 
         return x.relabelled(tuple(map_via(f, step) for f in x.factors))
-
-    def rearrange(self, x: Value, order: tuple[int, ...], sizes: tuple[int, ...]) -> Value:
-        """A step of the via; one that undoes the last step takes it back."""
-        builder = self.state.builder
-
-        def step(via: int) -> int:
-            last = builder.vias[via]
-            before: dict[str, Any] = dict(last.attributes)
-            if last.op != "Rearrange" or tuple(before["sizes"][i] for i in before["order"]) != sizes:
-                return builder.via("Rearrange", (("order", order), ("sizes", sizes)), (via,))
-            net = tuple(before["order"][i] for i in order)
-            if net == tuple(range(len(net))):
-                return last.parents[0]
-            return builder.via("Rearrange", (("order", net), ("sizes", before["sizes"])), last.parents)
-
-        return replace(x, factors=tuple(map_via(f, step) for f in x.factors))
 
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""
@@ -157,11 +150,11 @@ class Lowering(Algebra):
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
             parts.append(Part(self.weight(value).reshape(*shape), role))
-        return x.relabelled(attach(self.state, x.factors, parts, op, attributes)) if parts else x
+        return x.relabelled(attach(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """New neurons over `spec.out`."""
-        return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, role), shape)
+        return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
 
     def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
         """New nodes, layer by layer."""
@@ -199,7 +192,7 @@ class Lowering(Algebra):
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
     ) -> Value:
         """Labelled axes are pinned."""
-        return x.relabelled(order(self.state, x.factors, axes, op, attributes, shape), shape)
+        return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
         """Table rows are pinned `token` nodes, linked from what picks them; their entries are edges to new neurons."""
@@ -222,16 +215,18 @@ class Lowering(Algebra):
         if len(values) == 1:
             return op.result(values[0].factors)
         labelled = any(axis in varying(f) for v in values for f in v.factors)
-        operands = [Operand(v.factors, _with(v.shape, axis, 1)) for v in values]
         if labelled or all(v.shape[axis] == 1 for v in values):
-            pin_against_free(self.state, operands)
             copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
             return replace(op.result(self._stack(values, axis)), same=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
-            return vias[0] if len(set(vias)) == 1 else self.state.builder.via("Concat", (), vias)
+            return self.state.builder.via("Concat", (), vias)
 
-        return op.result(combine(self.state, operands, "concat", range(len(operands)), step, lambda _, via: via))
+        operands = [Operand(v.factors, _with(v.shape, axis, 1)) for v in values]
+        shape = _with(op.shape(), axis, 1)
+        factors = combine(self.state, operands, shape, "concat", range(len(operands)), step, lambda _, via: via)
+        along = (("axis", free_axes(factors, op.shape()).index(axis)),)
+        return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
 
     def mix(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
@@ -243,7 +238,7 @@ class Lowering(Algebra):
         labels = self._tuple(first)
         away = tuple(a for a in range(first.rank) if a not in keep.values() and labels.shape[a] > 1)
         if away:
-            labels = shared_neuron(state, labels, away)
+            labels = shared_neuron(state, labels, away, beside=free_axes(first.factors, first.shape))
         target = "".join(letters[keep[a]] if a in keep else "-" for a in range(len(shape)))
         base = align(labels, letters, target.replace("-", "")).reshape(
             [labels.shape[keep[a]] if a in keep else 1 for a in range(len(shape))]
@@ -284,7 +279,8 @@ class Lowering(Algebra):
         """All labels of a value as one port: its only one, or a join of all places in order."""
         labels = self._tuple(x)
         if labels.size > 1:
-            labels = shared_neuron(self.state, labels, tuple(range(labels.ndim)))
+            beside = free_axes(x.factors, x.shape)
+            labels = shared_neuron(self.state, labels, varying(labels), beside=beside)
         return labels
 
     def _tuple(self, x: Value) -> np.ndarray:
@@ -292,15 +288,22 @@ class Lowering(Algebra):
             return x.factors[0]
         return join(self.state, x.factors, "pair")
 
-    def _stack(self, values: Sequence[Value], axis: int) -> tuple[np.ndarray, ...]:
-        factors = [self._tuple(v) for v in values]
-        others = np.broadcast_shapes(*(_with(f.shape, axis, 1) for f in factors))
-        parts = [np.broadcast_to(f, _with(others, axis, v.shape[axis])) for f, v in zip(factors, values, strict=True)]
-        labels = compress(np.concatenate(parts, axis=axis))
+    def _stack(self, values: Sequence[Value], axis: int) -> Factors:
+        """Labels one after the other, each at its own place along every axis on which some vary."""
+        operands = [Operand((self._tuple(v),), _with(v.shape, axis, 1)) for v in values]
+        factors = [o.factors[0] for o in pin_against_free(self.state, operands)]
+        keep = sorted({axis, *(a for f in factors for a in varying(f))})
+        others = np.broadcast_shapes(*(_with(v.shape, axis, 1) for v in values))
+        parts = []
         for factor, value in zip(factors, values, strict=True):
-            if any(factor.shape[a] == 1 < value.shape[a] and a not in value.same for a in varying(labels)):
-                self.state.merge(factor)
-        return (labels,)
+            axes = free_axes([factor], value.shape)
+            grid = [a for a, n in enumerate(value.shape) if n > 1 and a not in keep]
+            labels = spread(self.state.moves, factor, value.shape, axes, value.shape, keep, grid)
+            shape = [n if a in keep else 1 for a, n in enumerate(_with(others, axis, value.shape[axis]))]
+            parts.append(np.broadcast_to(labels, shape))
+        whole = _with(others, axis, sum(v.shape[axis] for v in values))
+        labels = np.concatenate(parts, axis=axis)
+        return self.moved(values[0].relabelled((labels,), whole), lambda a: a, whole)
 
 
 def _alike(x: Value, y: Value) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .joins import Factors, _components, gathered, independent, join
-from .labels import compress, map_via, varying, vias_of
+from .grid import free_axes
+from .joins import Factors, Operand, gathered, independent, join, meeting, reordered
+from .labels import compress, map_via, vias_of
 from .state import State, align
 
 __all__ = ["product_sum"]
@@ -25,58 +26,46 @@ def product_sum(
     """
     a, b, out = letters
     every = "".join(dict.fromkeys(out + a + b))
-    sizes = [dict(zip(t, s, strict=True)) for t, s in zip((a, b), shapes, strict=True)]
     left, left_scale = _unscale(state, left)
     right, right_scale = _unscale(state, right)
-    items = [(0, align(f, a, every)) for f in left] + [(1, align(f, b, every)) for f in right]
-    _pin_against_free(state, items, every, sizes)
-    groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
-    if all(len({items[j][0] for j in g}) == 1 for g in groups):
-        groups = _meet(items, groups)
-    summed = tuple(i for i, t in enumerate(every) if t not in out)
+    operands = [_operand(state, left, a, shapes[0], every), _operand(state, right, b, shapes[1], every)]
+    shape = np.broadcast_shapes(*(o.shape for o in operands))
+    met = [_product(state, members) for members in meeting(state, operands, shape, apart=False)]
+    summed = [i for i, t in enumerate(every) if t not in out]
+    grid = free_axes(met, shape)
     factors = []
-    for group in groups:
-        members = [items[j] for j in group]
-        labels = _product(state, members)
-        if any(labels.shape[i] > 1 for i in summed):
-            labels = gathered(state, labels, summed, "sum", "sum")
+    for labels in met:
+        inside = [i for i in summed if labels.shape[i] > 1]
+        if inside:
+            labels = gathered(state, labels, inside, "sum", "sum", tuple(shape[i] for i in grid))
+        over = tuple(grid.index(i) for i in summed if i in grid)
+        if over:
+            labels = map_via(labels, lambda v, over=over: state.builder.via("Sum", (("axes", over),), (v,)))  # type: ignore[misc]
         factors.append(compress(align(labels, every, out)))
     scale = left_scale * right_scale
     if scale != 1:
-        factors[0] = map_via(factors[0], lambda v: state.functions.step((v,), lambda x: scale * x, "Scale", {}))
+        factors[0] = map_via(factors[0], lambda v: state.step((v,), lambda x: scale * x, "Scale", {}))
     return independent(state, factors)
+
+
+def _operand(state: State, factors: Factors, letters: str, shape: tuple[int, ...], every: str) -> Operand:
+    """An operand over every letter, of size 1 along those that it lacks."""
+    sizes = dict(zip(letters, shape, strict=True))
+    target = "".join(t for t in every if t in letters)
+    factors = reordered(state, factors, tuple(sizes[t] for t in target), letters, target)
+    return Operand(tuple(align(f, target, every) for f in factors), tuple(sizes.get(t, 1) for t in every))
 
 
 def _unscale(state: State, factors: Factors) -> tuple[Factors, float]:
     """Take one common trailing scale off the ports: the product is bilinear."""
     for i, factor in enumerate(factors):
-        found = {state.functions.scale(int(v)) for v in np.unique(vias_of(factor))}
-        scales = {scale for _, scale in found}
-        if len(scales) == 1 and scales != {1.0}:
-            bare = map_via(factor, lambda v: state.functions.scale(v)[0])
-            return (*factors[:i], bare, *factors[i + 1 :]), scales.pop()
+        found = {state.functions.scale(state.moves.before(int(v)))[1] for v in np.unique(vias_of(factor))}
+        if len(found) == 1 and found != {1.0}:
+            bare = map_via(factor, lambda v: state.moves.under((v,), lambda p: state.functions.scale(p[0])[0]))
+            return (*factors[:i], bare, *factors[i + 1 :]), found.pop()
     return factors, 1.0
 
 
-def _pin_against_free(
-    state: State, items: list[tuple[int, np.ndarray]], every: str, sizes: list[dict[str, int]]
-) -> None:
-    """A labelled letter that the other operand has too, without labels, is ordered by it."""
-    labelled = [{t for i, f in items if i == side for t in (every[x] for x in varying(f))} for side in (0, 1)]
-    for side, factor in items:
-        for axis in varying(factor):
-            t = every[axis]
-            if sizes[1 - side].get(t, 1) > 1 and t not in labelled[1 - side]:
-                state.pin(factor)
-
-
-def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
-    """Make the first factor of each side one group: every product has two operands."""
-    first = [next(g for g in groups if items[g[0]][0] == side) for side in (0, 1)]
-    return [sorted(first[0] + first[1]), *(g for g in groups if g is not first[0] and g is not first[1])]
-
-
 def _product(state: State, members: list[tuple[int, np.ndarray]]) -> np.ndarray:
-    sides = [[f for i, f in members if i == side] for side in (0, 1)]
-    parts = [f[0] if len(f) == 1 else join(state, f, "pair") for f in sides if f]
+    parts = [f for _, f in members]
     return parts[0] if len(parts) == 1 else join(state, parts, "product", (0, 1), kind="product")

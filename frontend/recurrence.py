@@ -17,7 +17,7 @@ from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, occurrence, port
+from .labels import compress, map_via, occurrence, port
 from .state import State, align
 from .values import Value
 
@@ -81,13 +81,15 @@ def recur(
     """
     first = next(w.elements for units in cell for w in units.weights if w.source == INPUT)
     source, kept = shared_source(state, x.factors, x.shape, first.shape, _SPEC)
+    if x.shape[0] == 1 < x.shape[1]:
+        source = map_via(source, lambda v: state.builder.via("Batch", (), (v,)))
     starts = {name: _start(state, value) for name, value in initial.items()}
     depth = max([1 + state.depth(source), *(state.depth(s) for s in starts.values())])
     nodes = {units.name: _nodes(state, units, depth) for units in cell}
     parameters: dict[str, np.ndarray] = {}
     for units in cell:
         for weight in units.weights:
-            _weigh(state, nodes, parameters, source, units.name, weight)
+            _weigh(state, nodes, parameters, (source, x.shape, kept), units.name, weight)
         for operand, feed in enumerate(units.feeds):
             _link(state, nodes, units.name, feed, operand)
     for name, labels in starts.items():
@@ -96,8 +98,7 @@ def recur(
         for name in outputs:
             state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), "length")
     if any(_rows_differ(v) for v in (*initial.values(), lengths)):
-        for factor in kept:
-            state.pin(factor)
+        kept = [state.ordered(factor) for factor in kept]
     beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
     return [independent(state, [port(nodes[name])[None], *beside]) for name in outputs]
 
@@ -118,14 +119,14 @@ def _weigh(
     state: State,
     nodes: Mapping[str, np.ndarray],
     parameters: dict[str, np.ndarray],
-    source: np.ndarray,
+    source: tuple[np.ndarray, tuple[int, ...], list[np.ndarray]],
     name: str,
     weight: Weight,
 ) -> None:
     """The edges of one weight onto the units `name`."""
     dst, elements = nodes[name], weight.elements
     if weight.source == INPUT:
-        emit(state, source, elements, _SPEC, weight.role, dst[None])
+        emit(state, *source, elements, _SPEC, weight.role, dst[None])
         return
     if len(elements.shape) == 2:
         src = nodes[weight.source]
@@ -145,7 +146,7 @@ def _weigh(
 def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, operand: int) -> None:
     via = 0
     for op, attributes, function in feed.steps:
-        via = state.functions.step((via,), function, op, attributes)
+        via = state.step((via,), function, op, attributes)
     dst = nodes[name]
     state.links(dst, port(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
 

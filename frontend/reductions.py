@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import ItemsView, Sequence
 
 import numpy as np
 
-from .joins import Factors, gathered, independent
-from .labels import map_via, nodes_of, port, varying, vias_of
-from .places import diverge
+from .grid import free_axes
+from .joins import Factors, along, gathered, independent, members
+from .labels import distinct_rows, map_via, nodes_of, port, varying, vias_of
 from .state import State
 
-__all__ = ["couple", "order", "reduce"]
+__all__ = ["couple", "layout", "order", "reduce"]
 
 
 def reduce(
@@ -23,14 +22,15 @@ def reduce(
     A factor that varies along one of them gives one new node per distinct multiset of labels, linked from each;
     otherwise labels pass.
     """
+    free = free_axes(factors, shape)
+    grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
+    items = _over(factors, axes, attributes, shape).items()
     out = []
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
-        labels = gathered(state, factor, inside, "reduce", "reduce", once=True) if inside else factor
-        out.append(labels)
-    items = _over(factors, axes, attributes, shape).items()
-    stepped = [map_via(f, lambda v: state.builder.via(op, items, (v,))) for f in out]
-    return independent(state, stepped)
+        labels = gathered(state, factor, inside, "reduce", "reduce", grid, whole) if inside else factor
+        out.append(map_via(labels, lambda v: state.builder.via(op, items, (v,))))
+    return independent(state, out)
 
 
 def couple(
@@ -39,70 +39,109 @@ def couple(
     """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.
 
     Over all labels of a node group that holds together nothing is needed; over others one `reduce` node per part is
-    linked from its members, so that only whole parts can trade places.
+    linked from its members, so that only whole parts can trade places. The via then says which of the scopes that its
+    port has been in this is: link and via have the same number.
     """
+    free = free_axes(factors, shape)
+    grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
+    attributes = _over(factors, axes, attributes, shape)
     out = []
-    over = _over(factors, axes, attributes, shape)
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
-        parts = {}
         if inside and not _whole(state, factor, inside):
-            parts["parts"] = len(np.unique(gathered(state, factor, inside, "reduce", "scope", once=True)))
-            diverge(state, factor)
-        items = {**over, **parts}.items()
-        out.append(map_via(factor, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
+            out.append(_parts(state, members(state, factor, inside, grid, whole), factor, inside, op, attributes))
+        else:
+            out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
     return tuple(out)
 
 
+def _parts(
+    state: State, rows: np.ndarray, labels: np.ndarray, axes: Sequence[int], op: str, attributes: dict[str, object]
+) -> np.ndarray:
+    """A scope for each of the rows of `members` that labels along `axes` make."""
+    first, which = distinct_rows(rows)
+    kinds = rows[first]
+    nodes = state.nodes("reduce", len(kinds), state.depth(kinds))
+    # Which of its port's scopes each part is: by port without its last move, of which entries may have others.
+    part = np.broadcast_to(along(which, labels, axes), labels.shape)
+    pairs = [np.stack([_bare(state, a).reshape(-1), b.reshape(-1)], axis=1) for a, b in
+             ((labels, part), (kinds, np.repeat(np.arange(len(kinds)), kinds.shape[1])))]  # fmt: skip
+    distinct, number = distinct_rows(np.concatenate(pairs))
+    rank = state.scopes(np.concatenate(pairs)[distinct][:, 0])[number]
+    mine, theirs = rank[: labels.size].reshape(labels.shape), rank[labels.size :]
+    state.links(np.repeat(nodes, kinds.shape[1]), kinds, "scope", slot=theirs[:, None] if theirs.any() else None)
+    out = labels.copy()
+    for value in np.unique(mine).tolist():
+        items = {**attributes, "scope": value, "parts": len(kinds)}.items()
+
+        def step(vias: tuple[int, ...], items: ItemsView[str, object] = items) -> int:
+            return state.builder.via(op, items, vias)
+
+        out[mine == value] = map_via(labels[mine == value], lambda v, step=step: state.moves.under((v,), step))  # type: ignore[misc]
+    return out
+
+
+def _bare(state: State, labels: np.ndarray) -> np.ndarray:
+    return map_via(labels, state.moves.before)
+
+
 def order(
-    state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
-) -> Factors:
+    state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object],
+    old: tuple[int, ...], shape: tuple[int, ...],
+) -> Factors:  # fmt: skip
     """Labels after an op whose result depends on the order along `axes` (sort, cumulative sum, resize, windows).
 
     Labelled axes among them are pinned; where their length changes, new pinned nodes hang on one node linked from all.
     """
+    items = {**attributes, **layout(factors, old)}.items()
     out = []
     for factor in factors:
         inside = [a for a in axes if factor.shape[a] > 1]
-        if inside:
-            state.pin(factor)
+        labels = map_via(factor, lambda v: state.builder.via(op, items, (v,)))
         if any(factor.shape[a] != shape[a] for a in inside):
-            factor = _resized(state, factor, [shape[a] if n > 1 else 1 for a, n in enumerate(factor.shape)])
-        out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
+            state.pin(factor)
+            labels = _resized(state, labels, [shape[a] if n > 1 else 1 for a, n in enumerate(factor.shape)])
+        elif inside:
+            rank = state.scopes(np.unique(factor))[np.unique(factor, return_inverse=True)[1].reshape(factor.shape)]
+            labels = state.marked(state.ordered(labels), "Scope", np.where(rank > 0, rank, -1))
+        out.append(labels)
     return tuple(out)
+
+
+def layout(factors: Factors, shape: tuple[int, ...]) -> dict[str, object]:
+    """Which axes the grid is, counted from the end, for a step that names axes; nothing if it is the last ones."""
+    at = tuple(a - len(shape) for a in free_axes(factors, shape))
+    return {} if at == tuple(range(-len(at), 0)) else {"grid": at}
 
 
 def _over(
     factors: Factors, axes: Sequence[int], attributes: dict[str, object], shape: tuple[int, ...]
 ) -> dict[str, object]:
-    """Attributes of the step, with the axes named by what they are where neurons are among them: layouts differ."""
-    neurons = 1
-    for factor in factors:
-        part = factor[tuple(slice(None) if a in axes else slice(1) for a in range(factor.ndim))]
-        neurons *= len(np.unique(part))
-    if neurons == 1:
-        return attributes
-    whole = neurons == math.prod(shape[a] for a in axes)
-    over = "neurons" if whole else "neurons and places"
-    return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": over}
+    """Attributes of the step, with the axes named by what they are, neurons or axes of the grid: layouts differ."""
+    grid = free_axes(factors, shape)
+    over: list[object] = [grid.index(a) - len(grid) for a in sorted(axes) if a in grid]
+    if len(over) == len(grid):
+        over = ["all places"]
+    if any(f.shape[a] > 1 for f in factors for a in axes):
+        over.append("neurons")
+    return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": tuple(over)}
 
 
 def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
     depth = state.depth(labels)
     middle = state.nodes("reduce", 1, depth, pinned=True)
-    ports = np.unique(labels)
-    state.links(np.repeat(middle, len(ports)), ports, "reduce", operand=np.arange(len(ports)))
+    state.links(np.repeat(middle, labels.size), labels, "reduce", operand=np.arange(labels.size))
     new = state.ports("split", int(np.prod(shape)), depth, pinned=True)
     state.links(nodes_of(new), np.repeat(port(middle), len(new)), "split", operand=np.arange(len(new)))
     return new.reshape(shape)
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
-    """Whether the labels along `axes` are one part: every node of a group that holds together, equally often."""
+    """Whether the labels along `axes` are one part: every node of a group that holds together, once each."""
     if set(varying(labels)) - set(axes) or len(np.unique(vias_of(labels))) > 1:
         return False
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)
-    if (counts != counts[0]).any():
+    if (counts != 1).any():
         return False
     groups = np.unique(state.builder.group_of(nodes))
     whole = len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size

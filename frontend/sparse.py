@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .contraction import Spec, shared_source, tell_rows_apart
+from .contraction import Spec, shared_source
 from .elements import Elements
+from .grid import free_axes, spread
 from .joins import Factors, independent
 from .labels import compress, map_via, nodes_of, vias_of
 from .recurrence import INPUT
@@ -64,8 +65,9 @@ def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Seque
     Features that differ by row are joined first; a node that stands for several features is told apart by `via`.
     """
     source, kept = shared_source(state, factors, shape, (1, shape[1]), SPEC)
-    labels = np.broadcast_to(source.reshape(-1), (shape[1],))
-    ports = {INPUT: tell_rows_apart(state, labels[:, None])[:, 0] if len(np.unique(labels)) < len(labels) else labels}
+    grid = free_axes([source, *kept], shape)
+    labels = spread(state.moves, source, shape, grid, shape, [1], [a for a in grid if a != 1])
+    ports = {INPUT: np.broadcast_to(labels.reshape(-1), (shape[1],))}
     for layer in layers:
         _build(state, ports, layer)
     beside = [compress(align(f, SPEC.x, SPEC.out)) for f in kept]

@@ -10,9 +10,10 @@ import numpy as np
 from ..ir import GraphBuilder, ParameterView
 from .cohesion import Cohesion
 from .elements import Elements
-from .functions import FunctionVias
+from .functions import Function, FunctionVias
+from .grid import Moves
 from .grids import Grid
-from .labels import map_via, nodes_of, port, vias_of
+from .labels import map_via, nodes_of, occurrence, port, vias_of
 from .regions import single_uses
 from .scales import side_edges
 
@@ -32,18 +33,20 @@ class Site:
 class State:
     """The mutable part of a lowering, handed to every primitive.
 
-    merged: node groups of whose nodes several places have been merged into a labelled axis (see `places`).
     grids: of the parameters that are stored quantised, by name.
+    scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`).
     """
 
     builder: GraphBuilder = field(default_factory=GraphBuilder)
     site: Site = field(default_factory=Site)
-    merged: set[int] = field(default_factory=set)
     grids: dict[str, Grid] = field(default_factory=dict)
+    scoped: list[np.ndarray] = field(default_factory=list)
+    moves: Moves = field(init=False)
     functions: FunctionVias = field(init=False)
     cohesion: Cohesion = field(init=False)
 
     def __post_init__(self) -> None:
+        self.moves = Moves(self.builder)
         self.functions = FunctionVias(self.builder)
         self.cohesion = Cohesion(self.builder)
 
@@ -61,24 +64,37 @@ class State:
     def pin(self, labels: np.ndarray) -> None:
         """Fix every node that these labels name."""
         self.builder.pin(nodes_of(labels))
-        if len(np.unique(labels)) < labels.size:
-            # What depends on the order makes copies of one node differ.
-            self.merge(labels)
 
     def pair(self, factors: Sequence[np.ndarray]) -> None:
         """Note that these label tensors, if there are several, are of one value."""
         for labels in factors if len(factors) > 1 else ():
             self.builder.pair(nodes_of(labels))
 
-    def merge(self, labels: np.ndarray) -> None:
-        """Note that entries with equal labels are different places of one node, here or in what follows."""
-        self.merged.update(np.unique(self.builder.group_of(nodes_of(labels))).tolist())
+    def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
+        """The via after a step on the branches `vias` of one node; function: as of `FunctionVias.step`."""
+        if function is None:
+            return self.builder.via(op, attributes.items(), vias)
+        return self.moves.under(vias, lambda parents: self.functions.step(parents, function, op, attributes))
 
-    def is_merged(self, labels: np.ndarray) -> bool:
-        """Whether entries with equal labels may be different places of one node."""
-        if not self.merged or len(np.unique(labels)) == labels.size:
-            return False
-        return bool(self.merged.intersection(np.unique(self.builder.group_of(nodes_of(labels))).tolist()))
+    def marked(self, labels: np.ndarray, op: str, numbers: np.ndarray) -> np.ndarray:
+        """Labels whose vias say a number, of the labels' shape, for each entry; negative ones need none."""
+        new = labels.copy()
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            here = numbers == number
+            items = (("number", number),)
+            new[here] = map_via(labels[here], lambda v, items=items: self.builder.via(op, items, (v,)))  # type: ignore[misc]
+        return new
+
+    def ordered(self, labels: np.ndarray) -> np.ndarray:
+        """Pin every node that these labels name; each entry's via then says at which place it is."""
+        self.pin(labels)
+        return self.marked(labels, "Place", np.arange(labels.size).reshape(labels.shape))
+
+    def scopes(self, ports: np.ndarray) -> np.ndarray:
+        """Note that distinct ports take part in one more scope each; how many scopes each has had before, int64."""
+        earlier = np.concatenate([*self.scoped, ports])
+        self.scoped.append(ports)
+        return occurrence(earlier)[len(earlier) - len(ports) :]
 
     def depth(self, labels: np.ndarray) -> int:
         """The greatest depth among the nodes that these labels name."""

@@ -21,6 +21,7 @@ FAMILIES: tuple[str, ...] = tuple(STEPS)
 
 _OPSETS = (21, 18, 23)
 _TRIES = 4
+_TWINS = 20
 
 
 def networks(max_steps: int = 8, ops: Sequence[str] = FAMILIES) -> st.SearchStrategy[onnx.ModelProto]:
@@ -57,7 +58,7 @@ def _network(integer: Callable[[int, int], int], max_steps: int, ops: tuple[str,
         _enter(sketch)
     for _ in range(integer(1, max_steps)):
         for _ in range(_TRIES):
-            if sketch.fits(STEPS[sketch.choice(ops)]):
+            if sketch.fits(STEPS["twins" if "twins" in ops and sketch.chance(_TWINS) else sketch.choice(ops)]):
                 break
     return sketch.model(_outputs(sketch))
 

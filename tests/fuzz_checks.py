@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
+from onnx import TensorProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from test_store import same
 
+from gmnc.backends import onnx as write_back
 from gmnc.backends import store
+from gmnc.ir import ParameterGraph
+from gmnc.ir.permute import Automorphism, apply
+from gmnc.ir.symmetry import product
 from gmnc.testing import Report, verify
 from gmnc.testing.inputs import draw, input_specs
 from gmnc.testing.trial import Trial
 
 __all__ = ["check_network"]
 
-SMALLEST = 1e-5
-AMPLIFIED = 100
+SHRINKS = 1e-4
+FRESH = 3
 
 
 def check_network(model: onnx.ModelProto, folder: Path, trials: int = 2, seed: int = 0) -> Report:
     """Raise `AssertionError` (or the error itself) where something does not hold."""
     report = verify(model, trials=trials, seed=seed, controls=1)
-    assert not report.failures or _says_nothing(report, model, seed), "\n\n".join(map(str, report.failures))
+    assert not report.failures or _is_rounding(report, model, seed), "\n\n".join(map(str, report.failures))
     assert report.account_closed
     assert report.round_trip == "bit-exact"
     assert report.graph is not None
@@ -33,11 +41,72 @@ def check_network(model: onnx.ModelProto, folder: Path, trials: int = 2, seed: i
     return report
 
 
-def _says_nothing(report: Report, model: onnx.ModelProto, seed: int) -> bool:
-    """Whether an output is zero but for rounding, or at a threshold where rounding makes it jump."""
-    assert report.graph is not None
-    rng = np.random.default_rng(seed)
-    trial = Trial(report.graph, [draw(input_specs(model), rng)], rng)
-    if any(v.size and np.abs(v).max() < SMALLEST for outputs in trial.base for v in outputs.values()):
-        return True
-    return max(trial.conditioning() for _ in range(8)) * AMPLIFIED > report.max_error
+def _is_rounding(report: Report, model: onnx.ModelProto, seed: int) -> bool:
+    """Whether what changed the output is rounding: in double precision, the change all but disappears.
+
+    So it is where outputs cancel to nothing, or rounding crosses a threshold. A symmetry that is none changes them
+    as much in any precision. Looked at with the weights and inputs that failed, and with fresh ones.
+    """
+    graph = report.graph
+    assert graph is not None
+    for state in (seed, *((seed, fresh) for fresh in range(FRESH))):
+        rng = np.random.default_rng(state)
+        trial = Trial(graph, [draw(input_specs(model), rng)], rng)
+        exact = _exact(graph, trial.values, trial.feeds[0])
+        for found in _products(graph):
+            moved = {**trial.values, **apply(graph, found, trial.values)}
+            if trial.error(moved) <= report.tolerance:
+                continue
+            single = _changes(trial.network.run(moved, trial.feeds)[0], trial.base[0])
+            double = _changes(_exact(graph, moved, trial.feeds[0]), exact)
+            if any(not double[name] <= SHRINKS * single[name] for name in trial.names):
+                return False
+    return True
+
+
+def _changes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(np.abs(_float(a[name]) - _float(b[name])).max(initial=0)) for name in a}
+
+
+def _products(graph: ParameterGraph) -> Iterator[Automorphism]:
+    """All generators together, and each of them."""
+    generators = graph.symmetries().generators
+    yield product(graph, generators)
+    yield from generators
+
+
+def _exact(
+    graph: ParameterGraph, values: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The outputs in double precision, by ONNX's reference evaluator."""
+    model = _doubled(ir.to_proto(write_back.write(graph, values)))
+    names = [o.name for o in model.graph.output]
+    wide = {n: _float(v) if v.dtype == np.float32 else v for n, v in feeds.items()}
+    with np.errstate(all="ignore"):
+        return dict(zip(names, map(_float, ReferenceEvaluator(model).run(names, wide)), strict=True))
+
+
+def _doubled(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every float32 a float64."""
+    graph = model.graph
+    for tensor in graph.initializer:
+        _double(tensor)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type == TensorProto.FLOAT:
+            value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                _double(attribute.t)
+            if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.DOUBLE
+    return model
+
+
+def _double(tensor: TensorProto) -> None:
+    if tensor.data_type == TensorProto.FLOAT:
+        tensor.CopyFrom(numpy_helper.from_array(_float(numpy_helper.to_array(tensor)), tensor.name))
+
+
+def _float(array: np.ndarray) -> np.ndarray:
+    return np.asarray(array, dtype=np.float64)

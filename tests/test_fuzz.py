@@ -15,6 +15,8 @@ import pytest
 from fuzz_checks import check_network
 from hypothesis import HealthCheck, given, settings
 
+from gmnc.frontend import grid, reductions
+from gmnc.testing import build, verify
 from gmnc.testing.strategies import FAMILIES, network, networks
 
 COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
@@ -31,6 +33,35 @@ COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
 def test_any_network(model: onnx.ModelProto) -> None:
     with tempfile.TemporaryDirectory() as folder:
         check_network(model, Path(folder))
+
+
+PARTS = """(float[4, 3] x) => (float[4, 2] y) {
+    h = MatMul(x, w)
+    r = Reshape(h, parts)
+    s = Softmax<axis = -1>(r)
+    f = Reshape(s, flat)
+    y = MatMul(f, v)
+}"""
+
+
+def test_a_false_symmetry_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neurons of two softmaxes seem to trade places once their scopes are left out."""
+    model = build(PARTS, {"w": (3, 6), "v": (6, 2)}, {"parts": [4, 2, 3], "flat": [4, 6]})
+    check_network(model, tmp_path)
+    monkeypatch.setattr(reductions, "_whole", lambda *_: True)
+    with pytest.raises(AssertionError, match="a claimed symmetry changes the output"):
+        check_network(model, tmp_path)
+
+
+def test_twins_show_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where moved places leave no trace, ops on rows and on columns look alike."""
+    monkeypatch.setattr(grid.Moves, "put", lambda self, via, base, new, at: via)
+    reports = [verify(network(seed, 1, ["twins"]), trials=2, controls=0) for seed in range(30)]
+    assert any(report.sound is False for report in reports)
+
+
+def test_a_seed_replays_its_network() -> None:
+    assert network(3).SerializeToString() == network(3).SerializeToString()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

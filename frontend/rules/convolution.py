@@ -41,6 +41,8 @@ def _convolve(ctx: Algebra, op: Op, groups: int, shape: tuple[int, ...], letters
     if space > len(_SPACE) or x.shape[1] % groups:
         raise Unsupported(f"{space} spatial axes, {x.shape[1]} channels in {groups} groups")
     marks = {**marks, **_geometry(op)}
+    if 1 in w.shape[2:] and any(n > 1 for n in w.shape[2:]):
+        marks["kernel_shape"] = w.shape[2:]
     if marks:
         x = ctx.passes(x, op.type, marks)
     split = ctx.reshaped(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from ..algebra import Algebra, Places
+from ..algebra import Algebra
 from ..registry import Unsupported, rule
 from ..values import Op, Value
 
@@ -41,14 +39,9 @@ def _keeps(source: str, target: str) -> bool:
 
 @rule("Transpose", moves=True)
 def transpose(ctx: Algebra, op: Op) -> Value:
-    """Permuted axes. Free axes that change places among themselves are a step of the via."""
+    """Permuted axes."""
     x = op.input(0)
     perm = tuple(op.attr("perm") or reversed(range(x.rank)))
-    if x.is_activation:
-        free = [a for a, n in enumerate(x.shape) if n > 1 and all(f.shape[a] == 1 for f in x.factors)]
-        order = tuple(free.index(a) for a in perm if a in free)
-        if order != tuple(range(len(free))):
-            x = ctx.rearrange(x, order, tuple(x.shape[a] for a in free))
     return ctx.move(x, lambda a: a.transpose(perm), op)
 
 
@@ -56,8 +49,7 @@ def transpose(ctx: Algebra, op: Op) -> Value:
 def expand(ctx: Algebra, op: Op) -> Value:
     """Broadcast to a shape."""
     shape = op.shape()
-    x = _repeated(ctx, op.input(0), (1,) * (len(shape) - op.input(0).rank), shape)
-    return ctx.move(x, lambda a: np.broadcast_to(a, shape), op)
+    return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), op)
 
 
 @rule("Tile", moves=True)
@@ -65,13 +57,7 @@ def tile(ctx: Algebra, op: Op) -> Value:
     """Repeated copies along each axis."""
     shape = op.shape()
     repeats = tuple(n // max(m, 1) for n, m in zip(shape, op.input(0).shape, strict=True))
-    return ctx.move(_repeated(ctx, op.input(0), (), shape), lambda a: np.tile(a, repeats), op)
-
-
-def _repeated(ctx: Algebra, x: Value, lead: tuple[int, ...], shape: tuple[int, ...]) -> Value:
-    """`x`, marked by the axes along which it is copied: its places come to stand in a grid."""
-    axes = tuple(a - len(shape) for a, (m, n) in enumerate(zip(lead + x.shape, shape, strict=True)) if m != n)
-    return replace(x, factors=ctx.passes(x, "Expand", {"axes": axes}).factors) if x.is_activation and axes else x
+    return ctx.move(op.input(0), lambda a: np.tile(a, repeats), op)
 
 
 @rule("Slice", moves=True)
@@ -86,12 +72,10 @@ def slice_(ctx: Algebra, op: Op) -> Value:
     axes = np.arange(count) if axes is None else np.atleast_1d(axes)
     steps = np.ones(count, dtype=np.int64) if steps is None else np.atleast_1d(steps)
     cut = [slice(None)] * x.rank
-    picks = {}
     for axis, start, end, step in zip(axes, np.atleast_1d(starts), np.atleast_1d(ends), steps, strict=True):
         where = int(axis) % x.rank
         cut[where] = _range(int(start), int(end), int(step), x.shape[where])
-        picks[where] = range(*cut[where].indices(x.shape[where]))
-    return ctx.move(x, lambda a: a[tuple(cut)], op, picks=picks)
+    return ctx.move(x, lambda a: a[tuple(cut)], op)
 
 
 def _range(start: int, end: int, step: int, size: int) -> slice:
@@ -115,7 +99,7 @@ def split(ctx: Algebra, op: Op) -> list[Value | None]:
     for index in range(len(op.results)):
         size = op.shape(index)[axis]
         cut = (slice(None),) * axis + (slice(at, at + size),)
-        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index, {axis: range(at, at + size)}))  # type: ignore[misc]
+        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index))  # type: ignore[misc]
         at += size
     return out
 
@@ -178,7 +162,7 @@ def gather(ctx: Algebra, op: Op) -> Value:
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
         places = indices.data
-        return ctx.move(table, lambda a: _take(a, places, axis), op, picks={axis: _places(places, table.shape[axis])})
+        return ctx.move(table, lambda a: _take(a, places, axis), op)
     if not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     if table.is_activation and not table.elements:
@@ -196,15 +180,6 @@ def gather(ctx: Algebra, op: Op) -> Value:
         shape = tuple(found.shape[i] for i in order)
         return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
     return op.result(found.factors)
-
-
-def _places(indices: np.ndarray, size: int) -> Places:
-    """The places that indices pick, as a range where they are evenly spaced."""
-    flat = [int(i) % size for i in indices.reshape(-1)]
-    step = flat[1] - flat[0] if len(flat) > 1 else 1
-    if flat and step and flat == [flat[0] + step * i for i in range(len(flat))]:
-        return range(flat[0], flat[-1] + (1 if step > 0 else -1), step)
-    return tuple(flat)
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:

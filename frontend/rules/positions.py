@@ -29,7 +29,8 @@ def pad(ctx: Algebra, op: Op) -> Value:
     fill = _fill(op) if mode == "constant" else None
     if free:
         shape = tuple(n + sum(widths[a]) if a in free else n for a, n in enumerate(x.shape))
-        x = _pad_places(ctx, op, x, fill, {"mode": mode, "pads": tuple(v for w in widths.values() for v in w)}, shape)
+        pads = {"pads": tuple(v for a in free for v in widths[a]), "axes": tuple(a - x.rank for a in free)}
+        x = _pad_places(ctx, op, x, fill, {"mode": mode, **pads}, shape)
     for axis in labelled:
         x = _pad_neurons(ctx, op, x, axis, widths[axis], mode, fill)
     return op.result(x.factors)
@@ -47,11 +48,11 @@ def _pad_places(
     ctx: Algebra, op: Op, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
 ) -> Value:
     """The fill meets every neuron, like the other operand of an elementwise op."""
+    padded = x.relabelled(ctx.passes(x, "Pad", attributes).factors, shape)
     if fill is None or (fill.data is not None and not np.any(fill.data)):
-        padded = ctx.passes(x, "Pad", attributes)
-        return padded.relabelled(padded.factors, shape)
-    step = Op("Pad", "", op.opset, op.name, (x, fill), (Result("", shape, x.dtype),), attributes)
-    return ctx.elementwise(step, (x, fill))
+        return padded
+    step = Op("Pad", "", op.opset, op.name, (padded, fill), (Result("", shape, x.dtype),), {})
+    return ctx.elementwise(step, (padded, fill))
 
 
 def _pad_neurons(
@@ -78,6 +79,7 @@ def resize(ctx: Algebra, op: Op) -> Value:
     ratios = _ratios(op, x.shape, shape)
     axes = [a for a, r in enumerate(ratios) if r != 1]
     attributes = {"ratio": tuple(float(f"{ratios[a]:.5g}") for a in axes), **_interpolation(op)}
+    attributes["axes"] = tuple(a - x.rank for a in axes)
     if attributes["coordinates"] == "tf_crop_and_resize":
         axes = list(range(x.rank))
         attributes["roi"] = tuple(float(v) for v in op.known(1))

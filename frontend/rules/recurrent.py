@@ -158,8 +158,7 @@ def _spread(x: Value, lead: tuple[int, ...]) -> Value:
 def _reversed(ctx: Algebra, x: Value) -> Value:
     """The first axis backward, as a Slice with step -1 makes it."""
     result = Result(x.name, x.shape, x.dtype)
-    backward = range(x.shape[0] - 1, -1, -1)
-    return ctx.move(x, lambda a: a[::-1], Op("Slice", "", 13, "", (x,), (result,), {}), picks={0: backward})
+    return ctx.move(x, lambda a: a[::-1], Op("Slice", "", 13, "", (x,), (result,), {}))
 
 
 def _permuted(ctx: Algebra, x: Value, perm: tuple[int, ...]) -> Value:
@@ -220,8 +219,7 @@ def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool
     shape = tuple(n for a, n in enumerate(value.shape) if a != axis)
     result = Result(f"{value.name}.{direction}", shape, value.dtype)
     step = Op("Gather", "", 13, op.name, (value,), (result,), {})
-    picked = range(direction, direction + 1)
-    part = ctx.move(value, lambda a: a.take(direction, axis), step, picks={axis: picked})
+    part = ctx.move(value, lambda a: a.take(direction, axis), step)
     if part.is_activation:
         return part
     assert part.data is not None

@@ -16,11 +16,12 @@ from . import (
     recurrent,
     reduction,
     sources,
+    twins,
 )
 
 __all__ = ["STEPS"]
 
-STEPS: Mapping[str, Callable[[Sketch], None]] = {
+_PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **linear.STEPS,
     **convolution.STEPS,
     **elementwise.STEPS,
@@ -32,4 +33,5 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     **sources.STEPS,
     **classic.STEPS,
 }
+STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Name of each family to the step that takes values of the pool and puts new ones there."""

@@ -1,0 +1,238 @@
+"""Grids: over which places a label's array runs, and what data movement does to it.
+
+A label names one array: what its node computes, after its via, over its *grid*, the axes of a value that carry no
+labels (those of size > 1, in order). Entries of any values that have one label are therefore equal, place by place: all
+primitives rest on that. Whatever takes, repeats, reorders or regroups places is a step of the via, `Move`, which stays
+the last one while functions of single numbers are applied. Where axes with and without labels are merged, entries of
+one neuron become different places of it and get different moves; where they are split again, the moves cancel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..ir import GraphBuilder
+from .labels import compress, distinct_rows, nodes_of, periodic, port, varying, vias_of
+
+__all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
+
+Grid = tuple[int, ...]
+Factors = tuple[np.ndarray, ...]
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The last step of a via: place i of `grid` is place `at[i]` of the parent's grid `base` (int64, both flat)."""
+
+    parent: int
+    base: Grid
+    grid: Grid
+    at: np.ndarray
+
+
+class Moves:
+    """The vias that end in a `Move`."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self._builder = builder
+        self._moves: dict[int, Move] = {}
+
+    def split(self, via: int, grid: Grid) -> Move:
+        """The last move of a via whose array has this grid; one that does nothing if there is none."""
+        found = self._moves.get(via)
+        if found is not None and found.grid == grid:
+            return found
+        return Move(via, grid, grid, np.arange(math.prod(grid)))
+
+    def put(self, via: int, base: Grid, grid: Grid, at: np.ndarray) -> int:
+        """The via after a move."""
+        if base == grid and np.array_equal(at, np.arange(len(at))):
+            return via
+        new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        self._moves.setdefault(new, Move(via, base, grid, at))
+        return new
+
+    def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
+        """A function of single numbers at each place: it goes before the last move where all operands have the same."""
+        moves = [self._moves.get(v) for v in vias]
+        first = moves[0]
+        if first is None or any(m is None or not _alike(m, first) for m in moves):
+            return step(vias)
+        return self.put(step(tuple(m.parent for m in moves if m is not None)), first.base, first.grid, first.at)
+
+    def before(self, via: int) -> int:
+        """The via without its last move."""
+        found = self._moves.get(via)
+        return via if found is None else found.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Unfolded:
+    """Labels without their last moves.
+
+    which: int64, of the labels' shape, index into ports; ports: int64 [d], distinct but for their bases; bases: grid of
+    each [d]. at: int64 [*labels.shape, places], places of the port's own grid.
+    """
+
+    which: np.ndarray
+    ports: np.ndarray
+    bases: list[Grid]
+    at: np.ndarray
+
+
+def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
+    """Axes of size > 1 along which no label varies."""
+    return [a for a, n in enumerate(shape) if n > 1 and all(f.shape[a] == 1 for f in factors)]
+
+
+def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
+    """Take the last moves off labels of arrays over this grid."""
+    vias, inverse = np.unique(vias_of(labels), return_inverse=True)
+    split = [moves.split(int(v), grid) for v in vias]
+    bases = list(dict.fromkeys(m.base for m in split))
+    base = np.array([bases.index(m.base) for m in split])[inverse].reshape(labels.shape)
+    parents = np.array([m.parent for m in split])[inverse].reshape(labels.shape)
+    bare = np.where(labels < 0, labels, port(nodes_of(labels), parents))
+    first, which = distinct_rows(np.stack([bare.reshape(-1), base.reshape(-1)], axis=1))
+    at = np.stack([m.at for m in split])[inverse].reshape(*labels.shape, -1)
+    return Unfolded(
+        which.reshape(labels.shape), bare.reshape(-1)[first], [bases[i] for i in base.reshape(-1)[first]], at
+    )
+
+
+def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
+    """Labels of ports at these places: which [...], at [..., places] over `grid`."""
+    rows = at.reshape(which.size, -1)
+    same = bool((rows == rows[:1]).all())
+    kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if same else distinct_rows(rows)
+    vias, via = np.unique(vias_of(found.ports), return_inverse=True)
+    bases = list(dict.fromkeys(found.bases))
+    base = np.array([bases.index(b) for b in found.bases])
+    flat = which.reshape(-1)
+    first, pair = distinct_rows(np.stack([via[flat], base[flat], kind], axis=1))
+    new = np.array(
+        [moves.put(int(vias[via[flat[i]]]), bases[base[flat[i]]], grid, rows[kinds[kind[i]]]) for i in first.tolist()]
+    )
+    ports = found.ports[flat]
+    return np.where(ports < 0, ports, port(nodes_of(ports), new[pair])).reshape(which.shape)
+
+
+def moved(
+    moves: Moves, factors: Factors, shape: tuple[int, ...], function: Callable[[np.ndarray], np.ndarray],
+    new_shape: tuple[int, ...], join: Callable[[Factors], np.ndarray],
+) -> Factors:  # fmt: skip
+    """Factors after data movement from `shape` to `new_shape`; `join` makes one of those that it entangles."""
+    if 0 in shape or 0 in new_shape:
+        return tuple(compress(function(np.broadcast_to(f, shape)).reshape(new_shape)) for f in factors)
+    axes = free_axes(factors, shape)
+    carried = [_carry(moves, f, shape, axes, function, new_shape) for f in factors]
+    labelled = [varying(which) for _, which, _ in carried]
+    grid = [a for a, n in enumerate(new_shape) if n > 1 and not any(a in own for own in labelled)]
+    out = []
+    for (found, which, at), own in zip(carried, labelled, strict=True):
+        elsewhere = [a for a, n in enumerate(new_shape) if n > 1 and a not in own and a not in grid]
+        if any(not (at == at.take([0], axis=a)).all() for a in elsewhere):
+            return moved(moves, (join(factors),), shape, function, new_shape, join)
+        out.append(_settle(moves, found, which, at, grid))
+    return tuple(out)
+
+
+def spread(
+    moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int], new_shape: tuple[int, ...],
+    keep: Sequence[int], grid: Sequence[int],
+) -> np.ndarray:  # fmt: skip
+    """Labels of a value that is broadcast to `new_shape`, one for each place along the axes `keep`.
+
+    axes: the grid of the labels; grid: that of the result.
+    """
+    if shape == new_shape and set(keep) <= set(varying(labels)) and list(axes) == list(grid):
+        return labels
+    found, which, at = _carry(moves, labels, shape, axes, lambda a: np.broadcast_to(a, new_shape), new_shape)
+    own = {*keep, *varying(labels)}
+    part = tuple(slice(None) if a in own else slice(0, 1) for a in range(len(new_shape)))
+    return compress(_settle(moves, found, np.broadcast_to(which, new_shape)[part], at, grid))
+
+
+def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) -> np.ndarray:
+    """Rows [n, m] of ports whose order does not matter, with the places of one array (equally many) as one port each.
+
+    whole: the order within the arrays does not matter either.
+    """
+    found = unfold(moves, ports, grid)
+    n, m = ports.shape
+    kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
+    order = np.lexsort((kind, found.which), axis=1)
+    which = np.take_along_axis(found.which, order, axis=1)
+    distinct = len(np.unique(which[0])) if n else 0
+    if not distinct or m % distinct:
+        return ports
+    which = which.reshape(n, distinct, -1)
+    if (which != which[:, :, :1]).any() or (distinct == m and not whole):
+        return ports
+    at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n, distinct, m // distinct, -1).swapaxes(2, 3)
+    if not whole:
+        return placed(moves, found, which[:, :, 0], at, (*grid, m // distinct))
+    at = np.sort(at.reshape(n, distinct, -1), axis=2)
+    found = replace(found, bases=[(math.prod(base),) for base in found.bases])
+    return placed(moves, found, which[:, :, 0], at, at.shape[2:])
+
+
+def runs(
+    moves: Moves, ports: np.ndarray, sizes: Sequence[int], slots: Sequence[int]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rows [b, k] of ports as [b, d] with distinct arrays, where a row is `tile x distinct x run`: (they, (tile, run)).
+
+    sizes: of the grid. The result's grid ends in the places of tile and run and then the axes `slots` of the grid.
+    """
+    found = unfold(moves, ports, tuple(sizes))
+    b, k = ports.shape
+    tile, distinct, run = periodic(found.which)
+    rest = [i for i in range(len(sizes)) if i not in slots]
+    at = found.at.reshape(b, k, *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
+    at = at.reshape(b, tile, distinct, run, math.prod(sizes[i] for i in rest), -1).transpose(0, 2, 4, 1, 3, 5)
+    grid = (*(sizes[i] for i in rest), *(n for n in (tile, run) if n > 1), *(sizes[i] for i in slots))
+    which = found.which[:, : distinct * run : run]
+    return placed(moves, found, which, at.reshape(b, distinct, -1), grid), (tile, run)
+
+
+def _carry(
+    moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int],
+    function: Callable[[np.ndarray], np.ndarray], new_shape: tuple[int, ...],
+) -> tuple[Unfolded, np.ndarray, np.ndarray]:  # fmt: skip
+    """What labels are made of, moved: (their ports, which of them each entry is, compressed, and its place)."""
+    grid = tuple(shape[a] for a in axes)
+    found = unfold(moves, labels, grid)
+    rest = [a for a in range(len(shape)) if a not in axes]
+    at = found.at.reshape(*(labels.shape[a] for a in rest), *grid).transpose(np.argsort([*rest, *axes]))
+    which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
+    return found, compress(which), at
+
+
+def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Labels of entries `which` (size 1 on the grid) whose places are `at` (of the full shape)."""
+    rest = [a for a in range(which.ndim) if a not in grid]
+    part = tuple(slice(None) if a in grid else slice(which.shape[a]) for a in range(which.ndim))
+    sizes = tuple(at.shape[a] for a in grid)
+    rows = at[part].transpose([*rest, *grid]).reshape(*(which.shape[a] for a in rest), -1)
+    labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), rows, sizes)
+    return labels.reshape(which.shape)
+
+
+def _alike(a: Move, b: Move) -> bool:
+    return a.base == b.base and a.grid == b.grid and np.array_equal(a.at, b.at)
+
+
+def _marks(at: np.ndarray) -> tuple[object, ...]:
+    """Places in few words: themselves, a range, or their digest."""
+    if len(at) <= _SHORT:
+        return tuple(at.tolist())
+    step = int(at[1] - at[0])
+    if (np.diff(at) == step).all():
+        return "range", int(at[0]), len(at), step
+    return "digest", len(at), hashlib.blake2b(at.astype(np.int64).tobytes(), digest_size=8).hexdigest()

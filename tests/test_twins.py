@@ -1,0 +1,208 @@
+"""Branches that differ in one respect and feed weights of one shape: what is forgotten makes the weights look alike.
+
+On each of these lowering once claimed that the two weights can trade places.
+"""
+
+from __future__ import annotations
+
+import math
+
+import onnx
+import pytest
+
+import gmnc
+from gmnc.testing import assert_sound, build
+
+SIZES = {"w": (3, 4), "wa": (4, 5), "wb": (4, 5), "v": (5, 2)}
+BACK = "[0, 2, 3, 1]"
+
+
+def twins(branches: str, sizes: dict[str, tuple[int, ...]], ints: dict[str, object], shape: str) -> onnx.ModelProto:
+    """Neurons t along the last axis of a grid; branches a and b; a weight behind each, averaged over places, added."""
+    text = f"""(float[{shape}] x) => (float[N, M] y) {{
+        h = MatMul(x, w)
+        t = Tanh(h)
+        {branches}
+        ma = MatMul(a, wa)
+        mb = MatMul(b, wb)
+        ta = Tanh(ma)
+        tb = Tanh(mb)
+        pa = ReduceMean<keepdims = 0>(ta, places)
+        pb = ReduceMean<keepdims = 0>(tb, places)
+        s = Add(pa, pb)
+        y = MatMul(s, v)
+    }}"""
+    return build(text, SIZES | sizes, {"places": [1, 2], **ints})
+
+
+SQUARE, OBLONG = "1, 4, 4, 3", "1, 4, 6, 3"
+CHANNELS_FIRST = "c = Transpose<perm = [0, 3, 1, 2]>(t)"
+
+CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, object], str]] = {
+    "softmax in another shape of the grid": (
+        """r = Reshape(t, wide)
+        q = Softmax<axis = -2>(r)
+        a = Reshape(q, back)
+        b = Softmax<axis = -2>(t)""",
+        {}, {"wide": [1, 8, 3, 4], "back": [1, 4, 6, 4]}, OBLONG,
+    ),
+    "softmax over axes of one number in two layouts": (
+        f"""{CHANNELS_FIRST}
+        q = Softmax<axis = -2>(c)
+        a = Transpose<perm = {BACK}>(q)
+        b = Softmax<axis = -2>(t)""",
+        {}, {}, OBLONG,
+    ),
+    "means over axes of one number in two layouts": (
+        f"""{CHANNELS_FIRST}
+        q = ReduceMean(c, second)
+        a = Transpose<perm = {BACK}>(q)
+        b = ReduceMean(t, second)""",
+        {}, {"second": [-2]}, OBLONG,
+    ),
+    "broadcast over rows or columns": (
+        """r = ReduceMean<keepdims = 0>(t, second)
+        ra = Unsqueeze(r, one)
+        rb = Unsqueeze(r, two)
+        a = Mul(t, ra)
+        b = Mul(t, rb)""",
+        {}, {"second": [-2], "one": [1], "two": [2]}, SQUARE,
+    ),
+    "softmax over other parts of the same neurons": (
+        """ra = Reshape(t, pairs)
+        qa = Softmax<axis = -1>(ra)
+        a = Reshape(qa, back)
+        rb = Reshape(t, quads)
+        qb = Softmax<axis = -1>(rb)
+        b = Reshape(qb, back)""",
+        {"w": (3, 8), "wa": (8, 5), "wb": (8, 5)},
+        {"pairs": [1, 4, 6, 4, 2], "quads": [1, 4, 6, 2, 4], "back": [1, 4, 6, 8]}, OBLONG,
+    ),
+    "softmax over neurons and some or all places": (
+        """ra = Reshape(t, rows)
+        qa = Softmax<axis = 2>(ra)
+        a = Reshape(qa, back)
+        rb = Reshape(t, all)
+        qb = Softmax<axis = 1>(rb)
+        b = Reshape(qb, back)""",
+        {}, {"rows": [1, 4, 24], "all": [1, 96], "back": [1, 4, 6, 4]}, OBLONG,
+    ),
+    "standardised over neurons and some or all places": (
+        "\n".join(
+            f"""u{k} = ReduceMean(t, {axes})
+            d{k} = Sub(t, u{k})
+            e{k} = Mul(d{k}, d{k})
+            v{k} = ReduceMean(e{k}, {axes})
+            s{k} = Sqrt(v{k})
+            {k} = Div(d{k}, s{k})"""
+            for k, axes in (("a", "last"), ("b", "most"))
+        ),
+        {}, {"last": [-2, -1], "most": [-3, -2, -1]}, OBLONG,
+    ),
+    "halves of merged places": (
+        """r = Reshape(t, flat)
+        l = MatMul(r, wl)
+        q = Reshape(l, back)
+        a = Slice(q, zero, four, last)
+        b = Slice(q, four, eight, last)""",
+        {"w": (3, 8), "wl": (4, 4)},
+        {"flat": [48, 4], "back": [1, 4, 6, 8], "zero": [0], "four": [4], "eight": [8], "last": [-1]}, OBLONG,
+    ),
+    "running sums in two orders of the neurons": (
+        """a = CumSum(t, last)
+        p = Gather<axis = 3>(t, order)
+        c = CumSum(p, last)
+        b = Gather<axis = 3>(c, order)""",
+        {}, {"last": -1, "order": [1, 0, 3, 2]}, OBLONG,
+    ),
+    "tables over rows or columns": ("a = Add(t, rows)\n b = Add(t, columns)",
+                                    {"rows": (4, 1, 1), "columns": (4, 1)}, {}, SQUARE),
+    "two masks of places": (
+        """ca = Constant<value = float[6, 1] {1.0, 1.0, 0.0, 0.0, 1.0, 0.0}>()
+        cb = Constant<value = float[6, 1] {0.0, 1.0, 1.0, 0.0, 1.0, 0.0}>()
+        a = Mul(t, ca)
+        b = Mul(t, cb)""",
+        {}, {}, OBLONG,
+    ),
+    "padded rows or columns": ("a = Pad(t, rows)\n b = Pad(t, columns)", {},
+                               {"rows": [0, 0, 0, 0, 0, 2, 0, 0], "columns": [0, 0, 0, 0, 0, 0, 2, 0]}, SQUARE),
+    "stacked in rows or columns": (
+        """u = Relu(t)
+        k = MatMul(t, wk)
+        a = Concat<axis = 1>(u, k)
+        b = Concat<axis = 2>(u, k)""",
+        {"wk": (4, 4)}, {}, SQUARE,
+    ),
+    "rows or columns resized": (
+        f"""{CHANNELS_FIRST}
+        ra = Resize(c, , , rows)
+        rb = Resize(c, , , columns)
+        a = Transpose<perm = {BACK}>(ra)
+        b = Transpose<perm = {BACK}>(rb)""",
+        {}, {"rows": [1, 4, 8, 4], "columns": [1, 4, 4, 8]}, SQUARE,
+    ),
+    "sums over rows or columns of a product": (
+        """k = MatMul(t, wk)
+        a = Einsum<equation = "bhwc,bhvc->bwvc">(t, k)
+        b = Einsum<equation = "bhwc,bvwc->bhvc">(t, k)""",
+        {"wk": (4, 4)}, {}, SQUARE,
+    ),
+    "softmax of copies": (
+        """p = Gather<axis = 3>(t, twice)
+        a = Softmax<axis = 3>(p)
+        q = Softmax<axis = 3>(t)
+        b = Gather<axis = 3>(q, twice)""",
+        {"wa": (8, 5), "wb": (8, 5)}, {"twice": [0, 1, 2, 3, 0, 1, 2, 3]}, OBLONG,
+    ),
+    "sums of copies": (
+        """p = Gather<axis = 3>(t, twice)
+        a = ReduceSum(p, last)
+        b = ReduceSum(t, last)""",
+        {"wa": (1, 5), "wb": (1, 5)}, {"twice": [0, 1, 2, 3, 0, 1, 2, 3], "last": [3]}, OBLONG,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_differs_between_branches_keeps_their_weights_apart(name: str) -> None:
+    assert_sound(twins(*CASES[name]), controls=2)
+
+
+def test_branches_that_do_the_same_in_two_layouts_can_trade_places() -> None:
+    """The other way round: only what matters tells branches apart."""
+    branches = f"""{CHANNELS_FIRST}
+        q = Softmax<axis = -1>(c)
+        a = Transpose<perm = {BACK}>(q)
+        b = Softmax<axis = -2>(t)"""
+    model = twins(branches, {}, {}, OBLONG)
+    assert_sound(model)
+    # 4 channels, 5 neurons of both branches alike, and the branches as wholes
+    assert gmnc.compile(model).symmetries().log10_size == pytest.approx(math.log10(24 * 120 * 2))
+
+
+@pytest.mark.parametrize("weights", ["kernels", "mixers"])
+def test_weights_over_rows_or_columns(weights: str) -> None:
+    """Of one shape but for axes of size 1, or over axes of one size."""
+    made = "ma = Conv(c, wa)\n mb = Conv(c, wb)"
+    shapes = {"wa": (5, 4, 3, 1), "wb": (5, 4, 1, 3)}
+    if weights == "mixers":
+        made = """ma = Einsum<equation = "bchw,hk->bkcw">(c, wa)
+        mb = Einsum<equation = "bchw,wk->bkch">(c, wb)"""
+        shapes = {"wa": (4, 5), "wb": (4, 5)}
+    model = build(
+        f"""(float[{SQUARE}] x) => (float[N, M] y) {{
+            h = MatMul(x, w)
+            t = Tanh(h)
+            {CHANNELS_FIRST}
+            {made}
+            ta = Tanh(ma)
+            tb = Tanh(mb)
+            pa = ReduceMean<keepdims = 0>(ta, rest)
+            pb = ReduceMean<keepdims = 0>(tb, rest)
+            s = Add(pa, pb)
+            y = MatMul(s, v)
+        }}""",
+        {"w": (3, 4), "v": (5, 2), **shapes},
+        {"rest": [2, 3]},
+    )
+    assert_sound(model)
