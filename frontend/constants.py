@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +12,10 @@ from .elements import Arena, Elements
 from .state import State
 from .values import Value
 
-__all__ = ["Constants", "uniform", "varies"]
+__all__ = ["Constants", "digest", "uniform", "varies"]
 
 _UNIFORM_LIMIT = 1 << 22
+_ENDLESS = 1e30
 
 
 class Constants:
@@ -74,3 +76,15 @@ def varies(data: np.ndarray, axis: int) -> bool:
 
 def _holder(data: np.ndarray) -> Callable[[], np.ndarray]:
     return lambda: np.ascontiguousarray(data)
+
+
+def digest(table: np.ndarray) -> str:
+    """What is in a table of the program's, up to rounding and leading axes of size 1; -1e30 forbids as -inf does."""
+    shape = "x".join(map(str, table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]))
+    if table.dtype.kind == "f":
+        wide = table.astype(np.float64)
+        scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+        kept = np.abs(wide) < _ENDLESS
+        table = np.where(kept, np.round(wide / scale, 4) * scale, np.copysign(np.inf, wide)).astype(np.float32)
+        table = table + np.float32(0)
+    return hashlib.blake2b(np.ascontiguousarray(table).tobytes(), digest_size=8, salt=shape[:16].encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .attaching import Part, attach
-from .constants import Constants, uniform, varies
+from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
 from .joins import Factors, Operand, broadcast, combine
@@ -23,7 +22,6 @@ __all__ = ["elementwise"]
 _ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
 _NORMS = {"Standardize", "RMSNormalize"}
 _FORBIDDEN = -99
-_ENDLESS = 1e30
 _MASK_LIMIT = 1 << 22
 _NOT_OF_THE_FUNCTION = ("consumed_inputs", "axis", "broadcast", "places")
 
@@ -97,22 +95,10 @@ def _attach(
         if value.data is None:
             fates[value.name] = "positional constant"
         numbers = constants.read(elements) if value.data is None else value.data
-        table = _digest(numbers.reshape(value.shape))
+        table = digest(numbers.reshape(value.shape))
         return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
     part = Part(elements, _role(state, step.op.type, factors), value.data is not None)
     return attach(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
-
-
-def _digest(table: np.ndarray) -> str:
-    """What is in a table of the program's, up to rounding and leading axes of size 1; -1e30 forbids as -inf does."""
-    shape = "x".join(map(str, table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]))
-    if table.dtype.kind == "f":
-        wide = table.astype(np.float64)
-        scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
-        kept = np.abs(wide) < _ENDLESS
-        table = np.where(kept, np.round(wide / scale, 4) * scale, np.copysign(np.inf, wide)).astype(np.float32)
-        table = table + np.float32(0)
-    return hashlib.blake2b(np.ascontiguousarray(table).tobytes(), digest_size=8, salt=shape[:16].encode()).hexdigest()
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:

@@ -209,7 +209,7 @@ def _carry(
     grid = tuple(shape[a] for a in axes)
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
-    at = found.at.reshape(*(labels.shape[a] for a in rest), *grid).transpose(np.argsort([*rest, *axes]))
+    at = found.at.reshape((*(labels.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
     which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
     return found, compress(which), at
 

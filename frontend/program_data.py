@@ -77,5 +77,10 @@ def initializer_data(value: ir.Value) -> np.ndarray | None:
 
 
 def _setting(value: ir.Value) -> bool:
+    """Whether all that reads it, data movement looked through, takes it for a setting."""
     uses = value.uses()
-    return bool(uses) and all((use.node.op_type, use.idx) in _SETTINGS for use in uses)
+    return bool(uses) and all(
+        (use.node.op_type, use.idx) in _SETTINGS
+        or (use.node.op_type in _MOVEMENT and all(_setting(output) for output in use.node.outputs))
+        for use in uses
+    )

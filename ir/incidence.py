@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -51,13 +52,16 @@ class Incidence:
     arcs of item x: `slice(start[x], start[x + 1])` of `label`, `other`, `via`, `run`, `twin`, sorted by label; `label`
     tells direction, role, via class, operand, slot, place and the colour of the other end. `run` is how many arcs of
     the item have this label; `twin` is the same arc seen from its other end. colour: int64 [items], by refinement
-    in a bounded number of rounds, structure alone. fixed: bool [items], pinned nodes and ports.
+    in a bounded number of rounds, structure alone. fixed: bool [items], pinned nodes and ports. base: number of each
+    parameter's first element when the elements of all are counted through.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
         self.graph = graph
         self.num_nodes = graph.num_nodes
         self.via_class = _via_classes(graph)
+        sizes = {n: p.size for n, p in (*graph.parameters.items(), *graph.constants.items())}
+        self.base = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self._names: dict[Hashable, int] = {}
         self._rows: dict[int, Row] = {}
         self._rows_of: list[np.ndarray] = []

@@ -97,7 +97,7 @@ def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, l
         return False
     for a, b in permutations(blocks, 2):
         ours = maps[a]
-        inside = locate(index.graph.edges[b].view, ours[0])[0] >= 0
+        inside = _found(index, b, ours[0])[0] >= 0
         if not _contains(maps[b], ours[:, inside]):
             return False
     return True
@@ -186,21 +186,28 @@ def _few(positions: np.ndarray, most: int | None) -> np.ndarray:
 
 
 def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) -> np.ndarray:
-    """Flat element numbers of these entries in these slots, int64 [entries * slots]."""
+    """Element numbers, counted through all parameters, of these entries in these slots, int64 [entries * slots]."""
     view = index.graph.edges[block].view
+    base = index.base[view.name]
     b, n, k = (a[..., None] for a in at)
     if view.index is not None:
-        return view.index[b, n, k, slots].reshape(-1)
+        return base + view.index[b, n, k, slots].reshape(-1)
     steps = view.strides
-    first = view.offset + b * steps[0] + n * steps[1] + k * steps[2]
+    first = base + view.offset + b * steps[0] + n * steps[1] + k * steps[2]
     return np.asarray(first + slots * steps[3], dtype=np.int64).reshape(-1)
+
+
+def _found(index: Incidence, block: int, elements: np.ndarray) -> np.ndarray:
+    """`locate` for elements counted through all parameters."""
+    view = index.graph.edges[block].view
+    return locate(view, elements - index.base[view.name])
 
 
 def _at_site(index: Incidence, site: int, old: np.ndarray, new: np.ndarray) -> set[tuple[int, int]] | None:
     """Node and row pairs at a site for elements old -> new; None if only one of the two has a place there."""
     block = index.graph.edges[site]
     moved = old != new
-    before, after = locate(block.view, old[moved]), locate(block.view, new[moved])
+    before, after = _found(index, site, old[moved]), _found(index, site, new[moved])
     if ((before[0] < 0) != (after[0] < 0)).any():
         return None
     here = before[0] >= 0

@@ -198,6 +198,61 @@ def test_a_flattened_value_that_is_reduced_with_others_keeps_its_places(op: str)
     assert_sound(proto, controls=6)
 
 
+def test_a_scalar_is_moved_like_any_other_value() -> None:
+    proto = build(
+        """(float[1, 3] x) => (float[N] y) {
+            h = MatMul(x, w)
+            t = Tanh(h)
+            m = ReduceSum<keepdims = 0>(t)
+            c = Cast<to = 1>(m)
+            y = Mul(c, v)
+        }""",
+        {"w": (3, 4), "v": (2,)},
+    )
+    assert_sound(proto)
+
+
+def test_settings_of_an_operator_that_are_put_together() -> None:
+    """The older exporter concatenates the scales of a resize from two constants; they are no parameters."""
+    proto = build(
+        """(float[1, 2, 4, 4] x) => (float[N, C, H, W] y) {
+            h = Conv(x, w)
+            keep = Constant<value = float[2] {1.0, 1.0}>()
+            double = Constant<value = float[2] {2.0, 2.0}>()
+            scales = Concat<axis = 0>(keep, double)
+            r = Resize(h, , scales)
+            y = Conv(r, v)
+        }""",
+        {"w": (3, 2, 1, 1), "v": (2, 3, 1, 1)},
+    )
+    graph = gmnc.compile(proto)
+    assert {b.view.name for b in graph.edges} == {"w", "v"}
+    assert len(graph.symmetries().generators) == 2
+    assert_sound(proto)
+
+
+def test_a_weight_with_another_site_does_not_trade_places_with_one_without() -> None:
+    """Elements at one place of two tensors are different elements."""
+    proto = build(
+        """(float[1, 2, 4] x, float[1, 3, 2] u) => (float[N, M] y, float[A, B, C] z) {
+            a = MatMul(x, wa)
+            b = MatMul(x, wb)
+            s = Add(a, b)
+            t = Tanh(s)
+            m = ReduceMean<keepdims = 0>(t, one)
+            y = MatMul(m, v)
+            wt = Transpose(wa)
+            k = MatMul(u, wt)
+            n = Tanh(k)
+            z = MatMul(n, q)
+        }""",
+        {"wa": (4, 2), "wb": (4, 2), "v": (2, 2), "q": (4, 2)},
+        {"one": [1]},
+    )
+    assert_sound(proto)
+    assert not generators(gmnc.compile(proto))
+
+
 def test_directions_start_from_places_of_their_own() -> None:
     """Both directions of a cell start from the same neurons, at another place of a free axis each."""
     proto = build(

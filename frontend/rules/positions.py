@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..constants import digest
 from ..registry import Unsupported, rule
 from ..values import Op, Result, Value
 
@@ -132,6 +133,8 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     shape = op.shape()
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
     attributes["mode"] = str(attributes.get("mode", "linear")).replace("bilinear", "linear").replace("bicubic", "cubic")
+    if grid.data is not None:
+        attributes["places"] = digest(grid.data)
     x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
     if not grid.is_activation:
         return op.result(x.factors)
@@ -175,9 +178,13 @@ def top_k(ctx: Algebra, op: Op) -> list[Value | None]:
 @rule("ReverseSequence")
 def reverse_sequence(ctx: Algebra, op: Op) -> Value:
     """Time is reversed up to each length: the time axis is ordered (ReverseSequence since 10)."""
-    x = ctx.stream(op.input(0))
-    time = int(op.attr("time_axis", 0))
-    return _ordered(ctx, op, x, (time % x.rank,), {})
+    x, lengths = ctx.stream(op.input(0)), op.input(1)
+    time, batch = (int(op.attr(name, default)) % x.rank for name, default in (("time_axis", 0), ("batch_axis", 1)))
+    if lengths.data is not None:
+        return _ordered(ctx, op, x, (time,), {"batch": batch - x.rank, "lengths": digest(lengths.data)})
+    y = _ordered(ctx, op, x, (time,), {"batch": batch - x.rank})
+    rows = ctx.reshaped(ctx.stream(lengths), tuple(n if a == batch else 1 for a, n in enumerate(x.shape)))
+    return ctx.elementwise(Op(op.type, "", op.opset, op.name, (y, rows), op.results, {}), (y, rows))
 
 
 def _ordered(ctx: Algebra, op: Op, x: Value, axes: Sequence[int], attributes: dict[str, Any]) -> Value:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..algebra import Algebra
+from ..constants import digest
 from ..registry import rule
 from ..values import Op, Value
 
@@ -19,6 +20,9 @@ def region_pool(ctx: Algebra, op: Op) -> Value:
     """Per channel, a join of what is pooled and of the regions (RoiAlign since 10, MaxRoiPool since 1)."""
     x, shape = ctx.stream(op.input(0)), op.shape()
     attributes = {name: op.attr(name) for name in _SETTINGS if op.attr(name) is not None}
+    for name, value in zip(("regions", "rows"), op.inputs[1:], strict=False):
+        if value is not None and value.data is not None:
+            attributes[name] = digest(value.data)
     pooled = ctx.order(x, (0, 2, 3), op.type, attributes, shape)
     regions = [v for v in op.inputs[1:] if v is not None and v.is_activation]
     if not regions:
