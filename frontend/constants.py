@@ -83,6 +83,7 @@ def digest(table: np.ndarray) -> str:
     shape = "x".join(map(str, table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]))
     if table.dtype.kind == "f":
         wide = table.astype(np.float64)
+        wide = np.where(np.isfinite(wide), wide, np.copysign(_ENDLESS, wide))
         scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
         kept = np.abs(wide) < _ENDLESS
         table = np.where(kept, np.round(wide / scale, 4) * scale, np.copysign(np.inf, wide)).astype(np.float32)
