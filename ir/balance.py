@@ -201,7 +201,10 @@ class Balance:
     def _couples(self, via: int) -> bool:
         """Whether the last step normalises over several neurons in a way that needs the same change of all."""
         entry = self.graph.vias[via]
-        return "over" in dict(entry.attributes) and COUPLING.get(entry.op, (False, False))[self.sign]
+        return (
+            "neurons" in str(dict(entry.attributes).get("over", ""))
+            and COUPLING.get(entry.op, (False, False))[self.sign]
+        )
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
         """Members of a part over which something normalises."""

@@ -73,7 +73,8 @@ def _normed(a: Mapping[str, Any]) -> Degrees:
 
 STEPS: dict[str, Degrees | Callable[[Mapping[str, Any]], Degrees]] = {
     **dict.fromkeys(
-        ("Scale", "Neg", "Mul", "Move", "Place", "Copy", "Along", "Tuple", "Window", "Batch", "Last", "Lengths", "Conv", "ConvTranspose", "Trilu",
+        ("Scale", "Neg", "Mul", "Move", "Place", "Copy", "Sum", "Along", "Tuple", "Window", "Batch", "Last",
+         "Lengths", "Conv", "ConvTranspose", "Trilu",
          "AveragePool", "ReduceMean", "ReduceSum", "CumSum", "ReverseSequence", "GridSample"),
         _LINEAR,
     ),
