@@ -77,13 +77,19 @@ class Unfolded:
     """Labels without their last moves.
 
     which: int64, of the labels' shape, index into ports; ports: int64 [d], distinct but for their bases; bases: grid of
-    each [d]. at: int64 [*labels.shape, places], places of the port's own grid.
+    each [d]. at: int64 [*labels.shape, places], places of the port's own grid; of shape [1, ..., places] if all labels
+    have the same ones, so that labels without moves cost nothing.
     """
 
     which: np.ndarray
     ports: np.ndarray
     bases: list[Grid]
     at: np.ndarray
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """The places of every label, int64 [places], if they are the same."""
+        return self.at.reshape(-1) if self.at.size == self.at.shape[-1] else None
 
 
 def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
@@ -100,15 +106,19 @@ def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
     parents = np.array([m.parent for m in split])[inverse].reshape(labels.shape)
     bare = np.where(labels < 0, labels, port(nodes_of(labels), parents))
     first, which = distinct_rows(np.stack([bare.reshape(-1), base.reshape(-1)], axis=1))
-    at = np.stack([m.at for m in split])[inverse].reshape(*labels.shape, -1)
-    return Unfolded(
-        which.reshape(labels.shape), bare.reshape(-1)[first], [bases[i] for i in base.reshape(-1)[first]], at
-    )
+    own_bases = [bases[i] for i in base.reshape(-1)[first]]
+    return Unfolded(which.reshape(labels.shape), bare.reshape(-1)[first], own_bases, _at(split, inverse, labels.shape))
+
+
+def _at(split: Sequence[Move], inverse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    if all(np.array_equal(m.at, split[0].at) for m in split[1:]):
+        return split[0].at.reshape(*(1 for _ in shape), -1)
+    return np.stack([m.at for m in split])[inverse].reshape(*shape, -1)
 
 
 def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
-    """Labels of ports at these places: which [...], at [..., places] over `grid`."""
-    rows = at.reshape(which.size, -1)
+    """Labels of ports at these places: which [...], at [which.size or 1, places] over `grid`."""
+    rows = at
     same = bool((rows == rows[:1]).all())
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if same else distinct_rows(rows)
     vias, via = np.unique(vias_of(found.ports), return_inverse=True)
@@ -166,7 +176,9 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
     """
     found = unfold(moves, ports, grid)
     n, m = ports.shape
-    kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
+    kind = np.zeros((n, m), np.int64)
+    if found.places is None:
+        kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
     order = np.lexsort((kind, found.which), axis=1)
     which = np.take_along_axis(found.which, order, axis=1)
     distinct = len(np.unique(which[0])) if n else 0
@@ -175,12 +187,16 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
     which = which.reshape(n, distinct, -1)
     if (which != which[:, :, :1]).any() or (distinct == m and not whole):
         return ports
-    at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n, distinct, m // distinct, -1).swapaxes(2, 3)
+    times = m // distinct
+    if found.places is not None:
+        at = np.repeat(found.places, times)[None]
+    else:
+        at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n * distinct, times, -1)
+        at = at.swapaxes(1, 2).reshape(n * distinct, -1)
     if not whole:
-        return placed(moves, found, which[:, :, 0], at, (*grid, m // distinct))
-    at = np.sort(at.reshape(n, distinct, -1), axis=2)
+        return placed(moves, found, which[:, :, 0], at, (*grid, times))
     found = replace(found, bases=[(math.prod(base),) for base in found.bases])
-    return placed(moves, found, which[:, :, 0], at, at.shape[2:])
+    return placed(moves, found, which[:, :, 0], np.sort(at, axis=1), (at.shape[1],))
 
 
 def runs(
@@ -194,11 +210,16 @@ def runs(
     b, k = ports.shape
     tile, distinct, run = periodic(found.which)
     rest = [i for i in range(len(sizes)) if i not in slots]
-    at = found.at.reshape(b, k, *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
-    at = at.reshape(b, tile, distinct, run, math.prod(sizes[i] for i in rest), -1).transpose(0, 2, 4, 1, 3, 5)
+    at = found.at.reshape(*found.at.shape[:2], *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
+    many = math.prod(sizes[i] for i in rest)
+    if found.places is not None:
+        at = at.reshape(1, 1, many, 1, 1, -1)
+        at = np.broadcast_to(at, (1, 1, many, tile, run, at.shape[-1])).reshape(1, -1)
+    else:
+        at = at.reshape(b, tile, distinct, run, many, -1).transpose(0, 2, 4, 1, 3, 5).reshape(b * distinct, -1)
     grid = (*(sizes[i] for i in rest), *(n for n in (tile, run) if n > 1), *(sizes[i] for i in slots))
     which = found.which[:, : distinct * run : run]
-    return placed(moves, found, which, at.reshape(b, distinct, -1), grid), (tile, run)
+    return placed(moves, found, which, at, grid), (tile, run)
 
 
 def _carry(
@@ -209,7 +230,7 @@ def _carry(
     grid = tuple(shape[a] for a in axes)
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
-    at = found.at.reshape((*(labels.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
+    at = found.at.reshape((*(found.at.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
     which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
     return found, compress(which), at
 
@@ -219,7 +240,7 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
     rest = [a for a in range(which.ndim) if a not in grid]
     part = tuple(slice(None) if a in grid else slice(which.shape[a]) for a in range(which.ndim))
     sizes = tuple(at.shape[a] for a in grid)
-    rows = at[part].transpose([*rest, *grid]).reshape(*(which.shape[a] for a in rest), -1)
+    rows = at[part].transpose([*rest, *grid]).reshape(which.size, -1)
     labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), rows, sizes)
     return labels.reshape(which.shape)
 

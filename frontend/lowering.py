@@ -72,7 +72,7 @@ class Lowering(Algebra):
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at)
         bases = [(many, *grid)] * len(found.ports)
-        return placed(moves, replace(found, bases=bases), found.which, at, grid)
+        return placed(moves, replace(found, bases=bases), found.which, at.reshape(labels.size, size), grid)
 
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> Factors:
         """Labels are moved like the entries; what becomes of the places on free axes is a step of the via."""
