@@ -66,6 +66,11 @@ class Moves:
             return step(vias)
         return self.put(step(tuple(m.parent for m in moves if m is not None)), first.base, first.grid, first.at)
 
+    def none(self, labels: np.ndarray, grid: Grid) -> bool:
+        """Whether no label of arrays over this grid ends in a move."""
+        found = (self._moves.get(v) for v in np.unique(vias_of(labels)).tolist())
+        return all(m is None or m.grid != grid for m in found)
+
     def before(self, via: int) -> int:
         """The via without its last move."""
         found = self._moves.get(via)
@@ -206,6 +211,10 @@ def runs(
 
     sizes: of the grid. The result's grid ends in the places of tile and run and then the axes `slots` of the grid.
     """
+    if moves.none(ports, tuple(sizes)) and list(slots) == list(range(len(sizes)))[len(sizes) - len(slots) :]:
+        tile, _, run = periodic(ports)
+        if tile == run == 1:
+            return ports, (1, 1)
     found = unfold(moves, ports, tuple(sizes))
     b, k = ports.shape
     tile, distinct, run = periodic(found.which)
