@@ -11,7 +11,7 @@ import numpy as np
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
-from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, varying, vias_of
+from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, unrepeated, varying, vias_of
 from .state import State
 
 __all__ = ["Part", "attach"]
@@ -66,7 +66,7 @@ def attach(
 
 def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
     """Labels in which copies of a port that meet different elements are told apart."""
-    if len(np.unique(labels)) == labels.size:
+    if unrepeated(labels):
         return labels
     numbers = elements.numbers
     mine = [a for a in range(labels.ndim) if numbers.shape[a] > 1 and labels.shape[a] > 1]
@@ -112,7 +112,7 @@ def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list
     if ports.shape[1] == 1:
         sizes, along = [shape[a] for a in grid], [grid.index(a) for a in free if a in grid]
         own, (tile, run) = runs(state.moves, ports.T, sizes, along)
-        if len(np.unique(nodes_of(own))) == own.size:
+        if unrepeated(nodes_of(own)):
             return _direct(state, own[0], tile, run, elements, slots, role, part.constant)
     return _through_hubs(state, ports, elements, slots, role, part.constant)
 
@@ -156,7 +156,7 @@ def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
     pairs = pairs[first]
     nodes = nodes_of(pairs[:, 1])
     slot = None
-    if len(np.unique(nodes)) < len(nodes):
+    if not unrepeated(nodes):
         order = np.argsort(nodes, kind="stable")
         ranked = nodes[order]
         start = np.searchsorted(ranked, ranked)
@@ -170,7 +170,7 @@ def _without_repeats(
 ) -> tuple[Elements, np.ndarray, np.ndarray]:
     """Elements [H, S] that a gather repeated, each once: repeated columns share a slot, repeated rows share a hub."""
     numbers = elements.array
-    if len(np.unique(numbers)) == numbers.size:
+    if unrepeated(numbers):
         return elements, slots, ports
     columns, _ = distinct_rows(np.ascontiguousarray(numbers.T))
     numbers = numbers[:, columns]
@@ -181,7 +181,7 @@ def _without_repeats(
         order = np.argsort(which, kind="stable")
         ports = ports[order].reshape(len(rows), -1)
         numbers = numbers[rows]
-    if len(np.unique(numbers)) != numbers.size:
+    if not unrepeated(numbers):
         hub, numbers = np.unique(numbers, return_inverse=True)[1].reshape(numbers.shape), np.unique(numbers)[:, None]
         ports = _spread(ports, hub, len(numbers))
         slots = np.zeros((1, 0), dtype=np.int32)

@@ -7,6 +7,7 @@ from collections import defaultdict
 import numpy as np
 
 from ..ir import EdgeBlock, GraphBuilder
+from .labels import unrepeated
 
 __all__ = ["Cohesion"]
 
@@ -45,17 +46,21 @@ class Cohesion:
 
     def _reaches_all(self, block: EdgeBlock, size: int) -> bool:
         """Whether the block's edges come from one row of sources or from one node."""
-        one = block.shape[0] == 1 or len(np.unique(block.src)) == 1
-        return one and len(np.unique(block.dst)) == size
+        one = block.shape[0] == 1 or bool((block.src == block.src[0, 0]).all())
+        return one and (unrepeated(block.dst) if block.dst.size == size else len(np.unique(block.dst)) == size)
 
     def _index(self) -> None:
         builder = self._builder
         for block in builder.edges[self._seen[0] :]:
-            groups = np.unique(builder.group_of(block.dst))
+            groups = builder.groups_among(block.dst)
             if len(groups) == 1:
                 self._edges[int(groups[0])].append(block)
         for link in builder.links[self._seen[1] :]:
-            pairs = np.unique(np.stack([builder.group_of(link.dst), builder.group_of(link.src)]), axis=1)
-            for group, source in pairs.T.tolist():
+            to, of = builder.groups_among(link.dst), builder.groups_among(link.src)
+            if len(to) == 1:
+                self._sources[int(to[0])].update(of.tolist())
+                continue
+            pairs = np.unique(builder.group_of(link.dst) << 32 | builder.group_of(link.src))
+            for group, source in zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True):
                 self._sources[group].add(source)
         self._seen = [len(builder.edges), len(builder.links)]

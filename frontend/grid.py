@@ -13,11 +13,23 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from ..ir import GraphBuilder
-from .labels import compress, distinct_rows, nodes_of, periodic, port, varying, vias_of
+from .labels import (
+    compress,
+    constant_along,
+    distinct_rows,
+    distinct_vias,
+    map_via,
+    nodes_of,
+    periodic,
+    port,
+    varying,
+    vias_of,
+)
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
@@ -48,11 +60,11 @@ class Moves:
         found = self._moves.get(via)
         if found is not None and found.grid == grid:
             return found
-        return Move(via, grid, grid, np.arange(math.prod(grid)))
+        return Move(via, grid, grid, _everywhere(grid))
 
     def put(self, via: int, base: Grid, grid: Grid, at: np.ndarray) -> int:
         """The via after a move."""
-        if base == grid and np.array_equal(at, np.arange(len(at))):
+        if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
         new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
         self._moves.setdefault(new, Move(via, base, grid, at))
@@ -81,15 +93,21 @@ class Moves:
 class Unfolded:
     """Labels without their last moves.
 
-    which: int64, of the labels' shape, index into ports; ports: int64 [d], distinct but for their bases; bases: grid of
-    each [d]. at: int64 [*labels.shape, places], places of the port's own grid; of shape [1, ..., places] if all labels
+    which: int64, of the labels' shape, says which array of which base; see `origin`. bases: the distinct grids of these
+    arrays. at: int64 [*labels.shape, places], places of the array's own grid; of shape [1, ..., places] if all labels
     have the same ones, so that labels without moves cost nothing.
     """
 
     which: np.ndarray
-    ports: np.ndarray
-    bases: list[Grid]
+    bases: tuple[Grid, ...]
     at: np.ndarray
+    _origins: np.ndarray | None = None
+
+    def origin(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ports and the indices of the bases, int64, that entries of `which` mean: ports themselves if one base."""
+        if self._origins is None:
+            return which, np.zeros_like(which)
+        return self._origins[which, 0], self._origins[which, 1]
 
     @property
     def places(self) -> np.ndarray | None:
@@ -104,38 +122,40 @@ def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
 
 def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
     """Take the last moves off labels of arrays over this grid."""
-    vias, inverse = np.unique(vias_of(labels), return_inverse=True)
+    vias, inverse = distinct_vias(labels)
     split = [moves.split(int(v), grid) for v in vias]
-    bases = list(dict.fromkeys(m.base for m in split))
-    base = np.array([bases.index(m.base) for m in split])[inverse].reshape(labels.shape)
-    parents = np.array([m.parent for m in split])[inverse].reshape(labels.shape)
-    bare = np.where(labels < 0, labels, port(nodes_of(labels), parents))
-    first, which = distinct_rows(np.stack([bare.reshape(-1), base.reshape(-1)], axis=1))
-    own_bases = [bases[i] for i in base.reshape(-1)[first]]
-    return Unfolded(which.reshape(labels.shape), bare.reshape(-1)[first], own_bases, _at(split, inverse, labels.shape))
+    at = _at(split, inverse)
+    parents = np.array([m.parent for m in split])
+    bare = labels
+    if (parents != vias).any():
+        bare = np.where(labels < 0, labels, port(nodes_of(labels), parents[inverse]))
+    bases = tuple(dict.fromkeys(m.base for m in split))
+    if len(bases) == 1:
+        return Unfolded(bare, bases, at)
+    base = np.array([bases.index(m.base) for m in split])[inverse]
+    rows = np.stack([bare.reshape(-1), base.reshape(-1)], axis=1)
+    first, which = distinct_rows(rows)
+    return Unfolded(which.reshape(labels.shape), bases, at, rows[first])
 
 
-def _at(split: Sequence[Move], inverse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    if all(np.array_equal(m.at, split[0].at) for m in split[1:]):
-        return split[0].at.reshape(*(1 for _ in shape), -1)
-    return np.stack([m.at for m in split])[inverse].reshape(*shape, -1)
+def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
+    first = split[0].at
+    if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
+        return first.reshape(*(1 for _ in inverse.shape), -1)
+    return np.stack([m.at for m in split])[inverse]
 
 
 def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
-    """Labels of ports at these places: which [...], at [which.size or 1, places] over `grid`."""
-    rows = at
-    same = bool((rows == rows[:1]).all())
-    kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if same else distinct_rows(rows)
-    vias, via = np.unique(vias_of(found.ports), return_inverse=True)
-    bases = list(dict.fromkeys(found.bases))
-    base = np.array([bases.index(b) for b in found.bases])
-    flat = which.reshape(-1)
-    first, pair = distinct_rows(np.stack([via[flat], base[flat], kind], axis=1))
-    new = np.array(
-        [moves.put(int(vias[via[flat[i]]]), bases[base[flat[i]]], grid, rows[kinds[kind[i]]]) for i in first.tolist()]
-    )
-    ports = found.ports[flat]
-    return np.where(ports < 0, ports, port(nodes_of(ports), new[pair])).reshape(which.shape)
+    """Labels of arrays at these places: which [...] as in `found`, at [which.size or 1, places] over `grid`."""
+    ports, base = found.origin(which)
+    if len(at) == 1 and len(found.bases) == 1:
+        return map_via(ports, lambda via: moves.put(via, found.bases[0], grid, at[0]))
+    kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
+    vias = vias_of(ports).reshape(-1)
+    first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
+    own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
+    new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
+    return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))
 
 
 def moved(
@@ -152,7 +172,7 @@ def moved(
     out = []
     for (found, which, at), own in zip(carried, labelled, strict=True):
         elsewhere = [a for a, n in enumerate(new_shape) if n > 1 and a not in own and a not in grid]
-        if any(not (at == at.take([0], axis=a)).all() for a in elsewhere):
+        if not all(constant_along(at, a) for a in elsewhere):
             return moved(moves, (join(factors),), shape, function, new_shape, join)
         out.append(_settle(moves, found, which, at, grid))
     return tuple(out)
@@ -200,7 +220,7 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
         at = at.swapaxes(1, 2).reshape(n * distinct, -1)
     if not whole:
         return placed(moves, found, which[:, :, 0], at, (*grid, times))
-    found = replace(found, bases=[(math.prod(base),) for base in found.bases])
+    found = replace(found, bases=tuple((math.prod(base),) for base in found.bases))
     return placed(moves, found, which[:, :, 0], np.sort(at, axis=1), (at.shape[1],))
 
 
@@ -216,7 +236,7 @@ def runs(
         if tile == run == 1:
             return ports, (1, 1)
     found = unfold(moves, ports, tuple(sizes))
-    b, k = ports.shape
+    b = len(ports)
     tile, distinct, run = periodic(found.which)
     rest = [i for i in range(len(sizes)) if i not in slots]
     at = found.at.reshape(*found.at.shape[:2], *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
@@ -249,13 +269,24 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
     rest = [a for a in range(which.ndim) if a not in grid]
     part = tuple(slice(None) if a in grid else slice(which.shape[a]) for a in range(which.ndim))
     sizes = tuple(at.shape[a] for a in grid)
-    rows = at[part].transpose([*rest, *grid]).reshape(which.size, -1)
-    labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), rows, sizes)
+    at = at[part].transpose([*rest, *grid])
+    # Places that are the same for all labels stay one row.
+    many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
+    at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
+    labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
     return labels.reshape(which.shape)
 
 
+@lru_cache(maxsize=256)
+def _everywhere(grid: Grid) -> np.ndarray:
+    """Every place of a grid in order, int64 [places]."""
+    places = np.arange(math.prod(grid))
+    places.setflags(write=False)
+    return places
+
+
 def _alike(a: Move, b: Move) -> bool:
-    return a.base == b.base and a.grid == b.grid and np.array_equal(a.at, b.at)
+    return a.base == b.base and a.grid == b.grid and (a.at is b.at or np.array_equal(a.at, b.at))
 
 
 def _marks(at: np.ndarray) -> tuple[object, ...]:

@@ -13,13 +13,16 @@ import numpy as np
 __all__ = [
     "NONE",
     "compress",
+    "constant_along",
     "distinct_rows",
+    "distinct_vias",
     "map_via",
     "nodes_of",
     "occurrence",
     "periodic",
     "port",
     "unlabelled",
+    "unrepeated",
     "varying",
     "vias_of",
 ]
@@ -49,14 +52,19 @@ def unlabelled(rank: int) -> np.ndarray:
     return np.full((1,) * rank, NONE, dtype=np.int64)
 
 
+def constant_along(array: np.ndarray, axis: int) -> bool:
+    """Whether an array's entries are the same all along an axis."""
+    first = array[(slice(None),) * axis + (slice(0, 1),)]
+    return array.shape[axis] == 1 or array.strides[axis] == 0 or bool((array == first).all())
+
+
 def compress(labels: np.ndarray) -> np.ndarray:
     """Shrink every axis on which the labels do not vary to size 1."""
+    # Broadcast axes go first: comparisons along the others are then as long as what is stored.
+    labels = labels[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in labels.strides)]
     for axis, size in enumerate(labels.shape):
-        if size <= 1:
-            continue
-        first = labels[(slice(None),) * axis + (slice(0, 1),)]
-        if labels.strides[axis] == 0 or bool((labels == first).all()):
-            labels = first
+        if size > 1 and constant_along(labels, axis):
+            labels = labels[(slice(None),) * axis + (slice(0, 1),)]
     return labels
 
 
@@ -65,15 +73,21 @@ def varying(labels: np.ndarray) -> tuple[int, ...]:
     return tuple(axis for axis, size in enumerate(labels.shape) if size > 1)
 
 
+def distinct_vias(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct vias of ports and which of them each has: int64 [d], of the labels' shape."""
+    vias = vias_of(labels)
+    first = vias.reshape(-1)[:1]
+    if (vias == first).all():
+        return first, np.zeros(labels.shape, np.int64)
+    distinct, inverse = np.unique(vias, return_inverse=True)
+    return distinct, inverse.reshape(labels.shape)
+
+
 def map_via(labels: np.ndarray, step: Callable[[int], int]) -> np.ndarray:
     """Replace the via of every port by `step(via)`; the function is called once per distinct via."""
-    vias = vias_of(labels)
-    if labels.size == 1:
-        old = int(vias.reshape(-1)[0])
-        return labels if int(labels.reshape(-1)[0]) < 0 else labels + (step(old) - old)
-    distinct, inverse = np.unique(vias, return_inverse=True)
-    new = np.array([step(int(v)) for v in distinct], dtype=np.int64)
-    return np.where(labels < 0, labels, labels - vias + new[inverse].reshape(labels.shape))
+    vias, which = distinct_vias(labels)
+    change = np.array([step(int(v)) - int(v) for v in vias], dtype=np.int64)
+    return np.where(labels < 0, labels, labels + change[which]) if change.any() else labels
 
 
 def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -100,6 +114,12 @@ def occurrence(labels: np.ndarray) -> np.ndarray:
     count = np.empty(len(flat), dtype=np.int64)
     count[order] = np.arange(len(flat)) - np.searchsorted(ranked, ranked)
     return count.reshape(labels.shape)
+
+
+def unrepeated(numbers: np.ndarray) -> bool:
+    """Whether no two entries are equal."""
+    flat = numbers.reshape(-1)
+    return bool((flat[1:] > flat[:-1]).all()) or len(np.unique(flat)) == len(flat)
 
 
 def periodic(labels: np.ndarray) -> tuple[int, int, int]:

@@ -19,7 +19,7 @@ from .elementwise import elementwise
 from .grid import free_axes, moved, placed, spread, unfold
 from .grids import Code, Packing
 from .joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
-from .labels import compress, map_via, nodes_of, occurrence, port, varying
+from .labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
 from .products import product_sum
 from .recurrence import Units, recur
 from .reductions import couple, layout, order, reduce
@@ -62,7 +62,7 @@ class Lowering(Algebra):
 
     def _placed(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         """Entries of a source that are one feature are different places of it, counted in their order."""
-        if not labels.size or len(np.unique(labels)) == labels.size:
+        if not labels.size or unrepeated(labels):
             return labels
         moves, axes = self.state.moves, free_axes([labels], shape)
         grid = tuple(shape[a] for a in axes)
@@ -70,9 +70,8 @@ class Lowering(Algebra):
         many = int(count.max()) + 1
         size = math.prod(grid)
         at = count[..., None] * size + np.arange(size)
-        found = replace(unfold(moves, labels, grid), at=at)
-        bases = [(many, *grid)] * len(found.ports)
-        return placed(moves, replace(found, bases=bases), found.which, at.reshape(labels.size, size), grid)
+        found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
+        return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
 
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> Factors:
         """Labels are moved like the entries; what becomes of the places on free axes is a step of the via."""

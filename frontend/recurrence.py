@@ -17,7 +17,7 @@ from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, map_via, occurrence, port
+from .labels import compress, map_via, occurrence, port, unrepeated
 from .state import State, align
 from .values import Value
 
@@ -160,5 +160,5 @@ def _start(state: State, value: Value) -> np.ndarray:
 def _enter(state: State, nodes: np.ndarray, labels: np.ndarray, copies: bool) -> None:
     """The initial value joins the carried one; units that get different places of one node are told apart by slots."""
     labels = np.broadcast_to(labels.reshape(-1), nodes.shape)
-    slot = None if copies or len(np.unique(labels)) == len(labels) else occurrence(labels)[:, None]
+    slot = None if copies or unrepeated(labels) else occurrence(labels)[:, None]
     state.links(nodes, labels, "initial", slot=slot)

@@ -143,6 +143,6 @@ def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)
     if (counts != 1).any():
         return False
-    groups = np.unique(state.builder.group_of(nodes))
+    groups = state.builder.groups_among(nodes)
     whole = len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size
     return whole and state.cohesion.holds(int(groups[0]))

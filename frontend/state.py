@@ -98,7 +98,7 @@ class State:
 
     def depth(self, labels: np.ndarray) -> int:
         """The greatest depth among the nodes that these labels name."""
-        return self.builder.depth_of(np.unique(nodes_of(labels)))
+        return self.builder.depth_of(nodes_of(labels))
 
     def links(
         self,

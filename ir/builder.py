@@ -54,11 +54,17 @@ class GraphBuilder:
         """Group index of each node id, same shape."""
         return np.searchsorted(self._starts[: len(self.groups)], ids, side="right") - 1
 
+    def groups_among(self, ids: np.ndarray) -> np.ndarray:
+        """The distinct groups of nodes, int64, ascending."""
+        if ids.size == 0:
+            return np.zeros(0, np.int64)
+        # A group's nodes are consecutive.
+        ends = self.group_of(np.array([ids.min(), ids.max()]))
+        return ends[:1] if ends[0] == ends[1] else np.unique(self.group_of(ids))
+
     def depth_of(self, ids: np.ndarray) -> int:
         """The greatest depth among the nodes (0 for none)."""
-        if ids.size == 0:
-            return 0
-        return int(self._depths[self.group_of(ids)].max())
+        return int(self._depths[self.groups_among(ids)].max(initial=0))
 
     def via(
         self,
