@@ -1,4 +1,4 @@
-"""Networks of well-known sizes with random weights, built without downloads: ResNet-50 and GPT-2 small."""
+"""Networks of well-known sizes, made on the spot: ResNet-50 and GPT-2 small with random weights, a Llama of zeros."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from gmnc.testing import Llama
 
 __all__ = ["NETWORKS", "write"]
 
@@ -76,11 +78,14 @@ def gpt2() -> tuple[nn.Module, tuple[Tensor]]:
 
 
 NETWORKS = {"resnet50": resnet50, "gpt2": gpt2}
+LLAMAS = {"llama": Llama(), "llama_4bit": Llama(packed=True)}
 
 
 def write(name: str, folder: Path) -> Path:
-    """Export a network to `folder/name.onnx`, one file with its weights inside; kept if it is there already."""
+    """Make `folder/name.onnx`, for a Llama with its weights in a sparse file beside it; kept if it is there already."""
     path = folder / f"{name}.onnx"
+    if name in LLAMAS:
+        return LLAMAS[name].write(path)
     if not path.exists():
         torch.manual_seed(0)
         module, inputs = NETWORKS[name]()

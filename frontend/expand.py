@@ -33,6 +33,7 @@ def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.
         _produce_all(body)
         body.domain, body.name = _DOMAIN, f"{node.op_type}.{count}"
         function = ir.serde.deserialize_function(body)
+        _name_apart(function, count)
         model.functions[function.identifier()] = function
         node.domain, node.op_type = function.domain, function.name
         node.resize_inputs(len(function.inputs))
@@ -91,6 +92,14 @@ def _produce_all(body: onnx.FunctionProto) -> None:
     for name in body.output:
         if name not in produced:
             body.node.append(onnx.helper.make_node("Identity", [body.input[0]], [name]))
+
+
+def _name_apart(function: ir.Function, number: int) -> None:
+    """Names that no other body has: to find free ones, inlining would try one number after another."""
+    for node in function.all_nodes():
+        node.name = f"{node.name or node.op_type}.{number}"
+        for value in node.outputs:
+            value.name = f"{value.name}.{number}"
 
 
 def _latest(versions: list[int], opset: int) -> int:

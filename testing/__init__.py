@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .asserts import assert_isomorphic, assert_same_up_to_symmetry, assert_sound, count
     from .builders import build, values, with_values
     from .inputs import random_inputs
+    from .llama import Llama
     from .report import Failure, Report
     from .runtime import disagreement, run
     from .strategies import networks
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Failure",
+    "Llama",
     "Report",
     "assert_isomorphic",
     "assert_same_up_to_symmetry",
@@ -37,6 +39,7 @@ __all__ = [
 
 _HOME = {
     "Failure": "report",
+    "Llama": "llama",
     "Report": "report",
     "assert_isomorphic": "asserts",
     "assert_same_up_to_symmetry": "asserts",
