@@ -46,6 +46,11 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, object], str]]
         b = Softmax<axis = -2>(t)""",
         {}, {"wide": [1, 8, 3, 4], "back": [1, 4, 6, 4]}, OBLONG,
     ),
+    "the greatest two and the greatest three": (
+        """a, i = TopK<axis = 1>(t, two)
+        b, j = TopK<axis = 1>(t, three)""",
+        {}, {"two": [2], "three": [3]}, OBLONG,
+    ),
     "softmax over axes of one number in two layouts": (
         f"""{CHANNELS_FIRST}
         q = Softmax<axis = -2>(c)

@@ -170,7 +170,8 @@ def top_k(ctx: Algebra, op: Op) -> list[Value | None]:
         if result is None:
             out.append(None)
             continue
-        labels = ctx.order(x, [axis], op.type, {**attributes, "output": index}, op.shape(index))
+        shape = op.shape(index)
+        labels = ctx.order(x, [axis], op.type, {**attributes, "k": shape[axis], "output": index}, shape)
         out.append(op.result(labels.factors, index=index))
     return out
 
