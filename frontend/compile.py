@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from .attributes import ATTRIBUTE, extend
+from .control import flatten
 from .dequantised import recognise as recognise_dequantised
 from .evaluate import evaluate
 from .expand import expand
@@ -94,14 +95,15 @@ def _lower(
 def _prepared(
     model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
 ) -> tuple[ir.Model, dict[ir.Value, Known]]:
-    """The normalised network, idioms recognised and function bodies expanded, with what is known of its values."""
+    """The normalised network (control flow flat, function bodies expanded, idioms recognised) with what is known."""
     network = normalise(model)
     while True:
         recognise_dequantised(network)
         unfold(network)
         unpack(network)
-        known = infer(network, dims, inputs)
-        if not expand(network, known, _finder(rules, network)):
+        misfits: set[ir.Graph] = set()
+        known = infer(network, dims, inputs, misfits)
+        if not flatten(network, known, misfits) and not expand(network, known, _finder(rules, network)):
             recognise(network, known)
             extend(network)
             return network, known

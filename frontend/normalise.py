@@ -128,8 +128,7 @@ class _Copier:
             pass
         elif name in self.value_names or name in self.initializers:
             name = self._name(name)
-        copy = _value(value)
-        copy.name = name
+        copy = _value(value, name)
         copy.const_value = tensor
         if tensor is not None:
             copy.type = ir.TensorType(tensor.dtype)
@@ -201,8 +200,9 @@ class _Copier:
         return name
 
 
-def _value(value: ir.Value) -> ir.Value:
-    copy = ir.Value(name=value.name, shape=value.shape, type=value.type, const_value=value.const_value)
+def _value(value: ir.Value, name: str | None = None) -> ir.Value:
+    """A copy, perhaps under another name: renaming the copy itself would rename the tensor that both share."""
+    copy = ir.Value(name=name or value.name, shape=value.shape, type=value.type, const_value=value.const_value)
     copy.meta.update({key: value.meta[key] for key in (CONSTANT, ATTRIBUTE) if key in value.meta})
     return copy
 

@@ -42,16 +42,19 @@ class Known:
 
 
 def infer(
-    model: ir.Model, dims: Mapping[str, int] | None = None, inputs: Mapping[str, tuple[int, ...]] | None = None
-) -> dict[ir.Value, Known]:
+    model: ir.Model, dims: Mapping[str, int] | None = None, inputs: Mapping[str, tuple[int, ...]] | None = None,
+    misfits: set[ir.Graph] | None = None,
+) -> dict[ir.Value, Known]:  # fmt: skip
     """What is known of every value of a normalised model, values in subgraphs included.
 
     dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
-    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree.
+    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches).
+    misfits: gains the branches of If nodes that cannot run on these shapes.
     A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
     non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
     """
     first: LoweringError | None = None
+    best: _Inference | None = None
     with paused():
         memo: dict[Hashable, list[Known | None]] = {}
         fixed: dict[ir.Value, Known] | None = None
@@ -68,9 +71,16 @@ def infer(
                 if not sizes.guessed:
                     break
             else:
-                return inference.known
-    assert first is not None
-    raise first
+                if best is None or len(inference.misfits) < len(best.misfits):
+                    best = inference
+                if not best.misfits or not sizes.guessed:
+                    break
+    if best is None:
+        assert first is not None
+        raise first
+    if misfits is not None:
+        misfits.update(best.misfits)
+    return best.known
 
 
 class _Inference:
@@ -81,6 +91,7 @@ class _Inference:
         self.sizes = sizes
         self.memo = memo
         self.known: dict[ir.Value, Known] = {}
+        self.misfits: set[ir.Graph] = set()
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
     def _opset(self, node: ir.Node) -> int:
@@ -212,6 +223,7 @@ class _Inference:
                 results.append([self.known.get(v) for v in branch.outputs])
             except LoweringError as error:
                 errors.append(error)
+                self.misfits.add(branch)
         if not results:
             raise errors[0]
         return [None if k is None else Known(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]

@@ -113,9 +113,9 @@ def _array(spec: InputSpec, rng: np.random.Generator, high: int) -> np.ndarray:
         return rng.choice(np.array(["a", "b"], dtype=object), spec.shape)
     dtype = dtype_of(spec.dtype)
     if dtype == np.bool_:
-        return rng.random(spec.shape) < 0.75
+        return np.asarray(rng.random(spec.shape) < 0.75)
     if dtype.kind in "iu":
-        return rng.integers(0, high, spec.shape).astype(dtype)
+        return np.asarray(rng.integers(0, high, spec.shape)).astype(dtype)
     if dtype.kind == "c":
         return (rng.standard_normal(spec.shape) + 1j * rng.standard_normal(spec.shape)).astype(dtype)
     return np.asarray(rng.standard_normal(spec.shape)).astype(dtype)

@@ -1,0 +1,40 @@
+"""If: the branch that is taken, where that is known; else both, and a choice between what they make."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from .splice import Splicer
+
+__all__ = ["branch"]
+
+
+def branch(splicer: Splicer, node: ir.Node) -> bool:
+    """Splice the branches of an If node in before it (If since 1). Returns whether that was possible.
+
+    A branch that cannot run on the present shapes is as good as one that is not taken.
+    """
+    bodies = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
+    condition = splicer.number(node.inputs[0])
+    if condition is not None:
+        bodies = bodies[:1] if condition else bodies[1:]
+    bodies = [body for body in bodies if body not in splicer.misfits]
+    if not bodies:
+        return False
+    ends = [list(body.outputs) for body in bodies]
+    for body in bodies:
+        splicer.move(body, node)
+    decision = None
+    for index, values in enumerate(zip(*ends, strict=True)):
+        if len(values) == 1:
+            splicer.deliver(node, index, values[0])
+            continue
+        if decision is None:
+            [decision] = splicer.add(node, "Squeeze", [node.inputs[0]])
+        then, other = (splicer.known.get(v) for v in values)
+        alike = then is not None and other is not None and then.shape == other.shape and then.dtype == other.dtype != ""
+        op, domain = ("Where", "") if alike else ("Choice", "gmnc")
+        order = [decision, *values] if alike else [*values, decision]
+        [chosen] = splicer.add(node, op, order, domain=domain)
+        splicer.deliver(node, index, chosen)
+    return True
