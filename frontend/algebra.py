@@ -121,6 +121,18 @@ class Algebra(ABC):
         """
 
     @abstractmethod
+    def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
+        """The entry along an axis (which goes) that an iteration of a loop reads; all iterations share the weights."""
+
+    @abstractmethod
+    def carry(self, name: str, initial: Value) -> Value:
+        """What a loop carries, where an iteration begins: a value of the shape of `initial`, closed by `close`."""
+
+    @abstractmethod
+    def close(self, carry: Value, initial: Value, end: Value) -> None:
+        """What is carried is `initial` before the first iteration, and after each one what that made: `end`."""
+
+    @abstractmethod
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Two activations are multiplied and summed over the letters that the result lacks."""
 

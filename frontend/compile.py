@@ -71,11 +71,16 @@ def _lower(
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
 
-    state = State()
-    lowering = Lowering(state, lambda value: _folded(network, known, value))
-    for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
-        state.builder.parameters[value.name or ""] = _parameter(value, tensor)
-    values = interpreter.lower(lowering, classes)
+    carried: dict[str, np.ndarray] = {}
+    while True:
+        state = State()
+        lowering = Lowering(state, lambda value: _folded(network, known, value), carried)
+        for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
+            state.builder.parameters[value.name or ""] = _parameter(value, tensor)
+        values = interpreter.lower(lowering, classes)
+        if not lowering.finer:
+            break
+        carried |= lowering.finer
     if interpreter.problems and on_unsupported == "error":
         raise UnsupportedError(_complaint(interpreter.problems))
     outputs = _outputs(lowering, network, values)

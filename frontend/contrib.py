@@ -86,8 +86,26 @@ def _weight_of_bits(
     return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
 
 
+def _step(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+    axis = node.attributes["axis"].as_int()
+    return [((*shape[:axis], *shape[axis + 1 :]), dtype)]
+
+
+def _loop_end(
+    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
+    """Carried values as they are, rows stacked along an axis each (see `control`)."""
+    carried, rows, trips = (node.attributes[name].as_int() for name in ("carried", "rows", "trips"))
+    made = list(inputs[:carried])
+    for axis, row in zip(node.attributes["axes"].as_ints(), inputs[3 * carried :][:rows], strict=True):
+        made.append(row and ((*row[0][:axis], trips, *row[0][axis:]), row[1]))
+    return made
+
+
 _SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
     "DequantizeBits": _weight_of_bits,
+    "LoopEnd": _loop_end,
+    "Step": _step,
     "FusedMatMul": _fused_matmul,
     "MatMulNBits": _matmul_nbits,
 }

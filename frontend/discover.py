@@ -38,6 +38,7 @@ class Discovery(Algebra):
         self._weak: list[Pairs] = []
         self._made: list[tuple[np.ndarray, list[np.ndarray]]] = []
         self._told: list[np.ndarray] = []
+        self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Labels for every element of a new source."""
@@ -71,6 +72,12 @@ class Discovery(Algebra):
         """Unify the pairs, and the operands of entries that became one."""
         for left, right in pairs:
             parent = _unify(parent, left, right)
+        while True:
+            before, parent = parent, self._unify_operands(parent)
+            if not self._cyclic or (before == parent).all():
+                return parent
+
+    def _unify_operands(self, parent: np.ndarray) -> np.ndarray:
         for made, operands in reversed(self._made):
             _, first, inverse = np.unique(parent[made], return_index=True, return_inverse=True)
             for operand in operands:
@@ -208,6 +215,25 @@ class Discovery(Algebra):
             self._share(lengths, (0,))
         size = {units.name: units.size for units in cell}
         return [x.relabelled((unlabelled(2),), (x.shape[1], size[name])) for name in outputs]
+
+    def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
+        """All entries along the axis are one feature."""
+        self._share(x, (axis,))
+        first = (slice(None),) * axis + (0,)
+        return x.relabelled(tuple(f[first] for f in x.factors), (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+    def carry(self, name: str, initial: Value) -> Value:
+        """New elements."""
+        size = int(np.prod(initial.shape, dtype=np.int64))
+        made = np.arange(self.count, self.count + size).reshape(initial.shape)
+        self.count += size
+        return initial.relabelled((compress(port(made)),))
+
+    def close(self, carry: Value, initial: Value, end: Value) -> None:
+        """Carried elements that are one feature are so before and after."""
+        made, *operands = (np.broadcast_to(self.independent(v.factors)[0], carry.shape) for v in (carry, initial, end))
+        self._made.append((nodes_of(made).reshape(-1), [nodes_of(o).reshape(-1) for o in operands]))
+        self._cyclic = True
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Rows that are multiplied alike are probably places of one feature, unless a weight says otherwise."""

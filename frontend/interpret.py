@@ -100,7 +100,7 @@ class Interpreter:
         rule = self.find(node)
         if constant and not streaming:
             outputs = self._constant(algebra, op, rule)
-        elif isinstance(algebra, Discovery) and not self._tracked(op) and not starts:
+        elif isinstance(algebra, Discovery) and not self._tracked(op) and not starts and not (rule and rule.starts):
             outputs = algebra.opaque(op, "")
         else:
             outputs = self._apply(algebra, node, op, rule)
@@ -115,6 +115,11 @@ class Interpreter:
         try:
             if rule is None:
                 raise Unsupported("there is no rule for this operator", "write a rule for it")
+            for value in node.inputs:
+                if value is not None and value not in self.known and value.const_value is None:
+                    raise Unsupported(
+                        f"the shape of {value.name!r} depends on data", "give sizes with --dim or --input"
+                    )
             made = rule.lower(algebra, op)
         except Unsupported as problem:
             version = opset_of(self.model, node.domain)

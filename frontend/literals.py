@@ -108,7 +108,7 @@ def _depends(value: ir.Value | None) -> bool:
 
 
 def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
-    """Whether it is an exporter's zeros, and nothing but the initial state of recurrent cells."""
+    """Whether it is an exporter's zeros, and nothing but the initial state of recurrent cells and loops."""
     made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
     if not made_up or not 0 < tensor.size <= _LIMIT or not _only_starts(value):
         return False
@@ -119,6 +119,7 @@ def _only_starts(value: ir.Value) -> bool:
     uses = value.uses()
     return bool(uses) and all(
         (use.node.op_type, use.idx) in _STARTS
+        or use.node.op_type in ("Carry", "LoopEnd")
         or (use.node.op_type in _CARRIERS and all(_only_starts(o) for o in use.node.outputs))
         for use in uses
     )

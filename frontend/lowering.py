@@ -12,6 +12,7 @@ import numpy as np
 from ..ir import OpaqueOp, Parameter
 from .algebra import Algebra, Move
 from .attaching import Part, attach
+from .carrying import carry, close
 from .constants import Constants, uniform
 from .contraction import Spec, contract
 from .elements import Elements
@@ -35,11 +36,16 @@ class Lowering(Algebra):
     """Builds nodes, blocks and links as rules call its primitives.
 
     fold: makes the `Parameter` of a computed constant by name. fates: why elements without an edge have none, by
-    tensor or value name.
+    tensor or value name. carried: which entries of carried values are one node (see `carrying`), by value name;
+    finer: the same where the lowering has shown that more have to be told apart, so that it must be done again.
     """
 
-    def __init__(self, state: State, fold: Callable[[str], Parameter]) -> None:
+    def __init__(
+        self, state: State, fold: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None
+    ) -> None:
         self.state = state
+        self.carried = dict(carried or {})
+        self.finer: dict[str, np.ndarray] = {}
         self.fates: dict[str, str] = {}
         self.opaque_ops: list[OpaqueOp] = []
         self.constants = Constants(state, fold)
@@ -172,6 +178,33 @@ class Lowering(Algebra):
         made = recur(self.state, x, cell, initial, lengths, counted, outputs)
         size = {units.name: units.size for units in cell}
         return [x.relabelled(f, (x.shape[1], size[n])) for n, f in zip(outputs, made, strict=True)]
+
+    def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
+        """Labels that differ along the axis are joined; the step names the axis by its number in the grid."""
+        state, free = self.state, free_axes(x.factors, x.shape)
+        labelled = any(f.shape[axis] > 1 for f in x.factors)
+        items = {"axis": sorted({axis, *free}).index(axis), **attributes}
+        entry = (slice(None),) * axis + (0,)
+        out = []
+        for factor in x.factors:
+            here = shared_neuron(state, factor, (axis,), beside=free) if factor.shape[axis] > 1 else factor
+            reads = factor.shape[axis] > 1 or not labelled
+            marked = map_via(here, lambda v: state.builder.via("Step", items.items(), (v,))) if reads else here
+            out.append(marked[entry])
+        return x.relabelled(independent(state, out), (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+    def carry(self, name: str, initial: Value) -> Value:
+        """Join nodes, as many as are known to be told apart."""
+        one = np.zeros((1,) * initial.rank, dtype=np.int64)
+        labels = carry(self.state, self.carried.get(name, one), initial.factors)
+        return Value(name, initial.shape, initial.dtype, (labels,))
+
+    def close(self, carry: Value, initial: Value, end: Value) -> None:
+        """Links from both; nothing where the carried value needs more nodes."""
+        operands = (Operand((self._tuple(v),), v.shape) for v in (carry, initial, end))
+        finer = close(self.state, *operands)
+        if finer is not None:
+            self.finer[carry.name] = finer
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""

@@ -18,6 +18,7 @@ __all__ = ["Plan", "plan"]
 Find = Callable[[ir.Node], Rule | None]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+_OF_LOOPS = {"Carry", "Step", "LoopEnd"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,12 @@ def _computed(
     for node in nodes:
         inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
         constant = all(v in parameters or v in computed or _is_data(v, known) for v in inputs)
-        if constant and inputs and node.op_type not in _RANDOM and not any(_is_data(v, known) for v in node.outputs):
+        if (
+            constant
+            and inputs
+            and node.op_type not in _RANDOM | _OF_LOOPS
+            and not any(_is_data(v, known) for v in node.outputs)
+        ):
             computed.update(node.outputs)
     return computed
 

@@ -9,7 +9,7 @@ from .folding import LIMIT
 from .literals import is_literal
 from .order import walk
 
-__all__ = ["DEQUANTISERS", "initializer_data", "quantised"]
+__all__ = ["DEQUANTISERS", "MOVEMENT", "initializer_data", "quantised"]
 
 DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
 """Operators that make the numbers of a parameter from its stored form."""
@@ -21,7 +21,7 @@ _QUANTISED_OPS = DEQUANTISERS | frozenset(
         "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE",
     }
 )  # fmt: skip
-_MOVEMENT = frozenset(
+MOVEMENT = frozenset(
     [
         "Identity",
         "Transpose",
@@ -59,7 +59,7 @@ def quantised(graph: ir.Graph) -> set[ir.Value]:
             continue
         found.add(value)
         producer = value.producer()
-        if producer is not None and producer.op_type in _MOVEMENT:
+        if producer is not None and producer.op_type in MOVEMENT:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
     return {v for v in found if v.is_initializer() and not is_literal(v)}
 
@@ -81,6 +81,6 @@ def _setting(value: ir.Value) -> bool:
     uses = value.uses()
     return bool(uses) and all(
         (use.node.op_type, use.idx) in _SETTINGS
-        or (use.node.op_type in _MOVEMENT and all(_setting(output) for output in use.node.outputs))
+        or (use.node.op_type in MOVEMENT and all(_setting(output) for output in use.node.outputs))
         for use in uses
     )

@@ -31,6 +31,7 @@ class Rule:
 
     weights: operands that may be a weight or an attached constant; a parameter in any other place starts a stream.
     None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
+    starts: its output is a feature of its own, whatever its operands are.
     """
 
     op: str
@@ -39,6 +40,7 @@ class Rule:
     lower: Lowering
     weights: tuple[int, ...] | None = ()
     moves: bool = False
+    starts: bool = False
 
 
 @dataclass(slots=True)
@@ -86,12 +88,13 @@ def rule(
     domain: str = "",
     weights: tuple[int, ...] | None = (),
     moves: bool = False,
+    starts: bool = False,
 ) -> Callable[[Lowering], Lowering]:
     """Register the decorated function as a built-in rule for these operators."""
 
     def register(lower: Lowering) -> Lowering:
         for op in ops:
-            _BUILTIN.add(Rule(op, domain, since, lower, weights, moves))
+            _BUILTIN.add(Rule(op, domain, since, lower, weights, moves, starts))
         return lower
 
     return register

@@ -1,14 +1,13 @@
-"""Bodies of control flow spliced into the main graph: nodes moved or copied under free names."""
+"""Bodies of control flow spliced into the main graph: nodes moved there under free names, and new ones made."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from .order import walk
+from .order import reads, walk
 from .shapes import Known
 
 __all__ = ["Splicer", "origin"]
@@ -17,7 +16,7 @@ __all__ = ["Splicer", "origin"]
 class Splicer:
     """Moves bodies into `graph` and makes nodes there.
 
-    known: shapes and data of values. misfits: branches that cannot run on these shapes.
+    known: shapes and data of values. misfits: branches that cannot run on these shapes. loops: how many were made flat.
     """
 
     def __init__(self, graph: ir.Graph, known: Mapping[ir.Value, Known], misfits: set[ir.Graph]) -> None:
@@ -25,9 +24,11 @@ class Splicer:
         self.known = known
         self.misfits = misfits
         self.loops = sum(node.op_type == "LoopEnd" for node in graph)
+        self.opset = graph.opset_imports.get("", 1)
         self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
         self._names.update(o.name for node in graph for o in node.outputs)
         self._nodes = {node.name for node in walk(graph)}
+        self._weights: dict[ir.Value, bool] = {}
 
     def data(self, value: ir.Value | None) -> np.ndarray | None:
         """The numbers of a value, where they are known."""
@@ -39,10 +40,37 @@ class Splicer:
         data = self.data(value)
         return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
-    def move(self, body: ir.Graph, before: ir.Node) -> None:
-        """The nodes of a body, in their order, into the graph; its inputs must be replaced already."""
-        nodes = list(body)
+    def alike(self, one: ir.Value, other: ir.Value) -> bool:
+        """Whether two values are tensors of one shape and type."""
+        a, b = self.known.get(one), self.known.get(other)
+        return a is not None and b is not None and bool(a.dtype) and (a.shape, a.dtype) == (b.shape, b.dtype)
+
+    def is_weight(self, value: ir.Value | None) -> bool:
+        """Whether a value of the main graph is a parameter, or computed from parameters alone."""
+        if value is None or self.data(value) is not None:
+            return False
+        if value not in self._weights:
+            node = value.producer()
+            sources = [] if node is None else [v for v in reads(node) if self.data(v) is None]
+            self._weights[value] = value.is_initializer() or (bool(sources) and all(map(self.is_weight, sources)))
+        return self._weights[value]
+
+    def is_constant(self, value: ir.Value) -> bool:
+        """Whether a value is known or a weight."""
+        return self.data(value) is not None or self.is_weight(value)
+
+    def move(self, body: ir.Graph, before: ir.Node, operands: Sequence[ir.Value] = ()) -> list[ir.Value]:
+        """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
+        new = dict(zip(body.inputs, operands, strict=True))
+        outputs = [new.get(v, v) for v in body.outputs]
         body.outputs.clear()
+        for old, value in new.items():
+            old.replace_all_uses_with(value)
+        self.lift(body, list(body), before)
+        return outputs
+
+    def lift(self, body: ir.Graph, nodes: Sequence[ir.Node], before: ir.Node) -> None:
+        """Move some nodes of a body into the graph."""
         body.remove(nodes)
         for node in nodes:
             node.name = self._free(node.name or node.op_type, self._nodes)
@@ -51,21 +79,20 @@ class Splicer:
         self.graph.insert_before(before, nodes)
 
     def add(
-        self, before: ir.Node, op: str, inputs: Sequence[ir.Value | None], attributes: Mapping[str, Any] | None = None,
-        outputs: Sequence[str] = (), domain: str = "",
+        self, before: ir.Node, op: str, inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | Sequence[int]] | None = None, domain: str = "", count: int = 1, name: str = "",
     ) -> Sequence[ir.Value]:  # fmt: skip
-        """A new node before another one; its outputs, named `outputs` or after that node."""
-        stem = before.name or before.op_type
-        count = max(len(outputs), 1)
-        values = [ir.Value(name=n if n or outputs else self._free(f"{stem}.{op.lower()}", self._names))
-                  for n in (outputs or [""] * count)]  # fmt: skip
-        node = ir.Node(
-            domain, op, inputs, ir.convenience.convert_attributes(attributes or {}), outputs=values,
-            name=self._free(f"{stem}.{op.lower()}", self._nodes),
-        )  # fmt: skip
+        """The outputs of a new node before another one, after which they are named unless the one has a `name`."""
+        stem = f"{before.name}.{op.lower()}"
+        outputs = [ir.Value(name=name or self._free(stem, self._names)) for _ in range(count)]
+        given = [
+            ir.AttrInt64(name, value) if isinstance(value, int) else ir.AttrInt64s(name, value)
+            for name, value in (attributes or {}).items()
+        ]
+        node = ir.Node(domain, op, inputs, given, outputs=outputs, name=self._free(stem, self._nodes))
         node.metadata_props.update(before.metadata_props)
-        self.graph.insert_before(before, node)
-        return values
+        before.graph.insert_before(before, node)  # type: ignore[union-attr]
+        return outputs
 
     def literal(self, stem: str, numbers: np.ndarray) -> ir.Value:
         """A constant of whole numbers, as an initializer of the main graph."""
@@ -75,13 +102,19 @@ class Splicer:
         self.graph.register_initializer(value)
         return value
 
+    def unsqueezed(self, before: ir.Node, value: ir.Value, axis: int) -> ir.Value:
+        """`value` with a new axis (counted in the result)."""
+        if self.opset < 13:
+            return self.add(before, "Unsqueeze", [value], {"axes": [axis]})[0]
+        return self.add(before, "Unsqueeze", [value, self.literal(f"{before.name}.axes", np.array([axis]))])[0]
+
     def deliver(self, node: ir.Node, index: int, value: ir.Value) -> None:
         """`value` is the output `index` of `node`, under that output's name."""
         output = node.outputs[index]
         if not output.name:
             return
         name, output.name = output.name, f"{output.name}.replaced"
-        [same] = self.add(node, "Identity", [value], outputs=[name])
+        [same] = self.add(node, "Identity", [value], name=name)
         same.type, same.shape = output.type, output.shape
         output.replace_all_uses_with(same, replace_graph_outputs=True)
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import numpy as np
+import onnx
 import pytest
 from corpus import corpus_file
 
 import gmnc
 from gmnc.backends.onnx import write
-from gmnc.testing import build, verify
+from gmnc.testing import build, count, disagreement, random_inputs, run, verify, with_values
 
 _SAME_NAMES = """(float[2, 3] x, bool c) => (float[2, 4] y) {
     h = Relu(x)
@@ -74,3 +78,96 @@ def test_a_network_in_each_branch() -> None:
     feeds = {"input": 0.1 * np.ones(shapes["input"], np.float32), "state": np.zeros(shapes["state"], np.float32)}
     report = verify(path, trials=2, inputs={**feeds, "sr": np.array(8000)})
     assert report.sound, report
+
+
+_CELL = """a = MatMul(xt, w) b = MatMul(hp, r) c = Add(a, b) d = Add(c, wb) e = Add(d, rb)
+    i0, o0, f0, g0 = Split<axis = 1, num_outputs = 4>(e)
+    i1 = Sigmoid(i0) o1 = Sigmoid(o0) f1 = Sigmoid(f0) g1 = Tanh(g0)
+    k0 = Mul(f1, cp) k1 = Mul(i1, g1) cn = Add(k0, k1) tc = Tanh(cn) hn = Mul(o1, tc)"""
+_START = "z = Constant<value = float[1, 4] {0, 0, 0, 0}>()"
+_STATES = "float[1, 4] hp, float[1, 4] cp", "float[1, 4] hn, float[1, 4] cn"
+
+
+def _step(number: int) -> str:
+    """The cell as nodes of step `number`, which reads the states of the one before."""
+    hidden, cell = (f"hn_{number - 1}", f"cn_{number - 1}") if number else ("z", "z")
+    own = re.sub(r"\b([a-gik][0-9]?|o[01]|tc|[hc]n|xt)\b(?!\()", rf"\1_{number}", _CELL)
+    text = own.replace("hp", hidden).replace("cp", cell)
+    return f"t{number} = Constant<value_int = {number}>() xt_{number} = Gather(x, t{number}) {text}"
+
+
+LSTM = {
+    "op": """u0 = Constant<value_ints = [0]>() u1 = Constant<value_ints = [1]>()
+        wt = Transpose(w) rt = Transpose(r) w3 = Unsqueeze(wt, u0) r3 = Unsqueeze(rt, u0)
+        b1 = Concat<axis = 0>(wb, rb) b2 = Unsqueeze(b1, u0)
+        o4, yh, yc = LSTM<hidden_size = 4>(x, w3, r3, b2) o = Squeeze(o4, u1)""",
+    "scan": f"""{_START} h, c, o = Scan<num_scan_inputs = 1, body = g ({_STATES[0]}, float[1, 3] xt) =>
+        ({_STATES[1]}, float[1, 4] row) {{ {_CELL} row = Identity(hn) }}>(z, z, x)""",
+    "loop": f"""{_START} m = Constant<value_int = 3>() t = Constant<value = bool {{1}}>()
+        h, c, o = Loop<body = g (int64 i, bool go, {_STATES[0]}) => (bool on, {_STATES[1]}, float[1, 4] row) {{
+        xt = Gather(x, i) {_CELL} row = Identity(hn) on = Identity(go) }}>(m, t, z, z)""",
+    "unrolled": f"""{_START} {_step(0)} {_step(1)} {_step(2)} u0 = Constant<value_ints = [0]>()
+        r0 = Unsqueeze(hn_0, u0) r1 = Unsqueeze(hn_1, u0) r2 = Unsqueeze(hn_2, u0) o = Concat<axis = 0>(r0, r1, r2)""",
+}
+
+
+def _lstm(form: str) -> onnx.ModelProto:
+    text = f"(float[3, 1, 2] x0) => (float[3, 1, 2] y) {{ x = MatMul(x0, wx) {LSTM[form]} y = MatMul(o, wo) }}"
+    return build(text, {"wx": (2, 3), "w": (3, 16), "r": (4, 16), "wb": (16,), "rb": (16,), "wo": (4, 2)})
+
+
+@pytest.mark.parametrize("form", LSTM)
+def test_an_lstm_is_the_same_however_it_is_written(form: str) -> None:
+    plain, graph = gmnc.compile(_lstm("op")), gmnc.compile(_lstm(form))
+    assert not graph.opaque
+    for name, parameter in plain.parameters.items():
+        edges = [sum(b.size for b in g.edges if b.view.name == name and not b.tied) for g in (plain, graph)]
+        assert edges == [parameter.size, parameter.size]
+    # The same permutations of parameters are symmetries.
+    found = graph.symmetries()
+    assert found.log10_size == pytest.approx(math.log10(math.factorial(3) * math.factorial(4)), abs=0.31)
+    values = {name: p.load() for name, p in graph.parameters.items()}
+    moved = found.sample(np.random.default_rng(1)).apply(values)
+    assert {"wx", "w", "r", "wb", "rb", "wo"} <= set(moved)
+    inputs = random_inputs(_lstm("op"))
+    before = run(_lstm("op"), inputs)
+    for other in LSTM:
+        after = run(with_values(_lstm(other), **moved), inputs)
+        assert disagreement(before, after) < 1e-5
+
+
+def test_a_scan_by_hand() -> None:
+    # a carried node per hidden unit, and for each what input and state bring, and their sum; bias from one node
+    model = build(
+        f"""(float[3, 1, 2] x) => (float[3, 1, 2] y) {{ {_START}
+            last, o = Scan<num_scan_inputs = 1,
+                body = g (float[1, 4] h, float[1, 2] xt) => (float[1, 4] n, float[1, 4] row) {{
+                a = MatMul(xt, w) b = MatMul(h, r) c = Add(a, b) d = Add(c, v) n = Tanh(d) row = Identity(n) }}>(z, x)
+            y = MatMul(o, wo)
+        }}""",
+        {"w": (2, 4), "r": (4, 4), "v": (4,), "wo": (4, 2)},
+    )
+    assert count(gmnc.compile(model)) == {
+        "nodes": {"input": 2, "join": 4 + 4, "neuron": 4 + 4 + 2, "hub": 1, "param": 1},
+        "edges": {"weight": 2 * 4 + 4 * 4 + 4 * 2, "bias": 4},
+        "links": {"add": 8, "initial": 4, "carry": 4},
+    }
+
+
+def test_a_loop_that_never_runs_or_grows_without_end_is_opaque() -> None:
+    text = """(float[1, 3] x, int64 m) => (float[N, 3] y) { t = Constant<value = bool {1}>()
+        y = Loop<body = g (int64 i, bool c, float[A, 3] h) => (bool c1, float[B, 3] n) {
+            a = MatMul(x, w) n = Concat<axis = 0>(h, a) c1 = Identity(c) }>(m, t, x)
+    }"""
+    graph = gmnc.compile(build(text, {"w": (3, 3)}))
+    assert [o.op for o in graph.opaque] == ["Loop"]
+    never = text.replace(", int64 m", "").replace("t = Con", "m = Constant<value_int = 0>() t = Con")
+    assert [o.op for o in gmnc.compile(build(never, {"w": (3, 3)})).opaque] == ["Loop"]
+
+
+@pytest.mark.skipif(not corpus_file("chars2vec_en300").exists(), reason="no corpus beside the repository")
+def test_two_lstms_of_keras_as_loops() -> None:
+    graph = gmnc.compile(corpus_file("chars2vec_en300"))
+    assert not graph.opaque
+    assert graph.num_parameter_edges == graph.num_parameters - 1
+    assert len(graph.symmetries().generators) == 299

@@ -10,6 +10,7 @@ from rule_cases import Case, build
 from rule_cases_control import control_cases
 from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
 from rule_cases_layers import layer_cases
+from rule_cases_loops import loop_cases
 from rule_cases_ml import ml_cases
 from rule_cases_movement import movement_cases
 from rule_cases_quantised import quantised_cases
@@ -25,8 +26,8 @@ from gmnc.ir import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 
 CASES = [
-    *control_cases(), *elementwise_cases(), *layer_cases(), *ml_cases(), *movement_cases(), *recurrent_cases(),
-    *stored_cases(), *quantised_cases(), *regression_cases(),
+    *control_cases(), *elementwise_cases(), *layer_cases(), *loop_cases(), *ml_cases(), *movement_cases(),
+    *recurrent_cases(), *stored_cases(), *quantised_cases(), *regression_cases(),
 ]  # fmt: skip
 
 

@@ -1,0 +1,105 @@
+"""What a loop's body computes from the number of the iteration alone, and what it reads by that number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from .order import reads
+from .splice import Splicer, origin
+
+__all__ = ["counters", "program_values", "read_by_step", "same_number"]
+
+_SAME_NUMBER = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"})
+
+
+def program_values(
+    splicer: Splicer, body: ir.Graph, numbers: Sequence[ir.Value], carried: Sequence[ir.Value],
+    initials: Sequence[ir.Value], ends: Sequence[ir.Value],
+) -> set[ir.Value]:  # fmt: skip
+    """The values of a body that depend on neither parameters nor inputs: on `numbers` and on known data alone."""
+    candidates = {
+        inner: end
+        for inner, initial, end in zip(carried, initials, ends, strict=True)
+        if splicer.data(initial) is not None
+    }
+    while True:
+        program = {*numbers, *candidates}
+        for node in body:
+            read = reads(node)
+            if read and all(v in program or splicer.data(v) is not None for v in read):
+                program.update(node.outputs)
+        kept = {inner: end for inner, end in candidates.items() if end in program or splicer.data(end) is not None}
+        if len(kept) == len(candidates):
+            return program
+        candidates = kept
+
+
+def counters(
+    splicer: Splicer, node: ir.Node, iteration: ir.Value, carried: Sequence[ir.Value], initials: Sequence[ir.Value],
+    ends: Sequence[ir.Value],
+) -> dict[int, ir.Value]:  # fmt: skip
+    """The carried values, by place, that start at a known number and grow by one, computed from the iteration."""
+    found: dict[int, ir.Value] = {}
+    for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
+        start, entry = splicer.number(initial), splicer.known.get(initial)
+        if start is None or entry is None or entry.shape or np.dtype(entry.dtype).kind not in "iu":
+            continue
+        if not _is_next(splicer, origin(end), inner):
+            continue
+        value = iteration
+        if start:
+            [value] = splicer.add(node, "Add", [value, splicer.literal(f"{node.name}.start", np.array(start))])
+        if entry.dtype != "int64":
+            to = int(ir.DataType.from_numpy(np.dtype(entry.dtype)))
+            [value] = splicer.add(node, "Cast", [value], {"to": to})
+        found[index] = value
+    return found
+
+
+def _is_next(splicer: Splicer, end: ir.Value, inner: ir.Value) -> bool:
+    adder = end.producer()
+    if adder is None or adder.op_type != "Add" or adder.domain:
+        return False
+    operands = [None if v is None else origin(v) for v in adder.inputs]
+    others = [v for v in operands if v is not inner]
+    return len(others) == 1 and splicer.number(others[0]) == 1
+
+
+def read_by_step(splicer: Splicer, body: ir.Graph, numbers: Sequence[ir.Value], marks: Mapping[str, int]) -> None:
+    """Gather of an outer value at the number of the iteration (one of `numbers`) becomes a Step.
+
+    marks: attributes of the Step.
+    """
+    for node in list(body):
+        if node.op_type != "Gather" or node.domain or len(node.inputs) != 2:
+            continue
+        value, index = node.inputs
+        if value is None or index is None or same_number(index) not in numbers or not _is_outer(value, body):
+            continue
+        shape, place = splicer.known.get(value), splicer.known.get(index)
+        if shape is None or place is None or len(place.shape) > 1:
+            continue
+        axis = node.attributes.get_int("axis", 0) % len(shape.shape)
+        [row] = splicer.add(node, "Step", [value], {"axis": axis, "backward": 0, **marks}, domain="gmnc")
+        if place.shape:
+            row = splicer.unsqueezed(node, row, axis)
+        node.outputs[0].replace_all_uses_with(row, replace_graph_outputs=True)
+        body.remove(node)
+
+
+def same_number(value: ir.Value) -> ir.Value:
+    """The value that casts and changes of shape make this one from."""
+    while (node := value.producer()) is not None and node.op_type in _SAME_NUMBER and not node.domain:
+        source = node.inputs[0]
+        if source is None:
+            break
+        value = source
+    return value
+
+
+def _is_outer(value: ir.Value, body: ir.Graph) -> bool:
+    node = value.producer()
+    return value not in body.inputs and (node is None or node.graph is not body)
