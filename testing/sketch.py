@@ -59,6 +59,7 @@ class Sketch:
         self._tensors: dict[str, Tensor] = {}
         self._random = np.random.default_rng(integer(0, 2**16))
         self._count = 0
+        self._made = 0
 
     def chance(self, percent: int) -> bool:
         """True in about so many of 100 cases; shrinks to False."""
@@ -137,7 +138,7 @@ class Sketch:
         self, op: str, outputs: int, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any
     ) -> list[Tensor]:
         """The outputs of a new node; raises `Unfit` if the operands do not fit or the outputs are too large."""
-        number = len(self.nodes)
+        number, self._made = self._made, self._made + 1
         names = [f"{op.lower()}_{number}_{i}" if outputs > 1 else f"{op.lower()}_{number}" for i in range(outputs)]
         schema = self._schema(op, attributes.get("domain", ""))
         node = helper.make_node(op, ["" if t is None else t.name for t in operands], names, **attributes)
@@ -150,13 +151,37 @@ class Sketch:
             self._tensors[tensor.name] = tensor
         return made
 
+    def body(self, operands: Sequence[Tensor], draw: Callable[[list[Tensor]], list[Tensor]]) -> onnx.GraphProto:
+        """The nodes that `draw` makes of new inputs like `operands` and of outer values, as a body of its own."""
+        kept, pool = len(self.nodes), list(self.pool)
+        inputs = [self._new("in", t.shape, t.kind) for t in operands]
+        outputs = [self.node("Identity", t, like=t) for t in draw(inputs)]
+        self._count += 1
+        graph = helper.make_graph(
+            self.nodes[kept:], f"body{self._count}", [*map(_info, inputs)], [*map(_info, outputs)]
+        )
+        del self.nodes[kept:]
+        self.pool[:] = pool
+        return graph
+
+    def around(self, op: str, operands: Sequence[Tensor], results: Sequence[Tensor], **attributes: Any) -> list[Tensor]:
+        """The outputs of a new node with bodies, which are like `results`; raises `Unfit` if they are too large."""
+        if any(math.prod(t.shape) > LARGEST or t.rank > _HIGHEST for t in results):
+            raise Unfit
+        number, self._made = self._made, self._made + 1
+        made = [Tensor(f"{op.lower()}_{number}_{i}", t.shape, t.kind) for i, t in enumerate(results)]
+        node = helper.make_node(op, [t.name for t in operands], [t.name for t in made], f"n{number}.{op}", **attributes)
+        self.nodes.append(node)
+        self._tensors.update({t.name: t for t in made})
+        return made
+
     def put(self, *made: Tensor) -> None:
         """Add values to the pool."""
         self.pool += [t for t in made if t.kind == TensorProto.FLOAT]
 
     def leaves(self) -> list[Tensor]:
         """Values of the pool that no node reads, the last made first."""
-        used = {name for node in self.nodes for name in node.input}
+        used = {name for node in self.nodes for name in _reads(node)}
         return [t for t in reversed(self.pool) if t.name not in used and t not in self.inputs]
 
     def fits(self, step: Callable[[Sketch], None]) -> bool:
@@ -188,7 +213,7 @@ class Sketch:
         kept = []
         for node in reversed(self.nodes):
             if used & set(node.output):
-                used.update(node.input)
+                used.update(_reads(node))
                 kept.append(node)
         return kept[::-1], used
 
@@ -223,6 +248,12 @@ class Sketch:
             kind = found[name].tensor_type
             made.append(Tensor(name, tuple(d.dim_value for d in kind.shape.dim), kind.elem_type))
         return made
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """The names that a node reads, those in its bodies included."""
+    inner = (n for a in node.attribute if a.type == onnx.AttributeProto.GRAPH for n in a.g.node)
+    return set(node.input).union(*map(_reads, inner))
 
 
 def _type(tensor: Tensor) -> onnx.TypeProto:

@@ -57,6 +57,8 @@ def _scans() -> Iterator[Case]:
         _scan(_CELL.replace("Tanh", "Sigmoid")), _scan(attributes=backward), _scan(_CELL.replace("(h, r)", "(xt, w)")),
     ])  # fmt: skip
     yield _case("Scan", "learned start", _scan(start="h0", before=""))
+    numbers = "k = Constant<value = int64[2, 4] {0, 1, 2, 3, 4, 5, 6, 7}>() z = Cast<to = 1>(k)"
+    yield _case("Scan", "start of the program's numbers", _scan(before=numbers))
     yield _case("Scan", "start of one number", _scan(before=_ZEROS.replace("0,", "0.5,").replace("0}", "0.5}")))
     turned = _scan(attributes="scan_input_axes = [-1], scan_output_axes = [1]", x="xa").replace(
         " o = Scan", " oa = Scan"

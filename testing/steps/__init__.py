@@ -8,6 +8,7 @@ from ..sketch import Sketch
 from . import (
     attention,
     classic,
+    control,
     convolution,
     elementwise,
     linear,
@@ -30,6 +31,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **reduction.STEPS,
     **attention.STEPS,
     **recurrent.STEPS,
+    **control.STEPS,
     **sources.STEPS,
     **classic.STEPS,
 }
