@@ -17,7 +17,7 @@ from .labels import compress
 from .recurrence import Units
 from .sparse import Layer
 from .storing import Aligned
-from .values import Op, Value
+from .values import Op, Result, Value
 
 __all__ = ["Algebra", "Move"]
 
@@ -36,7 +36,12 @@ class Algebra(ABC):
         return replace(op.result(factors, elements, index), same=_copies(x, function, op.shape(index)))
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
-        """`x` in another shape (row-major)."""
+        """`x`, constant or not, in another shape (row-major)."""
+        if not x.is_activation:
+            op = Op("Reshape", "", 13, x.name, (x,), (Result(x.name, shape, x.dtype),), {})
+            return self.move(x, lambda a: a.reshape(shape), op)
+        if [n for n in x.shape if n != 1] == [n for n in shape if n != 1]:
+            return x.relabelled(tuple(_unit_axes(f, x.shape, shape) for f in x.factors), shape)
         return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
 
     def constant(self, op: Op, data: np.ndarray, index: int = 0) -> Value:
@@ -169,8 +174,21 @@ class Algebra(ABC):
         """
 
     @abstractmethod
+    def entangle(self, op: Op) -> list[Value | None]:
+        """Every entry of the outputs depends on all entries of all operands, in their order.
+
+        What is moved, or over which axes something is done, is data; or the operator has no other structure.
+        """
+
+    @abstractmethod
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
+
+
+def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
+    """Labels of a value whose shape changes by axes of size 1 only."""
+    sizes = iter([n for n, size in zip(labels.shape, old, strict=True) if size != 1])
+    return labels.reshape([1 if n == 1 else next(sizes) for n in new])
 
 
 def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:

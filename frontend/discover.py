@@ -294,6 +294,10 @@ class Discovery(Algebra):
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)
 
+    def entangle(self, op: Op) -> list[Value | None]:
+        """As if nothing was known."""
+        return self.opaque(op, "")
+
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""
         for value in op.inputs:

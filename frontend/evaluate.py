@@ -35,13 +35,20 @@ def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) 
             node = top.producer()
             if node is None:
                 raise LoweringError(f"value {top.name!r} is no constant")
-            missing = [v for v in node.inputs if v is not None and v not in made]
+            # Only the type of CastLike's second operand counts, and that operand may be no constant.
+            like = node.op_type == "CastLike" and not node.domain
+            inputs = node.inputs[:1] if like else node.inputs
+            missing = [v for v in inputs if v is not None and v not in made]
             if missing:
                 stack += missing
                 continue
             opset = model.graph.opset_imports.get(node.domain, 1)
-            operands = [None if v is None else made[v] for v in node.inputs]
-            outputs = _own(node, operands) if node.domain == "gmnc" else run(node, opset, operands)
+            operands = [None if v is None else made[v] for v in inputs]
+            outputs: Sequence[np.ndarray] | None
+            if like:
+                outputs = [made[node.inputs[0]].astype(known[node.inputs[1]].dtype)]  # type: ignore[index]
+            else:
+                outputs = _own(node, operands) if node.domain == "gmnc" else run(node, opset, operands)
             if outputs is None:
                 raise LoweringError(f"{describe(node)}: this constant expression cannot be evaluated")
             made.update(zip(node.outputs, outputs, strict=False))

@@ -8,12 +8,16 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from .order import subgraphs
 from .registry import Rule
 from .shapes import Known, type_proto
 
 __all__ = ["expand"]
 
 _DOMAIN = "gmnc.body"
+# Attributes that came later, whose defaults mean what was there before.
+_ADDED = frozenset({"round_mode", "saturate", "stash_type"})
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
 
 
 def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.Node], Rule | None]) -> bool:
@@ -23,7 +27,7 @@ def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.
     """
     count = 0
     for node in model.graph:
-        if find(node) is not None or node.domain not in ("", "ai.onnx", "ai.onnx.ml") or _is_data(node, known):
+        if find(node) is not None or node.domain not in _DOMAINS or subgraphs(node) or _is_data(node, known):
             continue
         body = _body(node, model.graph.opset_imports.get(node.domain, 1), known)
         if body is None or not _raise_opset(body, model.graph.opset_imports):
@@ -79,11 +83,22 @@ def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
 
 
 def _unchanged(op: str, domain: str, old: int, new: int) -> bool:
+    """Whether an operator is the same at both opsets, but for the types that it takes."""
     try:
-        before, after = (onnx.defs.get_schema(op, version, domain).since_version for version in (old, new))
-        return before == after
+        before, after = (onnx.defs.get_schema(op, version, domain) for version in (old, new))
     except onnx.defs.SchemaError:
         return False
+    if before.since_version == after.since_version:
+        return True
+    return not before.deprecated and not after.deprecated and _signature(before) == _signature(after)
+
+
+def _signature(schema: onnx.defs.OpSchema) -> tuple[Any, ...]:
+    """Operands, outputs and attributes with their defaults."""
+    attributes = sorted(
+        (n, a.required, a.default_value.SerializeToString()) for n, a in schema.attributes.items() if n not in _ADDED
+    )
+    return [(v.name, v.option) for v in schema.inputs], [(v.name, v.option) for v in schema.outputs], attributes
 
 
 def _produce_all(body: onnx.FunctionProto) -> None:

@@ -18,12 +18,14 @@ from .lowering import Lowering
 from .order import reads
 from .plan import Plan
 from .program_data import DEQUANTISERS
-from .registry import Registry, Rule, Unsupported
+from .registry import DataDependent, Registry, Rule, Unsupported
 from .shapes import Known
 from .state import Site
 from .values import Op, Result, Value
 
 __all__ = ["Interpreter", "opset_of"]
+
+_SIZES = "give concrete sizes with --dim or --input"
 
 
 def opset_of(model: ir.Model, domain: str) -> int:
@@ -113,14 +115,7 @@ class Interpreter:
         if isinstance(algebra, Lowering):
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         try:
-            if rule is None:
-                raise Unsupported("there is no rule for this operator", "write a rule for it")
-            for value in node.inputs:
-                if value is not None and value not in self.known and value.const_value is None:
-                    raise Unsupported(
-                        f"the shape of {value.name!r} depends on data", "give sizes with --dim or --input"
-                    )
-            made = rule.lower(algebra, op)
+            made = self._lowered(algebra, node, op, rule)
         except Unsupported as problem:
             version = opset_of(self.model, node.domain)
             self.problems.append(Problem(op.type, op.domain, version, op.name, problem.reason, problem.hint))
@@ -130,6 +125,17 @@ class Interpreter:
         except (ValueError, IndexError, KeyError, TypeError, AssertionError) as error:
             raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
         return made if isinstance(made, list) else [made]
+
+    def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> Value | list[Value | None]:
+        if rule is None:
+            raise Unsupported("there is no rule for this operator", "write a rule for it")
+        shapeless = next((v for v in node.inputs if v is not None and v not in self.known), None)
+        if shapeless is not None:
+            raise Unsupported(f"the shape of its operand {shapeless.name!r} depends on data", _SIZES)
+        try:
+            return rule.lower(algebra, op)
+        except DataDependent:
+            return algebra.entangle(op)
 
     def _constant(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
         """A constant computed from parameters: elements if it only moves them, else pending until it is needed."""

@@ -17,6 +17,7 @@ from .constants import Constants, uniform
 from .contraction import Spec, contract
 from .elements import Elements
 from .elementwise import elementwise
+from .entangled import entangle
 from .grid import free_axes, moved, placed, spread, unfold
 from .grids import Code, Packing
 from .joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
@@ -277,6 +278,10 @@ class Lowering(Algebra):
         )
         others = [self._one_label(v).reshape((1,) * len(shape)) for v in inputs[1:]]
         return first.relabelled((join(state, [base, *others], op.lower(), range(1 + len(others))),), shape)
+
+    def entangle(self, op: Op) -> list[Value | None]:
+        """One node, joined from everything in the operands, in places."""
+        return entangle(self.state, op, self.stream, self._one_label)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Operands pinned and linked to one node, which feeds one fresh pinned node per output."""

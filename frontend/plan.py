@@ -141,10 +141,11 @@ def _carriers(
         return []
     if rule is None or node.op_type == "Concat":
         return [v for _, v in candidates]
+    first = [v for _, v in candidates[:1]]
     if node.op_type in ("MatMul", "Einsum") or rule.weights is None:
         made = [v for _, v in candidates if v not in moved]
-        return made or [candidates[0][1]]
-    return [v for i, v in candidates if i not in rule.weights] or [candidates[0][1]]
+        return made or first
+    return [v for i, v in candidates if i not in rule.weights] or first
 
 
 def _is_data_slot(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from .algebra import Algebra
     from .values import Op, Value
 
-__all__ = ["Registry", "Rule", "Unsupported", "builtin", "rule"]
+__all__ = ["DataDependent", "Registry", "Rule", "Unsupported", "builtin", "rule"]
 
 Lowering = Callable[["Algebra", "Op"], "Value | list[Value | None]"]
 
@@ -25,6 +25,10 @@ class Unsupported(Exception):
         self.hint = hint
 
 
+class DataDependent(Unsupported):
+    """Raised where a setting of an operator (axes, sizes) is computed by the network: see `Algebra.entangle`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A lowering rule.
@@ -32,6 +36,7 @@ class Rule:
     weights: operands that may be a weight or an attached constant; a parameter in any other place starts a stream.
     None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
     starts: its output is a feature of its own, whatever its operands are.
+    declared: why there is no structure to lower, for an operator that is declared to be so.
     """
 
     op: str
@@ -41,6 +46,7 @@ class Rule:
     weights: tuple[int, ...] | None = ()
     moves: bool = False
     starts: bool = False
+    declared: str = ""
 
 
 @dataclass(slots=True)
@@ -89,12 +95,13 @@ def rule(
     weights: tuple[int, ...] | None = (),
     moves: bool = False,
     starts: bool = False,
+    declared: str = "",
 ) -> Callable[[Lowering], Lowering]:
     """Register the decorated function as a built-in rule for these operators."""
 
     def register(lower: Lowering) -> Lowering:
         for op in ops:
-            _BUILTIN.add(Rule(op, domain, since, lower, weights, moves, starts))
+            _BUILTIN.add(Rule(op, domain, since, lower, weights, moves, starts, declared))
         return lower
 
     return register

@@ -311,6 +311,9 @@ def _proto(node: ir.Node) -> onnx.NodeProto:
     proto.output.extend(f"o{k}" if v.name else "" for k, v in enumerate(node.outputs))
     for attribute in node.attributes.values():
         ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
+    if node.op_type == "STFT" and "onesided" not in node.attributes:
+        # The schema says 1, its own inference takes 0.
+        proto.attribute.append(onnx.helper.make_attribute("onesided", 1))
     return proto
 
 
@@ -324,7 +327,7 @@ def type_proto(shape: tuple[int, ...], dtype: str) -> onnx.TypeProto | None:
 
 
 def _tensor(array: np.ndarray) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(np.ascontiguousarray(array))
+    return onnx.numpy_helper.from_array(np.asarray(array, order="C"))
 
 
 @lru_cache(maxsize=4096)
@@ -366,10 +369,18 @@ def _resolve(found: onnx.TypeProto) -> Known | None:
 
 
 def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
-    """NonZero counts as if all were non-zero."""
-    if node.op_type != "NonZero" or node.domain or inputs[0] is None:
+    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is."""
+    if node.op_type not in ("NonZero", "Compress") or node.domain or inputs[0] is None:
         return None
-    return Known((len(inputs[0].shape), math.prod(inputs[0].shape)), "int64")
+    shape = inputs[0].shape
+    if node.op_type == "NonZero":
+        return Known((len(shape), math.prod(shape)), "int64")
+    axis = node.attributes.get_int("axis", 0)
+    if "axis" not in node.attributes:
+        shape = (math.prod(shape),)
+    condition = inputs[1].data if inputs[1] is not None else None
+    kept = shape[axis] if condition is None else int(np.count_nonzero(condition[: shape[axis]]))
+    return Known((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)
 
 
 def _ints(node: ir.Node, name: str, count: int) -> list[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .elements import Elements
-from .registry import Unsupported
+from .registry import DataDependent, Unsupported
 
 __all__ = ["Op", "Result", "Value"]
 
@@ -92,12 +92,12 @@ class Op:
         return default if value is None else value
 
     def data(self, index: int) -> np.ndarray | None:
-        """The known value of an operand; None where it is left out. Unsupported if it is there but not known."""
+        """The known value of an operand; None where it is left out. `DataDependent` if it is there but not known."""
         value = self.optional(index)
         if value is None:
             return None
         if value.data is None:
-            raise Unsupported(f"operand {index} ({value.name!r}) is not a known constant")
+            raise DataDependent(f"operand {index} ({value.name!r}) is not a known constant")
         return value.data
 
     def known(self, index: int) -> np.ndarray:

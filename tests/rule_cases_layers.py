@@ -134,7 +134,7 @@ def _convolutions() -> Iterator[Case]:
     yield image("Conv", "over-features", "t = Transpose<perm = [0, 2, 1, 3]>(h)\n o = Conv(t, k)", channels=4,
                 floats={"k": (4, 6, 1, 3)}, symmetric=False)  # fmt: skip
     yield image("Conv", "weight-of-the-input", "m = ReduceMean<keepdims = 1>(g, axes)\n o = Conv(h, m)", channels=1,
-                ints={"axes": [2, 3]}, symmetric=False, opaque="computed from the input")  # fmt: skip
+                ints={"axes": [2, 3]})  # fmt: skip
 
 
 def _batch_norms() -> Iterator[Case]:
@@ -163,8 +163,7 @@ def _norms() -> Iterator[Case]:
     yield boxes("LayerNormalization", "per-head", "o = LayerNormalization(h, s, b)", floats={"s": (3,), "b": (3,)})
     yield boxes("LayerNormalization", "all-heads", "o = LayerNormalization<axis = 2>(h, s, b)",
                 floats={"s": (2, 3), "b": (2, 3)})  # fmt: skip
-    yield rows("LayerNormalization", "with-mean", "o, m = LayerNormalization(h, s, b)", floats=vectors,
-               symmetric=False, opaque="mean or standard deviation")  # fmt: skip
+    yield rows("LayerNormalization", "with-mean", "o, m = LayerNormalization(h, s, b)", floats=vectors)
     yield image("LayerNormalization", "space", "o = LayerNormalization(h, s, b)", floats={"s": (6,), "b": (6,)})
     yield rows("RMSNormalization", "features", "o = RMSNormalization(h, s)", opset=23, floats=vectors,
                variants=["o = LayerNormalization(h, s)", "o = RMSNormalization<epsilon = 0.1>(h, s)"])  # fmt: skip
@@ -296,7 +295,7 @@ def _pooling() -> Iterator[Case]:
     )
     yield image("MaxPool", "dilated", "o = MaxPool<kernel_shape = [2, 2], dilations = [2, 2]>(h)",
                 variants=["o = MaxPool<kernel_shape = [2, 2]>(h)"])  # fmt: skip
-    yield image("MaxPool", "indices", "o, i = MaxPool<kernel_shape = [2, 2]>(h)", symmetric=False, opaque="indices")
+    yield image("MaxPool", "indices", "o, i = MaxPool<kernel_shape = [2, 2]>(h)", symmetric=False)
     yield image("LpPool", "p", "o = LpPool<kernel_shape = [2, 2], p = 1>(h)",
                 variants=["o = LpPool<kernel_shape = [2, 2], p = 3>(h)"])  # fmt: skip
     for op, other in (("GlobalAveragePool", "GlobalMaxPool"), ("GlobalMaxPool", "GlobalLpPool"),

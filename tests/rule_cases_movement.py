@@ -164,7 +164,7 @@ def _lookups() -> Iterator[Case]:
                width=5)  # fmt: skip
     yield rows("Gather", "activation-by-activation",
                "a = ArgMax<axis = 1, keepdims = 0>(g)\n s = Gather<axis = 1>(h, a)\n"
-               " o = Squeeze(s, ax)", ints={"ax": [1]}, symmetric=False, opaque="indexed by an activation")  # fmt: skip
+               " o = Squeeze(s, ax)", ints={"ax": [1]})  # fmt: skip
     index = np.array([[[5, 0, 1], [2, 2, 2], [0, 3, 4]]])
     yield rows(
         "GatherElements", "features", "o = GatherElements<axis = 2>(h, i)", ints={"i": index}, width=3, symmetric=False
@@ -284,7 +284,7 @@ def _scattered() -> Iterator[Case]:
                variants=["s = Slice(g, zero, one, one)\n j = Sub(i, one)\n"
                          " o = ScatterElements<axis = 1>(h, j, s)"])  # fmt: skip
     yield rows("ScatterElements", "added", 'o = ScatterElements<axis = 2, reduction = "add">(h, i, u)', opset=18,
-               ints={"i": [[[1, 4]] * 3]}, floats=learned, symmetric=False, opaque="reduction")  # fmt: skip
+               ints={"i": [[[1, 4]] * 3]}, floats=learned, symmetric=False)  # fmt: skip
     yield rows("Scatter", "features", elements.format("Scatter", 2), opset=9, ints={"i": [[[1, 4]] * 3]},
                floats=learned,                checked=False)  # fmt: skip
     yield rows(

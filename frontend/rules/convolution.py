@@ -6,7 +6,7 @@ from typing import Any
 
 from ..algebra import Algebra
 from ..contraction import Spec
-from ..registry import Unsupported, rule
+from ..registry import DataDependent, Unsupported, rule
 from ..values import Op, Value
 
 __all__: list[str] = []
@@ -21,7 +21,7 @@ def conv(ctx: Algebra, op: Op) -> Value:
     w = op.input(1)
     groups = int(op.attr("group", 1))
     shape = (groups, w.shape[0] // groups, *w.shape[1:])
-    return _convolve(ctx, op, groups, shape, "gmc", {})
+    return _convolve(ctx, op, ctx.stream(op.input(0)), groups, shape, "gmc", {}, op.optional(2))
 
 
 @rule("ConvTranspose", weights=(1, 2))
@@ -30,13 +30,35 @@ def conv_transpose(ctx: Algebra, op: Op) -> Value:
     w = op.input(1)
     groups = int(op.attr("group", 1))
     shape = (groups, w.shape[0] // groups, *w.shape[1:])
-    return _convolve(ctx, op, groups, shape, "gcm", {"transposed": 1})
+    return _convolve(ctx, op, ctx.stream(op.input(0)), groups, shape, "gcm", {"transposed": 1}, op.optional(2))
 
 
-def _convolve(ctx: Algebra, op: Op, groups: int, shape: tuple[int, ...], letters: str, marks: dict[str, Any]) -> Value:
-    x, w, bias = ctx.stream(op.input(0)), op.input(1), op.optional(2)
+@rule("DeformConv", weights=(1, 3))
+def deform_conv(ctx: Algebra, op: Op) -> Value:
+    """What is convolved is sampled where offsets (and a mask) say, per channel (DeformConv since 19)."""
+    x, w, groups = ctx.stream(op.input(0)), op.input(1), int(op.attr("group", 1))
     if w.is_activation and not w.is_constant:
-        raise Unsupported("the weight of a convolution is computed from the input")
+        raise DataDependent("the weight of a deformable convolution is computed from the input")
+    offsets = int(op.attr("offset_group", 1))
+    # Channels of one group of offsets are sampled alike, those of another are not.
+    x = ctx.order(x, (*((1,) if offsets > 1 else ()), *range(2, x.rank)), op.type, {"offset_group": offsets}, x.shape)
+    where = [ctx.stream(v) for v in (op.input(2), op.optional(4)) if v is not None]
+    sampled = ctx.mix([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3))
+    shape = (groups, w.shape[0] // groups, *w.shape[1:])
+    return _convolve(ctx, op, sampled, groups, shape, "gmc", {}, op.optional(3))
+
+
+def _convolve(
+    ctx: Algebra,
+    op: Op,
+    x: Value,
+    groups: int,
+    shape: tuple[int, ...],
+    letters: str,
+    marks: dict[str, Any],
+    bias: Value | None,
+) -> Value:
+    w = op.input(1)
     space = x.rank - 2
     if space > len(_SPACE) or x.shape[1] % groups:
         raise Unsupported(f"{space} spatial axes, {x.shape[1]} channels in {groups} groups")
@@ -45,18 +67,38 @@ def _convolve(ctx: Algebra, op: Op, groups: int, shape: tuple[int, ...], letters
         marks["kernel_shape"] = w.shape[2:]
     if marks:
         x = ctx.passes(x, op.type, marks)
+    if w.is_activation and not w.is_constant:
+        return _biased(ctx, op, _by_activation(ctx, op, x, ctx.reshaped(w, shape), letters), bias)
     split = ctx.reshaped(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     window, kernel = _SPACE[:space], _KERNEL[:space]
     spec = Spec("ngc" + window, letters + kernel, "ngm" + window.upper(), window)
     out = op.shape()
     weight = ctx.weight(w).reshape(*shape)
     wide = (out[0], groups, out[1] // groups, *out[2:])
-    y = ctx.reshaped(ctx.contract(split, weight, spec, wide), out)
+    return _biased(ctx, op, ctx.reshaped(ctx.contract(split, weight, spec, wide), out), bias)
+
+
+def _by_activation(ctx: Algebra, op: Op, x: Value, w: Value, letters: str) -> Value:
+    """A kernel that the network computes: products, summed over channels and the places of the (ordered) kernel."""
+    if any(n > 1 for f in x.factors for n in f.shape[2:]):
+        raise DataDependent("a computed kernel slides over positions that are neurons")
+    kernel = _KERNEL[: x.rank - 2]
+    n, sizes, out = x.shape[0], w.shape[3:], op.shape()
+    groups, c = w.shape[0], w.shape[letters.index("c")]
+    windows = ctx.reshaped(x.relabelled(x.factors, (*x.shape[:2], *sizes)), (n, groups, c, *sizes))
+    shape = (n, groups, out[1] // groups)
+    y = ctx.product_sum(windows, w, ("ngc" + kernel, letters + kernel, "ngm"), shape)
+    y = ctx.reshaped(y, (n, out[1], *[1] * len(sizes)))
+    return y.relabelled(y.factors, out)
+
+
+def _biased(ctx: Algebra, op: Op, y: Value, bias: Value | None) -> Value:
     if bias is None:
         return op.result(y.factors)
-    if bias.is_activation:
-        raise Unsupported("the bias of a convolution is computed from the input")
-    return op.result(ctx.attach(y, [(bias, "bias", 1)], "Add", {}).factors)
+    if not bias.is_activation:
+        return op.result(ctx.attach(y, [(bias, "bias", 1)], "Add", {}).factors)
+    operands = (y, ctx.reshaped(bias, (bias.shape[0], *[1] * (y.rank - 2))))
+    return ctx.elementwise(Op("Add", "", op.opset, op.name, operands, op.results, {}), operands)
 
 
 def _geometry(op: Op) -> dict[str, Any]:

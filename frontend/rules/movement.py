@@ -23,13 +23,29 @@ def identity(ctx: Algebra, op: Op) -> list[Value | None]:
     """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
     x = op.input(0)
     result = op.results[0]
+    if not x.dtype and op.type == "OptionalGetElement":
+        shape = op.shape()
+        return [op.result(tuple(f.reshape((1,) * len(shape)) for f in x.factors))]
     if op.type in ("Cast", "CastLike") and result is not None and not _keeps(x.dtype, result.dtype):
         if not x.is_activation:
             raise Unsupported("a parameter is cast to an integer")
         to = "bool" if result.dtype == "bool" else "integer"
         return [ctx.passes(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
+    training = op.optional(2) if op.type == "Dropout" else None
+    if training is not None and (training.data is None or bool(training.data.any())):
+        return _dropped(ctx, op, x)
     kept: list[Value | None] = [ctx.move(x, lambda a: a, op)]
     return kept + [ctx.passes(x, "Mask", {}) if r is not None else None for r in op.results[1:]]
+
+
+def _dropped(ctx: Algebra, op: Op, x: Value) -> list[Value | None]:
+    """Dropout in training: which entries are dropped is random."""
+    ratio = op.optional(1)
+    attributes = {"ratio": 0.5 if ratio is None or ratio.data is None else float(f"{float(ratio.data):.6g}")}
+    if not x.is_activation:
+        raise Unsupported("a parameter is dropped at random")
+    outputs = [ctx.passes(x, name, attributes) for name in ("Dropout", "Mask")]
+    return [r and op.result(outputs[i].factors, index=i) for i, r in enumerate(op.results)]
 
 
 def _keeps(source: str, target: str) -> bool:
@@ -131,67 +147,9 @@ def depth_to_space(ctx: Algebra, op: Op) -> Value:
 
 @rule("SpaceToDepth", moves=True)
 def space_to_depth(ctx: Algebra, op: Op) -> Value:
-    """Blocks of positions to channels."""
+    """Blocks of positions to channels; since opset 28 in either order (SpaceToDepth since 1)."""
     b = int(op.attr("blocksize"))
+    perm = (0, 3, 5, 1, 2, 4) if op.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     n, c, h, w = op.input(0).shape
     first = (n, c, h // b, b, w // b, b)
-    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(0, 3, 5, 1, 2, 4).reshape(op.shape()), op)
-
-
-@rule("GatherElements", moves=True)
-def gather_elements(ctx: Algebra, op: Op) -> Value:
-    """Entries picked one by one along an axis, by known indices."""
-    axis, indices = op.axis(default=0), op.known(1)
-    part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
-    return ctx.move(op.input(0), lambda a: np.take_along_axis(a[part], indices, axis=axis), op)
-
-
-@rule("GatherND", moves=True)
-def gather_nd(ctx: Algebra, op: Op) -> Value:
-    """Slices picked by known index tuples."""
-    indices, batch = op.known(1), int(op.attr("batch_dims", 0))
-    inner = indices.ndim - 1 - batch
-    rows = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(indices.shape[:batch])]
-    where = (*rows, *np.moveaxis(indices, -1, 0))
-    return ctx.move(op.input(0), lambda a: a[where], op)
-
-
-@rule("Gather", weights=(0,), moves=True)
-def gather(ctx: Algebra, op: Op) -> Value:
-    """Known indices move data; an activation as index looks rows of a table up."""
-    table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
-    if indices.data is not None:
-        places = indices.data
-        return ctx.move(table, lambda a: _take(a, places, axis), op)
-    if not indices.is_activation:
-        raise Unsupported("the indices are computed from parameters")
-    if table.is_activation and not table.elements:
-        raise Unsupported("an activation is indexed by an activation")
-    if table.data is not None and table.data.size <= 1:
-        return ctx.passes(indices, "Gather", {}).relabelled(indices.factors, op.shape())
-    rows = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
-    found = ctx.gather_rows(rows, indices, indices.shape + rows.shape[1:])
-    if axis:
-        order = [
-            *range(indices.rank, indices.rank + axis),
-            *range(indices.rank),
-            *range(indices.rank + axis, found.rank),
-        ]
-        shape = tuple(found.shape[i] for i in order)
-        return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
-    return op.result(found.factors)
-
-
-def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
-    """`numpy.take`, as a slice where the indices are evenly spaced, so that views stay views."""
-    where: tuple[slice | int, ...] = (slice(None),) * axis
-    if indices.ndim == 0:
-        return array[(*where, int(indices))]
-    flat = indices.reshape(-1) + (indices.reshape(-1) < 0) * array.shape[axis]
-    if len(flat) == 1:
-        piece = array[(*where, slice(int(flat[0]), int(flat[0]) + 1))]
-    elif len(flat) > 1 and flat[1] > flat[0] and (np.diff(flat) == flat[1] - flat[0]).all():
-        piece = array[(*where, slice(int(flat[0]), int(flat[-1]) + 1, int(flat[1] - flat[0])))]
-    else:
-        return np.take(array, indices, axis=axis)
-    return piece.reshape(array.shape[:axis] + indices.shape + array.shape[axis + 1 :])
+    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..algebra import Algebra
 from ..registry import Unsupported, rule
-from ..values import Op, Value
+from ..values import Op, Result, Value
 
 __all__ = ["couple"]
 
@@ -18,26 +18,64 @@ __all__ = ["couple"]
 def batch_norm(ctx: Algebra, op: Op) -> list[Value | None]:
     """Scale, bias, running mean and variance per channel of axis 1 (BatchNormalization since 1)."""
     x = ctx.stream(op.input(0))
-    roles = ("norm.scale", "norm.bias", "norm.mean", "norm.var")
-    axis = 1 if x.rank > 1 else 0
     attributes = {"epsilon": _number(op.attr("epsilon", 1e-5))}
+    if op.attr("spatial", 1) == 0:
+        raise Unsupported("statistics per place (spatial = 0)", "export the model at opset 9 or later")
     if op.attr("training_mode", 0):
-        attributes["training"] = 1.0
-    y = ctx.attach(x, [(op.input(i + 1), role, axis) for i, role in enumerate(roles)], "BatchNormalization", attributes)
-    more = [ctx.passes(x, "Statistics", {}).relabelled(x.factors) if r is not None else None for r in op.results[1:]]
-    if any(m is not None for m in more):
+        return _trained(ctx, op, x, attributes)
+    if any(r is not None for r in op.results[1:]):
         raise Unsupported("batch statistics are outputs (training mode)", "export the model in inference mode")
-    return [op.result(y.factors), *more]
+    return [_vectors(ctx, op, x, range(4), "BatchNormalization", attributes)]
+
+
+_ROLES = ("norm.scale", "norm.bias", "norm.mean", "norm.var")
+
+
+def _vectors(ctx: Algebra, op: Op, x: Value, which: Iterable[int], name: str, attributes: dict[str, Any]) -> Value:
+    """Some of scale, bias, mean and variance (operands 1 to 4), along axis 1, all in one step."""
+    axis = 1 if x.rank > 1 else 0
+    vectors = [(op.input(i + 1), _ROLES[i], axis) for i in which]
+    if not any(v.is_activation for v, _, _ in vectors):
+        return op.result(ctx.attach(x, vectors, name, attributes).factors)
+    ones = [1] * (x.rank - axis - 1)
+    operands = (x, *(ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors))
+    return ctx.elementwise(Op(name, "", op.opset, op.name, operands, op.results[:1], attributes), operands)
+
+
+def _trained(ctx: Algebra, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
+    """Standardise over all but the channels; other outputs are running statistics, moved towards the batch's."""
+    axes = [a for a in range(x.rank) if a != 1]
+    y = couple(ctx, x, axes, "Standardize", attributes)
+    out: list[Value | None] = [_vectors(ctx, op, y, (0, 1), "BatchNormalization", {})]
+    momentum = {"momentum": _number(op.attr("momentum", 0.9))}
+    for index, kind in ((1, "ReduceMean"), (2, "ReduceVar")):
+        if index >= len(op.results) or op.results[index] is None:
+            out.append(None)
+            continue
+        of_batch = ctx.reshaped(ctx.reduce(x, axes, kind, {}), op.shape(index))
+        running = op.input(index + 2)
+        operands = (running, of_batch)
+        result = (op.results[index],)
+        out.append(ctx.elementwise(Op("MovingAverage", "", op.opset, op.name, operands, result, momentum), operands))
+    return out
 
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", weights=(1, 2))
 def layer_norm(ctx: Algebra, op: Op) -> list[Value | None]:
     """Standardise over the axes from `axis` on, then scale and bias (LayerNormalization since 17)."""
-    if any(r is not None for r in op.results[1:]):
-        raise Unsupported("mean or standard deviation is an output")
     x, axis = ctx.stream(op.input(0)), op.axis()
     kind = "Standardize" if op.type == "LayerNormalization" else "RMSNormalize"
-    return [_norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))]
+    y = _norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))
+    return [y, *(r and _statistic(ctx, op, x, axis, i) for i, r in enumerate(op.results[1:], 1))]
+
+
+def _statistic(ctx: Algebra, op: Op, x: Value, axis: int, index: int) -> Value:
+    """The mean or the inverse standard deviation as output `index`."""
+    name = {1: "ReduceMean", 2: "ReduceInvStdDev"}[index]
+    attributes: dict[str, Any] = {"axes": tuple(range(axis - x.rank, 0))}
+    if index == 2:
+        attributes["epsilon"] = _number(op.attr("epsilon", 1e-5))
+    return op.result(ctx.reduce(x, range(axis, x.rank), name, attributes).factors, index=index)
 
 
 @rule("RMSNormalization", weights=(1,))
@@ -52,8 +90,20 @@ def instance_norm(ctx: Algebra, op: Op) -> Value:
     """Standardise each channel over space, then scale and bias per channel (InstanceNormalization since 1)."""
     x = ctx.stream(op.input(0))
     y = _couple(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
-    y = ctx.attach(y, [(op.input(1), "norm.scale", 1)], "Mul", {})
-    return op.result(ctx.attach(y, [(op.input(2), "norm.bias", 1)], "Add", {}).factors)
+    return op.result(_scaled(ctx, op, y, 1).factors)
+
+
+def _scaled(ctx: Algebra, op: Op, y: Value, axis: int) -> Value:
+    """Times operand 1, plus operand 2, vectors along an axis."""
+    for index, role, name in ((1, "norm.scale", "Mul"), (2, "norm.bias", "Add")):
+        vector = op.input(index)
+        if not vector.is_activation:
+            y = ctx.attach(y, [(vector, role, axis)], name, {})
+            continue
+        operands = (y, ctx.reshaped(vector, (vector.shape[0], *[1] * (y.rank - axis - 1))))
+        result = (Result("", y.shape, y.dtype),)
+        y = ctx.elementwise(Op(name, "", op.opset, op.name, operands, result, {}), operands)
+    return y
 
 
 @rule("GroupNormalization", weights=(1, 2))
@@ -63,11 +113,8 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     n, c = x.shape[:2]
     split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
     split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
-    vectors = [(op.input(1), "norm.scale", 1, "Mul"), (op.input(2), "norm.bias", 1, "Add")]
     y = split if op.opset < 21 else ctx.reshaped(split, x.shape)
-    for value, role, axis, step in vectors:
-        y = ctx.attach(y, [(value, role, axis)], step, {})
-    return op.result(ctx.reshaped(y, x.shape).factors)
+    return op.result(ctx.reshaped(_scaled(ctx, op, y, 1), x.shape).factors)
 
 
 @rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax", domain="gmnc")

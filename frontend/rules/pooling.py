@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..algebra import Algebra
-from ..registry import Unsupported, rule
+from ..registry import rule
 from ..values import Op, Value
 
 __all__: list[str] = []
@@ -14,8 +14,6 @@ __all__: list[str] = []
 @rule("MaxPool", "AveragePool", "LpPool")
 def pool(ctx: Algebra, op: Op) -> list[Value | None]:
     """Windows over the axes from 2 on (MaxPool, AveragePool since 1)."""
-    if any(r is not None for r in op.results[1:]):
-        raise Unsupported("the indices of the maxima are an output")
     x = ctx.stream(op.input(0))
     attributes: dict[str, Any] = {}
     for name, default in (("kernel_shape", 0), ("strides", 1), ("dilations", 1), ("pads", 0)):
@@ -32,7 +30,22 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
     whole = tuple(op.attr("kernel_shape")) == x.shape[2:] and set(op.shape()[2:]) == {1}
     if op.type == "AveragePool" and whole and "pads" not in attributes:
         return [_global(ctx, op, x, "ReduceMean")]
-    return [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
+    out: list[Value | None] = [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
+    if len(op.results) > 1 and op.results[1] is not None:
+        # A place counts through the whole tensor, channels included.
+        attributes |= {"output": 1, "storage_order": int(op.attr("storage_order", 0))}
+        places = ctx.order(x, range(x.rank), op.type, attributes, op.shape(1))
+        out.append(op.result(places.factors, index=1))
+    return out
+
+
+@rule("MaxUnpool")
+def max_unpool(ctx: Algebra, op: Op) -> Value:
+    """Entries go back to the places of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    attributes = {n: op.attr(n) for n in ("kernel_shape", "strides", "pads") if op.attr(n) is not None}
+    spread = ctx.order(x, range(x.rank), op.type, attributes, shape)
+    return op.result(ctx.mix([spread, ctx.stream(op.input(1))], op.type, shape, {0: 0, 1: 1}).factors)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

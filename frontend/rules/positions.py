@@ -25,16 +25,20 @@ def pad(ctx: Algebra, op: Op) -> Value:
     where = range(x.rank) if axes is None else [int(a) % x.rank for a in np.atleast_1d(axes)]
     half = len(flat) // 2
     widths = {a: (flat[i], flat[i + half]) for i, a in enumerate(where) if flat[i] or flat[i + half]}
+    return op.result(_padded(ctx, op, x, widths, mode, _fill(op) if mode == "constant" else None).factors)
+
+
+def _padded(ctx: Algebra, op: Op, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None) -> Value:
+    """`x` with so many entries before and after it along each axis."""
     labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
     free = [a for a in widths if a not in labelled]
-    fill = _fill(op) if mode == "constant" else None
     if free:
         shape = tuple(n + sum(widths[a]) if a in free else n for a, n in enumerate(x.shape))
         pads = {"pads": tuple(v for a in free for v in widths[a]), "axes": tuple(a - x.rank for a in free)}
         x = _pad_places(ctx, op, x, fill, {"mode": mode, **pads}, shape)
     for axis in labelled:
         x = _pad_neurons(ctx, op, x, axis, widths[axis], mode, fill)
-    return op.result(x.factors)
+    return x
 
 
 def _fill(op: Op) -> Value:
@@ -70,7 +74,22 @@ def _pad_neurons(
         else:
             stream = ctx.stream(fill)
             parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
-    return ctx.concat([parts[0], x, parts[1]], axis, op)
+    whole = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
+    pieces = (parts[0], x, parts[1])
+    return ctx.concat(pieces, axis, Op("Concat", "", 13, op.name, pieces, (Result("", whole, x.dtype),), {}))
+
+
+@rule("CenterCropPad")
+def center_crop_pad(ctx: Algebra, op: Op) -> Value:
+    """Cut or padded with zeros to a shape, alike on both sides (CenterCropPad since 18)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    starts = [abs(m - n) // 2 for n, m in zip(x.shape, shape, strict=True)]
+    cut = tuple(slice(s, s + m) if m < n else slice(n) for s, n, m in zip(starts, x.shape, shape, strict=True))
+    kept = tuple(map(min, x.shape, shape))
+    x = ctx.move(x, lambda a: a[cut], Op("Slice", "", 13, op.name, (x,), (Result("", kept, x.dtype),), {}))
+    widths = {a: (s, m - n - s) for a, (s, n, m) in enumerate(zip(starts, kept, shape, strict=True)) if m > n}
+    zero = Value("", (), x.dtype, data=np.zeros((), dtype=np.float32))
+    return op.result(_padded(ctx, op, x, widths, "constant", zero).factors)
 
 
 @rule("Resize", "Upsample")
@@ -81,10 +100,25 @@ def resize(ctx: Algebra, op: Op) -> Value:
     axes = [a for a, r in enumerate(ratios) if r != 1]
     attributes = {"ratio": tuple(float(f"{ratios[a]:.5g}") for a in axes), **_interpolation(op)}
     attributes["axes"] = tuple(a - x.rank for a in axes)
+    if _repeats(attributes, [ratios[a] for a in axes]):
+        attributes = {n: attributes[n] for n in ("ratio", "axes")} | {"mode": "nearest", "coordinates": "repeat"}
     if attributes["coordinates"] == "tf_crop_and_resize":
         axes = list(range(x.rank))
         attributes["roi"] = tuple(float(v) for v in op.known(1))
     return op.result(ctx.order(x, axes, "Resize", attributes, shape).factors)
+
+
+_REPEATING = {
+    ("asymmetric", "floor"),
+    ("half_pixel", "round_prefer_floor"),
+    ("half_pixel", "round_prefer_ceil"),
+}
+
+
+def _repeats(attributes: dict[str, Any], ratios: Sequence[float]) -> bool:
+    """Whether every entry is repeated: the nearest one at whole ratios, in any of these spellings."""
+    spelling = attributes["coordinates"], attributes.get("nearest_mode", "round_prefer_floor")
+    return attributes["mode"] == "nearest" and spelling in _REPEATING and all(float(r).is_integer() for r in ratios)
 
 
 def _ratios(op: Op, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
@@ -121,6 +155,9 @@ def _interpolation(op: Op) -> dict[str, Any]:
         value = op.attr(name, default)
         if value != default and only in ("", mode):
             out[name] = float(f"{value:.5g}") if isinstance(value, float) else value
+    policy = op.attr("keep_aspect_ratio_policy", "stretch")
+    if policy != "stretch" and op.optional(3) is not None:
+        out["policy"] = policy
     if coordinates == "tf_crop_and_resize":
         out["outside"] = float(op.attr("extrapolation_value", 0.0))
     return out
@@ -139,6 +176,42 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     if not grid.is_activation:
         return op.result(x.factors)
     return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1)).factors)
+
+
+@rule("AffineGrid")
+def affine_grid(ctx: Algebra, op: Op) -> Value:
+    """Each row of a matrix times the places of a grid: rows stay, columns are ordered (AffineGrid since 20)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    attributes = {"align_corners": int(op.attr("align_corners", 0))}
+    y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
+    y = ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
+    return op.result(y.factors)
+
+
+@rule("Det")
+def determinant(ctx: Algebra, op: Op) -> Value:
+    """A function of a whole matrix, whose rows and columns are ordered (Det since 11)."""
+    x = ctx.stream(op.input(0))
+    axes = (x.rank - 2, x.rank - 1)
+    y = ctx.reduce(ctx.order(x, axes, op.type, {}, x.shape), axes, op.type, {})
+    return op.result(ctx.reshaped(y, op.shape()).factors)
+
+
+@rule("Col2Im")
+def col_to_im(ctx: Algebra, op: Op) -> Value:
+    """Columns of blocks summed up to a picture: per channel a function of its block and columns (Col2Im since 18)."""
+    x, shape = ctx.stream(op.input(0)), op.shape()
+    attributes = {n: op.attr(n) for n in ("dilations", "pads", "strides") if op.attr(n) is not None}
+    attributes["block"] = tuple(int(n) for n in op.known(2))
+    blocks = ctx.reshaped(x, (shape[0], shape[1], x.shape[1] // shape[1], x.shape[2]))
+    blocks = ctx.passes(blocks, op.type, attributes)
+    if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):
+        return op.result(ctx.mix([blocks], op.type, shape, {0: 0, 1: 1}).factors)
+    return op.result(
+        ctx.reshaped(
+            blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2))
+        ).factors
+    )
 
 
 @rule("Trilu")

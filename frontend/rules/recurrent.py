@@ -13,7 +13,7 @@ from ..constants import uniform
 from ..elements import Elements
 from ..functions import FUNCTIONS
 from ..recurrence import INPUT, Feed, Step, Units, Weight
-from ..registry import Unsupported, rule
+from ..registry import DataDependent, Unsupported, rule
 from ..values import Op, Result, Value
 from .movement import transpose
 
@@ -192,7 +192,7 @@ def _parameters(ctx: Algebra, op: Op, gates: int, directions: int) -> list[_Para
     for index in (1, 2, 3, 7):
         value = op.optional(index)
         if value is not None and value.is_activation and not value.is_constant:
-            raise Unsupported("a weight of the cell is computed from the input")
+            raise DataDependent("a weight of the cell is computed from the input")
         zero = index > 2 and value is not None and value.data is not None and not value.filled
         made.append(None if value is None or (zero and not np.any(value.data)) else ctx.weight(value))
     w, r, b, p = made

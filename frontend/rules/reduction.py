@@ -34,6 +34,6 @@ def reduce(ctx: Algebra, op: Op) -> Value:
 def arg_reduce(ctx: Algebra, op: Op) -> Value:
     """The place of an extremum: the axis is ordered (ArgMax since 1)."""
     x, axis = ctx.stream(op.input(0)), op.axis(default=0)
-    ordered = ctx.order(x, [axis], op.type, {"axis": axis - x.rank}, x.shape)
-    y = ctx.reduce(ordered, [axis], op.type, {"axis": axis - x.rank})
+    attributes = {"axis": axis - x.rank, "last": int(op.attr("select_last_index", 0))}
+    y = ctx.reduce(ctx.order(x, [axis], op.type, attributes, x.shape), [axis], op.type, attributes)
     return op.result(ctx.reshaped(y, op.shape()).factors)

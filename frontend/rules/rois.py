@@ -23,6 +23,8 @@ def region_pool(ctx: Algebra, op: Op) -> Value:
     for name, value in zip(("regions", "rows"), op.inputs[1:], strict=False):
         if value is not None and value.data is not None:
             attributes[name] = digest(value.data)
+    if op.type == "RoiAlign" and op.opset < 16:
+        attributes["coordinate_transformation_mode"] = "output_half_pixel"
     pooled = ctx.order(x, (0, 2, 3), op.type, attributes, shape)
     regions = [v for v in op.inputs[1:] if v is not None and v.is_activation]
     if not regions:

@@ -1,4 +1,4 @@
-"""Scattering by known places, and tensors made of places: what is not written to stays."""
+"""Scattering by places, and tensors made of places: what is not written to stays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from ..algebra import Algebra
-from ..registry import Unsupported, rule
+from ..registry import rule
 from ..values import Op, Result, Value
 
 __all__: list[str] = []
@@ -16,7 +16,9 @@ __all__: list[str] = []
 
 @rule("ScatterElements", "Scatter")
 def scatter_elements(ctx: Algebra, op: Op) -> Value:
-    """Entries put in one by one along an axis, at known indices (ScatterElements since 11, Scatter since 9)."""
+    """Entries put in one by one along an axis (ScatterElements since 11, Scatter since 9)."""
+    if op.input(1).data is None:
+        return _anywhere(ctx, op)
     data, indices, axis = op.input(0), op.known(1), op.axis(default=0)
     grid: list[np.ndarray] = list(np.indices(indices.shape))
     grid[axis] = np.where(indices < 0, indices + data.shape[axis], indices)
@@ -25,7 +27,9 @@ def scatter_elements(ctx: Algebra, op: Op) -> Value:
 
 @rule("ScatterND")
 def scatter_nd(ctx: Algebra, op: Op) -> Value:
-    """Slices put in at known index tuples (ScatterND since 11)."""
+    """Slices put in at index tuples (ScatterND since 11)."""
+    if op.input(1).data is None:
+        return _anywhere(ctx, op)
     shape, indices = op.input(0).shape, op.known(1)
     depth = indices.shape[-1]
     tuples = np.moveaxis(indices.reshape(-1, depth), -1, 0)
@@ -35,10 +39,20 @@ def scatter_nd(ctx: Algebra, op: Op) -> Value:
     return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1))
 
 
+def _anywhere(ctx: Algebra, op: Op) -> Value:
+    """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
+    data = ctx.stream(op.input(0))
+    attributes = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
+    ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape)
+    others = [ctx.stream(v) for v in op.inputs[1:] if v is not None]
+    keep = {a: a for a in range(data.rank)}
+    return op.result(ctx.mix([ordered, *others], op.type, op.shape(), keep).factors)
+
+
 def _written(ctx: Algebra, op: Op, places: np.ndarray) -> Value:
     """The data with update i at flat place `places[i]`: the updates move there, a mask chooses."""
     if op.attr("reduction", "none") != "none":
-        raise Unsupported(f"reduction {op.attr('reduction')!r}")
+        return _anywhere(ctx, op)
     data, updates = ctx.stream(op.input(0)), ctx.stream(op.input(2))
     size = math.prod(data.shape)
     source = np.zeros(size, dtype=np.int64)
@@ -69,6 +83,20 @@ def _filled(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _changing(mask: np.ndarray) -> list[int]:
     return [a for a in range(mask.ndim) if not (mask == mask.take([0], axis=a)).all()]
+
+
+@rule("TensorScatter")
+def tensor_scatter(ctx: Algebra, op: Op) -> Value:
+    """A cache into which updates are written along an axis, from a place that is data (TensorScatter since 24)."""
+    cache, update, axis = ctx.stream(op.input(0)), ctx.stream(op.input(1)), op.axis(default=-2)
+    shape = op.shape()
+    attributes = {"axis": axis - cache.rank, "mode": op.attr("mode", "linear")}
+    parts = [ctx.order(v, [axis], op.type, attributes, shape) for v in (cache, update)]
+    if op.optional(2) is not None:
+        start = op.input(2)
+        parts.append(ctx.reshaped(start, (start.shape[0], *[1] * (cache.rank - 1))))
+    step = Op(op.type, "", op.opset, op.name, tuple(parts), (Result("", shape, cache.dtype),), attributes)
+    return op.result(ctx.elementwise(step, parts).factors)
 
 
 @rule("OneHot")

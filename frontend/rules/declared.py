@@ -1,0 +1,55 @@
+"""Operators that have no structure to lower, each with the reason: a join of all operands in order, or opaque."""
+
+from __future__ import annotations
+
+from ..algebra import Algebra
+from ..registry import Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+_DATA = "how large the result is, and which entries are in it, depends on data"
+_TEXT = "strings carry no parameters"
+_PROGRAM = "numbers that the program makes from a few others"
+_RANDOM = "random numbers, an input that the network draws itself"
+_TRAINING = "a step of training, not a part of a network"
+
+_ENTANGLED = {
+    "NonZero": _DATA,
+    "Unique": _DATA,
+    "NonMaxSuppression": _DATA,
+    "ImageDecoder": "bytes of a picture become pixels",
+    "StringConcat": _TEXT,
+    "StringNormalizer": _TEXT,
+    "StringSplit": _TEXT,
+    "RegexFullMatch": _TEXT,
+    "TfIdfVectorizer": "n-grams are counted over all entries",
+    "RandomNormal": _RANDOM,
+    "RandomNormalLike": _RANDOM,
+    "RandomUniform": _RANDOM,
+    "RandomUniformLike": _RANDOM,
+    "Bernoulli": _RANDOM,
+    "Multinomial": _RANDOM,
+    "BlackmanWindow": _PROGRAM,
+    "HammingWindow": _PROGRAM,
+    "HannWindow": _PROGRAM,
+    "MelWeightMatrix": _PROGRAM,
+    "Range": _PROGRAM,
+    "ConstantOfShape": _PROGRAM,
+    "Shape": "the shape of a value, folded where it is known",
+    "Size": "the size of a value, folded where it is known",
+}
+
+
+def _entangled(ctx: Algebra, op: Op) -> list[Value | None]:
+    return ctx.entangle(op)
+
+
+def _training(ctx: Algebra, op: Op) -> Value:
+    raise Unsupported(_TRAINING, "export the network without its optimiser")
+
+
+for _name, _reason in _ENTANGLED.items():
+    rule(_name, declared=_reason)(_entangled)
+for _name in ("Adagrad", "Adam", "Gradient", "Momentum"):
+    rule(_name, domain="ai.onnx.preview.training", declared=_TRAINING)(_training)

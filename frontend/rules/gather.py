@@ -1,0 +1,114 @@
+"""Entries looked up by indices: known ones move data, ones that the network computes choose among all there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..registry import DataDependent, Unsupported, rule
+from ..values import Op, Value
+
+__all__: list[str] = []
+
+
+@rule("Gather", weights=(0,), moves=True)
+def gather(ctx: Algebra, op: Op) -> Value:
+    """Known indices move data; an activation as index looks rows of a table up (Gather since 1)."""
+    table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
+    if indices.data is not None:
+        places = indices.data
+        return ctx.move(table, lambda a: _take(a, places, axis), op)
+    if not indices.is_activation:
+        raise Unsupported("the indices are computed from parameters")
+    if table.data is not None and table.data.size <= 1:
+        return ctx.passes(indices, "Gather", {}).relabelled(indices.factors, op.shape())
+    if table.is_activation and not table.elements:
+        keep = {a + (indices.rank - 1) * (a > axis): a for a in range(table.rank) if a != axis}
+        return _chosen(ctx, op, table, indices, keep)
+    rows = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
+    found = ctx.gather_rows(rows, indices, indices.shape + rows.shape[1:])
+    if axis:
+        order = [
+            *range(indices.rank, indices.rank + axis),
+            *range(indices.rank),
+            *range(indices.rank + axis, found.rank),
+        ]
+        shape = tuple(found.shape[i] for i in order)
+        return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
+    return op.result(found.factors)
+
+
+@rule("GatherElements", moves=True)
+def gather_elements(ctx: Algebra, op: Op) -> Value:
+    """Entries picked one by one along an axis (GatherElements since 11)."""
+    x, indices, axis = op.input(0), op.input(1), op.axis(default=0)
+    if indices.data is None:
+        aligned = [a for a in range(x.rank) if a != axis]
+        shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
+        ordered = ctx.order(ctx.stream(x), aligned, op.type, {}, shape)
+        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned})
+    known = indices.data
+    part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
+    return ctx.move(x, lambda a: np.take_along_axis(a[part], known, axis=axis), op)
+
+
+@rule("GatherND", moves=True)
+def gather_nd(ctx: Algebra, op: Op) -> Value:
+    """Slices picked by index tuples (GatherND since 11)."""
+    x, indices, batch = op.input(0), op.input(1), int(op.attr("batch_dims", 0))
+    if indices.data is None:
+        behind = batch + indices.shape[-1]
+        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {}, x.shape)
+        keep = {indices.rank - 1 + i: behind + i for i in range(x.rank - behind)}
+        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep})
+    known = indices.data
+    inner = known.ndim - 1 - batch
+    rows = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
+    where = (*rows, *np.moveaxis(known, -1, 0))
+    return ctx.move(x, lambda a: a[where], op)
+
+
+@rule("Compress", moves=True)
+def compress(ctx: Algebra, op: Op) -> Value:
+    """Slices along an axis, or entries of the flattened operand, where a condition holds (Compress since 9)."""
+    x, condition = op.input(0), op.input(1)
+    if condition.data is None:
+        if op.attr("axis") is None:
+            raise DataDependent("which entries are kept is data")
+        axis = op.axis()
+        return _chosen(ctx, op, ctx.stream(x), _streamed(ctx, condition), {a: a for a in range(x.rank) if a != axis})
+    places = tuple(np.flatnonzero(condition.data).tolist())
+    if op.attr("axis") is None:
+        return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op)
+    axis = op.axis()
+    return ctx.move(x, lambda a: a.take(places, axis=axis), op)
+
+
+def _streamed(ctx: Algebra, indices: Value) -> Value:
+    if indices.pending:
+        raise Unsupported("the indices are computed from parameters")
+    return ctx.stream(indices)
+
+
+def _chosen(ctx: Algebra, op: Op, x: Value, indices: Value, keep: Mapping[int, int]) -> Value:
+    """A join of all that may be chosen and of the choice, per label of the axes kept: output axis -> axis of x."""
+    attributes = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
+    marked = ctx.passes(x, op.type, attributes)
+    return op.result(ctx.mix([marked, indices], op.type, op.shape(), dict(keep), range(indices.rank)).factors)
+
+
+def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
+    """`numpy.take`, as a slice where the indices are evenly spaced, so that views stay views."""
+    where: tuple[slice | int, ...] = (slice(None),) * axis
+    if indices.ndim == 0:
+        return array[(*where, int(indices))]
+    flat = indices.reshape(-1) + (indices.reshape(-1) < 0) * array.shape[axis]
+    if len(flat) == 1:
+        piece = array[(*where, slice(int(flat[0]), int(flat[0]) + 1))]
+    elif len(flat) > 1 and flat[1] > flat[0] and (np.diff(flat) == flat[1] - flat[0]).all():
+        piece = array[(*where, slice(int(flat[0]), int(flat[-1]) + 1, int(flat[1] - flat[0])))]
+    else:
+        return np.take(array, indices, axis=axis)
+    return piece.reshape(array.shape[:axis] + indices.shape + array.shape[axis + 1 :])
