@@ -19,6 +19,8 @@ __all__ = ["REVIEWED"]
 # optional, 18: antialias, axes, keep_aspect_ratio_policy. Scatter* 16: reduction add, mul, 18: min, max.
 # Slice 10: ranges as operands, steps. Split 13: sizes as operand, 18: num_outputs. Squeeze, Unsqueeze 13: axes as
 # operand. TopK 10: k as operand, 11: largest. Upsample 9: scales as operand.
+# QuantizeLinear, DequantizeLinear 13: axis, 21: block_size, output type. LabelEncoder 2: pairs of lists, 4: tensors.
+# TreeEnsembleClassifier, TreeEnsembleRegressor 3: numbers as tensors too.
 _TABLE = """
 Abs 6 13
 Acos 7 22
@@ -61,9 +63,11 @@ CumSum 11 14
 DFT 17 20
 DeformConv 19 22
 DepthToSpace 1 11 13 28
+DequantizeLinear 10 13 19 21 23 24 25 28
 Det 11 22
 Div 7 13 14
 Dropout 7 10 12 13 22
+DynamicQuantizeLinear 11
 Einsum 12 28
 Elu 6 22
 Equal 7 11 13 19
@@ -129,6 +133,7 @@ Or 7
 PRelu 7 9 16
 Pad 2 11 13 18 19 21 23 24 25
 Pow 7 12 13 15
+QuantizeLinear 10 13 19 21 23 24 25 28
 RMSNormalization 23
 RNN 7 14 22
 RandomNormal 1 22
@@ -196,7 +201,25 @@ Unsqueeze 1 11 13 21 23 24 25
 Upsample 7 9
 Where 9 16
 Xor 7
+ai.onnx.ml::ArrayFeatureExtractor 1
+ai.onnx.ml::Binarizer 1
+ai.onnx.ml::CastMap 1
+ai.onnx.ml::CategoryMapper 1
+ai.onnx.ml::DictVectorizer 1
+ai.onnx.ml::FeatureVectorizer 1
+ai.onnx.ml::Imputer 1
+ai.onnx.ml::LabelEncoder 1 2 4
+ai.onnx.ml::LinearClassifier 1
+ai.onnx.ml::LinearRegressor 1
+ai.onnx.ml::Normalizer 1
+ai.onnx.ml::OneHotEncoder 1
+ai.onnx.ml::SVMClassifier 1
+ai.onnx.ml::SVMRegressor 1
 ai.onnx.ml::Scaler 1
+ai.onnx.ml::TreeEnsemble 5
+ai.onnx.ml::TreeEnsembleClassifier 1 3
+ai.onnx.ml::TreeEnsembleRegressor 1 3
+ai.onnx.ml::ZipMap 1
 ai.onnx.preview.training::Adagrad 1
 ai.onnx.preview.training::Adam 1
 ai.onnx.preview.training::Gradient 1

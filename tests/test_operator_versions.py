@@ -24,13 +24,13 @@ FIRST = 7
 
 
 def _versions() -> dict[str, set[int]]:
-    """For each operator its versions since opset 7, the one in force there included."""
+    """For each operator its versions; of the default domain since opset 7, the one in force there included."""
     every: dict[str, set[int]] = defaultdict(set)
     for schema in onnx.defs.get_all_schemas_with_history():
         if not schema.deprecated:
             every[_name(schema.domain, schema.name)].add(schema.since_version)
     return {
-        name: {v for v in found if v >= max((v for v in found if v <= FIRST), default=0)}
+        name: {v for v in found if "::" in name or v >= max((v for v in found if v <= FIRST), default=0)}
         for name, found in every.items()
     }
 

@@ -10,7 +10,7 @@ from ..algebra import Algebra
 from ..registry import DataDependent, Unsupported, rule
 from ..values import Op, Value
 
-__all__: list[str] = []
+__all__ = ["gather"]
 
 
 @rule("Gather", weights=(0,), moves=True)

@@ -9,8 +9,8 @@ import numpy as np
 from ..algebra import Algebra
 from ..registry import Unsupported, rule
 from ..values import Op, Result, Value
+from .gather import gather
 from .linear_models import digest, parameter
-from .movement import gather
 
 __all__: list[str] = []
 

@@ -39,7 +39,8 @@ def _vectors(ctx: Algebra, op: Op, x: Value, which: Iterable[int], name: str, at
         return op.result(ctx.attach(x, vectors, name, attributes).factors)
     ones = [1] * (x.rank - axis - 1)
     operands = (x, *(ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors))
-    return ctx.elementwise(Op(name, "", op.opset, op.name, operands, op.results[:1], attributes), operands)
+    # Under another name than the step that attaches vectors of known roles.
+    return ctx.elementwise(Op("NormalizeBy", "", op.opset, op.name, operands, op.results[:1], attributes), operands)
 
 
 def _trained(ctx: Algebra, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:

@@ -33,8 +33,8 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
     out: list[Value | None] = [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
     if len(op.results) > 1 and op.results[1] is not None:
         # A place counts through the whole tensor, channels included.
-        attributes |= {"output": 1, "storage_order": int(op.attr("storage_order", 0))}
-        places = ctx.order(x, range(x.rank), op.type, attributes, op.shape(1))
+        attributes |= {"storage_order": int(op.attr("storage_order", 0))}
+        places = ctx.order(x, range(x.rank), "MaxPoolIndices", attributes, op.shape(1))
         out.append(op.result(places.factors, index=1))
     return out
 
