@@ -45,7 +45,7 @@ def _dropped(ctx: Algebra, op: Op, x: Value) -> list[Value | None]:
     if not x.is_activation:
         raise Unsupported("a parameter is dropped at random")
     outputs = [ctx.passes(x, name, attributes) for name in ("Dropout", "Mask")]
-    return [r and op.result(outputs[i].factors, index=i) for i, r in enumerate(op.results)]
+    return [None if r is None else op.result(outputs[i].factors, index=i) for i, r in enumerate(op.results)]
 
 
 def _keeps(source: str, target: str) -> bool:

@@ -67,7 +67,8 @@ def layer_norm(ctx: Algebra, op: Op) -> list[Value | None]:
     x, axis = ctx.stream(op.input(0)), op.axis()
     kind = "Standardize" if op.type == "LayerNormalization" else "RMSNormalize"
     y = _norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))
-    return [y, *(r and _statistic(ctx, op, x, axis, i) for i, r in enumerate(op.results[1:], 1))]
+    more = [None if r is None else _statistic(ctx, op, x, axis, i) for i, r in enumerate(op.results[1:], 1)]
+    return [y, *more]
 
 
 def _statistic(ctx: Algebra, op: Op, x: Value, axis: int, index: int) -> Value:
