@@ -73,7 +73,8 @@ def initializer_data(value: ir.Value) -> np.ndarray | None:
     if tensor is None or tensor.size > LIMIT:
         return None
     learnable = tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
-    return None if learnable and not is_literal(value) and not _setting(value) else tensor.numpy()
+    parameter = learnable and tensor.size > 0 and not is_literal(value) and not _setting(value)
+    return None if parameter else tensor.numpy()
 
 
 def _setting(value: ir.Value) -> bool:
