@@ -81,4 +81,4 @@ def _relative(a: np.ndarray, b: np.ndarray) -> float:
     known = np.isfinite(x)
     if not known.any():
         return 0.0
-    return float(np.abs(x - y)[known].max() / max(np.abs(x[known]).max(), 1e-30))
+    return float(np.abs(x[known] - y[known]).max() / max(np.abs(x[known]).max(), 1e-30))

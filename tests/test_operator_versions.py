@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import numpy as np
 import onnx
 import pytest
 from onnx import version_converter
@@ -17,7 +18,7 @@ from rule_cases_recurrent import recurrent_cases
 
 import gmnc
 from gmnc.frontend import builtin
-from gmnc.ir import isomorphic
+from gmnc.ir import EdgeBlock, isomorphic
 from gmnc.testing import disagreement, random_inputs, run
 
 FIRST = 7
@@ -86,5 +87,14 @@ def test_space_to_depth_in_both_orders(mode: str, order: str) -> None:
     met = []
     for body in (short, written):
         case = image("SpaceToDepth", mode, body, channels=16, floats={"scale": (16, 1, 1)}, ints=ints, opset=28)
-        met.append([(b.src.tolist(), b.view.offset) for b in gmnc.compile(build(case)).edges if b.view.name == "ko"])
+        graph = gmnc.compile(build(case))
+        numbers = np.arange(3 * 16).reshape(3, 16, 1, 1)
+        blocks = [b for b in graph.edges if b.view.name == "ko"]
+        met.append({(k, n) for b in blocks for k, n in zip(_sources(b), b.view.read(numbers).reshape(-1), strict=True)})
     assert met[0] == met[1]
+    assert len(met[0]) == 3 * 16
+
+
+def _sources(block: EdgeBlock) -> list[int]:
+    """The source node of each edge, in the order of the view."""
+    return np.broadcast_to(block.src[:, None, :, None], block.shape).reshape(-1).tolist()
