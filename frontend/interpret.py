@@ -130,6 +130,8 @@ class Interpreter:
         if rule is None:
             raise Unsupported("there is no rule for this operator", "write a rule for it")
         shapeless = next((v for v in node.inputs if v is not None and v not in self.known), None)
+        if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
+            return algebra.entangle(op)
         if shapeless is not None:
             raise Unsupported(f"the shape of its operand {shapeless.name!r} depends on data", _SIZES)
         try:
@@ -213,6 +215,10 @@ class Interpreter:
             made = Value(made.name, made.shape, made.dtype, stream(value, made), made.data, made.elements)
         self._values[value] = made
         return made
+
+
+def _holds_parameters(value: Value | None) -> bool:
+    return value is not None and not value.is_activation and (value.elements is not None or value.pending)
 
 
 def _scope(node: ir.Node) -> str:

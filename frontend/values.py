@@ -111,7 +111,7 @@ class Op:
         """Concrete shape of an output."""
         result = self.results[index]
         if result is None or result.shape is None:
-            raise Unsupported("the shape of its output depends on data", "give concrete sizes with --dim or --input")
+            raise DataDependent("the shape of its output depends on data", "give concrete sizes with --dim or --input")
         return result.shape
 
     def result(self, factors: tuple[np.ndarray, ...] = (), elements: Elements | None = None, index: int = 0) -> Value:

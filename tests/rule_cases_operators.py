@@ -16,6 +16,7 @@ def operator_cases() -> Iterator[Case]:
     yield from _written()
     yield from _pictures()
     yield from _spectra()
+    yield from _diagonals()
     yield from _computed_weights()
     yield from _computed_settings()
     yield from _statistics()
@@ -192,6 +193,27 @@ def _spectra() -> Iterator[Case]:
         ints,
         opset=18,
         values={"step": np.array(2), "length": np.array(4)},
+    )
+
+
+def _diagonals() -> Iterator[Case]:
+    """A repeated letter: of places, and of neurons with places."""
+    yield rows(
+        "Einsum",
+        "diagonal-of-neurons",
+        'p = Slice(h, nought, three, last)\n o = Einsum<equation = "bii->bi">(p)',
+        ints={"nought": [0], "three": [3], "last": [2]},
+        width=3,
+        rank=2,
+        symmetric=False,
+    )
+    places = "a = Unsqueeze(h, one)\n b = Unsqueeze(g, two)\n p = Add(a, b)\n"
+    yield rows(
+        "Einsum",
+        "diagonal-of-places",
+        places + 'o = Einsum<equation = "biij->bij">(p)',
+        ints={"one": [1], "two": [2]},
+        variants=[places + 'o = Einsum<equation = "bkij->bij">(p)'],
     )
 
 

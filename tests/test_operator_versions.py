@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -98,3 +99,15 @@ def test_space_to_depth_in_both_orders(mode: str, order: str) -> None:
 def _sources(block: EdgeBlock) -> list[int]:
     """The source node of each edge, in the order of the view."""
     return np.broadcast_to(block.src[:, None, :, None], block.shape).reshape(-1).tolist()
+
+
+def test_page_has_a_row_for_every_operator() -> None:
+    """The page that `operator_table.py` writes knows of the operators and rules that there are now."""
+    page = (Path(__file__).parents[1] / "docs" / "supported-operators.md").read_text()
+    for schema in onnx.defs.get_all_schemas():
+        assert schema.deprecated or f"\n| {schema.name} |" in page
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines() if line.startswith("| ")}
+    for rule in builtin():
+        if rule.op in rows and onnx.defs.has(rule.op, rule.domain):
+            home = "declared" if rule.declared else f"`{rule.lower.__module__.rpartition('.')[2]}.py`"
+            assert home in rows[rule.op], rule.op

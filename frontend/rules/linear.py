@@ -76,8 +76,8 @@ def einsum(ctx: Algebra, op: Op) -> Value:
     """Einstein summation of one or two operands, explicit or implicit output (Einsum since 12)."""
     inputs = [v for v in op.inputs if v is not None]
     terms, out = _equation(str(op.attr("equation")), [v.rank for v in inputs])
-    if any(len(set(t)) < len(t) for t in terms):
-        raise Unsupported("a repeated letter in one operand (a diagonal)")
+    inputs = [_diagonal(ctx, v, t) for v, t in zip(inputs, terms, strict=True)]
+    terms = ["".join(dict.fromkeys(t)) for t in terms]
     if len(inputs) == 1:
         return _single(ctx, op, ctx.stream(inputs[0]), terms[0], out)
     while len(inputs) > 2:
@@ -103,6 +103,19 @@ def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
         return filled, right.replace("...", dots)
     every = "".join(filled)
     return filled, dots + "".join(sorted(t for t in set(every) - set(dots) if every.count(t) == 1))
+
+
+def _diagonal(ctx: Algebra, x: Value, term: str) -> Value:
+    """Axes with one letter as one: the order of each is that of the others."""
+    repeated = [i for i, t in enumerate(term) if term.count(t) > 1]
+    if not repeated:
+        return x
+    if not x.is_activation:
+        raise Unsupported("a repeated letter in the term of a weight (a diagonal)")
+    letters = "".join(dict.fromkeys(term))
+    shape = tuple(x.shape[term.index(t)] for t in letters)
+    ordered = ctx.order(x, repeated, "Diagonal", {"axes": tuple(i - x.rank for i in repeated)}, x.shape)
+    return x.relabelled(ctx.moved(ordered, lambda a: np.einsum(f"{term}->{letters}", a), shape), shape)
 
 
 def _single(ctx: Algebra, op: Op, x: Value, term: str, out: str) -> Value:
