@@ -174,10 +174,11 @@ class Algebra(ABC):
         """
 
     @abstractmethod
-    def entangle(self, op: Op) -> list[Value | None]:
+    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """Every entry of the outputs depends on all entries of all operands, in their order.
 
         What is moved, or over which axes something is done, is data; or the operator has no other structure.
+        fresh: the outputs are drawn at random, other ones each time.
         """
 
     @abstractmethod

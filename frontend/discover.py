@@ -294,7 +294,7 @@ class Discovery(Algebra):
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)
 
-    def entangle(self, op: Op) -> list[Value | None]:
+    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """As if nothing was known."""
         return self.opaque(op, "")
 

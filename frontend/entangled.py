@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -20,17 +20,18 @@ _LIMIT = 1 << 16
 
 
 def entangle(
-    state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray]
+    state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
 ) -> list[Value | None]:
     """One join node of all operands, each of them one label; of none where the operator has no operands.
 
-    Raises `Unsupported` where that would be more than 65,536 links.
+    fresh: the node is pinned. Raises `Unsupported` where that would be more than 65,536 links.
     """
     operands: dict[int, Value] = {}
-    attributes: dict[str, Any] = {n: v for n, v in op.attributes.items() if isinstance(v, int | float | str | tuple)}
+    attributes = {n: _plain(v) for n, v in op.attributes.items()}
+    attributes["shapes"] = tuple(() if v is None else v.shape for v in op.inputs)
     for index, value in enumerate(op.inputs):
         if value is not None and value.data is not None and value.data.dtype.kind in "OUS":
-            attributes[f"operand{index}"] = zlib.crc32(repr(value.data.tolist()).encode())
+            attributes[f"operand{index}"] = _mark(value.data)
         elif value is not None:
             operands[index] = value
     values = {i: stream(v) for i, v in operands.items() if 0 not in v.shape}
@@ -40,7 +41,19 @@ def entangle(
     if list(values) != list(range(len(values))):
         attributes["operands"] = tuple(values)
     node = join(state, labels, op.type.lower(), list(values)) if labels else state.ports("input", 1, 0, pinned=True)
+    if fresh:
+        state.pin(node)
     return [None if r is None else _output(state, op, i, node, attributes) for i, r in enumerate(op.results)]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a step of a via names it."""
+    return value if isinstance(value, int | float | str | tuple) else _mark(value)
+
+
+def _mark(value: Any) -> str:
+    text = repr((value.shape, str(value.dtype), value.tolist()) if isinstance(value, np.ndarray) else value)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def _output(state: State, op: Op, index: int, node: np.ndarray, attributes: dict[str, Any]) -> Value:

@@ -277,11 +277,13 @@ class Lowering(Algebra):
             [labels.shape[keep[a]] if a in keep else 1 for a in range(len(shape))]
         )
         others = [self._one_label(v).reshape((1,) * len(shape)) for v in inputs[1:]]
-        return first.relabelled((join(state, [base, *others], op.lower(), range(1 + len(others))),), shape)
+        joined = join(state, [base, *others], op.lower(), range(1 + len(others)))
+        grids = tuple(tuple(a - v.rank for a in free_axes(v.factors, v.shape)) for v in inputs)
+        return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
 
-    def entangle(self, op: Op) -> list[Value | None]:
+    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """One node, joined from everything in the operands, in places."""
-        return entangle(self.state, op, self.stream, self._one_label)
+        return entangle(self.state, op, self.stream, self._one_label, fresh)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Operands pinned and linked to one node, which feeds one fresh pinned node per output."""

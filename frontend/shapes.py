@@ -369,10 +369,16 @@ def _resolve(found: onnx.TypeProto) -> Known | None:
 
 
 def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
-    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is."""
-    if node.op_type not in ("NonZero", "Compress") or node.domain or inputs[0] is None:
+    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
+
+    MaxUnpool makes the shape that it is told, of which ONNX infers nothing.
+    """
+    if node.op_type not in ("NonZero", "Compress", "MaxUnpool") or node.domain or inputs[0] is None:
         return None
     shape = inputs[0].shape
+    if node.op_type == "MaxUnpool":
+        told = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
+        return None if told is None else Known(tuple(told.tolist()), inputs[0].dtype)
     if node.op_type == "NonZero":
         return Known((len(shape), math.prod(shape)), "int64")
     axis = node.attributes.get_int("axis", 0)

@@ -85,11 +85,14 @@ def _by_activation(ctx: Algebra, op: Op, x: Value, w: Value, letters: str) -> Va
     kernel = _KERNEL[: x.rank - 2]
     n, sizes, out = x.shape[0], w.shape[3:], op.shape()
     groups, c = w.shape[0], w.shape[letters.index("c")]
-    windows = ctx.reshaped(x.relabelled(x.factors, (*x.shape[:2], *sizes)), (n, groups, c, *sizes))
-    shape = (n, groups, out[1] // groups)
-    y = ctx.product_sum(windows, w, ("ngc" + kernel, letters + kernel, "ngm"), shape)
-    y = ctx.reshaped(y, (n, out[1], *[1] * len(sizes)))
-    return y.relabelled(y.factors, out)
+    space = _SPACE[: x.rank - 2].upper()
+    ones = (1,) * len(sizes)
+    found = ctx.passes(x, "Windows", {"kernel_shape": sizes, "to": out[2:]})
+    wide = tuple(f.reshape(*f.shape, *ones) for f in found.factors)
+    windows = ctx.reshaped(x.relabelled(wide, (n, x.shape[1], *out[2:], *sizes)), (n, groups, c, *out[2:], *sizes))
+    shape = (n, groups, out[1] // groups, *out[2:])
+    y = ctx.product_sum(windows, w, (f"ngc{space}{kernel}", letters + kernel, "ngm" + space), shape)
+    return ctx.reshaped(y, out)
 
 
 def _biased(ctx: Algebra, op: Op, y: Value, bias: Value | None) -> Value:

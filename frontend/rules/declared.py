@@ -24,12 +24,6 @@ _ENTANGLED = {
     "StringSplit": _TEXT,
     "RegexFullMatch": _TEXT,
     "TfIdfVectorizer": "n-grams are counted over all entries",
-    "RandomNormal": _RANDOM,
-    "RandomNormalLike": _RANDOM,
-    "RandomUniform": _RANDOM,
-    "RandomUniformLike": _RANDOM,
-    "Bernoulli": _RANDOM,
-    "Multinomial": _RANDOM,
     "BlackmanWindow": _PROGRAM,
     "HammingWindow": _PROGRAM,
     "HannWindow": _PROGRAM,
@@ -39,10 +33,15 @@ _ENTANGLED = {
     "Shape": "the shape of a value, folded where it is known",
     "Size": "the size of a value, folded where it is known",
 }
+_DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
 def _entangled(ctx: Algebra, op: Op) -> list[Value | None]:
     return ctx.entangle(op)
+
+
+def _drawn(ctx: Algebra, op: Op) -> list[Value | None]:
+    return ctx.entangle(op, fresh=True)
 
 
 def _training(ctx: Algebra, op: Op) -> Value:
@@ -51,5 +50,7 @@ def _training(ctx: Algebra, op: Op) -> Value:
 
 for _name, _reason in _ENTANGLED.items():
     rule(_name, declared=_reason)(_entangled)
+for _name in _DRAWN:
+    rule(_name, declared=_RANDOM)(_drawn)
 for _name in ("Adagrad", "Adam", "Gradient", "Momentum"):
     rule(_name, domain="ai.onnx.preview.training", declared=_TRAINING)(_training)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..algebra import Algebra
+from ..constants import digest
 from ..registry import DataDependent, Unsupported, rule
 from ..values import Op, Value
 
@@ -23,7 +24,7 @@ def gather(ctx: Algebra, op: Op) -> Value:
     if not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     if table.data is not None and table.data.size <= 1:
-        return ctx.passes(indices, "Gather", {}).relabelled(indices.factors, op.shape())
+        return op.result(ctx.passes(indices, "Gather", {"table": digest(table.data)}).factors)
     if table.is_activation and not table.elements:
         keep = {a + (indices.rank - 1) * (a > axis): a for a in range(table.rank) if a != axis}
         return _chosen(ctx, op, table, indices, keep)
@@ -47,7 +48,7 @@ def gather_elements(ctx: Algebra, op: Op) -> Value:
     if indices.data is None:
         aligned = [a for a in range(x.rank) if a != axis]
         shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
-        ordered = ctx.order(ctx.stream(x), aligned, op.type, {}, shape)
+        ordered = ctx.order(ctx.stream(x), aligned, op.type, {"to": shape}, shape)
         return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned})
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
@@ -60,7 +61,7 @@ def gather_nd(ctx: Algebra, op: Op) -> Value:
     x, indices, batch = op.input(0), op.input(1), int(op.attr("batch_dims", 0))
     if indices.data is None:
         behind = batch + indices.shape[-1]
-        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {}, x.shape)
+        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape)
         keep = {indices.rank - 1 + i: behind + i for i in range(x.rank - behind)}
         return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep})
     known = indices.data
@@ -94,7 +95,7 @@ def _streamed(ctx: Algebra, indices: Value) -> Value:
 
 def _chosen(ctx: Algebra, op: Op, x: Value, indices: Value, keep: Mapping[int, int]) -> Value:
     """A join of all that may be chosen and of the choice, per label of the axes kept: output axis -> axis of x."""
-    attributes = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
+    attributes = {"axis": op.axis(default=0) - x.rank, "batch": int(op.attr("batch_dims", 0)) - x.rank}
     marked = ctx.passes(x, op.type, attributes)
     return op.result(ctx.mix([marked, indices], op.type, op.shape(), dict(keep), range(indices.rank)).factors)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..algebra import Algebra
 from ..registry import Unsupported, rule
-from ..values import Op, Value
+from ..values import Op, Result, Value
 
 __all__: list[str] = []
 
@@ -39,13 +39,16 @@ def identity(ctx: Algebra, op: Op) -> list[Value | None]:
 
 
 def _dropped(ctx: Algebra, op: Op, x: Value) -> list[Value | None]:
-    """Dropout in training: which entries are dropped is random."""
-    ratio = op.optional(1)
-    attributes = {"ratio": 0.5 if ratio is None or ratio.data is None else float(f"{float(ratio.data):.6g}")}
+    """Dropout in training: which entries are dropped is drawn at random, an input of its own."""
     if not x.is_activation:
         raise Unsupported("a parameter is dropped at random")
-    outputs = [ctx.passes(x, name, attributes) for name in ("Dropout", "Mask")]
-    return [None if r is None else op.result(outputs[i].factors, index=i) for i, r in enumerate(op.results)]
+    result = Result(f"{op.name}.mask", x.shape, "bool")
+    draw = Op("Bernoulli", "", op.opset, op.name, op.inputs[1:2], (result,), {})
+    mask = ctx.entangle(draw, fresh=True)[0]
+    assert mask is not None
+    step = Op("Dropout", "", op.opset, op.name, (x, mask), op.results[:1], {})
+    outputs = (ctx.elementwise(step, (x, mask)).factors, mask.factors)
+    return [None if r is None else op.result(outputs[i], index=i) for i, r in enumerate(op.results)]
 
 
 def _keeps(source: str, target: str) -> bool:

@@ -33,7 +33,7 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
     out: list[Value | None] = [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
     if len(op.results) > 1 and op.results[1] is not None:
         # A place counts through the whole tensor, channels included.
-        attributes |= {"storage_order": int(op.attr("storage_order", 0))}
+        attributes |= {"storage_order": int(op.attr("storage_order", 0)), "of": x.shape}
         places = ctx.order(x, range(x.rank), "MaxPoolIndices", attributes, op.shape(1))
         out.append(op.result(places.factors, index=1))
     return out
@@ -44,7 +44,7 @@ def max_unpool(ctx: Algebra, op: Op) -> Value:
     """Entries go back to the places of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
     x, shape = ctx.stream(op.input(0)), op.shape()
     attributes = {n: op.attr(n) for n in ("kernel_shape", "strides", "pads") if op.attr(n) is not None}
-    spread = ctx.order(x, range(x.rank), op.type, attributes, shape)
+    spread = ctx.order(x, range(x.rank), op.type, {**attributes, "to": shape}, shape)
     return op.result(ctx.mix([spread, ctx.stream(op.input(1))], op.type, shape, {0: 0, 1: 1}).factors)
 
 

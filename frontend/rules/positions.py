@@ -182,7 +182,7 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
 def affine_grid(ctx: Algebra, op: Op) -> Value:
     """Each row of a matrix times the places of a grid: rows stay, columns are ordered (AffineGrid since 20)."""
     x, shape = ctx.stream(op.input(0)), op.shape()
-    attributes = {"align_corners": int(op.attr("align_corners", 0))}
+    attributes = {"align_corners": int(op.attr("align_corners", 0)), "to": shape[1:-1]}
     y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
     y = ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
     return op.result(y.factors)
@@ -202,7 +202,7 @@ def col_to_im(ctx: Algebra, op: Op) -> Value:
     """Columns of blocks summed up to a picture: per channel a function of its block and columns (Col2Im since 18)."""
     x, shape = ctx.stream(op.input(0)), op.shape()
     attributes = {n: op.attr(n) for n in ("dilations", "pads", "strides") if op.attr(n) is not None}
-    attributes["block"] = tuple(int(n) for n in op.known(2))
+    attributes |= {"block": tuple(int(n) for n in op.known(2)), "to": shape[2:]}
     blocks = ctx.reshaped(x, (shape[0], shape[1], x.shape[1] // shape[1], x.shape[2]))
     blocks = ctx.passes(blocks, op.type, attributes)
     if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):

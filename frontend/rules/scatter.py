@@ -42,7 +42,7 @@ def scatter_nd(ctx: Algebra, op: Op) -> Value:
 def _anywhere(ctx: Algebra, op: Op) -> Value:
     """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
     data = ctx.stream(op.input(0))
-    attributes = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
+    attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
     ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape)
     others = [ctx.stream(v) for v in op.inputs[1:] if v is not None]
     keep = {a: a for a in range(data.rank)}

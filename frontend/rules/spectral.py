@@ -34,8 +34,9 @@ def stft(ctx: Algebra, op: Op) -> Value:
     length = op.data(3)
     size = window.shape[0] if length is None and window is not None else int(np.reshape(op.known(3), ()))
     attributes = {"onesided": int(op.attr("onesided", 1)), "step": int(np.reshape(op.known(1), ())), "length": size}
+    signal = ctx.passes(signal, "Frames", attributes)
     if signal.rank == 3:
-        signal = ctx.order(signal, (2,), "Frames", attributes, (*signal.shape[:2], 1))
+        signal = ctx.order(signal, (2,), "Parts", {}, (*signal.shape[:2], 1))
     batch = tuple(f.reshape(f.shape[0], 1, 1, 1) for f in signal.factors)
     framed = signal.relabelled(batch, (shape[0], shape[1], size, 1))
     if window is not None:
