@@ -129,7 +129,8 @@ class Interpreter:
     def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> Value | list[Value | None]:
         if rule is None:
             raise Unsupported("there is no rule for this operator", "write a rule for it")
-        shapeless = next((v for v in node.inputs if v is not None and v not in self.known), None)
+        shaped = (v is None or v in self.known or v.const_value is not None for v in node.inputs)
+        shapeless = next((v for v, found in zip(node.inputs, shaped, strict=True) if not found), None)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)
         if shapeless is not None:
