@@ -1,4 +1,4 @@
-"""The command line: `gmnc compile`, `inspect`, `draw`, `symmetries`, `verify`, each imported when it runs."""
+"""The command line: `gmnc compile`, `check`, `inspect`, ...; what a command needs is imported when it runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .. import __version__
 from .compile import compile_model
 from .draw import draw_model
 from .inspect import inspect_model
+from .plugins import list_plugins
 from .symmetries import list_symmetries
 from .verify import verify_model
 
@@ -29,6 +30,7 @@ app.command("inspect")(inspect_model)
 app.command("draw")(draw_model)
 app.command("symmetries")(list_symmetries)
 app.command("verify")(verify_model)
+app.command("plugins")(list_plugins)
 
 
 def _print_version(wanted: bool) -> None:

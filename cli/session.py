@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,11 +42,13 @@ _PLAIN_WIDTH = 160
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Turn errors into one message on stderr and an exit code; GMNC_DEBUG=1 adds the traceback."""
+    """Turn errors into one message on stderr and an exit code; GMNC_DEBUG=1 adds the traceback. Warnings are lines."""
     from ..ir import GmncError, GraphError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: typer.echo(f"gmnc: warning: {message}", err=True)
+            yield
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
     except GraphError as error:

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+from .algebra import Algebra
 from .compile import compile
+from .contraction import Spec
 from .passes import LowerToParameterGraph
-from .registry import Registry, Rule, Unsupported, builtin
+from .plugins import installed
+from .registry import Registry, Rule, Unsupported, builtin, rule
 from .torch import from_torch
+from .values import Op, Value
 
-__all__ = ["LowerToParameterGraph", "Registry", "Rule", "Unsupported", "builtin", "compile", "from_torch"]
+__all__ = [
+    "Algebra",
+    "LowerToParameterGraph",
+    "Op",
+    "Registry",
+    "Rule",
+    "Spec",
+    "Unsupported",
+    "Value",
+    "builtin",
+    "compile",
+    "from_torch",
+    "installed",
+    "rule",
+]

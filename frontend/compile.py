@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -18,14 +18,15 @@ from .dequantised import recognise as recognise_dequantised
 from .evaluate import evaluate
 from .expand import expand
 from .idioms import recognise
-from .interpret import Interpreter, opset_of
+from .interpret import Interpreter, finder, opset_of
 from .kernels import unfold
 from .labels import nodes_of, vias_of
 from .load import load
 from .lowering import Lowering
 from .normalise import normalise
 from .plan import Plan, plan
-from .registry import Registry, Rule, Unsupported, builtin
+from .plugins import installed
+from .registry import Registry, Unsupported, builtin
 from .rewriting import MADE
 from .sequences import unpack
 from .shapes import Known, infer
@@ -48,7 +49,7 @@ def compile(
     source: a path, a `ModelProto` or an `onnx_ir.Model`.
     dims: sizes of symbolic dimensions by name; inputs: shapes of graph inputs by name; others get small sizes.
     on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
-    registry: rules to use instead of the built-in ones (see `Registry.overlay`).
+    registry: rules to use instead of the built-in ones and those of plug-ins (see `plugins.installed`).
 
     Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, and
     `UnsupportedError` under the policy "error".
@@ -56,7 +57,7 @@ def compile(
     model = load(source)
     name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
     try:
-        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or builtin())
+        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or installed())
     except (LoweringError, UnsupportedError) as error:
         where = source if isinstance(source, str | os.PathLike) else name
         raise type(error)(f"{where}: {error}") from error
@@ -67,7 +68,7 @@ def _lower(
     on_unsupported: str, rules: Registry,
 ) -> ParameterGraph:  # fmt: skip
     network, known = _prepared(model, dims, inputs, rules)
-    constants = plan(network, known, _finder(rules, network))
+    constants = plan(network, known, finder(rules, network))
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
 
@@ -101,22 +102,26 @@ def _prepared(
     model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
 ) -> tuple[ir.Model, dict[ir.Value, Known]]:
     """The normalised network (control flow flat, function bodies expanded, idioms recognised) with what is known."""
-    network = normalise(model)
+    network = normalise(model, keep=lambda function: _overrides(rules, model, function))
     while True:
         recognise_dequantised(network)
         unfold(network)
         unpack(network)
         misfits: set[ir.Graph] = set()
-        known = infer(network, dims, inputs, misfits)
-        if not flatten(network, known, misfits) and not expand(network, known, _finder(rules, network)):
+        find = finder(rules, network)
+        known = infer(network, dims, inputs, find, misfits)
+        if not flatten(network, known, misfits) and not expand(network, known, find):
             recognise(network, known)
             extend(network)
             return network, known
         network = normalise(network)
 
 
-def _finder(rules: Registry, network: ir.Model) -> Callable[[ir.Node], Rule | None]:
-    return lambda node: rules.find(node.domain, node.op_type, opset_of(network, node.domain))
+def _overrides(rules: Registry, model: ir.Model, function: ir.Function) -> bool:
+    """Whether a rule that is not built in takes the place of a local function's body."""
+    key = (function.domain, function.name, opset_of(model, function.domain))
+    rule = rules.find(*key)
+    return rule is not None and rule is not builtin().find(*key)
 
 
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from ..ir import GmncError, LoweringError, Problem
+from ..ir import GmncError, LoweringError, PluginError, Problem
 from .algebra import Algebra
 from .discover import Discovery
 from .elements import Arena
@@ -19,13 +18,17 @@ from .order import reads
 from .plan import Plan
 from .program_data import DEQUANTISERS
 from .registry import DataDependent, Registry, Rule, Unsupported
+from .settings import settings
 from .shapes import Known
 from .state import Site
 from .values import Op, Result, Value
 
-__all__ = ["Interpreter", "opset_of"]
+__all__ = ["Interpreter", "finder", "opset_of"]
 
-_SIZES = "give concrete sizes with --dim or --input"
+_SHAPES = (
+    "give concrete sizes with --dim or --input if it depends on data; else write a rule, or its shapes, for the "
+    "operator that makes it, or declare it in the file"
+)
 
 
 def opset_of(model: ir.Model, domain: str) -> int:
@@ -34,6 +37,11 @@ def opset_of(model: ir.Model, domain: str) -> int:
     if domain in ("", "ai.onnx"):
         return imports.get("", imports.get("ai.onnx", 1))
     return imports.get(domain, 1)
+
+
+def finder(rules: Registry, model: ir.Model) -> Callable[[ir.Node], Rule | None]:
+    """What finds the rule of a node of the model, or None."""
+    return lambda node: rules.find(node.domain, node.op_type, opset_of(model, node.domain))
 
 
 class Interpreter:
@@ -46,7 +54,6 @@ class Interpreter:
         self.problems: list[Problem] = []
         self._registry = registry
         self._rules: dict[tuple[str, str], Rule | None] = {}
-        self._defaults: dict[tuple[str, str], dict[str, Any]] = {}
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[ir.Value, Value] = {}
 
@@ -115,40 +122,37 @@ class Interpreter:
         if isinstance(algebra, Lowering):
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         try:
-            made = self._lowered(algebra, node, op, rule)
+            return self._lowered(algebra, node, op, rule)
         except Unsupported as problem:
-            version = opset_of(self.model, node.domain)
-            self.problems.append(Problem(op.type, op.domain, version, op.name, problem.reason, problem.hint))
+            name = rule.function if rule is not None else ""
+            self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return algebra.opaque(op, problem.reason)
-        except GmncError:
-            raise
-        except (ValueError, IndexError, KeyError, TypeError, AssertionError) as error:
-            raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
-        return made if isinstance(made, list) else [made]
 
-    def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> Value | list[Value | None]:
+    def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported("there is no rule for this operator", "write a rule for it")
-        shaped = (v is None or v in self.known or v.const_value is not None for v in node.inputs)
-        shapeless = next((v for v, found in zip(node.inputs, shaped, strict=True) if not found), None)
+        shapeless = self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)
         if shapeless is not None:
-            raise Unsupported(f"the shape of its operand {shapeless.name!r} depends on data", _SIZES)
+            raise Unsupported(f"the shape of {shapeless} is not known", _SHAPES)
         try:
-            return rule.lower(algebra, op)
+            return _run(rule, algebra, op)
         except DataDependent:
             return algebra.entangle(op)
+
+    def _shapeless(self, node: ir.Node) -> str | None:
+        """The first operand of which not even the rank is known, as behind an operator that nothing is known of."""
+        for index, value in enumerate(node.inputs):
+            if value is not None and value not in self.known and value.const_value is None:
+                return f"operand {index} ({value.name!r})"
+        return None
 
     def _constant(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
         """A constant computed from parameters: elements if it only moves them, else pending until it is needed."""
         if rule is not None and rule.moves:
-            try:
-                made = rule.lower(algebra, op)
-            except Unsupported:
-                pass
-            else:
-                return made if isinstance(made, list) else [made]
+            with suppress(Unsupported):
+                return _run(rule, algebra, op)
         return [None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results]
 
     def _tracked(self, op: Op) -> bool:
@@ -173,15 +177,8 @@ class Interpreter:
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,
-            self._attributes(node),
+            settings(node, opset_of(self.model, node.domain)),
         )  # fmt: skip
-
-    def _attributes(self, node: ir.Node) -> dict[str, Any]:
-        key = (node.domain, node.op_type)
-        if key not in self._defaults:
-            self._defaults[key] = _schema_defaults(*key, opset_of(self.model, node.domain))
-        own = {name: _plain(attr) for name, attr in node.attributes.items()}
-        return {**self._defaults[key], **own}
 
     def _result(self, value: ir.Value) -> Result | None:
         if not value.name:
@@ -222,37 +219,47 @@ def _holds_parameters(value: Value | None) -> bool:
     return value is not None and not value.is_activation and (value.elements is not None or value.pending)
 
 
+def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:
+    """The outputs of a rule. An error in a built-in one is the model's fault, any error in a plug-in's its own."""
+    try:
+        made = rule.lower(algebra, op)
+        outputs: list[Value | None] = list(made) if isinstance(made, list) else [made]
+        if rule.origin:
+            _check_outputs(op, outputs)
+    except (Unsupported, GmncError):
+        raise
+    except Exception as error:
+        if rule.origin:
+            raise PluginError(rule.origin, f"rule {rule.function}", f"node {op.name!r} ({op.type})", error) from error
+        if isinstance(error, _MISFITS):
+            raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
+        raise
+    return outputs
+
+
+_MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError)
+
+
+def _check_outputs(op: Op, outputs: list[Value | None]) -> None:
+    """One value per output of the node, labels of its rank and broadcastable to its shape."""
+    if len(outputs) < len(op.results):
+        raise ValueError(f"it returned {len(outputs)} of {len(op.results)} outputs")
+    for index, value in enumerate(outputs):
+        if value is None:
+            continue
+        if not isinstance(value, Value):
+            raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")
+        for factor in value.factors:
+            fits = factor.ndim == value.rank and all(
+                n in (1, m) for n, m in zip(factor.shape, value.shape, strict=True)
+            )
+            if not fits:
+                raise ValueError(f"output {index} of shape {value.shape} has labels of shape {factor.shape}")
+
+
 def _scope(node: ir.Node) -> str:
     """The exporter's name scope of a node: torch's module path, or what stands before the last slash of its name."""
     for key in ("namespace", "pkg.torch.onnx.name_scopes"):
         if key in node.metadata_props:
             return node.metadata_props[key]
     return (node.name or "").rpartition("/")[0]
-
-
-def _schema_defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
-    try:
-        schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
-    except onnx.defs.SchemaError:
-        return {}
-    defaults = {
-        name: onnx.helper.get_attribute_value(a.default_value)
-        for name, a in schema.attributes.items()
-        if a.default_value.type
-    }
-    return {name: _decoded(v) for name, v in defaults.items()}
-
-
-def _decoded(value: Any) -> Any:
-    """Strings for bytes, tuples for lists."""
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return tuple(_decoded(v) for v in value) if isinstance(value, list | tuple) else value
-
-
-def _plain(attribute: ir.Attr) -> Any:
-    """An attribute as a Python value: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
-    value = attribute.value
-    if attribute.type in (ir.AttributeType.FLOATS, ir.AttributeType.INTS, ir.AttributeType.STRINGS):
-        return tuple(value)
-    return value.numpy() if attribute.type == ir.AttributeType.TENSOR else _decoded(value)

@@ -8,7 +8,7 @@ Never done: merging, renaming, folding or dropping of parameters; unused initial
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -25,18 +25,19 @@ CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""
 
 
-def normalise(model: ir.Model) -> ir.Model:
+def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda function: False) -> ir.Model:
     """A normalised copy; tensors, types and shapes are shared with `model`, which stays as it is.
 
     Initializers that were Constant nodes carry `CONSTANT` in their `meta`. An initializer of a subgraph keeps its name
     unless the main graph has one of that name already (then "_1", "_2", ... is appended).
+    keep: local functions that are not inlined, so that their calls stay as they are.
     Raises `LoadError` if local functions call each other in a circle.
     """
     with paused():
         inlined = bool(model.functions)
         if inlined:
             try:
-                model = InlinePass()(model.clone()).model
+                model = InlinePass(lambda function: not keep(function))(model.clone()).model
             except Exception as error:
                 raise LoadError(f"{model.graph.name}: the model's functions cannot be inlined: {error}") from error
         copier = _Copier(model.graph, share=inlined)

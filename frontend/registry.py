@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["DataDependent", "Registry", "Rule", "Unsupported", "builtin", "rule"]
 
 Lowering = Callable[["Algebra", "Op"], "Value | list[Value | None]"]
+Shapes = Callable[["Op"], Sequence[tuple[tuple[int, ...], str] | None]]
 
 
 class Unsupported(Exception):
@@ -37,6 +39,8 @@ class Rule:
     None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
     starts: its output is a feature of its own, whatever its operands are.
     declared: why there is no structure to lower, for an operator that is declared to be so.
+    shapes: shape and NumPy dtype name of each output (None where it is not known), for operators that ONNX knows
+    nothing of; it sees operands without labels. origin: the distribution that brought it ("" for all but plug-ins).
     """
 
     op: str
@@ -47,6 +51,17 @@ class Rule:
     moves: bool = False
     starts: bool = False
     declared: str = ""
+    shapes: Shapes | None = None
+    origin: str = ""
+
+    @property
+    def function(self) -> str:
+        """The lowering function by its full name."""
+        return f"{self.lower.__module__}.{self.lower.__qualname__}"
+
+    def __str__(self) -> str:
+        """The operator and the version: ``ai.onnx::Conv since 1``."""
+        return f"{self.domain or 'ai.onnx'}::{self.op} since {self.since}"
 
 
 @dataclass(slots=True)
@@ -58,11 +73,18 @@ class Registry:
 
     def add(self, rule: Rule) -> None:
         """Register a rule; a second one for the same operator and version is an error (`ValueError`)."""
-        versions = self.rules.setdefault((rule.domain, rule.op), [])
+        versions = self.rules.setdefault((_canonical(rule.domain), rule.op), [])
         if any(r.since == rule.since for r in versions):
-            raise ValueError(f"there is a rule for {rule.domain or 'ai.onnx'}::{rule.op} since {rule.since} already")
+            raise ValueError(f"there is a rule for {rule} already")
         versions.append(rule)
         versions.sort(key=lambda r: r.since)
+
+    def include(self, module: str) -> None:
+        """Add the rules that a module and its submodules, imported by now, declare with `@rule`."""
+        for name, rules in _DECLARED.items():
+            if name == module or name.startswith(f"{module}."):
+                for declared in rules:
+                    self.add(declared)
 
     def find(self, domain: str, op: str, opset: int) -> Rule | None:
         """The rule with the greatest `since` not above `opset`; an overlay's rules come before its parent's."""
@@ -96,23 +118,31 @@ def rule(
     moves: bool = False,
     starts: bool = False,
     declared: str = "",
+    shapes: Shapes | None = None,
 ) -> Callable[[Lowering], Lowering]:
-    """Register the decorated function as a built-in rule for these operators."""
+    """Declare the decorated function as the rule of these operators.
 
-    def register(lower: Lowering) -> Lowering:
-        for op in ops:
-            _BUILTIN.add(Rule(op, domain, since, lower, weights, moves, starts, declared))
+
+    gmnc's own files and the modules that plug-ins name are included by themselves, others by `Registry.include`.
+    """
+
+    def declare(lower: Lowering) -> Lowering:
+        declared_here = _DECLARED.setdefault(lower.__module__, [])
+        declared_here += [Rule(op, domain, since, lower, weights, moves, starts, declared, shapes) for op in ops]
         return lower
 
-    return register
+    return declare
 
 
+@cache
 def builtin() -> Registry:
     """The registry of built-in rules, all loaded."""
     from . import rules
 
     rules.load()
-    return _BUILTIN
+    registry = Registry()
+    registry.include(__name__.rpartition(".")[0])
+    return registry
 
 
-_BUILTIN = Registry()
+_DECLARED: dict[str, list[Rule]] = {}

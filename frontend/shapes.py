@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from ..ir.errors import LoweringError
+from ..ir.errors import LoweringError, PluginError
 from . import ml_shapes
 from .agreement import disagreement
 from .attributes import DOMAIN
@@ -21,7 +21,10 @@ from .folding import elementwise, fold
 from .garbage import paused
 from .order import describe, subgraphs
 from .program_data import initializer_data, quantised
+from .registry import Rule, Unsupported
+from .settings import settings
 from .sizes import DEFAULTS, Sizes
+from .values import Op, Value
 
 __all__ = ["Known", "infer", "type_proto"]
 
@@ -42,14 +45,19 @@ class Known:
 
 
 def infer(
-    model: ir.Model, dims: Mapping[str, int] | None = None, inputs: Mapping[str, tuple[int, ...]] | None = None,
+    model: ir.Model,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    find: Callable[[ir.Node], Rule | None] = lambda node: None,
     misfits: set[ir.Graph] | None = None,
-) -> dict[ir.Value, Known]:  # fmt: skip
+) -> dict[ir.Value, Known]:
     """What is known of every value of a normalised model, values in subgraphs included.
 
     dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
     get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches).
+    find: the rule of a node; one that says the shapes of its outputs (`Rule.shapes`) comes before the schema.
     misfits: gains the branches of If nodes that cannot run on these shapes.
+
     A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
     non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
     """
@@ -60,7 +68,7 @@ def infer(
         fixed: dict[ir.Value, Known] | None = None
         for default in DEFAULTS:
             sizes = Sizes(dims or {}, inputs or {}, default)
-            inference = _Inference(model, sizes, memo)
+            inference = _Inference(model, sizes, memo, find)
             fixed = fixed if fixed is not None else inference.initializers()
             inference.known.update(fixed)
             try:
@@ -86,10 +94,17 @@ def infer(
 class _Inference:
     """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them."""
 
-    def __init__(self, model: ir.Model, sizes: Sizes, memo: dict[Hashable, list[Known | None]]) -> None:
+    def __init__(
+        self,
+        model: ir.Model,
+        sizes: Sizes,
+        memo: dict[Hashable, list[Known | None]],
+        find: Callable[[ir.Node], Rule | None],
+    ) -> None:
         self.model = model
         self.sizes = sizes
         self.memo = memo
+        self.find = find
         self.known: dict[ir.Value, Known] = {}
         self.misfits: set[ir.Graph] = set()
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
@@ -154,8 +169,29 @@ class _Inference:
         key = _key(node, inputs)
         known = self.memo.get(key)
         if known is None:
-            known = self.memo[key] = self._schema(node, inputs)
+            rule = self.find(node)
+            if rule is not None and rule.shapes is not None:
+                known = self.memo[key] = self._by_rule(node, inputs, rule, rule.shapes)
+            else:
+                known = self.memo[key] = self._schema(node, inputs)
         return known
+
+    def _by_rule(
+        self, node: ir.Node, inputs: list[Known | None], rule: Rule, shapes: Callable[[Op], Iterable[Shaped | None]]
+    ) -> list[Known | None]:
+        """Outputs as the rule says."""
+        values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
+        name, version = node.name or node.op_type, self._opset(node)
+        op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        try:
+            found: list[Known | None] = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+        except Unsupported:
+            found = []
+        except Exception as error:
+            if rule.origin:
+                raise PluginError(rule.origin, f"shapes of rule {rule.function}", describe(node), error) from error
+            raise self._misfit(node, inputs, str(error)) from error
+        return found + [None] * (len(node.outputs) - len(found))
 
     def _fold(self, node: ir.Node, inputs: Sequence[Known | None]) -> list[np.ndarray] | None:
         try:

@@ -2,7 +2,7 @@
 
 from .builder import GraphBuilder
 from .colours import colours, fingerprint, isomorphic
-from .errors import GmncError, GraphError, LoadError, LoweringError, StorageWarning, UnsupportedError
+from .errors import GmncError, GraphError, LoadError, LoweringError, PluginError, StorageWarning, UnsupportedError
 from .graph import (
     NODE_KINDS,
     AccountEntry,
@@ -33,6 +33,7 @@ __all__ = [
     "Parameter",
     "ParameterGraph",
     "ParameterView",
+    "PluginError",
     "Port",
     "Problem",
     "Storage",

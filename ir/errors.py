@@ -1,6 +1,6 @@
 """The hierarchy of errors: everything gmnc raises on purpose is a `GmncError`."""
 
-__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "StorageWarning", "UnsupportedError"]
+__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "PluginError", "StorageWarning", "UnsupportedError"]
 
 
 class GmncError(Exception):
@@ -17,6 +17,16 @@ class LoweringError(GmncError):
 
 class UnsupportedError(GmncError):
     """The model holds operators without a rule and the policy is `error`. Lists every one of them."""
+
+
+class PluginError(GmncError):
+    """The code of a plug-in raised an error while a model was lowered."""
+
+    def __init__(self, distribution: str, code: str, where: str, error: BaseException) -> None:
+        super().__init__(
+            f"{where}: {code} of the plug-in {distribution} raised {type(error).__name__}: {error}; "
+            "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
+        )
 
 
 class GraphError(GmncError):

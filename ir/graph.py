@@ -171,7 +171,10 @@ class OpaqueOp:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One diagnostic: an operator without a rule, with where it stands and what to do."""
+    """One diagnostic: an operator that was not lowered, with where it stands and what to do.
+
+    rule: the rule that refused this form of it; "" where there is no rule at all.
+    """
 
     op: str
     domain: str
@@ -179,6 +182,7 @@ class Problem:
     node: str
     reason: str
     hint: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True)

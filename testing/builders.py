@@ -21,14 +21,17 @@ def build(
     ints: Mapping[str, list[Any]] | None = None,
     opset: int = 20,
     seed: int = 0,
+    domains: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
     """A checked model from ONNX text syntax, such as ``(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }``.
 
     floats: float32 initializers by shape; they get distinct random values in (0.1, 1). ints: int64 initializers, by
-    value. Raises `onnx.checker.ValidationError` or the parser's `ParseError` for what is no model.
+    value. domains: versions of operator sets beside the standard one.
+    Raises `onnx.checker.ValidationError` or the parser's `ParseError` for what is no model.
     """
     rng = np.random.default_rng(seed)
-    parsed = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : {opset}]> agraph {text}')
+    imports = ", ".join(f'"{domain}" : {version}' for domain, version in {"": opset, **(domains or {})}.items())
+    parsed = onnx.parser.parse_model(f"<ir_version: 9, opset_import: [{imports}]> agraph {text}")
     for name, shape in (floats or {}).items():
         array = rng.uniform(0.1, 1.0, shape).astype(np.float32)
         parsed.graph.initializer.append(numpy_helper.from_array(array, name))

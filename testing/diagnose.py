@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ..frontend import Registry, builtin
+from ..frontend import Registry, installed
 from ..frontend.interpret import opset_of
 from ..frontend.normalise import normalise
 from ..ir import ParameterGraph
@@ -66,7 +66,7 @@ def involved(
         if touched.any():
             names.append(link.node)
             vias.update(np.unique(link.via[touched]).tolist())
-    model, rules = graph.model, registry or builtin()
+    model, rules = graph.model, registry or installed()
     nodes = {n.name: n for g in normalise(model).graphs() for n in g} if isinstance(model, ir.Model) else {}
     for name in dict.fromkeys(n for n in names if n):
         node = nodes.get(name)
@@ -96,7 +96,7 @@ def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
     rule = rules.find(domain, op, opset)
     if rule is None:
         return "no rule of its own"
-    return f"{rule.lower.__module__}.{rule.lower.__qualname__}"
+    return rule.function
 
 
 def _halve(trial: Trial, failing: list[Generator], tolerance: float, error: float) -> tuple[Generator, float]:

@@ -11,6 +11,8 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.values import dtype_of
+from ..frontend import Registry, installed
+from ..frontend.interpret import finder
 from ..frontend.load import load
 from ..frontend.normalise import normalise
 from ..frontend.shapes import Known, infer
@@ -38,14 +40,15 @@ def input_specs(
     model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    registry: Registry | None = None,
 ) -> list[InputSpec]:
-    """What `gmnc.compile` takes the inputs to be. dims, shapes: its options `dims` and `inputs`.
+    """What `gmnc.compile` takes the inputs to be. dims, shapes, registry: its options `dims`, `inputs`, `registry`.
 
     Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
     are below 4. Raises `GmncError` for an input that is no tensor.
     """
     network = normalise(load(model))
-    known = infer(network, dims, shapes)
+    known = infer(network, dims, shapes, finder(registry or installed(), network))
     specs = []
     for value in network.graph.inputs:
         entry = known[value]

@@ -76,7 +76,7 @@ def verify(
     claimed |= {r.kind: r.dimension for r in claims.rescalings}
     check = _Check(graph, claims, tolerance or tolerance_of(graph, {}), told)
     try:
-        trial = _start(model, graph, given, shapes, options.get("dims"), np.random.default_rng(seed))
+        trial = _start(model, graph, given, shapes, options, np.random.default_rng(seed))
     except NotRunnable as reason:
         check.skipped.append(f"the network: {reason}")
         trial = None
@@ -168,14 +168,14 @@ def _start(
     graph: ParameterGraph,
     given: Arrays,
     shapes: Mapping[str, tuple[int, ...]],
-    dims: Mapping[str, int] | None,
+    options: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> Trial:
     """A trial on random and on given inputs; if the network refuses the integers, on smaller ones.
 
     Integers that are given take the place of random ones: they may be sizes, rates or choices.
     """
-    specs = input_specs(model, dims, shapes)
+    specs = input_specs(model, options.get("dims"), shapes, options.get("registry"))
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")

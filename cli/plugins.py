@@ -1,0 +1,74 @@
+"""`gmnc plugins`: the rules that other distributions bring."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .options import Json
+from .session import errors_to_exit_codes, output, print_json
+
+if TYPE_CHECKING:
+    from ..frontend.plugins import Plugin
+
+__all__ = ["list_plugins", "listing"]
+
+
+def list_plugins(json: Json = False) -> None:
+    """List the installed plug-ins: their rules, which built-in ones these override, and what failed to load."""
+    with errors_to_exit_codes():
+        from ..frontend.plugins import GROUP, plugins
+
+        found = [listing(p) for p in plugins()]
+        if json:
+            print_json(found)
+        elif found:
+            _print_table(found)
+        else:
+            output().print(f"no plug-in is installed (no distribution has an entry point in the group {GROUP})")
+
+
+def listing(plugin: Plugin) -> dict[str, Any]:
+    """One plug-in in `gmnc plugins --json`."""
+    from ..frontend import builtin
+    from ..frontend.plugins import enabled
+
+    state = "off" if not enabled() else "failed" if plugin.error else "loaded"
+    own = {(r.domain, r.op) for r in builtin()}
+    rules = [
+        {
+            "domain": rule.domain,
+            "op": rule.op,
+            "since": rule.since,
+            "rule": rule.function,
+            "overrides": (rule.domain, rule.op) in own,
+        }
+        for rule in plugin.rules
+    ]
+    return {
+        "distribution": plugin.distribution,
+        "version": plugin.version,
+        "entry_point": plugin.entry_point,
+        "state": state,
+        "error": plugin.error,
+        "rules": rules,
+    }
+
+
+def _print_table(found: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("distribution", "entry point", "state", "rules"):
+        table.add_column(name, overflow="fold")
+    for plugin in found:
+        rules = [
+            f"{r['domain'] or 'ai.onnx'}::{r['op']} since {r['since']}"
+            + " (overrides a built-in rule)" * r["overrides"]
+            for r in plugin["rules"]
+        ]
+        name = f"{plugin['distribution']} {plugin['version']}"
+        cells = (name, plugin["entry_point"], plugin["state"], plugin["error"] or "\n".join(rules))
+        table.add_row(*(escape(c) for c in cells))
+    output().print(table)

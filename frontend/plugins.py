@@ -1,0 +1,120 @@
+"""Rules of other distributions: what they bring by the entry-point group `gmnc.rules`, loaded at the first lowering."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from .registry import Registry, Rule, builtin
+
+__all__ = ["GROUP", "Plugin", "enabled", "installed", "plugins"]
+
+GROUP = "gmnc.rules"
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One entry point of the group.
+
+    distribution, version: of what was installed. entry_point: ``name = module:function`` or ``name = module``.
+    rules: those that it brought. error: why it brought none ("" if it did).
+    """
+
+    distribution: str
+    version: str
+    entry_point: str
+    rules: tuple[Rule, ...] = ()
+    error: str = ""
+
+
+def enabled() -> bool:
+    """Whether plug-ins are to be loaded: unless the environment says ``GMNC_PLUGINS=0``."""
+    return os.environ.get("GMNC_PLUGINS", "").strip() != "0"
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """The installed plug-ins, in the order of their distributions' names; without rules where they are switched off."""
+    if enabled():
+        return _loaded()
+    return tuple(_describe(entry) for entry in _entries())
+
+
+def installed() -> Registry:
+    """The rules that `gmnc.compile` uses by itself: those of plug-ins, over the built-in ones.
+
+    A plug-in that cannot be used is warned of once and left out as a whole. For one compilation with rules of your own,
+    add them to ``installed().overlay()`` and pass that as `registry`.
+    """
+    return _registry() if enabled() else builtin()
+
+
+@cache
+def _registry() -> Registry:
+    registry = builtin().overlay()
+    for plugin in _loaded():
+        if plugin.error:
+            warnings.warn(
+                f"the plug-in {plugin.distribution} {plugin.version} ({plugin.entry_point}) is left out: "
+                f"{plugin.error}; update or remove it, or set GMNC_PLUGINS=0",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        for rule in plugin.rules:
+            registry.add(rule)
+    return registry
+
+
+@cache
+def _loaded() -> tuple[Plugin, ...]:
+    """Every plug-in, loaded one by one: of two rules for one operator and version, the first stays."""
+    found: list[Plugin] = []
+    everything = Registry()
+    for entry in _entries():
+        plugin = _describe(entry)
+        try:
+            rules = [replace(r, origin=f"{plugin.distribution} {plugin.version}") for r in _rules(entry)]
+            _merge(everything, rules)
+            plugin = replace(plugin, rules=tuple(rules))
+        except (Exception, SystemExit) as error:
+            plugin = replace(plugin, error=f"{type(error).__name__}: {error}")
+        found.append(plugin)
+    return tuple(found)
+
+
+def _entries() -> list[EntryPoint]:
+    return sorted(entry_points(group=GROUP), key=lambda e: (e.dist.name.lower() if e.dist else "", e.name, e.value))
+
+
+def _describe(entry: EntryPoint) -> Plugin:
+    name, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown distribution", "")
+    return Plugin(name, version, f"{entry.name} = {entry.value}")
+
+
+def _rules(entry: EntryPoint) -> list[Rule]:
+    """What the entry point adds: a module by its `@rule`s, a function to the registry that it is given."""
+    registry = builtin().overlay()
+    target = entry.load()
+    if isinstance(target, ModuleType):
+        registry.include(target.__name__)
+    elif callable(target):
+        target(registry)
+    else:
+        raise TypeError(f"{entry.value} is neither a module nor a function that takes a registry")
+    rules = [rule for versions in registry.rules.values() for rule in versions]
+    if not rules:
+        raise ValueError("it adds no rule")
+    return rules
+
+
+def _merge(everything: Registry, rules: list[Rule]) -> None:
+    """Add all rules, or none and raise `ValueError`."""
+    for rule in rules:
+        other = next((r for r in everything.rules.get((rule.domain, rule.op), ()) if r.since == rule.since), None)
+        if other is not None:
+            raise ValueError(f"{other.origin} has a rule for {rule} already")
+    for rule in rules:
+        everything.add(rule)
