@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
+from .check import check_model
 from .compile import compile_model
 from .draw import draw_model
 from .inspect import inspect_model
@@ -26,6 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("compile")(compile_model)
+app.command("check")(check_model)
 app.command("inspect")(inspect_model)
 app.command("draw")(draw_model)
 app.command("symmetries")(list_symmetries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -87,17 +88,27 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def steps(quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); as `progress`."""
+def steps(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); as `progress`.
+
+    after: seconds before it shows.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None
         return
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    bar = Progress(console=Console(stderr=True), transient=True)
+    timer = threading.Timer(after, bar.start)
+    timer.start()
+    try:
         task = bar.add_task("", total=None)
         yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+    finally:
+        timer.cancel()
+        timer.join()
+        bar.stop()
 
 
 def note(text: str, quiet: bool) -> None:

@@ -33,7 +33,7 @@ from .shapes import Known, infer
 from .state import State
 from .values import Value
 
-__all__ = ["compile"]
+__all__ = ["build", "compile", "prepare"]
 
 
 def compile(
@@ -67,7 +67,14 @@ def _lower(
     model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]],
     on_unsupported: str, rules: Registry,
 ) -> ParameterGraph:  # fmt: skip
-    network, known = _prepared(model, dims, inputs, rules)
+    network, known = prepare(model, dims, inputs, rules)
+    return build(model, name, network, known, on_unsupported, rules)
+
+
+def build(
+    model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], on_unsupported: str, rules: Registry
+) -> ParameterGraph:
+    """The graph of a model that `prepare` has made ready."""
     constants = plan(network, known, finder(rules, network))
     interpreter = Interpreter(network, known, constants, rules)
     classes = interpreter.discover()
@@ -98,7 +105,7 @@ def _lower(
     )
 
 
-def _prepared(
+def prepare(
     model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
 ) -> tuple[ir.Model, dict[ir.Value, Known]]:
     """The normalised network (control flow flat, function bodies expanded, idioms recognised) with what is known."""

@@ -12,7 +12,7 @@ from .order import subgraphs
 from .registry import Rule
 from .shapes import Known, type_proto
 
-__all__ = ["expand"]
+__all__ = ["expand", "has_body"]
 
 _DOMAIN = "gmnc.body"
 # Attributes that came later, whose defaults mean what was there before.
@@ -44,6 +44,15 @@ def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.
     if count:
         model.graph.opset_imports[_DOMAIN] = 1
     return count > 0
+
+
+def has_body(node: ir.Node, opset: int) -> bool:
+    """Whether ONNX defines the operator by a function."""
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:

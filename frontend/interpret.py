@@ -23,7 +23,9 @@ from .shapes import Known
 from .state import Site
 from .values import Op, Result, Value
 
-__all__ = ["Interpreter", "finder", "opset_of"]
+__all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
+
+NO_RULE = "there is no rule for this operator"
 
 _SHAPES = (
     "give concrete sizes with --dim or --input if it depends on data; else write a rule, or its shapes, for the "
@@ -130,7 +132,7 @@ class Interpreter:
 
     def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
-            raise Unsupported("there is no rule for this operator", "write a rule for it")
+            raise Unsupported(NO_RULE, "write a rule for it")
         shapeless = self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)

@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
-from ..ir.errors import LoadError
+from ..ir.errors import LoadError, root_cause
 from .external import ExternalFiles
 from .garbage import paused
 from .order import CycleError, describe, topological
@@ -38,16 +38,17 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
     with paused():
         if isinstance(source, ir.Model):
             where = source.graph.name or "model"
-            model = source
-            _check_tensors(model, partial(_keep, ExternalFiles(where, None)))
-        elif isinstance(source, onnx.ModelProto):
+            _check_tensors(source, partial(_keep, ExternalFiles(where, None)))
+            _check(source, where, sort=False)
+            return source
+        if isinstance(source, onnx.ModelProto):
             where = source.graph.name or "ModelProto"
             model = _deserialize(source, where)
             _check_tensors(model, partial(_keep, ExternalFiles(where, "")))
         else:
             where = os.fspath(source)
             model = _load_file(Path(where), where)
-        _check(model, where)
+        _check(model, where, sort=True)
     return model
 
 
@@ -105,11 +106,7 @@ def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
         with _quiet("onnx_ir.serde"):
             return ir.from_proto(proto)
     except Exception as error:
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        text = str(cause).strip().splitlines() or [type(cause).__name__]
-        raise LoadError(f"{where}: not a readable ONNX model: {text[0][:300]}") from error
+        raise LoadError(f"{where}: not a readable ONNX model: {root_cause(error)}") from error
 
 
 def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
@@ -205,8 +202,11 @@ def _wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
     )
 
 
-def _check(model: ir.Model, where: str) -> None:
-    """Every value is made by something, once and in an order that exists; the operators have a version."""
+def _check(model: ir.Model, where: str, sort: bool) -> None:
+    """Every value is made by something, once and in an order that exists; the operators have a version.
+
+    sort: put nodes that do not stand in such an order into it.
+    """
     for graph in model.graphs():
         _check_text(graph, where)
         for node in graph:
@@ -217,9 +217,11 @@ def _check(model: ir.Model, where: str) -> None:
             if _dangling(value):
                 raise LoadError(f"{where}: output {value.name!r} is made by no node")
         try:
-            topological(graph)
+            order = topological(graph)
         except CycleError as error:
             raise LoadError(f"{where}: {error}; a feed-forward order of the nodes does not exist") from error
+        if sort and order != list(graph):
+            graph.extend(order)
     if not model.graph.outputs:
         raise LoadError(f"{where}: the graph has no outputs, so there is nothing to lower")
     if not {"", "ai.onnx"} & model.opset_imports.keys() and (first := _first_default(model.graph)) is not None:

@@ -14,15 +14,18 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
-from ..ir.errors import LoadError
+from ..ir.errors import LoadError, root_cause
 from .attributes import ATTRIBUTE, PARAMETERS, parameters
 from .garbage import paused
 from .order import reads, subgraphs, topological, walk
 
-__all__ = ["CONSTANT", "constant_tensor", "normalise"]
+__all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
 
 CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""
+
+FUNCTION = "gmnc.function"
+"""Key in `onnx_ir.Node.metadata_props` of a node that was inlined: the local function that it comes from."""
 
 
 def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda function: False) -> ir.Model:
@@ -37,9 +40,15 @@ def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda func
         inlined = bool(model.functions)
         if inlined:
             try:
-                model = InlinePass(lambda function: not keep(function))(model.clone()).model
+                model = model.clone()
+                for function in model.functions.values():
+                    for node in function.all_nodes():
+                        node.metadata_props[FUNCTION] = f"{function.domain}::{function.name}"
+                model = InlinePass(lambda function: not keep(function))(model).model
             except Exception as error:
-                raise LoadError(f"{model.graph.name}: the model's functions cannot be inlined: {error}") from error
+                raise LoadError(
+                    f"{model.graph.name}: the model's functions cannot be inlined: {root_cause(error)}"
+                ) from error
         copier = _Copier(model.graph, share=inlined)
         graph = copier.main()
         return ir.Model(

@@ -1,6 +1,15 @@
 """The hierarchy of errors: everything gmnc raises on purpose is a `GmncError`."""
 
-__all__ = ["GmncError", "GraphError", "LoadError", "LoweringError", "PluginError", "StorageWarning", "UnsupportedError"]
+__all__ = [
+    "GmncError",
+    "GraphError",
+    "LoadError",
+    "LoweringError",
+    "PluginError",
+    "StorageWarning",
+    "UnsupportedError",
+    "root_cause",
+]
 
 
 class GmncError(Exception):
@@ -35,3 +44,11 @@ class GraphError(GmncError):
 
 class StorageWarning(UserWarning):
     """Values were written that the model's stored form (quantised weights) cannot hold exactly."""
+
+
+def root_cause(error: BaseException) -> str:
+    """The first line of what an error was raised from in the end, at most 300 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]

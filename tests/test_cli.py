@@ -49,7 +49,11 @@ def odd(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], *([c, "-h"] for c in ("compile", "inspect", "draw", "symmetries", "verify"))],
+    [
+        ["--help"],
+        ["--version"],
+        *([c, "-h"] for c in ("compile", "check", "inspect", "draw", "symmetries", "verify", "plugins")),
+    ],
 )
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
     code = (
@@ -181,7 +185,7 @@ def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["compile", "inspect", "symmetries", "verify"])
+@pytest.mark.parametrize("command", ["compile", "check", "inspect", "symmetries", "verify"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "truncated", "empty"])
 def test_bad_input_is_exit_code_2_and_one_message(tmp_path: Path, command: str, kind: str) -> None:
     path = tmp_path / "model.onnx"

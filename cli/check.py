@@ -1,0 +1,80 @@
+"""`gmnc check`: all that stands in the way of a model's full lowering, at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from .options import Dims, Inputs, Json, Model, Quiet, parse_dims, parse_inputs
+from .session import BAD_INPUT, errors_to_exit_codes, is_store, output, print_json, steps
+
+if TYPE_CHECKING:
+    from ..frontend.check import Finding
+
+__all__ = ["check_model", "listing"]
+
+_SHOWN = 4
+
+
+def check_model(model: Model, dim: Dims = None, input: Inputs = None, json: Json = False, quiet: Quiet = False) -> None:
+    """List what of MODEL has no rule, what rules refuse, and what contradicts itself; exit code 2 if there is any."""
+    with errors_to_exit_codes():
+        from ..frontend.check import check
+        from ..ir import LoadError
+
+        dims, inputs = parse_dims(dim), parse_inputs(input)
+        with steps(quiet, after=1.0) as watch:
+            if is_store(model):
+                raise LoadError(f"{model}: a store was lowered already; give the ONNX file that it was made from")
+            found = check(model, dims=dims, inputs=inputs, watch=watch)
+        if json:
+            print_json(listing(model, found))
+        else:
+            _print_table(model, found)
+        if found:
+            raise typer.Exit(BAD_INPUT)
+
+
+def listing(model: Path, found: list[Finding]) -> dict[str, Any]:
+    """What `gmnc check --json` prints."""
+    return {"model": str(model), "problems": [_entry(f) for f in found]}
+
+
+def _entry(finding: Finding) -> dict[str, Any]:
+    near = finding.nearest
+    return {
+        "kind": finding.kind,
+        "domain": finding.domain,
+        "op": finding.op,
+        "opset": finding.opset,
+        "nodes": list(finding.nodes),
+        "reason": finding.reason,
+        "hint": finding.hint,
+        "rule": finding.rule,
+        "nearest": near and {"domain": near.domain, "op": near.op, "since": near.since},
+    }
+
+
+def _print_table(model: Path, found: list[Finding]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = output()
+    if not found:
+        console.print(escape(f"{model}: every operator is lowered"), soft_wrap=True)
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("problem", "operator", "opset", "nodes", "reason", "hint"):
+        table.add_column(name, overflow="fold")
+    for f in found:
+        nodes = [*f.nodes[:_SHOWN], *([f"and {len(f.nodes) - _SHOWN} more"] if len(f.nodes) > _SHOWN else [])]
+        hint = f"nearest rule: {f.nearest}\n{f.hint}" if f.nearest else f.hint
+        operator = f"{f.domain or 'ai.onnx'}::{f.op}" if f.op else ""
+        cells = (f.kind, operator, str(f.opset or ""), "\n".join(nodes), f.reason, hint)
+        table.add_row(*(escape(c) for c in cells))
+    console.print(table)
+    operators = len({(f.domain, f.op, f.opset) for f in found if f.op})
+    console.print(f"{operators} operators, {sum(len(f.nodes) for f in found)} nodes are not lowered")

@@ -1,0 +1,164 @@
+"""`check`: all that stands in the way of a model's full lowering, at once."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from ..ir import GmncError, LoadError, ParameterGraph, Problem
+from .compile import build, prepare
+from .expand import has_body
+from .interpret import NO_RULE, finder, opset_of
+from .load import load
+from .normalise import FUNCTION, normalise
+from .plugins import installed
+from .registry import Registry, Rule
+from .shapes import Known
+
+__all__ = ["Finding", "check"]
+
+Watch = Callable[[str, int, int], None]
+
+_WRITE_ONE = "write a rule for it (docs/write-a-rule.md), or install a plug-in that has one"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Nodes of one operator that are not lowered, for one reason.
+
+    kind: "no rule" (and the operator has no function body either), "refused" (a rule does not lower this form of it),
+    or "error" (lowering stops there). nodes: their paths: ``node``, ``outer node/attribute/node`` in a body,
+    ``domain::function/node`` in a local function. rule: the rule that refused. nearest: a rule that may be meant.
+    """
+
+    kind: str
+    domain: str
+    op: str
+    opset: int
+    nodes: tuple[str, ...]
+    reason: str
+    hint: str = ""
+    rule: str = ""
+    nearest: Rule | None = None
+
+
+def check(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    *,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    registry: Registry | None = None,
+    watch: Watch = lambda what, done, total: None,
+) -> list[Finding]:
+    """What of a model is opaque or stops its lowering, grouped by operator and reason; bodies and functions included.
+
+    source, dims, inputs, registry: as for `gmnc.compile`. watch: called with (what is done, steps done, steps in all).
+    Raises `LoadError` for what is no usable model.
+    """
+    rules = registry or installed()
+    watch("reading", 0, 3)
+    model = load(source)
+    name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
+    network: ir.Model | None = None
+    known: dict[ir.Value, Known] = {}
+    try:
+        watch("finding shapes", 1, 3)
+        network, known = prepare(model, dims or {}, inputs or {}, rules)
+        watch("lowering", 2, 3)
+        found = [*_opaque(network, build(model, name, network, known, "opaque", rules))]
+        found += _without_rule(network, known, rules, bodies_only=True)
+    except LoadError:
+        raise
+    except GmncError as error:
+        found = [Finding("error", "", "", 0, (), str(error))]
+        found += _without_rule(network or normalise(model), known, rules, bodies_only=False)
+    watch("done", 3, 3)
+    return [_advised(f, rules) for f in _grouped(found)]
+
+
+def _opaque(network: ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
+    """What lowering made opaque."""
+    nodes = {node.name: (path, node) for path, node in _walk(network.graph)}
+    told = {problem.node for problem in graph.unsupported}
+    others = [
+        Problem(o.op, o.domain, opset_of(network, o.domain), o.node, o.reason, rule=o.op)
+        for o in graph.opaque
+        if o.node not in told
+    ]
+    for p in (*graph.unsupported, *others):
+        path = nodes[p.node][0] if p.node in nodes else p.node
+        yield Finding("refused" if p.rule else "no rule", p.domain, p.op, p.opset, (path,), p.reason, p.hint, p.rule)
+
+
+def _without_rule(
+    network: ir.Model, known: Mapping[ir.Value, Known], rules: Registry, bodies_only: bool
+) -> Iterator[Finding]:
+    """Nodes without rule and function body, but for those that are computed before lowering."""
+    find = finder(rules, network)
+    for path, node in _walk(network.graph):
+        opset = opset_of(network, node.domain)
+        folded = node.outputs and all(v in known and known[v].data is not None for v in node.outputs)
+        if folded or find(node) is not None or has_body(node, opset):
+            continue
+        if not bodies_only or node.graph is not network.graph:
+            yield Finding("no rule", node.domain, node.op_type, opset, (path,), NO_RULE)
+
+
+def _walk(graph: ir.Graph, prefix: str = "") -> Iterator[tuple[str, ir.Node]]:
+    """Every node with its path, bodies included."""
+    for node in graph:
+        function = node.metadata_props.get(FUNCTION)
+        path = f"{prefix}{f'{function}/' if function and not prefix else ''}{node.name or node.op_type}"
+        yield path, node
+        for name, body in _bodies(node):
+            yield from _walk(body, f"{path}/{name}/")
+
+
+def _bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+    """The bodies of a node with the names of their attributes."""
+    for name, attribute in node.attributes.data.items():
+        if attribute.type is ir.AttributeType.GRAPH:
+            yield name, attribute.as_graph()
+        elif attribute.type is ir.AttributeType.GRAPHS:
+            yield from ((f"{name}[{i}]", body) for i, body in enumerate(attribute.as_graphs()))
+
+
+def _grouped(findings: Iterable[Finding]) -> list[Finding]:
+    """One finding per operator and reason, the nodes of all together; errors first."""
+    groups: dict[Finding, list[str]] = {}
+    for finding in findings:
+        groups.setdefault(replace(finding, nodes=()), []).extend(finding.nodes)
+    found = [replace(f, nodes=tuple(dict.fromkeys(nodes))) for f, nodes in groups.items()]
+    return sorted(found, key=lambda f: (f.kind != "error", f.domain, f.op, f.opset, f.kind, f.reason))
+
+
+def _advised(finding: Finding, rules: Registry) -> Finding:
+    """The finding with the nearest rule, if there is none for its operator, and with a hint."""
+    if finding.kind != "no rule":
+        return finding
+    rule = _nearest(finding, rules)
+    if rule is None:
+        hint = _WRITE_ONE
+    elif (rule.domain, rule.op) == (finding.domain, finding.op):
+        hint = f"convert the model to operator set {rule.since} or newer (onnx.version_converter), or write a rule"
+    elif rule.op == finding.op:
+        hint = f"if it is the operator of domain {rule.domain or 'ai.onnx'!r}, correct the model; else write a rule"
+    else:
+        hint = f"did you mean {rule.op}? Else {_WRITE_ONE}"
+    return replace(finding, hint=hint, nearest=rule)
+
+
+def _nearest(finding: Finding, rules: Registry) -> Rule | None:
+    """A rule for the operator in a later version, in another domain, or of a name that is spelt nearly alike."""
+    same = [r for r in rules if r.op == finding.op]
+    if same:
+        return min(same, key=lambda r: (r.domain != finding.domain, r.since))
+    names = {r.op.lower(): r for r in sorted(rules, key=lambda r: (r.domain == finding.domain, -r.since))}
+    close = difflib.get_close_matches(finding.op.lower(), names, n=1, cutoff=0.75)
+    return names[close[0]] if close else None
