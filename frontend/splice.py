@@ -70,10 +70,11 @@ class Splicer:
         return outputs
 
     def lift(self, body: ir.Graph, nodes: Sequence[ir.Node], before: ir.Node) -> None:
-        """Move some nodes of a body into the graph."""
+        """Move some nodes of a body into the graph, where their names are their paths."""
+        path = _path(before, body)
         body.remove(nodes)
         for node in nodes:
-            node.name = self._free(node.name or node.op_type, self._nodes)
+            node.name = self._free(f"{path}{node.name or node.op_type}", self._nodes)
             for output in node.outputs:
                 output.name = output.name and self._free(output.name, self._names)
         self.graph.insert_before(before, nodes)
@@ -124,6 +125,13 @@ class Splicer:
             name, number = f"{stem}_{number}", number + 1
         taken.add(name)
         return name
+
+
+def _path(node: ir.Node, body: ir.Graph) -> str:
+    """What the names of nodes in a body (or a copy of the only one) of `node` begin with."""
+    bodies = {name: a.value for name, a in node.attributes.items() if a.type == ir.AttributeType.GRAPH}
+    name = next((name for name, graph in bodies.items() if graph is body), next(iter(bodies)))
+    return f"{node.name or node.op_type}/{name}/"
 
 
 def origin(value: ir.Value) -> ir.Value:
