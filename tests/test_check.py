@@ -23,7 +23,8 @@ FULL = build("(float[1, 3] x) => (float[1, 5] y) { h = MatMul(x, w) y = Relu(h) 
 MANY = f"""
     {HEAD}
     agraph (float[1, 3] x, bool c) => (float[1, 3] y, float[1, 3] z)
-    <float[1, 3] a, float[1, 3] b, float[1, 3] d, float[1, 3] e, float[1, 3] f, float[3, 3] w = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}> {{
+    <float[1, 3] a, float[1, 3] b, float[1, 3] d, float[1, 3] e, float[1, 3] f,
+    float[3, 3] w = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}> {{
         [first] a = acme.Riddle(x)
         [second] b = acme.Riddle(a)
         [close] d = SoftmaxX(b)
