@@ -105,7 +105,7 @@ def _streams(
     streams = set(outputs)
     for node in reversed(nodes):
         constant = bool(node.outputs) and all(v in computed for v in node.outputs)
-        if constant and not any(v in streams for v in node.outputs):
+        if (constant and not any(v in streams for v in node.outputs)) or all(_is_data(v, known) for v in node.outputs):
             continue
         rule = find(node)
         candidates = [(i, v) for i, v in enumerate(node.inputs) if v is not None and (v in parameters or v in computed)]

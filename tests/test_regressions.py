@@ -265,3 +265,13 @@ def test_directions_start_from_places_of_their_own() -> None:
         {"wx": (2, 3, 2), "wh": (3, 2), "w": (2, 2, 2), "r": (2, 2, 2), "v": (2, 2)},
     )
     assert_sound(proto, trials=12)
+
+
+def test_a_weight_whose_shape_is_asked_for_stays_a_weight() -> None:
+    """torch's unoptimised export writes Shape(weight) beside each convolution."""
+    head, tail = "(float[1, 3, 8, 8] x) => (float[1, 4, 6, 6] y) {", "y = Conv(x, v) }"
+    plain, asked = (
+        gmnc.compile(build(f"{head} {made} {tail}", {"w": (4, 3, 3, 3)}))
+        for made in ("v = Identity(w)", "s = Shape(w) v = Expand(w, s)")
+    )
+    assert asked.num_nodes == plain.num_nodes == 3 + 4
