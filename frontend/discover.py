@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir import LoweringError
 from .algebra import Algebra, Move
 from .contraction import Spec
 from .elements import Arena, Elements
@@ -23,9 +24,13 @@ from .sparse import Layer
 from .storing import Aligned
 from .values import Op, Value
 
-__all__ = ["Discovery"]
+__all__ = ["MOST", "Discovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
+
+
+MOST = 1 << 23
+"""Elements of all inputs and streams together: each takes some labels of eight bytes."""
 
 
 class Discovery(Algebra):
@@ -41,12 +46,17 @@ class Discovery(Algebra):
         self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Labels for every element of a new source."""
+        """Labels for every element of a new source. Raises `LoweringError` where there would be too many."""
+        size = math.prod(shape)
         if name not in self.shapes:
+            if self.count + size > MOST:
+                raise LoweringError(
+                    f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
+                    "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
+                )
             self.shapes[name] = (self.count, shape)
-            self.count += int(np.prod(shape, dtype=np.int64))
+            self.count += size
         start, _ = self.shapes[name]
-        size = int(np.prod(shape, dtype=np.int64))
         return (compress(port(np.arange(start, start + size)).reshape(shape)),)
 
     def classes(self) -> dict[str, np.ndarray]:

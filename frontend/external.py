@@ -33,6 +33,8 @@ class ExternalFiles:
         if self.folder is not None:
             tensor.base_dir = self.folder
         folder, location = os.fspath(tensor.base_dir), os.fspath(tensor.location)
+        if isinstance(location, bytes):
+            raise LoadError(f"{self.where}: tensor {tensor.name!r}: its file's name {location!r} is not text")
         size = self._sizes.get((folder, location))
         if size is None:
             size = self._sizes[folder, location] = self._size(tensor.name, folder, location)
@@ -42,6 +44,11 @@ class ExternalFiles:
             raise LoadError(
                 f"{self.where}: tensor {tensor.name!r} has {length} bytes of external data, "
                 f"its shape {list(tensor.shape)} of {tensor.dtype} needs {tensor.nbytes}"
+            )
+        if offset < 0 or length < 0:
+            raise LoadError(
+                f"{self.where}: tensor {tensor.name!r} lies at byte {offset}, {length} long, which cannot be; "
+                "the file is damaged, export it again"
             )
         if offset + length > size:
             raise LoadError(

@@ -239,7 +239,7 @@ def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:
     return outputs
 
 
-_MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError)
+_MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
 
 
 def _check_outputs(op: Op, outputs: list[Value | None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,7 @@ from google.protobuf.message import DecodeError
 from ..ir.errors import LoadError, root_cause
 from .external import ExternalFiles
 from .garbage import paused
-from .order import CycleError, describe, topological
+from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
 __all__ = ["load"]
@@ -39,7 +40,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
         if isinstance(source, ir.Model):
             where = source.graph.name or "model"
             _check_tensors(source, partial(_keep, ExternalFiles(where, None)))
-            _check(source, where, sort=False)
+            check_graphs(source, where, sort=False)
             return source
         if isinstance(source, onnx.ModelProto):
             where = source.graph.name or "ModelProto"
@@ -48,7 +49,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
         else:
             where = os.fspath(source)
             model = _load_file(Path(where), where)
-        _check(model, where, sort=True)
+        check_graphs(model, where, sort=True)
     return model
 
 
@@ -100,10 +101,10 @@ def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name
         raise LoadError(f"{where}: sparse initializer {name!r}: sparse tensors are not read; store it densely")
-    _check_names(proto.graph, where)
+    check_names(proto.graph, where)
     proto = _without_map_types(proto)
     try:
-        with _quiet("onnx_ir.serde"):
+        with _quiet("onnx_ir"):
             return ir.from_proto(proto)
     except Exception as error:
         raise LoadError(f"{where}: not a readable ONNX model: {root_cause(error)}") from error
@@ -125,24 +126,6 @@ def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _check_names(graph: onnx.GraphProto, where: str) -> None:
-    """No two inputs, initializers or node outputs of one name (an input may share its name with its default value)."""
-    for kind, names in (
-        ("input", [i.name for i in graph.input]),
-        ("initializer", [t.name for t in graph.initializer]),
-    ):
-        if len(set(names)) < len(names) or "" in names:
-            name = next(n for i, n in enumerate(names) if not n or n in names[:i])
-            raise LoadError(f"{where}: {kind} {name!r} is named twice" if name else f"{where}: {kind} without a name")
-    taken = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-    for node in graph.node:
-        for name in node.output:
-            if name in taken:
-                raise LoadError(f"{where}: {node.op_type} node {node.name!r} makes {name!r}, which is made already")
-            if name:
-                taken.add(name)
-
-
 def _check_tensors(model: ir.Model, place: Callable[[ir.TensorProtocol], ir.TensorProtocol]) -> None:
     """Put `place(tensor)` where each tensor of the model is."""
     for graph in model.graphs():
@@ -152,10 +135,10 @@ def _check_tensors(model: ir.Model, place: Callable[[ir.TensorProtocol], ir.Tens
         for node in graph:
             for name, attribute in node.attributes.items():
                 if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                    if (new := place(attribute.as_tensor())) is not attribute.value:
+                    if (new := place(attribute.value)) is not attribute.value:
                         node.attributes[name] = ir.AttrTensor(name, new, doc_string=attribute.doc_string)
                 elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
-                    old = attribute.as_tensors()
+                    old = attribute.value
                     news = [place(t) for t in old]
                     if any(a is not b for a, b in zip(old, news, strict=True)):
                         node.attributes[name] = ir.AttrTensors(name, news, doc_string=attribute.doc_string)
@@ -163,20 +146,18 @@ def _check_tensors(model: ir.Model, place: Callable[[ir.TensorProtocol], ir.Tens
 
 def _keep(files: ExternalFiles, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     """The tensor itself, checked against what holds its bytes."""
+    check_tensor(tensor, files.where)
     if isinstance(tensor, ir.ExternalTensor):
         files.check(tensor)
-    elif isinstance(tensor, ir.TensorProtoTensor):
-        raw = tensor.raw
-        if raw.HasField("raw_data") and len(raw.raw_data) != tensor.nbytes:
-            raise LoadError(_wrong_size(files.where, tensor, len(raw.raw_data)))
     return tensor
 
 
 def _mapped(tensor: ir.ExternalTensor, data: mmap.mmap, where: str) -> ir.LazyTensor:
     """The tensor over the mapped model file."""
+    check_tensor(tensor, where)
     offset, length = tensor.offset or 0, tensor.length or 0
     if length != tensor.nbytes or offset + length > len(data):
-        raise LoadError(_wrong_size(where, tensor, length))
+        raise LoadError(wrong_size(where, tensor, length))
     read = partial(_read, data, offset, length, tensor.dtype, tensor.shape, tensor.name)
     return ir.LazyTensor(
         read, tensor.dtype, tensor.shape, name=tensor.name, doc_string=tensor.doc_string,
@@ -195,64 +176,6 @@ def _read(
     return ir.Tensor(array, dtype, shape=shape, name=name)
 
 
-def _wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
-    return (
-        f"{where}: tensor {tensor.name!r} holds {length} bytes, its shape {list(tensor.shape)} of {tensor.dtype} "
-        f"needs {tensor.nbytes}; export or download the model again"
-    )
-
-
-def _check(model: ir.Model, where: str, sort: bool) -> None:
-    """Every value is made by something, once and in an order that exists; the operators have a version.
-
-    sort: put nodes that do not stand in such an order into it.
-    """
-    for graph in model.graphs():
-        _check_text(graph, where)
-        for node in graph:
-            for value in node.inputs:
-                if value is not None and _dangling(value):
-                    raise LoadError(f"{where}: {describe(node)} reads {value.name!r}, which nothing makes")
-        for value in graph.outputs:
-            if _dangling(value):
-                raise LoadError(f"{where}: output {value.name!r} is made by no node")
-        try:
-            order = topological(graph)
-        except CycleError as error:
-            raise LoadError(f"{where}: {error}; a feed-forward order of the nodes does not exist") from error
-        if sort and order != list(graph):
-            graph.extend(order)
-    if not model.graph.outputs:
-        raise LoadError(f"{where}: the graph has no outputs, so there is nothing to lower")
-    if not {"", "ai.onnx"} & model.opset_imports.keys() and (first := _first_default(model.graph)) is not None:
-        raise LoadError(
-            f"{where}: {describe(first)} is of the default domain, but the model imports no opset of it; "
-            "add an opset_import with domain '' and the version it was made for"
-        )
-
-
-def _check_text(graph: ir.Graph, where: str) -> None:
-    """Names are text (protobuf hands on what is not UTF-8 as bytes), attributes have a type."""
-    for value in (*graph.inputs, *graph.initializers.values()):
-        if isinstance(value.name, bytes):
-            raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
-    for node in graph:
-        for name in (node.op_type, node.domain, node.name, *(o.name for o in node.outputs)):
-            if isinstance(name, bytes):
-                raise LoadError(f"{where}: the name {name!r} is not text; the file is damaged, export it again")
-        for name, attribute in node.attributes.data.items():
-            if attribute.type is ir.AttributeType.UNDEFINED:
-                raise LoadError(f"{where}: {describe(node)}: attribute {name!r} has no type; export the model again")
-
-
-def _first_default(graph: ir.Graph) -> ir.Node | None:
-    return next((node for node in graph if not node.domain), None)
-
-
-def _dangling(value: ir.Value) -> bool:
-    return value.producer() is None and not value.is_graph_input() and not value.is_initializer()
-
-
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Hold back a library's warnings about what is about to be reported as a `LoadError`."""
@@ -260,6 +183,8 @@ def _quiet(name: str) -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
         logger.setLevel(level)

@@ -17,7 +17,7 @@ from onnx_ir.passes.common import InlinePass
 from ..ir.errors import LoadError, root_cause
 from .attributes import ATTRIBUTE, PARAMETERS, parameters
 from .garbage import paused
-from .order import reads, subgraphs, topological, walk
+from .order import Reads, reads, subgraphs, topological, walk
 
 __all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
 
@@ -76,6 +76,8 @@ class _Copier:
         self.made: dict[ir.Value, ir.Value] = {}
         self.initializers: dict[str, ir.Value] = {}
         self.by_tensor: dict[int, ir.Value] = {}
+        self.memo: Reads = {}
+        self.numbers: dict[str, int] = {}
         self.node_names = {n.name for n in walk(graph) if n.name}
         self.value_names = {v.name for v in graph.inputs if v.name}
         self.value_names.update(o.name for n in graph for o in n.outputs if o.name)
@@ -116,13 +118,13 @@ class _Copier:
         return ir.Node("", "Identity", [value], outputs=[output], name=name)
 
     def _nodes(self, graph: ir.Graph) -> list[ir.Node]:
-        order = topological(graph)
+        order = topological(graph, self.memo)
         for node in order:
             if node.op_type == "Constant" and not node.domain:
                 tensor = constant_tensor(node)
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
-        live = _live(order, graph.outputs)
+        live = _live(order, graph.outputs, self.memo)
         for node in order:
             if node not in live:
                 self._parameters(node, self._node_name(node))
@@ -149,9 +151,10 @@ class _Copier:
         self.made[value] = self.initializers[name] = copy
 
     def _name(self, stem: str) -> str:
-        number = 1
+        number = self.numbers.get(stem, 1)
         while (name := f"{stem}_{number}") in self.value_names or name in self.initializers:
             number += 1
+        self.numbers[stem] = number + 1
         self.value_names.add(name)
         return name
 
@@ -222,14 +225,14 @@ def _opsets(imports: Mapping[str, int]) -> dict[str, int]:
     return {"" if domain == "ai.onnx" else domain: version for domain, version in imports.items()}
 
 
-def _live(order: list[ir.Node], outputs: Iterable[ir.Value]) -> set[ir.Node]:
+def _live(order: list[ir.Node], outputs: Iterable[ir.Value], memo: Reads) -> set[ir.Node]:
     """The nodes that an output needs."""
     needed = set(outputs)
     live: set[ir.Node] = set()
     for node in reversed(order):
         if not needed.isdisjoint(node.outputs):
             live.add(node)
-            needed.update(reads(node))
+            needed.update(reads(node, memo))
     return live
 
 

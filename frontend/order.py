@@ -7,7 +7,10 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-__all__ = ["CycleError", "describe", "reads", "subgraphs", "topological", "walk"]
+__all__ = ["CycleError", "Reads", "describe", "reads", "subgraphs", "topological", "walk"]
+
+Reads = dict[ir.Graph, dict[ir.Value, None]]
+"""The values that a graph's nodes read, nodes of bodies included."""
 
 
 class CycleError(ValueError):
@@ -46,35 +49,45 @@ def walk(graph: ir.Graph) -> Iterator[ir.Node]:
             yield from walk(body)
 
 
-def reads(node: ir.Node) -> list[ir.Value]:
-    """The values that a node reads, those that only its bodies read included (and what these make themselves)."""
+def reads(node: ir.Node, memo: Reads | None = None) -> list[ir.Value]:
+    """The values that a node reads, those that only its bodies read included (and what these make themselves).
+
+    memo: what bodies read, kept from call to call as long as they do not change.
+    """
     values = [v for v in node.inputs if v is not None]
     for body in subgraphs(node):
-        for inner in body:
-            values.extend(reads(inner))
-        values.extend(body.outputs)
+        values.extend(_read_in(body, {} if memo is None else memo))
     return values
 
 
-def topological(graph: ir.Graph) -> list[ir.Node]:
-    """The nodes, each after what it reads; the graph's own order where that is one already.
+def _read_in(graph: ir.Graph, memo: Reads) -> dict[ir.Value, None]:
+    if graph not in memo:
+        memo[graph] = dict.fromkeys([*(v for inner in graph for v in reads(inner, memo)), *graph.outputs])
+    return memo[graph]
+
+
+def topological(graph: ir.Graph, memo: Reads | None = None) -> list[ir.Node]:
+    """The nodes, each after what it reads; the graph's own order where that is one already. memo: as for `reads`.
 
     Raises `CycleError`.
     """
+    memo = {} if memo is None else memo
     nodes = list(graph)
     seen: set[ir.Node] = set()
     for node in nodes:
-        for value in reads(node):
+        for value in reads(node, memo):
             producer = value.producer()
             if producer is not None and producer not in seen and producer.graph is graph:
-                return _kahn(nodes)
+                return _kahn(nodes, memo)
         seen.add(node)
     return nodes
 
 
-def _kahn(nodes: list[ir.Node]) -> list[ir.Node]:
+def _kahn(nodes: list[ir.Node], memo: Reads) -> list[ir.Node]:
     position = {node: i for i, node in enumerate(nodes)}
-    before = [{position[p] for v in reads(node) if (p := v.producer()) is not None and p in position} for node in nodes]
+    before = [
+        {position[p] for v in reads(node, memo) if (p := v.producer()) is not None and p in position} for node in nodes
+    ]
     after: list[list[int]] = [[] for _ in nodes]
     for i, earlier in enumerate(before):
         for j in earlier:

@@ -138,16 +138,21 @@ class _Inference:
         """Walk over the nodes of a graph whose inputs are known."""
         for node in graph:
             inputs = [None if v is None else self.known.get(v) for v in node.inputs]
-            if node.op_type in _BODIES and not node.domain:
-                outputs = self._body(node, inputs)
-            elif any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
-                outputs = [None] * len(node.outputs)
-            else:
-                outputs = self._outputs(node, inputs)
+            try:
+                outputs = self._node(node, inputs)
+            except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+                raise self._misfit(node, inputs, str(error)) from error
             for value, known in zip(node.outputs, outputs, strict=False):
                 known = known or self._declared(value) or _at_most(node, inputs)
                 if known is not None and value.name:
                     self.known[value] = known
+
+    def _node(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if node.op_type in _BODIES and not node.domain:
+            return self._body(node, inputs)
+        if any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
+            return [None] * len(node.outputs)
+        return self._outputs(node, inputs)
 
     def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
@@ -164,16 +169,15 @@ class _Inference:
             arrays = self._fold(node, inputs)
             if arrays is not None:
                 return [_of_array(a) for a in arrays]
+        rule = self.find(node)
+        if rule is not None and rule.shapes is not None:
+            return self._by_rule(node, inputs, rule, rule.shapes)
         if node.domain == DOMAIN:
             return _contrib(node, inputs, ml_shapes.output_shapes)
         key = _key(node, inputs)
         known = self.memo.get(key)
         if known is None:
-            rule = self.find(node)
-            if rule is not None and rule.shapes is not None:
-                known = self.memo[key] = self._by_rule(node, inputs, rule, rule.shapes)
-            else:
-                known = self.memo[key] = self._schema(node, inputs)
+            known = self.memo[key] = self._schema(node, inputs)
         return known
 
     def _by_rule(
@@ -231,6 +235,8 @@ class _Inference:
 
     def _declared(self, value: ir.Value) -> Known | None:
         """What the model says of a value."""
+        if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
+            return None
         if isinstance(value.type, ir.TensorType):
             shape = self.sizes.of_value(value)
             return None if shape is None else Known(shape, _dtype(value.type.dtype))
@@ -278,6 +284,8 @@ class _Inference:
         if self._opset(node) < 9:
             return [None] * len(node.outputs)
         scanned = node.attributes["num_scan_inputs"].as_int()
+        if not 0 < scanned <= len(inputs):
+            raise ValueError(f"{scanned} of its {len(inputs)} inputs are to be scanned")
         states = len(inputs) - scanned
         axes = _ints(node, "scan_input_axes", scanned)
         rows = [

@@ -245,3 +245,15 @@ def test_no_error_ends_in_a_traceback(monkeypatch: pytest.MonkeyPatch, error: st
     assert ("bug" in result.stderr) == (kind is RuntimeError)
     shown = CliRunner(env={"GMNC_DEBUG": "1"}).invoke(app, ["compile", str(MLP)])
     assert "Traceback" in shown.stderr
+
+
+@pytest.mark.parametrize("size", [10**9, 2**62])
+def test_sizes_beyond_reason_are_one_message(tmp_path: Path, size: int) -> None:
+    model = onnx.load(MLP)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = size
+    path = tmp_path / "huge.onnx"
+    onnx.save(model, path)
+    result = run("compile", path)
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert str(path) in result.stderr
+    assert ("--input" in result.stderr) == (size == 10**9)  # the other one overflows the shapes behind it

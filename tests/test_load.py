@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -189,7 +190,58 @@ def _untyped_attribute() -> onnx.ModelProto:
     return proto
 
 
+def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[[], onnx.ModelProto]:
+    def make() -> onnx.ModelProto:
+        proto = _model()
+        change(proto)
+        return proto
+
+    return make
+
+
+def _set(message: Any, **values: Any) -> None:
+    for name, value in values.items():
+        setattr(message, name, value)
+
+
+def _with_attribute(**fields: Any) -> onnx.ModelProto:
+    proto = _model(helper.make_node("Elu", ["x"], ["y"], name="dense"))
+    proto.graph.node[0].attribute.add(name="alpha", **fields)
+    return proto
+
+
+def _twice_in_a_branch() -> onnx.ModelProto:
+    out = helper.make_tensor_value_info("b", TensorProto.FLOAT, None)
+    body = helper.make_graph([helper.make_node("Relu", ["x"], ["b"], name="inner")] * 2, "body", [], [out])
+    return _model(helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body, name="if"))
+
+
+def _typed(*numbers: float) -> Callable[[], onnx.ModelProto]:
+    tensor = TensorProto(name="w", dims=[64, 64], data_type=TensorProto.FLOAT, float_data=numbers)
+    return _changed(lambda m: m.graph.initializer[0].CopyFrom(tensor))
+
+
 _BROKEN = {
+    "operators of version 0": (_changed(lambda m: _set(m.opset_import[0], version=0)), ["version 0", "'ai.onnx'"]),
+    "operators of version 2^62": (_changed(lambda m: _set(m.opset_import[0], version=2**62)), [str(2**62)]),
+    "weight without a type": (_changed(lambda m: _set(m.graph.initializer[0], data_type=0)), ["'w'", "data type"]),
+    "weight of negative size": (_changed(lambda m: m.graph.initializer[0].dims.append(-1)), ["'w'", "-1"]),
+    "weight of 40 axes": (_changed(lambda m: m.graph.initializer[0].dims.extend([1] * 38)), ["'w'", "40 axes"]),
+    "weight of few numbers": (_typed(1.0, 2.0), ["'w'", "2 numbers", "4096"]),
+    "input without a type": (
+        _changed(lambda m: _set(m.graph.input[0].type.tensor_type, elem_type=0)),
+        ["'x'", "data type"],
+    ),
+    "attribute of another type": (lambda: _with_attribute(type=2, i=3), ["'alpha'", "'dense'", "INT", "FLOAT"]),
+    "attribute that refers to nothing": (
+        lambda: _with_attribute(type=1, ref_attr_name="beta"),
+        ["'alpha'", "'dense'", "function"],
+    ),
+    "attribute that is missing": (
+        lambda: _model(helper.make_node("Cast", ["x"], ["y"], name="dense")),
+        ["'to'", "'dense'", "lacks"],
+    ),
+    "node twice in a branch": (_twice_in_a_branch, ["'b'", "made already", "'inner'"]),
     "name that is no text": (lambda: _damaged(b"MatMul", b"Mat\xfful"), ["not text"]),
     "attribute without a type": (_untyped_attribute, ["'alpha'", "'dense'"]),
     "cycle": (_cycle, ["cycle", "first"]),
