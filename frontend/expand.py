@@ -9,8 +9,9 @@ import onnx
 import onnx_ir as ir
 
 from .order import subgraphs
+from .protos import type_proto
 from .registry import Rule
-from .shapes import Known, type_proto
+from .shapes import Known
 
 __all__ = ["expand", "has_body"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import onnx
@@ -21,12 +20,13 @@ from .folding import elementwise, fold
 from .garbage import paused
 from .order import describe, subgraphs
 from .program_data import initializer_data, quantised
+from .protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
 from .registry import Rule, Unsupported
 from .settings import settings
 from .sizes import DEFAULTS, Sizes
 from .values import Op, Value
 
-__all__ = ["Known", "infer", "type_proto"]
+__all__ = ["Known", "infer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class _Inference:
             tensor = value.const_value
             if tensor is not None:
                 data = None if value in stored else initializer_data(value)
-                known[value] = Known(tuple(tensor.shape.numpy()), _dtype(tensor.dtype), data)
+                known[value] = Known(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype), data)
         return known
 
     def inputs(self) -> None:
@@ -130,7 +130,7 @@ class _Inference:
             raise LoweringError(f"the model has no input {sorted(unknown)}; its inputs are {sorted(map(str, names))}")
         for value in self.model.graph.inputs:
             if isinstance(value.type, ir.TensorType):
-                self.known[value] = Known(self.sizes.of_input(value), _dtype(value.type.dtype))
+                self.known[value] = Known(self.sizes.of_input(value), dtype_name(value.type.dtype))
             else:
                 self.known[value] = Known((), "")
 
@@ -205,19 +205,19 @@ class _Inference:
 
     def _schema(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         """Outputs by the ONNX schema's own inference."""
-        schema = _schema_of(node.op_type, self._opset(node), node.domain)
+        schema = schema_of(node.op_type, self._opset(node), node.domain)
         if schema is None:
             return _contrib(node, inputs)
-        proto = _proto(node)
+        proto = node_proto(node)
         types = {f"i{i}": type_proto(k.shape, k.dtype) for i, k in enumerate(inputs) if k is not None}
-        data = {f"i{i}": _tensor(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
+        data = {f"i{i}": tensor_proto(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
         tensors = {name: t for name, t in types.items() if t is not None}
         if len(tensors) < len(types):
             return [None] * len(node.outputs)
         try:
             found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
         except (InferenceError, onnx.checker.ValidationError) as error:
-            raise self._misfit(node, inputs, _reason(error)) from error
+            raise self._misfit(node, inputs, inference_reason(error)) from error
         outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
         known = [None if t is None else _resolve(t) for t in outputs]
         if all(k is None for k in known):
@@ -239,7 +239,7 @@ class _Inference:
             return None
         if isinstance(value.type, ir.TensorType):
             shape = self.sizes.of_value(value)
-            return None if shape is None else Known(shape, _dtype(value.type.dtype))
+            return None if shape is None else Known(shape, dtype_name(value.type.dtype))
         return None if value.type is None else Known((), "")
 
     def _body(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
@@ -348,46 +348,6 @@ def _hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
     return None
 
 
-def _proto(node: ir.Node) -> onnx.NodeProto:
-    """The node with numbered names, so that equal nodes are equal bytes."""
-    proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain)
-    proto.input.extend("" if v is None else f"i{k}" for k, v in enumerate(node.inputs))
-    proto.output.extend(f"o{k}" if v.name else "" for k, v in enumerate(node.outputs))
-    for attribute in node.attributes.values():
-        ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
-    if node.op_type == "STFT" and "onesided" not in node.attributes:
-        # The schema says 1, its own inference takes 0.
-        proto.attribute.append(onnx.helper.make_attribute("onesided", 1))
-    return proto
-
-
-@lru_cache(maxsize=4096)
-def type_proto(shape: tuple[int, ...], dtype: str) -> onnx.TypeProto | None:
-    """The ONNX type of a tensor of this shape and NumPy dtype name; None for what is no tensor."""
-    if not dtype:
-        return None
-    kind = ir.DataType.STRING if dtype == "string" else ir.DataType.from_numpy(np.dtype(dtype))
-    return onnx.helper.make_tensor_type_proto(int(kind), shape)
-
-
-def _tensor(array: np.ndarray) -> onnx.TensorProto:
-    return onnx.numpy_helper.from_array(np.asarray(array, order="C"))
-
-
-@lru_cache(maxsize=4096)
-def _schema_of(op: str, version: int, domain: str) -> onnx.defs.OpSchema | None:
-    try:
-        schema = onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
-        return None
-    return None if schema.deprecated else schema
-
-
-@lru_cache(maxsize=64)
-def _dtype(dtype: ir.DataType) -> str:
-    return "string" if dtype == ir.DataType.STRING else dtype.numpy().name
-
-
 def _of_array(array: np.ndarray) -> Known:
     return Known(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
 
@@ -409,7 +369,7 @@ def _resolve(found: onnx.TypeProto) -> Known | None:
         return None
     if not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
-    return Known(tuple(d.dim_value for d in tensor.shape.dim), _dtype(ir.DataType(tensor.elem_type)))
+    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(ir.DataType(tensor.elem_type)))
 
 
 def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
@@ -436,8 +396,3 @@ def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
 def _ints(node: ir.Node, name: str, count: int) -> list[int]:
     attribute = node.attributes.get(name)
     return [0] * count if attribute is None else list(attribute.as_ints())
-
-
-def _reason(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300].split("Error] ")[-1].rstrip(".") if lines else "shape inference failed"
