@@ -24,21 +24,27 @@ from .sparse import Layer
 from .storing import Aligned
 from .values import Op, Value
 
-__all__ = ["MOST", "Discovery"]
+__all__ = ["FINE", "MOST", "Discovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-MOST = 1 << 23
-"""Elements of all inputs and streams together: each takes some labels of eight bytes."""
+FINE = 1 << 23
+"""Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
+
+MOST = 1 << 25
+"""Labels of all sources together, eight bytes each."""
 
 
 class Discovery(Algebra):
     """Walks element labels up to the first weight and collects which of them are one feature."""
 
-    def __init__(self) -> None:
+    def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
+        """along: axes on which the labels of a source vary, where these are not all."""
         self.count = 0
         self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.large: dict[str, tuple[int, ...]] = {}
+        self._along = along or {}
         self._strong: list[Pairs] = []
         self._weak: list[Pairs] = []
         self._made: list[tuple[np.ndarray, list[np.ndarray]]] = []
@@ -46,18 +52,29 @@ class Discovery(Algebra):
         self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Labels for every element of a new source. Raises `LoweringError` where there would be too many."""
-        size = math.prod(shape)
+        """Labels for every element of a new source: one for all where there would be too many (see `large`).
+
+        Raises `LoweringError` where not even the labels along the axes asked for can be held.
+        """
         if name not in self.shapes:
-            if self.count + size > MOST:
-                raise LoweringError(
-                    f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
-                    "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
-                )
-            self.shapes[name] = (self.count, shape)
-            self.count += size
-        start, _ = self.shapes[name]
-        return (compress(port(np.arange(start, start + size)).reshape(shape)),)
+            self.shapes[name] = (self.count, self._labelled(name, shape))
+            self.count += math.prod(self.shapes[name][1])
+        start, shape = self.shapes[name]
+        return (compress(port(np.arange(start, start + math.prod(shape))).reshape(shape)),)
+
+    def _labelled(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the labels of a source."""
+        along = self._along.get(name)
+        if along is None and self.count + math.prod(shape) > FINE:
+            self.large[name] = shape
+            along = ()
+        labelled = shape if along is None else tuple(n if a in along else 1 for a, n in enumerate(shape))
+        if self.count + math.prod(labelled) > MOST:
+            raise LoweringError(
+                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
+                "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
+            )
+        return labelled
 
     def classes(self) -> dict[str, np.ndarray]:
         """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""

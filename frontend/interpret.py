@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -68,9 +68,22 @@ class Interpreter:
 
     def discover(self) -> dict[str, np.ndarray]:
         """Features of every source: see `Discovery.classes`."""
-        algebra = Discovery()
+        whole = self._discover({})
+        if not whole.large:
+            return whole.classes()
+        apart: dict[str, list[int]] = {name: [] for name in whole.large}
+        for axis in range(max(map(len, whole.large.values()))):
+            found = self._discover(dict.fromkeys(apart, (axis,))).classes()
+            for name, shape in whole.large.items():
+                if axis < len(shape) and found[name].shape[axis] > 1:
+                    apart[name].append(axis)
+        return self._discover(apart).classes()
+
+    def _discover(self, along: Mapping[str, Sequence[int]]) -> Discovery:
+        """A walk in which the labels of sources vary along these axes, or all."""
+        algebra = Discovery(along)
         self._walk(algebra, lambda v, x: algebra.source(x.name, x.shape), lambda v, x: algebra.source(x.name, x.shape))
-        return algebra.classes()
+        return algebra
 
     def lower(self, algebra: Lowering, classes: Mapping[str, np.ndarray]) -> dict[ir.Value, Value]:
         """Build the graph through `algebra`; returns every value of the model."""

@@ -14,6 +14,7 @@ from .order import CycleError, Reads, describe, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
 
+_BODIES = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
 _MOST_AXES = 32
 _NEWEST = 2**31 - 1
 
@@ -35,8 +36,9 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
             if name:
                 taken.add(name)
         for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                check_names(body, where)
+            if attribute.type in _BODIES:
+                for body in (attribute.g, *attribute.graphs):
+                    check_names(body, where)
 
 
 def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
@@ -136,24 +138,25 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
                 "the file is damaged, export it again"
             )
     for node in graph.all_nodes():
-        for name, attribute in node.attributes.data.items():
-            if attribute.type is ir.AttributeType.UNDEFINED:
+        kinds, required = _settings(node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1)))
+        found = node.attributes.data
+        for name, attribute in found.items():
+            kind = attribute.type
+            if kind is ir.AttributeType.UNDEFINED:
                 raise LoadError(f"{where}: {describe(node)}: attribute {name!r} has no type; export the model again")
-            if attribute.is_ref() and not function:
+            if not function and attribute.is_ref():
                 raise LoadError(
                     f"{where}: {describe(node)}: attribute {name!r} refers to one of a function, but stands in none; "
                     "export the model again"
                 )
-        kinds, required = _settings(node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1)))
-        for name, kind in kinds.items():
-            found = node.attributes.data.get(name)
-            if found is None and name in required:
-                raise LoadError(f"{where}: {describe(node)} lacks its attribute {name!r}; export the model again")
-            if found is not None and found.type is not kind:
+            if kind is not kinds.get(name, kind):
                 raise LoadError(
-                    f"{where}: {describe(node)}: attribute {name!r} is {found.type.name}, it must be {kind.name}; "
+                    f"{where}: {describe(node)}: attribute {name!r} is {kind.name}, it must be {kinds[name].name}; "
                     "export the model again"
                 )
+        if not required <= found.keys():
+            name = min(required - found.keys())
+            raise LoadError(f"{where}: {describe(node)} lacks its attribute {name!r}; export the model again")
 
 
 @lru_cache(maxsize=4096)
