@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import gmnc
+from gmnc.ir import LoweringError
 from gmnc.ir.symmetry import generators
 from gmnc.testing import assert_sound, build, values
 
@@ -275,3 +276,13 @@ def test_a_weight_whose_shape_is_asked_for_stays_a_weight() -> None:
         for made in ("v = Identity(w)", "s = Shape(w) v = Expand(w, s)")
     )
     assert asked.num_nodes == plain.num_nodes == 3 + 4
+
+
+def test_group_normalization_with_a_scale_per_channel_where_it_is_per_group() -> None:
+    """Operator set 18 wants one scale per group; four for two groups made a graph that broke its own invariant."""
+    text = "(float[1, 4, 3, 3] x) => (float[1, 4, 3, 3] y) { y = GroupNormalization<num_groups = 2>(x, s, b) }"
+    model = build(text, {"s": (4,), "b": (4,)}, opset=21)
+    assert gmnc.compile(model).num_parameter_edges == 8
+    model.opset_import[0].version = 20
+    with pytest.raises(LoweringError, match=r"do not fit together: 's' has shape \[4\], it must be \[2\]"):
+        gmnc.compile(model)

@@ -116,6 +116,9 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
     split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
     y = split if op.opset < 21 else ctx.reshaped(split, x.shape)
+    for vector in (op.input(1), op.input(2)):
+        if vector.shape != y.shape[1:2]:
+            raise ValueError(f"{vector.name!r} has shape {list(vector.shape)}, it must be {[y.shape[1]]}")
     return op.result(ctx.reshaped(_scaled(ctx, op, y, 1), x.shape).factors)
 
 
