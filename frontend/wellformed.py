@@ -37,6 +37,13 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
                 taken.add(name)
         for attribute in node.attribute:
             if attribute.type in _BODIES:
+                if attribute.type == onnx.AttributeProto.GRAPH and not (
+                    attribute.HasField("g") or attribute.ref_attr_name
+                ):
+                    raise LoadError(
+                        f"{where}: {node.op_type} node {node.name!r}: attribute {attribute.name!r} lacks its graph; "
+                        "export the model again"
+                    )
                 for body in (attribute.g, *attribute.graphs):
                     check_names(body, where)
 
@@ -121,6 +128,8 @@ def _check_text(graph: ir.Graph, where: str) -> None:
         if isinstance(value.name, bytes):
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
     for value in graph.inputs:
+        if value.shape is not None and len(value.shape) > _MOST_AXES:
+            raise LoadError(f"{where}: input {value.name!r} has {len(value.shape)} axes; export the model again")
         if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
             raise LoadError(f"{where}: input {value.name!r} has no data type; export the model again")
     for node in graph:

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gmnc.frontend.load import load
 from gmnc.ir import LoadError
+from gmnc.testing import build
 
 _X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 64])
 _Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 64])
@@ -331,3 +332,16 @@ def test_external_data_of_a_model_in_memory_has_no_folder(tmp_path: Path) -> Non
     with pytest.raises(LoadError, match=r"'w'.*pass the path"):
         load(proto)
     assert load(ir.load(tmp_path / "model.onnx")).graph.initializers["w"].const_value is not None
+
+
+def test_inputs_of_impossible_rank_and_bodies_that_are_missing() -> None:
+    model = build("(float[1, 2] x) => (float[1, 2] y) { y = Relu(x) }")
+    model.graph.input[0].type.tensor_type.shape.dim.extend(
+        onnx.TensorShapeProto.Dimension(dim_value=1) for _ in "a" * 99
+    )
+    with pytest.raises(LoadError, match="input 'x' has 101 axes"):
+        load(model)
+    model = build("(float[1, 2] x) => (float[1, 2] y) { y = Relu(x) }")
+    model.graph.node[0].attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH)
+    with pytest.raises(LoadError, match="attribute 'then_branch' lacks its graph"):
+        load(model)
