@@ -89,7 +89,11 @@ def _exact(
 
 def _doubled(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every float32 a float64."""
-    graph = model.graph
+    _double_graph(model.graph)
+    return model
+
+
+def _double_graph(graph: onnx.GraphProto) -> None:
     for tensor in graph.initializer:
         _double(tensor)
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -99,9 +103,10 @@ def _doubled(model: onnx.ModelProto) -> onnx.ModelProto:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.TENSOR:
                 _double(attribute.t)
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _double_graph(attribute.g)
             if attribute.name in ("to", "dtype") and attribute.i == TensorProto.FLOAT:
                 attribute.i = TensorProto.DOUBLE
-    return model
 
 
 def _double(tensor: TensorProto) -> None:

@@ -16,6 +16,7 @@ from . import (
     normalisation,
     recurrent,
     reduction,
+    sequences,
     sources,
     twins,
 )
@@ -32,6 +33,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **attention.STEPS,
     **recurrent.STEPS,
     **control.STEPS,
+    **sequences.STEPS,
     **sources.STEPS,
     **classic.STEPS,
 }
