@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from .registry import Unsupported
 from .splice import Splicer
 
 __all__ = ["branch"]
 
 
-def branch(splicer: Splicer, node: ir.Node) -> bool:
-    """Splice the branches of an If node in before it (If since 1). Returns whether that was possible.
+def branch(splicer: Splicer, node: ir.Node) -> None:
+    """Splice the branches of an If node in before it (If since 1).
 
-    A branch that cannot run on the present shapes is as good as one that is not taken.
+    A branch that cannot run on the present shapes is as good as one that is not taken; raises `Unsupported` if the only
+    one is.
     """
     bodies = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
     condition = splicer.number(node.inputs[0])
@@ -20,7 +22,9 @@ def branch(splicer: Splicer, node: ir.Node) -> bool:
         bodies = bodies[:1] if condition else bodies[1:]
     bodies = [body for body in bodies if body not in splicer.misfits]
     if not bodies:
-        return False
+        raise Unsupported(
+            "the branch that is taken does not fit these shapes", "give concrete sizes with --dim or --input"
+        )
     ends = [list(body.outputs) for body in bodies]
     for body in bodies:
         splicer.move(body, node)
@@ -31,10 +35,4 @@ def branch(splicer: Splicer, node: ir.Node) -> bool:
             continue
         if decision is None:
             [decision] = splicer.add(node, "Squeeze", [node.inputs[0]])
-        then, other = (splicer.known.get(v) for v in values)
-        alike = then is not None and other is not None and then.shape == other.shape and then.dtype == other.dtype != ""
-        op, domain = ("Where", "") if alike else ("Choice", "gmnc")
-        order = [decision, *values] if alike else [*values, decision]
-        [chosen] = splicer.add(node, op, order, domain=domain)
-        splicer.deliver(node, index, chosen)
-    return True
+        splicer.deliver(node, index, splicer.choice(node, decision, *values))

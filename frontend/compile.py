@@ -113,11 +113,11 @@ def prepare(
     while True:
         recognise_dequantised(network)
         unfold(network)
-        unpack(network)
         misfits: set[ir.Graph] = set()
         find = finder(rules, network)
         known = infer(network, dims, inputs, find, misfits)
-        if not flatten(network, known, misfits) and not expand(network, known, find):
+        changed = unpack(network, known) or flatten(network, known, misfits)
+        if not changed and not expand(network, known, find):
             recognise(network, known)
             extend(network)
             return network, known

@@ -33,6 +33,7 @@ _LIKE_FIRST = frozenset(
         "MeanVarianceNormalization",
         "Quant",
         "BipolarQuant",
+        "Identity",
     ]
 )
 
@@ -86,6 +87,13 @@ def _weight_of_bits(
     return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
 
 
+def _always(shaped: Shaped) -> Callable[..., list[Shaped | None]]:
+    def known(node: ir.Node, *_: object) -> list[Shaped | None]:
+        return [shaped] * len(node.outputs)
+
+    return known
+
+
 def _step(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
     axis = node.attributes["axis"].as_int()
     return [((*shape[:axis], *shape[axis + 1 :]), dtype)]
@@ -105,6 +113,9 @@ def _loop_end(
 _SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
     "DequantizeBits": _weight_of_bits,
     "LoopEnd": _loop_end,
+    "OptionalHasElement": _always(((), "bool")),
+    "SequenceLength": _always(((), "int64")),
+    **dict.fromkeys(("SequenceInsert", "SequenceErase", "SequenceMap", "Optional"), _always(((), ""))),
     "Step": _step,
     "FusedMatMul": _fused_matmul,
     "MatMulNBits": _matmul_nbits,

@@ -7,40 +7,56 @@ Of a loop its body is left, once, between nodes of the domain `gmnc`:
 | Carry | initial | | what is carried, where an iteration begins |
 | Iteration | | | the number of the iteration |
 | Step | x | axis, backward, loop | the entry along an axis that an iteration reads |
-| Carried | carry, initial, end | | what is carried, after the last iteration |
-| Stack | row, the values of Carried | axis, backward, trips | what every iteration makes, one after the other |
-| While | value, deciders | | a value that depends on how many iterations there were |
+| LoopEnd | carries, initials, ends, rows, deciders | axes, backward, trips | what is carried at the end; stacked rows |
 
-`Carried` closes the cycle: what an iteration makes at its end is what the next one begins with.
+`LoopEnd` closes the cycles: what an iteration makes at its end is what the next one begins with. The deciders are what
+says how many iterations there are, and its results depend on them.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 import onnx_ir as ir
 
 from .branches import branch
 from .loops import loop, scan
+from .order import reads
+from .registry import Unsupported
 from .shapes import Known
 from .splice import Splicer
 
-__all__ = ["flatten"]
+__all__ = ["REASON", "flatten"]
+
+REASON = "gmnc.reason"
+"""Key in `onnx_ir.Node.meta` of what stays as it is: why, and what to do about it."""
 
 _FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 
 
-def flatten(model: ir.Model, known: Mapping[ir.Value, Known], misfits: set[ir.Graph]) -> bool:
+def flatten(model: ir.Model, known: dict[ir.Value, Known], misfits: set[ir.Graph]) -> bool:
     """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
 
-    known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay.
+    known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,
+    with a `REASON`. What depends on one of which more may be known afterwards is left for the next time.
     """
     splicer = Splicer(model.graph, known, misfits)
-    changed = False
+    changed, stale = False, set[ir.Value]()
     for node in list(model.graph):
-        if node.op_type in _FORMS and not node.domain and _FORMS[node.op_type](splicer, node):
+        if not stale.isdisjoint(reads(node)):
+            stale.update(node.outputs)
+        elif node.op_type in _FORMS and not node.domain and _is_flat(splicer, node):
+            stale.update(v for v in splicer.delivered if node.op_type != "If" or splicer.is_vague(v))
             model.graph.remove(node)
+            model.graph.opset_imports["gmnc"] = 1
             changed = True
-    if changed:
-        model.graph.opset_imports["gmnc"] = 1
     return changed
+
+
+def _is_flat(splicer: Splicer, node: ir.Node) -> bool:
+    """Whether a node could be made flat; if so, that is done."""
+    splicer.delivered.clear()
+    try:
+        _FORMS[node.op_type](splicer, node)
+    except Unsupported as problem:
+        node.meta[REASON] = problem.reason, problem.hint
+        return False
+    return True

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..ir import GmncError, LoweringError, PluginError, Problem
 from .algebra import Algebra
+from .control import REASON
 from .discover import Discovery
 from .elements import Arena
 from .lowering import Lowering
@@ -145,7 +146,7 @@ class Interpreter:
 
     def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
-            raise Unsupported(NO_RULE, "write a rule for it")
+            raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
         shapeless = self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)

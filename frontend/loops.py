@@ -11,6 +11,7 @@ import onnx_ir as ir
 from .induction import counters, program_values, read_by_step, same_number
 from .order import reads
 from .program_data import MOVEMENT
+from .registry import Unsupported
 from .splice import Splicer, origin
 
 __all__ = ["loop", "scan"]
@@ -18,6 +19,8 @@ __all__ = ["loop", "scan"]
 _MOST_TRIPS = 64
 _MOST_ROWS = 1 << 20
 _DOMAIN = "gmnc"
+_SIZES = "give concrete sizes with --dim or --input"
+_UNROLL = "export the model with this loop unrolled"
 
 
 @dataclass(slots=True)
@@ -51,45 +54,46 @@ class _Loop:
         return list(self.graph.outputs[self.lead : self.lead + len(self.initials)])
 
 
-def loop(splicer: Splicer, node: ir.Node) -> bool:
-    """Make a Loop node flat (Loop since 1). Returns whether that was possible."""
+def loop(splicer: Splicer, node: ir.Node) -> None:
+    """Make a Loop node flat (Loop since 1); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
     iteration, condition = graph.inputs[:2]
     again = graph.outputs[0]
     count = splicer.number(trips)
     carried = [v for v in initials if v is not None]
-    if (count is not None and count <= 0) or splicer.number(start) == 0 or len(carried) < len(initials):
-        return False
-    new = _Loop(graph, carried, count if count is not None and count < _MOST_ROWS else None, lead=1)
+    if len(carried) < len(initials):
+        raise Unsupported("a carried value is missing", "give every carried value an initial one")
+    never = (count is not None and count <= 0) or splicer.number(start) == 0
+    new = _Loop(graph, carried, 0 if never else count if count is not None and count < _MOST_ROWS else None, lead=1)
     new.rows = [(0, False)] * (len(graph.outputs) - 1 - len(carried))
     program = program_values(splicer, graph, [iteration, condition], new.carried(), carried, new.ends())
     new.deciders = [v for v in (trips, start) if v is not None and splicer.data(v) is None]
     new.exact = origin(again) is condition or splicer.number(again) == 1
     if not new.exact and again not in program:
         new.deciders.append(again)
-    return _make_flat(splicer, node, new, program)
+    _make_flat(splicer, node, new, program)
 
 
-def scan(splicer: Splicer, node: ir.Node) -> bool:
-    """Make a Scan node flat (Scan since 9; before, it ran over a batch). Returns whether that was possible."""
+def scan(splicer: Splicer, node: ir.Node) -> None:
+    """Make a Scan node flat (Scan since 9); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
+    if splicer.opset < 9:
+        raise Unsupported("before opset 9 Scan runs over a batch", "convert the model to opset 9 or newer")
     operands = [v for v in node.inputs if v is not None]
     count = len(operands) - node.attributes["num_scan_inputs"].as_int()
     shapes = [entry.shape for v in operands[count:] if (entry := splicer.known.get(v)) is not None]
-    if splicer.opset < 9 or len(shapes) < len(node.inputs) - count:
-        return False
+    rows = graph.outputs[count:]
+    if len(shapes) < len(node.inputs) - count or any(row not in splicer.known for row in rows):
+        raise Unsupported("the shapes of what it reads or makes are not known", _SIZES)
     axes = [a % len(shape) for a, shape in zip(_ints(node, "scan_input_axes", shapes), shapes, strict=True)]
     ways = _ints(node, "scan_input_directions", shapes)
     new = _Loop(graph, operands[:count], shapes[0][axes[0]])
     new.scanned = [(v, a, way == 1) for v, a, way in zip(operands[count:], axes, ways, strict=True)]
-    rows = graph.outputs[count:]
     places, ways = _ints(node, "scan_output_axes", rows), _ints(node, "scan_output_directions", rows)
-    if any(row not in splicer.known for row in rows) or not new.trips:
-        return False
     ranks = [len(splicer.known[row].shape) + 1 for row in rows]
     new.rows = [(a % rank, way == 1) for a, rank, way in zip(places, ranks, ways, strict=True)]
-    return _make_flat(splicer, node, new, set())
+    _make_flat(splicer, node, new, set())
 
 
 def _ints(node: ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
@@ -97,22 +101,39 @@ def _ints(node: ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
     return [0] * len(of) if attribute is None else list(attribute.as_ints())
 
 
-def _make_flat(splicer: Splicer, node: ir.Node, new: _Loop, program: set[ir.Value]) -> bool:
+def _make_flat(splicer: Splicer, node: ir.Node, new: _Loop, program: set[ir.Value]) -> None:
     """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be."""
     own = _own_weights(splicer, new, program)
     steady = all(map(splicer.alike, new.initials, new.ends()))
-    repeats = new.trips is not None and new.trips <= _MOST_TRIPS and new.exact and not new.deciders
-    if own is None and not steady:
-        return False
-    if repeats and (own or not steady):
-        results = _repeated(splicer, node, new)
-    elif steady:
-        results = _once(splicer, node, new)
+    if new.trips == 0:
+        results = _never(splicer, node, new)
+    elif own is None and not steady:
+        raise Unsupported("iterations differ in form, and in weights that are computed from their own", _UNROLL)
+    elif own or not steady:
+        repeats = new.exact and not new.deciders and _may_repeat(splicer, new)
+        if not steady and not repeats:
+            raise Unsupported("iterations differ in form, and how many there are is not known or too many", _SIZES)
+        results = _repeated(splicer, node, new) if repeats else _once(splicer, node, new)
     else:
-        return False
+        results = _once(splicer, node, new)
     for index, value in enumerate(results):
         splicer.deliver(node, index, value)
-    return True
+
+
+def _never(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
+    """What is left of a loop without iterations: the initial values, and no rows."""
+    empty = []
+    for value, (axis, _) in zip(new.graph.outputs[new.lead + len(new.initials) :], new.rows, strict=True):
+        entry = splicer.known.get(value)
+        if entry is None or entry.dtype in ("", "string"):
+            raise Unsupported("there are no iterations, and the shapes of the rows are not known", _SIZES)
+        shape = (*entry.shape[:axis], 0, *entry.shape[axis:])
+        empty.append(splicer.literal(f"{node.name}.rows", np.zeros(shape, np.dtype(entry.dtype))))
+    return [*new.initials, *empty]
+
+
+def _may_repeat(splicer: Splicer, new: _Loop) -> bool:
+    return new.trips is not None and new.trips <= _MOST_TRIPS and splicer.bears(new.graph, new.trips)
 
 
 def _own_weights(splicer: Splicer, new: _Loop, program: set[ir.Value]) -> set[ir.Value] | None:
@@ -166,7 +187,7 @@ def _hoist(splicer: Splicer, node: ir.Node, graph: ir.Graph) -> None:
 
 
 def _once(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
-    """The body once, between `Carry` and `LoopEnd`."""
+    """The body once, between nodes of the domain `gmnc` (see `control`)."""
     marks = {"loop": splicer.loops}
     splicer.loops += 1
     carried, ends = new.carried(), new.ends()

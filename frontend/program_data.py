@@ -59,13 +59,13 @@ def quantised(graph: ir.Graph) -> set[ir.Value]:
             continue
         found.add(value)
         producer = value.producer()
-        if producer is not None and producer.op_type in MOVEMENT:
+        if producer is not None and producer.op_type in MOVEMENT | {"Step"}:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
     return {v for v in found if v.is_initializer() and not is_literal(v)}
 
 
 def initializer_data(value: ir.Value) -> np.ndarray | None:
-    """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings of operators.
+    """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings, nothing.
 
     None for parameters, and for more than `folding.LIMIT` elements.
     """

@@ -213,7 +213,7 @@ class _Inference:
         data = {f"i{i}": tensor_proto(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
         tensors = {name: t for name, t in types.items() if t is not None}
         if len(tensors) < len(types):
-            return [None] * len(node.outputs)
+            return _contrib(node, inputs)
         try:
             found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
         except (InferenceError, onnx.checker.ValidationError) as error:
@@ -297,7 +297,7 @@ class _Inference:
         ends = [self.known.get(v) for v in body.outputs]
         places = _ints(node, "scan_output_axes", len(ends) - states)
         stacked = [
-            k and Known(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype)
+            Known(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype) if k and lengths else None
             for k, a in zip(ends[states:], places, strict=True)
         ]
         return [k and Known(k.shape, k.dtype) for k in ends[:states]] + stacked

@@ -12,14 +12,17 @@ from .shapes import Known
 
 __all__ = ["Splicer", "origin"]
 
+_MOST_NODES = 1 << 14
+
 
 class Splicer:
     """Moves bodies into `graph` and makes nodes there.
 
     known: shapes and data of values. misfits: branches that cannot run on these shapes. loops: how many were made flat.
+    delivered: the values that took the place of another node's outputs.
     """
 
-    def __init__(self, graph: ir.Graph, known: Mapping[ir.Value, Known], misfits: set[ir.Graph]) -> None:
+    def __init__(self, graph: ir.Graph, known: dict[ir.Value, Known], misfits: set[ir.Graph]) -> None:
         self.graph = graph
         self.known = known
         self.misfits = misfits
@@ -28,6 +31,7 @@ class Splicer:
         self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
         self._names.update(o.name for node in graph for o in node.outputs)
         self._nodes = {node.name for node in walk(graph)}
+        self.delivered: set[ir.Value] = set()
         self._weights: dict[ir.Value, bool] = {}
 
     def data(self, value: ir.Value | None) -> np.ndarray | None:
@@ -58,6 +62,15 @@ class Splicer:
     def is_constant(self, value: ir.Value) -> bool:
         """Whether a value is known or a weight."""
         return self.data(value) is not None or self.is_weight(value)
+
+    def is_vague(self, value: ir.Value) -> bool:
+        """Whether more may be found out of a value: it is no tensor of known shape, or unknown whole numbers."""
+        entry = self.known.get(value)
+        return entry is None or not entry.dtype or (entry.data is None and entry.dtype.startswith(("int", "bool")))
+
+    def bears(self, body: ir.Graph, times: int) -> bool:
+        """Whether the graph stays of a bearable size with a body in it so many times."""
+        return len(self.graph) + times * sum(1 for _ in walk(body)) <= _MOST_NODES
 
     def move(self, body: ir.Graph, before: ir.Node, operands: Sequence[ir.Value] = ()) -> list[ir.Value]:
         """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
@@ -95,6 +108,12 @@ class Splicer:
         before.graph.insert_before(before, node)  # type: ignore[union-attr]
         return outputs
 
+    def choice(self, before: ir.Node, decision: ir.Value | None, then: ir.Value, other: ir.Value) -> ir.Value:
+        """One of two values, as `decision` (a scalar) says."""
+        if self.alike(then, other):
+            return self.add(before, "Where", [decision, then, other])[0]
+        return self.add(before, "Choice", [then, other, decision], domain="gmnc")[0]
+
     def literal(self, stem: str, numbers: np.ndarray) -> ir.Value:
         """A constant of whole numbers, as an initializer of the main graph."""
         name = self._free(stem, self._names)
@@ -118,6 +137,9 @@ class Splicer:
         [same] = self.add(node, "Identity", [value], name=name)
         same.type, same.shape = output.type, output.shape
         output.replace_all_uses_with(same, replace_graph_outputs=True)
+        self.delivered.add(same)
+        if output in self.known:
+            self.known[same] = self.known[output]
 
     def _free(self, stem: str, taken: set[str | None]) -> str:
         name, number = stem, 1

@@ -120,10 +120,9 @@ PREPARED = {
     "MatMulInteger": "a quantised kernel",
     "QLinearConv": "a quantised kernel",
     "QLinearMatMul": "a quantised kernel",
-    "SequenceAt": "taken apart",
-    "SequenceConstruct": "taken apart",
-    "ConcatFromSequence": "taken apart",
-    "Optional": "taken apart",
+    "If": "control flow made flat",
+    "Loop": "control flow made flat",
+    "Scan": "control flow made flat",
 }
 """Operators that are rewritten before rules are looked for."""
 

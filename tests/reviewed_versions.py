@@ -53,6 +53,7 @@ Clip 6 11 12 13
 Col2Im 18
 Compress 9 11 28
 Concat 4 11 13
+ConcatFromSequence 11
 ConstantOfShape 9 20 21 23 24 25
 Conv 1 11 22
 ConvTranspose 1 11 22
@@ -128,7 +129,9 @@ NonMaxSuppression 10 11
 NonZero 9 13
 Not 1
 OneHot 9 11 28
+Optional 15 28
 OptionalGetElement 15 18 28
+OptionalHasElement 15 18 28
 Or 7
 PRelu 7 9 16
 Pad 2 11 13 18 19 21 23 24 25
@@ -164,6 +167,12 @@ Scatter 9
 ScatterElements 11 13 16 18
 ScatterND 11 13 16 18
 Selu 6 22
+SequenceAt 11
+SequenceConstruct 11
+SequenceEmpty 11
+SequenceErase 11
+SequenceInsert 11
+SequenceLength 11
 Shape 1 13 15 19 21 23 24 25
 Shrink 9
 Sigmoid 6 13

@@ -154,15 +154,87 @@ def test_a_scan_by_hand() -> None:
     }
 
 
-def test_a_loop_that_never_runs_or_grows_without_end_is_opaque() -> None:
+@pytest.mark.parametrize("layers", [3, 70])
+def test_stored_weights_of_layers_are_parameters(layers: int) -> None:
+    numbers = ", ".join(str(7 * i % 120 - 60) for i in range(layers * 16))
+    model = build(
+        f"""(float[2, 3] x) => (float[2, 2] y) {{
+            h = MatMul(x, wx) m = Constant<value_int = {layers}>() t = Constant<value = bool {{1}}>()
+            o = Loop<body = g (int64 i, bool c, float[2, 4] p) => (bool c1, float[2, 4] n) {{
+                q = Constant<value = int8[{layers}, 4, 4] {{{numbers}}}>() k = Gather(q, i)
+                d = DequantizeLinear<axis = 1>(k, s) e = MatMul(p, d) n = Tanh(e) c1 = Identity(c) }}>(m, t, h)
+            y = MatMul(o, wo)
+        }}""",
+        {"wx": (3, 4), "s": (4,), "wo": (4, 2)},
+    )
+    report = verify(model, trials=1)
+    assert report.sound
+    assert report.graph is not None
+    assert report.graph.num_parameter_edges == report.graph.num_parameters == 12 + layers * 16 + 4 + 8
+
+
+@pytest.mark.parametrize("body", ["attributes", "quantised"])
+def test_parameters_of_other_kinds_in_bodies(body: str) -> None:
+    numbers = [0.1 * (i + 1) for i in range(20)]
+    inner = {
+        "attributes": f"r = ai.onnx.ml.LinearRegressor<targets = 4, coefficients = {numbers[:16]}, "
+        f"intercepts = {numbers[16:]}>(p) n = Tanh(r)",
+        "quantised": f"q = Constant<value = int8[4, 4] {{{', '.join(map(str, range(-8, 8)))}}}>() "
+        "d = DequantizeLinear<axis = 1>(q, s) e = MatMul(p, d) n = Tanh(e)",
+    }[body]
+    model = onnx.parser.parse_model(f"""<ir_version: 9, opset_import: ["" : 20, "ai.onnx.ml" : 3]>
+        agraph (float[2, 4] h, float[4] s) => (float[2, 4] y) {{
+            m = Constant<value_int = 3>() t = Constant<value = bool {{1}}>()
+            y = Loop<body = g (int64 i, bool c, float[2, 4] p) => (bool c1, float[2, 4] n) {{
+                {inner} c1 = Identity(c) }}>(m, t, h)
+        }}""")
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(numbers[:4], np.float32), "s"))
+    del model.graph.input[1]
+    report = verify(model, trials=1)
+    assert report.sound is not False, report
+    assert report.round_trip == "bit-exact"
+    assert report.graph is not None
+    assert not report.graph.opaque
+    in_use = report.graph.num_parameters - (4 if body == "attributes" else 0)
+    assert report.graph.num_parameter_edges == in_use == 20
+
+
+def test_a_loop_that_grows_without_end_is_opaque() -> None:
     text = """(float[1, 3] x, int64 m) => (float[N, 3] y) { t = Constant<value = bool {1}>()
         y = Loop<body = g (int64 i, bool c, float[A, 3] h) => (bool c1, float[B, 3] n) {
             a = MatMul(x, w) n = Concat<axis = 0>(h, a) c1 = Identity(c) }>(m, t, x)
     }"""
-    graph = gmnc.compile(build(text, {"w": (3, 3)}))
-    assert [o.op for o in graph.opaque] == ["Loop"]
-    never = text.replace(", int64 m", "").replace("t = Con", "m = Constant<value_int = 0>() t = Con")
-    assert [o.op for o in gmnc.compile(build(never, {"w": (3, 3)})).opaque] == ["Loop"]
+    [opaque] = gmnc.compile(build(text, {"w": (3, 3)})).opaque
+    assert opaque.op == "Loop"
+    assert "iterations differ in form, and how many there are is not known" in opaque.reason
+
+
+def test_what_is_in_a_loop_that_never_runs_is_dead() -> None:
+    for trips, start in ((0, 1), (3, 0)):
+        text = f"""(float[2, 3] x) => (float[2, 3] y, float[N, M, K] rows) {{
+            m = Constant<value_int = {trips}>() t = Constant<value = bool {{{start}}}>() h = MatMul(x, v)
+            o, r = Loop<body = g (int64 i, bool c, float[2, 3] p) => (bool c1, float[2, 3] n, float[2, 3] q) {{
+                a = MatMul(p, w) n = Tanh(a) q = Relu(n) c1 = Identity(c) }}>(m, t, h)
+            y = Sin(o) rows = Identity(r)
+        }}"""
+        model = build(text, {"v": (3, 3), "w": (3, 3)})
+        report = verify(model, trials=1)
+        graph = report.graph
+        assert report.sound
+        assert graph is not None
+        assert not graph.opaque
+        assert graph.num_parameter_edges == 9
+        assert [(e.name, e.where) for e in graph.account] == [("w", "dead")]
+
+
+def test_a_scan_over_a_batch_says_so() -> None:
+    text = """(float[1, 3, 2] x) => (float[A, B, C] y) {
+        z = Constant<value = float[1, 2] {0, 0}>()
+        last, y = Scan<num_scan_inputs = 1, body = g (float[2] h, float[2] r) => (float[2] n, float[2] o) {
+            n = Add(h, r) o = Identity(n) }>(, z, x)
+    }"""
+    [opaque] = gmnc.compile(build(text, opset=8)).opaque
+    assert opaque.reason == "before opset 9 Scan runs over a batch"
 
 
 @pytest.mark.skipif(not corpus_file("chars2vec_en300").exists(), reason="no corpus beside the repository")

@@ -17,6 +17,7 @@ from rule_cases_operators import operator_cases
 from rule_cases_quantised import quantised_cases
 from rule_cases_recurrent import recurrent_cases
 from rule_cases_regressions import regression_cases
+from rule_cases_sequences import sequence_cases
 from rule_cases_stored import stored_cases
 
 import gmnc
@@ -28,7 +29,7 @@ from gmnc.testing import disagreement, random_inputs, run, verify
 
 CASES = [
     *control_cases(), *elementwise_cases(), *layer_cases(), *loop_cases(), *ml_cases(), *movement_cases(),
-    *operator_cases(), *recurrent_cases(), *stored_cases(), *quantised_cases(), *regression_cases(),
+    *operator_cases(), *recurrent_cases(), *sequence_cases(), *stored_cases(), *quantised_cases(), *regression_cases(),
 ]  # fmt: skip
 
 

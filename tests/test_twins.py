@@ -152,6 +152,40 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, object], str]]
         b = Einsum<equation = "bhwc,bvwc->bhvc">(t, k)""",
         {"wk": (4, 4)}, {}, SQUARE,
     ),
+    "picked from rows or columns": (
+        """k = ReduceSum(t, last)
+        i = ArgMax<axis = 2, keepdims = 0>(k)
+        p = Squeeze(i, ends)
+        a = Gather<axis = 1>(t, p)
+        b = Gather<axis = 2>(t, p)""",
+        {}, {"last": [3], "ends": [0, 2]}, SQUARE,
+    ),
+    "picked at the place of the greatest or the least": (
+        """k = ReduceSum(t, most)
+        i = ArgMax<axis = 1, keepdims = 0>(k)
+        j = ArgMin<axis = 1, keepdims = 0>(k)
+        e = Squeeze(i, ends)
+        f = Squeeze(j, ends)
+        a = Gather<axis = 1>(t, e)
+        b = Gather<axis = 1>(t, f)""",
+        {}, {"most": [2, 3], "ends": [0, 1]}, SQUARE,
+    ),
+    "a sequence joined in rows or columns": (
+        """k = MatMul(t, wk)
+        q = SequenceConstruct(t, k)
+        a = ConcatFromSequence<axis = 1>(q)
+        b = ConcatFromSequence<axis = 2>(q)""",
+        {"wk": (4, 4)}, {}, SQUARE,
+    ),
+    "entries of rows or columns": (
+        """p = SplitToSequence<axis = 1>(t, two)
+        q = SplitToSequence<axis = 2>(t, two)
+        a0 = SequenceAt(p, one)
+        b0 = SequenceAt(q, one)
+        a = Pad(a0, rows)
+        b = Pad(b0, columns)""",
+        {}, {"two": 2, "one": 1, "rows": [0, 0, 0, 0, 0, 2, 0, 0], "columns": [0, 0, 0, 0, 0, 0, 2, 0]}, SQUARE,
+    ),
     "softmax of copies": (
         """p = Gather<axis = 3>(t, twice)
         a = Softmax<axis = 3>(p)

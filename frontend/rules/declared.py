@@ -12,6 +12,7 @@ _DATA = "how large the result is, and which entries are in it, depends on data"
 _TEXT = "strings carry no parameters"
 _PROGRAM = "numbers that the program makes from a few others"
 _RANDOM = "random numbers, an input that the network draws itself"
+_SEQUENCE = "what is in a sequence or optional is not known; where it is, that is read instead"
 _TRAINING = "a step of training, not a part of a network"
 
 _ENTANGLED = {
@@ -33,6 +34,10 @@ _ENTANGLED = {
     "Shape": "the shape of a value, folded where it is known",
     "Size": "the size of a value, folded where it is known",
 }
+_SEQUENCES = (
+    "SequenceConstruct", "SequenceEmpty", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength",
+    "SplitToSequence", "ConcatFromSequence", "Optional", "OptionalHasElement", "OptionalGetElement",
+)  # fmt: skip
 _DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
@@ -50,6 +55,8 @@ def _training(ctx: Algebra, op: Op) -> Value:
 
 for _name, _reason in _ENTANGLED.items():
     rule(_name, declared=_reason)(_entangled)
+for _name in _SEQUENCES:
+    rule(_name, declared=_SEQUENCE)(_entangled)
 for _name in _DRAWN:
     rule(_name, declared=_RANDOM)(_drawn)
 for _name in ("Adagrad", "Adam", "Gradient", "Momentum"):

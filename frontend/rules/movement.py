@@ -18,14 +18,11 @@ def reshape(ctx: Algebra, op: Op) -> Value:
     return ctx.move(op.input(0), lambda a: a.reshape(shape), op)
 
 
-@rule("Identity", "Dropout", "Cast", "CastLike", "OptionalGetElement", moves=True)
+@rule("Identity", "Dropout", "Cast", "CastLike", moves=True)
 def identity(ctx: Algebra, op: Op) -> list[Value | None]:
     """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
     x = op.input(0)
     result = op.results[0]
-    if not x.dtype and op.type == "OptionalGetElement":
-        shape = op.shape()
-        return [op.result(tuple(f.reshape((1,) * len(shape)) for f in x.factors))]
     if op.type in ("Cast", "CastLike") and result is not None and not _keeps(x.dtype, result.dtype):
         if not x.is_activation:
             raise Unsupported("a parameter is cast to an integer")
@@ -107,11 +104,9 @@ def _range(start: int, end: int, step: int, size: int) -> slice:
     return slice(min(max(start, 0), size - 1), None if stop < 0 else stop, step)
 
 
-@rule("Split", "SplitToSequence", moves=True)
+@rule("Split", moves=True)
 def split(ctx: Algebra, op: Op) -> list[Value | None]:
     """Consecutive pieces along an axis."""
-    if op.type == "SplitToSequence":
-        raise Unsupported("sequences are not lowered")
     x, axis = op.input(0), op.axis(default=0)
     out: list[Value | None] = []
     at = 0
