@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
+from .control import REASON
 from .shapes import Known
 from .splice import Splicer
 
@@ -151,6 +152,7 @@ def _map(work: _Unpacking, node: ir.Node) -> None:
     """SequenceMap: the body once per entry; its results become constructed sequences."""
     entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
     if not entries or not work.splicer.bears(body, len(entries)):
+        node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
         return
     for place in range(len(entries)):
         operands = []

@@ -227,6 +227,14 @@ def test_what_is_in_a_loop_that_never_runs_is_dead() -> None:
         assert [(e.name, e.where) for e in graph.account] == [("w", "dead")]
 
 
+def test_a_map_over_an_unknown_sequence_says_so() -> None:
+    text = """(seq(float[2, 3]) x) => (seq(float[2, 4]) y) {
+        y = SequenceMap<body = g (float[2, 3] e) => (float[2, 4] f) { f = MatMul(e, w) }>(x) }"""
+    graph = gmnc.compile(build(text, {"w": (3, 4)}))
+    assert [o.reason for o in graph.opaque] == ["the entries of the sequence are not known, or too many"]
+    assert graph.num_opaque_parameters == graph.num_parameters == 12
+
+
 def test_a_scan_over_a_batch_says_so() -> None:
     text = """(float[1, 3, 2] x) => (float[A, B, C] y) {
         z = Constant<value = float[1, 2] {0, 0}>()
