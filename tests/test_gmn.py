@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from backend_graphs import every_kind_of_edge
 from exports import exported
 from kernel_cases import KERNELS
 from networks import NETWORKS
@@ -98,8 +99,16 @@ def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_n
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_weights_are_the_same_for_every_kernel(kernel: str) -> None:
-    tensors = double(gmnc.compile(exported("vit", "dynamo")))
+@pytest.mark.parametrize("network", ["vit", "every kind"])
+def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> None:
+    if network == "vit":
+        if kernel == "triton" and not torch.cuda.is_available():
+            pytest.skip("hundreds of programs: the interpreter takes minutes")
+        graph = gmnc.compile(exported("vit", "dynamo"))
+    else:
+        # 10 nodes, yet several blocks, slots, a tie, a repeated source, an index, constants, and links of all sorts
+        graph = every_kind_of_edge()
+    tensors = double(graph)
     model, other = metanet(kernel="reference"), metanet(kernel=kernel)
     other.load_state_dict(model.state_dict())
     results = []

@@ -74,15 +74,18 @@ def test_activations(kernel: str, activation: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_gradcheck(kernel: str) -> None:
-    where, rows = layout([(2, 2, 3, 2), (4, 1, 1, 1), (1, 2, 2, 1), (1, 3, 1, 1)], 6, 3)
+    where, rows = layout([(2, 2, 3, 2), (2, 1, 1, 1), (1, 2, 2, 1), (1, 3, 1, 1)], 6, 3)
     e = torch.randn(rows, 2, dtype=torch.float64, requires_grad=True)
     with_terms = terms(6, 3, 2, 4, 2, torch.float64)
 
     def update(e: torch.Tensor, *inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return edge_update(e, Terms(*inner), where, activation="tanh", residual=True, kernel=kernel)
 
-    # Interpreted kernels are slow, so their Jacobian is checked in random directions only.
-    assert torch.autograd.gradcheck(update, (e, *with_terms), fast_mode=kernel == "triton")
+    # Interpreted kernels are slow: their Jacobian is checked in random directions only, and gradients that are not
+    # given, which the operation fills in before any kernel, are left to the cpu kernel.
+    slow = kernel == "triton" and not torch.cuda.is_available()
+    inputs = (e, *with_terms)
+    assert torch.autograd.gradcheck(update, inputs, fast_mode=slow, check_undefined_grad=not slow)
 
 
 def test_the_operation_follows_the_rules_of_custom_operations() -> None:
