@@ -39,7 +39,7 @@ def forward(
     e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
     """See `gmnc.kernels.edge_update`."""
-    nodes, width = terms.dst.shape
+    e, (nodes, width) = e.contiguous(), terms.dst.shape
     new = e.new_empty(layout.edges, terms.w_out.shape[1], dtype=dtype)
     into, out = (terms.dst.new_zeros(nodes, width) for _ in range(2))
     function = ACTIVATIONS[activation]
@@ -67,6 +67,7 @@ def backward(
 ) -> tuple[torch.Tensor, Terms]:
     """Gradients of `e` and of the terms, for `grads` of the three outputs. The hidden layer is computed again."""
     grad_new, grad_into, grad_out = grads
+    e = e.contiguous()
     grad_e = torch.zeros_like(e)
     own = Terms(*(torch.zeros_like(t) for t in terms))
     function, slope = ACTIVATIONS[activation], DERIVATIVES[activation]
@@ -158,7 +159,7 @@ def _strided(e: torch.Tensor, block: Block, tile: _Tile) -> torch.Tensor:
     start = block.value + sum(
         step * part.start for step, part in zip(block.strides, (tile.b, tile.n, tile.k, tile.s), strict=True)
     )
-    return e.as_strided((*tile.shape, width), (*(step * width for step in block.strides), 1), start * width)
+    return e[start:].as_strided((*tile.shape, width), (*(step * width for step in block.strides), 1))
 
 
 def _add_state(grad: torch.Tensor, block: Block, tile: _Tile, value: torch.Tensor) -> None:

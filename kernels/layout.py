@@ -99,7 +99,8 @@ class Layout:
         b, n, k, s = block.shape
         dst = self.dst[block.dst : block.dst + b * n].view(b, n)
         src = self.src[block.src : block.src + b * k].view(b, k)
-        types = self.types.as_strided((b, k, s), (block.type_b, block.type_k, 1), block.type)
+        # From a slice: an offset given to as_strided would be counted from the start of the storage.
+        types = self.types[block.type :].as_strided((b, k, s), (block.type_b, block.type_k, 1))
         return dst, src, types
 
     @staticmethod

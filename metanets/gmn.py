@@ -33,7 +33,7 @@ class GMN(nn.Module):
     activation). fan_in: weights times their number of sources, sums divided by it, and means by block: then duplicating
     neurons, with the weights divided, keeps the output. recompute: keep only the states between layers, and compute
     each layer again in the backward pass. buckets: rows of the tables of hashed words. kernel: see
-    `gmnc.kernels.edge_update`; it is no part of the state dict.
+    `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of these but the kernel.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class GMN(nn.Module):
         buckets: int = 4096,
         kernel: str = "auto",
     ) -> None:
+        self.options = {n: v for n, v in locals().items() if n not in ("self", "__class__", "kernel")}
         super().__init__()
         if head not in HEADS:
             raise GmncError(f"there is no head {head!r}: choose {' or '.join(HEADS)}")
@@ -127,12 +128,12 @@ def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
 
 def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:
     """Values times their number of sources [E, 1], and a layout that divides sums by edges per node of the block."""
-    rows, parts, scale = graph.rows(), [], []
+    rows, parts, scale = graph.rows().contiguous(), [], []
     if not graph.slots:
         raise GmncError("fan_in needs blocks: tensors of single edges do not say how many sources a weight has")
     for block in graph.layout:
         steps = (*block.strides, 1)
-        parts.append((rows.as_strided((*block.shape, 1), steps, block.value) * block.k).reshape(-1, 1))
+        parts.append((rows[block.value :].as_strided((*block.shape, 1), steps) * block.k).reshape(-1, 1))
         ends, pairs = graph.layout.ids(block)[:2], max(block.b * block.n * block.k, 1)
         scale.append([len(torch.unique(end)) / pairs for end in ends])
     values = torch.cat(parts) if parts else rows[:0]

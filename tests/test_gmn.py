@@ -120,6 +120,13 @@ def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> Non
         assert torch.allclose(a, b, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("fan_in", [False, True])
+def test_moved_tensors_give_the_same(fan_in: bool) -> None:
+    """After the one copy, all tensors are parts of one storage."""
+    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(fan_in=fan_in)
+    assert torch.equal(model(tensors.to("cpu")), model(tensors))
+
+
 def test_recomputing_layers_changes_nothing() -> None:
     tensors = double(gmnc.compile(exported("vit", "dynamo")))
     gradients = []

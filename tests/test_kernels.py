@@ -97,6 +97,20 @@ def test_the_operation_follows_the_rules_of_custom_operations() -> None:
     torch.library.opcheck(torch.ops.gmnc.edge_update.default, arguments)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_tensors_may_be_parts_of_others(kernel: str) -> None:
+    """Ids and states that stand in a larger tensor, or whose rows are not contiguous."""
+    where, rows = layout([(2, 2, 3, 2), (4, 1, 1, 1), (1, 2, 2, 1)], NODES, TYPES)
+    e = torch.randn(rows, 4, dtype=torch.float64)
+    with_terms = terms(NODES, TYPES, 4, 8, 4, torch.float64)
+    expected = run("reference", where, e.requires_grad_(), with_terms)
+    inside = {f: torch.cat([t.new_full((5,), 999), t])[5:] for f in ("dst", "src", "types") for t in [getattr(where, f)]}
+    larger = torch.cat([torch.full((3, 4), torch.nan, dtype=torch.float64), e.detach()])
+    for part in (larger[3:], torch.cat([larger, larger], dim=1)[3:, :4]):
+        found = run(kernel, replace(where, **inside), part.requires_grad_(), with_terms)
+        assert all(close(a, b, 1e-11) for a, b in zip(found, expected, strict=True))
+
+
 def test_sums_are_the_same_bits_every_time() -> None:
     where, rows = layout(SHAPES["several"] * 3, 4, TYPES)
     e = torch.randn(rows, 8, requires_grad=True)
