@@ -10,6 +10,7 @@ from .. import __version__
 from .check import check_model
 from .compile import compile_model
 from .draw import draw_model
+from .embed import embed_models
 from .inspect import inspect_model
 from .plugins import list_plugins
 from .symmetries import list_symmetries
@@ -30,6 +31,7 @@ app.command("compile")(compile_model)
 app.command("check")(check_model)
 app.command("inspect")(inspect_model)
 app.command("draw")(draw_model)
+app.command("embed")(embed_models)
 app.command("symmetries")(list_symmetries)
 app.command("verify")(verify_model)
 app.command("plugins")(list_plugins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .files import load, save
 from .gmn import GMN, HEADS
 
-__all__ = ["GMN", "HEADS"]
+__all__ = ["GMN", "HEADS", "load", "save"]

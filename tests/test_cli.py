@@ -52,7 +52,7 @@ def odd(tmp_path: Path) -> Path:
     [
         ["--help"],
         ["--version"],
-        *([c, "-h"] for c in ("compile", "check", "inspect", "draw", "symmetries", "verify", "plugins")),
+        *([c, "-h"] for c in ("compile", "check", "inspect", "draw", "embed", "symmetries", "verify", "plugins")),
     ],
 )
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
@@ -185,7 +185,7 @@ def test_bad_usage_is_exit_code_2(arguments: list[str]) -> None:
     assert "Traceback" not in result.stderr
 
 
-@pytest.mark.parametrize("command", ["compile", "check", "inspect", "symmetries", "verify"])
+@pytest.mark.parametrize("command", ["compile", "check", "inspect", "embed", "symmetries", "verify"])
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "truncated", "empty"])
 def test_bad_input_is_exit_code_2_and_one_message(tmp_path: Path, command: str, kind: str) -> None:
     path = tmp_path / "model.onnx"

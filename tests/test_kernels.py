@@ -104,7 +104,9 @@ def test_tensors_may_be_parts_of_others(kernel: str) -> None:
     e = torch.randn(rows, 4, dtype=torch.float64)
     with_terms = terms(NODES, TYPES, 4, 8, 4, torch.float64)
     expected = run("reference", where, e.requires_grad_(), with_terms)
-    inside = {f: torch.cat([t.new_full((5,), 999), t])[5:] for f in ("dst", "src", "types") for t in [getattr(where, f)]}
+    inside = {
+        f: torch.cat([t.new_full((5,), 999), t])[5:] for f in ("dst", "src", "types") for t in [getattr(where, f)]
+    }
     larger = torch.cat([torch.full((3, 4), torch.nan, dtype=torch.float64), e.detach()])
     for part in (larger[3:], torch.cat([larger, larger], dim=1)[3:, :4]):
         found = run(kernel, replace(where, **inside), part.requires_grad_(), with_terms)

@@ -1,0 +1,204 @@
+"""`gmnc embed`: one vector per network, from a graph metanetwork."""
+
+from __future__ import annotations
+
+import json as text
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import errors_to_exit_codes, note, open_graph, output, print_json, steps
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from ..ir import ParameterGraph
+    from ..metanets import GMN
+
+__all__ = ["Kernel", "embed_models"]
+
+OUTPUTS = 64
+_SHOWN = 6
+
+
+class Kernel(StrEnum):
+    """How edges are updated; see `gmnc.kernels.edge_update`."""
+
+    auto = "auto"
+    reference = "reference"
+    scatter = "scatter"
+    cpu = "cpu"
+    triton = "triton"
+
+
+def embed_models(
+    models: Annotated[
+        list[Path],
+        typer.Argument(metavar="MODEL|STORE...", help="ONNX files, or stores that compile wrote.", show_default=False),
+    ],
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            "--weights",
+            "-w",
+            metavar="WEIGHTS",
+            show_default="random ones, by --seed",
+            help="Weights of the metanetwork, as gmnc.metanets.save writes them.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, when none are given.")] = 0,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = (
+        "auto"
+    ),
+    kernel: Annotated[Kernel, typer.Option(help="How edges are updated; auto: the fastest for the device.")] = (
+        Kernel.auto
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write the embeddings here (.safetensors, .npy).", show_default=False
+        ),
+    ] = None,
+    dim: Dims = None,
+    input: Inputs = None,
+    on_unsupported: Policy = OnUnsupported.opaque,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Embed each MODEL as one vector by a graph metanetwork."""
+    with errors_to_exit_codes():
+        dims, inputs = parse_dims(dim), parse_inputs(input)
+        write = None if out is None else _writer(out)
+        where = _device(device, kernel)
+        net, origin = _metanetwork(weights, seed, kernel)
+        net = net.to(where).eval()
+        rows: list[dict[str, Any]] = []
+        with steps(quiet) as watch:
+            for number, path in enumerate(models):
+                watch(f"embedding {path.name}", number, len(models))
+                rows.append(_row(net, path, lambda p: open_graph(p, dims, inputs, on_unsupported), where))
+        if out is not None and write is not None:
+            write(out, rows, origin)
+    if json:
+        print_json({"weights": origin, "outputs": net.options["outputs"], "models": rows})
+    elif out is None:
+        _print_table(rows)
+    if not json:
+        note(f"weights: {origin}", quiet)
+    if out is not None:
+        note(f"wrote {out}", quiet)
+
+
+def _device(name: str, kernel: Kernel) -> torch.device:
+    """Where to compute; raises `GmncError` if that, or the kernel there, is not to be had."""
+    import torch
+
+    from ..ir import GmncError
+    from ..kernels import kernels
+
+    try:
+        there = torch.cuda.is_available()
+        device = torch.device(("cuda" if there else "cpu") if name == "auto" else name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise GmncError(f"--device {name}: there is no such device here ({reason}); choose auto or cpu") from error
+    if kernel != Kernel.auto and kernel not in kernels():
+        raise GmncError(f"--kernel {kernel}: not installed; pip install 'gmnc[{kernel}]', or choose auto")
+    if kernel == Kernel.triton and device.type != "cuda":
+        raise GmncError("--kernel triton: needs a GPU; choose --device cuda, or --kernel auto")
+    return device
+
+
+def _metanetwork(weights: Path | None, seed: int, kernel: Kernel) -> tuple[GMN, str]:
+    """The metanetwork, and in words where its weights come from; raises `LoadError` for a file of other things."""
+    import torch
+
+    from ..ir import LoadError
+    from ..metanets import GMN, load
+
+    if weights is None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return GMN(OUTPUTS, kernel=kernel.value), f"random, seed {seed}"
+    net = load(weights, kernel=kernel.value)
+    if net.head != "invariant":
+        raise LoadError(f"{weights}: weights of an equivariant metanetwork, which gives no embedding")
+    return net, str(weights)
+
+
+def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], device: torch.device) -> dict[str, Any]:
+    """What is said of one network; an error names its file."""
+    import torch
+
+    from ..backends.blocks import blocks
+    from ..ir import GmncError
+
+    try:
+        graph = graph_of(path)
+        with torch.no_grad():
+            embedding = net(blocks(graph).to(device))[0].double().cpu()
+        if not embedding.isfinite().all():
+            raise GmncError("the embedding is not finite: look for NaN, infinity or huge values in the parameters")
+    except GmncError as error:
+        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
+    return {"model": str(path), "parameter_edges": graph.num_parameter_edges, "embedding": embedding.tolist()}
+
+
+def _writer(path: Path) -> Callable[[Path, list[dict[str, Any]], str], None]:
+    from ..ir import GmncError
+
+    found = _WRITERS.get(path.suffix.lower())
+    if found is None:
+        raise GmncError(f"cannot write {path}: embeddings go to a file that ends in {' or '.join(_WRITERS)}")
+    return found
+
+
+def _table(rows: list[dict[str, Any]]) -> np.ndarray:
+    """float32 [models, outputs]."""
+    import numpy as np
+
+    return np.array([row["embedding"] for row in rows], dtype=np.float32)
+
+
+def _write_safetensors(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
+    from safetensors.numpy import save_file
+
+    from ..backends.files import replacing
+
+    about = {"models": text.dumps([row["model"] for row in rows]), "weights": origin}
+    with replacing(path) as temporary:
+        save_file({"embeddings": _table(rows)}, temporary, about)
+
+
+def _write_npy(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
+    import numpy as np
+
+    from ..backends.files import replacing
+
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, _table(rows))
+
+
+_WRITERS = {".safetensors": _write_safetensors, ".npy": _write_npy}
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    table.add_column("parameter edges", justify="right")
+    table.add_column("embedding")
+    for row in rows:
+        first = " ".join(f"{v:+.4f}" for v in row["embedding"][:_SHOWN])
+        more = len(row["embedding"]) - _SHOWN
+        table.add_row(escape(row["model"]), f"{row['parameter_edges']:,}", first + (f" … {more} more" * (more > 0)))
+    output().print(table)
