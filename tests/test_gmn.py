@@ -63,7 +63,7 @@ def test_symmetries_of_the_network_keep_the_output(name: str) -> None:
     assert gap(model(tensors.with_values({**before, name: mixed})), first) > 1e-5
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit", "llama", "groupnorm", "experts"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_outputs_per_parameter_permute_with_the_parameters(name: str) -> None:
     graph = gmnc.compile(exported(name, "dynamo"))
     tensors = double(graph)
