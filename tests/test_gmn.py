@@ -138,6 +138,26 @@ def test_recomputing_layers_changes_nothing() -> None:
     assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*gradients, strict=True))
 
 
+@pytest.mark.parametrize("kernel", ["cpu", "reference"])
+def test_training_keeps_one_edge_state_between_layers_and_a_fused_kernel_nothing_else(kernel: str) -> None:
+    proto = build("(float[1, 60] x) => (float[1, 50] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }",
+                  {"w": (60, 70), "v": (70, 50)})  # fmt: skip
+    tensors, model = double(gmnc.compile(proto)), metanet(layers=4, kernel=kernel)
+    kept: dict[int, int] = {}
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        storage = saved.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
+        out = model(tensors).sum()
+    state = tensors.num_edges * model.width * 8
+    large = [size for size in kept.values() if size > state // 2]
+    assert (large == [state] * 3) == (kernel == "cpu")
+    out.backward()
+
+
 def test_learns_the_sum_of_the_weights() -> None:
     """A few steps of training bring the loss down: gradients reach everything that matters."""
     model = GMN(1, width=16, layers=2, buckets=64)
