@@ -8,12 +8,13 @@ from typing import Any
 import onnx
 import onnx_ir as ir
 
+from .normalise import FUNCTION
 from .order import subgraphs
 from .protos import type_proto
 from .registry import Rule
 from .shapes import Known
 
-__all__ = ["expand", "has_body"]
+__all__ = ["expand", "has_body", "is_body"]
 
 _DOMAIN = "gmnc.body"
 # Attributes that came later, whose defaults mean what was there before.
@@ -54,6 +55,11 @@ def has_body(node: ir.Node, opset: int) -> bool:
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def is_body(node: ir.Node) -> bool:
+    """Whether a node of a normalised model comes from the body of an operator."""
+    return node.metadata_props.get(FUNCTION, "").startswith(f"{_DOMAIN}::")
 
 
 def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from .expand import is_body
 from .literals import is_literal
 from .order import reads
 from .program_data import DEQUANTISERS, quantised
@@ -52,8 +53,11 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
         (literals if numbers else parameters)[value] = tensor
     nodes = list(model.graph)
     computed = _computed(nodes, parameters, known)
-    outputs = {v for v in model.graph.outputs if v in parameters or v in computed}
-    streams = _streams(nodes, outputs, parameters, computed, known, find)
+    roots = {v for v in model.graph.outputs if v in parameters or v in computed}
+    moved = _moved(nodes, parameters, computed, find)
+    # What an operator's body computes from its operands has no place in the file, where it could be put.
+    roots |= {v for node in nodes if is_body(node) for v in node.outputs if v in computed and v not in moved}
+    streams = _streams(nodes, roots, parameters, computed, moved, known, find)
     return Plan(parameters, literals, computed, streams, _filled(nodes, known, find))
 
 
@@ -94,15 +98,15 @@ def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
 
 def _streams(
     nodes: list[ir.Node],
-    outputs: set[ir.Value],
+    roots: set[ir.Value],
     parameters: Mapping[ir.Value, ir.TensorProtocol],
     computed: set[ir.Value],
+    moved: set[ir.Value],
     known: Mapping[ir.Value, Known],
     find: Find,
 ) -> set[ir.Value]:
-    """Walk backwards: a constant in a data slot or at an output is a stream, and so is what it was computed from."""
-    moved = _moved(nodes, parameters, computed, find)
-    streams = set(outputs)
+    """Walk backwards: a constant in a data slot is a stream as the roots are, and so is what it was computed from."""
+    streams = set(roots)
     for node in reversed(nodes):
         constant = bool(node.outputs) and all(v in computed for v in node.outputs)
         if (constant and not any(v in streams for v in node.outputs)) or all(_is_data(v, known) for v in node.outputs):
