@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,28 +16,36 @@ from .graph import EdgeBlock, ParameterGraph
 __all__ = ["colours", "fingerprint", "isomorphic"]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Flat edges: src, dst, label [n]. name, elements: tensor and element numbers of each, if it is shared."""
+
+    src: np.ndarray
+    dst: np.ndarray
+    label: np.ndarray
+    name: str = ""
+    elements: np.ndarray = field(default_factory=lambda: _NONE)
 
 
 def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
     """Stable colours of the nodes, uint64 [num_nodes].
 
-    Nodes start with kind, pinned index and output place; edges carry role, slot, via, operand and, with `values`, the
-    bits of the parameter. Equal colours in two graphs mean that refinement cannot tell the nodes apart.
+    Nodes start with kind, pinned index and output place; edges carry role, slot, via, operand, what they share with
+    other edges and, with `values`, the bits of the parameter. Equal colours in two graphs mean that refinement cannot
+    tell the nodes apart.
     """
-    vias = _via_hashes(graph)
-    colour = _initial(graph, vias)
-    edges = [(s, d, h) for s, d, h in _edges(graph, vias, values)]
-    classes = 0
+    colour, vias, classes = _initial(graph), _via_hashes(graph), 0
     while True:
+        colour = _refined(graph, _mix(colour + _ports(graph, vias)), list(_edges(graph, vias, values)))
         found = len(np.unique(colour))
-        if found == classes:
+        if found == classes or not any(via.blocks for via in graph.vias):
             return colour
         classes = found
-        inward, outward = np.zeros_like(colour), np.zeros_like(colour)
-        for src, dst, label in edges:
-            np.add.at(inward, dst, _mix(label + _mix(colour[src])))
-            np.add.at(outward, src, _mix(label ^ _mix(colour[dst] + _GOLDEN)))
-        colour = _mix(colour + _mix(inward + _mix(outward + _GOLDEN)))
+        # Blocks that vias name are told apart by the colours of the nodes that they come from.
+        vias = _via_hashes(graph, colour)
 
 
 def fingerprint(graph: ParameterGraph, values: bool = True) -> str:
@@ -68,33 +77,73 @@ def _hash(*parts: object) -> np.uint64:
     return np.uint64(zlib.crc32(text) << 32 | zlib.crc32(text[::-1], 0xA5A5))
 
 
-def _via_hashes(graph: ParameterGraph) -> np.ndarray:
+def _refined(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> np.ndarray:
+    """Colours after rounds of messages along all edges, until no more classes appear."""
+    classes = 0
+    while (found := len(np.unique(colour))) != classes:
+        classes = found
+        inward, outward = np.zeros_like(colour), np.zeros_like(colour)
+        shared = _shared(graph, colour, edges)
+        for edge in edges:
+            label = edge.label
+            if edge.name in shared:
+                label = label + shared[edge.name][edge.elements]
+            np.add.at(inward, edge.dst, _mix(label + _mix(colour[edge.src])))
+            np.add.at(outward, edge.src, _mix(label ^ _mix(colour[edge.dst] + _GOLDEN)))
+        colour = _mix(colour + _mix(inward + _mix(outward + _GOLDEN)))
+    return colour
+
+
+def _shared(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> dict[str, np.ndarray]:
+    """Where else elements are used, for tensors with several sites: name to uint64 [elements], 0 for those with one."""
+    found: dict[str, np.ndarray] = {}
+    sites: dict[str, np.ndarray] = {}
+    for edge in edges:
+        if edge.name:
+            size = graph.parameters[edge.name].size
+            ends = _mix(colour[edge.src] + _mix(colour[edge.dst] + _GOLDEN))
+            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, _mix(edge.label + ends))
+            np.add.at(sites.setdefault(edge.name, np.zeros(size, np.uint8)), edge.elements, 1)
+    return {name: np.where(sites[name] > 1, total, 0) for name, total in found.items()}
+
+
+def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.ndarray:
+    """One hash per via, uint64; blocks count by role and slots, and by the colours of their sources if given."""
     hashes: list[int] = []
     for via in graph.vias:
-        roles = tuple((graph.edges[b].role, graph.edges[b].shape[3]) for b in via.blocks)
-        hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), roles)))
+        blocks = []
+        for number in via.blocks:
+            block = graph.edges[number]
+            sources = 0 if colour is None else int(_mix(colour[np.unique(block.src)]).sum())
+            blocks.append((block.role, block.shape[3], sources))
+        hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)
 
 
-def _initial(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
+def _initial(graph: ParameterGraph) -> np.ndarray:
     colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for group in graph.groups:
         run = slice(group.start, group.stop)
         place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
         colour[run] = _mix(place + _hash(group.kind))
+    return colour
+
+
+def _ports(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
+    """What inputs and outputs add to the colours of their nodes, uint64 [num_nodes]."""
+    colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for number, port in enumerate(graph.outputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
         np.add.at(colour, port.nodes, _mix(_mix(vias[port.via] + _hash("output", number)) + order))
     for number, port in enumerate(graph.inputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
         np.add.at(colour, port.nodes, _mix(_hash("input", number) + order))
-    return _mix(colour)
+    return colour
 
 
-def _edges(
-    graph: ParameterGraph, vias: np.ndarray, values: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Flat (src, dst, label) of every block and link block."""
+def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_Edges]:
+    """Every block and link block, flat."""
+    shared = {b.view.name for b in graph.edges if b.tied}
     for block in graph.edges:
         label = _block_labels(block, vias)
         if values:
@@ -102,14 +151,16 @@ def _edges(
         label = np.broadcast_to(label, block.shape)
         src = np.broadcast_to(block.src[:, None, :, None], block.shape)
         dst = np.broadcast_to(block.dst[:, :, None, None], block.shape)
-        yield src.reshape(-1), dst.reshape(-1), label.reshape(-1)
+        name = block.view.name if block.view.name in shared and not block.constant else ""
+        elements = block.view.elements().reshape(-1) if name else _NONE
+        yield _Edges(src.reshape(-1), dst.reshape(-1), label.reshape(-1), name, elements)
     for link in graph.links:
         label = vias[link.via] + _hash("link", link.role)
         if link.operand is not None:
             label = _mix(label) + link.operand.astype(np.uint64) + np.uint64(1)
         if link.slot is not None:
             label = _mix(label) + _rows(link.slot)
-        yield link.src, link.dst, _mix(label)
+        yield _Edges(link.src, link.dst, _mix(label))
 
 
 def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:

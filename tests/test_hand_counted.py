@@ -45,6 +45,27 @@ def test_mlp_2_3_1() -> None:
     assert graph.pinned.sum() == 3
 
 
+@pytest.mark.parametrize(
+    ("written_out", "op"),
+    [
+        ("s = Sigmoid(a) h = Mul(a, s)", "h = Swish(a)"),
+        ("s = HardSigmoid<alpha = 0.16666667>(a) h = Mul(s, a)", "h = HardSwish(a)"),
+        ("s = Softplus(a) t = Tanh(s) h = Mul(a, t)", "h = Mish(a)"),
+        ("s = Div(a, root) e = Erf(s) o = Add(e, one) m = Mul(a, o) h = Mul(m, half)", "h = Gelu(a)"),
+    ],
+    ids=["SiLU", "HardSwish", "Mish", "GELU"],
+)
+def test_a_function_of_one_neuron_adds_nothing(written_out: str, op: str) -> None:
+    numbers = {"root": 1.4142135, "one": 1.0, "half": 0.5}
+    literals = " ".join(f"{n} = Constant<value_float = {v}>()" for n, v in numbers.items() if n in written_out)
+    weights = {"w1": (2, 3), "w2": (3, 1)}
+    text = "(float[1, 2] x) => (float[1, 1] y) {{ a = MatMul(x, w1) {} y = MatMul(h, w2) }}"
+    graph = lower(build(text.format(f"{literals} {written_out}"), weights, opset=24))
+    # however a is combined with itself, there are 3 neurons between input and output, and no link
+    assert count(graph) == {"nodes": {"input": 2, "neuron": 3 + 1}, "edges": {"weight": 6 + 3}}
+    assert isomorphic(graph, lower(build(text.format(op), weights, opset=24)))
+
+
 def test_convolution_batchnorm_pool_linear() -> None:
     graph = lower(
         build(
@@ -251,6 +272,28 @@ def test_tied_embedding_and_head() -> None:
     }
     assert graph.num_parameter_edges == graph.num_parameters == 10
     assert graph.pinned[[n for g in graph.groups if g.kind == "token" for n in range(g.start, g.stop)]].all()
+
+
+def test_a_vector_gathered_with_repeats() -> None:
+    graph = lower(
+        build(
+            """(float[1, 2] x) => (float[1, 1] y) {
+                h = MatMul(x, w)
+                u = Gather(v, places)
+                a = Add(h, u)
+                y = MatMul(a, o)
+            }""",
+            {"w": (2, 6), "v": (4,), "o": (6, 1)},
+            {"places": [0, 1, 2, 0, 1, 3]},
+        )
+    )
+    # elements 0 and 1 are shared by two neurons each: every element has one edge, to a hub, and each hub links to its
+    # neurons, 6 in all
+    assert count(graph) == {
+        "nodes": {"input": 2, "neuron": 6 + 1, "param": 1, "hub": 4},
+        "edges": {"weight": 12 + 6, "bias": 4},
+        "links": {"hub": 6},
+    }
 
 
 def test_linear_view_convolution() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 import gmnc
+from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.ir import LoweringError
 from gmnc.ir.symmetry import generators
-from gmnc.testing import assert_sound, build, values
+from gmnc.testing import assert_sound, build, values, with_values
 
 
 def test_an_output_that_depends_on_parameters_alone_is_an_output() -> None:
@@ -254,6 +255,43 @@ def test_a_weight_with_another_site_does_not_trade_places_with_one_without() -> 
     assert not generators(gmnc.compile(proto))
 
 
+def test_a_product_with_places_keeps_the_order_of_neurons() -> None:
+    """h weighs the rows of u, which are places of the same neurons."""
+    proto = build(
+        """(float[1, 3] x, float[4, 2] z) => (float[1, 2] y) {
+            h = MatMul(x, w)
+            u = MatMul(z, v)
+            m = MatMul(h, u)
+            y = MatMul(m, o)
+        }""",
+        {"w": (3, 4), "v": (2, 5), "o": (5, 2)},
+    )
+    report = assert_sound(proto)
+    assert report.graph is not None
+    assert {len(o) for o in report.graph.symmetries().orbits} == {5}
+
+
+def test_two_scales_of_one_neuron_are_told_apart() -> None:
+    """Which weights read h times s, and which h times t: the layers behind are not alike."""
+    proto = build(
+        """(float[1, 3] x) => (float[1, 2] y) {
+            h = MatMul(x, w)
+            a = Mul(h, s)
+            b = Mul(h, t)
+            c = MatMul(a, u)
+            d = MatMul(b, v)
+            e = Tanh(c)
+            f = Tanh(d)
+            k = Concat<axis = 1>(e, f)
+            y = MatMul(k, o)
+        }""",
+        {"w": (3, 4), "s": (4,), "t": (4,), "u": (4, 3), "v": (4, 3), "o": (6, 2)},
+    )
+    assert_sound(proto)
+    swapped = with_values(proto, s=values(proto, "t"), t=values(proto, "s"))
+    assert gmnc.compile(proto).fingerprint() != gmnc.compile(swapped).fingerprint()
+
+
 def test_directions_start_from_places_of_their_own() -> None:
     """Both directions of a cell start from the same neurons, at another place of a free axis each."""
     proto = build(
@@ -286,3 +324,23 @@ def test_group_normalization_with_a_scale_per_channel_where_it_is_per_group() ->
     model.opset_import[0].version = 20
     with pytest.raises(LoweringError, match=r"do not fit together: 's' has shape \[4\], it must be \[2\]"):
         gmnc.compile(model)
+
+
+@pytest.mark.parametrize("read", ["w", "t"])
+def test_what_an_opaque_operator_reads_does_not_move(read: str) -> None:
+    """A weight with edges is read, as it is or moved, by an operator that is not lowered."""
+    text = f"""(float[1, 4] x) => (float[1, 2] y, float[1, 4] z) {{
+        t = Transpose(w) a = MatMul(x, w) h = Tanh(a) y = MatMul(h, v)
+        z = Gemm(x, {read})
+    }}"""
+    model = build(text, {"w": (4, 4), "v": (4, 2)})
+    rules = builtin().overlay()
+
+    def refuse(*_: object) -> None:
+        raise Unsupported("not lowered here")
+
+    rules.add(Rule("Gemm", "", 1, refuse, weights=(0, 1, 2)))
+    report = assert_sound(model, registry=rules, kinds=["permutation", "sign"])
+    assert report.graph is not None
+    assert len(report.graph.opaque) == 1
+    assert report.generators == 0

@@ -7,8 +7,9 @@ import pytest
 from parameter_graphs import Net, brute_orbits, random_graph
 
 from gmnc.ir import GraphError, ParameterGraph, ParameterView
+from gmnc.ir.incidence import incidence
 from gmnc.ir.permute import Automorphism, apply, compose, verify_exact
-from gmnc.ir.symmetry import Rejection, generators, orbits, sample, swap
+from gmnc.ir.symmetry import Rejection, _Closure, _Contradiction, generators, orbits, sample, swap
 
 
 def sizes(graph: ParameterGraph, kind: str = "neuron") -> list[int]:
@@ -280,6 +281,38 @@ def test_a_via_that_differs_rejects() -> None:
 def test_products_are_not_commutative_in_their_operands() -> None:
     graph, at = attention(1, 2)
     assert isinstance(swap(graph, int(at["q"][0]), int(at["k"][0])), Rejection)
+
+
+@pytest.mark.parametrize("what", ["kind", "role"])
+def test_kinds_and_roles_differ(what: str) -> None:
+    """Two nodes that differ in their kind, or in the role of a link, alone."""
+
+    def build(kinds: tuple[str, str], roles: tuple[str, str]) -> tuple[ParameterGraph, list[int]]:
+        net = Net()
+        x = net.inputs(2)
+        made = [net.nodes(kind, 1) for kind in kinds]
+        for node, role in zip(made, roles, strict=True):
+            net.builder.add_links(np.repeat(node, 2), x, role)
+        heads = net.linear(np.concatenate(made), 2, "head")
+        return net.finish(heads, x), [int(node[0]) for node in made]
+
+    same, nodes = build(("sum", "sum"), ("sum", "sum"))
+    assert isinstance(swap(same, *nodes), Automorphism)
+    differ = ("sum", "reduce")
+    graph, nodes = build(differ if what == "kind" else ("sum", "sum"), differ if what == "role" else ("sum", "sum"))
+    assert isinstance(swap(graph, *nodes), Rejection)
+    assert graph.fingerprint() != same.fingerprint()
+
+
+def test_a_closure_that_is_no_symmetry_is_not_kept() -> None:
+    graph, at = attention(2, 2)
+    good = swap(graph, int(at["q"][0]), int(at["q"][1]))
+    assert isinstance(good, Automorphism)
+    half = {x: y for x, y in good.moved.items() if x in at["q"]}
+    closure = _Closure(incidence(graph), image=half)
+    with pytest.raises(_Contradiction, match="has no image"):
+        closure._verify()
+    _Closure(incidence(graph), image=good.moved)._verify()
 
 
 def test_verify_exact_rejects_what_is_no_symmetry() -> None:

@@ -154,3 +154,14 @@ def test_other_functions_of_the_same_parameters(variant: str, how: How) -> None:
     assert not isomorphic(left, right, values=False)
     for values in (False, True):
         assert left.fingerprint(values) != right.fingerprint(values)
+
+
+def test_ports_keep_their_order() -> None:
+    """Features of the input and of the output are not alike, whatever the weights between them."""
+    columns = Change("perceptron", reordered({"0.weight": 1}, transposition(8, (2, 5))))
+    outputs = Change("perceptron", reordered(rows("4"), transposition(3, (0, 1))))
+    for change in (columns, outputs):
+        a, b = changed(change, "dynamo")
+        inputs = random_inputs(a)
+        assert disagreement(run(a, inputs), run(b, inputs)) > 1e-4
+        assert gmnc.compile(a).fingerprint() != gmnc.compile(b).fingerprint()

@@ -1,0 +1,402 @@
+"""The rules of lowering and of symmetry, each with what the code does without it and a test that then fails.
+
+python tests/mutations.py > docs/rules-matter.md   writes the table
+python tests/mutations.py --run                    applies each to the code, runs its test, prints outcomes as JSON
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import io
+import json
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gmnc.frontend.joins import gathered
+from gmnc.frontend.labels import compress, map_via
+from gmnc.ir import ParameterGraph
+
+__all__ = ["MUTATIONS", "Mutation", "Outcome", "table"]
+
+Change = Callable[[Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """change: makes of the function `target` ("module:name" in gmnc) what it is without the rule. test: what fails."""
+
+    rule: str
+    without: str
+    target: str
+    change: Change
+    test: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """exit: of pytest, 1 for tests that failed. failure: the type of error and the start of its text."""
+
+    exit: int
+    failure: str
+
+
+def constantly(value: Any) -> Change:
+    return lambda old: lambda *args, **keywords: value
+
+
+def unchanged(place: int) -> Change:
+    """The function returns its argument at this place."""
+    return lambda old: lambda *args, **keywords: args[place]
+
+
+def blind_to(**missing: Callable[[ParameterGraph], Any]) -> Change:
+    """A function of a graph sees another one; missing: fields of the graph, and what becomes of them."""
+
+    def change(old: Any) -> Any:
+        def blind(*args: Any, **keywords: Any) -> Any:
+            seen = (
+                replace(a, **{n: f(a) for n, f in missing.items()}) if isinstance(a, ParameterGraph) else a
+                for a in args
+            )
+            return old(*seen, **keywords)
+
+        return blind
+
+    return change
+
+
+def each(field: str, **new: Callable[[Any], Any]) -> Callable[[ParameterGraph], Any]:
+    """All groups, edges, links or ports of a graph with other attributes, made from what they are."""
+    return lambda graph: tuple(replace(part, **{n: f(part) for n, f in new.items()}) for part in getattr(graph, field))
+
+
+def _zero(name: str) -> Callable[[Any], Any]:
+    return lambda part: np.zeros_like(getattr(part, name))
+
+
+def _none(part: Any) -> None:
+    return None
+
+
+KINDS = blind_to(groups=each("groups", kind=lambda g: "neuron"))
+ROLES = blind_to(edges=each("edges", role=lambda b: ""), links=each("links", role=lambda b: ""))
+VIAS = blind_to(**{field: each(field, via=_zero("via")) for field in ("edges", "links", "outputs")})
+SLOTS = blind_to(edges=each("edges", slots=_zero("slots")), links=each("links", slot=_none))
+OPERANDS = blind_to(links=each("links", operand=_none))
+PINS = blind_to(pinned=lambda g: np.zeros_like(g.pinned), inputs=lambda g: (), outputs=lambda g: ())
+TIES = blind_to(edges=each("edges", tied=lambda b: False))
+
+
+def _first(labels: np.ndarray, axes: Any) -> np.ndarray:
+    return compress(labels[tuple(slice(0, 1) if a in axes else slice(None) for a in range(labels.ndim))])
+
+
+def first_place(old: Any) -> Any:
+    return lambda state, labels, axes, *args, **keywords: _first(labels, axes)
+
+
+def any_order(old: Any) -> Any:
+    return lambda state, labels, axes, role="shared": gathered(state, labels, axes, "join", role)
+
+
+def stacked(old: Any) -> Any:
+    return lambda self, inputs, axis, op: op.result(
+        self._stack([self.stream(v) for v in inputs if v.shape[axis] > 0], axis)
+    )
+
+
+def no_coordinates(old: Any) -> Any:
+    return lambda sizes: np.zeros_like(old(sizes))
+
+
+def not_periodic(old: Any) -> Any:
+    return lambda labels: (1, labels.shape[-1], 1)
+
+
+def first_of_several(old: Any) -> Any:
+    def source(state: Any, involved: Any, kept: Any) -> Any:
+        if involved or (len(kept) == 1 and kept[0].size == 1):
+            return old(state, involved, kept)
+        return kept[0].reshape(-1)[:1].reshape((1,) * kept[0].ndim), kept
+
+    return source
+
+
+def unpinned(old: Any) -> Any:
+    return lambda state, factors, axes, op, attributes, shape: tuple(
+        map_via(f, lambda v: state.builder.via(op, attributes.items(), (v,))) for f in factors
+    )
+
+
+def without_tables(old: Any) -> Any:
+    def attach(state: Any, constants: Any, fates: Any, factors: Any, value: Any, step: Any) -> Any:
+        if value.data is None:
+            return old(state, constants, fates, factors, value, step)
+        return tuple(map_via(f, step.mark) for f in factors)
+
+    return attach
+
+
+def outside_vias(old: Any) -> Any:
+    def attach(state: Any, factors: Any, *args: Any) -> Any:
+        old(state, factors, *args)
+        return factors
+
+    return attach
+
+
+def links_without_vias(old: Any) -> Any:
+    def add_links(self: Any, dst: Any, src: Any, role: str, via: Any = 0, *args: Any, **keywords: Any) -> None:
+        old(self, dst, src, role, 0, *args, **keywords)
+
+    return add_links
+
+
+def commutative(old: Any) -> Any:
+    return lambda state, operands, role, ranks=(), kind="join": old(state, operands, role, (), kind)
+
+
+def first_operand(old: Any) -> Any:
+    def join(state: Any, operands: Any, *args: Any, **keywords: Any) -> np.ndarray:
+        return compress(np.broadcast_to(operands[0], np.broadcast_shapes(*(o.shape for o in operands))))
+
+    return join
+
+
+def left_factor(old: Any) -> Any:
+    return lambda state, members: members[0][1]
+
+
+def paired_backwards(old: Any) -> Any:
+    def match(nodes: np.ndarray, targets: np.ndarray, *vias: np.ndarray) -> np.ndarray:
+        back = [v if i == 0 else v[::-1] for i, v in enumerate(vias)]
+        return len(nodes) - 1 - old(nodes, targets[::-1], *back)
+
+    return match
+
+
+def one_row(old: Any) -> Any:
+    return lambda block: (np.zeros(block.shape[0], dtype=np.int64), False)
+
+
+def without_values(old: Any) -> Any:
+    def arcs(self: Any, block: Any) -> Any:
+        return old(self, replace(block, view=replace(block.view, offset=0, strides=(0, 0, 0, 0), index=None)))
+
+    return arcs
+
+
+def no_bits(old: Any) -> Any:
+    return lambda values: np.zeros(np.shape(values), dtype=np.uint64)
+
+
+_CLOSURE, _COLOURS = "ir.incidence:Incidence.__init__", "ir.colours:colours"
+_HOLD = "test_networks_symmetry.py::test_claimed_symmetries_hold"
+_KNOWN = "test_networks_symmetry.py::test_known_groups"
+_TELL = "test_tell_apart.py::test_what_changes_the_output_changes_the_graph"
+_RULE = "test_rules.py::test_rule"
+
+LOWERING = [
+    Mutation("A function of one neuron stays on it", "operands that name the same nodes join",
+             "frontend.joins:_same_nodes", constantly(None),
+             "test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
+    Mutation("A function of one neuron stays on it", "functions keep their spelling",
+             "frontend.functions:FunctionVias._recognise", constantly(None),
+             "test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
+    Mutation("A function of one neuron stays on it", "normalisations written out are not recognised",
+             "frontend.idioms:recognise", constantly(None),
+             "test_hand_counted.py::test_groupnorm_as_op_and_written_out_agree"),
+    Mutation("Shared weights see one neuron", "they see the first of several",
+             "frontend.joins:shared_neuron", first_place, f"{_HOLD}[linear_view_conv-dynamo]"),
+    Mutation("Shared weights see one neuron", "places of the tuple are not told apart",
+             "frontend.joins:shared_neuron", any_order, f"{_HOLD}[linear_view_conv-dynamo]"),
+    Mutation("Shared weights see one neuron", "concatenation along a free axis makes no join",
+             "frontend.lowering:Lowering.concat", stacked, f"{_KNOWN}[vit-dynamo]"),
+    Mutation("An axis is free or neural by its labels", "positions of a contracted free axis have no slots",
+             "frontend.contraction:_slots", no_coordinates, f"{_TELL}[a kernel flipped-dynamo]"),
+    Mutation("An axis is free or neural by its labels", "repeated neurons make no parallel edges",
+             "frontend.labels:periodic", not_periodic, "test_hand_counted.py::test_convolution_flatten_linear"),
+    Mutation("An axis is free or neural by its labels", "a weight shared by several neurons sees the first",
+             "frontend.contraction:_source", first_of_several, "test_hand_counted.py::test_mixer_block"),
+    Mutation("An axis is free or neural by its labels", "positions of an input are features each",
+             "frontend.discover:Discovery._share", constantly(None),
+             "test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
+    Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a join",
+             "frontend.joins:pin_against_free", constantly(None), f"{_HOLD}[mixer-dynamo]"),
+    Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a product",
+             "frontend.products:_pin_against_free", constantly(None),
+             "test_regressions.py::test_a_product_with_places_keeps_the_order_of_neurons"),
+    Mutation("Free axes are ordered", "operators that depend on the order do not pin",
+             "frontend.reductions:order", unpinned,
+             "test_regressions.py::test_an_average_over_everything_with_padding_is_not_global"),
+    Mutation("Free axes are ordered", "moved labels may lose their places",
+             "frontend.places:settle", constantly(None), f"{_RULE}[Add-vector-across-positions]"),
+    Mutation("Free axes are ordered", "copies may become different",
+             "frontend.places:diverge", constantly(None),
+             "test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart[softmax in parts]"),
+    Mutation("Free axes are ordered", "merged places of one neuron count as alike",
+             "frontend.state:State.is_merged", constantly(False),
+             "test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
+    Mutation("Free axes are ordered", "nothing is pinned in lowering",
+             "frontend.state:State.pin", constantly(None), f"{_HOLD}[mixer-dynamo]"),
+    Mutation("Coupling has a scope", "every coupling is over a whole group",
+             "frontend.reductions:_whole", constantly(True), f"{_HOLD}[groupnorm-dynamo]"),
+    Mutation("Coupling has a scope", "every group holds together",
+             "frontend.cohesion:Cohesion.holds", constantly(True), f"{_RULE}[Softmax-two-depthwise-added]"),
+    Mutation("One element, one edge", "hubs do not reach what shares them",
+             "frontend.attaching:_link_hubs", constantly(None), f"{_HOLD}[llama-dynamo]"),
+    Mutation("One element, one edge", "elements that a gather repeats stay repeated",
+             "frontend.attaching:_without_repeats", lambda old: lambda *parts: parts,
+             "test_hand_counted.py::test_a_vector_gathered_with_repeats"),
+    Mutation("Nothing that varies along a neural axis is ignored", "known tables along neurons are",
+             "frontend.elementwise:_attach", without_tables, f"{_RULE}[Mul-table-on-neurons]"),
+    Mutation("Nothing that varies along a neural axis is ignored", "attached blocks are no part of vias",
+             "frontend.attaching:attach", outside_vias,
+             "test_regressions.py::test_two_scales_of_one_neuron_are_told_apart"),
+    Mutation("Nothing that varies along a neural axis is ignored", "links have no vias",
+             "ir.builder:GraphBuilder.add_links", links_without_vias, f"{_HOLD}[llama-dynamo]"),
+    Mutation("Nothing that varies along a neural axis is ignored", "places that have weights of their own do not show",
+             "frontend.contraction:_at_places", unchanged(1), f"{_RULE}[Conv-groups-of-positions]"),
+    Mutation("Nothing that varies along a neural axis is ignored", "copies in several groups are read alike",
+             "frontend.contraction:tell_rows_apart", unchanged(1), f"{_RULE}[Conv-groups-of-merged-rows]"),
+    Mutation("Join: one node per tuple of labels", "the first operand goes on",
+             "frontend.joins:join", first_operand, f"{_HOLD}[resnet-dynamo]"),
+    Mutation("Join: one node per tuple of labels", "every operator is commutative",
+             "frontend.joins:join", commutative, f"{_HOLD}[attention_qkv-dynamo]"),
+    Mutation("Product-sum ties its operands", "the left factor goes on",
+             "frontend.products:_product", left_factor, f"{_HOLD}[attention_qkv-dynamo]"),
+    Mutation("Reduce: nodes for what is reduced", "the first entry goes on",
+             "frontend.joins:gathered", first_place, f"{_HOLD}[experts-dynamo]"),
+]  # fmt: skip
+
+SYMMETRY = [
+    Mutation("Kinds are kept", "closure does not see them", _CLOSURE, KINDS,
+             "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
+    Mutation("Kinds are kept", "colours do not show them", _COLOURS, KINDS,
+             "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
+    Mutation("Roles are kept", "closure does not see them", _CLOSURE, ROLES,
+             "test_symmetry.py::test_kinds_and_roles_differ[role]"),
+    Mutation("Roles are kept", "colours do not show them", _COLOURS, ROLES,
+             "test_symmetry.py::test_kinds_and_roles_differ[role]"),
+    Mutation("Vias are kept", "closure does not see them", _CLOSURE, VIAS,
+             "test_symmetry.py::test_a_via_that_differs_rejects"),
+    Mutation("Vias are kept", "colours do not show them", _COLOURS, VIAS,
+             "test_tell_apart.py::test_other_functions_of_the_same_parameters[resnet, GELU for ReLU-dynamo]"),
+    Mutation("Slots are kept", "closure does not see them", _CLOSURE, SLOTS,
+             "test_symmetry.py::test_slots_of_links_tell_positions_apart"),
+    Mutation("Slots are kept", "colours do not show them", _COLOURS, SLOTS, f"{_TELL}[a kernel flipped-dynamo]"),
+    Mutation("Operand places are kept", "closure does not see them", _CLOSURE, OPERANDS,
+             "test_symmetry.py::test_products_are_not_commutative_in_their_operands"),
+    Mutation("Operand places are kept", "colours do not show them", _COLOURS, OPERANDS,
+             "test_rules.py::test_changes_show[Sub-activations]"),
+    Mutation("Pinned nodes stay", "closure does not see them", _CLOSURE, PINS, f"{_HOLD}[perceptron-dynamo]"),
+    Mutation("Pinned nodes stay", "colours do not show them", _COLOURS, PINS,
+             "test_tell_apart.py::test_ports_keep_their_order"),
+    Mutation("Values make up the fingerprint", "colours do not show them", "ir.colours:_bits", no_bits,
+             f"{_TELL}[channels of the stem alone-dynamo]"),
+    Mutation("Weight sharing is kept", "colours do not show it", _COLOURS, TIES,
+             "test_fingerprint.py::test_shared_weights_differ_from_equal_ones"),
+    Mutation("Weight sharing is kept", "closure does not see it", _CLOSURE, TIES, f"{_KNOWN}[llama-dynamo]"),
+    Mutation("Weight sharing is kept", "a move at one site forces nothing at the others",
+             "ir.ties:forced_pairs", constantly(set()), "test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
+    Mutation("Repeated sources pair up in order of occurrence", "they pair up in any order",
+             "ir.permute:_match", paired_backwards, "test_symmetry.py::test_flatten_keeps_positions"),
+    Mutation("A swap across batches takes the whole batch", "all batches are one",
+             "ir.incidence:_merge", one_row, f"{_HOLD}[grouped-dynamo]"),
+    Mutation("Constants along neurons keep them apart", "their values do not count",
+             "ir.incidence:Incidence._constant_arcs", without_values,
+             f"{_RULE}[Mul-table-on-neurons]"),
+    Mutation("Blocks that vias name move along", "they need not",
+             "ir.symmetry:_Closure._verify_vias", constantly(None), f"{_RULE}[RotaryEmbedding-heads]"),
+    Mutation("Every edge has its image", "closures are not checked",
+             "ir.symmetry:_Closure._verify", constantly(None),
+             "test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
+]  # fmt: skip
+
+_INTRO = """# Every rule matters
+
+Made by `python tests/mutations.py > docs/rules-matter.md`. Each row is a rule of lowering or of symmetry, what the code
+does once the rule is taken out of it, the function that is changed for that, and a test of `tests/` that then fails.
+`tests/test_mutations.py` does each change and asserts that the test fails."""
+
+MUTATIONS = {f"{m.rule}: {m.without}": m for m in (*LOWERING, *SYMMETRY)}
+
+
+@contextlib.contextmanager
+def applied(mutation: Mutation) -> Iterator[None]:
+    """The code without the rule: the function is replaced in its home and wherever it has been imported by name."""
+    module, _, path = mutation.target.partition(":")
+    *owners, name = path.split(".")
+    home = importlib.import_module(f"gmnc.{module}")
+    for owner in owners:
+        home = getattr(home, owner)
+    old = getattr(home, name)
+    new = mutation.change(old)
+    users = [m for key, m in sys.modules.items() if key.startswith("gmnc.") and getattr(m, name, None) is old]
+    with pytest.MonkeyPatch.context() as patch:
+        for place in (home, *users):
+            patch.setattr(place, name, new)
+        yield
+
+
+class _Recorder:
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, call: pytest.CallInfo) -> Any:
+        report = yield
+        if report.failed and call.excinfo is not None:
+            text = " ".join(str(call.excinfo.value).split())
+            self.failures.append(f"{report.when}: {call.excinfo.typename}: {text[:120]}")
+        return report
+
+
+def outcome(key: str) -> tuple[str, Outcome]:
+    """What the test says when the code lacks the rule; in a process of its own, which this spoils."""
+    recorder, silence = _Recorder(), io.StringIO()
+    test = str(Path(__file__).with_name(MUTATIONS[key].test))
+    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    try:
+        with applied(MUTATIONS[key]), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+            code = pytest.main([test, *options], [recorder])
+    except AttributeError as error:
+        return key, Outcome(-1, f"the function has moved: {error}")
+    return key, Outcome(int(code), next(iter(recorder.failures), silence.getvalue()[-300:]))
+
+
+def outcomes(keys: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
+    """The outcome of each, in processes forked from this one, which has the test modules loaded."""
+    here = Path(__file__)
+    files = sorted({str(here.with_name(MUTATIONS[key].test.partition("::")[0])) for key in keys})
+    with contextlib.redirect_stdout(io.StringIO()):
+        pytest.main([*files, "-q", "--collect-only", "-p", "no:cacheprovider"])
+    with multiprocessing.get_context("fork").Pool(maxtasksperchild=1) as pool:
+        yield from pool.imap(outcome, keys, chunksize=1)
+
+
+def table() -> str:
+    """The page docs/rules-matter.md."""
+    lines = [_INTRO]
+    for title, mutations in (("Lowering", LOWERING), ("Symmetry", SYMMETRY)):
+        lines += [f"\n## {title}\n", "| rule | without it | where | test that fails |", "|---|---|---|---|"]
+        for m in mutations:
+            lines.append(f"| {m.rule} | {m.without} | `{m.target}` | `{m.test}` |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--run"]:
+        words = sys.argv[2:]
+        for key, found in outcomes([k for k in MUTATIONS if not words or any(w in k for w in words)]):
+            print(json.dumps([key, found.exit, found.failure]), flush=True)
+    else:
+        print(table())
