@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnx
 
-__all__ = ["CORPUS", "LIGHT", "corpus_file"]
+__all__ = ["CORPUS", "GIVEN", "LIGHT", "corpus_file"]
 
 _FOLDER = Path(__file__).resolve().parents[2] / "shared" / "corpus"
 CORPUS = sorted(_FOLDER.glob("*.onnx"))
 LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx"))
+
+# Inputs by name, for networks to which random ones say nothing.
+GIVEN = {
+    "silero_vad": {
+        "input": 0.1 * np.sin(np.arange(576, dtype=np.float32))[None],
+        "state": np.zeros((2, 1, 128), dtype=np.float32),
+        "sr": np.array(16000, dtype=np.int64),
+    }
+}
 
 
 def corpus_file(name: str) -> Path:

@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from corpus import CORPUS
+from corpus import CORPUS, GIVEN
 
 from gmnc.testing import assert_sound
-
-GIVEN = {
-    "silero_vad": {
-        "input": 0.1 * np.sin(np.arange(576, dtype=np.float32))[None],
-        "state": np.zeros((2, 1, 128), dtype=np.float32),
-        "sr": np.array(16000, dtype=np.int64),
-    }
-}
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
