@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from gmnc.frontend.joins import gathered
-from gmnc.frontend.labels import compress, map_via
+from gmnc.frontend.labels import compress, map_via, periodic
 from gmnc.ir import ParameterGraph
 
 __all__ = ["MUTATIONS", "Mutation", "Outcome", "table"]
@@ -104,7 +104,7 @@ def first_place(old: Any) -> Any:
 
 
 def any_order(old: Any) -> Any:
-    return lambda state, labels, axes, role="shared": gathered(state, labels, axes, "join", role)
+    return lambda state, labels, axes, role="shared", beside=(): gathered(state, labels, axes, "join", role, ())
 
 
 def stacked(old: Any) -> Any:
@@ -130,8 +130,48 @@ def first_of_several(old: Any) -> Any:
     return source
 
 
+def without_step(op: str) -> Change:
+    """Steps of this name are left out of vias."""
+
+    def change(old: Any) -> Any:
+        def via(self: Any, name: str, attributes: Any, parents: tuple[int, ...] = (), *blocks: Any) -> int:
+            return parents[0] if name == op else old(self, name, attributes, parents, *blocks)
+
+        return via
+
+    return change
+
+
+def as_it_comes(old: Any) -> Any:
+    return lambda self, vias, step: step(vias)
+
+
+def slots_as_they_come(old: Any) -> Any:
+    def runs(moves: Any, ports: np.ndarray, *args: Any) -> Any:
+        tile, distinct, run = periodic(ports)
+        return ports[:, : distinct * run : run], (tile, run)
+
+    return runs
+
+
+def by_number(old: Any) -> Any:
+    return lambda factors, axes, attributes, shape: {n: v for n, v in attributes.items() if n != "axes"}
+
+
+def if_broadcast(old: Any) -> Any:
+    def spread(moves: Any, labels: Any, shape: Any, axes: Any, new_shape: Any, keep: Any, grid: Any) -> Any:
+        same = shape == new_shape and list(axes) != list(grid)
+        return labels if same else old(moves, labels, shape, axes, new_shape, keep, grid)
+
+    return spread
+
+
+def always_the_first(old: Any) -> Any:
+    return lambda self, ports: np.zeros(len(ports), dtype=np.int64)
+
+
 def unpinned(old: Any) -> Any:
-    return lambda state, factors, axes, op, attributes, shape: tuple(
+    return lambda state, factors, axes, op, attributes, old, shape: tuple(
         map_via(f, lambda v: state.builder.via(op, attributes.items(), (v,))) for f in factors
     )
 
@@ -203,6 +243,9 @@ _HOLD = "test_networks_symmetry.py::test_claimed_symmetries_hold"
 _KNOWN = "test_networks_symmetry.py::test_known_groups"
 _TELL = "test_tell_apart.py::test_what_changes_the_output_changes_the_graph"
 _RULE = "test_rules.py::test_rule"
+_TWINS = "test_twins.py::test_what_differs_between_branches_keeps_their_weights_apart"
+_COPIES = "test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart"
+_VIA = "ir.builder:GraphBuilder.via"
 
 LOWERING = [
     Mutation("A function of one neuron stays on it", "operands that name the same nodes join",
@@ -230,27 +273,52 @@ LOWERING = [
              "frontend.discover:Discovery._share", constantly(None),
              "test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
     Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a join",
-             "frontend.joins:pin_against_free", constantly(None), f"{_HOLD}[mixer-dynamo]"),
-    Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a product",
-             "frontend.products:_pin_against_free", constantly(None),
-             "test_regressions.py::test_a_product_with_places_keeps_the_order_of_neurons"),
+             "frontend.joins:pin_against_free", unchanged(1), f"{_HOLD}[mixer-dynamo]"),
     Mutation("Free axes are ordered", "operators that depend on the order do not pin",
              "frontend.reductions:order", unpinned,
              "test_regressions.py::test_an_average_over_everything_with_padding_is_not_global"),
-    Mutation("Free axes are ordered", "moved labels may lose their places",
-             "frontend.places:settle", constantly(None), f"{_RULE}[Add-vector-across-positions]"),
-    Mutation("Free axes are ordered", "copies may become different",
-             "frontend.places:diverge", constantly(None),
-             "test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart[softmax in parts]"),
-    Mutation("Free axes are ordered", "merged places of one neuron count as alike",
-             "frontend.state:State.is_merged", constantly(False),
-             "test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
+    Mutation("Free axes are ordered", "neurons are pinned but do not say their place",
+             _VIA, without_step("Place"), f"{_COPIES}[running sums]"),
+    Mutation("Free axes are ordered", "neither pins nor places",
+             "frontend.state:State.ordered", unchanged(1),
+             "test_regressions.py::test_of_equal_entries_the_first_wins[ArgMax]"),
     Mutation("Free axes are ordered", "nothing is pinned in lowering",
-             "frontend.state:State.pin", constantly(None), f"{_HOLD}[mixer-dynamo]"),
+             "frontend.state:State.pin", constantly(None), "test_hand_counted.py::test_mlp_2_3_1"),
+    Mutation("What moves places is in the via", "it is not",
+             "frontend.grid:Moves.put", unchanged(1), f"{_TWINS}[halves of merged places]"),
+    Mutation("What moves places is in the via", "it is, but not which places it takes",
+             "frontend.grid:_marks", constantly(()),
+             "test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
+    Mutation("What moves places is in the via", "functions of numbers do not go before it",
+             "frontend.grid:Moves.under", as_it_comes,
+             "test_hand_counted.py::test_a_function_of_numbers_goes_before_or_after_movement_of_places"),
+    Mutation("What moves places is in the via", "broadcasting is not",
+             "frontend.joins:_spread", unchanged(2), f"{_TWINS}[broadcast over rows or columns]"),
+    Mutation("What moves places is in the via", "the order of slots is not",
+             "frontend.grid:runs", slots_as_they_come, "test_twins.py::test_weights_over_rows_or_columns[mixers]"),
+    Mutation("What moves places is in the via", "all places that come together are members each",
+             "frontend.grid:stacked", unchanged(1),
+             "test_hand_counted.py::test_places_of_one_neuron_are_summed_as_one"),
+    Mutation("Axes of the grid are in the via", "an axis that is looked along is not",
+             "frontend.reductions:_over", by_number,
+             f"{_TWINS}[softmax over axes of one number in two layouts]"),
+    Mutation("Axes of the grid are in the via", "which axes of a value are the grid is not",
+             "frontend.reductions:layout", constantly({}), f"{_TWINS}[one axis resized in two layouts]"),
+    Mutation("Axes of the grid are in the via", "along which one values were stacked is not",
+             _VIA, without_step("Along"),
+             f"{_TWINS}[softmax over rows of what is stacked in rows or columns]"),
+    Mutation("Axes of the grid are in the via", "which of them a joined tuple is is not",
+             _VIA, without_step("Tuple"), f"{_TWINS}[softmax over places or over what a weight is shared by]"),
+    Mutation("Axes of the grid are in the via", "over which ones products are summed is not",
+             _VIA, without_step("Sum"), f"{_TWINS}[products summed over columns or over all places]"),
     Mutation("Coupling has a scope", "every coupling is over a whole group",
              "frontend.reductions:_whole", constantly(True), f"{_HOLD}[groupnorm-dynamo]"),
     Mutation("Coupling has a scope", "every group holds together",
              "frontend.cohesion:Cohesion.holds", constantly(True), f"{_RULE}[Softmax-two-depthwise-added]"),
+    Mutation("Coupling has a scope", "scopes of one neuron are alike",
+             "frontend.state:State.scopes", always_the_first, f"{_COPIES}[softmax in parts]"),
+    Mutation("Coupling has a scope", "operators that depend on the order have none",
+             _VIA, without_step("Scope"), f"{_TWINS}[one place of running sums]"),
     Mutation("One element, one edge", "hubs do not reach what shares them",
              "frontend.attaching:_link_hubs", constantly(None), f"{_HOLD}[llama-dynamo]"),
     Mutation("One element, one edge", "elements that a gather repeats stay repeated",
@@ -264,13 +332,13 @@ LOWERING = [
     Mutation("Nothing that varies along a neural axis is ignored", "links have no vias",
              "ir.builder:GraphBuilder.add_links", links_without_vias, f"{_HOLD}[llama-dynamo]"),
     Mutation("Nothing that varies along a neural axis is ignored", "places that have weights of their own do not show",
-             "frontend.contraction:_at_places", unchanged(1), f"{_RULE}[Conv-groups-of-positions]"),
-    Mutation("Nothing that varies along a neural axis is ignored", "copies in several groups are read alike",
-             "frontend.contraction:tell_rows_apart", unchanged(1), f"{_RULE}[Conv-groups-of-merged-rows]"),
+             "frontend.grid:spread", if_broadcast, f"{_RULE}[Conv-groups-of-positions]"),
+    Mutation("Nothing that varies along a neural axis is ignored", "copies that meet different elements are alike",
+             "frontend.attaching:_apart", unchanged(1), f"{_COPIES}[a bias]"),
     Mutation("Join: one node per tuple of labels", "the first operand goes on",
              "frontend.joins:join", first_operand, f"{_HOLD}[resnet-dynamo]"),
     Mutation("Join: one node per tuple of labels", "every operator is commutative",
-             "frontend.joins:join", commutative, f"{_HOLD}[attention_qkv-dynamo]"),
+             "frontend.joins:join", commutative, "test_rules.py::test_changes_show[Sub-activations]"),
     Mutation("Product-sum ties its operands", "the left factor goes on",
              "frontend.products:_product", left_factor, f"{_HOLD}[attention_qkv-dynamo]"),
     Mutation("Reduce: nodes for what is reduced", "the first entry goes on",
@@ -315,7 +383,7 @@ SYMMETRY = [
              "ir.incidence:Incidence._constant_arcs", without_values,
              f"{_RULE}[Mul-table-on-neurons]"),
     Mutation("Blocks that vias name move along", "they need not",
-             "ir.symmetry:_Closure._verify_vias", constantly(None), f"{_RULE}[RotaryEmbedding-heads]"),
+             "ir.symmetry:_Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
     Mutation("Every edge has its image", "closures are not checked",
              "ir.symmetry:_Closure._verify", constantly(None),
              "test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
@@ -368,7 +436,7 @@ def outcome(key: str) -> tuple[str, Outcome]:
     try:
         with applied(MUTATIONS[key]), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             code = pytest.main([test, *options], [recorder])
-    except AttributeError as error:
+    except (AttributeError, ModuleNotFoundError) as error:
         return key, Outcome(-1, f"the function has moved: {error}")
     return key, Outcome(int(code), next(iter(recorder.failures), silence.getvalue()[-300:]))
 

@@ -296,6 +296,42 @@ def test_a_vector_gathered_with_repeats() -> None:
     }
 
 
+def test_places_of_one_neuron_are_summed_as_one() -> None:
+    graph = lower(
+        build(
+            """(float[1, 6, 3] x) => (float[1, 2] y) {
+                h = MatMul(x, w)
+                t = Tanh(h)
+                f = Reshape(t, flat)
+                s = ReduceSum(f, last)
+                y = MatMul(s, o)
+            }""",
+            {"w": (3, 4), "o": (1, 2)},
+            {"flat": [1, 24], "last": [1]},
+        )
+    )
+    assert count(graph) == {
+        "nodes": {"input": 3, "neuron": 4 + 2, "reduce": 1},
+        "edges": {"weight": 12 + 2},
+        "links": {"reduce": 4},
+    }
+
+
+def test_a_function_of_numbers_goes_before_or_after_movement_of_places() -> None:
+    def network(between: str) -> ParameterGraph:
+        text = f"""(float[1, 3, 2] x) => (float[1, 3, 1] y) {{
+            h = MatMul(x, w1)
+            {between}
+            y = MatMul(b, w2)
+        }}"""
+        return lower(build(text, {"w1": (2, 4), "w2": (4, 1)}, {"back": [2, 1, 0]}))
+
+    before = network("a = Tanh(h) b = Gather<axis = 1>(a, back)")
+    after = network("a = Gather<axis = 1>(h, back) b = Tanh(a)")
+    assert isomorphic(before, after)
+    assert not isomorphic(before, network("b = Tanh(h)"))
+
+
 def test_linear_view_convolution() -> None:
     graph = lower(
         build(

@@ -186,6 +186,48 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, object], str]]
         b = Pad(b0, columns)""",
         {}, {"two": 2, "one": 1, "rows": [0, 0, 0, 0, 0, 2, 0, 0], "columns": [0, 0, 0, 0, 0, 0, 2, 0]}, SQUARE,
     ),
+    "softmax over rows of what is stacked in rows or columns": (
+        """u = Relu(t)
+        k = MatMul(t, wk)
+        ca = Concat<axis = 1>(u, k)
+        cb = Concat<axis = 2>(u, k)
+        a = Softmax<axis = 1>(ca)
+        b = Softmax<axis = 1>(cb)""",
+        {"wk": (4, 4)}, {}, SQUARE,
+    ),
+    "one axis resized in two layouts": (
+        f"""{CHANNELS_FIRST}
+        q = Resize<mode = "linear">(c, , , sizes)
+        a = Transpose<perm = {BACK}>(q)
+        b = Resize<mode = "linear">(t, , , sizes)""",
+        {}, {"sizes": [1, 4, 8, 4]}, SQUARE,
+    ),
+    "softmax over places or over what a weight is shared by": (
+        """ra = Reshape(t, pairs)
+        rb = Transpose<perm = [0, 2, 1, 3]>(ra)
+        la = MatMul(ra, wl)
+        lb = MatMul(rb, wm)
+        a = Softmax<axis = 1>(la)
+        b = Softmax<axis = 1>(lb)""",
+        {"wl": (2, 4), "wm": (2, 4)}, {"pairs": [1, 4, 8, 2]}, SQUARE,
+    ),
+    "products summed over columns or over all places": (
+        """k = MatMul(t, wk)
+        ra = Einsum<equation = "bhwc,bhwc->bhc">(t, k)
+        a = Unsqueeze(ra, two)
+        rb = Einsum<equation = "bhwc,bhwc->bc">(t, k)
+        b = Unsqueeze(rb, both)""",
+        {"wk": (4, 4)}, {"two": [2], "both": [1, 2]}, SQUARE,
+    ),
+    "one place of running sums": (
+        """ga = Gather<axis = 3>(t, here)
+        gb = Gather<axis = 3>(t, there)
+        ca = CumSum(ga, last)
+        cb = CumSum(gb, last)
+        a = Gather<axis = 3>(ca, one)
+        b = Gather<axis = 3>(cb, one)""",
+        {"wa": (1, 5), "wb": (1, 5)}, {"here": [0, 1], "there": [2, 1], "last": -1, "one": [1]}, OBLONG,
+    ),
     "softmax of copies": (
         """p = Gather<axis = 3>(t, twice)
         a = Softmax<axis = 3>(p)
@@ -219,7 +261,7 @@ def test_branches_that_do_the_same_in_two_layouts_can_trade_places() -> None:
     assert gmnc.compile(model).symmetries().log10_size == pytest.approx(math.log10(24 * 120 * 2))
 
 
-@pytest.mark.parametrize("weights", ["kernels", "mixers"])
+@pytest.mark.parametrize("weights", ["kernels", "mixers", "windows"])
 def test_weights_over_rows_or_columns(weights: str) -> None:
     """Of one shape but for axes of size 1, or over axes of one size."""
     made = "ma = Conv(c, wa)\n mb = Conv(c, wb)"
@@ -228,8 +270,14 @@ def test_weights_over_rows_or_columns(weights: str) -> None:
         made = """ma = Einsum<equation = "bchw,hk->bkcw">(c, wa)
         mb = Einsum<equation = "bchw,wk->bkch">(c, wb)"""
         shapes = {"wa": (4, 5), "wb": (4, 5)}
+    shape = SQUARE
+    if weights == "windows":
+        made = """ma = ConvTranspose(c, wa)
+        d = Transpose<perm = [0, 1, 3, 2]>(c)
+        mb = ConvTranspose(d, wb)"""
+        shape, shapes = "1, 4, 1, 3", {"wa": (4, 5, 3, 3), "wb": (4, 5, 3, 3)}
     model = build(
-        f"""(float[{SQUARE}] x) => (float[N, M] y) {{
+        f"""(float[{shape}] x) => (float[N, M] y) {{
             h = MatMul(x, w)
             t = Tanh(h)
             {CHANNELS_FIRST}
