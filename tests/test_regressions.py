@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import gmnc
-from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.ir import LoweringError
 from gmnc.ir.symmetry import generators
 from gmnc.testing import assert_sound, build, values, with_values
@@ -324,23 +323,3 @@ def test_group_normalization_with_a_scale_per_channel_where_it_is_per_group() ->
     model.opset_import[0].version = 20
     with pytest.raises(LoweringError, match=r"do not fit together: 's' has shape \[4\], it must be \[2\]"):
         gmnc.compile(model)
-
-
-@pytest.mark.parametrize("read", ["w", "t"])
-def test_what_an_opaque_operator_reads_does_not_move(read: str) -> None:
-    """A weight with edges is read, as it is or moved, by an operator that is not lowered."""
-    text = f"""(float[1, 4] x) => (float[1, 2] y, float[1, 4] z) {{
-        t = Transpose(w) a = MatMul(x, w) h = Tanh(a) y = MatMul(h, v)
-        z = Gemm(x, {read})
-    }}"""
-    model = build(text, {"w": (4, 4), "v": (4, 2)})
-    rules = builtin().overlay()
-
-    def refuse(*_: object) -> None:
-        raise Unsupported("not lowered here")
-
-    rules.add(Rule("Gemm", "", 1, refuse, weights=(0, 1, 2)))
-    report = assert_sound(model, registry=rules, kinds=["permutation", "sign"])
-    assert report.graph is not None
-    assert len(report.graph.opaque) == 1
-    assert report.generators == 0
