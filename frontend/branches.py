@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ..ir import LoweringError
 from .registry import Unsupported
 from .splice import Splicer
 
@@ -26,6 +27,8 @@ def branch(splicer: Splicer, node: ir.Node) -> None:
             "the branch that is taken does not fit these shapes", "give concrete sizes with --dim or --input"
         )
     ends = [list(body.outputs) for body in bodies]
+    if any(len(values) != len(ends[0]) for values in ends):
+        raise LoweringError(f"node {node.name!r} (If): its branches have different numbers of outputs; export it again")
     for body in bodies:
         splicer.move(body, node)
     decision = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from ..ir import LoweringError
 from .order import reads, walk
 from .shapes import Known
 
@@ -74,6 +75,11 @@ class Splicer:
 
     def move(self, body: ir.Graph, before: ir.Node, operands: Sequence[ir.Value] = ()) -> list[ir.Value]:
         """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
+        if len(operands) != len(body.inputs):
+            raise LoweringError(
+                f"node {before.name!r} ({before.op_type}): its body takes {len(body.inputs)} values, "
+                f"not {len(operands)}; export the model again"
+            )
         new = dict(zip(body.inputs, operands, strict=True))
         outputs = [new.get(v, v) for v in body.outputs]
         body.outputs.clear()

@@ -147,7 +147,13 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
                 "the file is damaged, export it again"
             )
     for node in graph.all_nodes():
-        kinds, required = _settings(node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1)))
+        kinds, required, least = _settings(
+            node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1))
+        )
+        if len(node.inputs) < least:
+            raise LoadError(
+                f"{where}: {describe(node)} has {len(node.inputs)} operands, it needs {least}; export the model again"
+            )
         found = node.attributes.data
         for name, attribute in found.items():
             kind = attribute.type
@@ -169,14 +175,14 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
 
 
 @lru_cache(maxsize=4096)
-def _settings(domain: str, op: str, version: int) -> tuple[dict[str, ir.AttributeType], frozenset[str]]:
-    """Types of an operator's attributes by name, and which must be there; nothing where there is no schema."""
+def _settings(domain: str, op: str, version: int) -> tuple[dict[str, ir.AttributeType], frozenset[str], int]:
+    """Types of an operator's attributes by name, which must be there, least operands; nothing if there is no schema."""
     try:
         schema: Any = onnx.defs.get_schema(op, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
-        return {}, frozenset()
+        return {}, frozenset(), 0
     kinds = {name: ir.AttributeType[a.type.name] for name, a in schema.attributes.items()}
-    return kinds, frozenset(name for name, a in schema.attributes.items() if a.required)
+    return kinds, frozenset(name for name, a in schema.attributes.items() if a.required), schema.min_input
 
 
 def _first_default(graph: ir.Graph) -> ir.Node | None:

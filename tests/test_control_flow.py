@@ -12,6 +12,7 @@ from corpus import corpus_file
 
 import gmnc
 from gmnc.backends.onnx import write
+from gmnc.ir import LoweringError
 from gmnc.testing import build, count, disagreement, random_inputs, run, verify, with_values
 
 _SAME_NAMES = """(float[2, 3] x, bool c) => (float[2, 4] y) {
@@ -251,3 +252,13 @@ def test_two_lstms_of_keras_as_loops() -> None:
     assert not graph.opaque
     assert graph.num_parameter_edges == graph.num_parameters - 1
     assert len(graph.symmetries().generators) == 299
+
+
+def test_branches_with_different_numbers_of_outputs() -> None:
+    text = """(float[1, 3] x, bool c) => (float[1, 3] y) {
+        [choice] y = If(c) <then_branch = g () => (float[1, 3] t, float[1, 3] u) { t = Relu(x) u = Tanh(x) },
+                            else_branch = h () => (float[1, 3] v) { v = Tanh(x) }>
+    }"""
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> agraph {text}')
+    with pytest.raises(LoweringError, match="branches have different numbers of outputs"):
+        gmnc.compile(model)

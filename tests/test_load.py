@@ -345,3 +345,10 @@ def test_inputs_of_impossible_rank_and_bodies_that_are_missing() -> None:
     model.graph.node[0].attribute.add(name="then_branch", type=onnx.AttributeProto.GRAPH)
     with pytest.raises(LoadError, match="attribute 'then_branch' lacks its graph"):
         load(model)
+
+
+def test_an_operator_with_too_few_operands() -> None:
+    model = build("(float[1, 3] x) => (float[1, 4] y) { y = MatMul(x, w) }", {"w": (3, 4)})
+    del model.graph.node[0].input[1]
+    with pytest.raises(LoadError, match="has 1 operands, it needs 2"):
+        load(model)
