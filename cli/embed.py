@@ -32,6 +32,7 @@ class Kernel(StrEnum):
     auto = "auto"
     reference = "reference"
     scatter = "scatter"
+    flat = "flat"
     cpu = "cpu"
     triton = "triton"
 

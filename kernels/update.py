@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from . import cpu, reference, scatter
+from . import cpu, flat, reference, scatter
 from .activations import ACTIVATIONS
 from .layout import Layout
 from .terms import Terms
@@ -28,7 +28,7 @@ def _triton() -> Any:
     return import_module(".triton", __package__)
 
 
-_DIFFERENTIABLE: dict[str, Forward] = {"reference": reference.forward}
+_DIFFERENTIABLE: dict[str, Forward] = {"reference": reference.forward, "flat": flat.forward}
 _FUSED: dict[str, tuple[Forward, Backward]] = {"cpu": (cpu.forward, cpu.backward)}
 
 if find_spec("torch_scatter"):
@@ -38,6 +38,9 @@ if find_spec("triton"):
         lambda *arguments: _triton().forward(*arguments),
         lambda *arguments: _triton().backward(*arguments),
     )
+
+FEW, MOST = 1024, 2**19
+"""On a CPU, ``flat`` is taken for fewer edges per block and in all: there a block costs more than its edges."""
 
 
 def register(name: str, forward: Forward, backward: Backward | None = None) -> None:
@@ -75,12 +78,12 @@ def edge_update(
     e: [rows, D], read by `layout`'s value columns (parameter values in the first layer, `layout.dense` later).
     dtype: of `new`, by default that of `e`; sums and products are in the dtype of the terms.
     Returns new [edges, O], into [num_nodes, H], out [num_nodes, H]. All are differentiable in `e` and in the terms;
-    a fused kernel once, ``reference`` and ``scatter`` any number of times.
+    a fused kernel once, ``reference``, ``flat`` and ``scatter`` any number of times.
 
     kernel: ``auto`` takes the fastest for the device of `e`. Raises `ValueError` for an unknown name, and for shapes
     that do not fit.
     """
-    chosen = _choose(kernel, e)
+    chosen = _choose(kernel, e, layout)
     _check(e, terms, layout, activation, residual)
     dtype = dtype or e.dtype
     if chosen in _DIFFERENTIABLE:
@@ -88,9 +91,11 @@ def edge_update(
     return _fused(e, *terms, *_tensors(layout), layout.edges, activation, residual, dtype, chosen)
 
 
-def _choose(kernel: str, e: torch.Tensor) -> str:
+def _choose(kernel: str, e: torch.Tensor, layout: Layout) -> str:
     if kernel == "auto":
-        return "triton" if e.is_cuda and "triton" in _FUSED else "cpu"
+        if e.is_cuda and "triton" in _FUSED:
+            return "triton"
+        return "flat" if layout.edges < min(FEW * len(layout.blocks), MOST) else "cpu"
     if kernel not in kernels():
         raise ValueError(f"there is no kernel {kernel!r}: choose auto, {', '.join(kernels())}")
     return kernel

@@ -16,6 +16,7 @@ if not torch.cuda.is_available():
 KERNELS = [
     "reference",
     "cpu",
+    "flat",
     pytest.param(
         "scatter",
         marks=[pytest.mark.scatter, pytest.mark.skipif(not find_spec("torch_scatter"), reason="no torch-scatter")],
