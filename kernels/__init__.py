@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from .layout import COLUMNS, Block, Layout
 from .terms import Terms
-from .update import edge_update, kernels, register
+from .update import Fused, edge_update, kernels, register
 
-__all__ = ["COLUMNS", "Block", "Layout", "Terms", "edge_update", "kernels", "register"]
+__all__ = ["COLUMNS", "Block", "Fused", "Layout", "Terms", "edge_update", "kernels", "register"]

@@ -36,7 +36,7 @@ class _Tile(NamedTuple):
 
 
 def forward(
-    e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool, dtype: torch.dtype
+    e: torch.Tensor, terms: Terms, layout: Layout, plan: object, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
     """See `gmnc.kernels.edge_update`."""
     e, (nodes, width) = e.contiguous(), terms.dst.shape
@@ -63,9 +63,10 @@ def forward(
 
 
 def backward(
-    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool
-) -> tuple[torch.Tensor, Terms]:
-    """Gradients of `e` and of the terms, for `grads` of the three outputs. The hidden layer is computed again."""
+    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, plan: object, activation: str, residual: bool,
+    wanted: bool,
+) -> tuple[torch.Tensor, Terms]:  # fmt: skip
+    """Gradients of `e` (if wanted) and of the terms. The hidden layer is computed again."""
     grad_new, grad_into, grad_out = grads
     e = e.contiguous()
     grad_e = torch.zeros_like(e)
@@ -93,10 +94,11 @@ def backward(
                 grad *= slope(argument)
                 flat = grad.view(-1, width)
                 own.w_in.addmm_(state.t(), flat)
-                grad_state = torch.mm(flat, terms.w_in.t())
-                if residual:
-                    grad_state += grad_row
-                _add_state(grad_e, block, tile, grad_state)
+                if wanted:
+                    grad_state = torch.mm(flat, terms.w_in.t())
+                    if residual:
+                        grad_state += grad_row
+                    _add_state(grad_e, block, tile, grad_state)
                 _add_rows(own.dst, nodes, grad.sum((2, 3)))
                 sums += grad.sum(1)
             _add_rows(own.src, src[columns.b, columns.k], sums.sum(2))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -72,6 +73,7 @@ class Layout:
     src: torch.Tensor
     types: torch.Tensor
     edges: int
+    _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self._rows)
@@ -88,7 +90,24 @@ class Layout:
         _, n, k, s = self.blocks[:, 1:5].T
         blocks[:, 5] = blocks[:, 0]
         blocks[:, 6:10] = torch.stack([n * k * s, k * s, s, torch.ones_like(s)], dim=1)
+        # The plans, which hang on shapes and ids alone, are shared.
         return replace(self, blocks=blocks)
+
+    @cached_property
+    def on_device(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """`blocks` and `scale` where the ids are."""
+        return self.blocks.to(self.dst.device), self.scale.to(self.dst.device)
+
+    @cached_property
+    def scaled(self) -> bool:
+        """Whether any sum is multiplied by anything but 1."""
+        return bool((self.scale != 1).any())
+
+    def planned(self, key: Hashable, plan: Callable[[], Any]) -> Any:
+        """What a kernel works out once from the shapes of blocks and the ids; kept under `key`."""
+        if key not in self._plans:
+            self._plans[key] = plan()
+        return self._plans[key]
 
     @cached_property
     def single(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -111,7 +130,8 @@ class Layout:
 
     def to(self, device: torch.device | str) -> Layout:
         """With the ids on another device."""
-        return replace(self, dst=self.dst.to(device), src=self.src.to(device), types=self.types.to(device))
+        ids = {f: getattr(self, f).to(device) for f in ("dst", "src", "types")}
+        return replace(self, **ids, _plans={})
 
     def ids(self, block: Block) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """dst [B, N], src [B, K] and types [B, K, S] (a broadcast view) of one block."""

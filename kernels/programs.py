@@ -1,11 +1,14 @@
-"""The programs of the Triton kernels; arguments are pointers and numbers, see `gmnc.kernels.triton`."""
+"""The programs of the Triton kernels; arguments are pointers and numbers, see `gmnc.kernels.triton`.
+
+Tables are those of `gmnc.kernels.schedule`, `blocks` and `scale` those of `Layout`.
+"""
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
-__all__ = ["backward", "forward"]
+__all__ = ["add_up", "backward_dense", "backward_flat", "forward_dense", "forward_flat"]
 
 
 @triton.jit
@@ -37,120 +40,280 @@ def _slope(x, NAME: tl.constexpr):
 
 
 @triton.jit
+def _row(pointer, id, width, WIDTH: tl.constexpr):
+    """One row of a table, [WIDTH]."""
+    f = tl.arange(0, WIDTH)
+    return tl.load(pointer + id.to(tl.int64) * width + f, mask=f < width, other=0.0)
+
+
+@triton.jit
 def _rows(pointer, ids, width, WIDTH: tl.constexpr, mask):
     """Rows of a table, [ids, WIDTH]."""
     f = tl.arange(0, WIDTH)
-    return tl.load(pointer + ids[:, None] * width + f[None, :], mask=mask[:, None] & (f < width)[None, :], other=0.0)
+    at = ids.to(tl.int64)[:, None] * width + f[None, :]
+    return tl.load(pointer + at, mask=mask[:, None] & (f < width)[None, :], other=0.0)
+
+
+@triton.jit
+def _store_row(pointer, id, width, WIDTH: tl.constexpr, value):
+    f = tl.arange(0, WIDTH)
+    tl.store(pointer + id.to(tl.int64) * width + f, value, mask=f < width)
+
+
+@triton.jit
+def _store_rows(pointer, ids, width, WIDTH: tl.constexpr, mask, value):
+    f = tl.arange(0, WIDTH)
+    at = ids.to(tl.int64)[:, None] * width + f[None, :]
+    tl.store(pointer + at, value, mask=mask[:, None] & (f < width)[None, :])
 
 
 @triton.jit
 def _small(pointer, height, width, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
     """A whole matrix."""
-    r, f = tl.arange(0, HEIGHT), tl.arange(0, WIDTH)
-    mask = (r < height)[:, None] & (f < width)[None, :]
-    return tl.load(pointer + r[:, None] * width + f[None, :], mask=mask, other=0.0)
+    r = tl.arange(0, HEIGHT)
+    return _rows(pointer, r, width, WIDTH, r < height)
 
 
 @triton.jit
-def forward(
-    e, of_dst, of_src, of_type, w_in, w_out, b_out, dst, src, types, new, by_row, by_column,
-    n, k, s, tiles, runs, per_run, edge, value, value_b, value_n, value_k, value_s, type_b, type_k,
-    d, h, o, D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TN: tl.constexpr, TK: tl.constexpr,
+def _times(x, w, DOT: tl.constexpr, SUM: tl.constexpr):
+    """x @ w; of a single number per edge (the value of a parameter) exactly."""
+    if x.shape[1] == 1:
+        y = x.to(SUM) * w.to(SUM)
+    else:
+        y = tl.dot(x.to(DOT), w.to(DOT), out_dtype=SUM, input_precision="ieee")
+    return y
+
+
+@triton.jit
+def _times_back(grad, w, DOT: tl.constexpr, SUM: tl.constexpr):
+    """grad @ w.T"""
+    if w.shape[0] == 1:
+        y = tl.sum(grad * w.to(SUM), axis=1)[:, None]
+    else:
+        y = tl.dot(grad.to(DOT), tl.trans(w.to(DOT)), out_dtype=SUM, input_precision="ieee")
+    return y
+
+
+@triton.jit
+def _outer(x, grad, DOT: tl.constexpr, SUM: tl.constexpr):
+    """x.T @ grad"""
+    if x.shape[1] == 1:
+        y = tl.sum(x.to(SUM) * grad, axis=0)[None, :]
+    else:
+        y = tl.dot(tl.trans(x.to(DOT)), grad.to(DOT), out_dtype=SUM, input_precision="ieee")
+    return y
+
+
+@triton.jit
+def _strip(src, types, info, b, first, TC: tl.constexpr):
+    """Columns of a dense program: their mask, nodes, types, and the rows that destination 0 reads and writes."""
+    n, k, s = tl.load(info + 2), tl.load(info + 3), tl.load(info + 4)
+    column = first + tl.arange(0, TC)
+    mask = column < k * s
+    at_k, at_s = column // s, column % s
+    node = tl.load(src + tl.load(info + 11) + b * k + at_k, mask=mask, other=0)
+    kind = tl.load(types + tl.load(info + 12) + b * tl.load(info + 13) + at_k * tl.load(info + 14) + at_s, mask=mask,
+                   other=0)  # fmt: skip
+    read = tl.load(info + 5) + b * tl.load(info + 6) + at_k * tl.load(info + 8) + at_s * tl.load(info + 9)
+    return mask, node, kind, read, tl.load(info) + b * n * k * s + column
+
+
+@triton.jit
+def _run(dst, src, types, info, at, mask):
+    """Edges of a flat program, by their places in the block: nodes, types, and the rows that they read and write."""
+    n, k, s = tl.load(info + 2), tl.load(info + 3), tl.load(info + 4)
+    at_s, at_k, at_n, b = at % s, at // s % k, at // (s * k) % n, at // (s * k * n)
+    to = tl.load(dst + tl.load(info + 10) + b * n + at_n, mask=mask, other=0)
+    of = tl.load(src + tl.load(info + 11) + b * k + at_k, mask=mask, other=0)
+    kind = tl.load(types + tl.load(info + 12) + b * tl.load(info + 13) + at_k * tl.load(info + 14) + at_s, mask=mask,
+                   other=0)  # fmt: skip
+    read = tl.load(info + 5) + b * tl.load(info + 6) + at_n * tl.load(info + 7)
+    read += at_k * tl.load(info + 8) + at_s * tl.load(info + 9)
+    return to, of, kind, read, tl.load(info) + at
+
+
+@triton.jit
+def forward_dense(
+    e, of_dst, of_src, of_type, w_in, w_out, b_out, dst, src, types, new, parts, programs, blocks, d, h, o,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
     NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One tile of destinations and run of sources: new states, and its part of the sums."""
-    at, run = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    b, tile = at // tiles, at % tiles
-    columns = k * s
-    row = tile * TN + tl.arange(0, TN)
-    row_mask = row < n
-    by_dst = _rows(of_dst, tl.load(dst + b * n + row, mask=row_mask, other=0).to(tl.int64), h, H, row_mask).to(SUM)
-    first, second = _small(w_in, d, h, D, H).to(DOT), _small(w_out, h, o, H, P).to(DOT)
-    f_h, f_o = tl.arange(0, H), tl.arange(0, P)
-    bias = tl.load(b_out + f_o, mask=f_o < o, other=0.0).to(SUM)
-    total = tl.zeros([TN, H], dtype=SUM)
-    for step in range(per_run):
-        c = (run * per_run + step).to(tl.int64) * TK + tl.arange(0, TK)
-        c_mask = c < columns
-        at_k, at_s = c // s, c % s
-        by_src = _rows(of_src, tl.load(src + b * k + at_k, mask=c_mask, other=0).to(tl.int64), h, H, c_mask).to(SUM)
-        kind = tl.load(types + b * type_b + at_k * type_k + at_s, mask=c_mask, other=0).to(tl.int64)
-        by_src += _rows(of_type, kind, h, H, c_mask).to(SUM)
-        mask = tl.reshape(row_mask[:, None] & c_mask[None, :], [TN * TK])
-        read = value + b * value_b + row[:, None] * value_n + (at_k * value_k + at_s * value_s)[None, :]
-        state = _rows(e, tl.reshape(read, [TN * TK]), d, D, mask)
-        argument = tl.dot(state.to(DOT), first, out_dtype=SUM, input_precision="ieee")
-        argument = tl.reshape(argument, [TN, TK, H]) + by_dst[:, None, :] + by_src[None, :, :]
-        hidden = _activate(argument, NAME)
-        hidden = tl.where((row_mask[:, None] & c_mask[None, :])[:, :, None], hidden, 0.0).to(SUM)
-        total += tl.sum(hidden, axis=1)
-        column = (at * columns + c)[:, None] * h + f_h[None, :]
-        tl.store(by_column + column, tl.sum(hidden, axis=0), mask=c_mask[:, None] & (f_h < h)[None, :])
-        result = tl.dot(tl.reshape(hidden, [TN * TK, H]).to(DOT), second, out_dtype=SUM, input_precision="ieee")
-        result += bias[None, :]
+    """Strip of columns down rows: new states, and partial sums by row and by column."""
+    program = programs + tl.program_id(0) * 6
+    info, b = blocks + tl.load(program) * COLUMNS, tl.load(program + 1)
+    row, by_row, by_column = tl.load(program + 2), tl.load(program + 4), tl.load(program + 5)
+    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + 3), TC)
+    n, step = tl.load(info + 2), tl.load(info + 7)
+    columns = tl.load(info + 3) * tl.load(info + 4)
+    to = dst + tl.load(info + 10) + b * n
+    by_src = _rows(of_src, node, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
+    first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
+    bias = _small(b_out, 1, o, 1, P).to(SUM)
+    total = tl.zeros([TC, H], dtype=SUM)
+    last = tl.minimum(row + R, n)
+    # What a row takes from its destination is fetched a row ahead: it hangs on an id that is fetched as well.
+    ahead = _row(of_dst, tl.load(to + row), h, H)
+    for at in range(row, last):
+        by_dst = ahead.to(SUM)
+        ahead = _row(of_dst, tl.load(to + tl.minimum(at + 1, last - 1)), h, H)
+        state = _rows(e, read + at * step, d, D, mask)
+        hidden = _activate(_times(state, first, DOT, SUM) + by_src + by_dst[None, :], NAME)
+        hidden = tl.where(mask[:, None], hidden, 0.0).to(SUM)
+        total += hidden
+        _store_row(parts, by_row + at - row, h, H, tl.sum(hidden, axis=0))
+        result = tl.dot(hidden.to(DOT), second.to(DOT), out_dtype=SUM, input_precision="ieee") + bias
         if RESIDUAL:
             result += state.to(SUM)
-        write = tl.reshape(edge + (b * n + row)[:, None] * columns + c[None, :], [TN * TK])
-        tl.store(new + write[:, None] * o + f_o[None, :], result, mask=mask[:, None] & (f_o < o)[None, :])
-    out_row = ((b * n + row) * runs + run)[:, None] * h + f_h[None, :]
-    tl.store(by_row + out_row, total, mask=row_mask[:, None] & (f_h < h)[None, :])
+        _store_rows(new, write + at * columns, o, P, mask, result)
+    _store_rows(parts, by_column + tl.arange(0, TC), h, H, mask, total)
 
 
 @triton.jit
-def backward(
-    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_into, grad_out, grad_e, by_row, by_column,
-    by_in, by_out, n, k, s, tiles, runs, per_run, edge, value, value_b, value_n, value_k, value_s, type_b, type_k,
-    scale_in, scale_out, d, h, o, D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TN: tl.constexpr,
-    TK: tl.constexpr, NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr,
+def forward_flat(
+    e, of_dst, of_src, of_type, w_in, w_out, b_out, dst, src, types, new, parts, programs, blocks, d, h, o,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One tile of destinations and run of sources: gradients of states, and its part of those of the terms."""
-    at, run = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    b, tile = at // tiles, at % tiles
-    columns = k * s
-    row = tile * TN + tl.arange(0, TN)
-    row_mask = row < n
-    node = tl.load(dst + b * n + row, mask=row_mask, other=0).to(tl.int64)
-    by_dst = _rows(of_dst, node, h, H, row_mask).to(SUM)
-    from_into = _rows(grad_into, node, h, H, row_mask).to(SUM) * scale_in
-    first, second = _small(w_in, d, h, D, H).to(DOT), _small(w_out, h, o, H, P).to(DOT)
-    f_d, f_h, f_o = tl.arange(0, D), tl.arange(0, H), tl.arange(0, P)
-    total = tl.zeros([TN, H], dtype=SUM)
+    """A run of edges: new states, and a partial sum for each."""
+    program = programs + tl.program_id(0) * 4
+    info, start = blocks + tl.load(program) * COLUMNS, tl.load(program + 1)
+    count, part = tl.load(program + 2), tl.load(program + 3)
+    first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
+    bias = _small(b_out, 1, o, 1, P).to(SUM)
+    for tile in range(0, count, TC):
+        at = tile + tl.arange(0, TC)
+        mask = at < count
+        to, of, kind, read, write = _run(dst, src, types, info, start + at, mask)
+        state = _rows(e, read, d, D, mask)
+        argument = _times(state, first, DOT, SUM) + _rows(of_dst, to, h, H, mask).to(SUM)
+        argument += _rows(of_src, of, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
+        hidden = _activate(argument, NAME).to(SUM)
+        _store_rows(parts, part + at, h, H, mask, hidden)
+        result = tl.dot(hidden.to(DOT), second.to(DOT), out_dtype=SUM, input_precision="ieee") + bias
+        if RESIDUAL:
+            result += state.to(SUM)
+        _store_rows(new, write, o, P, mask, result)
+
+
+@triton.jit
+def backward_dense(
+    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_into, grad_out, grad_e, parts, by_in,
+    by_out, by_bias, programs, blocks, scale, d, h, o,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    """Strip of columns down rows: gradients of states, and partial sums of those of the terms."""
+    program = programs + tl.program_id(0) * 6
+    number, b, row = tl.load(program), tl.load(program + 1), tl.load(program + 2)
+    by_row, by_column = tl.load(program + 4), tl.load(program + 5)
+    info = blocks + number * COLUMNS
+    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + 3), TC)
+    n, step = tl.load(info + 2), tl.load(info + 7)
+    columns = tl.load(info + 3) * tl.load(info + 4)
+    scale_in, scale_out = tl.load(scale + 2 * number), tl.load(scale + 2 * number + 1)
+    to = dst + tl.load(info + 10) + b * n
+    by_src = _rows(of_src, node, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
+    from_out = _rows(grad_out, node, h, H, mask).to(SUM) * scale_out
+    # Two arrays that stay in registers: in the type of products they take half the room.
+    by_src, from_out = by_src.to(KEPT), from_out.to(KEPT)
+    first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
+    total = tl.zeros([TC, H], dtype=SUM)
     total_in, total_out = tl.zeros([D, H], dtype=SUM), tl.zeros([H, P], dtype=SUM)
-    for step in range(per_run):
-        c = (run * per_run + step).to(tl.int64) * TK + tl.arange(0, TK)
-        c_mask = c < columns
-        at_k, at_s = c // s, c % s
-        node = tl.load(src + b * k + at_k, mask=c_mask, other=0).to(tl.int64)
-        kind = tl.load(types + b * type_b + at_k * type_k + at_s, mask=c_mask, other=0).to(tl.int64)
-        by_src = _rows(of_src, node, h, H, c_mask).to(SUM) + _rows(of_type, kind, h, H, c_mask).to(SUM)
-        from_out = _rows(grad_out, node, h, H, c_mask).to(SUM) * scale_out
-        both = row_mask[:, None] & c_mask[None, :]
-        mask = tl.reshape(both, [TN * TK])
-        read = value + b * value_b + row[:, None] * value_n + (at_k * value_k + at_s * value_s)[None, :]
-        state = _rows(e, tl.reshape(read, [TN * TK]), d, D, mask)
-        argument = tl.dot(state.to(DOT), first, out_dtype=SUM, input_precision="ieee")
-        argument = tl.reshape(argument, [TN, TK, H]) + by_dst[:, None, :] + by_src[None, :, :]
-        write = tl.reshape(edge + (b * n + row)[:, None] * columns + c[None, :], [TN * TK])
-        given = _rows(grad_new, write, o, P, mask)
-        hidden = tl.where(both[:, :, None], _activate(argument, NAME), 0.0)
-        flat = tl.reshape(hidden, [TN * TK, H]).to(DOT)
-        total_out += tl.dot(tl.trans(flat), given.to(DOT), out_dtype=SUM, input_precision="ieee")
-        grad = tl.dot(given.to(DOT), tl.trans(second), out_dtype=SUM, input_precision="ieee")
-        grad = tl.reshape(grad, [TN, TK, H]) + from_into[:, None, :] + from_out[None, :, :]
-        grad = tl.where(both[:, :, None], grad * _slope(argument, NAME), 0.0).to(SUM)
-        total += tl.sum(grad, axis=1)
-        column = (at * columns + c)[:, None] * h + f_h[None, :]
-        tl.store(by_column + column, tl.sum(grad, axis=0), mask=c_mask[:, None] & (f_h < h)[None, :])
-        flat = tl.reshape(grad, [TN * TK, H]).to(DOT)
-        total_in += tl.dot(tl.trans(state.to(DOT)), flat, out_dtype=SUM, input_precision="ieee")
-        result = tl.dot(flat, tl.trans(first), out_dtype=SUM, input_precision="ieee")
+    total_bias = tl.zeros([P], dtype=SUM)
+    last = tl.minimum(row + R, n)
+    ahead = tl.load(to + row)
+    dst_ahead, into_ahead = _row(of_dst, ahead, h, H), _row(grad_into, ahead, h, H)
+    for at in range(row, last):
+        by_dst, from_into = dst_ahead.to(SUM), into_ahead.to(SUM) * scale_in
+        ahead = tl.load(to + tl.minimum(at + 1, last - 1))
+        dst_ahead, into_ahead = _row(of_dst, ahead, h, H), _row(grad_into, ahead, h, H)
+        state = _rows(e, read + at * step, d, D, mask)
+        given = _rows(grad_new, write + at * columns, o, P, mask)
+        argument = _times(state, first, DOT, SUM) + by_src.to(SUM) + by_dst[None, :]
+        hidden = tl.where(mask[:, None], _activate(argument, NAME), 0.0)
+        total_out += tl.dot(tl.trans(hidden.to(DOT)), given.to(DOT), out_dtype=SUM, input_precision="ieee")
+        total_bias += tl.sum(given.to(SUM), axis=0)
+        grad = tl.dot(given.to(DOT), tl.trans(second.to(DOT)), out_dtype=SUM, input_precision="ieee")
+        grad = (grad + from_into[None, :] + from_out.to(SUM)) * _slope(argument, NAME)
+        grad = tl.where(mask[:, None], grad, 0.0).to(SUM)
+        total += grad
+        _store_row(parts, by_row + at - row, h, H, tl.sum(grad, axis=0))
+        total_in += _outer(state, grad, DOT, SUM)
+        result = _times_back(grad, first, DOT, SUM)
         if RESIDUAL:
             result += given.to(SUM)
-        tl.store(grad_e + write[:, None] * d + f_d[None, :], result, mask=mask[:, None] & (f_d < d)[None, :])
-    out_row = ((b * n + row) * runs + run)[:, None] * h + f_h[None, :]
-    tl.store(by_row + out_row, total, mask=row_mask[:, None] & (f_h < h)[None, :])
-    place = at * runs + run
-    matrix = f_d[:, None] * h + f_h[None, :]
-    tl.store(by_in + place * d * h + matrix, total_in, mask=(f_d < d)[:, None] & (f_h < h)[None, :])
-    matrix = f_h[:, None] * o + f_o[None, :]
-    tl.store(by_out + place * h * o + matrix, total_out, mask=(f_h < h)[:, None] & (f_o < o)[None, :])
+        _store_rows(grad_e, write + at * columns, d, D, mask, result)
+    _store_rows(parts, by_column + tl.arange(0, TC), h, H, mask, total)
+    place = tl.program_id(0).to(tl.int64)
+    f_d, f_h = tl.arange(0, D), tl.arange(0, H)
+    _store_rows(by_in + place * d * h, f_d, h, H, f_d < d, total_in)
+    _store_rows(by_out + place * h * o, f_h, o, P, f_h < h, total_out)
+    _store_row(by_bias, place, o, P, total_bias)
+
+
+@triton.jit
+def backward_flat(
+    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_into, grad_out, grad_e, parts, by_in,
+    by_out, by_bias, programs, blocks, scale, d, h, o,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, KEPT: tl.constexpr,
+):  # fmt: skip
+    """A run of edges: gradients of states, and partial sums of those of the terms."""
+    program = programs + tl.program_id(0) * 4
+    number, start = tl.load(program), tl.load(program + 1)
+    count, part = tl.load(program + 2), tl.load(program + 3)
+    info = blocks + number * COLUMNS
+    scale_in, scale_out = tl.load(scale + 2 * number), tl.load(scale + 2 * number + 1)
+    first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
+    total_in, total_out = tl.zeros([D, H], dtype=SUM), tl.zeros([H, P], dtype=SUM)
+    total_bias = tl.zeros([P], dtype=SUM)
+    for tile in range(0, count, TC):
+        at = tile + tl.arange(0, TC)
+        mask = at < count
+        to, of, kind, read, write = _run(dst, src, types, info, start + at, mask)
+        state, given = _rows(e, read, d, D, mask), _rows(grad_new, write, o, P, mask)
+        argument = _times(state, first, DOT, SUM) + _rows(of_dst, to, h, H, mask).to(SUM)
+        argument += _rows(of_src, of, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
+        hidden = tl.where(mask[:, None], _activate(argument, NAME), 0.0)
+        total_out += tl.dot(tl.trans(hidden.to(DOT)), given.to(DOT), out_dtype=SUM, input_precision="ieee")
+        total_bias += tl.sum(given.to(SUM), axis=0)
+        grad = tl.dot(given.to(DOT), tl.trans(second.to(DOT)), out_dtype=SUM, input_precision="ieee")
+        grad += _rows(grad_into, to, h, H, mask).to(SUM) * scale_in
+        grad += _rows(grad_out, of, h, H, mask).to(SUM) * scale_out
+        grad = tl.where(mask[:, None], grad * _slope(argument, NAME), 0.0).to(SUM)
+        _store_rows(parts, part + at, h, H, mask, grad)
+        total_in += _outer(state, grad, DOT, SUM)
+        result = _times_back(grad, first, DOT, SUM)
+        if RESIDUAL:
+            result += given.to(SUM)
+        _store_rows(grad_e, write, d, D, mask, result)
+    place = tl.program_id(0).to(tl.int64)
+    f_d, f_h = tl.arange(0, D), tl.arange(0, H)
+    _store_rows(by_in + place * d * h, f_d, h, H, f_d < d, total_in)
+    _store_rows(by_out + place * h * o, f_h, o, P, f_h < h, total_out)
+    _store_row(by_bias, place, o, P, total_bias)
+
+
+@triton.jit
+def add_up(
+    parts, order, starts, block, scale, side, result, h,
+    H: tl.constexpr, T: tl.constexpr, ORDERED: tl.constexpr, SCALED: tl.constexpr, ADD: tl.constexpr, SUM: tl.constexpr,
+):  # fmt: skip
+    """One run of partial sums, T rows at a time; ADD: onto what `result` holds."""
+    run = tl.program_id(0)
+    first, last = tl.load(starts + run), tl.load(starts + run + 1)
+    total = tl.zeros([H], dtype=SUM)
+    for start in range(first, last, T):
+        at = start + tl.arange(0, T)
+        mask = at < last
+        row = at
+        if ORDERED:
+            row = tl.load(order + at, mask=mask, other=0)
+        value = _rows(parts, row, h, H, mask)
+        if SCALED:
+            number = tl.load(block + row, mask=mask, other=0)
+            value = value * tl.load(scale + 2 * number + side, mask=mask, other=0.0)[:, None]
+        total += tl.sum(value.to(SUM), axis=0)
+    if ADD:
+        total += _row(result, run, h, H).to(SUM)
+    _store_row(result, run, h, H, total)

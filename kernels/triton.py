@@ -1,12 +1,10 @@
-"""Fused edge update on the GPU: one program per tile of destinations and run of sources; no atomics.
+"""Fused edge update on the GPU: two launches over all blocks, and one or two for each kind of sum; no atomics.
 
-Sums that several programs share go through arrays of partial sums, one block's at a time: one row for each destination
-and run, and one for each source and tile of destinations.
+`gmnc.kernels.schedule` says what a program does and how partial sums add up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -14,106 +12,121 @@ import triton
 import triton.language as tl
 
 from . import programs
-from .layout import Block, Layout
+from .layout import COLUMNS, Layout
+from .schedule import Geometry, Piece, Sums, pack, schedule, unpack
 from .terms import Terms
 
-__all__ = ["TUNING", "Tuning", "backward", "forward"]
+__all__ = ["TUNING", "Tuning", "backward", "forward", "plan"]
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Plan = tuple[list[torch.Tensor], list[int]]
+Scaling = tuple[torch.Tensor, torch.Tensor, int]
+"""Of partial sums: the block of each, the scales of blocks, and which of the two."""
 
 
 class Tuning(NamedTuple):
-    """destinations x sources: edges of a tile. run: tiles of sources that one program goes through at most."""
+    """geometry: what a program does. forward, backward: (warps, stages) of a dense program."""
 
-    destinations: int
-    sources: int
-    run: int
-    warps: int
-    stages: int
+    geometry: Geometry
+    forward: tuple[int, int]
+    backward: tuple[int, int]
 
 
-TUNING: dict[tuple[str, str], Tuning] = {
-    ("forward", "bfloat16"): Tuning(8, 16, 16, 4, 3),
-    ("forward", "float16"): Tuning(8, 16, 16, 4, 3),
-    ("forward", "float32"): Tuning(4, 16, 16, 4, 2),
-    ("forward", "float64"): Tuning(4, 16, 16, 4, 1),
-    ("backward", "bfloat16"): Tuning(8, 16, 32, 4, 2),
-    ("backward", "float16"): Tuning(8, 16, 32, 4, 2),
-    ("backward", "float32"): Tuning(4, 16, 32, 4, 1),
-    ("backward", "float64"): Tuning(4, 16, 32, 4, 1),
+TUNING: dict[str, Tuning] = {
+    "bfloat16": Tuning(Geometry(128, 64, 8), (8, 3), (8, 2)),
+    "float16": Tuning(Geometry(128, 64, 8), (8, 3), (8, 2)),
+    "float32": Tuning(Geometry(64, 64, 8), (8, 2), (8, 1)),
+    "float64": Tuning(Geometry(32, 64, 8), (8, 1), (8, 1)),
 }
-"""By direction and type of the edge state."""
+"""By type of the products (that of the edge state, or float64 for terms in float64)."""
+_ADDED = 32
+"""Partial sums that a program adds up at a time."""
 
 
-class _Launch(NamedTuple):
-    """How one block is cut: tiles of destinations, runs of sources, tiles of sources in each run."""
+def plan(e: torch.Tensor, terms: Terms, layout: Layout) -> Plan:
+    """What is worked out once for a layout: its tables on the device, then those of programs and of sums.
 
-    block: Block
-    tiles: int
-    runs: int
-    per_run: int
-    ids: tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        return self.block.b * self.tiles, self.runs
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """What both kernels take after the pointers, up to the scales."""
-        t = self.block
-        steps = (t.edge, t.value, *t.strides, t.type_b, t.type_k)
-        return t.n, t.k, t.s, self.tiles, self.runs, self.per_run, *steps
+    The first number is 1 if sums are scaled.
+    """
+    geometry = TUNING[_kind(e, terms)].geometry
+    sizes = len(terms.dst), len(terms.type)
+    tensors, parts = layout.planned(("triton", geometry, sizes), lambda: pack(schedule(layout, *sizes, geometry)))
+    return [*layout.on_device, *tensors], [int(layout.scaled), *parts]
 
 
 def forward(
-    e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool, dtype: torch.dtype
+    e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
     """See `gmnc.kernels.edge_update`."""
-    nodes, width = terms.dst.shape
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     new = e.new_empty(layout.edges, terms.w_out.shape[1], dtype=dtype)
-    into, out = (terms.dst.new_zeros(nodes, width) for _ in range(2))
-    options, tuning = _options("forward", e, terms, activation, residual)
-    for launch in _launches(layout, tuning):
-        block = launch.block
-        rows = terms.dst.new_empty(block.b * block.n, launch.runs, width)
-        columns = terms.dst.new_empty(block.b, launch.tiles, block.k, block.s, width)
-        programs.forward[launch.grid](e, *terms, *launch.ids, new, rows, columns, *launch.numbers, **options)
-        dst, src, _ = launch.ids
-        into.index_add_(0, dst, rows.sum(1), alpha=block.scale_in)
-        out.index_add_(0, src, columns.sum((1, 3)).view(-1, width), alpha=block.scale_out)
+    into, out = torch.empty_like(terms.dst), torch.empty_like(terms.dst)
+    options, tuning = _options(e, terms, activation, residual)
+    (blocks, scale, *tables), (scaled, *counts) = planned
+    for number, piece in enumerate(unpack(tables, counts)):
+        parts = _parts(piece, terms)
+        for run, tasks, (warps, stages) in _launches("forward", piece, tuning):
+            run[(len(tasks),)](
+                e, *terms, layout.dst, layout.src, layout.types, new, parts, tasks, blocks, *_sizes(terms),
+                **options, num_warps=warps, num_stages=stages,
+            )  # fmt: skip
+        for side, (sums, result) in enumerate(((piece.dst, into), (piece.src, out))):
+            _add_up(parts, sums, result, number > 0, (piece.block, scale, side) if scaled else None)
     return new, into, out
 
 
 def backward(
-    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool
-) -> tuple[torch.Tensor, Terms]:
-    """Gradients of `e` and of the terms, for `grads` of the three outputs. The hidden layer is computed again."""
-    width = terms.dst.shape[1]
+    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool,
+    wanted: bool,
+) -> tuple[torch.Tensor, Terms]:  # fmt: skip
+    """Gradients of `e` (if wanted) and of the terms. The hidden layer is computed again."""
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     by_edge = e.new_empty(layout.edges, e.shape[1])
-    own = Terms(*(torch.zeros_like(t) for t in terms))
-    options, tuning = _options("backward", e, terms, activation, residual)
-    for launch in _launches(layout, tuning):
-        block = launch.block
-        count = launch.grid[0] * launch.runs
-        rows = terms.dst.new_empty(block.b * block.n, launch.runs, width)
-        columns = terms.dst.new_empty(block.b, launch.tiles, block.k, block.s, width)
-        by_in, by_out = (terms.dst.new_empty(count, *w.shape) for w in (terms.w_in, terms.w_out))
-        programs.backward[launch.grid](
-            e, *terms[:5], *launch.ids, *grads, by_edge, rows, columns, by_in, by_out, *launch.numbers,
-            block.scale_in, block.scale_out, **options,
-        )  # fmt: skip
-        dst, src, _ = launch.ids
-        own.dst.index_add_(0, dst, rows.sum(1))
-        by_slot = columns.sum(1)
-        own.src.index_add_(0, src, by_slot.sum(2).view(-1, width))
-        own.type.index_add_(0, layout.ids(block)[2].reshape(-1), by_slot.view(-1, width))
-        own.w_in.add_(by_in.sum(0))
-        own.w_out.add_(by_out.sum(0))
-    own.b_out.add_(grads[0].sum(0, dtype=own.b_out.dtype))
-    return _by_row(by_edge, e, layout), own
+    ends = Terms(*(torch.empty_like(t) for t in terms[:3]), *(torch.zeros_like(t) for t in terms[3:]))
+    options, tuning = _options(e, terms, activation, residual)
+    kept = options["DOT"] if tuning.geometry.columns * options["H"] > 64 * 64 else options["SUM"]
+    (blocks, scale, *tables), (_, *counts) = planned
+    for number, piece in enumerate(unpack(tables, counts)):
+        parts = _parts(piece, terms)
+        for run, tasks, (warps, stages) in _launches("backward", piece, tuning):
+            matrices = [parts.new_empty(len(tasks), *w.shape) for w in terms[3:]]
+            run[(len(tasks),)](
+                e, *terms[:5], layout.dst, layout.src, layout.types, *grads, by_edge, parts, *matrices, tasks, blocks,
+                scale, *_sizes(terms), **options, KEPT=kept, num_warps=warps, num_stages=stages,
+            )  # fmt: skip
+            for total, each in zip(ends[3:], matrices, strict=True):
+                total.add_(each.sum(0))
+        for sums, result in ((piece.dst, ends.dst), (piece.src, ends.src), (piece.type, ends.type)):
+            _add_up(parts, sums, result, number > 0, None)
+    return (_by_row(by_edge, e, layout) if wanted else by_edge), ends
+
+
+def _launches(direction: str, piece: Piece, tuning: Tuning) -> list[tuple[Any, torch.Tensor, tuple[int, int]]]:
+    """Programs that have something to do: (program, its tasks, (warps, stages))."""
+    found = (
+        (getattr(programs, f"{direction}_dense"), piece.dense, getattr(tuning, direction)),
+        (getattr(programs, f"{direction}_flat"), piece.flat, (getattr(tuning, direction)[0], 1)),
+    )
+    return [launch for launch in found if len(launch[1])]
+
+
+def _add_up(parts: torch.Tensor, sums: Sums, result: torch.Tensor, add: bool, scaling: Scaling | None) -> None:
+    """Sums into `result`, in one step or two."""
+    width = parts.shape[1]
+    block, scale, side = scaling or (parts, parts, 0)
+    options = {"H": triton.next_power_of_2(width), "T": _ADDED, "SUM": _summed(parts), "num_warps": 1}
+    runs, targets = len(sums.starts) - 1, len(sums.targets) - 1
+    if not targets:
+        return
+    first = (parts, sums.order, sums.starts, block, scale, side)
+    ordered = {"ORDERED": True, "SCALED": scaling is not None}
+    if runs == targets:
+        programs.add_up[(runs,)](*first, result, width, **ordered, ADD=add, **options)
+        return
+    each = parts.new_empty(runs, width)
+    programs.add_up[(runs,)](*first, each, width, **ordered, ADD=False, **options)
+    second = (each, sums.order, sums.targets, block, scale, side, result, width)
+    programs.add_up[(targets,)](*second, ORDERED=False, SCALED=False, ADD=add, **options)
 
 
 def _by_row(by_edge: torch.Tensor, e: torch.Tensor, layout: Layout) -> torch.Tensor:
@@ -133,32 +146,38 @@ def _by_row(by_edge: torch.Tensor, e: torch.Tensor, layout: Layout) -> torch.Ten
     return grad
 
 
-def _launches(layout: Layout, tuning: Tuning) -> Iterator[_Launch]:
-    for block in layout:
-        if block.size:
-            tiles, columns = -(-block.n // tuning.destinations), -(-block.k * block.s // tuning.sources)
-            runs = -(-columns // tuning.run)
-            dst, src, _ = layout.ids(block)
-            ids = (dst.reshape(-1), src.reshape(-1), layout.types[block.type :])
-            yield _Launch(block, tiles, runs, -(-columns // runs), ids)
+def _parts(piece: Piece, terms: Terms) -> torch.Tensor:
+    kind = torch.float64 if terms.dst.dtype == torch.float64 else torch.float32
+    return terms.dst.new_empty(piece.parts, terms.dst.shape[1], dtype=kind)
 
 
-def _options(
-    direction: str, e: torch.Tensor, terms: Terms, activation: str, residual: bool
-) -> tuple[dict[str, Any], Tuning]:
-    """Widths, padded to what matrix products take, and types."""
+def _summed(parts: torch.Tensor) -> tl.dtype:
+    return tl.float64 if parts.dtype == torch.float64 else tl.float32
+
+
+def _sizes(terms: Terms) -> tuple[int, int, int]:
+    return (*terms.w_in.shape, terms.w_out.shape[1])
+
+
+def _kind(e: torch.Tensor, terms: Terms) -> str:
+    return str(e.dtype if terms.dst.dtype != torch.float64 else torch.float64).removeprefix("torch.")
+
+
+def _options(e: torch.Tensor, terms: Terms, activation: str, residual: bool) -> tuple[dict[str, Any], Tuning]:
+    """Widths, padded to what matrix products take (one number per edge is none), and types."""
     (d, h), o = terms.w_in.shape, terms.w_out.shape[1]
-    kind = str(e.dtype if terms.dst.dtype != torch.float64 else torch.float64).removeprefix("torch.")
-    tuning = TUNING[direction, kind]
+    kind = _kind(e, terms)
+    tuning = TUNING[kind]
     widths = {name: max(16, triton.next_power_of_2(size)) for name, size in zip("DHP", (d, h, o), strict=True)}
     if residual:
         widths["D"] = widths["P"] = max(widths["D"], widths["P"])
+    elif d == 1:
+        widths["D"] = 1
     # The interpreter multiplies bfloat16 by their bit patterns.
     product = "float32" if kind == "bfloat16" and triton.knobs.runtime.interpret else kind
     options = {
-        "d": d, "h": h, "o": o, **widths, "TN": tuning.destinations, "TK": tuning.sources, "NAME": activation,
-        "RESIDUAL": residual, "DOT": getattr(tl, product),
+        **widths, "TC": tuning.geometry.columns, "R": tuning.geometry.rows, "COLUMNS": len(COLUMNS),
+        "NAME": activation, "RESIDUAL": residual, "DOT": getattr(tl, product),
         "SUM": tl.float64 if terms.dst.dtype == torch.float64 else tl.float32,
-        "num_warps": tuning.warps, "num_stages": tuning.stages,
     }  # fmt: skip
     return options, tuning

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -15,11 +15,24 @@ from .activations import ACTIVATIONS
 from .layout import Layout
 from .terms import Terms
 
-__all__ = ["edge_update", "kernels", "register"]
+__all__ = ["Fused", "edge_update", "kernels", "register"]
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+Plan = tuple[list[torch.Tensor], list[int]]
 Forward = Callable[[torch.Tensor, Terms, Layout, str, bool, torch.dtype], Outputs]
-Backward = Callable[[Outputs, torch.Tensor, Terms, Layout, str, bool], tuple[torch.Tensor, Terms]]
+
+
+class Fused(NamedTuple):
+    """A kernel with a backward pass of its own.
+
+    forward: (e, terms, layout, plan, activation, residual, dtype) to the three outputs. backward: (their gradients, e,
+    terms, layout, plan, activation, residual, whether the gradient of e is wanted) to that (anything if not) and those
+    of the terms. plan: (e, terms, layout) to what can be worked out once for a layout, as tensors and numbers.
+    """
+
+    forward: Callable[[torch.Tensor, Terms, Layout, Plan, str, bool, torch.dtype], Outputs]
+    backward: Callable[[Outputs, torch.Tensor, Terms, Layout, Plan, str, bool, bool], tuple[torch.Tensor, Terms]]
+    plan: Callable[[torch.Tensor, Terms, Layout], Plan] = lambda *_: ([], [])
 
 
 @cache
@@ -29,26 +42,27 @@ def _triton() -> Any:
 
 
 _DIFFERENTIABLE: dict[str, Forward] = {"reference": reference.forward, "flat": flat.forward}
-_FUSED: dict[str, tuple[Forward, Backward]] = {"cpu": (cpu.forward, cpu.backward)}
+_FUSED: dict[str, Fused] = {"cpu": Fused(cpu.forward, cpu.backward)}
 
 if find_spec("torch_scatter"):
     _DIFFERENTIABLE["scatter"] = scatter.forward
 if find_spec("triton"):
-    _FUSED["triton"] = (
+    _FUSED["triton"] = Fused(
         lambda *arguments: _triton().forward(*arguments),
         lambda *arguments: _triton().backward(*arguments),
+        lambda *arguments: _triton().plan(*arguments),
     )
 
 FEW, MOST = 1024, 2**19
 """On a CPU, ``flat`` is taken for fewer edges per block and in all: there a block costs more than its edges."""
 
 
-def register(name: str, forward: Forward, backward: Backward | None = None) -> None:
-    """Add an implementation of `edge_update`; without `backward`, `forward` must be differentiable torch code."""
-    if backward is None:
-        _DIFFERENTIABLE[name] = forward
+def register(name: str, implementation: Forward | Fused) -> None:
+    """Add an implementation of `edge_update`: differentiable torch code, or one with a backward pass of its own."""
+    if isinstance(implementation, Fused):
+        _FUSED[name] = implementation
     else:
-        _FUSED[name] = (forward, backward)
+        _DIFFERENTIABLE[name] = implementation
 
 
 def kernels() -> tuple[str, ...]:
@@ -88,7 +102,9 @@ def edge_update(
     dtype = dtype or e.dtype
     if chosen in _DIFFERENTIABLE:
         return _DIFFERENTIABLE[chosen](e, terms, layout, activation, residual, dtype)
-    return _fused(e, *terms, *_tensors(layout), layout.edges, activation, residual, dtype, chosen)
+    tensors, numbers = _FUSED[chosen].plan(e, terms, layout)
+    tables = [layout.blocks, layout.scale, layout.dst, layout.src, layout.types, *tensors]
+    return _fused(e, *terms, tables, [layout.edges, *numbers], activation, residual, dtype, chosen)
 
 
 def _choose(kernel: str, e: torch.Tensor, layout: Layout) -> str:
@@ -114,10 +130,6 @@ def _check(e: torch.Tensor, terms: Terms, layout: Layout, activation: str, resid
         raise ValueError(f"a residual needs new states as wide as the old ones, not {out} and {e.shape[1]}")
 
 
-def _tensors(layout: Layout) -> tuple[torch.Tensor, ...]:
-    return layout.blocks, layout.scale, layout.dst, layout.src, layout.types
-
-
 @torch.library.custom_op("gmnc::edge_update", mutates_args=())
 def _fused(
     e: torch.Tensor,
@@ -127,57 +139,63 @@ def _fused(
     w_in: torch.Tensor,
     w_out: torch.Tensor,
     b_out: torch.Tensor,
-    blocks: torch.Tensor,
-    scale: torch.Tensor,
-    dst_ids: torch.Tensor,
-    src_ids: torch.Tensor,
-    type_ids: torch.Tensor,
-    edges: int,
+    tables: list[torch.Tensor],
+    numbers: list[int],
     activation: str,
     residual: bool,
     dtype: torch.dtype,
     kernel: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    layout = Layout(blocks, scale, dst_ids, src_ids, type_ids, edges)
-    return _FUSED[kernel][0](e, Terms(dst, src, type, w_in, w_out, b_out), layout, activation, residual, dtype)
+    terms = Terms(dst, src, type, w_in, w_out, b_out)
+    layout, plan = _unpacked(tables, numbers)
+    return _FUSED[kernel].forward(e, terms, layout, plan, activation, residual, dtype)
+
+
+def _unpacked(tables: list[torch.Tensor], numbers: list[int]) -> tuple[Layout, Plan]:
+    """The layout and the plan of a call."""
+    return Layout(*tables[:5], numbers[0]), (tables[5:], numbers[1:])
 
 
 @_fused.register_fake
 def _(
     e: torch.Tensor, dst: torch.Tensor, src: torch.Tensor, type: torch.Tensor, w_in: torch.Tensor, w_out: torch.Tensor,
-    b_out: torch.Tensor, blocks: torch.Tensor, scale: torch.Tensor, dst_ids: torch.Tensor, src_ids: torch.Tensor,
-    type_ids: torch.Tensor, edges: int, activation: str, residual: bool, dtype: torch.dtype, kernel: str,
+    b_out: torch.Tensor, tables: list[torch.Tensor], numbers: list[int], activation: str, residual: bool,
+    dtype: torch.dtype, kernel: str,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    return e.new_empty(edges, w_out.shape[1], dtype=dtype), torch.empty_like(dst), torch.empty_like(dst)
+    return e.new_empty(numbers[0], w_out.shape[1], dtype=dtype), torch.empty_like(dst), torch.empty_like(dst)
 
 
 @torch.library.custom_op("gmnc::edge_update_backward", mutates_args=())
 def _fused_backward(
-    grads: list[torch.Tensor], inputs: list[torch.Tensor], edges: int, activation: str, residual: bool, kernel: str
-) -> list[torch.Tensor]:
-    blocks, scale, dst, src, types = inputs[7:]
-    e, terms, layout = inputs[0], Terms(*inputs[1:7]), Layout(blocks, scale, dst, src, types, edges)
-    grad_new, grad_into, grad_out = grads
-    grad_e, own = _FUSED[kernel][1]((grad_new, grad_into, grad_out), e, terms, layout, activation, residual)
-    return [grad_e, *own]
+    grads: list[torch.Tensor], inputs: list[torch.Tensor], tables: list[torch.Tensor], numbers: list[int],
+    activation: str, residual: bool, kernel: str, wanted: bool,
+) -> list[torch.Tensor]:  # fmt: skip
+    e, terms, into = inputs[0], Terms(*inputs[1:]), (grads[0], grads[1], grads[2])
+    layout, plan = _unpacked(tables, numbers)
+    grad_e, own = _FUSED[kernel].backward(into, e, terms, layout, plan, activation, residual, wanted)
+    return [grad_e if wanted else e.new_empty(0), *own]
 
 
 @_fused_backward.register_fake
 def _(
-    grads: list[torch.Tensor], inputs: list[torch.Tensor], edges: int, activation: str, residual: bool, kernel: str
-) -> list[torch.Tensor]:
-    return [torch.empty_like(t) for t in inputs[:7]]
+    grads: list[torch.Tensor], inputs: list[torch.Tensor], tables: list[torch.Tensor], numbers: list[int],
+    activation: str, residual: bool, kernel: str, wanted: bool,
+) -> list[torch.Tensor]:  # fmt: skip
+    grad_e = torch.empty_like(inputs[0]) if wanted else inputs[0].new_empty(0)
+    return [grad_e, *(torch.empty_like(t) for t in inputs[1:])]
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
-    ctx.save_for_backward(*inputs[:12])
-    edges, activation, residual, _, kernel = inputs[12:]
-    ctx.options = (edges, activation, residual, kernel)
+    *tensors, tables, numbers, activation, residual, _, kernel = inputs
+    ctx.save_for_backward(*tensors, *tables)
+    ctx.options = (numbers, activation, residual, kernel)
 
 
-def _derive(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-    found = _fused_backward([g.contiguous() for g in grads], list(ctx.saved_tensors), *ctx.options)
-    return (*found, *[None] * 10)
+def _derive(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+    saved, wanted = list(ctx.saved_tensors), ctx.needs_input_grad[0]
+    tensors, tables = saved[:7], saved[7:]
+    grad_e, *own = _fused_backward([g.contiguous() for g in grads], tensors, tables, *ctx.options, wanted)
+    return (grad_e if wanted else None, *own, [None] * len(tables), *[None] * 5)
 
 
 _fused.register_autograd(_derive, setup_context=_setup)
