@@ -139,11 +139,13 @@ def _piece(
     device = layout.dst.device
     numbers, lengths = torch.tensor(counts, dtype=torch.int64).reshape(-1, 2).T
     return Piece(
-        torch.cat(programs).to(device),
-        torch.cat(flat).to(device),
-        torch.repeat_interleave(numbers, lengths).to(torch.int32).to(device),
-        *(_sums(ends[side], count, device) for side, count in zip(ends, (sizes[0], *sizes), strict=True)),
-        at,
+        dense=torch.cat(programs).to(device),
+        flat=torch.cat(flat).to(device),
+        block=torch.repeat_interleave(numbers, lengths).to(torch.int32).to(device),
+        dst=_sums(ends["dst"], sizes[0], device),
+        src=_sums(ends["src"], sizes[0], device),
+        type=_sums(ends["type"], sizes[1], device),
+        parts=at,
     )
 
 

@@ -153,7 +153,8 @@ def _fused(
 
 def _unpacked(tables: list[torch.Tensor], numbers: list[int]) -> tuple[Layout, Plan]:
     """The layout and the plan of a call."""
-    return Layout(*tables[:5], numbers[0]), (tables[5:], numbers[1:])
+    blocks, scale, dst, src, types, *plan = tables
+    return Layout(blocks, scale, dst, src, types, numbers[0]), (plan, numbers[1:])
 
 
 @_fused.register_fake
