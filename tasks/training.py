@@ -1,0 +1,268 @@
+"""The training loop: any task, one process or several, and a run that was killed goes on as if it had not been."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..backends.files import replacing
+from ..ir import GmncError, LoadError
+from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
+
+__all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "Watch", "by_budget", "fit", "learning_rate", "shuffled"]
+
+CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
+"""Files of a run's folder: all that is needed to go on; one line of JSON per epoch."""
+
+Watch = Callable[[str, int, int], None]
+"""Called with what is done, steps done, and steps in all."""
+
+
+class Task(Protocol):
+    """What is trained on. Items are numbered; a split is one of ``train``, ``valid`` and ``test``."""
+
+    whole: bool
+    """Whether the loss is of a batch as a whole, so that processes cannot share one."""
+
+    def batches(self, epoch: int) -> Sequence[np.ndarray]:
+        """The items of each step of an epoch, int64; a function of the epoch (and the task's own seed) alone."""
+        ...
+
+    def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
+        """The sum of the loss over `items`, a scalar, and its number of terms: their ratio is the mean to minimise."""
+        ...
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Metrics on a split; called in evaluation mode and without gradients."""
+        ...
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """How good metrics are; greater is better."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to train.
+
+    lr: the greatest; it rises linearly in the part `warmup` of the run, and then falls to 0 as a cosine. weight_decay:
+    of AdamW, on matrices only. clip: greatest norm of the gradient. patience: epochs without a better score on
+    ``valid`` after which to stop; 0: never. amp: autocast to bfloat16. seed: of dropout, and of what else a model or a
+    loss draws from torch. checkpoint_seconds: between checkpoints within an epoch; there is one after each in any case.
+    """
+
+    epochs: int = 50
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.05
+    clip: float = 1.0
+    patience: int = 0
+    amp: bool = False
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """rows: one per epoch: epoch (from 1), lr, loss (mean), seconds, valid (metrics), score. best: index of a row."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: int = -1
+
+    @property
+    def seconds(self) -> float:
+        """Of all epochs."""
+        return sum(row["seconds"] for row in self.rows)
+
+
+def fit(task: Task, model: nn.Module, options: Options, out: Path, *, watch: Watch | None = None) -> History:
+    """Train `model` in place and leave the weights of the best epoch in it.
+
+    out: the run's folder. If it has a checkpoint, the run goes on from there, to the same bits that it would have
+    reached at once. Raises `GmncError` if that checkpoint is of another run, or if the loss is not finite.
+    """
+    if task.whole and world() > 1:
+        raise GmncError("the loss of this task is of a whole batch: train in one process")
+    run = _Run(task, model, options, out, watch or (lambda *_: None))
+    run.resume()
+    while not run.finished():
+        run.epoch()
+    model.load_state_dict(run.best)
+    return run.history
+
+
+def learning_rate(options: Options, done: float) -> float:
+    """After the part `done` (0 to 1) of all epochs."""
+    if done < options.warmup:
+        return options.lr * max(done / options.warmup, 1e-2)
+    rest = (done - options.warmup) / max(1 - options.warmup, 1e-9)
+    return options.lr * 0.5 * (1 + math.cos(math.pi * min(rest, 1.0)))
+
+
+def shuffled(items: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """The items in an order that depends on seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(items)
+
+
+def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, most: int) -> list[np.ndarray]:
+    """Cut items into batches, in order: at most `most` items, and at most `budget` of size unless one alone has more.
+
+    items: int64 [n]. sizes: of all items that there are, indexed by item.
+    """
+    found: list[np.ndarray] = []
+    start, total = 0, 0.0
+    for at, size in enumerate(sizes[items].tolist()):
+        if at > start and (total + size > budget or at - start == most):
+            found.append(items[start:at])
+            start, total = at, 0.0
+        total += size
+    return [*found, items[start:]] if len(items) else found
+
+
+class _Run:
+    """A run in progress: what a checkpoint holds, and how it moves on."""
+
+    def __init__(self, task: Task, model: nn.Module, options: Options, out: Path, watch: Watch) -> None:
+        self.task, self.model, self.options, self.out, self.watch = task, model, options, out, watch
+        matrices = [p for p in model.parameters() if p.ndim > 1]
+        vectors = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=options.lr)
+        self.history, self.best = History(), _copy(model)
+        self.step, self.sums, self.spent = 0, [0.0, 0.0], 0.0
+        self.saved = self.started = time.monotonic()
+
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the score has not risen for too long."""
+        done, patience = len(self.history.rows), self.options.patience
+        return done >= self.options.epochs or bool(patience and done - 1 - self.history.best >= patience)
+
+    def epoch(self) -> None:
+        """Train from the step that was reached to the end of the epoch, evaluate, and keep a checkpoint."""
+        number = len(self.history.rows)
+        batches = self.task.batches(number)
+        if not batches:
+            raise GmncError("there is nothing to train on")
+        self.started = time.monotonic() - self.spent
+        self.model.train()
+        for step in range(self.step, len(batches)):
+            self.watch(f"epoch {number + 1} of {self.options.epochs}", step, len(batches))
+            lr = learning_rate(self.options, (number + step / len(batches)) / self.options.epochs)
+            self._update(batches[step], lr)
+            self.step = step + 1
+            if self.step < len(batches) and self._due():
+                self._save()
+        self.watch(f"evaluating after epoch {number + 1}", len(batches), len(batches))
+        self._close(number, lr)
+
+    def _update(self, items: np.ndarray, lr: float) -> None:
+        own = share(items)
+        total, count = torch.zeros(()), 0.0
+        if len(own):
+            device = next(self.model.parameters()).device.type
+            with torch.autocast(device, torch.bfloat16, enabled=self.options.amp):
+                total, count = self.task.loss(self.model, own)
+        loss, terms = summed(float(total.detach()), float(count))
+        if not math.isfinite(loss):
+            raise GmncError(f"the loss is {loss} in epoch {len(self.history.rows) + 1}: choose a lower learning rate")
+        self.optimizer.zero_grad()
+        if len(own):
+            (total / terms).backward()
+        sum_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        self.optimizer.step()
+        self.sums = [self.sums[0] + loss, self.sums[1] + terms]
+
+    def _close(self, number: int, lr: float) -> None:
+        """Evaluate, remember the best, and write the log and the checkpoint."""
+        metrics: dict[str, float] = {}
+        if rank() == 0:
+            self.model.eval()
+            with torch.no_grad():
+                metrics = self.task.evaluate(self.model, "valid")
+        metrics = agreed(metrics)
+        score = self.task.score(metrics)
+        better = self.history.best < 0 or score > self.history.rows[self.history.best]["score"]
+        row = {
+            "epoch": number + 1,
+            "lr": lr,
+            "loss": self.sums[0] / max(self.sums[1], 1e-12),
+            "valid": metrics,
+            "score": score,
+            "seconds": round(time.monotonic() - self.started, 3),
+        }
+        self.history = History([*self.history.rows, row], number if better else self.history.best)
+        self.best = _copy(self.model) if better else self.best
+        self.step, self.sums, self.spent = 0, [0.0, 0.0], 0.0
+        self._save()
+
+    def _due(self) -> bool:
+        return agreed(time.monotonic() - self.saved > self.options.checkpoint_seconds)
+
+    def _save(self) -> None:
+        self.saved = time.monotonic()
+        state = {
+            "options": asdict(self.options),
+            "model": self.model.state_dict(),
+            "best": self.best,
+            "optimizer": self.optimizer.state_dict(),
+            "history": {"rows": self.history.rows, "best": self.history.best},
+            "step": self.step,
+            "sums": self.sums,
+            "spent": self.saved - self.started if self.step else 0.0,
+            "rng": self._rng(),
+        }
+        if rank() == 0:
+            self.out.mkdir(parents=True, exist_ok=True)
+            with replacing(self.out / CHECKPOINT) as temporary:
+                torch.save(state, temporary)
+            with replacing(self.out / LOG) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows), encoding="utf-8")
+
+    def _rng(self) -> list[torch.Tensor]:
+        """The state of torch's generator in each process."""
+        own = torch.get_rng_state()
+        if world() == 1:
+            return [own]
+        found: list[torch.Tensor] = [torch.empty_like(own) for _ in range(world())]
+        torch.distributed.all_gather(found, own)
+        return found
+
+    def resume(self) -> None:
+        """Take over what a checkpoint says, if there is one."""
+        torch.manual_seed(self.options.seed + rank())
+        same_weights(self.model)
+        path = self.out / CHECKPOINT
+        if not path.is_file():
+            return
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            other = {k for k, v in asdict(self.options).items() if state["options"].get(k) != v}
+            other -= {"checkpoint_seconds"}
+            if other:
+                raise GmncError(f"{path}: of a run with another {', '.join(sorted(other))}; choose another folder")
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+        except GmncError:
+            raise
+        except Exception as error:
+            raise LoadError(f"{path}: not of this run ({error}); remove it, or choose another folder") from error
+        self.history, self.best = History(**state["history"]), state["best"]
+        self.step, self.sums, self.spent = state["step"], state["sums"], state["spent"]
+        if len(state["rng"]) == world():
+            torch.set_rng_state(state["rng"][rank()])
+
+
+def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
