@@ -1,8 +1,10 @@
-"""Networks that read networks: the graph metanetwork."""
+"""Networks that read networks: the graph metanetwork, and the baselines that it is measured against."""
 
 from __future__ import annotations
 
+from .baselines import DMC, DeepSets, StatNN
 from .files import load, save
-from .gmn import GMN, HEADS
+from .gmn import GMN, HEADS, READOUTS
+from .nfn import NFN
 
-__all__ = ["GMN", "HEADS", "load", "save"]
+__all__ = ["DMC", "GMN", "HEADS", "NFN", "READOUTS", "DeepSets", "StatNN", "load", "save"]

@@ -10,7 +10,7 @@ from torch import nn
 from ..backends.blocks import Blocks
 from ..ir import NODE_KINDS
 
-__all__ = ["NodeEncoder", "TypeEncoder", "waves"]
+__all__ = ["NodeEncoder", "TypeEncoder", "spread", "waves"]
 
 _FREQUENCIES = 8
 
@@ -21,6 +21,17 @@ def waves(x: torch.Tensor) -> torch.Tensor:
     angle = (math.pi / 2) * x.double()[..., None] * scale
     size = torch.log1p(x.double().abs())[..., None] * torch.sign(x.double())[..., None]
     return torch.cat([angle.sin(), angle.cos(), size], dim=-1).flatten(-2)
+
+
+def spread(values: torch.Tensor, scales: int) -> torch.Tensor:
+    """Parameter values as seen at several scales, [V] to [V, scales]: one logarithmic, the others bounded; 0 stays 0.
+
+    Values from a thousandth to thousands differ in it. One scale: the values as they are.
+    """
+    if scales == 1:
+        return values[:, None]
+    octaves = 2.0 ** torch.arange(-2, scales - 3, device=values.device, dtype=values.dtype)
+    return torch.cat([torch.asinh(values[:, None]), torch.tanh(values[:, None] * octaves)], dim=1)
 
 
 class _Styles(nn.Module):

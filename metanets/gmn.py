@@ -13,12 +13,12 @@ from ..backends.blocks import Blocks
 from ..backends.from_coo import from_coo
 from ..ir import GmncError
 from ..kernels import Layout
-from .encode import NodeEncoder, TypeEncoder
-from .layer import Edges, Layer, State, mlp
+from .encode import NodeEncoder, TypeEncoder, spread
+from .layer import Edges, Layer, State, mean_by_graph, mlp
 
-__all__ = ["GMN", "HEADS", "pooled", "scaled"]
+__all__ = ["GMN", "HEADS", "READOUTS", "pooled", "scaled"]
 
-HEADS = ("invariant", "equivariant")
+HEADS, READOUTS = ("invariant", "equivariant"), ("edges", "all")
 
 
 class GMN(nn.Module):
@@ -31,7 +31,9 @@ class GMN(nn.Module):
     only. reverse: sum messages into both ends of an edge. global_node: one more feature, which all edges and nodes of a
     graph read and write. norm: LayerNorm on nodes and sums. edge_activation: where edges are updated (default:
     activation). fan_in: weights times their number of sources, sums divided by it, and means by block: then duplicating
-    neurons, with the weights divided, keeps the output. recompute: keep only the states between layers, and compute
+    neurons, with the weights divided, keeps the output. scales: at how many scales values are seen (see
+    `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds the means over blocks and over
+    nodes and the global feature to that over edges. recompute: keep only the states between layers, and compute
     each layer again in the backward pass. buckets: rows of the tables of hashed words. kernel: see
     `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of these but the kernel.
     """
@@ -51,6 +53,8 @@ class GMN(nn.Module):
         activation: str = "silu",
         edge_activation: str | None = None,
         fan_in: bool = False,
+        scales: int = 1,
+        readout: str = "edges",
         recompute: bool = False,
         buckets: int = 4096,
         kernel: str = "auto",
@@ -59,20 +63,23 @@ class GMN(nn.Module):
         super().__init__()
         if head not in HEADS:
             raise GmncError(f"there is no head {head!r}: choose {' or '.join(HEADS)}")
+        if readout not in READOUTS:
+            raise GmncError(f"there is no readout {readout!r}: choose {' or '.join(READOUTS)}")
         if layers < 1:
             raise GmncError("a metanetwork needs at least one layer")
         self.head, self.fan_in, self.recompute, self.kernel = head, fan_in, recompute, kernel
-        self.width, self.global_node = width, global_node
+        self.width, self.global_node, self.scales, self.readout = width, global_node, scales, readout
         hidden = hidden or width
         self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
-        inputs = [width if i else 1 for i in range(layers)]
+        inputs = [width if i else scales for i in range(layers)]
         on_edges = edge_activation or activation
         self.layers = nn.ModuleList(
             Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation, on_edges)
             for i in range(layers - 1)
         )
         self.edges = Edges(width, inputs[-1], hidden, global_node, on_edges)
-        self.last = mlp(width, hidden, outputs, dropout, activation)
+        read = (3 + global_node) * width if readout == "all" and head == "invariant" else width
+        self.last = mlp(read, hidden, outputs, dropout, activation)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -89,7 +96,17 @@ class GMN(nn.Module):
         edges = self._run(self.edges, state, types, given, layout)[0]
         if self.head == "equivariant":
             return self.last(edges.to(self.dtype))
-        return self.last(pooled(edges, given, self.fan_in).to(self.dtype))
+        return self.last(self.read(edges, state, given).to(self.dtype))
+
+    def read(self, edges: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
+        """What the invariant head gets of the last edges and the state before them, [G, C]."""
+        if self.readout == "edges":
+            return pooled(edges, graph, self.fan_in)
+        if not graph.slots:
+            raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
+        nodes, _, shared = state
+        found = [pooled(edges, graph, False), pooled(edges, graph, True), mean_by_graph(nodes, graph)]
+        return torch.cat(found if shared is None else [*found, shared], dim=1)
 
     def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:
         """What the last update of edges gets: nodes, edges and global feature; types [T, width]; how edges are read."""
@@ -97,7 +114,7 @@ class GMN(nn.Module):
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
         nodes = nodes if x is None else nodes + x
         shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
-        state: State = (nodes, edges.to(self.dtype), shared)
+        state: State = (nodes, spread(edges[:, 0].to(self.dtype), self.scales), shared)
         for layer in self.layers:
             state = self._run(layer, state, types, graph, layout)
             layout = layout.dense

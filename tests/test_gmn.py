@@ -17,6 +17,7 @@ from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.backends.coo import coo
 from gmnc.ir import GmncError, ParameterGraph
 from gmnc.metanets import GMN
+from gmnc.metanets.encode import spread
 from gmnc.testing import build, values, with_values
 
 SMALL = {"width": 8, "layers": 2, "buckets": 64}
@@ -45,13 +46,14 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
+@pytest.mark.parametrize("options", [{}, {"scales": 6, "readout": "all"}], ids=["plain", "all"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_symmetries_of_the_network_keep_the_output(name: str) -> None:
+def test_symmetries_of_the_network_keep_the_output(name: str, options: dict[str, object]) -> None:
     graph = gmnc.compile(exported(name, "dynamo"))
     tensors, found = double(graph), graph.symmetries()
     kept = {s.name for s in tensors.slots}
     before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
-    model = metanet(layers=3, global_node=True, norm=False)
+    model = metanet(layers=3, global_node=True, norm=False, **options)
     first = model(tensors.with_values(before))
     whole = {n: before.get(n, p.load()) for n, p in graph.parameters.items()}
     for seed in range(2):
@@ -88,7 +90,7 @@ def test_outputs_per_parameter_permute_with_the_parameters(name: str) -> None:
 @pytest.mark.parametrize("global_node", [False, True])
 def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_node: bool) -> None:
     graphs = [gmnc.compile(exported(name, "dynamo")) for name in ("llama", "groupnorm", "resnet")]
-    model = metanet(head=head, global_node=global_node)
+    model = metanet(head=head, global_node=global_node, scales=4)
     alone = [model(double(g)) for g in graphs]
     edges = [coo(g, dtype=torch.float64) for g in graphs]
     for one, data in zip(alone, edges, strict=True):
@@ -215,6 +217,8 @@ def test_only_a_global_feature_carries_a_later_weight_to_earlier_edges(global_no
 def test_wrong_use_is_an_error() -> None:
     with pytest.raises(GmncError, match="no head 'both'"):
         GMN(head="both")
+    with pytest.raises(GmncError, match="no readout 'some'"):
+        GMN(readout="some")
     with pytest.raises(GmncError, match="at least one layer"):
         GMN(layers=0)
     edges = coo(gmnc.compile(separate_attention()), reverse=True, pyg=False)
@@ -222,5 +226,19 @@ def test_wrong_use_is_an_error() -> None:
         metanet()(edges)
     with pytest.raises(GmncError, match="not a parameter graph"):
         metanet()(torch.zeros(3))
-    with pytest.raises(GmncError, match="fan_in needs blocks"):
-        metanet(fan_in=True)(coo(gmnc.compile(separate_attention()), dtype=torch.float64))
+    single = coo(gmnc.compile(separate_attention()), dtype=torch.float64)
+    for options, message in (({"fan_in": True}, "fan_in needs blocks"), ({"readout": "all"}, "readout 'all' needs")):
+        with pytest.raises(GmncError, match=message):
+            metanet(**options)(single)
+
+
+def test_values_are_told_apart_at_every_scale() -> None:
+    values = torch.tensor([0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3], dtype=torch.float64)
+    seen = spread(torch.cat([values, -values]), 10)
+    assert seen.shape == (14, 10)
+    assert seen[0].eq(0).all()
+    assert torch.equal(seen[:7], -seen[7:])
+    steps = (seen[1:7] - seen[:6]).abs().amax(1)
+    assert (steps > 1e-2).all()
+    assert seen.abs().max() < 10
+    assert torch.equal(spread(values, 1)[:, 0], values)

@@ -1,0 +1,205 @@
+"""What a graph metanetwork is measured against: networks that read parameters, and little or nothing of the graph."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..backends.blocks import Blocks
+from ..ir import GmncError
+from .encode import NodeEncoder, TypeEncoder, spread
+from .layer import mlp
+
+__all__ = ["DMC", "DeepSets", "StatNN", "statistics"]
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_NUMBERS = 8
+
+
+class DeepSets(nn.Module):
+    """The parameters as a set (Zaheer et al. 2017): each with what the graph says of its edge and its two ends, alone.
+
+    One row per edge, and layers x + f(A x + B mean(x)), with the mean over all parameters of the network. Same heads,
+    and same encoding of values, nodes and types, as `GMN`; but no messages.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 1,
+        *,
+        head: str = "invariant",
+        width: int = 64,
+        layers: int = 3,
+        scales: int = 10,
+        dropout: float = 0.0,
+        activation: str = "silu",
+        buckets: int = 4096,
+    ) -> None:
+        super().__init__()
+        self.head, self.scales = head, scales
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
+        self.of_value = nn.Linear(scales, width)
+        self.of_dst, self.of_src = (nn.Linear(width, width, bias=False) for _ in range(2))
+        self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.shared = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.last = mlp(width, width, outputs, dropout, activation)
+
+    def forward(self, graph: Blocks) -> torch.Tensor:
+        """[G, outputs]; with the equivariant head [E, outputs], with rows of 0 for edges without a parameter."""
+        at = _parameter_edges(graph)
+        nodes, types = self.encode_nodes(graph), self.encode_types(graph)
+        values = self.of_value(spread(graph.rows()[:, 0].to(nodes.dtype), self.scales))
+        x = F.embedding(at.rows, values) + F.embedding(at.types, types)
+        x = x + F.embedding(at.dst, self.of_dst(nodes)) + F.embedding(at.src, self.of_src(nodes))
+        for own, shared, norm in zip(self.own, self.shared, self.norms, strict=True):
+            y = norm(x)
+            mean = _mean(y, at.graph, graph.num_graphs)
+            x = x + F.silu(own(y) + F.embedding(at.graph, shared(mean)))
+        if self.head == "invariant":
+            return self.last(_mean(x, at.graph, graph.num_graphs))
+        found = self.last(x)
+        return found.new_zeros(graph.num_edges, found.shape[1]).index_copy(0, at.edge, found)
+
+
+class StatNN(nn.Module):
+    """Statistics of each parameter tensor: mean, variance and quantiles (Unterthiner et al. 2020), through an MLP.
+
+    Layers of unlike networks do not correspond, so the MLP gets them twice: side by side in the order of the graph, up
+    to `tensors` of them, and as the mean of an MLP of each together with its role and depth.
+    """
+
+    def __init__(
+        self,
+        outputs: int = 1,
+        *,
+        width: int = 128,
+        tensors: int = 32,
+        dropout: float = 0.0,
+        activation: str = "silu",
+        buckets: int = 4096,
+    ) -> None:
+        super().__init__()
+        self.tensors = tensors
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
+        self.of_tensor, self.of_all = nn.Linear(_NUMBERS, width), nn.Linear(tensors * _NUMBERS, width)
+        self.each = mlp(width, width, width, dropout, activation)
+        self.norm = nn.LayerNorm(2 * width)
+        self.last = nn.Sequential(mlp(2 * width, width, width, dropout, activation), nn.SiLU())
+        self.out = nn.Linear(width, outputs)
+
+    def forward(self, graph: Blocks) -> torch.Tensor:
+        """[G, outputs]."""
+        kind = self.of_tensor.weight.dtype
+        numbers, of_graph, place = statistics(graph)
+        numbers = (torch.log1p(10 * numbers.abs()) * torch.sign(numbers)).to(kind)
+        dst, types = _first_edges(graph)
+        about = self.encode_types(graph)[types] + self.encode_nodes(graph)[dst]
+        each = _mean(self.each(F.silu(self.of_tensor(numbers) + about)), of_graph, graph.num_graphs)
+        laid = numbers.new_zeros(graph.num_graphs, self.tensors, _NUMBERS)
+        kept = place < self.tensors
+        laid[of_graph[kept], place[kept]] = numbers[kept]
+        return self.out(self.last(self.norm(torch.cat([each, self.of_all(laid.flatten(1))], dim=1))))
+
+
+class DMC(nn.Module):
+    """A one-dimensional CNN on all parameters in a row (Eilertsen et al. 2020), cut or padded to `length`."""
+
+    def __init__(self, outputs: int = 1, *, length: int = 8192, width: int = 16, stages: int = 4, dropout: float = 0.0):
+        super().__init__()
+        if length % 4**stages:
+            raise GmncError(f"DMC: a length of {length} is not divisible by 4 in each of {stages} stages")
+        self.length = length
+        channels = [1, *(width * 2**i for i in range(stages))]
+        parts: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            for inputs in (before, after):
+                parts += [nn.Conv1d(inputs, after, 5, padding=2, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
+            parts.append(nn.MaxPool1d(4))
+        self.body = nn.Sequential(*parts, nn.AdaptiveAvgPool1d(8), nn.Flatten())
+        self.last = nn.Sequential(mlp(8 * channels[-1], 256, 256, dropout, "relu"), nn.ReLU(), nn.Linear(256, outputs))
+
+    def forward(self, graph: Blocks) -> torch.Tensor:
+        """[G, outputs]."""
+        rows = graph.values.new_zeros(graph.num_graphs, self.length)
+        filled = [0] * graph.num_graphs
+        for slot in graph.slots:
+            at = filled[slot.graph]
+            count = min(slot.size, self.length - at)
+            rows[slot.graph, at : at + count] = graph.values[slot.start : slot.start + count]
+            filled[slot.graph] += count
+        return self.last(self.body(rows[:, None].to(next(self.parameters()).dtype)))
+
+
+class _Edges(NamedTuple):
+    """Of the edges with a parameter: its number, dst, src, type, row of the values, and graph; int [P] each."""
+
+    edge: torch.Tensor
+    dst: torch.Tensor
+    src: torch.Tensor
+    types: torch.Tensor
+    rows: torch.Tensor
+    graph: torch.Tensor
+
+
+def _parameter_edges(graph: Blocks) -> _Edges:
+    dst, src, types, rows, block = graph.layout.single
+    edge = graph.parameter_block.to(dst.device)[block.long()].nonzero()[:, 0]
+    of_graph = graph.block_graph.to(dst.device)[block[edge].long()]
+    return _Edges(edge, dst[edge], src[edge], types[edge], rows[edge], of_graph)
+
+
+def _mean(rows: torch.Tensor, of_graph: torch.Tensor, graphs: int) -> torch.Tensor:
+    """Mean of the rows of each graph, [G, C]."""
+    total = rows.new_zeros(graphs, rows.shape[1]).index_add(0, of_graph, rows)
+    return total / torch.bincount(of_graph, minlength=graphs).clamp(min=1)[:, None]
+
+
+def statistics(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each parameter tensor with edges: numbers float64 [S, 8], its graph, and its place in the graph, int64 [S].
+
+    The numbers are mean, standard deviation, the quantiles 0, 1/4, 1/2, 3/4 and 1, and the logarithm of the size.
+    """
+    slots = [s for s in graph.slots if s.size]
+    device, values = graph.values.device, graph.values.detach().double()
+    size = torch.tensor([s.size for s in slots], dtype=torch.int64, device=device)
+    start = torch.tensor([s.start for s in slots], dtype=torch.int64, device=device)
+    of_graph = torch.tensor([s.graph for s in slots], dtype=torch.int64, device=device)
+    first = torch.cumsum(size, 0) - size
+    tensor = torch.repeat_interleave(torch.arange(len(slots), device=device), size)
+    own = values[torch.arange(len(tensor), device=device) + (start - first)[tensor]]
+    mean = values.new_zeros(len(slots)).index_add(0, tensor, own) / size
+    spread_out = (own - mean[tensor]).square()
+    deviation = (values.new_zeros(len(slots)).index_add(0, tensor, spread_out) / size).sqrt()
+    order = torch.argsort(own, stable=True)
+    ranked = own[order[torch.argsort(tensor[order], stable=True)]]
+    columns = [mean, deviation]
+    for q in _QUANTILES:
+        at = first + q * (size - 1).double()
+        below = at.floor().long()
+        above = torch.minimum(below + 1, first + size - 1)
+        columns.append(torch.lerp(ranked[below], ranked[above], at - below))
+    found = torch.stack([*columns, size.double().log()], dim=1)
+    if not len(slots):
+        return found, of_graph, of_graph
+    count = torch.bincount(of_graph, minlength=graph.num_graphs)
+    return found, of_graph, torch.arange(len(slots), device=device) - (torch.cumsum(count, 0) - count)[of_graph]
+
+
+def _first_edges(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
+    """A node at the end, and the type, of an edge of each parameter tensor; int64 [S] each."""
+    slots = [s for s in graph.slots if s.size]
+    dst, _, types, _, _ = graph.layout.single
+    at = _parameter_edges(graph)
+    row = at.rows.long()
+    extra = row >= len(graph.values)
+    row[extra] = graph.extra[row[extra] - len(graph.values)]
+    starts = torch.tensor([s.start for s in slots], dtype=torch.int64, device=row.device)
+    slot = torch.searchsorted(starts, row, right=True) - 1
+    edge = torch.full((len(slots),), len(dst), dtype=torch.int64, device=row.device)
+    edge = edge.scatter_reduce(0, slot, at.edge, "amin")
+    return dst[edge].long(), types[edge].long()
