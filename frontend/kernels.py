@@ -84,7 +84,7 @@ def _gemm(w: Writer) -> Output:
     a, b = w.dequantised(0, 1, 2), w.dequantised(3, 4, 5, (column,))
     stored = w.input(6)
     c = None if stored is None else w.numbers(stored, w.input(4), None, w.input(1))
-    alpha = w.node.attributes.get_float("alpha", 1.0)
+    alpha = w.real("alpha", 1.0)
     y = w.one("Gemm", a, b, c, attributes={**w.own("alpha"), "alpha": alpha, "beta": alpha})
     return y if w.input(7) is None else w.quantised(y, 7, 8)
 

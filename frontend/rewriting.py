@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
+from ..ir import LoweringError
+from .order import describe
+
 __all__ = ["DOMAIN", "MADE", "Writer", "remove_dead"]
 
 DOMAIN = "gmnc"
@@ -29,8 +32,23 @@ class Writer:
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
     def integer(self, name: str, default: int = 0) -> int:
-        """An integer attribute."""
-        return self.node.attributes.get_int(name, default)
+        """An integer attribute. Raises `LoweringError` if it is of another type."""
+        return int(self._typed(name, default, ir.AttributeType.INT))
+
+    def real(self, name: str, default: float) -> float:
+        """A float attribute. Raises `LoweringError` if it is of another type."""
+        return float(self._typed(name, default, ir.AttributeType.FLOAT))
+
+    def _typed(self, name: str, default: float, kind: ir.AttributeType) -> float:
+        found = self.node.attributes.get(name)
+        if found is None:
+            return default
+        if found.type != kind:
+            raise LoweringError(
+                f"{describe(self.node)}: attribute {name!r} is {found.type.name}, it must be {kind.name}; "
+                "export the model again"
+            )
+        return found.value
 
     def own(self, *without: str) -> dict[str, ir.Attr]:
         """The node's attributes but for some."""
