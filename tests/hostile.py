@@ -1,4 +1,4 @@
-"""Damaged ONNX files: networks that hold everything, mutated byte by byte and field by field, and a process to try them.
+"""Damaged ONNX files: networks that hold everything, with bytes or fields changed, and a process to try them.
 
 `python tests/hostile.py 20000` tries that many and prints what went wrong; `python tests/hostile.py 20000 --first 137
 --count 1 --keep FILE` replays one and keeps its file. Case n is the same every time.
@@ -174,8 +174,9 @@ def _value(old: Any, field: FieldDescriptor, rng: random.Random) -> Any:
 
 def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
     """Try each file as a user would, in one process."""
-    from gmnc.cli import app
     from typer.testing import CliRunner
+
+    from gmnc.cli import app
 
     resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY, 4 * MEMORY))
     runner = CliRunner()
