@@ -24,12 +24,12 @@ def reduce(
     """
     free = free_axes(factors, shape)
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
-    items = _over(factors, axes, attributes, shape).items()
     out = []
     for factor in factors:
+        items = _over(factors, factor, axes, attributes, shape).items()
         inside = [a for a in axes if factor.shape[a] > 1]
         labels = gathered(state, factor, inside, "reduce", "reduce", grid, whole) if inside else factor
-        out.append(map_via(labels, lambda v: state.builder.via(op, items, (v,))))
+        out.append(map_via(labels, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
     return independent(state, out)
 
 
@@ -44,14 +44,14 @@ def couple(
     """
     free = free_axes(factors, shape)
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
-    attributes = _over(factors, axes, attributes, shape)
     out = []
     for factor in factors:
+        named = _over(factors, factor, axes, attributes, shape)
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
-            out.append(_parts(state, members(state, factor, inside, grid, whole), factor, inside, op, attributes))
+            out.append(_parts(state, members(state, factor, inside, grid, whole), factor, inside, op, named))
         else:
-            out.append(map_via(factor, lambda v: state.builder.via(op, attributes.items(), (v,))))
+            out.append(map_via(factor, lambda v, items=named.items(): state.builder.via(op, items, (v,))))  # type: ignore[misc]
     return tuple(out)
 
 
@@ -115,15 +115,20 @@ def layout(factors: Factors, shape: tuple[int, ...]) -> dict[str, object]:
 
 
 def _over(
-    factors: Factors, axes: Sequence[int], attributes: dict[str, object], shape: tuple[int, ...]
+    factors: Factors, factor: np.ndarray, axes: Sequence[int], attributes: dict[str, object], shape: tuple[int, ...]
 ) -> dict[str, object]:
-    """Attributes of the step, with the axes named by what they are, neurons or axes of the grid: layouts differ."""
+    """Attributes of the step of one factor, with the axes named by what they are, as layouts differ.
+
+    They are its neurons, those of other factors, or axes of the grid.
+    """
     grid = free_axes(factors, shape)
     over: list[object] = [grid.index(a) - len(grid) for a in sorted(axes) if a in grid]
     if len(over) == len(grid):
         over = ["all places"]
-    if any(f.shape[a] > 1 for f in factors for a in axes):
+    if any(factor.shape[a] > 1 for a in axes):
         over.append("neurons")
+    if any(f.shape[a] > 1 for f in factors for a in axes if f is not factor):
+        over.append("neurons of other factors")
     return {**{n: v for n, v in attributes.items() if n != "axes"}, "over": tuple(over)}
 
 

@@ -293,3 +293,35 @@ def test_weights_over_rows_or_columns(weights: str) -> None:
         {"rest": [2, 3]},
     )
     assert_sound(model)
+
+
+# Two sets of neurons on two axes: an op along one of them, and along the other.
+ALONG: dict[str, tuple[str, ...]] = {
+    "softmax": ("{o} = Softmax<axis = 0>({x})",),
+    "norm": ("{o} = LpNormalization<axis = 0, p = 2>({x})",),
+    "greatest": ("k{o} = ReduceMax<keepdims = 1>({x}, first)", "{o} = Sub({x}, k{o})"),
+    "cumulative": ("{o} = CumSum({x}, zero)",),
+}
+
+
+@pytest.mark.parametrize("name", ALONG)
+def test_an_op_along_either_of_two_sets_of_neurons(name: str) -> None:
+    along = ["\n".join(ALONG[name]).format(x=x, o=o) for x, o in (("m", "a"), ("n", "c"))]
+    text = f"""(float[1, 3] x) => (float[1, 2] y) {{
+        h = MatMul(x, w)
+        m = MatMul(column, h)
+        {along[0]}
+        n = Transpose<perm = [1, 0]>(m)
+        {along[1]}
+        b = Transpose<perm = [1, 0]>(c)
+        ma = Einsum<equation = "ij,iz->jz">(a, wa)
+        mb = Einsum<equation = "ij,iz->jz">(b, wb)
+        ta = Tanh(ma)
+        tb = Tanh(mb)
+        pa = ReduceMean<keepdims = 1>(ta, first)
+        pb = ReduceMean<keepdims = 1>(tb, first)
+        s = Add(pa, pb)
+        y = MatMul(s, v)
+    }}"""
+    sizes = {"w": (3, 2), "column": (2, 1), "wa": (2, 2), "wb": (2, 2), "v": (2, 2)}
+    assert_sound(build(text, sizes, {"first": [0], "zero": 0}), trials=6)
