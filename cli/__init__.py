@@ -11,9 +11,12 @@ from .check import check_model
 from .compile import compile_model
 from .draw import draw_model
 from .embed import embed_models
+from .evaluate import evaluate_runs
 from .inspect import inspect_model
 from .plugins import list_plugins
+from .predict import predict_accuracy
 from .symmetries import list_symmetries
+from .train import train_metanetwork
 from .verify import verify_model
 
 __all__ = ["app", "main"]
@@ -35,6 +38,9 @@ app.command("embed")(embed_models)
 app.command("symmetries")(list_symmetries)
 app.command("verify")(verify_model)
 app.command("plugins")(list_plugins)
+app.command("train")(train_metanetwork)
+app.command("evaluate")(evaluate_runs)
+app.command("predict")(predict_accuracy)
 
 
 def _print_version(wanted: bool) -> None:

@@ -91,7 +91,16 @@ class Layout:
         blocks[:, 5] = blocks[:, 0]
         blocks[:, 6:10] = torch.stack([n * k * s, k * s, s, torch.ones_like(s)], dim=1)
         # The plans, which hang on shapes and ids alone, are shared.
-        return replace(self, blocks=blocks)
+        dense = replace(self, blocks=blocks)
+        if "single" in self.__dict__:
+            rows = torch.arange(self.edges, device=self.dst.device)
+            dense.__dict__["single"] = (*self.single[:3], rows, self.single[4])
+        return dense
+
+    @property
+    def small(self) -> bool:
+        """Whether an index for each edge costs less than a few operations for each block: many blocks of few edges."""
+        return self.edges < min(1024 * len(self.blocks), 2**18)
 
     @cached_property
     def on_device(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,22 +120,26 @@ class Layout:
 
     @cached_property
     def single(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What each edge reads, int32 [edges] each (int64 from 2**31 on): dst, src, type, value row, block."""
-        far = max(
-            self.edges, int((self.blocks[:, 5] + ((self.blocks[:, 1:5] - 1) * self.blocks[:, 6:10]).sum(1)).max())
-        )
-        table = self.blocks.to(self.dst.device, torch.int32 if far < 2**31 else torch.int64)
+        """What each edge reads, int64 [edges] each: dst, src, type, value row, block."""
+        table = self.blocks.to(self.dst.device)
         number = torch.repeat_interleave(
-            table.new_tensor(range(len(table))), table[:, 1:5].prod(1), output_size=self.edges
+            torch.arange(len(table), device=table.device), table[:, 1:5].prod(1), output_size=self.edges
         )
         edge, _, n, k, s, value, of_b, of_n, of_k, of_s, dst, src, kind, kind_b, kind_k = table[number].unbind(1)
-        rest = torch.arange(self.edges, device=table.device, dtype=table.dtype) - edge
+        rest = torch.arange(self.edges, device=table.device) - edge
         at_s, rest = rest % s, rest // s
         at_k, rest = rest % k, rest // k
         at_n, at_b = rest % n, rest // n
         rows = value + at_b * of_b + at_n * of_n + at_k * of_k + at_s * of_s
-        types = self.types[kind + at_b * kind_b + at_k * kind_k + at_s]
-        return self.dst[dst + at_b * n + at_n], self.src[src + at_b * k + at_k], types, rows, number
+        to, at, types = (
+            ids[row].long()
+            for ids, row in (
+                (self.dst, dst + at_b * n + at_n),
+                (self.src, src + at_b * k + at_k),
+                (self.types, kind + at_b * kind_b + at_k * kind_k + at_s),
+            )
+        )
+        return to, at, types, rows, number
 
     def to(self, device: torch.device | str) -> Layout:
         """With the ids on another device."""

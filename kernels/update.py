@@ -53,9 +53,6 @@ if find_spec("triton"):
         lambda *arguments: _triton().plan(*arguments),
     )
 
-FEW, MOST = 1024, 2**19
-"""On a CPU, ``flat`` is taken for fewer edges per block and in all: there a block costs more than its edges."""
-
 
 def register(name: str, implementation: Forward | Fused) -> None:
     """Add an implementation of `edge_update`: differentiable torch code, or one with a backward pass of its own."""
@@ -111,7 +108,7 @@ def _choose(kernel: str, e: torch.Tensor, layout: Layout) -> str:
     if kernel == "auto":
         if e.is_cuda and "triton" in _FUSED:
             return "triton"
-        return "flat" if layout.edges < min(FEW * len(layout.blocks), MOST) else "cpu"
+        return "flat" if layout.small else "cpu"
     if kernel not in kernels():
         raise ValueError(f"there is no kernel {kernel!r}: choose auto, {', '.join(kernels())}")
     return kernel

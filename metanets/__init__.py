@@ -5,6 +5,19 @@ from __future__ import annotations
 from .baselines import DMC, DeepSets, StatNN
 from .files import load, save
 from .gmn import GMN, HEADS, READOUTS
+from .named import NAMES, metanetwork
 from .nfn import NFN
 
-__all__ = ["DMC", "GMN", "HEADS", "NFN", "READOUTS", "DeepSets", "StatNN", "load", "save"]
+__all__ = [
+    "DMC",
+    "GMN",
+    "HEADS",
+    "NAMES",
+    "NFN",
+    "READOUTS",
+    "DeepSets",
+    "StatNN",
+    "load",
+    "metanetwork",
+    "save",
+]

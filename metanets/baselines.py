@@ -54,12 +54,12 @@ class DeepSets(nn.Module):
         at = _parameter_edges(graph)
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
         values = self.of_value(spread(graph.rows()[:, 0].to(nodes.dtype), self.scales))
-        x = F.embedding(at.rows, values) + F.embedding(at.types, types)
-        x = x + F.embedding(at.dst, self.of_dst(nodes)) + F.embedding(at.src, self.of_src(nodes))
+        x = values.index_select(0, at.rows) + types.index_select(0, at.types)
+        x = x + self.of_dst(nodes).index_select(0, at.dst) + self.of_src(nodes).index_select(0, at.src)
         for own, shared, norm in zip(self.own, self.shared, self.norms, strict=True):
             y = norm(x)
             mean = _mean(y, at.graph, graph.num_graphs)
-            x = x + F.silu(own(y) + F.embedding(at.graph, shared(mean)))
+            x = x + F.silu(own(y) + shared(mean).index_select(0, at.graph))
         if self.head == "invariant":
             return self.last(_mean(x, at.graph, graph.num_graphs))
         found = self.last(x)
@@ -148,8 +148,8 @@ class _Edges(NamedTuple):
 
 def _parameter_edges(graph: Blocks) -> _Edges:
     dst, src, types, rows, block = graph.layout.single
-    edge = graph.parameter_block.to(dst.device)[block.long()].nonzero()[:, 0]
-    of_graph = graph.block_graph.to(dst.device)[block[edge].long()]
+    edge = graph.parameter_block.to(dst.device)[block].nonzero()[:, 0]
+    of_graph = graph.block_graph.to(dst.device)[block[edge]]
     return _Edges(edge, dst[edge], src[edge], types[edge], rows[edge], of_graph)
 
 
@@ -195,11 +195,11 @@ def _first_edges(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
     slots = [s for s in graph.slots if s.size]
     dst, _, types, _, _ = graph.layout.single
     at = _parameter_edges(graph)
-    row = at.rows.long()
+    row = at.rows.clone()
     extra = row >= len(graph.values)
     row[extra] = graph.extra[row[extra] - len(graph.values)]
     starts = torch.tensor([s.start for s in slots], dtype=torch.int64, device=row.device)
     slot = torch.searchsorted(starts, row, right=True) - 1
     edge = torch.full((len(slots),), len(dst), dtype=torch.int64, device=row.device)
     edge = edge.scatter_reduce(0, slot, at.edge, "amin")
-    return dst[edge].long(), types[edge].long()
+    return dst[edge], types[edge]

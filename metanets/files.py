@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -12,16 +13,16 @@ from ..backends.files import replacing
 from ..ir import LoadError
 from .gmn import GMN
 
-__all__ = ["load", "save"]
+__all__ = ["about", "load", "save"]
 
 _KEY = "gmnc.metanets.GMN"
 
 
-def save(model: GMN, path: Path | str) -> None:
-    """Write the weights and the options. Raises `GmncError` if the file cannot be written."""
+def save(model: GMN, path: Path | str, more: Mapping[str, str] | None = None) -> None:
+    """Write the weights, the options, and `more` in the header. Raises `GmncError` if the file cannot be written."""
     with replacing(Path(path)) as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(weights, temporary, {_KEY: json.dumps(model.options)})
+        save_file(weights, temporary, {**(more or {}), _KEY: json.dumps(model.options)})
 
 
 def load(path: Path | str, *, kernel: str = "auto") -> GMN:
@@ -42,3 +43,12 @@ def load(path: Path | str, *, kernel: str = "auto") -> GMN:
     except (SafetensorError, TypeError, ValueError, KeyError, RuntimeError, StopIteration) as error:
         raise LoadError(f"{path}: not the weights of a metanetwork ({error})") from error
     return model
+
+
+def about(path: Path | str) -> dict[str, str]:
+    """What the header of a file holds beside tensors; raises `LoadError` if it is no such file."""
+    try:
+        with safe_open(str(path), "pt") as file:
+            return dict(file.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise LoadError(f"{path}: not a safetensors file ({error})") from error

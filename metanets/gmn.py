@@ -105,7 +105,8 @@ class GMN(nn.Module):
         if not graph.slots:
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
-        found = [pooled(edges, graph, False), pooled(edges, graph, True), mean_by_graph(nodes, graph)]
+        means = _block_means(edges, graph)
+        found = [*(_over_graphs(*means, graph, by_block) for by_block in (False, True)), mean_by_graph(nodes, graph)]
         return torch.cat(found if shared is None else [*found, shared], dim=1)
 
     def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:
@@ -115,9 +116,9 @@ class GMN(nn.Module):
         nodes = nodes if x is None else nodes + x
         shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
         state: State = (nodes, spread(edges[:, 0].to(self.dtype), self.scales), shared)
-        for layer in self.layers:
+        for number, layer in enumerate(self.layers):
             state = self._run(layer, state, types, graph, layout)
-            layout = layout.dense
+            layout = layout if number else layout.dense
         return state, types, layout
 
     def _run(self, layer: nn.Module, *arguments: Any) -> Any:
@@ -128,19 +129,31 @@ class GMN(nn.Module):
 
 def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
     """Mean over the parameter edges of each graph, [G, C]; by_block: mean over blocks of the mean over their edges."""
-    sizes = [block.size for block in graph.layout]
-    chosen = [
-        i for i, (size, own) in enumerate(zip(sizes, graph.parameter_block.tolist(), strict=True)) if size and own
-    ]
-    of_graph = graph.block_graph[chosen].to(edges.device)
-    weights = torch.tensor([sizes[i] for i in chosen], device=edges.device, dtype=torch.float64)
-    parts = edges.split(sizes)
-    means = [parts[i].mean(0, dtype=torch.float64 if edges.dtype == torch.float64 else torch.float32) for i in chosen]
-    weights = torch.ones_like(weights) if by_block else weights
+    return _over_graphs(*_block_means(edges, graph), graph, by_block)
+
+
+def _block_means(edges: torch.Tensor, graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of the blocks that carry parameters [m], on the CPU, and the means over their edges [m, C]."""
+    sizes = graph.layout.blocks[:, 1:5].prod(1)
+    chosen = ((sizes > 0) & graph.parameter_block).nonzero()[:, 0]
+    kind = torch.float64 if edges.dtype == torch.float64 else torch.float32
+    if graph.layout.small:
+        total = edges.new_zeros(len(sizes), edges.shape[1], dtype=kind)
+        total = total.index_add(0, graph.layout.single[4], edges.to(kind))
+        return chosen, (total / sizes.clamp(min=1).to(total)[:, None])[chosen.to(edges.device)]
+    parts = edges.split(sizes.tolist())
+    means = [parts[i].mean(0, dtype=kind) for i in chosen.tolist()]
+    return chosen, torch.stack(means) if means else edges.new_zeros(0, edges.shape[1])
+
+
+def _over_graphs(chosen: torch.Tensor, means: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
+    """Mean over the blocks of each graph [G, C], each as many times as it has edges unless by_block."""
+    of_graph = graph.block_graph[chosen].to(means.device)
+    sizes = graph.layout.blocks[chosen, 1:5].prod(1).to(means.device, torch.float64)
+    weights = torch.ones_like(sizes) if by_block else sizes
     total = weights.new_zeros(graph.num_graphs).index_add(0, of_graph, weights).clamp(min=1)
     share = (weights / total[of_graph])[:, None]
-    stacked = torch.stack(means) if means else edges.new_zeros(0, edges.shape[1])
-    return stacked.new_zeros(graph.num_graphs, edges.shape[1]).index_add(0, of_graph, stacked * share.to(stacked))
+    return means.new_zeros(graph.num_graphs, means.shape[1]).index_add(0, of_graph, means * share.to(means))
 
 
 def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:

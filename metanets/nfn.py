@@ -113,7 +113,7 @@ def _per_edge(graph: Blocks, groups: Sequence[tuple[list[int], Any]], chains: li
                 where.append(torch.arange(slot.start, slot.start + slot.size, device=rows.device))
                 what.append(tensor[at].reshape(outputs, -1).t())
     rows = rows.index_copy(0, torch.cat(where), torch.cat(what))
-    return rows[graph.layout.single[3].long()]
+    return rows[graph.layout.single[3]]
 
 
 def _library() -> tuple[Any, Any]:

@@ -160,3 +160,23 @@ def test_an_implementation_can_be_added() -> None:
     e, good = torch.randn(rows, 4), terms(NODES, TYPES, 4, 8, 3, torch.float32)
     found, expected = (edge_update(e, good, where, kernel=k) for k in ("mine", "reference"))
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_what_each_edge_reads_is_that_of_its_block(first: bool) -> None:
+    where, _ = layout(SHAPES["several"] + SHAPES["grouped"] + SHAPES["empty"], NODES, TYPES)
+    if first:
+        # what the dense layout takes over must be what it would find itself
+        assert where.single
+    for one in (where, where.dense):
+        dst, src, types, rows, number = one.single
+        for at, block in enumerate(one):
+            own = slice(block.edge, block.edge + block.size)
+            ends = [t.long() for t in one.ids(block)]
+            expected = (ends[0][:, :, None, None], ends[1][:, None, :, None], ends[2][:, None])
+            for found, wanted in zip((dst, src, types), expected, strict=True):
+                assert torch.equal(found[own], wanted.expand(block.shape).reshape(-1))
+            grid = [torch.arange(n) * step for n, step in zip(block.shape, block.strides, strict=True)]
+            wanted = block.value + sum(torch.meshgrid(*grid, indexing="ij"))
+            assert torch.equal(rows[own], wanted.reshape(-1))
+            assert (number[own] == at).all()

@@ -1,0 +1,40 @@
+"""`gmnc evaluate`: runs of `gmnc train` side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Json, Quiet
+from .session import errors_to_exit_codes, note, print_json
+
+__all__ = ["evaluate_runs"]
+
+
+def evaluate_runs(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.", show_default=False)],
+    plots: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Draw learning curves, and predicted against true values, as PNG.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare runs: mean and standard deviation of each metric over seeds, as a Markdown table or as JSON."""
+    with errors_to_exit_codes():
+        from ..tasks.experiment import load_result
+        from ..tasks.report import markdown, pictures, summary, to_json
+
+        results = [load_result(run) for run in runs]
+        rows = summary(results)
+        made = pictures(results, plots) if plots is not None else []
+    if json:
+        print_json({"rows": to_json(rows), "pictures": [str(p) for p in made]})
+    else:
+        typer.echo(markdown(rows), nl=False)
+    for path in made:
+        note(f"wrote {path}", quiet)

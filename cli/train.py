@@ -1,0 +1,175 @@
+"""`gmnc train`: train a metanetwork on a zoo of networks."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import Json, Quiet
+from .session import errors_to_exit_codes, note, output, print_json, steps
+
+if TYPE_CHECKING:
+    from ..tasks.experiment import Experiment, Settings
+    from ..tasks.training import Watch
+
+__all__ = ["Metanet", "TaskName", "train_metanetwork"]
+
+
+class TaskName(StrEnum):
+    """What is learnt."""
+
+    accuracy = "accuracy"
+
+
+class Metanet(StrEnum):
+    """What learns; see `gmnc.metanets.metanetwork`."""
+
+    gmn = "gmn"
+    deepsets = "deepsets"
+    statnn = "statnn"
+    dmc = "dmc"
+    nfn = "nfn"
+
+
+class SplitName(StrEnum):
+    """Which members train and which test; see `gmnc.tasks.accuracy.SPLITS`."""
+
+    full = "full"
+    tenth = "tenth"
+    width = "width"
+    family = "family"
+
+
+def train_metanetwork(
+    task: Annotated[TaskName, typer.Argument(help="What is learnt.", show_default=False)],
+    zoo: Annotated[Path, typer.Option("--zoo", metavar="DIR", help="A zoo, as gmnc zoo makes it.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="RUN", help="Folder of the run; resumed if it is there.", show_default=False
+        ),
+    ],
+    model: Annotated[Metanet, typer.Option(help="What learns.")] = Metanet.gmn,
+    split: Annotated[SplitName, typer.Option(help="Which members train and which test.")] = SplitName.full,
+    held_out: Annotated[str, typer.Option(metavar="FAMILY", help="The family that tests, with --split family.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of the order of members.")] = 0,
+    epochs: Annotated[int, typer.Option(min=1, help="At most; the learning rate falls to 0 at their end.")] = 60,
+    lr: Annotated[float, typer.Option(min=0.0, help="The greatest learning rate.")] = 2e-3,
+    weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW, on matrices.")] = 0.01,
+    patience: Annotated[int, typer.Option(min=0, help="Epochs without a better score before it stops; 0: never.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="So many members of the zoo only; 0: all.")] = 0,
+    edges: Annotated[int, typer.Option(min=1, help="Most edges of a batch: bounds the memory.")] = 200_000,
+    members: Annotated[int, typer.Option(min=1, help="Most members of a batch.")] = 32,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", metavar="NAME=VALUE", help="Of the metanetwork, as in width=64. Repeatable.", show_default=False
+        ),
+    ] = None,
+    predictor: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Also write what gmnc predict reads (accuracy, gmn).", show_default=False),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1.")
+    ] = "auto",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a metanetwork on a zoo: RUN gets a checkpoint, a log, and result.json with metrics of the test members."""
+    with errors_to_exit_codes():
+        from ..ir import GmncError
+        from ..tasks import training
+        from ..tasks.experiment import Settings, run
+        from ..tasks.parallel import joined, rank
+
+        if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
+            raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
+        settings = Settings(
+            task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members, _options(option)
+        )  # fmt: skip
+        options = training.Options(epochs, lr, weight_decay, patience=patience, seed=seed)
+        with joined(), steps(quiet or not _first(), after=0.5) as watch:
+            result = run(
+                lambda s: _prepare(s, watch, predictor), settings, options, out, device=_device(device), watch=watch
+            )
+            first = rank() == 0
+    if not first:
+        return
+    if json:
+        print_json({k: v for k, v in result.items() if k not in ("history", "predictions")})
+    else:
+        _print(result)
+    note(f"wrote {out}", quiet)
+
+
+def _first() -> bool:
+    """Whether this is the first of the processes that torchrun started, or the only one."""
+    import os
+
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experiment:
+    from ..tasks import accuracy
+    from ..tasks.members import Zoo
+
+    zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, progress=watch)
+    return accuracy.experiment(settings, zoo, predictor)
+
+
+def _options(given: list[str] | None) -> dict[str, Any]:
+    """``["width=64", "norm=false"]`` as numbers, truth values and words."""
+    found: dict[str, Any] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not name or not sign:
+            raise typer.BadParameter(f"{text!r}: expected NAME=VALUE, as in width=64", param_hint="--option")
+        found[name.replace("-", "_")] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _device(name: str) -> str:
+    """Where to train; raises `GmncError` if that is not to be had."""
+    import os
+
+    import torch
+
+    from ..ir import GmncError
+
+    there = torch.cuda.is_available()
+    if name == "auto":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if there else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise GmncError(f"--device {name}: there is no such device here ({reason}); choose auto or cpu") from error
+    return name
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    of = result["settings"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("split", "model", *result["metrics"], "epochs", "seconds"):
+        table.add_column(name, justify="left" if name in ("split", "model") else "right")
+    numbers = [f"{value:.4f}" for value in result["metrics"].values()]
+    table.add_row(of["split"], of["model"], *numbers, str(result["epochs"]), f"{result['seconds']:.0f}")
+    output().print(table)

@@ -1,0 +1,42 @@
+"""Metanetworks by name: the graph metanetwork and the baselines, with the settings that the experiments use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..backends.blocks import Blocks
+from ..ir import GmncError
+from .baselines import DMC, DeepSets, StatNN
+from .gmn import GMN
+from .nfn import NFN
+
+__all__ = ["NAMES", "metanetwork"]
+
+NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
+
+_GMN: dict[str, Any] = {"width": 32, "layers": 3, "global_node": True, "scales": 10}
+
+
+def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant", **options: Any) -> nn.Module:
+    """A metanetwork with one row of `outputs` per network (``invariant``) or per edge (``equivariant``).
+
+    like: a network of the kind that it will read; only NFN looks at it. options: instead of the usual ones. Raises
+    `GmncError` for an unknown name, an option that it lacks, and a baseline without an equivariant head.
+    """
+    if name not in NAMES:
+        raise GmncError(f"there is no metanetwork {name!r}: choose {', '.join(NAMES)}")
+    if name in ("statnn", "dmc") and head != "invariant":
+        raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
+    try:
+        if name == "gmn":
+            readout = "all" if head == "invariant" else "edges"
+            return GMN(outputs, head=head, **(_GMN | {"readout": readout} | options))
+        if name == "nfn":
+            return NFN(outputs, head=head, like=like, **options)
+        if name == "deepsets":
+            return DeepSets(outputs, head=head, **options)
+        return {"statnn": StatNN, "dmc": DMC}[name](outputs, **options)
+    except TypeError as error:
+        raise GmncError(f"{name}: {error}") from error

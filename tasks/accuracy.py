@@ -1,0 +1,166 @@
+"""Predicting a network's test accuracy from its parameters (arXiv 2312.04501, section 5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..backends.blocks import Blocks, batch
+from ..ir import GmncError
+from ..metanets import GMN, metanetwork
+from .experiment import Experiment, Settings
+from .predictor import fit_predictor
+from .training import by_budget, shuffled
+
+__all__ = ["SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
+
+SPLITS = ("full", "tenth", "width", "family")
+"""full: 80 % of the members train (an eighth of these validates), 20 % test. tenth: a tenth of that training set, the
+same test. width: narrow members train, strictly wider ones of the same family test. family: one family tests."""
+
+_TEST, _VALID, _NARROW = 0.2, 0.125, 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Numbers of the members that train, validate and test, int64, each in ascending order."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: str = "") -> Split:
+    """Which members train, validate and test; the test members do not depend on the seed.
+
+    table: columns of the zoo, of one entry per member; ``family`` and ``width`` are read. Raises `GmncError` for an
+    unknown split or family, and if a part would be empty.
+    """
+    if name not in SPLITS:
+        raise GmncError(f"there is no split {name!r}: choose {', '.join(SPLITS)}")
+    families = np.asarray(table["family"])
+    if name == "family":
+        if held_out not in families:
+            known = ", ".join(sorted(set(families.tolist())))
+            raise GmncError(f"there is no family {held_out!r} to hold out in this zoo: choose {known}")
+        test = families == held_out
+    elif name == "width":
+        test = _wide(families, np.asarray(table["width"]))
+    else:
+        test = np.zeros(len(families), dtype=bool)
+        test[np.random.default_rng(0).permutation(len(families))[: round(_TEST * len(families))]] = True
+    rest = np.random.default_rng([1, seed]).permutation(np.flatnonzero(~test))
+    if name == "tenth":
+        rest = rest[: round(len(rest) / 10)]
+    valid = round(_VALID * len(rest))
+    parts = [np.sort(part) for part in (rest[valid:], rest[:valid], np.flatnonzero(test))]
+    if not all(len(part) for part in parts):
+        raise GmncError(f"split {name!r}: {len(families)} members are too few for training, validation and test")
+    return Split(*parts)
+
+
+def _wide(families: np.ndarray, widths: np.ndarray) -> np.ndarray:
+    """In each family the members wider than a width that has about 60 % of the members below or at it."""
+    wide = np.zeros(len(families), dtype=bool)
+    for family in set(families.tolist()):
+        own = families == family
+        wide |= own & (widths > np.quantile(widths[own], _NARROW, method="lower"))
+    return wide
+
+
+def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
+    """R2 (1 minus the ratio of the squared error to that of the mean), Kendall's tau-b, and the mean squared error."""
+    from scipy.stats import kendalltau
+
+    error = float(np.mean((expected - found) ** 2))
+    spread = float(np.var(expected))
+    tau = float(kendalltau(expected, found).statistic)
+    return {"r2": 1 - error / max(spread, 1e-12), "tau": tau if np.isfinite(tau) else 0.0, "mse": error}
+
+
+class Accuracy:
+    """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives."""
+
+    whole = False
+
+    def __init__(
+        self, members: Sequence[Blocks], accuracy: np.ndarray, parts: Split, *, seed: int, edges: int, most: int
+    ) -> None:
+        self.members, self.accuracy, self.parts = members, accuracy.astype(np.float64), parts
+        self.sizes = np.array([m.num_edges for m in members], dtype=np.float64)
+        self.seed, self.edges, self.most = seed, edges, most
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Shuffled, and cut so that a batch has a bounded number of edges."""
+        return by_budget(shuffled(self.parts.train, self.seed, epoch), self.sizes, self.edges, self.most)
+
+    def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
+        """Sum of the cross-entropies."""
+        logits = self._logits(model, items)
+        expected = torch.as_tensor(self.accuracy[items]).to(logits)
+        return F.binary_cross_entropy_with_logits(logits, expected, reduction="sum"), len(items)
+
+    def predict(self, model: nn.Module, items: np.ndarray) -> np.ndarray:
+        """Expected accuracies, float64 [n]."""
+        parts = by_budget(items, self.sizes, self.edges, 4 * self.most)
+        found = [torch.sigmoid(self._logits(model, part)).double().cpu().numpy() for part in parts]
+        return np.concatenate([np.zeros(0), *found])
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """See `metrics`."""
+        items = getattr(self.parts, split)
+        return metrics(self.accuracy[items], self.predict(model, items))
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The squared error, negated."""
+        return -metrics["mse"]
+
+    def _logits(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
+        tensors = batch([self.members[i] for i in items]).to(next(model.parameters()).device)
+        return model(tensors)[:, 0]
+
+
+def experiment(settings: Settings, zoo: Any, predictor: Path | None = None) -> Experiment:
+    """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
+    accuracy = np.asarray(zoo.table["accuracy"], dtype=np.float64)
+    parts = split(zoo.table, settings.split, settings.seed, settings.held_out)
+    task = Accuracy(
+        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members
+    )  # fmt: skip
+    model = metanetwork(settings.model, 1, like=zoo.members[int(parts.train[0])], **settings.metanet)
+    with torch.no_grad():
+        # An output near the mean to start with.
+        mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
+        last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+        last.bias.fill_(float(np.log(mean / (1 - mean))))
+
+    def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
+        found = task.predict(trained, parts.test)
+        expected = accuracy[parts.test]
+        names = np.asarray(zoo.table["family"])[parts.test]
+        mean = metrics(expected, np.full(len(expected), accuracy[parts.train].mean()))
+        families = {str(f): metrics(expected[names == f], found[names == f]) for f in sorted(set(names.tolist()))}
+        if predictor is not None and isinstance(trained, GMN):
+            said = {"zoo": {"members": len(accuracy)}, "split": settings.split, "metrics": metrics(expected, found)}
+            fit_predictor(trained.cpu(), [zoo.members[int(i)] for i in parts.train], said).save(predictor)
+        return {
+            "metrics": metrics(expected, found),
+            "mean_of_training": mean,
+            "families": families,
+            "members": {name: len(getattr(parts, name)) for name in ("train", "valid", "test")},
+            "predictions": {
+                "id": np.asarray(zoo.table["id"])[parts.test].tolist(),
+                "family": names.tolist(),
+                "accuracy": expected.tolist(),
+                "predicted": np.round(found, 6).tolist(),
+            },
+        }
+
+    return Experiment(task, model, finish)

@@ -1,0 +1,135 @@
+"""One run of an experiment: what to train, and a folder with all that it was and found."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import __version__
+from ..backends.files import replacing
+from ..ir import GmncError, LoadError
+from . import training
+from .parallel import rank
+
+__all__ = ["RESULT", "RUN", "Experiment", "Settings", "load_result", "run"]
+
+RUN, RESULT = "run.json", "result.json"
+"""Files of a run's folder: what was asked for; what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is of, beside the training itself.
+
+    split: which members train and which test. held_out: a family, for the split of that name. seed: of the weights, of
+    the order of members and of the choice of validation members; test members do not depend on it. limit: so many
+    members of the zoo only; 0: all. edges, members: most edges and most members of a batch. metanet: options of the
+    metanetwork.
+    """
+
+    task: str
+    zoo: str
+    model: str = "gmn"
+    split: str = "full"
+    held_out: str = ""
+    seed: int = 0
+    limit: int = 0
+    edges: int = 200_000
+    members: int = 32
+    metanet: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """task and model: for `training.fit`. finish: given the trained model and the run's folder, what was found.
+
+    The result has at least ``metrics``, of the test members, by name; `finish` may write files into the folder.
+    """
+
+    task: training.Task
+    model: nn.Module
+    finish: Callable[[nn.Module, Path], dict[str, Any]]
+
+
+def run(
+    prepare: Callable[[Settings], Experiment],
+    settings: Settings,
+    options: training.Options,
+    out: Path,
+    *,
+    device: str = "cpu",
+    watch: training.Watch | None = None,
+) -> dict[str, Any]:
+    """Prepare, train and finish; goes on where an earlier call for the same folder was stopped.
+
+    Returns what is written as `RESULT`. Raises `GmncError` if the folder holds a run of other settings.
+    """
+    asked = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
+    _claim(out, asked)
+    torch.manual_seed(settings.seed)
+    experiment = prepare(settings)
+    model = experiment.model.to(device)
+    history = training.fit(experiment.task, model, options, out, watch=watch)
+    model.eval()
+    start = time.monotonic()
+    with torch.no_grad():
+        found = experiment.finish(model, out) if rank() == 0 else {}
+    result = {
+        **asked,
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "epochs": len(history.rows),
+        "best_epoch": history.best + 1,
+        "seconds": round(history.seconds, 1),
+        "seconds_test": round(time.monotonic() - start, 1),
+        "threads": torch.get_num_threads(),
+        "device": _device_name(device),
+        "history": history.rows,
+        **found,
+    }
+    if rank() == 0:
+        with replacing(out / RESULT) as temporary:
+            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    return result
+
+
+def load_result(out: Path) -> dict[str, Any]:
+    """What a finished run found; raises `LoadError` if the folder holds none."""
+    path = out / RESULT
+    if not path.is_file():
+        raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["settings"]["task"], found["metrics"], found["history"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise LoadError(f"{path}: not the result of a run ({error!r})") from error
+    return found
+
+
+def _claim(out: Path, asked: Mapping[str, Any]) -> None:
+    """Write what was asked for, or check that the folder is of the same."""
+    path = out / RUN
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        other = [
+            name
+            for part in ("settings", "options")
+            for name in asked[part]
+            if before.get(part, {}).get(name) != asked[part][name] and name != "checkpoint_seconds"
+        ]
+        if other:
+            raise GmncError(f"{out}: holds a run with another {', '.join(other)}; choose another folder for this one")
+    elif rank() == 0:
+        out.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"

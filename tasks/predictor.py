@@ -1,0 +1,132 @@
+"""A trained accuracy metanetwork as one file, and what it says of a network, near those of its training or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..backends.blocks import Blocks
+from ..ir import GmncError, LoadError
+from ..metanets import GMN
+from ..metanets.baselines import statistics
+from ..metanets.files import about, load, save
+
+__all__ = ["SHIPPED", "Prediction", "Predictor", "features", "fit_predictor", "vocabulary"]
+
+SHIPPED = Path(__file__).with_name("predictor.safetensors")
+"""The predictor that comes with the package."""
+
+_KEY = "gmnc.tasks.predictor"
+_MARGIN, _UNKNOWN = 0.1, 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """accuracy: the expected one, 0 to 1. far: in what the network differs from all that trained the predictor."""
+
+    accuracy: float
+    far: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """model: an invariant GMN with one output, the logit of the accuracy.
+
+    ranges: least and greatest of each of `features` in training. words: hashed words of operators and roles that
+    occurred there (see `gmnc.backends.styles`). about: what it was trained on and how well it does.
+    """
+
+    model: GMN
+    ranges: dict[str, tuple[float, float]]
+    words: frozenset[int]
+    about: dict[str, Any]
+
+    def __call__(self, graph: Blocks) -> Prediction:
+        """Of one network. Raises `GmncError` if the result is not finite."""
+        with torch.no_grad():
+            logit = self.model.eval()(graph)[0, 0]
+        if not logit.isfinite():
+            raise GmncError("the prediction is not finite: look for NaN, infinity or huge values in the parameters")
+        return Prediction(float(torch.sigmoid(logit)), self.far(graph))
+
+    def far(self, graph: Blocks) -> tuple[str, ...]:
+        """What lies outside of the training networks, in words."""
+        found = []
+        for name, value in features(graph).items():
+            low, high = self.ranges[name]
+            slack = _MARGIN * (high - low) + 1e-9
+            if not low - slack <= value <= high + slack:
+                log = name.startswith("log ")
+                shown = [f"{10**v if log else v:,.4g}" for v in (value, low, high)]
+                found.append(f"{name.removeprefix('log ')} {shown[0]} (training: {shown[1]} to {shown[2]})")
+        own = vocabulary(graph)
+        unknown = sum(count for word, count in own.items() if word not in self.words) / max(sum(own.values()), 1)
+        if unknown > _UNKNOWN:
+            found.append(f"{unknown:.0%} of the words that describe its operators never occurred in training")
+        return tuple(found)
+
+    def save(self, path: Path) -> None:
+        """Write the one file that `open` reads."""
+        header = {"ranges": self.ranges, "words": sorted(self.words), "about": self.about}
+        save(self.model, path, {_KEY: json.dumps(header)})
+
+    @staticmethod
+    def open(path: Path = SHIPPED) -> Predictor:
+        """Raises `LoadError` if the file is missing or is no predictor."""
+        model, header = load(path), about(path).get(_KEY)
+        if header is None:
+            raise LoadError(f"{path}: a metanetwork, but no predictor; `gmnc train accuracy --predictor` writes one")
+        found = json.loads(header)
+        ranges = {name: (low, high) for name, (low, high) in found["ranges"].items()}
+        return Predictor(model, ranges, frozenset(found["words"]), found["about"])
+
+
+def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any]) -> Predictor:
+    """A predictor of a trained model that knows the networks that trained it."""
+    rows: list[Mapping[str, float]] = []
+    words: set[int] = set()
+    for member in members:
+        rows.append(features(member))
+        words |= vocabulary(member).keys()
+    ranges = {name: (min(r[name] for r in rows), max(r[name] for r in rows)) for name in rows[0]}
+    return Predictor(model, ranges, frozenset(words), dict(about))
+
+
+def features(graph: Blocks) -> dict[str, float]:
+    """Numbers that say how large a network and its values are; sizes as logarithms to base 10, whose names say so."""
+    numbers, *_ = statistics(graph)
+    size = numbers[:, -1].exp() if len(numbers) else numbers.new_ones(1)
+    mean, deviation = (numbers[:, i] if len(numbers) else numbers.new_zeros(1) for i in (0, 1))
+    most = numbers[:, 2:7].abs().amax() if len(numbers) else 0.0
+    square = (size * (mean.square() + deviation.square())).sum() / size.sum()
+    return {
+        "log parameters": float(np.log10(float(size.sum()))),
+        "log neurons and other nodes": float(np.log10(max(graph.num_nodes, 1))),
+        "depth": float(graph.nodes[:, 1].max()) if graph.num_nodes else 0.0,
+        "log root mean square of the parameters": float(np.log10(float(square.sqrt()) + 1e-6)),
+        "log greatest parameter": float(np.log10(float(most) + 1e-6)),
+        "log spread within a tensor, on average": float((deviation + 1e-3).log10().mean()),
+    }
+
+
+def vocabulary(graph: Blocks) -> dict[int, int]:
+    """Hashed words of edge types and how many edge types have each."""
+    ends = torch.cumsum(graph.style_lengths, 0)
+    words = graph.words.tolist()
+    found: dict[int, int] = {}
+    for style, count in _counts(graph.type_style.tolist()).items():
+        end = int(ends[style])
+        for word in words[end - int(graph.style_lengths[style]) : end]:
+            found[word] = found.get(word, 0) + count
+    return found
+
+
+def _counts(items: Sequence[int]) -> dict[int, int]:
+    values, counts = np.unique(np.asarray(items, dtype=np.int64), return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))

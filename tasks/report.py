@@ -1,0 +1,155 @@
+"""What runs found, side by side: mean and standard deviation over seeds, as JSON, Markdown and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..backends.files import replacing
+
+__all__ = ["Row", "curves", "markdown", "pictures", "scatter", "summary", "to_json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Runs that differ in their seed alone. metrics: name to (mean, standard deviation over seeds, that of the sample).
+
+    members: how many trained and how many tested, where runs say so. seconds: of training, mean.
+    """
+
+    task: str
+    split: str
+    model: str
+    seeds: tuple[int, ...]
+    metrics: dict[str, tuple[float, float]]
+    parameters: int
+    epochs: float
+    seconds: float
+    members: dict[str, int]
+
+
+def summary(results: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """One row for each task, split and model, in that order; see `gmnc.tasks.experiment.run` for what a result is."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for result in results:
+        of = result["settings"]
+        part = f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"]
+        groups.setdefault((of["task"], part, of["model"]), []).append(result)
+    return [_row(*key, groups[key]) for key in sorted(groups)]
+
+
+def _row(task: str, split: str, model: str, runs: Sequence[Mapping[str, Any]]) -> Row:
+    names = [n for n in runs[0]["metrics"] if all(n in r["metrics"] for r in runs)]
+    values = {n: np.array([r["metrics"][n] for r in runs], dtype=np.float64) for n in names}
+    return Row(
+        task,
+        split,
+        model,
+        tuple(sorted(r["settings"]["seed"] for r in runs)),
+        {n: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for n, v in values.items()},
+        int(runs[0]["parameters"]),
+        float(np.mean([r["epochs"] for r in runs])),
+        float(np.mean([r["seconds"] for r in runs])),
+        dict(runs[0].get("members", {})),
+    )
+
+
+def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Rows as plain data; metrics as {"mean": ..., "std": ...}."""
+    found = []
+    for row in rows:
+        plain = asdict(row)
+        plain["metrics"] = {n: {"mean": mean, "std": std} for n, (mean, std) in row.metrics.items()}
+        found.append(plain)
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One table for each task: a line per split and model."""
+    parts = []
+    for task in dict.fromkeys(row.task for row in rows):
+        own = [row for row in rows if row.task == task]
+        names = list(dict.fromkeys(n for row in own for n in row.metrics))
+        head = ["split", "model", *names, "seeds", "members", "parameters", "epochs", "minutes"]
+        lines = [_line(head), _line("---" for _ in head)]
+        for row in own:
+            members = " / ".join(str(row.members[k]) for k in ("train", "valid", "test") if k in row.members)
+            cells = [_cell(row.metrics[n], len(row.seeds)) if n in row.metrics else "" for n in names]
+            about = [len(row.seeds), members, f"{row.parameters:,}", f"{row.epochs:.0f}", f"{row.seconds / 60:.1f}"]
+            lines.append(_line([row.split, row.model, *cells, *map(str, about)]))
+        parts.append("\n".join([f"**{task}**", "", *lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(value: tuple[float, float], seeds: int) -> str:
+    mean, std = value
+    digits = 3 if abs(mean) >= 0.01 else 5
+    return f"{mean:.{digits}f} ± {std:.{digits}f}" if seeds > 1 else f"{mean:.{digits}f}"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Learning curves of all runs, and what each run predicted where it says so; PNG files, returned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for task in dict.fromkeys(r["settings"]["task"] for r in results):
+        own = [r for r in results if r["settings"]["task"] == task]
+        made.append(folder / f"{task}-curves.png")
+        curves(own, made[-1])
+    for result in results:
+        if "predictions" in result:
+            of = result["settings"]
+            part = f"{of['split']}-{of['held_out']}" if of["held_out"] else of["split"]
+            made.append(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png")
+            scatter(result, made[-1])
+    return made
+
+
+def scatter(result: Mapping[str, Any], path: Path) -> None:
+    """Predicted against true, one point per test member, coloured by family."""
+    from matplotlib.figure import Figure
+
+    found, of = result["predictions"], result["settings"]
+    true, guess, family = (np.asarray(found[n]) for n in ("accuracy", "predicted", "family"))
+    figure = Figure(figsize=(5.2, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    for name in sorted(set(family.tolist())):
+        at = family == name
+        axes.scatter(true[at], guess[at], s=10, alpha=0.7, linewidths=0, label=name)
+    numbers = ", ".join(f"{n} {v:.3f}" for n, v in result["metrics"].items())
+    part = f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"]
+    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="true test accuracy", ylabel="predicted", aspect="equal")
+    axes.set_title(f"{of['model']}, {part}, seed {of['seed']}\n{numbers}", fontsize=10)
+    axes.legend(fontsize=8, frameon=False)
+    _write(figure, path)
+
+
+def curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Loss in training and score in validation by epoch, one line per run."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for result in results:
+        of, rows = result["settings"], result["history"]
+        part = f"{of['split']} {of['held_out']}".strip()
+        epochs = [row["epoch"] for row in rows]
+        left.plot(epochs, [row["loss"] for row in rows], linewidth=1, label=f"{of['model']}, {part}, {of['seed']}")
+        right.plot(epochs, [row["score"] for row in rows], linewidth=1)
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="validation score")
+    left.legend(fontsize=7, frameon=False)
+    _write(figure, path)
+
+
+def _write(figure: Any, path: Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150, format="png")

@@ -1,0 +1,135 @@
+"""Predicting accuracies: splits, metrics, runs of the whole experiment, and reports of them."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_zoo import FakeZoo, fake_zoo
+
+from gmnc.ir import GmncError, LoadError
+from gmnc.tasks import accuracy, report
+from gmnc.tasks.experiment import RESULT, Settings, load_result, run
+from gmnc.tasks.training import Options
+
+
+@cache
+def zoo() -> FakeZoo:
+    return fake_zoo(120)
+
+
+def table(size: int = 1000) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {"family": rng.choice(["a", "b", "c"], size), "width": rng.choice([4, 8, 12, 16, 24], size)}
+
+
+def test_splits_part_the_members() -> None:
+    for name in accuracy.SPLITS:
+        parts = accuracy.split(table(), name, 3, "b" if name == "family" else "")
+        together = np.concatenate([parts.train, parts.valid, parts.test])
+        assert len(set(together.tolist())) == len(together)
+        again, other = (accuracy.split(table(), name, seed, "b" if name == "family" else "") for seed in (3, 4))
+        assert np.array_equal(again.train, parts.train)
+        assert np.array_equal(other.test, parts.test)
+        assert not np.array_equal(other.train, parts.train)
+    full, tenth = (accuracy.split(table(), n) for n in ("full", "tenth"))
+    assert [len(p) for p in (full.train, full.valid, full.test)] == [700, 100, 200]
+    assert [len(p) for p in (tenth.train, tenth.valid, tenth.test)] == [70, 10, 200]
+    assert np.array_equal(full.test, tenth.test)
+
+
+def test_the_width_split_tests_on_strictly_wider_members_of_each_family() -> None:
+    given = table()
+    parts = accuracy.split(given, "width")
+    known = np.concatenate([parts.train, parts.valid])
+    for family in "abc":
+        narrow, wide = (given["width"][part[given["family"][part] == family]] for part in (known, parts.test))
+        assert len(wide)
+        assert narrow.max() < wide.min()
+
+
+def test_the_family_split_tests_on_the_held_out_family_alone() -> None:
+    given = table()
+    parts = accuracy.split(given, "family", 0, "c")
+    assert set(given["family"][parts.test]) == {"c"}
+    assert set(given["family"][np.concatenate([parts.train, parts.valid])]) == {"a", "b"}
+    with pytest.raises(GmncError, match="choose a, b, c"):
+        accuracy.split(given, "family", 0, "d")
+    with pytest.raises(GmncError, match="no split 'half'"):
+        accuracy.split(given, "half")
+    with pytest.raises(GmncError, match="too few"):
+        accuracy.split({k: v[:4] for k, v in given.items()}, "tenth")
+
+
+def test_metrics_by_hand() -> None:
+    expected = np.array([0.0, 0.5, 1.0, 0.5])
+    found = accuracy.metrics(expected, np.array([0.0, 0.5, 1.0, 0.5]))
+    assert found == {"r2": 1.0, "tau": pytest.approx(1.0), "mse": 0.0}
+    of_mean = accuracy.metrics(expected, np.full(4, 0.5))
+    assert (of_mean["r2"], of_mean["tau"], of_mean["mse"]) == (0.0, 0.0, 0.125)
+    # 4 of the 5 pairs that are not tied in `expected` agree, 1 does not: tau-b = 3 / sqrt(5 * 6)
+    swapped = accuracy.metrics(expected, np.array([0.2, 0.1, 0.9, 0.4]))
+    assert swapped["tau"] == pytest.approx(3 / np.sqrt(5 * 6))
+
+
+def settings(model: str, **more: object) -> Settings:
+    small = {"gmn": {"width": 16, "layers": 2, "buckets": 256}, "deepsets": {"width": 16}, "dmc": {"length": 256}}
+    return Settings("accuracy", "fake", model, members=16, metanet=small.get(model, {}), **more)  # type: ignore[arg-type]
+
+
+def trained(model: str, out: Path, epochs: int = 40, **more: object) -> dict[str, object]:
+    options = Options(epochs=epochs, lr=1e-2)
+    return run(lambda s: accuracy.experiment(s, zoo()), settings(model, **more), options, out)
+
+
+@pytest.mark.parametrize("model", ["gmn", "deepsets", "statnn"])
+def test_metanetworks_learn_what_values_say(model: str, tmp_path: Path) -> None:
+    result = trained(model, tmp_path)
+    assert result["metrics"]["r2"] > 0.5
+    assert result["mean_of_training"]["r2"] < 0.05
+    assert load_result(tmp_path) == json.loads(json.dumps(result))
+    predictions = result["predictions"]
+    found = accuracy.metrics(np.array(predictions["accuracy"]), np.array(predictions["predicted"]))
+    assert found["r2"] == pytest.approx(result["metrics"]["r2"], abs=1e-4)
+
+
+def test_a_run_is_repeated_to_the_bit_and_told_from_others(tmp_path: Path) -> None:
+    first, second = (trained("gmn", tmp_path / name, 2) for name in ("a", "b"))
+    assert first["metrics"] == second["metrics"]
+    assert trained("gmn", tmp_path / "a", 2)["metrics"] == first["metrics"]
+    assert trained("gmn", tmp_path / "c", 2, seed=1)["metrics"] != first["metrics"]
+    with pytest.raises(GmncError, match="another seed"):
+        trained("gmn", tmp_path / "a", 2, seed=1)
+    with pytest.raises(GmncError, match="another epochs"):
+        trained("gmn", tmp_path / "a", 3)
+
+
+def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
+    runs = [tmp_path / f"{model}{seed}" for model in ("dmc", "statnn") for seed in (0, 1)]
+    for out in runs:
+        trained(out.name[:-1], out, 1, seed=int(out.name[-1]))
+    results = [load_result(out) for out in runs]
+    rows = report.summary(results)
+    assert [(r.model, r.seeds) for r in rows] == [("dmc", (0, 1)), ("statnn", (0, 1))]
+    mses = [r["metrics"]["mse"] for r in results[:2]]
+    mean, std = rows[0].metrics["mse"]
+    assert mean == pytest.approx(sum(mses) / 2)
+    assert std == pytest.approx(abs(mses[0] - mses[1]) / np.sqrt(2))
+    text = report.markdown(rows)
+    assert text.count("\n| full |") == 2
+    assert f"{mean:.3f} ± {std:.3f}" in text
+    assert report.to_json(rows)[0]["metrics"]["mse"]["mean"] == mean
+    made = report.pictures(results, tmp_path / "plots")
+    assert len(made) == 5
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
+
+
+def test_folders_without_a_result_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(LoadError, match="no finished run"):
+        load_result(tmp_path)
+    (tmp_path / RESULT).write_text("{}")
+    with pytest.raises(LoadError, match="not the result of a run"):
+        load_result(tmp_path)
