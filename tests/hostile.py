@@ -73,8 +73,10 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         model.ParseFromString(data)
     except DecodeError:
         return rng.choice(_BYTES)(bytearray(data), rng)
-    message, field = rng.choice(list(_fields(model)))
-    _change(message, field, rng)
+    fields = list(_fields(model))
+    if not fields:
+        return rng.choice(_BYTES)(bytearray(data), rng)
+    _change(*rng.choice(fields), rng)
     return model.SerializeToString()
 
 
