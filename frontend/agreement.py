@@ -37,15 +37,22 @@ def _conv(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     data, weight = _at(inputs, 0), _at(inputs, 1)
     group = node.attributes.get_int("group", 1)
     if data is None or weight is None or len(data) < 2 or data[1] == weight[1] * group:
-        return None
+        return None if node.op_type == "ConvInteger" else _bias(_at(inputs, 2), _at(outputs, 0))
     return f"the input has {data[1]} channels, the weight is for {weight[1] * group}"
 
 
 def _conv_transpose(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     data, weight = _at(inputs, 0), _at(inputs, 1)
     if data is None or weight is None or data[1] == weight[0]:
-        return None
+        return _bias(_at(inputs, 2), _at(outputs, 0))
     return f"the input has {data[1]} channels, the weight is for {weight[0]}"
+
+
+def _bias(bias: Shape | None, result: Shape | None) -> str | None:
+    """One number for each channel of the result."""
+    if bias is None or result is None or bias == result[1:2]:
+        return None
+    return f"the bias has the shape {list(bias)}, it must be {list(result[1:2])}"
 
 
 def _gemm(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:

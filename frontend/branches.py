@@ -29,6 +29,7 @@ def branch(splicer: Splicer, node: ir.Node) -> None:
     ends = [list(body.outputs) for body in bodies]
     if any(len(values) != len(ends[0]) for values in ends):
         raise LoweringError(f"node {node.name!r} (If): its branches have different numbers of outputs; export it again")
+    splicer.expect(node, len(ends[0]))
     for body in bodies:
         splicer.move(body, node)
     decision = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from ..ir import LoweringError
 from .induction import counters, program_values, read_by_step, same_number
 from .order import reads
 from .program_data import MOVEMENT
@@ -58,6 +59,12 @@ def loop(splicer: Splicer, node: ir.Node) -> None:
     """Make a Loop node flat (Loop since 1); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
+    if len(graph.inputs) != 2 + len(initials) or len(graph.outputs) < 1 + len(initials):
+        raise LoweringError(
+            f"node {node.name!r} (Loop): it carries {len(initials)} values, its body takes {len(graph.inputs)} "
+            f"and gives {len(graph.outputs)}; export the model again"
+        )
+    splicer.expect(node, len(graph.outputs) - 1)
     iteration, condition = graph.inputs[:2]
     again = graph.outputs[0]
     count = splicer.number(trips)
@@ -78,6 +85,7 @@ def loop(splicer: Splicer, node: ir.Node) -> None:
 def scan(splicer: Splicer, node: ir.Node) -> None:
     """Make a Scan node flat (Scan since 9); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
+    splicer.expect(node, len(graph.outputs))
     if splicer.opset < 9:
         raise Unsupported("before opset 9 Scan runs over a batch", "convert the model to opset 9 or newer")
     operands = [v for v in node.inputs if v is not None]

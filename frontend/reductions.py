@@ -47,11 +47,12 @@ def couple(
     out = []
     for factor in factors:
         named = _over(factors, factor, axes, attributes, shape)
+        items = named.items()
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
             out.append(_parts(state, members(state, factor, inside, grid, whole), factor, inside, op, named))
         else:
-            out.append(map_via(factor, lambda v, items=named.items(): state.builder.via(op, items, (v,))))  # type: ignore[misc]
+            out.append(map_via(factor, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
     return tuple(out)
 
 

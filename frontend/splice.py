@@ -73,6 +73,14 @@ class Splicer:
         """Whether the graph stays of a bearable size with a body in it so many times."""
         return len(self.graph) + times * sum(1 for _ in walk(body)) <= _MOST_NODES
 
+    def expect(self, node: ir.Node, results: int) -> None:
+        """Raises `LoweringError` unless a node has as many outputs as its body gives."""
+        if len(node.outputs) != results:
+            raise LoweringError(
+                f"node {node.name!r} ({node.op_type}): it has {len(node.outputs)} outputs, its body gives {results}; "
+                "export the model again"
+            )
+
     def move(self, body: ir.Graph, before: ir.Node, operands: Sequence[ir.Value] = ()) -> list[ir.Value]:
         """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
         if len(operands) != len(body.inputs):

@@ -50,16 +50,31 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
 
 def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
     """It has a data type, a possible shape, and (where the numbers are in the message) as many as that needs."""
-    if tensor.dtype is ir.DataType.UNDEFINED:
+    try:
+        undefined = tensor.dtype is ir.DataType.UNDEFINED
+    except ValueError as error:
+        raise LoadError(f"{where}: tensor {tensor.name!r}: {error}; the file is damaged, export it again") from error
+    if undefined:
         raise LoadError(f"{where}: tensor {tensor.name!r} has no data type; the file is damaged, export it again")
     shape = tensor.shape.numpy()
     if len(shape) > _MOST_AXES or any(n < 0 for n in shape):
         axes = list(shape) if len(shape) <= _MOST_AXES else f"of {len(shape)} axes"
         raise LoadError(f"{where}: tensor {tensor.name!r} has the impossible shape {axes}; export the model again")
+    raw_bytes = isinstance(tensor, ir.ExternalTensor) or (
+        isinstance(tensor, ir.TensorProtoTensor) and tensor.raw.HasField("raw_data")
+    )
+    if tensor.dtype is ir.DataType.STRING and raw_bytes:
+        raise LoadError(
+            f"{where}: tensor {tensor.name!r} of strings has raw bytes; the file is damaged, export it again"
+        )
     if not isinstance(tensor, ir.TensorProtoTensor):
         return
     raw = tensor.raw
     if raw.HasField("raw_data"):
+        if tensor.dtype is ir.DataType.STRING:
+            raise LoadError(
+                f"{where}: tensor {tensor.name!r} of strings has raw bytes; the file is damaged, export it again"
+            )
         if len(raw.raw_data) != tensor.nbytes:
             raise LoadError(wrong_size(where, tensor, len(raw.raw_data)))
         return
@@ -147,13 +162,16 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
                 "the file is damaged, export it again"
             )
     for node in graph.all_nodes():
-        kinds, required, least = _settings(
+        kinds, required, least, needed = _settings(
             node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1))
         )
         if len(node.inputs) < least:
             raise LoadError(
                 f"{where}: {describe(node)} has {len(node.inputs)} operands, it needs {least}; export the model again"
             )
+        left_out = next((i for i in needed if i < len(node.inputs) and node.inputs[i] is None), None)
+        if left_out is not None:
+            raise LoadError(f"{where}: {describe(node)} lacks its operand {left_out}; export the model again")
         found = node.attributes.data
         for name, attribute in found.items():
             kind = attribute.type
@@ -175,14 +193,18 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
 
 
 @lru_cache(maxsize=4096)
-def _settings(domain: str, op: str, version: int) -> tuple[dict[str, ir.AttributeType], frozenset[str], int]:
-    """Types of an operator's attributes by name, which must be there, least operands; nothing if there is no schema."""
+def _settings(
+    domain: str, op: str, version: int
+) -> tuple[dict[str, ir.AttributeType], frozenset[str], int, tuple[int, ...]]:
+    """Types of attributes by name, which must be there, least operands, and which; nothing if there is no schema."""
     try:
         schema: Any = onnx.defs.get_schema(op, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
-        return {}, frozenset(), 0
+        return {}, frozenset(), 0, ()
     kinds = {name: ir.AttributeType[a.type.name] for name, a in schema.attributes.items()}
-    return kinds, frozenset(name for name, a in schema.attributes.items() if a.required), schema.min_input
+    required = frozenset(name for name, a in schema.attributes.items() if a.required)
+    single = onnx.defs.OpSchema.FormalParameterOption.Single
+    return kinds, required, schema.min_input, tuple(i for i, p in enumerate(schema.inputs) if p.option == single)
 
 
 def _first_default(graph: ir.Graph) -> ir.Node | None:

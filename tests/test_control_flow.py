@@ -262,3 +262,38 @@ def test_branches_with_different_numbers_of_outputs() -> None:
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> agraph {text}')
     with pytest.raises(LoweringError, match="branches have different numbers of outputs"):
         gmnc.compile(model)
+
+
+_ARITY = {
+    "Loop without its condition": (
+        """m = Constant<value_int = 3>() t = Constant<value = bool {1}>()
+        y = Loop(m, t, x) <body = g (int64 i, bool c, float[1, 3] h) => (float[1, 3] n) { n = Tanh(h) }>""",
+        r"Loop\): it carries 1 values, its body takes 3 and gives 1",
+    ),
+    "Loop with an output too many": (
+        """m = Constant<value_int = 3>() t = Constant<value = bool {1}>()
+        y, z = Loop(m, t, x) <body = g (int64 i, bool c, float[1, 3] h) => (bool d, float[1, 3] n) {
+            n = Tanh(h) d = Identity(c) }>""",
+        r"Loop\): it has 2 outputs, its body gives 1",
+    ),
+    "Scan with an output too few": (
+        """y = Scan<num_scan_inputs = 1, body = g (float[3] r) => (float[3] n, float[3] o) {
+            n = Tanh(r) o = Relu(r) }>(x)""",
+        r"Scan\): it has 1 outputs, its body gives 2",
+    ),
+    "If with an output too many": (
+        """y, z = If(c) <then_branch = g () => (float[1, 3] t) { t = Relu(x) },
+                        else_branch = h () => (float[1, 3] v) { v = Tanh(x) }>""",
+        r"If\): it has 2 outputs, its body gives 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _ARITY)
+def test_bodies_of_another_size_than_their_node(how: str) -> None:
+    text, said = _ARITY[how]
+    model = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 20]> agraph (float[1, 3] x, bool c) => (float[1, 3] y) {{ {text} }}'
+    )
+    with pytest.raises(LoweringError, match=said):
+        gmnc.compile(model)

@@ -352,3 +352,27 @@ def test_an_operator_with_too_few_operands() -> None:
     del model.graph.node[0].input[1]
     with pytest.raises(LoadError, match="has 1 operands, it needs 2"):
         load(model)
+
+
+_DAMAGED = {
+    "a data type that there is not": (TensorProto(name="w", dims=[2], data_type=1000000000), "is not a valid DataType"),
+    "strings as raw bytes": (
+        TensorProto(name="w", dims=[2], data_type=TensorProto.STRING, raw_data=bytes(16)),
+        "raw bytes",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", _DAMAGED)
+def test_damaged_tensors_are_refused(tmp_path: Path, how: str) -> None:
+    tensor, said = _DAMAGED[how]
+    model = helper.make_model(helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [_X], [_Y], [tensor]))
+    onnx.save(model, tmp_path / "model.onnx")
+    for source in (model, tmp_path / "model.onnx"):
+        with pytest.raises(LoadError, match=said):
+            load(source)
+
+
+def test_an_operand_that_must_be_there_is_not_left_out() -> None:
+    with pytest.raises(LoadError, match=r"Relu.*lacks its operand 0"):
+        load(_model(helper.make_node("Relu", [""], ["y"])))
