@@ -18,6 +18,7 @@ from .predict import predict_accuracy
 from .symmetries import list_symmetries
 from .train import train_metanetwork
 from .verify import verify_model
+from .zoo import zoo
 
 __all__ = ["app", "main"]
 
@@ -41,6 +42,7 @@ app.command("plugins")(list_plugins)
 app.command("train")(train_metanetwork)
 app.command("evaluate")(evaluate_runs)
 app.command("predict")(predict_accuracy)
+app.add_typer(zoo, name="zoo")
 
 
 def _print_version(wanted: bool) -> None:

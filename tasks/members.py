@@ -1,0 +1,240 @@
+"""The networks of a zoo as tensors: each architecture is lowered once, members differ in values; kept in a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import onnx
+import torch
+
+from .. import __version__
+from ..backends import store
+from ..backends.blocks import Blocks, blocks
+from ..backends.files import replacing
+from ..frontend import compile
+from ..ir import GmncError, ParameterGraph
+from .zoo import read_index
+
+__all__ = ["Zoo"]
+
+_CACHE = "cache"
+
+Watch = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cached:
+    """What lies in the cache. flat: float32 [V], the `Blocks.values` of all members end to end, mapped.
+
+    starts: int64 [n + 1], where each member's begin.
+    """
+
+    flat: np.ndarray
+    starts: np.ndarray
+
+
+class Zoo(Sequence[Blocks]):
+    """The members of a zoo in the order of their numbers: `zoo[i]`, or `zoo.members[i]`, is a `Blocks` on the CPU.
+
+    table: the columns of the index, one entry per member.
+    """
+
+    def __init__(self, folder: Path, table: dict[str, np.ndarray], cached: _Cached, graphs: Path) -> None:
+        self.folder, self.table = folder, table
+        self._cached, self._graphs = cached, graphs
+        self._blocks: dict[str, Blocks] = {}
+
+    @classmethod
+    def open(cls, folder: str | Path, limit: int | None = None, progress: Watch | None = None) -> Zoo:
+        """The zoo that `gmnc zoo make` wrote, or its first `limit` members.
+
+        The first opening reads and lowers the networks and writes a cache into the folder, which holds for as long as
+        neither they nor gmnc change. progress: called with what is done, members read, and members in all. Raises
+        `GmncError` if the folder is no finished zoo, or a network is not what the index says.
+        """
+        folder = Path(folder)
+        table = read_index(folder)
+        table = {name: column[:limit] for name, column in table.items()}
+        cache = folder / _CACHE
+        # One per limit, so that looking at a few does not drop what all of them took.
+        stem = cache / f"first-{len(table['id'])}"
+        state = _state(folder, table)
+        cached = _load(stem, state)
+        if cached is None:
+            cache.mkdir(exist_ok=True)
+            _fill(folder, table, stem, state, progress or (lambda *_: None))
+            cached = _load(stem, state)
+        assert cached is not None
+        return cls(folder, table, cached, cache)
+
+    def __len__(self) -> int:
+        return len(self.table["id"])
+
+    @property
+    def members(self) -> Sequence[Blocks]:
+        """All of them."""
+        return self
+
+    @overload
+    def __getitem__(self, at: int) -> Blocks: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Blocks]: ...
+    def __getitem__(self, at: int | slice) -> Blocks | list[Blocks]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        at = self._number(at)
+        start, end = self._cached.starts[at : at + 2]
+        values = torch.from_numpy(self._cached.flat[start:end].copy())
+        return replace(self._template(at), values=values)
+
+    def values(self, at: int) -> dict[str, np.ndarray]:
+        """The parameters of a member that have edges: by name an array of its shape."""
+        flat = self[at].values.numpy()
+        slots = self._template(self._number(at)).slots
+        return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in slots}
+
+    def path(self, at: int) -> Path:
+        """The ONNX file of a member."""
+        return self.folder / str(self.table["file"][self._number(at)])
+
+    def _number(self, at: int) -> int:
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"member {at} of a zoo of {len(self)}")
+        return int(at) % len(self)
+
+    def _template(self, at: int) -> Blocks:
+        """The tensors that members of an architecture share."""
+        name = str(self.table["architecture"][at])
+        if name not in self._blocks:
+            self._blocks[name] = blocks(store.load(self._graphs / _graph_file(name)), dtype=torch.float32)
+        return self._blocks[name]
+
+
+def _graph_file(architecture: str) -> str:
+    return f"{architecture}.safetensors"
+
+
+def _state(folder: Path, table: dict[str, np.ndarray]) -> str:
+    """Changes when a network, the index or the compiler does."""
+    digest = hashlib.sha256(__version__.encode())
+    for file, architecture in zip(table["file"], table["architecture"], strict=True):
+        path = folder / str(file)
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise GmncError(f"{path}: a network of the zoo is missing; run `gmnc zoo make` again") from error
+        digest.update(f"{file} {architecture} {found.st_size} {found.st_mtime_ns}\n".encode())
+    for room in ("ir", "frontend", "backends"):
+        for path in sorted((Path(__file__).parent.parent / room).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _load(stem: Path, state: str) -> _Cached | None:
+    """What is in the cache, None if it is of another state."""
+    try:
+        about = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
+        if about["state"] != state:
+            return None
+        starts = np.array(about["starts"], dtype=np.int64)
+        flat = np.load(stem.with_suffix(".npy"), mmap_mode="r")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return _Cached(flat, starts) if len(flat) == starts[-1] else None
+
+
+def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> None:
+    """Lower one network of each architecture, and read the values of all."""
+    stem.with_suffix(".json").unlink(missing_ok=True)
+    found: dict[int, np.ndarray] = {}
+    for architecture, numbers in _by_architecture(table).items():
+        template = None
+        for number in numbers:
+            path = folder / str(table["file"][number])
+            model = _read(path)
+            if template is None:
+                template = _Template.of(path, model)
+                store.save(template.graph, stem.parent / _graph_file(architecture), values=True)
+            found[number] = template.values(path, model)
+            watch("networks", len(found), len(table["file"]))
+    flat = [found[number] for number in range(len(found))]
+    with replacing(stem.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
+        np.save(file, np.concatenate(flat))
+    starts = np.cumsum([0, *map(len, flat)]).tolist()
+    with replacing(stem.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps({"state": state, "starts": starts}), encoding="utf-8")
+
+
+def _by_architecture(table: dict[str, np.ndarray]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for number, architecture in enumerate(table["architecture"]):
+        found.setdefault(str(architecture), []).append(number)
+    return found
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except Exception as error:
+        raise GmncError(f"{path}: not an ONNX file ({error}); delete it and run `gmnc zoo make` again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """One network of an architecture. rest: what members share, as bytes: the model but for the values in `places`.
+
+    places: by initializer, where its elements start in the flat values; empty if some values are computed from others,
+    so that every member has to be lowered.
+    """
+
+    graph: ParameterGraph
+    shared: Blocks
+    places: dict[str, int]
+    rest: str
+
+    @staticmethod
+    def of(path: Path, model: onnx.ModelProto) -> _Template:
+        """Of a model that was read from `path`."""
+        graph = compile(path)
+        shared = blocks(graph, dtype=torch.float32)
+        stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.slots)
+        places = {s.name: s.start for s in shared.slots} if stored else {}
+        return _Template(graph, shared, places, _rest(model, places))
+
+    def values(self, path: Path, model: onnx.ModelProto) -> np.ndarray:
+        """float32 [V]: the `Blocks.values` of a member. Raises `GmncError` if it is of another architecture."""
+        if not self.places:
+            own = blocks(compile(path), dtype=torch.float32)
+            if [replace(s, graph=0) for s in own.slots] != list(self.shared.slots):
+                raise GmncError(_other(path))
+            return own.values.numpy()
+        if _rest(model, self.places) != self.rest:
+            raise GmncError(_other(path))
+        flat = self.shared.values.numpy().copy()
+        for tensor in model.graph.initializer:
+            start = self.places.get(tensor.name)
+            if start is not None:
+                array = onnx.numpy_helper.to_array(tensor)
+                flat[start : start + array.size] = array.reshape(-1)
+        return flat
+
+
+def _other(path: Path) -> str:
+    return f"{path}: not of the architecture that the index gives it; delete the file and run `gmnc zoo make` again"
+
+
+def _rest(model: onnx.ModelProto, places: dict[str, int]) -> str:
+    """A digest of all of the model but the values of `places`."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if tensor.name in places:
+            for field in ("raw_data", "float_data", "double_data", "int32_data", "int64_data"):
+                tensor.ClearField(field)
+    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()

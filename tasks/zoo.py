@@ -1,0 +1,232 @@
+"""A zoo: a folder of ONNX files and a table of what is known of them, made by several processes, resumable.
+
+DIR/zoo.json: kind, size, seed and version. DIR/index.parquet: a row per member. DIR/networks/00042.onnx: the members.
+DIR/rows/00042.json: rows that are not in the index yet.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .. import __version__
+from ..backends.files import replacing
+from ..ir import GmncError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..ir import ParameterGraph
+
+__all__ = ["ABOUT", "INDEX", "KINDS", "Maker", "Member", "about", "make", "read_index"]
+
+ABOUT, INDEX = "zoo.json", "index.parquet"
+_NETWORKS, _ROWS = "networks", "rows"
+_CHUNK = 8
+
+KINDS: dict[str, tuple[str, str]] = {
+    "classifiers": ("classifiers", "Classifiers"),
+}
+"""Where the maker of each kind of zoo is: a module of this package, and a class in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A finished network. graph: of its architecture, with the model. values: by parameter. row: knobs and results."""
+
+    architecture: str
+    graph: ParameterGraph
+    values: Mapping[str, np.ndarray]
+    row: Mapping[str, int | float | str]
+
+
+class Maker(Protocol):
+    """Makes the members of one kind of zoo; what it makes hangs on the seed and a member's number alone."""
+
+    def architecture(self, seed: int, number: int) -> str:
+        """Of a member; members of the same architecture differ in values only."""
+        ...
+
+    def members(self, seed: int, numbers: Sequence[int]) -> Iterator[Member]:
+        """The members of these numbers in this order, all of one architecture; runs in a process with one thread."""
+        ...
+
+
+def make(
+    out: Path, size: int, seed: int = 0, workers: int = 1, kind: str = "classifiers",
+    progress: Callable[[str, int, int], None] | None = None,
+) -> int:  # fmt: skip
+    """Make the members that `out` lacks, and its index; returns how many were made.
+
+    size: number of members; a smaller zoo of the same seed grows. workers: processes, of one thread each; they change
+    nothing in the result. progress: called with what is done, members there, and members in all.
+    Raises `GmncError` if `out` holds something else, or if a process was killed: the same call goes on from there.
+    """
+    if size < 1 or workers < 1 or seed < 0:
+        raise GmncError("a zoo needs a size and a number of workers of at least 1, and a seed of at least 0")
+    maker = _maker(kind)
+    _claim(out, {"kind": kind, "size": size, "seed": seed, "gmnc": __version__})
+    rows = _finished(out)
+    missing = [number for number in range(size) if number not in rows]
+    watch = progress or (lambda *_: None)
+    watch("networks", size - len(missing), size)
+    for done in _made(out, kind, seed, _jobs(maker, seed, missing), workers):
+        watch("networks", size - len(missing) + done, size)
+    _write_index(out, _finished(out), size)
+    return len(missing)
+
+
+def about(folder: Path) -> dict[str, Any]:
+    """What a zoo says of itself: kind, size, seed, gmnc. Raises `GmncError` if the folder is no zoo."""
+    try:
+        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        if not isinstance(found, dict) or not {"kind", "size", "seed"} <= set(found):
+            raise ValueError
+    except (OSError, ValueError) as error:
+        raise GmncError(f"{folder} is not a zoo (no {ABOUT}); make one with `gmnc zoo make --out {folder}`") from error
+    return found
+
+
+def read_index(folder: Path) -> dict[str, np.ndarray]:
+    """The columns of the index by name, in order of `id`. Raises `GmncError` if the zoo is unfinished or damaged."""
+    parquet = _parquet()
+    path = folder / INDEX
+    if not path.is_file():
+        raise GmncError(f"{folder}: the zoo is not finished; run the `gmnc zoo make` that began it again to go on")
+    try:
+        table = parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise GmncError(f"{path}: damaged ({error}); delete it and run `gmnc zoo make` again") from error
+    return {name: table.column(name).to_numpy() for name in table.column_names}
+
+
+def _maker(kind: str) -> Maker:
+    if kind not in KINDS:
+        raise GmncError(f"there is no kind of zoo {kind!r}: choose from {', '.join(KINDS)}")
+    module, name = KINDS[kind]
+    maker: Maker = getattr(importlib.import_module(f".{module}", __package__), name)()
+    return maker
+
+
+def _claim(out: Path, wanted: dict[str, Any]) -> None:
+    """Make the folder, or see that what is there is a part of the zoo that is wanted."""
+    _parquet()
+    if out.exists() and not out.is_dir():
+        raise GmncError(f"{out} is a file: name a folder for the zoo")
+    if (out / ABOUT).exists():
+        found = about(out)
+        different = [f"{k} {found.get(k)}" for k in ("kind", "seed", "gmnc") if found.get(k) != wanted[k]]
+        if different or found["size"] > wanted["size"]:
+            raise GmncError(
+                f"{out} holds another zoo ({', '.join(different) or 'size ' + str(found['size'])}): "
+                f"choose another folder, or delete it"
+            )
+    elif out.is_dir() and any(out.iterdir()):
+        raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
+    for folder in (out, out / _NETWORKS, out / _ROWS):
+        folder.mkdir(parents=True, exist_ok=True)
+    with replacing(out / ABOUT) as temporary:
+        temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+
+
+def _file(number: int) -> str:
+    return f"{_NETWORKS}/{number:05}.onnx"
+
+
+def _finished(out: Path) -> dict[int, dict[str, Any]]:
+    """The rows of members that have both a row and a file, by number."""
+    rows: dict[int, dict[str, Any]] = {}
+    if (out / INDEX).is_file():
+        columns = {name: column.tolist() for name, column in read_index(out).items()}
+        rows = {i: {name: column[at] for name, column in columns.items()} for at, i in enumerate(columns["id"])}
+    for path in (out / _ROWS).glob("*.json"):
+        row = json.loads(path.read_text(encoding="utf-8"))
+        rows[row["id"]] = row
+    there = {path.name for path in (out / _NETWORKS).iterdir()}
+    return {i: row for i, row in rows.items() if Path(row["file"]).name in there}
+
+
+def _write_index(out: Path, rows: Mapping[int, dict[str, Any]], size: int) -> None:
+    """All rows in order, as one file that takes the place of the many."""
+    import pyarrow as pa
+
+    ordered = [rows[number] for number in range(size)]
+    table = pa.Table.from_pylist(ordered)
+    with replacing(out / INDEX) as temporary:
+        _parquet().write_table(table, temporary)
+    for path in (out / _ROWS).glob("*.json"):
+        path.unlink()
+
+
+def _parquet() -> Any:
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise GmncError("a zoo's index needs pyarrow, which is not installed: pip install 'gmnc[tasks]'") from error
+    return parquet
+
+
+def _jobs(maker: Maker, seed: int, numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers in groups of one architecture, so that each is exported about once."""
+    groups: dict[str, list[int]] = {}
+    for number in numbers:
+        groups.setdefault(maker.architecture(seed, number), []).append(number)
+    return [g[at : at + _CHUNK] for g in groups.values() for at in range(0, len(g), _CHUNK)]
+
+
+def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: int) -> Iterator[int]:
+    """Do the jobs; how many members are done, after each."""
+    if not jobs:
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_prepare)
+    try:
+        done = 0
+        for future in as_completed([pool.submit(_work, out, kind, seed, job) for job in jobs]):
+            done += future.result()
+            yield done
+    except BrokenProcessPool as error:
+        raise GmncError("a process of the zoo was killed (out of memory?): run the same command to go on") from error
+    finally:
+        # On an interrupt members in the making are finished, and nothing new is begun.
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare() -> None:
+    """In a new process: one thread, no interrupts of its own, an end when the parent ends."""
+    import torch
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent leaves no processes behind, which would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
+    """Make members and write them, the file before the row."""
+    from ..backends.onnx import write
+
+    members = _maker(kind).members(seed, numbers)
+    for number, member in zip(numbers, members, strict=True):
+        write(member.graph, member.values, out / _file(number))
+        row = {"id": number, "file": _file(number), "architecture": member.architecture, **member.row}
+        with replacing(out / _ROWS / f"{number:05}.json") as temporary:
+            temporary.write_text(json.dumps(row), encoding="utf-8")
+    return len(numbers)
