@@ -1,0 +1,135 @@
+"""Small networks with sines (SIREN, Sitzmann et al. 2020) that hold one signal each: many fitted and rendered at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import torch
+from onnx import helper
+
+__all__ = ["Fit", "Siren", "fit", "grid", "render", "start"]
+
+Values = Mapping[str, torch.Tensor]
+"""Parameters of B networks: name to [B, *shape]."""
+
+_OPSET, _IR_VERSION = 20, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Siren:
+    """Layers x W^T + b with sines between them. sizes: inputs, hidden widths, outputs. w0: scale of the first weights.
+
+    The factor that the paper puts before each hidden layer is part of the weights here: the same functions, with
+    parameters of a like size in all layers, and a plain chain of layers.
+    """
+
+    sizes: tuple[int, ...]
+    w0: float
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of the parameters, in order: a weight [out, in] and a bias [out] for each layer."""
+        found: dict[str, tuple[int, ...]] = {}
+        for number, (inputs, outputs) in enumerate(pairwise(self.sizes)):
+            found |= {f"layers.{number}.weight": (outputs, inputs), f"layers.{number}.bias": (outputs,)}
+        return found
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def onnx(self) -> onnx.ModelProto:
+        """The architecture with parameters 0: ``points`` [P, inputs] to ``values`` [P, outputs]."""
+        nodes, before = [], "points"
+        for number in range(len(self.sizes) - 1):
+            last = number == len(self.sizes) - 2
+            after = "values" if last else f"layers.{number}.sum"
+            operands = [before, f"layers.{number}.weight", f"layers.{number}.bias"]
+            nodes.append(helper.make_node("Gemm", operands, [after], f"layers.{number}", transB=1))
+            if not last:
+                before = f"layers.{number}.sine"
+                nodes.append(helper.make_node("Sin", [after], [before], before))
+        kind = onnx.TensorProto.FLOAT
+        ends = [
+            helper.make_tensor_value_info(name, kind, ["points", size])
+            for name, size in (("points", self.sizes[0]), ("values", self.sizes[-1]))
+        ]
+        stored = [
+            onnx.numpy_helper.from_array(np.zeros(shape, np.float32), name) for name, shape in self.shapes.items()
+        ]
+        graph = helper.make_graph(nodes, "siren", ends[:1], ends[1:], stored)
+        opsets = [helper.make_opsetid("", _OPSET)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=_IR_VERSION, producer_name="gmnc")
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How networks are fitted: steps of Adam, on all points at once, with a rate that falls to 0 as a cosine.
+
+    lr: relative to the scale of each parameter tensor.
+    """
+
+    steps: int
+    lr: float
+
+
+def grid(side: int) -> torch.Tensor:
+    """Centres of the pixels of a square picture, row by row, [side * side, 2]: y and x from -1 to 1."""
+    at = (torch.arange(side, dtype=torch.float32) * 2 + 1) / side - 1
+    return torch.stack(torch.meshgrid(at, at, indexing="ij"), dim=-1).reshape(-1, 2)
+
+
+def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+    """First parameters of a network for each seed, uniform as in the paper."""
+    found: dict[str, list[np.ndarray]] = {name: [] for name in siren.shapes}
+    for seed in seeds:
+        rng = np.random.default_rng(list(seed))
+        for name, shape in siren.shapes.items():
+            found[name].append(rng.uniform(-1, 1, shape).astype(np.float32) * np.float32(_scale(siren, name)))
+    return {name: torch.from_numpy(np.stack(parts)) for name, parts in found.items()}
+
+
+def render(values: Values, points: torch.Tensor) -> torch.Tensor:
+    """What B networks give at P points, [B, P, outputs]; differentiable in both. points: [P, inputs]."""
+    state = points.to(next(iter(values.values())))
+    pairs = list(values.values())
+    for number, (weight, bias) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
+        state = torch.sin(state) if number else state.expand(len(weight), *state.shape)
+        state = torch.baddbmm(bias[:, None], state, weight.transpose(1, 2))
+    return state
+
+
+def fit(
+    siren: Siren, values: Values, points: torch.Tensor, targets: torch.Tensor, how: Fit
+) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Parameters of B networks that are fitted to targets [B, P, outputs], and their mean squared errors [B].
+
+    Networks are apart from one another: what becomes of one does not depend on the others.
+    """
+    own = {name: value.clone().requires_grad_() for name, value in values.items()}
+    groups = [{"params": [value], "lr": how.lr * _scale(siren, name)} for name, value in own.items()]
+    optimizer = torch.optim.Adam(groups, eps=1e-12)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
+    for _ in range(how.steps):
+        optimizer.zero_grad()
+        (render(own, points) - targets).square().mean((1, 2)).sum().backward()
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        errors = (render(own, points) - targets).square().mean((1, 2))
+    return {name: value.detach() for name, value in own.items()}, errors
+
+
+def _scale(siren: Siren, name: str) -> float:
+    """Half the width of the distribution that a parameter tensor starts from."""
+    number = int(name.split(".")[1])
+    inputs = siren.sizes[number]
+    if name.endswith("bias"):
+        return 1.0 if number < len(siren.sizes) - 2 else 0.1
+    return siren.w0 / inputs if number == 0 else math.sqrt(6 / inputs)
