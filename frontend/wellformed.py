@@ -60,13 +60,8 @@ def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
     if len(shape) > _MOST_AXES or any(n < 0 for n in shape):
         axes = list(shape) if len(shape) <= _MOST_AXES else f"of {len(shape)} axes"
         raise LoadError(f"{where}: tensor {tensor.name!r} has the impossible shape {axes}; export the model again")
-    raw_bytes = isinstance(tensor, ir.ExternalTensor) or (
-        isinstance(tensor, ir.TensorProtoTensor) and tensor.raw.HasField("raw_data")
-    )
-    if tensor.dtype is ir.DataType.STRING and raw_bytes:
-        raise LoadError(
-            f"{where}: tensor {tensor.name!r} of strings has raw bytes; the file is damaged, export it again"
-        )
+    if tensor.dtype is ir.DataType.STRING:
+        _check_strings(tensor, where)
     if not isinstance(tensor, ir.TensorProtoTensor):
         return
     raw = tensor.raw
@@ -83,6 +78,18 @@ def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
         raise LoadError(
             f"{where}: tensor {tensor.name!r} holds {count} numbers, its shape {list(shape)} of {tensor.dtype} needs "
             f"{_numbers(tensor)}; export or download the model again"
+        )
+
+
+def _check_strings(tensor: ir.TensorProtocol, where: str) -> None:
+    """Strings are in a field of their own, one for each element; bytes say nothing of where one ends."""
+    count = len(tensor.raw) if isinstance(tensor, ir.StringTensor) else -1
+    if isinstance(tensor, ir.TensorProtoTensor) and not tensor.raw.HasField("raw_data"):
+        count = len(tensor.raw.string_data)
+    if count != tensor.size:
+        raise LoadError(
+            f"{where}: tensor {tensor.name!r} of {tensor.size} strings has {max(count, 0)} of them; "
+            "the file is damaged, export it again"
         )
 
 

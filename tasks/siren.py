@@ -1,4 +1,4 @@
-"""Small networks with sines (SIREN, Sitzmann et al. 2020) that hold one signal each: many fitted and rendered at once."""
+"""Small networks with sines (SIREN, Sitzmann et al. 2020) of one signal each: many fitted and rendered at once."""
 
 from __future__ import annotations
 

@@ -358,7 +358,7 @@ _DAMAGED = {
     "a data type that there is not": (TensorProto(name="w", dims=[2], data_type=1000000000), "is not a valid DataType"),
     "strings as raw bytes": (
         TensorProto(name="w", dims=[2], data_type=TensorProto.STRING, raw_data=bytes(16)),
-        "raw bytes",
+        "of 2 strings has 0 of them",
     ),
 }
 
