@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "kernels": set(),
     "backends": {"ir", "kernels"},
     "metanets": {"ir", "kernels", "backends"},
-    "tasks": {"ir", "kernels", "backends", "metanets", "frontend"},
+    "tasks": {"ir", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "frontend", "backends"},
     "cli": {"ir", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
 }
