@@ -12,9 +12,10 @@ import numpy as np
 
 from .factors import Component, Factor, components
 from .graph import NodeGroup, ParameterGraph
+from .incidence import incidence
 from .permute import Automorphism
 from .rescaling import RESCALINGS, Product, Rescaling, Rescalings, rescalings
-from .symmetry import generators, orbits, sample
+from .symmetry import decided, generators, orbits, sample
 
 __all__ = ["Family", "Symmetries", "group_name"]
 
@@ -89,8 +90,10 @@ class Symmetries:
 
     @cached_property
     def components(self) -> list[Component]:
-        """The independent factors of the group."""
-        return components(self.generators)
+        """The independent factors of the group, as it acts on nodes that no others decide, which is faithful."""
+        free = ~decided(incidence(self.graph))
+        moves = ((g, free[g.src]) for g in self.generators)
+        return components([replace(g, src=g.src[keep], dst=g.dst[keep]) for g, keep in moves])
 
     @property
     def log10_size(self) -> float:

@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 
 from .errors import GraphError
 from .factors import connected
 from .graph import ParameterGraph
-from .incidence import Incidence, incidence
+from .incidence import Incidence, incidence, mix
 from .lockstep import Columns, Lockstep
 from .permute import Automorphism
 from .ties import forced_pairs, ties_hold
 
-__all__ = ["Rejection", "generators", "orbits", "product", "sample", "swap"]
+__all__ = ["Rejection", "decided", "generators", "orbits", "product", "sample", "swap"]
 
 _TRIES = 4
 
@@ -94,13 +96,17 @@ class _Run:
 
 @dataclass(slots=True)
 class _Closure:
-    """State of one swap closure. image: an involution of items. tight: every pair in it forces all others."""
+    """State of one swap closure. image: an involution of items.
+
+    fits: where items without an image can still go, as their neighbours' images say. most: give up beyond so many.
+    """
 
     index: Incidence
     image: dict[int, int] = field(default_factory=dict)
+    fits: dict[int, set[int]] = field(default_factory=dict)
     exact: deque[tuple[int, int]] = field(default_factory=deque)
     open: deque[_Run] = field(default_factory=deque)
-    tight: bool = True
+    most: float = inf
 
     def run(self, a: int, b: int) -> Automorphism:
         """Follow the swap of items a and b to its end; raises `_Contradiction`."""
@@ -150,28 +156,41 @@ class _Closure:
         if index.colour[x] != index.colour[y]:
             raise _Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
         image[x], image[y] = y, x
+        if len(image) > self.most:
+            raise _Contradiction("it moves more than another swap does")
         here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
         if not np.array_equal(index.label[here], index.label[there]):
             raise _Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
-        self._follow(index.other[here].tolist(), index.other[there].tolist(), here)
+        self._follow(index.other[here].tolist(), index.other[there].tolist(), index.run[here].tolist())
 
-    def _follow(self, here: list[int], there: list[int], arcs: slice) -> None:
+    def _follow(self, here: list[int], there: list[int], runs: list[int]) -> None:
         """Queue the pairs that the arcs of two swapped items force, and keep what is open for later."""
-        runs = self.index.run[arcs].tolist()
-        twins = self.index.run[self.index.twin[arcs]].tolist()
         at = 0
         while at < len(here):
             size = runs[at]
             if size == 1:
                 self.exact.append((here[at], there[at]))
-                self.tight = self.tight and (twins[at] == 1 or here[at] == there[at])
             else:
                 ours, theirs = here[at : at + size], there[at : at + size]
                 common = set(ours).intersection(theirs)
                 if len(common) < size:
-                    self.tight = False
                     self.open.append(_Run(self.index, ours, theirs, common))
+                    self._narrow(ours, set(theirs))
+                    self._narrow(theirs, set(ours))
             at += size
+
+    def _narrow(self, items: list[int], ends: set[int]) -> None:
+        """Items that have to go to some of these ends: to the one that is left, where two neighbours leave only one."""
+        for item in items:
+            if item in self.image:
+                continue
+            known = self.fits.get(item)
+            left = ends if known is None else known & ends
+            if not left:
+                raise _Contradiction(f"{_name(self.index, item)} would have to go to two places")
+            self.fits[item] = left
+            if len(left) == 1:
+                self.exact.append((item, next(iter(left))))
 
     def _verify(self) -> None:
         """Every arc of every moved item has its image: what makes the closure an automorphism, however it was found."""
@@ -277,10 +296,20 @@ def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np
 
 
 @dataclass(slots=True)
+class _Chain:
+    """Connected members of a class. start: the last one that took a search; least: size of the smallest closure."""
+
+    first: int
+    start: int
+    last: int
+    least: float
+
+
+@dataclass(slots=True)
 class _Search:
     """Generators so far.
 
-    done: pairs of nodes that need no closure of their own. column: of each item, the number of the column of a
+    column: of each item, the number of the column of a
     symmetric group whose swaps are what its own would be, or -1. met: pairs of places that a closure has swapped; a
     place is a column's number, or ~item where the item is in none.
     """
@@ -288,7 +317,6 @@ class _Search:
     index: Incidence
     limit: int | None
     found: list[Automorphism] = field(default_factory=list)
-    done: set[tuple[int, int]] = field(default_factory=set)
     met: set[tuple[int, int]] = field(default_factory=set)
     known: set[bytes] = field(default_factory=set)
     column: np.ndarray = field(init=False)
@@ -300,17 +328,18 @@ class _Search:
         self.lockstep = Lockstep(self.index)
 
     def join(self, members: list[int]) -> None:
-        """Try to connect the members: at once where that is possible, else each with one of the last before it."""
-        ends: list[int] = []
+        """Try to connect the members: at once where that is possible, else each with one of the last chains."""
+        chains: list[_Chain] = []
         for node in sorted(self._leaders(np.array(members))):
             if self.limit is not None and len(self.found) >= self.limit:
                 del self.found[self.limit :]
                 return
-            for place, end in enumerate(reversed(ends[-_TRIES:])):
-                if self._try(end, node):
-                    ends.remove(ends[len(ends) - 1 - place])
-                    break
-            ends.append(node)
+            chain = next((c for c in reversed(chains[-_TRIES:]) if self._connect(c, node)), None)
+            if chain is None:
+                chain = _Chain(node, node, node, inf)
+            else:
+                chains.remove(chain)
+            chains.append(chain)
 
     def _leaders(self, members: np.ndarray) -> Iterator[int]:
         """One member of each symmetric group among them, and those that are in none."""
@@ -331,23 +360,33 @@ class _Search:
         self.column[marked] = self.columns + np.arange(len(marked))[:, None]
         self.columns += len(marked)
 
-    def _try(self, a: int, b: int) -> bool:
-        if (a, b) in self.done or (self._place(a), self._place(b)) in self.met:
+    def _connect(self, chain: _Chain, node: int) -> bool:
+        """Find a swap of the node and one of the chain: of a few the one that moves least, no product of others.
+
+        Nearest is the last member, or the first one of the last head, or that of the first head.
+        """
+        if (self._place(chain.last), self._place(node)) in self.met:
+            chain.last = node
             return True
-        closure = _Closure(self.index)
-        try:
-            found = closure.run(a, b)
-        except _Contradiction:
+        best, most = None, inf
+        for end in dict.fromkeys((chain.last, chain.start, chain.first)):
+            closure = _Closure(self.index, most=most)
+            with suppress(_Contradiction):
+                best, most = (closure, closure.run(end, node)), len(closure.image) - 1
+            if most < chain.least < inf:
+                break
+        if best is None:
             return False
-        self.done.add((a, b))
+        self._note(*best)
+        chain.start, chain.last, chain.least = node, node, min(chain.least, most + 1)
+        return True
+
+    def _note(self, closure: _Closure, found: Automorphism) -> None:
         self.met.update((self._place(x), self._place(y)) for x, y in closure.image.items() if x != y)
-        if closure.tight:
-            self.done.update(closure.image.items())
         key = found.src.tobytes() + found.dst.tobytes()
         if key not in self.known:
             self.known.add(key)
             self.found.append(found)
-        return True
 
     def _place(self, item: int) -> int:
         column = int(self.column[item])
@@ -355,9 +394,12 @@ class _Search:
 
 
 def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
-    """Nodes to be connected: those of one colour within a group, then one of each group that has the colour."""
+    """Nodes to be connected: those of one colour within a group, then one of each group that has the colour.
+
+    Nodes that others decide are left out: a symmetry that moves them is known by what it does to those others.
+    """
     colour = index.colour[: index.num_nodes]
-    free = np.flatnonzero(~index.fixed[: index.num_nodes])
+    free = np.flatnonzero(~(index.fixed[: index.num_nodes] | decided(index)))
     order = free[np.lexsort((free, colour[free]))]
     cuts = np.flatnonzero(np.diff(colour[order])) + 1
     across: list[list[int]] = []
@@ -370,6 +412,19 @@ def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
             across.append([int(p[0]) for p in parts])
     yield from sorted(within)
     yield from across
+
+
+def decided(index: Incidence) -> np.ndarray:
+    """bool [nodes]: nodes that no other one resembles in its links with nodes before it."""
+    tail = np.repeat(np.arange(index.num_nodes), np.diff(index.start[: index.num_nodes + 1]))
+    arcs = np.flatnonzero(index.other[: len(tail)] < tail)
+    key = np.zeros(index.num_nodes, dtype=np.uint64)
+    ends = mix(index.other[arcs].astype(np.uint64) + mix(index.label[arcs].astype(np.uint64)))
+    np.add.at(key, tail[arcs], ends)
+    _, same, count = np.unique(key, return_inverse=True, return_counts=True)
+    linked = np.zeros(index.num_nodes, dtype=bool)
+    linked[tail[arcs]] = True
+    return linked & (count[same] == 1)
 
 
 def _name(index: Incidence, item: int) -> str:

@@ -14,6 +14,7 @@ import gmnc
 from gmnc.ir import GraphError, ParameterGraph
 from gmnc.ir.factors import components
 from gmnc.ir.permute import Automorphism, verify_exact
+from gmnc.testing import assert_sound, build
 
 WORDS = {
     "resnet": ["4.conv1: 8 channels, free", "5.conv2, 5.skip.0: 12 channels, tied along 2 layers"],
@@ -54,6 +55,41 @@ def test_attention(heads: int, dims: int) -> None:
     # and the residual stream of four
     inside = 2 * heads * log10(factorial(dims)) if dims > 1 else 0
     assert found.log10_size == pytest.approx(log10(factorial(heads)) + inside + log10(factorial(4)))
+    assert found.exact
+
+
+LAYER = """
+    q{n} = MatMul(x, wq{n})
+    k{n} = MatMul(x, wk{n})
+    v{n} = MatMul(x, wv{n})
+    qh{n} = Reshape(q{n}, heads)
+    kh{n} = Reshape(k{n}, heads)
+    vh{n} = Reshape(v{n}, heads)
+    context{n} = Einsum<equation = "bnhd,bnhe->bhde">(kh{n}, vh{n})
+    read{n} = Einsum<equation = "bnhd,bhde->bnhe">(qh{n}, context{n})
+    scaled{n} = Mul(vh{n}, scale)
+    place{n} = Mul(qh{n}, scaled{n})
+    sum{n} = Add(read{n}, place{n})
+    flat{n} = Reshape(sum{n}, back)
+    o{n} = MatMul(flat{n}, wo{n})"""
+
+
+@pytest.mark.parametrize(("heads", "dims"), [(2, 3), (3, 4), (1, 6)])
+def test_factorised_attention_with_shared_scales(heads: int, dims: int) -> None:
+    """Products of every key with every value; a scale shared by two layers ties queries, keys and values of both.
+
+    The layers are alike and added: they trade places too.
+    """
+    layers = "".join(LAYER.format(n=n) for n in (1, 2))
+    text = f"(float[1, 5, 3] x) => (float[1, 5, 2] y) {{{layers}\n y = Add(o1, o2)\n}}"
+    width = heads * dims
+    sizes = {f"w{side}{n}": (3, width) for side in "qkv" for n in (1, 2)}
+    model = build(text, {**sizes, "scale": (heads, dims), "wo1": (width, 2), "wo2": (width, 2)},
+                  {"heads": [1, 5, heads, dims], "back": [1, 5, width]})  # fmt: skip
+    report = assert_sound(model)
+    assert report.graph is not None
+    found = report.graph.symmetries()
+    assert found.log10_size == pytest.approx(log10(2 * factorial(heads) * factorial(dims) ** heads))
     assert found.exact
 
 
