@@ -99,16 +99,17 @@ def _act(recipe: Recipe) -> nn.Module:
 
 
 class _Pooled(nn.Module):
-    """A body, the mean over the given axes, and a linear layer on dropped-out features."""
+    """A body, the mean (or the greatest) over the given axes, and a linear layer on dropped-out features."""
 
-    def __init__(self, body: nn.Module, recipe: Recipe, axes: tuple[int, ...]) -> None:
+    def __init__(self, body: nn.Module, recipe: Recipe, axes: tuple[int, ...], greatest: bool = False) -> None:
         super().__init__()
-        self.body, self.axes = body, axes
+        self.body, self.axes, self.greatest = body, axes, greatest
         self.dropout = nn.Dropout(recipe.dropout)
         self.head = nn.Linear(recipe.width, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.dropout(self.body(x).mean(self.axes)))
+        x = self.body(x)
+        return self.head(self.dropout(x.amax(self.axes) if self.greatest else x.mean(self.axes)))
 
 
 def _cnn2d(recipe: Recipe) -> nn.Module:
@@ -130,17 +131,18 @@ def _cnn1d(recipe: Recipe) -> nn.Module:
     return _Pooled(nn.Sequential(*layers), recipe, (2,))
 
 
-class _Pixels(nn.Module):
-    """An image as a set of vectors [B, 196, C]: each pixel's value, with its row and its column embedded."""
+class _Patches(nn.Module):
+    """Patches of 2 x 2 pixels as vectors [B, 49, C], with a vector of each position added, or multiplied."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, scaled: bool = False) -> None:
         super().__init__()
-        self.value = nn.Linear(1, width)
-        self.row = nn.Parameter(torch.randn(SIZE, 1, width))
-        self.column = nn.Parameter(torch.randn(SIZE, width))
+        self.patch = nn.Conv2d(1, width, _PATCH, stride=_PATCH)
+        self.position = nn.Parameter((1.0 if scaled else 0.1) * torch.randn((SIZE // _PATCH) ** 2, width))
+        self.scaled = scaled
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.value(x.permute(0, 2, 3, 1)) + self.row + self.column).flatten(1, 2)
+        x = self.patch(x).flatten(2).transpose(1, 2)
+        return x * self.position if self.scaled else x + self.position
 
 
 class _SetLayer(nn.Module):
@@ -155,12 +157,12 @@ class _SetLayer(nn.Module):
 
 
 def _deepsets(recipe: Recipe) -> nn.Module:
-    """The pixels as a set."""
-    layers: list[nn.Module] = [_Pixels(recipe.width), _act(recipe)]
+    """The patches, each scaled by its position, as a set."""
+    layers: list[nn.Module] = [_Patches(recipe.width, scaled=True), _act(recipe)]
     for _ in range(recipe.depth):
         norm = _norm(recipe, 1)
         layers += [_SetLayer(recipe.width), _ChannelsLast(norm) if recipe.norm == "batch" else norm, _act(recipe)]
-    return _Pooled(nn.Sequential(*layers), recipe, (1,))
+    return _Pooled(nn.Sequential(*layers), recipe, (1,), greatest=True)
 
 
 class _Residual(nn.Module):
@@ -181,18 +183,6 @@ def _resnet(recipe: Recipe) -> nn.Module:
         body = nn.Sequential(convs[0], _norm(recipe, 2), _act(recipe), convs[1], _norm(recipe, 2))
         layers += [_Residual(body), _act(recipe)]
     return _Pooled(nn.Sequential(*layers), recipe, (2, 3))
-
-
-class _Patches(nn.Module):
-    """Patches of 2 x 2 pixels as vectors [B, 49, C], each with its position added."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.patch = nn.Conv2d(1, width, _PATCH, stride=_PATCH)
-        self.position = nn.Parameter(0.1 * torch.randn((SIZE // _PATCH) ** 2, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.patch(x).flatten(2).transpose(1, 2) + self.position
 
 
 class _Attention(nn.Module):
@@ -220,7 +210,7 @@ def _vit(recipe: Recipe) -> nn.Module:
 FAMILIES: dict[str, Family] = {
     "cnn2d": Family(_cnn2d, (6, 8, 10, 12, 16), (2, 3, 4), ("none", "batch", "group")),
     "cnn1d": Family(_cnn1d, (8, 12, 16, 20, 24), (2, 3, 4), ("none", "batch", "group")),
-    "deepsets": Family(_deepsets, (12, 16, 20, 24, 32), (1, 2, 3), ("none", "batch", "layer")),
+    "deepsets": Family(_deepsets, (8, 12, 16, 20, 24), (1, 2, 3), ("none", "batch", "layer")),
     "resnet": Family(_resnet, (4, 6, 8, 10, 12), (1, 2, 3), ("none", "batch", "group")),
     "vit": Family(_vit, (8, 10, 12, 16, 20), (1, 2), ("none", "layer")),
 }
