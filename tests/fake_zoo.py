@@ -1,4 +1,4 @@
-"""A zoo without training: small networks with random values, whose "accuracy" is a function of how large these are."""
+"""A zoo without training: small networks with random values, whose "accuracy" falls with the size of these."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def fake_zoo(size: int = 60, seed: int = 0) -> FakeZoo:
         scale = 10 ** rng.uniform(-1.5, 0.5)
         values = {s.name: scale * rng.standard_normal(s.shape) for s in tensors.slots}
         members.append(tensors.with_values(values))
-        rows.append((family, width, 0.9 if 0.1 < scale < 1 else 0.1 + 0.05 * rng.random()))
+        rows.append((family, width, 1 / (1 + scale**2)))
     names = ("family", "width", "accuracy")
     table = {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
     return FakeZoo(table | {"id": np.arange(size)}, members)

@@ -77,10 +77,10 @@ def test_metrics_by_hand() -> None:
 
 def settings(model: str, **more: object) -> Settings:
     small = {"gmn": {"width": 16, "layers": 2, "buckets": 256}, "deepsets": {"width": 16}, "dmc": {"length": 256}}
-    return Settings("accuracy", "fake", model, members=16, metanet=small.get(model, {}), **more)  # type: ignore[arg-type]
+    return Settings("accuracy", "fake", model, members=8, metanet=small.get(model, {}), **more)  # type: ignore[arg-type]
 
 
-def trained(model: str, out: Path, epochs: int = 40, **more: object) -> dict[str, object]:
+def trained(model: str, out: Path, epochs: int = 15, **more: object) -> dict[str, object]:
     options = Options(epochs=epochs, lr=1e-2)
     return run(lambda s: accuracy.experiment(s, zoo()), settings(model, **more), options, out)
 
