@@ -119,8 +119,31 @@ class Blocks:
 
         edges: float [E, C]. The mean where an element has several edges; NaN where it has none.
         """
+        mean = self.per_value(edges)
+        found: list[dict[str, torch.Tensor]] = [{} for _ in range(self.num_graphs)]
+        for slot in self.slots:
+            rows = mean[slot.start : slot.start + slot.size]
+            found[slot.graph][slot.name] = rows.reshape(*slot.shape, edges.shape[1])
+        return found
+
+    def per_value(self, edges: torch.Tensor) -> torch.Tensor:
+        """One row for each entry of `values`, [V, C]; see `per_parameter`."""
         total = edges.new_zeros(len(self.values) + len(self.extra), edges.shape[1])
         count = edges.new_zeros(len(total), 1)
+        if self.layout.small:
+            _, _, _, rows, number = self.layout.single
+            own = self.parameter_block.to(rows.device)[number].to(edges.dtype)[:, None]
+            total, count = total.index_add(0, rows, edges * own), count.index_add(0, rows, own)
+        else:
+            self._add(edges, total, count)
+        values = len(self.values)
+        total, count = (
+            t[:values].index_add(0, self.extra, t[values:]) if len(self.extra) else t for t in (total, count)
+        )
+        return total / count.masked_fill(count == 0, torch.nan)
+
+    def _add(self, edges: torch.Tensor, total: torch.Tensor, count: torch.Tensor) -> None:
+        """Add parameter edges, and how many there are, to the rows that they read, block by block."""
         for number, block in enumerate(self.layout):
             if self.parameter_block[number] and block.size:
                 own = edges[block.edge : block.edge + block.size]
@@ -130,16 +153,6 @@ class Blocks:
                     into.as_strided((*block.shape, width), steps, block.value * width).add_(
                         value.reshape(*block.shape, width)
                     )
-        values = len(self.values)
-        total, count = (
-            t[:values].index_add(0, self.extra, t[values:]) if len(self.extra) else t for t in (total, count)
-        )
-        mean = total / count.masked_fill(count == 0, torch.nan)
-        found: list[dict[str, torch.Tensor]] = [{} for _ in range(self.num_graphs)]
-        for slot in self.slots:
-            rows = mean[slot.start : slot.start + slot.size]
-            found[slot.graph][slot.name] = rows.reshape(*slot.shape, edges.shape[1])
-        return found
 
 
 _ON_DEVICE = ("values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph")
