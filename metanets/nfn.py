@@ -11,6 +11,7 @@ from torch import nn
 
 from ..backends.blocks import Blocks, Slot
 from ..ir import GmncError
+from ..kernels import Block
 from .layer import mlp
 
 __all__ = ["NFN", "chain"]
@@ -30,8 +31,9 @@ class NFN(nn.Module):
         super().__init__()
         parts, common = _library()
         self.head, self.features = head, common.WeightSpaceFeatures
-        self.kind = _kind(chain(like, 0))
-        spec = common.network_spec_from_wsfeat(self._read(like, [0]))
+        first = chain(like, 0)
+        self.kind = _kind(first)
+        spec = common.network_spec_from_wsfeat(self._read(like, [first]))
         encode = parts.IOSinusoidalEncoding(spec)
         channels = [encode.num_out_chan(1), *([width] * layers)]
         steps: list[nn.Module] = [encode]
@@ -45,38 +47,54 @@ class NFN(nn.Module):
 
     def forward(self, graph: Blocks) -> torch.Tensor:
         """[G, outputs]; with the equivariant head [E, outputs], one row per edge."""
-        chains = [chain(graph, g) for g in range(graph.num_graphs)]
+        chains = _chains(graph)
         for number, found in enumerate(chains):
             if _kind(found) != self.kind:
                 raise GmncError(f"NFN was made for layers {self.kind}; network {number} has {_kind(found)}")
         groups: dict[Any, list[int]] = {}
         for number, found in enumerate(chains):
             groups.setdefault(tuple(slot.shape for slot in found), []).append(number)
-        results = [self.last(self.body(self._read(graph, numbers))) for numbers in groups.values()]
+        results = [self.last(self.body(self._read(graph, [chains[n] for n in numbers]))) for numbers in groups.values()]
         if self.head == "invariant":
             order = torch.tensor([n for numbers in groups.values() for n in numbers], device=graph.values.device)
             return torch.cat(results)[torch.argsort(order)]
         return _per_edge(graph, list(zip(groups.values(), results, strict=True)), chains)
 
-    def _read(self, graph: Blocks, numbers: Sequence[int]) -> Any:
+    def _read(self, graph: Blocks, chains: Sequence[list[Slot]]) -> Any:
         """Weights [n, 1, out, in, ...] and biases [n, 1, out] of networks of the same shapes."""
         stacked = []
-        for slots in zip(*(chain(graph, g) for g in numbers), strict=True):
+        for slots in zip(*chains, strict=True):
             rows = torch.stack([graph.values[s.start : s.start + s.size] for s in slots]).float()
-            stacked.append(rows.view(len(numbers), 1, *_kernel(slots[0].shape)))
+            stacked.append(rows.view(len(chains), 1, *_kernel(slots[0].shape)))
         return self.features(stacked[::2], stacked[1::2])
 
 
 def chain(graph: Blocks, number: int) -> list[Slot]:
     """Weight, bias, weight, bias, ... of one graph of a batch; raises `GmncError` if it is no plain chain of layers."""
-    slots = [s for s in graph.slots if s.graph == number]
+    return _chains(graph)[number]
+
+
+def _chains(graph: Blocks) -> list[list[Slot]]:
+    """`chain` of each graph, in one pass over the blocks."""
+    slots: list[list[Slot]] = [[] for _ in range(graph.num_graphs)]
+    blocks: list[list[Block]] = [[] for _ in range(graph.num_graphs)]
+    for slot in graph.slots:
+        slots[slot.graph].append(slot)
+    for block, of in zip(graph.layout, graph.block_graph.tolist(), strict=True):
+        if block.size:
+            blocks[of].append(block)
+    for number, (own, sites) in enumerate(zip(slots, blocks, strict=True)):
+        _check(graph, number, own, sites)
+    return slots
+
+
+def _check(graph: Blocks, number: int, slots: Sequence[Slot], blocks: Sequence[Block]) -> None:
     before: torch.Tensor | None = None
-    blocks = [b for b, of in zip(graph.layout, graph.block_graph.tolist(), strict=True) if of == number and b.size]
     if len(blocks) != len(slots) or len(slots) % 2 or not slots:
         raise GmncError(f"NFN takes chains of dense or convolutional layers; network {number} has other edges")
+    at = {block.value: block for block in blocks}
     for weight, bias in zip(slots[::2], slots[1::2], strict=True):
-        sites = [next((b for b in blocks if b.value == s.start), None) for s in (weight, bias)]
-        first, second = sites
+        first, second = at.get(weight.start), at.get(bias.start)
         dense = first is not None and first.b == 1 and (first.n, first.k) == weight.shape[:2] and len(weight.shape) > 1
         if not dense or first is None or second is None or bias.shape != (first.n,):
             raise GmncError(f"NFN takes a weight and a bias for each layer; {weight.name!r}, {bias.name!r} are none")
@@ -85,7 +103,6 @@ def chain(graph: Blocks, number: int) -> list[Slot]:
         if not torch.equal(dst[0], onto) or (before is not None and not torch.equal(src[0], before)):
             raise GmncError(f"NFN takes layers that follow one another; {weight.name!r} reads something else")
         before = dst[0]
-    return slots
 
 
 def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
