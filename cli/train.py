@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..tasks.experiment import Experiment, Settings
     from ..tasks.training import Watch
 
-__all__ = ["Metanet", "TaskName", "train_metanetwork"]
+__all__ = ["Metanet", "SplitName", "TaskName", "train_metanetwork"]
 
 
 class TaskName(StrEnum):
