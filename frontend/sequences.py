@@ -154,6 +154,7 @@ def _map(work: _Unpacking, node: ir.Node) -> None:
     if not entries or not work.splicer.bears(body, len(entries)):
         node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
         return
+    work.splicer.expect(node, len(body.outputs))
     for place in range(len(entries)):
         operands = []
         for index, value in enumerate(node.inputs):

@@ -281,6 +281,12 @@ _ARITY = {
             n = Tanh(r) o = Relu(r) }>(x)""",
         r"Scan\): it has 1 outputs, its body gives 2",
     ),
+    "SequenceMap with an output too few": (
+        """s = SplitToSequence<axis = 1>(x)
+        t = SequenceMap<body = g (float[1, 1] r) => (float[1, 1] n, float[1, 1] o) { n = Tanh(r) o = Relu(r) }>(s)
+        y = ConcatFromSequence<axis = 1>(t)""",
+        r"SequenceMap\): it has 1 outputs, its body gives 2",
+    ),
     "If with an output too many": (
         """y, z = If(c) <then_branch = g () => (float[1, 3] t) { t = Relu(x) },
                         else_branch = h () => (float[1, 3] v) { v = Tanh(x) }>""",
