@@ -383,9 +383,9 @@ SYMMETRY = [
              "ir.incidence:Incidence._constant_arcs", without_values,
              f"{_RULE}[Mul-table-on-neurons]"),
     Mutation("Blocks that vias name move along", "they need not",
-             "ir.symmetry:_Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
+             "ir.closure:Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
     Mutation("Every edge has its image", "closures are not checked",
-             "ir.symmetry:_Closure._verify", constantly(None),
+             "ir.closure:Closure._verify", constantly(None),
              "test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
 ]  # fmt: skip
 

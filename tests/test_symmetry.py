@@ -7,9 +7,10 @@ import pytest
 from parameter_graphs import Net, brute_orbits, random_graph
 
 from gmnc.ir import GraphError, ParameterGraph, ParameterView
+from gmnc.ir.closure import Closure, Contradiction
 from gmnc.ir.incidence import incidence
 from gmnc.ir.permute import Automorphism, apply, compose, verify_exact
-from gmnc.ir.symmetry import Rejection, _Closure, _Contradiction, generators, orbits, sample, swap
+from gmnc.ir.symmetry import Rejection, generators, orbits, sample, swap
 
 
 def sizes(graph: ParameterGraph, kind: str = "neuron") -> list[int]:
@@ -309,10 +310,10 @@ def test_a_closure_that_is_no_symmetry_is_not_kept() -> None:
     good = swap(graph, int(at["q"][0]), int(at["q"][1]))
     assert isinstance(good, Automorphism)
     half = {x: y for x, y in good.moved.items() if x in at["q"]}
-    closure = _Closure(incidence(graph), image=half)
-    with pytest.raises(_Contradiction, match="has no image"):
+    closure = Closure(incidence(graph), image=half)
+    with pytest.raises(Contradiction, match="has no image"):
         closure._verify()
-    _Closure(incidence(graph), image=good.moved)._verify()
+    Closure(incidence(graph), image=good.moved)._verify()
 
 
 def test_verify_exact_rejects_what_is_no_symmetry() -> None:
