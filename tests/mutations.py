@@ -155,7 +155,17 @@ def slots_as_they_come(old: Any) -> Any:
 
 
 def by_number(old: Any) -> Any:
-    return lambda factors, axes, attributes, shape: {n: v for n, v in attributes.items() if n != "axes"}
+    return lambda factors, factor, axes, attributes, shape: {n: v for n, v in attributes.items() if n != "axes"}
+
+
+def of_any_factor(old: Any) -> Any:
+    """Names the axes alike for all factors."""
+
+    def over(factors: Any, factor: Any, axes: Any, attributes: Any, shape: Any) -> Any:
+        varies = next((f for f in factors if any(f.shape[a] > 1 for a in axes)), factor)
+        return old((varies,), varies, axes, attributes, shape)
+
+    return over
 
 
 def if_broadcast(old: Any) -> Any:
@@ -302,6 +312,9 @@ LOWERING = [
     Mutation("Axes of the grid are in the via", "an axis that is looked along is not",
              "frontend.reductions:_over", by_number,
              f"{_TWINS}[softmax over axes of one number in two layouts]"),
+    Mutation("Axes of the grid are in the via", "whose neurons an op looks along is not",
+             "frontend.reductions:_over", of_any_factor,
+             "test_twins.py::test_an_op_along_either_of_two_sets_of_neurons[softmax]"),
     Mutation("Axes of the grid are in the via", "which axes of a value are the grid is not",
              "frontend.reductions:layout", constantly({}), f"{_TWINS}[one axis resized in two layouts]"),
     Mutation("Axes of the grid are in the via", "along which one values were stacked is not",
