@@ -22,7 +22,7 @@ import onnx_ir as ir
 from .order import walk
 from .rewriting import DOMAIN, Writer
 
-__all__ = ["unfold"]
+__all__ = ["KERNELS", "unfold"]
 
 MICROSOFT = "com.microsoft"
 
@@ -36,7 +36,7 @@ def unfold(model: ir.Model) -> int:
     """
     count = 0
     for node in list(walk(model.graph)):
-        kernel = _KERNELS.get((node.domain, node.op_type)) if node.graph is not None else None
+        kernel = KERNELS.get((node.domain, node.op_type)) if node.graph is not None else None
         if kernel is None:
             continue
         writer = Writer(node)
@@ -225,7 +225,7 @@ def _quantiser(op: str) -> Callable[[Writer], Output]:
     return quantiser
 
 
-_KERNELS: dict[tuple[str, str], Callable[[Writer], Output]] = {
+KERNELS: dict[tuple[str, str], Callable[[Writer], Output]] = {
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _qlinear_matmul,
     ("", "MatMulInteger"): _matmul_integer,

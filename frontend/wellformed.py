@@ -115,6 +115,9 @@ def check_graphs(model: ir.Model, where: str, sort: bool) -> None:
 
     sort: put nodes that do not stand in such an order into it.
     """
+    for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
+        if damaged := next((d for d in imports if isinstance(d, bytes)), None):
+            raise LoadError(f"{where}: the domain {damaged!r} is not text; the file is damaged, export it again")
     for graph in (*model.graphs(), *(f.graph for f in model.functions.values())):
         _check_text(graph, where)
     for function in model.functions.values():

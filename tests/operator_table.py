@@ -6,14 +6,16 @@ python tests/operator_table.py > docs/supported-operators.md
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 from node_cases import NodeCase, Outcome, collect, examine, variants
 from reviewed_versions import REVIEWED
+from test_rules import CASES
 
 from gmnc.frontend import Rule, builtin
+from gmnc.frontend.kernels import KERNELS
 
 INTRO = """# Operators
 
@@ -34,7 +36,12 @@ claimed is verified in ONNX Runtime where that runs the case.
 OTHERS = """
 ## Outside of ONNX
 
-Rules for operators of other domains: {}.
+Operators of other domains. *Written out*: `tests/test_rules.py` shows that the graph of the operator is isomorphic to that
+of the plain operators that it stands for; *sound*: ONNX Runtime runs its cases, on which claims are verified there; *cases*:
+how many there are.
+
+| operator | lowered by | cases | written out | sound | limits |
+|---|---|---|---|---|---|
 """
 
 
@@ -63,8 +70,20 @@ def main() -> None:
             print("|---|---|---|---|---|---|")
         if not schema.deprecated:
             print(row(schema, rules.get((domain, schema.name)), tallies[domain, schema.name]))
-    others = sorted(f"`{d}::{op}`" for d, op in rules if d not in DOMAINS)
-    print(OTHERS.format(", ".join(others)))
+    print(OTHERS + "\n".join(others(rules)))
+
+
+def others(rules: Mapping[tuple[str, str], Rule]) -> Iterator[str]:
+    """Rows of the operators that ONNX does not define: those with rules, and those that are rewritten before."""
+    made = dict.fromkeys(KERNELS, "a quantised kernel") | {key: file_of(rule) for key, rule in rules.items()}
+    for domain, op in sorted(key for key in made if key[0] not in DOMAINS):
+        cases = [c for c in CASES if f"{domain}.{op}<" in c.text or f"{domain}.{op}(" in c.text]
+        plain = [c for c in cases if not c.opaque]
+        refused = sorted({c.opaque for c in cases if c.opaque})
+        marks = ["yes" if any(known) else "" for known in ((c.alike for c in plain), (c.runs for c in plain))]
+        declared = rules[domain, op].declared if (domain, op) in rules else ""
+        limits = declared or "; ".join(f"opaque: {r}" for r in refused)
+        yield f"| {domain}::{op} | {made[domain, op]} | {len(cases)} | {marks[0]} | {marks[1]} | {limits} |"
 
 
 DOMAINS = {schema.domain for schema in onnx.defs.get_all_schemas()} | {"gmnc"}
@@ -108,10 +127,14 @@ def row(schema: onnx.defs.OpSchema, rule: Rule | None, tally: Tally) -> str:
 
 def means(schema: onnx.defs.OpSchema, rule: Rule | None) -> str:
     if rule is not None:
-        return "declared" if rule.declared else f"`{rule.lower.__module__.rpartition('.')[2]}.py`"
+        return file_of(rule)
     if schema.has_function or schema.has_context_dependent_function:
         return "function body"
     return PREPARED.get(schema.name, "opaque")
+
+
+def file_of(rule: Rule) -> str:
+    return "declared" if rule.declared else f"`{rule.lower.__module__.rpartition('.')[2]}.py`"
 
 
 PREPARED = {

@@ -25,7 +25,8 @@ class Case:
     variants: bodies that compute something else, so their graphs must differ. alike: bodies that compute the same, so
     their graphs must be isomorphic.
     symmetric: whether some symmetry must be claimed. opaque: part of the reason, where it ends in an opaque node.
-    checked: whether ONNX's checker knows the operator. ml: version of the domain ai.onnx.ml.
+    checked: whether ONNX's checker knows the operator. runs: whether ONNX Runtime runs it on a CPU.
+    ml: version of the domain ai.onnx.ml.
     """
 
     op: str
@@ -41,6 +42,7 @@ class Case:
     opaque: str = ""
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     checked: bool = True
+    runs: bool = True
     ml: int = 3
 
     @property

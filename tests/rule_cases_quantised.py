@@ -24,6 +24,7 @@ def quantised_cases() -> Iterator[Case]:
     yield from _elementwise_kernels()
     yield from _pooling_kernels()
     yield from _dynamic_kernels()
+    yield from _attention_kernels()
     yield from _packed()
     yield from _tables()
     yield from _trained()
@@ -169,6 +170,30 @@ def _pooling_kernels() -> Iterator[Case]:
     yield image("QLinearAveragePool", "windows", quantised + pool + back, domain=MICROSOFT, values=values)
     pool = "y8 = com.microsoft.QLinearGlobalAveragePool(a, a_s, a_z, y_s, y_z)"
     yield image("QLinearGlobalAveragePool", "all", quantised + pool + back, domain=MICROSOFT, values=values)
+
+
+def _attention_kernels() -> Iterator[Case]:
+    values = arrays(_grid("a"), stored("w", (6, 18), (), dtype=np.uint8, low=0, high=250))
+    quantised = "a = QuantizeLinear(h, a_s, a_z)\n "
+    apart = """c = DequantizeLinear(a, a_s, a_z)
+        v = DequantizeLinear(w, w_s, w_z)
+        o = com.microsoft.Attention<num_heads = 2>(c, v, b)"""
+    kernel = quantised + "o = com.microsoft.QAttention<num_heads = 2>(a, w, b, a_s, w_s, {}, a_z, w_z)".replace(
+        "{}", ""
+    )
+    yield rows("QAttention", "tensor", kernel, domain=MICROSOFT, floats={"b": (18,)}, values=values,
+               alike=[quantised + apart])  # fmt: skip
+    names, sizes = ("e", "p", "q", "t", "u"), ((7, 6), (5, 6), (2, 6), (6,), (6,))
+    tables = [stored(n, s, (), dtype=np.uint8, low=0, high=250) for n, s in zip(names, sizes, strict=True)]
+    sides = ", ".join(f"{n}_{s}" for s in "sz" for n in names)
+    text = """(int32[1, 3] i, int32[1, 3] k) => (float[1, 3, 2] y) {{
+        {}
+        y = MatMul(x, wo) }}"""
+    plain = "\n".join(f"{n}d = DequantizeLinear({n}, {n}_s, {n}_z)" for n in names)
+    plain += "\nx, l = com.microsoft.EmbedLayerNormalization(i, k, ed, pd, qd, td, ud)"
+    kernel = f"x, l = com.microsoft.QEmbedLayerNormalization(i, k, e, p, q, t, u, , {sides})"
+    yield Case("QEmbedLayerNormalization", "segments", text.format(kernel), {"wo": (6, 2)}, values=arrays(*tables),
+               domain=MICROSOFT, alike=(text.format(plain),))  # fmt: skip
 
 
 def _dynamic_kernels() -> Iterator[Case]:

@@ -217,6 +217,12 @@ def _twice_in_a_branch() -> onnx.ModelProto:
     return _model(helper.make_node("If", ["x"], ["y"], then_branch=body, else_branch=body, name="if"))
 
 
+def _domain_of_bytes() -> onnx.ModelProto:
+    proto = _model()
+    proto.opset_import.append(helper.make_opsetid("com.example", 1))
+    return onnx.ModelProto.FromString(proto.SerializeToString().replace(b"com.example", b"com.\xe8xample"))
+
+
 def _typed(*numbers: float) -> Callable[[], onnx.ModelProto]:
     tensor = TensorProto(name="w", dims=[64, 64], data_type=TensorProto.FLOAT, float_data=numbers)
     return _changed(lambda m: m.graph.initializer[0].CopyFrom(tensor))
@@ -243,6 +249,7 @@ _BROKEN = {
         ["'to'", "'dense'", "lacks"],
     ),
     "node twice in a branch": (_twice_in_a_branch, ["'b'", "made already", "'inner'"]),
+    "domain that is no text": (_domain_of_bytes, ["not text", "damaged"]),
     "name that is no text": (lambda: _damaged(b"MatMul", b"Mat\xfful"), ["not text"]),
     "attribute without a type": (_untyped_attribute, ["'alpha'", "'dense'"]),
     "cycle": (_cycle, ["cycle", "first"]),

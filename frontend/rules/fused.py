@@ -1,0 +1,128 @@
+"""Operators of com.microsoft that are a product or a convolution and what follows it, and activations with a bias."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..functions import FUNCTIONS
+from ..registry import Unsupported, rule
+from ..steps import MICROSOFT, activated, done, step
+from ..values import Op, Value
+from .linear import bilinear
+
+__all__ = ["Shaped", "conv_shape", "like_first"]
+
+Shaped = tuple[tuple[int, ...], str]
+
+
+def like_first(op: Op) -> Sequence[Shaped]:
+    """The output is as the first operand."""
+    return [(op.input(0).shape, op.input(0).dtype)]
+
+
+def _product(op: Op) -> Sequence[Shaped]:
+    (left, right), x = _sides(op), op.input(0)
+    batch = np.broadcast_shapes(x.shape[:-2], op.input(1).shape[:-2])
+    sizes = dict(zip(left[-2:], x.shape[-2:], strict=True)) | dict(zip(right[-2:], op.input(1).shape[-2:], strict=True))
+    return [((*batch, sizes["m"], sizes["n"]), x.dtype)]
+
+
+def _sides(op: Op) -> tuple[str, str]:
+    """Einsum's letters of the operands, aligned at the end."""
+    if op.attr("transBatchA", 0) or op.attr("transBatchB", 0):
+        raise Unsupported("batch axes are transposed (transBatchA, transBatchB)")
+    if min(op.input(0).rank, op.input(1).rank) < 2:
+        raise Unsupported("one of the operands is a vector")
+    letters = "abcdefgh"[: max(op.input(0).rank, op.input(1).rank) - 2]
+    left, right = ("km" if op.attr("transA", 0) else "mk"), ("nk" if op.attr("transB", 0) else "kn")
+    return tuple(letters[len(letters) - v.rank + 2 :] + side for v, side in ((op.input(0), left), (op.input(1), right)))  # type: ignore[return-value]
+
+
+@rule("FusedMatMul", domain=MICROSOFT, weights=(0, 1), shapes=_product)
+def fused_matmul(ctx: Algebra, op: Op) -> Value:
+    """alpha * A' B' over the last two axes (com.microsoft since 1)."""
+    left, right = _sides(op)
+    batch = max(left[:-2], right[:-2], key=len)
+    y = bilinear(ctx, op, op.input(0), op.input(1), (left, right, f"{batch}mn"))
+    alpha = float(op.attr("alpha", 1.0))
+    return y if alpha == 1 else done(op, ctx.passes(y, "Scale", {"factor": alpha}, lambda v: alpha * v))
+
+
+def _gemm_shape(op: Op) -> Sequence[Shaped]:
+    rows = op.input(0).shape[1 if op.attr("transA", 0) else 0]
+    return [((rows, op.input(1).shape[0 if op.attr("transB", 0) else 1]), op.input(0).dtype)]
+
+
+@rule("FusedGemm", domain=MICROSOFT, weights=(0, 1, 2), shapes=_gemm_shape)
+def fused_gemm(ctx: Algebra, op: Op) -> Value:
+    """Gemm, then an activation (com.microsoft since 1)."""
+    names = ("transA", "transB", "alpha", "beta")
+    own = {n: op.attr(n) for n in names if op.attr(n) is not None}
+    y = step(ctx, op, "Gemm", op.inputs, op.shape(), **own)
+    numbers = [op.attr(f"activation_{n}") for n in ("alpha", "beta", "gamma")]
+    return done(op, activated(ctx, op, y, [n for n in numbers if n is not None]))
+
+
+def conv_shape(op: Op) -> Sequence[Shaped]:
+    """That of Conv with explicit paddings."""
+    x, w = op.input(0).shape, op.input(1).shape
+    space = len(x) - 2
+    if op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise Unsupported("auto_pad")
+    pads = op.attr("pads") or (0,) * 2 * space
+    strides, dilations = (op.attr(n) or (1,) * space for n in ("strides", "dilations"))
+    sizes = [
+        (x[2 + i] + pads[i] + pads[space + i] - dilations[i] * (w[2 + i] - 1) - 1) // strides[i] + 1
+        for i in range(space)
+    ]
+    return [((x[0], w[0], *sizes), op.input(0).dtype)]
+
+
+_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+
+
+@rule("FusedConv", domain=MICROSOFT, weights=(1, 2), shapes=conv_shape)
+def fused_conv(ctx: Algebra, op: Op) -> Value:
+    """Conv, plus another value, then an activation (com.microsoft since 1)."""
+    own = {n: op.attr(n) for n in _CONV if op.attr(n) is not None}
+    y = step(ctx, op, "Conv", op.inputs[:3], op.shape(), **own)
+    if op.optional(3) is not None:
+        y = step(ctx, op, "Add", [y, op.input(3)])
+    return done(op, activated(ctx, op, y, op.attr("activation_params", ())))
+
+
+@rule("Gelu", "BiasGelu", "FastGelu", "QuickGelu", domain=MICROSOFT, weights=(1,), shapes=like_first)
+def gelu(ctx: Algebra, op: Op) -> Value:
+    """GELU, in the form with tanh or with a sigmoid, of x plus a bias (com.microsoft since 1)."""
+    x = ctx.stream(op.input(0))
+    if op.optional(1) is not None:
+        x = step(ctx, op, "Add", [x, op.input(1)])
+    if op.type == "QuickGelu":
+        alpha = float(op.attr("alpha", 1.702))
+        return done(op, ctx.passes(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)))
+    return done(op, step(ctx, op, "Gelu", [x], **({"approximate": "tanh"} if op.type == "FastGelu" else {})))
+
+
+@rule("BiasAdd", domain=MICROSOFT, weights=(1,), shapes=like_first)
+def bias_add(ctx: Algebra, op: Op) -> Value:
+    """x plus a bias plus another value (com.microsoft since 1)."""
+    y = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)])
+    return done(op, step(ctx, op, "Add", [y, op.input(2)]))
+
+
+def _half(op: Op) -> Sequence[Shaped]:
+    x = op.input(0)
+    return [((*x.shape[:-1], x.shape[-1] // 2), x.dtype)]
+
+
+@rule("BiasSplitGelu", domain=MICROSOFT, weights=(1,), shapes=_half)
+def bias_split_gelu(ctx: Algebra, op: Op) -> Value:
+    """x plus a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
+    x, shape = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)]), op.shape()
+    n = shape[-1]
+    half = Op("Slice", "", 13, op.name, (x,), op.results[:1], {})
+    left, right = (ctx.move(x, lambda a, at=at: a[..., at : at + n], half) for at in (0, n))
+    return done(op, step(ctx, op, "Mul", [left, step(ctx, op, "Gelu", [right])]))

@@ -1,0 +1,157 @@
+"""Others of com.microsoft: rotary tables, channels that come last, triangles; and those that are not lowered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..functions import FUNCTIONS
+from ..registry import Unsupported, rule
+from ..steps import MICROSOFT, done, step
+from ..values import Op, Result, Value
+from .fused import Shaped, conv_shape, like_first
+
+__all__: list[str] = []
+
+
+def _moved(ctx: Algebra, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
+    return ctx.move(x, function, Op("Slice", "", 13, op.name, (x,), (Result(x.name, shape, x.dtype),), {}))
+
+
+@rule("RotaryEmbedding", domain=MICROSOFT, weights=(2, 3), shapes=like_first)
+def rotary(ctx: Algebra, op: Op) -> Value:
+    """Pairs of entries of each head are rotated by angles of their position (com.microsoft since 1)."""
+    x, tables = ctx.stream(op.input(0)), (op.input(2), op.input(3))
+    half = tables[0].shape[-1]
+    if op.attr("is_packed_batching", 0) or float(op.attr("scale", 1.0)) != 1:
+        raise Unsupported("sequences are packed, or it scales")
+    heads = int(op.attr("num_heads", 0)) or (1 if x.rank == 4 else x.shape[2] // (2 * half))
+    whole = x
+    if x.rank == 3:
+        batch, length, width = x.shape
+        x = ctx.reshaped(x, (batch, length, heads, width // heads))
+    else:
+        batch, heads, length, size = x.shape
+        x = _moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, size))
+    cos, sin = (_angles(ctx, op, t, length) for t in tables)
+    y = _rotated(ctx, op, x, cos, sin, half)
+    if whole.rank == 3:
+        return done(op, ctx.reshaped(y, whole.shape))
+    return done(op, _moved(ctx, op, y, lambda a: a.transpose(0, 2, 1, 3), whole.shape))
+
+
+def _angles(ctx: Algebra, op: Op, table: Value, length: int) -> Value:
+    """Rows [batch, length, 1, half] of a table at the positions (or from one on)."""
+    places, half = op.input(1), table.shape[-1]
+    if places.rank == 2:
+        rows = step(ctx, op, "Gather", [table, places], (*places.shape, half), axis=0)
+        return ctx.reshaped(rows, (*places.shape, 1, half))
+    start = int(op.known(1).reshape(-1)[0])
+    return ctx.reshaped(
+        _moved(ctx, op, table, lambda a: a[start : start + length], (length, half)), (1, length, 1, half)
+    )
+
+
+def _rotated(ctx: Algebra, op: Op, x: Value, cos: Value, sin: Value, half: int) -> Value:
+    """x [batch, length, heads, size] of which the first 2 * half entries are rotated."""
+    lead, size = x.shape[:3], x.shape[3]
+    pairs = bool(op.attr("interleaved", 0))
+    cuts = [slice(0, 2 * half, 2), slice(1, 2 * half, 2)] if pairs else [slice(0, half), slice(half, 2 * half)]
+    a, b = (_moved(ctx, op, x, lambda v, cut=cut: v[..., cut], (*lead, half)) for cut in cuts)
+    real = step(ctx, op, "Sub", [step(ctx, op, "Mul", [a, cos]), step(ctx, op, "Mul", [b, sin])])
+    imaginary = step(ctx, op, "Add", [step(ctx, op, "Mul", [a, sin]), step(ctx, op, "Mul", [b, cos])])
+    parts = [real, imaginary]
+    if pairs:
+        split = [ctx.reshaped(p, (*lead, half, 1)) for p in parts]
+        parts = [ctx.reshaped(step(ctx, op, "Concat", split, (*lead, half, 2), axis=-1), (*lead, 2 * half))]
+    if size > 2 * half:
+        parts.append(_moved(ctx, op, x, lambda v: v[..., 2 * half :], (*lead, size - 2 * half)))
+    return parts[0] if len(parts) == 1 else step(ctx, op, "Concat", parts, x.shape, axis=-1)
+
+
+def _first(op: Op) -> Value:
+    """Operand 0 with channels first, without labels."""
+    x = op.input(0)
+    return Value(x.name, (x.shape[0], x.shape[-1], *x.shape[1:-1]), x.dtype)
+
+
+def _weight(op: Op) -> Value:
+    """The kernel with channels first, without labels."""
+    w = op.input(1)
+    return Value(w.name, (w.shape[0], w.shape[-1], *w.shape[1:-1]), w.dtype)
+
+
+def _last(op: Op) -> Sequence[Shaped]:
+    plain = Op(op.type, "", op.opset, op.name, (_first(op), _weight(op)), (), op.attributes)
+    [(shape, dtype)] = conv_shape(plain)
+    return [((shape[0], *shape[2:], shape[1]), dtype)]
+
+
+@rule("NhwcConv", domain=MICROSOFT, weights=(1, 2), shapes=_last)
+def nhwc_conv(ctx: Algebra, op: Op) -> Value:
+    """Conv of channels that come last, kernels [M, *kernel, C/groups] (com.microsoft since 1)."""
+    names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+    own = {n: op.attr(n) for n in names if op.attr(n) is not None}
+    x, w, shape = ctx.stream(op.input(0)), op.input(1), op.shape()
+    x, w = (_moved(ctx, op, v, lambda a: np.moveaxis(a, -1, 1), like.shape) for v, like in
+            ((x, _first(op)), (w, _weight(op))))  # fmt: skip
+    y = step(ctx, op, "Conv", [x, w, op.optional(2)], (shape[0], shape[-1], *shape[1:-1]), **own)
+    return done(op, _moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape))
+
+
+@rule("GroupNorm", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
+def group_norm(ctx: Algebra, op: Op) -> Value:
+    """GroupNormalization of channels that come last, or first, then SiLU (com.microsoft since 1)."""
+    x, last = ctx.stream(op.input(0)), bool(op.attr("channels_last", 1))
+    shape = x.shape
+    if last:
+        x = _moved(ctx, op, x, lambda a: np.moveaxis(a, -1, 1), _first(op).shape)
+    sides = {"num_groups": int(op.attr("groups")), "epsilon": float(op.attr("epsilon", 1e-5))}
+    y = step(ctx, op, "GroupNormalization", [x, op.input(1), op.input(2)], **sides)
+    if last:
+        y = _moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape)
+    return done(op, ctx.passes(y, "Silu", {}, FUNCTIONS["Swish"]) if op.attr("activation", 0) else y)
+
+
+@rule("Trilu", domain=MICROSOFT, shapes=like_first)
+def trilu(ctx: Algebra, op: Op) -> Value:
+    """As the operator of this name in the default domain (com.microsoft since 1)."""
+    return done(op, step(ctx, op, "Trilu", op.inputs, upper=int(op.attr("upper", 1))))
+
+
+_CACHE = "it reads and writes a cache of keys and values in an order of its own"
+_NOT_LOWERED = {
+    "PackedAttention": "tokens of several sequences are packed by computed places",
+    "PackedMultiHeadAttention": "tokens of several sequences are packed by computed places",
+    "DecoderMaskedMultiHeadAttention": _CACHE,
+    "DecoderMaskedSelfAttention": _CACHE,
+    "CausalConvWithState": "its convolution goes on from a state in an order of its own",
+    "MoE": "which experts a token goes to is computed",
+    "QMoE": "which experts a token goes to is computed",
+}
+
+_LIKE_FIRST = ("MoE", "QMoE", "CausalConvWithState")
+
+
+def _refused(ctx: Algebra, op: Op) -> Value:
+    raise Unsupported(_NOT_LOWERED[op.type], "export the model before ONNX Runtime's fusions")
+
+
+for _name in _NOT_LOWERED:
+    rule(_name, domain=MICROSOFT, weights=None, shapes=like_first if _name in _LIKE_FIRST else None)(_refused)
+
+
+def _scores(op: Op) -> Sequence[Shaped]:
+    return [(op.input(1).shape, op.input(1).dtype)]
+
+
+_REPEATED = "tokens that would repeat are ruled out; no parameters"
+
+
+@rule("NGramRepeatBlock", domain=MICROSOFT, declared=_REPEATED, shapes=_scores)
+def repeated(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Scores and the tokens so far, in their order."""
+    return ctx.entangle(op)
