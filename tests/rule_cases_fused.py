@@ -180,7 +180,8 @@ def _written(k: str, v: str, scores: str = "") -> str:
         f"{n}r = Reshape({x}, split) {n}h = Transpose<perm = [0, 2, 1, 3]>({n}r)"
         for n, x in (("q", "a"), ("k", k), ("v", v))
     )
-    return f"""{parts} kt = Transpose<perm = [0, 1, 3, 2]>(kh) qk = MatMul(qh, kt) sc = Mul(qk, scale) {scores or "sm = Identity(sc)"}
+    return f"""{parts} kt = Transpose<perm = [0, 1, 3, 2]>(kh) qk = MatMul(qh, kt) sc = Mul(qk, scale)
+        {scores or "sm = Identity(sc)"}
         pr = Softmax(sm) ov = MatMul(pr, vh) ot = Transpose<perm = [0, 2, 1, 3]>(ov) r = Reshape(ot, whole)"""
 
 
