@@ -54,6 +54,6 @@ def activated(ctx: Algebra, op: Op, x: Value, numbers: Sequence[float]) -> Value
         return x
     if name not in (*_NUMBERS, "Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus", "Softsign", "Gelu"):
         raise Unsupported(f"its activation {name!r} is not known")
-    given = dict(zip(_NUMBERS.get(name, ()), map(float, np.atleast_1d(numbers)), strict=False))
+    given: dict[str, Any] = dict(zip(_NUMBERS.get(name, ()), map(float, np.atleast_1d(numbers)), strict=False))
     # As an operator whose limits are attributes.
     return step(ctx, op, name, [x], opset=6 if name == "Clip" else _OPSET, **given)
