@@ -103,7 +103,7 @@ def gelu(ctx: Algebra, op: Op) -> Value:
     if op.type == "QuickGelu":
         alpha = float(op.attr("alpha", 1.702))
         return done(op, ctx.passes(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)))
-    return done(op, step(ctx, op, "Gelu", [x], **({"approximate": "tanh"} if op.type == "FastGelu" else {})))
+    return done(op, step(ctx, op, "Gelu", [x], approximate="tanh" if op.type == "FastGelu" else "none"))
 
 
 @rule("BiasAdd", domain=MICROSOFT, weights=(1,), shapes=like_first)
@@ -124,5 +124,5 @@ def bias_split_gelu(ctx: Algebra, op: Op) -> Value:
     x, shape = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)]), op.shape()
     n = shape[-1]
     half = Op("Slice", "", 13, op.name, (x,), op.results[:1], {})
-    left, right = (ctx.move(x, lambda a, at=at: a[..., at : at + n], half) for at in (0, n))
+    left, right = ctx.move(x, lambda a: a[..., :n], half), ctx.move(x, lambda a: a[..., n:], half)
     return done(op, step(ctx, op, "Mul", [left, step(ctx, op, "Gelu", [right])]))

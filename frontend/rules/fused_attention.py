@@ -83,7 +83,7 @@ def _no(op: Op, **operands: int) -> None:
 def _sizes(op: Op) -> tuple[int, int, int]:
     """Widths of all queries, keys and values of Attention."""
     whole = op.input(1).shape[1]
-    return tuple(op.attr("qkv_hidden_sizes") or (whole // 3,) * 3)  # type: ignore[return-value]
+    return tuple(op.attr("qkv_hidden_sizes") or (whole // 3,) * 3)
 
 
 def _own(op: Op) -> Sequence[Shaped | None]:

@@ -109,7 +109,7 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     shape = x.shape
     if last:
         x = _moved(ctx, op, x, lambda a: np.moveaxis(a, -1, 1), _first(op).shape)
-    sides = {"num_groups": int(op.attr("groups")), "epsilon": float(op.attr("epsilon", 1e-5))}
+    sides: dict[str, Any] = {"num_groups": int(op.attr("groups")), "epsilon": float(op.attr("epsilon", 1e-5))}
     y = step(ctx, op, "GroupNormalization", [x, op.input(1), op.input(2)], **sides)
     if last:
         y = _moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape)
