@@ -51,8 +51,12 @@ def make_zoo(
         from ..tasks.zoo import make
 
         start = time.perf_counter()
-        with steps(quiet) as step:
-            made = make(out, size, seed, workers, kind.value, _estimating(step, quiet))
+        try:
+            with steps(quiet) as step:
+                made = make(out, size, seed, workers, kind.value, _estimating(step, quiet))
+        except KeyboardInterrupt:
+            note(f"{out}: interrupted; the same command goes on from here", quiet)
+            raise
         seconds = time.perf_counter() - start
     if json:
         print_json({"zoo": str(out), "kind": kind.value, "size": size, "seed": seed, "made": made, "seconds": seconds})

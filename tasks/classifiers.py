@@ -32,7 +32,8 @@ _OPSET = 20
 class Schedule:
     """How a network is trained, by AdamW on batches of 64.
 
-    fraction: of the 4,000 training images that it sees. epochs: passes over those; 0 leaves it as it was drawn.
+    learning_rate: at the first step; it falls linearly to 0. fraction: of the 4,000 training images that it sees.
+    epochs: passes over those; 0 leaves it as it was drawn.
     """
 
     learning_rate: float
@@ -54,10 +55,10 @@ def draw(rng: np.random.Generator) -> tuple[Recipe, Schedule]:
         dropout=round(float(rng.uniform(0, 0.4)), 3) if rng.random() < 0.5 else 0.0,
     )
     schedule = Schedule(
-        learning_rate=_log_uniform(rng, 5e-4, 6e-2),
+        learning_rate=_log_uniform(rng, 1e-3, 6e-2),
         epochs=0 if rng.random() < 0.04 else int(rng.integers(1, 11)),
         weight_decay=_log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 0.0,
-        fraction=_log_uniform(rng, 0.1, 1.0),
+        fraction=_log_uniform(rng, 0.15, 1.0),
     )
     return recipe, schedule
 
@@ -115,11 +116,12 @@ def train(recipe: Recipe, schedule: Schedule, images: Images, seed: int) -> nn.M
             net.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True
         )
         net.train()
-        for _ in range(schedule.epochs):
-            for batch in torch.randperm(count).split(_BATCH):
-                optimizer.zero_grad()
-                functional.cross_entropy(net(x[batch]), y[batch]).backward()
-                optimizer.step()
+        batches = [batch for _ in range(schedule.epochs) for batch in torch.randperm(count).split(_BATCH)]
+        for step, batch in enumerate(batches):
+            optimizer.param_groups[0]["lr"] = schedule.learning_rate * (1 - step / len(batches))
+            optimizer.zero_grad()
+            functional.cross_entropy(net(x[batch]), y[batch]).backward()
+            optimizer.step()
     return net.eval()
 
 

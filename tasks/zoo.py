@@ -24,6 +24,8 @@ from ..backends.files import replacing
 from ..ir import GmncError
 
 if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
+
     import numpy as np
 
     from ..ir import ParameterGraph
@@ -82,7 +84,8 @@ def make(
     watch("networks", size - len(missing), size)
     for done in _made(out, kind, seed, _jobs(maker, seed, missing), workers):
         watch("networks", size - len(missing) + done, size)
-    _write_index(out, _finished(out), size)
+    if missing or not (out / INDEX).is_file():
+        _write_index(out, _finished(out), size)
     return len(missing)
 
 
@@ -135,6 +138,8 @@ def _claim(out: Path, wanted: dict[str, Any]) -> None:
         raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
     for folder in (out, out / _NETWORKS, out / _ROWS):
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob(".*.tmp"):
+            left.unlink(missing_ok=True)
     with replacing(out / ABOUT) as temporary:
         temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
 
@@ -189,7 +194,8 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_prepare)
+    stop = context.Event()
+    pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _prepare, (stop,))
     try:
         done = 0
         for future in as_completed([pool.submit(_work, out, kind, seed, job) for job in jobs]):
@@ -198,14 +204,20 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
     except BrokenProcessPool as error:
         raise GmncError("a process of the zoo was killed (out of memory?): run the same command to go on") from error
     finally:
-        # On an interrupt members in the making are finished, and nothing new is begun.
+        # After an interrupt the members in the making are finished, and none is begun.
+        stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _prepare() -> None:
+_stop: Event | None = None
+
+
+def _prepare(stop: Event) -> None:
     """In a new process: one thread, no interrupts of its own, an end when the parent ends."""
     import torch
 
+    global _stop
+    _stop = stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -220,13 +232,17 @@ def _end_with_parent() -> None:
 
 
 def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
-    """Make members and write them, the file before the row."""
+    """Make members and write them, the file before the row; how many, all unless there was an interrupt."""
     from ..backends.onnx import write
 
     members = _maker(kind).members(seed, numbers)
-    for number, member in zip(numbers, members, strict=True):
+    done = 0
+    for number, member in zip(numbers, members, strict=False):
         write(member.graph, member.values, out / _file(number))
         row = {"id": number, "file": _file(number), "architecture": member.architecture, **member.row}
         with replacing(out / _ROWS / f"{number:05}.json") as temporary:
             temporary.write_text(json.dumps(row), encoding="utf-8")
-    return len(numbers)
+        done += 1
+        if _stop is not None and _stop.is_set():
+            break
+    return done
