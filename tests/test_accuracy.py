@@ -81,7 +81,7 @@ def settings(model: str, **more: object) -> Settings:
 
 
 def trained(model: str, out: Path, epochs: int = 15, **more: object) -> dict[str, object]:
-    options = Options(epochs=epochs, lr=1e-2)
+    options = Options(epochs=epochs, lr=4e-3)
     return run(lambda s: accuracy.experiment(s, zoo()), settings(model, **more), options, out)
 
 

@@ -53,6 +53,7 @@ def odd(tmp_path: Path) -> Path:
         ["--help"],
         ["--version"],
         *([c, "-h"] for c in ("compile", "check", "inspect", "draw", "embed", "symmetries", "verify", "plugins")),
+        *([c, "-h"] for c in ("train", "evaluate", "predict")),
     ],
 )
 def test_help_and_version_load_nothing_heavy(arguments: list[str]) -> None:
