@@ -22,6 +22,8 @@ class TaskName(StrEnum):
     """What is learnt."""
 
     accuracy = "accuracy"
+    inr_edit = "inr-edit"
+    inr_ssl = "inr-ssl"
 
 
 class Metanet(StrEnum):
@@ -114,11 +116,16 @@ def _first() -> bool:
 
 
 def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experiment:
-    from ..tasks import accuracy
+    from ..ir import GmncError
+    from ..tasks import accuracy, inr, sine
     from ..tasks.members import Zoo
 
+    if settings.task != TaskName.accuracy and settings.split != SplitName.full:
+        raise GmncError(f"--split {settings.split}: {settings.task} has the split full alone")
     zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, progress=watch)
-    return accuracy.experiment(settings, zoo, predictor)
+    if settings.task == TaskName.accuracy:
+        return accuracy.experiment(settings, zoo, predictor)
+    return {TaskName.inr_edit: inr, TaskName.inr_ssl: sine}[TaskName(settings.task)].experiment(settings, zoo)
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:

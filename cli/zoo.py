@@ -24,6 +24,8 @@ class Kind(StrEnum):
     """What a zoo is made of."""
 
     classifiers = "classifiers"
+    inr = "inr"
+    sine = "sine"
 
 
 @zoo.callback()
@@ -37,9 +39,13 @@ def make_zoo(
     size: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 3000,
     seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same zoo.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
-    kind: Annotated[Kind, typer.Option(help="classifiers: of the digits of MNIST, in five families.")] = (
-        Kind.classifiers
-    ),
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            help="classifiers: of the digits of MNIST, in five families. inr: SIRENs that hold a digit each. "
+            "sine: SIRENs that hold a function a sin(b x) each."
+        ),
+    ] = Kind.classifiers,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:

@@ -71,6 +71,8 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 class Classifiers:
     """Makes the members of a zoo of kind ``classifiers``; see `gmnc.tasks.zoo.Maker`."""
 
+    together = 8
+
     def architecture(self, seed: int, number: int) -> str:
         """Of a member."""
         return draw(np.random.default_rng([seed, number]))[0].architecture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from ..backends.files import replacing
 
-__all__ = ["Row", "curves", "markdown", "pictures", "scatter", "summary", "to_json"]
+__all__ = ["Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "to_json"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,10 @@ def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
             part = f"{of['split']}-{of['held_out']}" if of["held_out"] else of["split"]
             made.append(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png")
             scatter(result, made[-1])
+        if "edited" in result:
+            of = result["settings"]
+            made.append(folder / f"{of['task']}-{of['model']}-{of['seed']}.png")
+            edits(result, made[-1])
     return made
 
 
@@ -147,6 +152,25 @@ def curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
     left.set(xlabel="epoch", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="validation score")
     left.legend(fontsize=7, frameon=False)
+    _write(figure, path)
+
+
+def edits(result: Mapping[str, Any], path: Path) -> None:
+    """Pictures that networks hold before the edit, that they should hold, and that they hold after it."""
+    from matplotlib.figure import Figure
+
+    shown = result["edited"]
+    figure = Figure(figsize=(1.1 * len(shown) + 0.9, 3.6), layout="constrained")
+    axes = figure.subplots(3, len(shown), squeeze=False)
+    for row, (name, label) in enumerate((("original", "original"), ("target", "dilated"), ("edited", "edited"))):
+        for column, network in enumerate(shown):
+            pixels = np.array(network[name])
+            side = math.isqrt(len(pixels))
+            axes[row, column].imshow(pixels.reshape(side, side), cmap="gray", vmin=-1, vmax=1)
+            axes[row, column].set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(label, fontsize=10)
+    for column, network in enumerate(shown):
+        axes[2, column].set_xlabel(f"{network['mse']:.3f}", fontsize=8)
     _write(figure, path)
 
 

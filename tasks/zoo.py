@@ -34,10 +34,11 @@ __all__ = ["ABOUT", "INDEX", "KINDS", "Maker", "Member", "about", "make", "read_
 
 ABOUT, INDEX = "zoo.json", "index.parquet"
 _NETWORKS, _ROWS = "networks", "rows"
-_CHUNK = 8
 
 KINDS: dict[str, tuple[str, str]] = {
     "classifiers": ("classifiers", "Classifiers"),
+    "inr": ("fields", "Pictures"),
+    "sine": ("fields", "Sines"),
 }
 """Where the maker of each kind of zoo is: a module of this package, and a class in it."""
 
@@ -54,6 +55,9 @@ class Member:
 
 class Maker(Protocol):
     """Makes the members of one kind of zoo; what it makes hangs on the seed and a member's number alone."""
+
+    together: int
+    """How many members one process is asked for at once, at most."""
 
     def architecture(self, seed: int, number: int) -> str:
         """Of a member; members of the same architecture differ in values only."""
@@ -186,7 +190,7 @@ def _jobs(maker: Maker, seed: int, numbers: Sequence[int]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for number in numbers:
         groups.setdefault(maker.architecture(seed, number), []).append(number)
-    return [g[at : at + _CHUNK] for g in groups.values() for at in range(0, len(g), _CHUNK)]
+    return [g[at : at + maker.together] for g in groups.values() for at in range(0, len(g), maker.together)]
 
 
 def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: int) -> Iterator[int]:

@@ -1,0 +1,187 @@
+"""Editing: a metanetwork changes the parameters of a network so that the picture it holds is dilated (section 5.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..backends.onnx import write
+from ..frontend import compile
+from ..ir import GmncError
+from ..metanets import metanetwork
+from .experiment import Experiment, Settings
+from .fields import pixels
+from .images import SIZE
+from .population import Population, Scaled
+from .siren import grid, render
+from .training import shuffled
+
+__all__ = ["Dilation", "Editor", "dilated", "experiment", "on_disk", "parts"]
+
+_VALID = 0.1
+_SHOWN = 8
+
+
+def dilated(pictures: torch.Tensor) -> torch.Tensor:
+    """The greatest of each pixel and its eight neighbours; pictures: [B, S * S], row by row."""
+    square = pictures.reshape(len(pictures), 1, SIZE, SIZE)
+    return F.max_pool2d(square, 3, stride=1, padding=1).reshape(pictures.shape)
+
+
+class Editor(nn.Module):
+    """theta + gamma * metanet(theta), [B, V] to [B, V].
+
+    gamma: learnt, one for each parameter tensor, in its standard deviations. metanet: gives one number for each edge.
+    scaled: how values are given to it.
+    """
+
+    tensor: torch.Tensor
+
+    def __init__(self, metanet: nn.Module, population: Population, scaled: Scaled, gamma: float = 0.1) -> None:
+        super().__init__()
+        self.metanet, self.scaled, self.population = metanet, scaled, population
+        self.gamma = nn.Parameter(torch.full((len(population.slots),), gamma))
+        tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
+        for number, slot in enumerate(population.slots):
+            tensor[slot.start : slot.start + slot.size] = number
+        self.register_buffer("tensor", tensor, persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        given = self.scaled(values)
+        found = self.metanet(self.population.blocks(given))
+        change = self.population.per_value(given, found)[..., 0]
+        return values + self.gamma[self.tensor] * self.scaled.deviation * change
+
+
+class Dilation:
+    """The task for `training.fit`: squared error between what edited networks render and the dilated pictures.
+
+    images: float32 [M, S * S], the picture of each member. parts: numbers of members by split.
+    """
+
+    whole = False
+
+    def __init__(
+        self, population: Population, images: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int, most: int
+    ) -> None:
+        self.population, self.parts, self.seed, self.most = population, parts, seed, most
+        self.targets, self.points = dilated(torch.from_numpy(images)), grid(SIZE)
+
+    def batches(self, epoch: int) -> list[np.ndarray]:
+        """Shuffled; all of one size but the last."""
+        order = shuffled(self.parts["train"], self.seed, epoch)
+        return [order[at : at + self.most] for at in range(0, len(order), self.most)]
+
+    def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
+        """Sum over members of the mean over pixels."""
+        return self.errors(model, items).sum(), len(items)
+
+    def errors(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
+        """Mean squared error of each edited member, [n]."""
+        device = next(model.parameters(), self.points).device
+        edited = model(self.population.values[items].to(device))
+        seen = render(self.population.tensors(edited), self.points.to(device))[..., 0]
+        return (seen - self.targets[items].to(device)).square().mean(1)
+
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """mse: mean over members and pixels."""
+        items = self.parts[split]
+        found = [self.errors(model, items[at : at + self.most]) for at in range(0, len(items), self.most)]
+        return {"mse": float(torch.cat(found).double().mean())}
+
+    def score(self, metrics: Mapping[str, float]) -> float:
+        """The squared error, negated."""
+        return -metrics["mse"]
+
+
+def parts(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Numbers of members that train, validate and test; members of one group are never parted.
+
+    group: int64 [M]. tested: bool [M], the test members. A tenth of the other groups validates.
+    """
+    groups = np.random.default_rng([1, seed]).permutation(np.unique(group[~tested]))
+    valid = ~tested & np.isin(group, groups[: max(1, round(_VALID * len(groups)))])
+    found = {"train": ~tested & ~valid, "valid": valid, "test": tested}
+    if not all(chosen.any() for chosen in found.values()):
+        raise GmncError(f"{len(group)} members are too few for training, validation and test: make a larger zoo")
+    return {name: np.flatnonzero(chosen) for name, chosen in found.items()}
+
+
+def experiment(settings: Settings, zoo: Any) -> Experiment:
+    """zoo: a `gmnc.tasks.members.Zoo` of kind ``inr``."""
+    if "image" not in zoo.table:
+        raise GmncError("inr-edit needs a zoo of pictures: gmnc zoo make --kind inr")
+    image = np.asarray(zoo.table["image"])
+    chosen = parts(image, np.asarray(zoo.table["test"]) == 1, settings.seed)
+    population = Population(zoo.members)
+    task = Dilation(population, pixels()[0][image], chosen, seed=settings.seed, most=settings.members)
+    metanet = metanetwork(settings.model, 1, like=population.like, head="equivariant", **settings.metanet)
+    model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()))
+
+    def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
+        shown = chosen["test"][:_SHOWN]
+        files = [Path(zoo.folder) / str(zoo.table["file"][i]) for i in shown]
+        return {
+            "metrics": task.evaluate(trained, "test"),
+            "no_op": task.evaluate(nn.Identity(), "test"),
+            "constant": _constant(task),
+            "members": {name: len(items) for name, items in chosen.items()},
+            "edited": on_disk(task, trained, shown, files, out / "edited"),
+        }
+
+    return Experiment(task, model, finish)
+
+
+def _constant(task: Dilation) -> dict[str, float]:
+    """The error of one change of scale and offset for all networks, the best in training: a a rendered pixel + b."""
+    seen = render(task.population.tensors(task.population.values), task.points)[..., 0].double()
+    train, test = task.parts["train"], task.parts["test"]
+    columns = torch.stack([seen[train].flatten(), torch.ones(seen[train].numel(), dtype=torch.float64)], dim=1)
+    fitted = torch.linalg.lstsq(columns, task.targets[train].double().reshape(-1, 1)).solution[:, 0]
+    return {"mse": float((fitted[0] * seen[test] + fitted[1] - task.targets[test]).square().mean())}
+
+
+def on_disk(
+    task: Dilation, model: nn.Module, items: np.ndarray, files: list[Path], folder: Path
+) -> list[dict[str, Any]]:
+    """Edit members, write them back to ONNX, and render these files: of each its member, file, mse and pictures.
+
+    Pictures are rows of pixels: ``original`` and ``edited`` as ONNX Runtime renders the files before and after,
+    ``target`` the dilated one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = next(model.parameters(), task.points).device
+    with torch.no_grad():
+        edited = model(task.population.values[items].to(device)).cpu()
+    tensors = {name: t.numpy() for name, t in task.population.tensors(edited).items()}
+    found = []
+    for at, (member, file) in enumerate(zip(items.tolist(), files, strict=True)):
+        path = folder / file.name
+        write(compile(file), {name: t[at] for name, t in tensors.items()}, path)
+        before, after = (_rendered(f, task.points.numpy()) for f in (file, path))
+        target = task.targets[member].numpy()
+        shown = {"original": before, "target": target, "edited": after}
+        found.append(
+            {
+                "member": member,
+                "file": f"{folder.name}/{path.name}",
+                "mse": float(np.mean((after - target) ** 2)),
+                **{name: np.round(p.astype(np.float64), 4).tolist() for name, p in shown.items()},
+            }
+        )
+    return found
+
+
+def _rendered(file: Path, points: np.ndarray) -> np.ndarray:
+    """What ONNX Runtime gives for a file at points [P, inputs]: [P]."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: points})[0][:, 0]
