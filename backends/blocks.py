@@ -88,7 +88,7 @@ class Blocks:
         moved |= {f"layout.{f}": getattr(self.layout, f) for f in ("dst", "src", "types")}
         arrived: dict[str, Any] = dict(_packed(moved, device))
         ids = {f: arrived.pop(f"layout.{f}") for f in ("dst", "src", "types")}
-        return replace(self, layout=replace(self.layout, **ids), **arrived)
+        return replace(self, layout=replace(self.layout, **ids, _plans={}), **arrived)
 
     def with_values(self, *tensors: Mapping[str, Any]) -> Blocks:
         """Other values of the same parameters, one mapping for each graph of the batch.

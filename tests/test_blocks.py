@@ -138,6 +138,13 @@ def test_moves_in_one_copy() -> None:
     assert str(tensors.to("meta").values.device) == "meta"
 
 
+def test_what_was_worked_out_for_a_device_stays_there() -> None:
+    tensors = blocks(graph_of("vit"))
+    here = tensors.layout.planned("ids", lambda: tensors.layout.dst)
+    there = tensors.to("meta").layout
+    assert there.planned("ids", lambda: there.dst) is there.dst is not here
+
+
 def _tensors(a: Blocks, b: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
     names = ["values", "extra", "nodes", "types", "words", "style_lengths", "node_style", "type_style", "node_graph"]
     pairs = [(getattr(a, n), getattr(b, n)) for n in names]
