@@ -23,6 +23,6 @@ def forward(
     new = torch.addmm(terms.b_out, hidden, terms.w_out)
     sums = []
     for ids, scale in zip((dst, src), layout.scale.T, strict=True):
-        scaled = hidden if (scale == 1).all() else hidden * scale.to(hidden)[numbers][:, None]
+        scaled = hidden * scale.to(hidden)[numbers][:, None] if layout.scaled else hidden
         sums.append(torch.zeros_like(terms.dst).index_add(0, ids, scaled))
     return (new + state if residual else new).to(dtype), sums[0], sums[1]

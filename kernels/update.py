@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -35,10 +33,12 @@ class Fused(NamedTuple):
     plan: Callable[[torch.Tensor, Terms, Layout], Plan] = lambda *_: ([], [])
 
 
-@cache
 def _triton() -> Any:
     """Imported on first use: it takes as long as all the rest."""
-    return import_module(".triton", __package__)
+    # Not by import_module, at which torch.compile stops.
+    from . import triton
+
+    return triton
 
 
 _DIFFERENTIABLE: dict[str, Forward] = {"reference": reference.forward, "flat": flat.forward}

@@ -95,6 +95,26 @@ def test_the_operation_follows_the_rules_of_custom_operations() -> None:
     torch.library.opcheck(torch.ops.gmnc.edge_update.default, arguments)
 
 
+@pytest.mark.parametrize("kernel", ["reference", "cpu", "flat", KERNELS[-1]])
+def test_is_compiled_as_one_graph(kernel: str) -> None:
+    """Once a layout has been used; before that, the graph breaks where tables are made."""
+    where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1)], NODES, TYPES)
+    e = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
+    with_terms = terms(NODES, TYPES, 4, 8, 4, torch.float64)
+
+    def update(e: torch.Tensor, *inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return edge_update(e, Terms(*inner), where, residual=True, kernel=kernel)
+
+    torch._dynamo.reset()
+    expected = update(e, *with_terms)
+    found = torch.compile(update, fullgraph=True, backend="aot_eager")(e, *with_terms)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    gradients = [
+        torch.autograd.grad(sum(o.square().sum() for o in outputs), [e, *with_terms]) for outputs in (found, expected)
+    ]
+    assert all(close(a, b, 1e-12) for a, b in zip(*gradients, strict=True))
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_tensors_may_be_parts_of_others(kernel: str) -> None:
     """Ids and states that stand in a larger tensor, or whose rows are not contiguous."""
