@@ -158,13 +158,26 @@ def _over_graphs(chosen: torch.Tensor, means: torch.Tensor, graph: Blocks, by_bl
 
 def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:
     """Values times their number of sources [E, 1], and a layout that divides sums by edges per node of the block."""
-    rows, parts, scale = graph.rows().contiguous(), [], []
     if not graph.slots:
         raise GmncError("fan_in needs blocks: tensors of single edges do not say how many sources a weight has")
-    for block in graph.layout:
+    layout, rows = graph.layout, graph.rows().contiguous()
+    divided = layout.planned("fan_in", lambda: _divided(layout))
+    if layout.small:
+        _, _, _, read, number = layout.single
+        sources = layout.on_device[0][:, 3].to(rows.dtype)
+        return rows.index_select(0, read) * sources[number][:, None], divided
+    parts = [rows[:0]]
+    for block in layout:
         steps = (*block.strides, 1)
         parts.append((rows[block.value :].as_strided((*block.shape, 1), steps) * block.k).reshape(-1, 1))
-        ends, pairs = graph.layout.ids(block)[:2], max(block.b * block.n * block.k, 1)
-        scale.append([len(torch.unique(end)) / pairs for end in ends])
-    values = torch.cat(parts) if parts else rows[:0]
-    return values, replace(graph.layout.dense, scale=torch.tensor(scale).reshape(-1, 2))
+    return torch.cat(parts), divided
+
+
+def _divided(layout: Layout) -> Layout:
+    """Reading dense edges, with sums over each block divided by its edges per node."""
+    scale = []
+    for block in layout:
+        pairs = max(block.b * block.n * block.k, 1)
+        scale.append([len(torch.unique(end)) / pairs for end in layout.ids(block)[:2]])
+    # Plans of its own: as a part of those of `layout` it must not hold them.
+    return replace(layout.dense, scale=torch.tensor(scale).reshape(-1, 2), _plans={})

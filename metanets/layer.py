@@ -78,8 +78,10 @@ class Layer(nn.Module):
 def mean_by_graph(nodes: torch.Tensor, graph: Blocks) -> torch.Tensor:
     """Mean over the nodes of each graph, [G, C]."""
     total = nodes.new_zeros(graph.num_graphs, nodes.shape[1]).index_add(0, graph.node_graph, nodes)
-    count = torch.bincount(graph.node_graph, minlength=graph.num_graphs).clamp(min=1)
-    return total / count[:, None]
+    # Not by bincount, for which a GPU waits; in float32, as bfloat16 cannot count.
+    ones = torch.ones(len(nodes), device=nodes.device)
+    count = ones.new_zeros(graph.num_graphs).index_add(0, graph.node_graph, ones).clamp(min=1)
+    return total / count.to(total)[:, None]
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float, activation: str) -> nn.Sequential:

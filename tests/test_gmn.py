@@ -16,8 +16,10 @@ import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.backends.coo import coo
 from gmnc.ir import GmncError, ParameterGraph
+from gmnc.kernels import Layout
 from gmnc.metanets import GMN
 from gmnc.metanets.encode import spread
+from gmnc.metanets.gmn import scaled
 from gmnc.testing import build, values, with_values
 
 SMALL = {"width": 8, "layers": 2, "buckets": 64}
@@ -201,6 +203,14 @@ def test_widening_a_network_keeps_the_output_with_fan_in() -> None:
     plain.load_state_dict(scaled.state_dict())
     assert gap(scaled(wide), scaled(narrow)) < 1e-12
     assert gap(plain(wide), plain(narrow)) > 0.1
+
+
+def test_scales_of_sums_are_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = double(every_kind_of_edge())
+    values, layout = scaled(tensors)
+    assert scaled(tensors.with_values({}))[1] is layout
+    monkeypatch.setattr(Layout, "small", not tensors.layout.small)
+    assert torch.equal(scaled(tensors)[0], values)
 
 
 @pytest.mark.parametrize("global_node", [False, True])
