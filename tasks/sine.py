@@ -71,7 +71,9 @@ class Encoder(nn.Module):
     def __init__(self, metanet: nn.Module, population: Population, scaled: Scaled, outputs: int) -> None:
         super().__init__()
         self.metanet, self.population, self.scaled = metanet, population, scaled
-        self.head = mlp(outputs, outputs, outputs, 0.0, "silu")
+        # Without the normalisation embeddings begin as nearly one vector, and the contrast ends with exactly one.
+        normalised = nn.BatchNorm1d(outputs, affine=False)
+        self.head = nn.Sequential(normalised, mlp(outputs, outputs, outputs, 0.0, "silu"))
 
     def embed(self, values: torch.Tensor) -> torch.Tensor:
         """[B, V] to [B, outputs]."""

@@ -11,20 +11,23 @@ import onnxruntime
 import pytest
 import torch
 from torch import nn
+from typer.testing import CliRunner
 
 import gmnc
 from gmnc.backends.blocks import blocks
 from gmnc.backends.onnx import write
+from gmnc.cli import app
 from gmnc.ir import GmncError
 from gmnc.metanets import metanetwork
 from gmnc.tasks import inr, sine
 from gmnc.tasks.experiment import Settings, run
 from gmnc.tasks.fields import Pictures, Sines, pixels, waves
 from gmnc.tasks.images import SIZE
+from gmnc.tasks.members import Zoo
 from gmnc.tasks.population import Population, Scaled
 from gmnc.tasks.siren import Fit, Siren, fit, grid, render, start
 from gmnc.tasks.training import Options
-from gmnc.tasks.zoo import Member
+from gmnc.tasks.zoo import Member, make
 
 SMALL = Siren((2, 6, 5, 1), 5.0)
 GMN = {"width": 16, "layers": 2, "scales": 4}
@@ -122,6 +125,22 @@ def test_a_member_does_not_depend_on_which_others_are_asked_for() -> None:
     assert again.row == sines()[5].row
     for name, value in again.values.items():
         assert np.array_equal(value, sines()[5].values[name])
+
+
+def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
+    assert make(tmp_path / "zoo", 4, kind="sine") == 4
+    assert make(tmp_path / "zoo", 4, kind="sine") == 0
+    zoo = Zoo.open(tmp_path / "zoo")
+    assert zoo.table["function"].tolist() == [0, 0, 1, 1]
+    for number, member in enumerate(sines()[:4]):
+        assert float(zoo.table["a"][number]) == member.row["a"]
+        for name, value in zoo.values(number).items():
+            assert np.array_equal(value, member.values[name])
+    refused = CliRunner().invoke(
+        app, ["train", "inr-ssl", "--zoo", str(zoo.folder), "--out", str(tmp_path / "run"), "--split", "tenth"]
+    )
+    assert refused.exit_code == 2
+    assert "inr-ssl has the split full alone" in refused.output
 
 
 def test_values_of_a_population_and_their_blocks_agree() -> None:
