@@ -56,9 +56,9 @@ def draw(rng: np.random.Generator) -> tuple[Recipe, Schedule]:
     )
     schedule = Schedule(
         learning_rate=_log_uniform(rng, 1e-3, 6e-2),
-        epochs=0 if rng.random() < 0.04 else int(rng.integers(1, 11)),
+        epochs=0 if rng.random() < 0.04 else round(_log_uniform(rng, 1, 24)),
         weight_decay=_log_uniform(rng, 1e-3, 1.0) if rng.random() < 0.5 else 0.0,
-        fraction=_log_uniform(rng, 0.15, 1.0),
+        fraction=_log_uniform(rng, 0.2, 1.0),
     )
     return recipe, schedule
 
