@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_cli import parsed, run
 
-SIZE, MARGIN = 200, 0.25
+SIZE, MARGIN = 200, 0.2
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_metanetwork_trained_on_a_zoo_predicts_held_out_members(zoo: Path, tmp_path: Path) -> None:
     """It beats the mean by a margin, and its predictor tells members from other networks."""
     start, out, file = time.monotonic(), tmp_path / "run", tmp_path / "predictor.safetensors"
-    training = ["train", "accuracy", "--zoo", zoo, "--out", out, "--epochs", 20, "--lr", 4e-3, "--members", 16]
+    training = ["train", "accuracy", "--zoo", zoo, "--out", out, "--epochs", 30, "--lr", 4e-3, "--members", 16]
     result = parsed(*training, "--predictor", file)
     # About a minute: the bound is for a machine that does other things too.
     assert time.monotonic() - start < 600

@@ -70,7 +70,7 @@ def test_the_wheel_holds_the_tree(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         licences = [name for name in archive.namelist() if name.endswith("/LICENSE")]
-    assert held == {f"gmnc/{p.as_posix()}" for p in shipped()} | {"gmnc/py.typed"}
+    assert held == {f"gmnc/{p.as_posix()}" for p in shipped()} | {"gmnc/py.typed", "gmnc/tasks/predictor.safetensors"}
     assert len(licences) == 1
 
 
