@@ -290,6 +290,21 @@ def test_embeddings_of_sines_learn_to_tell_functions_apart(tmp_path: Path) -> No
     assert result["mean_of_training"]["mse"] > 0
 
 
+class Nearly(nn.Module):
+    """Embeddings that are all but one vector."""
+
+    def forward(self, graph: gmnc.backends.blocks.Blocks) -> torch.Tensor:
+        return 10 + 1e-3 * graph.values.view(graph.num_graphs, -1)[:, 1:9]
+
+
+def test_the_contrast_sees_small_differences_of_embeddings() -> None:
+    population = random_population(6)
+    torch.manual_seed(0)
+    encoder = sine.Encoder(Nearly(), population, Scaled(population, range(6)), 8)
+    seen = nn.functional.normalize(encoder(population.values), dim=1)
+    assert (seen @ seen.t()).min() < 0.9
+
+
 def test_a_zoo_of_another_kind_is_refused(tmp_path: Path) -> None:
     zoo = FakeZoo(sines()[:2], tmp_path)
     with pytest.raises(GmncError, match="--kind inr"):
