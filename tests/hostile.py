@@ -180,7 +180,8 @@ def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
 
     from gmnc.cli import app
 
-    resource.setrlimit(resource.RLIMIT_AS, (4 * MEMORY, 4 * MEMORY))
+    before = _resident()
+    resource.setrlimit(resource.RLIMIT_DATA, (before + 4 * MEMORY, before + 4 * MEMORY))
     runner = CliRunner()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
@@ -188,10 +189,10 @@ def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
             path.write_bytes(case(number, given))
             pipe.send((number, None))
             result = runner.invoke(app, ["compile", str(path), "--json"])
-            pipe.send((number, _judged(result)))
+            pipe.send((number, _judged(result, before)))
 
 
-def _judged(result: Any) -> str:
+def _judged(result: Any, before: int) -> str:
     """What is wrong with how the command ended."""
     if result.exit_code not in (0, 2):
         return f"exit code {result.exit_code}: {result.stderr.strip()[:300] or result.exception!r}"
@@ -199,8 +200,13 @@ def _judged(result: Any) -> str:
         return "exit code 2 without a message"
     if "Traceback" in result.stderr:
         return f"a traceback: {result.stderr.strip()[-300:]}"
-    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     return f"{taken / 2**30:.1f} GiB of memory" if taken > MEMORY else ""
+
+
+def _resident() -> int:
+    """Bytes of memory of this process, which starts with those of the one that it was forked from."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
 def attempt(first: int, count: int) -> Iterator[Outcome]:
