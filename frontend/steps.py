@@ -12,7 +12,7 @@ from .algebra import Algebra
 from .registry import Unsupported, builtin
 from .values import Op, Result, Value
 
-__all__ = ["MICROSOFT", "activated", "done", "step"]
+__all__ = ["MICROSOFT", "activated", "done", "moved", "step"]
 
 MICROSOFT = "com.microsoft"
 _OPSET = 24
@@ -45,6 +45,11 @@ def done(op: Op, value: Value, index: int = 0) -> Value:
 
 
 _NUMBERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Clip": ("min", "max"), "Elu": ("alpha",)}
+
+
+def moved(ctx: Algebra, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
+    """`x` with its entries moved as `function` moves those of an array, to the given shape."""
+    return ctx.move(x, function, Op("Slice", "", 13, op.name, (x,), (Result(x.name, shape, x.dtype),), {}))
 
 
 def activated(ctx: Algebra, op: Op, x: Value, numbers: Sequence[float]) -> Value:

@@ -42,10 +42,6 @@ SHAPES = {
 }
 
 
-LARGE = {"many slots", "wide", "tall", "many small"}
-"""Shapes that take an interpreted kernel too long; the others reach all of its paths."""
-
-
 def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed: int = 0) -> tuple[Layout, int]:
     """A layout of these blocks with random ids (repeated ones, self-loops) and strides, and its number of value rows.
 

@@ -119,6 +119,7 @@ def _activations() -> Iterator[Case]:
 
 def _norms() -> Iterator[Case]:
     sides = {"s": (6,), "t": (6,), "b": (6,)}
+    # Older files name these two so; ONNX Runtime registers them in the default domain only.
     for op, vectors in (("LayerNormalization", "s, t"), ("SimplifiedLayerNormalization", "s")):
         yield rows(
             op,

@@ -323,3 +323,19 @@ def test_group_normalization_with_a_scale_per_channel_where_it_is_per_group() ->
     model.opset_import[0].version = 20
     with pytest.raises(LoweringError, match=r"do not fit together: 's' has shape \[4\], it must be \[2\]"):
         gmnc.compile(model)
+
+
+@pytest.mark.parametrize("op", ["Conv", "ConvTranspose"])
+def test_a_bias_of_another_shape_than_the_channels(op: str) -> None:
+    text = f"(float[1, 2, 4, 4] x) => (float[1, 2, 4, 4] y) {{ y = {op}(x, w, b) }}"
+    with pytest.raises(LoweringError, match=r"the bias has the shape \[2, 2, 1, 1\], it must be \[2\]"):
+        gmnc.compile(build(text, {"w": (2, 2, 1, 1), "b": (2, 2, 1, 1)}))
+
+
+def test_an_attribute_of_another_type_on_an_operator_that_is_rewritten() -> None:
+    text = """(float[1, 4] x) => (float[1, 2] y) {
+        y = com.microsoft.QGemm<transB = "1">(x, s, z, w, s, z)
+    }"""
+    model = build(text, {"s": (), "z": (), "w": (4, 2)}, domains={"com.microsoft": 1})
+    with pytest.raises(LoweringError, match=r"QGemm.*attribute 'transB' is STRING, it must be INT"):
+        gmnc.compile(model)

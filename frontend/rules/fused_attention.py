@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from ..algebra import Algebra
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, step
+from ..steps import MICROSOFT, done, moved, step
 from ..values import Op, Result, Value
 from .fused import Shaped
 
 __all__: list[str] = []
 
 
-def _moved(ctx: Algebra, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
-    return ctx.move(x, function, Op("Slice", "", 13, op.name, (x,), (Result(x.name, shape, x.dtype),), {}))
-
-
 def _heads(ctx: Algebra, op: Op, x: Value, count: int) -> Value:
     """[batch, length, count * size] as [batch, count, length, size]."""
     batch, length, width = x.shape
     split = ctx.reshaped(x, (batch, length, count, width // count))
-    return _moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
+    return moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
 
 
 def _attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, masks: Sequence[tuple[str, Value]]) -> Value:
@@ -56,7 +51,7 @@ def _attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, masks: Sequence[
         (batch, shared, heads // shared, length, wide),
     )  # fmt: skip
     out = ctx.reshaped(out, (batch, heads, length, wide))
-    out = _moved(ctx, op, out, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, wide))
+    out = moved(ctx, op, out, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, wide))
     return ctx.reshaped(out, (batch, length, heads * wide))
 
 
@@ -103,7 +98,7 @@ def attention(ctx: Algebra, op: Op) -> Value:
         qkv = step(ctx, op, "Add", [qkv, op.input(2)])
     ends = np.cumsum(sizes).tolist()
     parts = [
-        _moved(ctx, op, qkv, lambda a, e=e, n=n: a[..., e - n : e], (*x.shape[:2], n))
+        moved(ctx, op, qkv, lambda a, e=e, n=n: a[..., e - n : e], (*x.shape[:2], n))
         for e, n in zip(ends, sizes, strict=True)
     ]
     q, k, v = (_heads(ctx, op, p, heads) for p in parts)
@@ -130,7 +125,7 @@ def multi_head(ctx: Algebra, op: Op) -> Value:
     for i, part in enumerate(parts if bias is not None else ()):
         n = part.shape[2]
         assert bias is not None
-        piece = _moved(ctx, op, bias, lambda a, at=at, n=n: a[at : at + n], (n,))
+        piece = moved(ctx, op, bias, lambda a, at=at, n=n: a[at : at + n], (n,))
         parts[i], at = step(ctx, op, "Add", [part, piece]), at + n
     q, k, v = (_heads(ctx, op, p, heads) for p in parts)
     return done(op, _attend(ctx, op, q, k, v, _masks(ctx, op, 4, 5)))

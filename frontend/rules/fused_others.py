@@ -10,15 +10,11 @@ import numpy as np
 from ..algebra import Algebra
 from ..functions import FUNCTIONS
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, step
-from ..values import Op, Result, Value
+from ..steps import MICROSOFT, done, moved, step
+from ..values import Op, Value
 from .fused import Shaped, conv_shape, like_first
 
 __all__: list[str] = []
-
-
-def _moved(ctx: Algebra, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
-    return ctx.move(x, function, Op("Slice", "", 13, op.name, (x,), (Result(x.name, shape, x.dtype),), {}))
 
 
 @rule("RotaryEmbedding", domain=MICROSOFT, weights=(2, 3), shapes=like_first)
@@ -35,12 +31,12 @@ def rotary(ctx: Algebra, op: Op) -> Value:
         x = ctx.reshaped(x, (batch, length, heads, width // heads))
     else:
         batch, heads, length, size = x.shape
-        x = _moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, size))
+        x = moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, size))
     cos, sin = (_angles(ctx, op, t, length) for t in tables)
     y = _rotated(ctx, op, x, cos, sin, half)
     if whole.rank == 3:
         return done(op, ctx.reshaped(y, whole.shape))
-    return done(op, _moved(ctx, op, y, lambda a: a.transpose(0, 2, 1, 3), whole.shape))
+    return done(op, moved(ctx, op, y, lambda a: a.transpose(0, 2, 1, 3), whole.shape))
 
 
 def _angles(ctx: Algebra, op: Op, table: Value, length: int) -> Value:
@@ -51,7 +47,7 @@ def _angles(ctx: Algebra, op: Op, table: Value, length: int) -> Value:
         return ctx.reshaped(rows, (*places.shape, 1, half))
     start = int(op.known(1).reshape(-1)[0])
     return ctx.reshaped(
-        _moved(ctx, op, table, lambda a: a[start : start + length], (length, half)), (1, length, 1, half)
+        moved(ctx, op, table, lambda a: a[start : start + length], (length, half)), (1, length, 1, half)
     )
 
 
@@ -60,7 +56,7 @@ def _rotated(ctx: Algebra, op: Op, x: Value, cos: Value, sin: Value, half: int) 
     lead, size = x.shape[:3], x.shape[3]
     pairs = bool(op.attr("interleaved", 0))
     cuts = [slice(0, 2 * half, 2), slice(1, 2 * half, 2)] if pairs else [slice(0, half), slice(half, 2 * half)]
-    a, b = (_moved(ctx, op, x, lambda v, cut=cut: v[..., cut], (*lead, half)) for cut in cuts)
+    a, b = (moved(ctx, op, x, lambda v, cut=cut: v[..., cut], (*lead, half)) for cut in cuts)
     real = step(ctx, op, "Sub", [step(ctx, op, "Mul", [a, cos]), step(ctx, op, "Mul", [b, sin])])
     imaginary = step(ctx, op, "Add", [step(ctx, op, "Mul", [a, sin]), step(ctx, op, "Mul", [b, cos])])
     parts = [real, imaginary]
@@ -68,7 +64,7 @@ def _rotated(ctx: Algebra, op: Op, x: Value, cos: Value, sin: Value, half: int) 
         split = [ctx.reshaped(p, (*lead, half, 1)) for p in parts]
         parts = [ctx.reshaped(step(ctx, op, "Concat", split, (*lead, half, 2), axis=-1), (*lead, 2 * half))]
     if size > 2 * half:
-        parts.append(_moved(ctx, op, x, lambda v: v[..., 2 * half :], (*lead, size - 2 * half)))
+        parts.append(moved(ctx, op, x, lambda v: v[..., 2 * half :], (*lead, size - 2 * half)))
     return parts[0] if len(parts) == 1 else step(ctx, op, "Concat", parts, x.shape, axis=-1)
 
 
@@ -96,10 +92,10 @@ def nhwc_conv(ctx: Algebra, op: Op) -> Value:
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     own = {n: op.attr(n) for n in names if op.attr(n) is not None}
     x, w, shape = ctx.stream(op.input(0)), op.input(1), op.shape()
-    x, w = (_moved(ctx, op, v, lambda a: np.moveaxis(a, -1, 1), like.shape) for v, like in
+    x, w = (moved(ctx, op, v, lambda a: np.moveaxis(a, -1, 1), like.shape) for v, like in
             ((x, _first(op)), (w, _weight(op))))  # fmt: skip
     y = step(ctx, op, "Conv", [x, w, op.optional(2)], (shape[0], shape[-1], *shape[1:-1]), **own)
-    return done(op, _moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape))
+    return done(op, moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape))
 
 
 @rule("GroupNorm", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
@@ -108,11 +104,11 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     x, last = ctx.stream(op.input(0)), bool(op.attr("channels_last", 1))
     shape = x.shape
     if last:
-        x = _moved(ctx, op, x, lambda a: np.moveaxis(a, -1, 1), _first(op).shape)
+        x = moved(ctx, op, x, lambda a: np.moveaxis(a, -1, 1), _first(op).shape)
     sides: dict[str, Any] = {"num_groups": int(op.attr("groups")), "epsilon": float(op.attr("epsilon", 1e-5))}
     y = step(ctx, op, "GroupNormalization", [x, op.input(1), op.input(2)], **sides)
     if last:
-        y = _moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape)
+        y = moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape)
     return done(op, ctx.passes(y, "Silu", {}, FUNCTIONS["Swish"]) if op.attr("activation", 0) else y)
 
 
