@@ -3,8 +3,10 @@
     python benchmarks/compile.py [--net resnet50 gpt2 llama llama_4bit] [--runs 5] [--json]
 
 Prints one row per network: seconds of `onnx.load` with all weights and of `gmnc.compile`, their ratio, the peak memory
-above that of the interpreter with everything imported, as a share of the file, and edges per second of `coo`. Needs
-Linux, whose kernel counts peak memory.
+above that of the interpreter with everything imported, as a share of the file; then edges per second of `coo`, called
+again and again in one process, and its time as a multiple of that of filling fresh memory of the same size by one thread
+(the first touch of a page can take a virtual machine ten times longer than every later one, so that a single call
+measures the machine). Needs Linux, whose kernel counts peak memory.
 """
 
 from __future__ import annotations
@@ -27,10 +29,6 @@ warm = onnx.helper.make_model(onnx.helper.make_graph(
     [onnx.helper.make_tensor_value_info("x", 1, [1, 2])], [onnx.helper.make_tensor_value_info("y", 1, [1, 3])],
     [onnx.numpy_helper.from_array(numpy.ones((2, 3), numpy.float32), "w")]))
 graph = gmnc.compile(warm)
-if mode == "coo":
-    from gmnc.backends.coo import coo
-    coo(graph)
-    graph = gmnc.compile(path)
 def status(key):
     line = next(line for line in open("/proc/self/status") if line.startswith(key + ":"))
     return int(line.split()[1]) * 1024
@@ -42,13 +40,30 @@ if mode == "load":
 elif mode == "compile":
     graph = gmnc.compile(path)
     extra = {"edges": graph.num_parameter_edges, "nodes": graph.num_nodes}
-else:
-    data = coo(graph)
-    tensors = [t for t in data.to_dict().values() if hasattr(t, "element_size") and t.shape]
-    edges = data.edge_index.shape[1]
-    extra = {"edges": edges, "bytes_per_edge": sum(t.element_size() * t.numel() for t in tensors) / edges}
 seconds = time.perf_counter() - start
 print(json.dumps({"seconds": seconds, "memory": status("VmHWM") - before, **extra}))
+"""
+
+_COO = """
+import json, statistics, sys, time
+import numpy, gmnc
+from gmnc.backends.coo import coo
+path, runs = sys.argv[1], int(sys.argv[2])
+graph = gmnc.compile(path)
+data = coo(graph)
+edges = data.edge_index.shape[1]
+tensors = [t for t in data.to_dict().values() if hasattr(t, "element_size") and t.shape]
+size = sum(t.element_size() * t.numel() for t in tensors)
+del data, tensors
+def clock(job):
+    start = time.perf_counter()
+    job()
+    return time.perf_counter() - start
+def median(job):
+    job()
+    return statistics.median(clock(job) for _ in range(runs))
+print(json.dumps({"edges": edges, "bytes_per_edge": size / edges, "seconds": median(lambda: coo(graph)),
+                  "fill": median(lambda: numpy.empty(size // 4, numpy.int32).fill(1))}))
 """
 
 
@@ -56,14 +71,18 @@ _COO_MOST = 500_000_000
 """Edges that fit as coordinates into the memory of a small machine."""
 
 
+def script(text: str, *arguments: object) -> dict[str, float]:
+    """What a program prints as its last line, run in a process of its own."""
+    command = [sys.executable, "-c", text, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def measure(mode: str, path: Path, runs: int) -> dict[str, float]:
     """Median of every figure over `runs` fresh processes, after one that warms the page cache."""
     found = []
     for _ in range(runs + 1):
-        done = subprocess.run(
-            [sys.executable, "-c", _MEASURE, mode, str(path)], capture_output=True, text=True, check=True
-        )
-        found.append(json.loads(done.stdout.splitlines()[-1]))
+        found.append(script(_MEASURE, mode, path))
     return {key: statistics.median(f[key] for f in found[1:]) for key in found[0]}
 
 
@@ -72,7 +91,7 @@ def row(name: str, path: Path, runs: int) -> dict[str, float | str]:
     load, lower = (measure(mode, path, runs) for mode in ("load", "compile"))
     size = sum(file.stat().st_size for file in path.parent.glob(f"{path.stem}.*"))
     large = lower["edges"] > _COO_MOST
-    coo = {"edges": nan, "seconds": nan, "bytes_per_edge": nan} if large else measure("coo", path, runs)
+    coo = dict.fromkeys(("edges", "seconds", "bytes_per_edge", "fill"), nan) if large else script(_COO, path, runs)
     return {
         "network": name,
         "file MB": size / 1e6,
@@ -82,6 +101,7 @@ def row(name: str, path: Path, runs: int) -> dict[str, float | str]:
         "ratio": lower["seconds"] / load["seconds"],
         "memory / file": lower["memory"] / size,
         "coo M edges/s": coo["edges"] / coo["seconds"] / 1e6,
+        "coo / fill": coo["seconds"] / coo["fill"],
         "coo bytes/edge": coo["bytes_per_edge"],
     }
 
