@@ -85,7 +85,7 @@ def checked(reports: Sequence[Report]) -> str:
 
 def file_row(path: Path) -> str:
     report = verify(path, inputs=GIVEN.get(path.stem)) if path in CORPUS else None
-    graph = report.graph if report and report.graph else gmnc.compile(path)
+    graph = gmnc.compile(path)
     reasons = [f"{count:,} {reason}" for reason, count in graph.not_parameters().items()]
     if graph.opaque:
         operators = sorted({o.op for o in graph.opaque})

@@ -15,11 +15,11 @@ pytest.importorskip("matplotlib", reason="pictures need the extra draw")
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Circle, FancyBboxPatch
+from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from gmnc.backends.draw import MAX_NODES, draw
+from gmnc.backends.draw import MAX_NODES, draw, parts
 from gmnc.backends.draw.groups import group_picture
 from gmnc.backends.draw.layout import arrange, layers
 from gmnc.backends.draw.nodes import node_picture
@@ -94,6 +94,39 @@ def test_boxes_do_not_overlap(depth: int) -> None:
     boxes = [p.get_window_extent(canvas.get_renderer()) for p in figure.findobj(FancyBboxPatch)]
     assert len(boxes) == 3 + 3 * depth
     assert all(overlap(a, b) == 0 for a, b in combinations(boxes, 2))
+
+
+def test_lines_back_to_earlier_layers_pass_beside_the_boxes() -> None:
+    net = Net()
+    start = net.linear(net.inputs(3), 4, "first")
+    wide = net.linear(start, 5, "a/layer/with/a/rather/long/name", via=net.through("Relu"))
+    back = net.linear(wide, 4, "back")
+    net.builder.add_links(start, back, "carry")
+    figure = group_picture(net.finish(net.linear(back, 2, "head")))
+    boxes = [b.get_window_extent() for b in figure.findobj(FancyBboxPatch)]
+    lines = [p.get_path().vertices for p in figure.findobj(PathPatch) if len(p.get_path().vertices) == 6]
+    assert lines
+    for line in lines:
+        side = figure.axes[0].transData.transform([line[2], line[3]])
+        assert not any(b.x0 < side[0, 0] < b.x1 and b.y0 < side[:, 1].max() and side[:, 1].min() < b.y1 for b in boxes)
+
+
+def test_long_text_is_cut_with_few_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vias into one group can be a hundred thousand letters together."""
+    measured: list[int] = []
+    width = parts.text_width
+
+    def counted(text: str, size: float, weight: str = "normal") -> float:
+        measured.append(len(text))
+        return width(text, size, weight)
+
+    monkeypatch.setattr(parts, "text_width", counted)
+    cut = parts.fit("via Relu | " * 10_000, 120, 7)
+    assert width(cut, 7) <= 120 < width(cut.replace("…", "…ab"), 7)
+    assert len(measured) < 20
+    assert max(measured) < 500
+    assert parts.fit("short", 120, 7) == "short"
+    assert parts.fit("WWWW", 1, 7) == "…"
 
 
 def test_every_node_and_edge_of_a_small_graph_is_there() -> None:

@@ -307,11 +307,24 @@ class _Sheet:
             self._stroke(axes, path, piece.role, piece.link, width)
             if piece.lower >= len(self.text):
                 self._stroke(axes, _line(b, (b[0], b[1] + height[lower])), piece.role, piece.link, width)
+        taken: Counter[float] = Counter()
         for a_box, b_box in self.backward:
             a = (x[a_box], top[self.layer[a_box]] + self._height(a_box))
             b = (x[b_box], top[self.layer[b_box]])
-            side = max(x[i] + self.placed.extent[i] / 2 for i in (a_box, b_box)) + GAP / 2
+            side = self._gutter(x, a_box, b_box)
+            taken[side] += 1
+            side += 3.0 * (taken[side] - 1)
             axes.add_patch(PathPatch(_around(a, b, side, 6.0, a[1]), fill=False, ec=GREY, lw=1, ls=DASHES, zorder=1))
+
+    def _gutter(self, x: np.ndarray, a_box: int, b_box: int) -> float:
+        """The nearest x right of both boxes that no box of the layers between them covers."""
+        half = self.placed.extent[: len(self.text)] / 2 + GAP / 2
+        between = [i for i, at in enumerate(self.layer) if self.layer[b_box] <= at <= self.layer[a_box]]
+        side = float(max(x[i] + half[i] for i in (a_box, b_box)))
+        for i in sorted(between, key=lambda i: float(x[i] - half[i])):
+            if x[i] - half[i] < side < x[i] + half[i]:
+                side = float(x[i] + half[i])
+        return side
 
     def _stroke(self, axes: Axes, path: Path, role: str, link: bool, width: float) -> None:
         style = DASHES if link else "-"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -136,14 +137,16 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 def fit(text: str, width: float, size: float) -> str:
     """`text`, cut in its middle until it is at most `width` points wide."""
-    if text_width(text, size) <= width:
+    # No letter is narrower than a tenth of the size, so that no long text is measured whole.
+    most = min(len(text), int(10 * width / size))
+    if most == len(text) and text_width(text, size) <= width:
         return text
-    for keep in range(len(text) - 1, 1, -1):
-        head = keep // 3
-        cut = text[:head] + "…" + text[len(text) - (keep - head) :]
-        if text_width(cut, size) <= width:
-            return cut
-    return "…"
+
+    def cut(keep: int) -> str:
+        return text[: keep // 3] + "…" + text[len(text) - (keep - keep // 3) :]
+
+    keep = bisect_right(range(2, most), width, key=lambda n: text_width(cut(n), size)) + 1
+    return cut(keep) if keep > 1 else "…"
 
 
 def short(name: str) -> str:
