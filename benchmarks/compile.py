@@ -4,9 +4,9 @@
 
 Prints one row per network: seconds of `onnx.load` with all weights and of `gmnc.compile`, their ratio, the peak memory
 above that of the interpreter with everything imported, as a share of the file; then edges per second of `coo`, called
-again and again in one process, and its time as a multiple of that of filling fresh memory of the same size by one thread
-(the first touch of a page can take a virtual machine ten times longer than every later one, so that a single call
-measures the machine). Needs Linux, whose kernel counts peak memory.
+again and again in one process, and its time as a multiple of that of filling fresh memory of the same size by one
+thread (the first touch of a page can take a virtual machine ten times longer than every later one, so that a single
+call measures the machine). Needs Linux, whose kernel counts peak memory.
 """
 
 from __future__ import annotations
