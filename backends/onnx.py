@@ -23,7 +23,10 @@ from .values import checked, same_bytes, values_from_edges
 __all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
 SOURCE = "gmnc.source"
-"""Key in `onnx_ir.Model.meta` of the mapped bytes of the file that the model was loaded from."""
+"""Key in `onnx_ir.Model.meta` of the bytes of the file that the model was loaded from."""
+
+READER = "gmnc.reader"
+"""Key in `onnx_ir.Model.meta` of what makes a model of a message that holds what onnx-ir lacks (sparse tensors)."""
 
 
 def write(
@@ -78,7 +81,8 @@ def write(
     else:
         moved = copy_data(proto, Path(path), folders, patcher.external)
         _save(source if source is not None and not changed and not moved else proto, Path(path))
-    return _deserialize(proto, folders, None if path is None else Path(path).absolute().parent)
+    read = model.meta.get(READER, ir.from_proto)
+    return _placed(read(proto), folders, None if path is None else Path(path).absolute().parent)
 
 
 def off_grid(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> list[OffGrid]:
@@ -131,25 +135,8 @@ def _save(model: onnx.ModelProto | bytes | mmap.mmap, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def _deserialize(proto: onnx.ModelProto, folders: Folders, folder: Path | None) -> ir.Model:
+def _placed(model: ir.Model, folders: Folders, folder: Path | None) -> ir.Model:
     """The written model; its external tensors lie in `folder`, or where they were."""
-    model = ir.from_proto(_without_map_types(proto))
     for tensor in external_tensors(model):
         tensor.base_dir = folders.of(os.fspath(tensor.location)) if folder is None else folder
     return model
-
-
-def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """onnx-ir has no map types (of a classifier's ZipMap): values of such a type go without one."""
-
-    def has_map(info: onnx.ValueInfoProto) -> bool:
-        return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
-
-    if not any(map(has_map, (*proto.graph.input, *proto.graph.output))):
-        return proto
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    for info in (*copy.graph.input, *copy.graph.output, *copy.graph.value_info):
-        if has_map(info):
-            info.ClearField("type")
-    return copy

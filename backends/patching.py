@@ -175,6 +175,8 @@ class Patcher:
                 return [(scope, maker)]
             if all(i.name != name for i in scope.graph.input):
                 _drop(scope.graph.initializer, name)
+                for tensor in [t for t in scope.graph.sparse_initializer if t.values.name == name]:
+                    scope.graph.sparse_initializer.remove(tensor)
                 _drop(scope.graph.value_info, name)
             scope = scope.parent
         return []
@@ -184,6 +186,7 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """Every tensor of the model: initializers and attributes, of subgraphs and functions too."""
     for scope in _scopes(proto.graph, None):
         yield from scope.graph.initializer
+        yield from (t.values for t in scope.graph.sparse_initializer)
         yield from _attribute_tensors(scope.graph.node)
     for function in proto.functions:
         yield from _attribute_tensors(function.node)
@@ -196,8 +199,8 @@ def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
 def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
     for node in nodes:
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.TENSOR:
-                yield attribute.t
+            if (tensor := _tensor_of(attribute)) is not None:
+                yield tensor
             elif attribute.type == onnx.AttributeProto.TENSORS:
                 yield from attribute.tensors
 
@@ -238,6 +241,7 @@ def _rewire(graph: onnx.GraphProto, old: str, new: str) -> None:
 def _fresh(stem: str, scopes: list[_Scope]) -> str:
     taken = {o for s in scopes for n in s.graph.node for o in n.output}
     taken |= {v.name for s in scopes for v in (*s.graph.initializer, *s.graph.input)}
+    taken |= {t.values.name for s in scopes for t in s.graph.sparse_initializer}
     name, number = stem, 0
     while name in taken:
         number += 1
@@ -247,12 +251,19 @@ def _fresh(stem: str, scopes: list[_Scope]) -> str:
 
 def _named(graph: onnx.GraphProto) -> Iterator[tuple[str, _Holder]]:
     """Each initializer and what each Constant node holds, by name."""
-    for tensor in graph.initializer:
+    for tensor in (*graph.initializer, *(t.values for t in graph.sparse_initializer)):
         yield tensor.name, tensor
     for node in graph.node:
         if node.op_type == "Constant" and node.output:
             for attribute in node.attribute:
-                yield node.output[0], attribute.t if attribute.type == onnx.AttributeProto.TENSOR else attribute
+                yield node.output[0], _tensor_of(attribute) or attribute
+
+
+def _tensor_of(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
+    """The tensor, or the values of the sparse one, that an attribute is."""
+    if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
+        return attribute.sparse_tensor.values
+    return attribute.t if attribute.type == onnx.AttributeProto.TENSOR else None
 
 
 def _drop(repeated: Any, name: str) -> None:

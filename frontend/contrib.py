@@ -87,6 +87,12 @@ def _weight_of_bits(
     return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
 
 
+def _as_attribute(
+    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
+    return [(tuple(node.attributes["shape"].as_ints()), dtype)]
+
+
 def _always(shaped: Shaped) -> Callable[..., list[Shaped | None]]:
     def known(node: ir.Node, *_: object) -> list[Shaped | None]:
         return [shaped] * len(node.outputs)
@@ -116,6 +122,7 @@ _SPECIAL: Mapping[str, Callable[..., list[Shaped | None]]] = {
     "OptionalHasElement": _always(((), "bool")),
     "SequenceLength": _always(((), "int64")),
     **dict.fromkeys(("SequenceInsert", "SequenceErase", "SequenceMap", "Optional"), _always(((), ""))),
+    "Sparse": _as_attribute,
     "Step": _step,
     "FusedMatMul": _fused_matmul,
     "MatMulNBits": _matmul_nbits,

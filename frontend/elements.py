@@ -16,13 +16,19 @@ import numpy as np
 
 from ..ir import ParameterView
 from .regions import affine_view, regions
+from .registry import Unsupported
 
-__all__ = ["Arena", "Elements"]
+__all__ = ["NOTHING", "Arena", "Elements"]
+
+NOTHING = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """Elements of the tensors of one arena: an int8 array over it, or int64 element numbers of the same shape."""
+    """Elements of the tensors of one arena: an int8 array over it, or int64 element numbers of the same shape.
+
+    Number `NOTHING` is of no parameter: a zero of a tensor that is stored sparsely.
+    """
 
     arena: Arena
     array: np.ndarray
@@ -54,8 +60,20 @@ class Elements:
         """`numpy.reshape` of the elements."""
         return self.move(lambda a: a.reshape(shape))
 
+    @property
+    def some(self) -> np.ndarray | None:
+        """Which entries are parameters, bool, where not all of them are."""
+        if self.array.dtype == np.int8 or not (self.array == NOTHING).any():
+            return None
+        return self.array != NOTHING
+
     def views(self) -> Iterator[tuple[tuple[slice, ...], ParameterView]]:
-        """Views [B, N, K, S] that make up these elements (of rank 4), each with the region that it covers."""
+        """Views [B, N, K, S] that make up these elements (of rank 4), each with the region that it covers.
+
+        Raises `Unsupported` where not all are parameters.
+        """
+        if self.some is not None:
+            raise Unsupported("a tensor that is stored sparsely is read as a whole", "store it densely")
         if self.array.dtype == np.int8:
             name, base = self.arena.owner(self.arena.number_of(self.array))
             shape = self.array.shape

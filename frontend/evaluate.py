@@ -57,9 +57,9 @@ def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) 
 
 def _own(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """An operator of the domain `gmnc`."""
-    quantiser = _QUANTISERS.get(node.op_type)
-    if quantiser is not None:
-        return [quantiser(node, *operands)]
+    stored = _STORED.get(node.op_type)
+    if stored is not None:
+        return [stored(node, *operands)]
     return _idiom(node, operands)
 
 
@@ -117,11 +117,19 @@ def _dynamic(node: ir.Node, x: np.ndarray) -> np.ndarray:
     return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(x.dtype)
 
 
-_QUANTISERS: Mapping[str, Callable[..., np.ndarray]] = {
+def _spread(node: ir.Node, values: np.ndarray) -> np.ndarray:
+    """Sparse."""
+    out = np.zeros(tuple(node.attributes["shape"].as_ints()), values.dtype)
+    out[tuple(node.attributes["indices"].as_tensor().numpy().T)] = values
+    return out
+
+
+_STORED: Mapping[str, Callable[..., np.ndarray]] = {
     "Dequantize": _dequantised,
     "Quantize": _quantised,
     "DynamicQuantize": _dynamic,
     "DequantizeBits": _unpacked,
+    "Sparse": _spread,
 }
 
 

@@ -17,7 +17,7 @@ from .elements import Arena
 from .lowering import Lowering
 from .order import reads
 from .plan import Plan
-from .program_data import DEQUANTISERS
+from .program_data import STORED
 from .registry import DataDependent, Registry, Rule, Unsupported
 from .settings import settings
 from .shapes import Known
@@ -121,7 +121,7 @@ class Interpreter:
         op = self._op(node, algebra, stream)
         constant = all(v in self.plan.computed for v in node.outputs)
         streaming = constant and any(v in self.plan.streams for v in node.outputs)
-        starts = streaming and node.op_type in DEQUANTISERS
+        starts = streaming and node.op_type in STORED
         rule = self.find(node)
         if constant and not streaming:
             outputs = self._constant(algebra, op, rule)

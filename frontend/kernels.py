@@ -9,6 +9,7 @@ QuantizeLinear and DequantizeLinear. The nodes of the domain `gmnc` that stand f
 | Quantize | x, scale, zero point | axes | QuantizeLinear's |
 | DynamicQuantize | x | | DynamicQuantizeLinear and back |
 | DequantizeBits | packed, scale, zero point | N, K, bits, block_size, table | the weight [N, K] of MatMulNBits |
+| Sparse | values | shape, indices | zeros of the shape, with value i at the place indices[i] |
 
 axes: of x that the axes of scale and zero point are; without it, the last ones.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import onnx_ir as ir
 
 from .order import walk
@@ -225,7 +227,28 @@ def _quantiser(op: str) -> Callable[[Writer], Output]:
     return quantiser
 
 
+def _sparse(w: Writer) -> Output:
+    """ScatterND of single values into zeros, each to a place of its own: a tensor that is stored sparsely."""
+    zeros, places, values = (w.input(i) for i in range(3))
+    if zeros is None or places is None or values is None or "reduction" in w.node.attributes:
+        return None
+    fill, indices, tensor = zeros.producer(), places.const_value, values.const_value
+    if fill is None or fill.op_type != "ConstantOfShape" or indices is None or tensor is None:
+        return None
+    size, number = fill.inputs[0], fill.attributes.get("value")
+    zero = number is None or not np.any(number.as_tensor().numpy())
+    if size is None or size.const_value is None or not zero or not tensor.dtype.is_floating_point():
+        return None
+    shape, at = tuple(map(int, size.const_value.numpy())), indices.numpy()
+    if not tensor.size or at.shape != (tensor.size, len(shape)) or len(np.unique(at, axis=0)) < len(at):
+        return None
+    return w.one(
+        "Sparse", values, domain=DOMAIN, attributes={"shape": shape, "indices": ir.AttrTensor("indices", indices)}
+    )
+
+
 KERNELS: dict[tuple[str, str], Callable[[Writer], Output]] = {
+    ("", "ScatterND"): _sparse,
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _qlinear_matmul,
     ("", "MatMulInteger"): _matmul_integer,

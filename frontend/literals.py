@@ -36,6 +36,7 @@ _WEIGHT_SLOTS = frozenset(
     for ops, slots in (
         ("Conv ConvTranspose Gemm ConvInteger DeformConv", (1, 2)),
         ("MatMul MatMulInteger PRelu Einsum", (1,)),
+        ("Sparse", (0,)),
         ("BatchNormalization", (1, 2, 3, 4)),
         ("LayerNormalization GroupNormalization InstanceNormalization RMSNormalization", (1, 2)),
         ("RNN GRU LSTM", (1, 2, 3, 5, 6, 7)),

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 from ..ir.errors import LoadError, root_cause
 from .external import ExternalFiles
 from .garbage import paused
+from .sparse_tensors import is_sparse, written_out
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
@@ -26,6 +27,8 @@ __all__ = ["load"]
 
 # Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
 _HERE = "gmnc:this-file"
+# Keys in the model's meta, for write-back: the bytes of the file, and what makes a model of a message.
+_SOURCE, _READER = "gmnc.source", "gmnc.reader"
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -46,6 +49,9 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
             where = source.graph.name or "ModelProto"
             model = _deserialize(source, where)
             _check_tensors(model, partial(_keep, ExternalFiles(where, "")))
+            if is_sparse(source):
+                # onnx-ir has no sparse tensors; in these bytes write-back finds them.
+                model.meta[_SOURCE] = source.SerializeToString()
         else:
             where = os.fspath(source)
             model = _load_file(Path(where), where)
@@ -67,7 +73,7 @@ def _load_file(path: Path, where: str) -> ir.Model:
 
     _check_tensors(model, place)
     # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
-    model.meta["gmnc.source"] = data
+    model.meta[_SOURCE] = data
     return model
 
 
@@ -98,16 +104,16 @@ def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
 
 
 def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
-    if proto.graph.sparse_initializer:
-        name = proto.graph.sparse_initializer[0].values.name
-        raise LoadError(f"{where}: sparse initializer {name!r}: sparse tensors are not read; store it densely")
+    proto = written_out(proto, where)
     check_names(proto.graph, where)
     proto = _without_map_types(proto)
     try:
         with _quiet("onnx_ir"):
-            return ir.from_proto(proto)
+            model = ir.from_proto(proto)
     except Exception as error:
         raise LoadError(f"{where}: not a readable ONNX model: {root_cause(error)}") from error
+    model.meta[_READER] = partial(_deserialize, where=where)
+    return model
 
 
 def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:

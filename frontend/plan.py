@@ -10,7 +10,7 @@ import onnx_ir as ir
 from .expand import is_body
 from .literals import is_literal
 from .order import reads
-from .program_data import DEQUANTISERS, quantised
+from .program_data import STORED, quantised
 from .registry import Rule
 from .shapes import Known
 
@@ -139,9 +139,9 @@ def _carriers(
 ) -> list[ir.Value]:
     """The operands of a constant op that the stream runs through; the others are its weights.
 
-    Stored numbers start their stream where they are dequantised.
+    Stored numbers start their stream where the tensor of numbers is made.
     """
-    if node.op_type in DEQUANTISERS:
+    if node.op_type in STORED:
         return []
     if rule is None or node.op_type == "Concat":
         return [v for _, v in candidates]

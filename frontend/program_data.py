@@ -9,12 +9,13 @@ from .folding import LIMIT
 from .literals import is_literal
 from .order import walk
 
-__all__ = ["DEQUANTISERS", "MOVEMENT", "initializer_data", "quantised"]
+__all__ = ["MOVEMENT", "STORED", "initializer_data", "quantised"]
 
-DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
-"""Operators that make the numbers of a parameter from its stored form."""
+_DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
+STORED = _DEQUANTISERS | {"Sparse"}
+"""Operators that make a tensor from the form in which its parameters are stored."""
 
-_QUANTISED_OPS = DEQUANTISERS | frozenset(
+_QUANTISED_OPS = _DEQUANTISERS | frozenset(
     {
         "QuantizeLinear", "Quantize", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "QGemm",
         "QAttention", "QEmbedLayerNormalization", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul",

@@ -125,13 +125,16 @@ class State:
     ) -> int:
         """Edge blocks for elements [B, N, K, S] between dst [B, N] and src [B, K]; returns the first block's index.
 
-        One block, unless the elements come from several tensors or repeat one another (copies are tied).
+        One block, unless the elements come from several tensors or repeat one another (copies are tied). Where not all
+        are parameters: of each slot a block of single edges [E, 1, 1, 1].
         """
         size = elements.shape[3]
         if slots is None:
             slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         first = -1
+        if (some := elements.some) is not None:
+            return self._single(dst, src, via, elements, some, role, slots, constant)
         for (b, n, k, s), whole in elements.views():
             to, of, sent = dst[b][:, n], src[b][:, k], via[b][:, k]
             sent = sent if constant else self._scaled(to, of, sent, whole, role)
@@ -141,6 +144,21 @@ class State:
                 self.builder.add_edges(
                     to[b][:, n], of[b][:, k], view, role, slots[s][p], sent[b][:, k], self.site.node, constant
                 )
+        return max(first, 0)
+
+    def _single(
+        self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, elements: Elements, some: np.ndarray, role: str,
+        slots: np.ndarray, constant: bool,
+    ) -> int:  # fmt: skip
+        """Single edges for the elements where `some` holds, slot by slot; returns the first block's index."""
+        first = -1
+        for slot in range(some.shape[3]):
+            at = b, n, k = np.nonzero(some[..., slot])
+            if len(b):
+                chosen = elements.move(lambda a, at=(*at, slot): a[at].reshape(-1, 1, 1, 1))  # type: ignore[misc]
+                ends = dst[b, n][:, None], src[b, k][:, None], via[b, k][:, None]
+                index = self.edges(*ends, chosen, role, slots[slot : slot + 1], constant)
+                first = index if first < 0 else first
         return max(first, 0)
 
     def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, view: ParameterView, role: str) -> np.ndarray:

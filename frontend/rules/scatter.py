@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 from ..algebra import Algebra
+from ..elements import NOTHING
 from ..registry import rule
 from ..values import Op, Result, Value
 
@@ -37,6 +38,15 @@ def scatter_nd(ctx: Algebra, op: Op) -> Value:
     grid = [np.where(i < 0, i + n, i) for i, n in zip(tuples, shape, strict=False)]
     starts = np.ravel_multi_index(grid, shape[:depth])
     return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1))
+
+
+@rule("Sparse", domain="gmnc", weights=(0,), moves=True)
+def sparse(ctx: Algebra, op: Op) -> Value:
+    """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
+    elements = ctx.weight(op.input(0))
+    numbers = np.full(op.shape(), NOTHING)
+    numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
+    return op.result(elements=elements.move(lambda _: numbers))
 
 
 def _anywhere(ctx: Algebra, op: Op) -> Value:

@@ -1,0 +1,189 @@
+"""Sparse tensors of a model: the stored values are the parameters, each on one edge; ONNX Runtime computes the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnx_ir
+import pytest
+from onnx import helper, numpy_helper
+
+import gmnc
+from gmnc.backends.onnx import write
+from gmnc.ir import LoadError, isomorphic
+from gmnc.testing import verify
+from gmnc.testing.runtime import disagreement, run
+
+HEAD = '<ir_version: 8, opset_import: ["" : 17]> agraph (float[1, 3, 4] x) => (float[1, 3, N] y) {'
+# Each network reads the tensor s of this shape, and the dense tensors below.
+NETWORKS = {
+    "weight": ((4, 6), "h = MatMul(x, s) r = Relu(h) y = MatMul(r, wo)"),
+    "last weight": ((6, 2), "h = MatMul(x, wh) r = Relu(h) y = MatMul(r, s)"),
+    "transposed": ((6, 4), "t = Transpose(s) h = MatMul(x, t) r = Relu(h) y = MatMul(r, wo)"),
+    "vector": ((6,), "m = MatMul(x, wh) h = Add(m, s) r = Relu(h) y = MatMul(r, wo)"),
+    "positions": ((3, 6), "m = MatMul(x, wh) h = Add(m, s) r = Relu(h) y = MatMul(r, wo)"),
+    "kernel": ((6, 3, 2), "h = Conv<pads = [1, 0]>(x, s) r = Relu(h) y = Flatten(r)"),
+    "table": ((3, 6), "i = Constant<value_ints = [[2, 0, 1]]>() e = Gather(s, i) m = MatMul(x, wh) h = Add(e, m)"
+     " r = Relu(h) y = MatMul(r, wo)"),
+    "stream": ((1, 1, 4), "c = Concat<axis = 1>(s, x) h = MatMul(c, wh) r = Relu(h) y = MatMul(r, wo)"),
+    "twice": ((4, 4), "h = MatMul(x, s) r = Relu(h) g = MatMul(r, s) e = Relu(g) m = MatMul(e, wh) y = MatMul(m, wo)"),
+    "computed": ((4, 6), "k = Constant<value_float = 2.0>() t = Mul(s, k) h = MatMul(x, t) r = Relu(h)"
+     " y = MatMul(r, wo)"),
+}  # fmt: skip
+FOLDED = "computed"
+
+
+def tensor(shape: Sequence[int]) -> np.ndarray:
+    """Half of the entries are zeros; some columns have them at the same places."""
+    rng = np.random.default_rng(3)
+    values = rng.uniform(0.3, 1.2, shape) * rng.choice([-1.0, 1.0], shape)
+    zero = np.indices(shape).sum(axis=0) % 2 == 0
+    return np.where(zero, 0, values).astype(np.float32)
+
+
+def sparse(name: str, dense: np.ndarray, linear: bool = False) -> onnx.SparseTensorProto:
+    places = np.argwhere(dense)
+    if linear:
+        places = np.ravel_multi_index(tuple(places.T), dense.shape)
+    indices = numpy_helper.from_array(places.astype(np.int64), "places")
+    return helper.make_sparse_tensor(numpy_helper.from_array(dense[dense != 0], name), indices, dense.shape)
+
+
+def network(kind: str, how: str) -> onnx.ModelProto:
+    """how: "dense", "sparse", "linear" (indices), or "constant" (a Constant node)."""
+    shape, body = NETWORKS[kind]
+    text = body.replace("i = Constant<value_ints = [[2, 0, 1]]>()", "")
+    model = onnx.parser.parse_model(
+        f"{HEAD} {text} }}".replace("[1, 3, N] y", "[M, N] y" if kind == "kernel" else "[1, L, N] y")
+    )
+    rng = np.random.default_rng(0)
+    for name, size in (("wh", (4, 6)), ("wo", (6, 2))):
+        if name in text:
+            model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=size).astype(np.float32), name))
+    if kind == "table":
+        model.graph.initializer.append(numpy_helper.from_array(np.array([[2, 0, 1]]), "i"))
+    dense = tensor(shape)
+    if how == "dense":
+        model.graph.initializer.append(numpy_helper.from_array(dense, "s"))
+    elif how == "constant":
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["s"], sparse_value=sparse("s", dense)))
+    else:
+        model.graph.sparse_initializer.append(sparse("s", dense, how == "linear"))
+    return model
+
+
+@pytest.mark.parametrize("how", ["sparse", "linear", "constant"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_values_are_the_parameters(kind: str, how: str) -> None:
+    model = network(kind, how)
+    graph = gmnc.compile(model)
+    graph.check()
+    dense = tensor(NETWORKS[kind][0])
+    if kind == FOLDED:
+        assert {e.name: (e.count, e.where) for e in graph.account if e.name != "k"} == {"s": (12, "folded")}
+    else:
+        on_edges = sum(b.view.size for b in graph.edges if b.view.name == "s" and not b.tied)
+        assert on_edges == graph.parameters["s"].size == np.count_nonzero(dense)
+        np.testing.assert_array_equal(graph.parameters["s"].load(), dense[dense != 0])
+        assert not graph.account
+    report = verify(model, trials=4)
+    assert report.sound
+    assert report.round_trip == "bit-exact"
+
+
+@pytest.mark.parametrize("kind", set(NETWORKS) - {FOLDED})
+def test_without_its_zeros_the_graph_is_another(kind: str) -> None:
+    assert not isomorphic(gmnc.compile(network(kind, "sparse")), gmnc.compile(network(kind, "dense")), values=False)
+
+
+def test_neurons_of_one_pattern_can_trade_places() -> None:
+    """Columns of w [4, 6] have their zeros at even or at odd places: 3! ways each."""
+    assert gmnc.compile(network("weight", "sparse")).symmetries().log10_size == pytest.approx(np.log10(36))
+    assert gmnc.compile(network("weight", "dense")).symmetries().log10_size == pytest.approx(np.log10(720))
+
+
+@pytest.mark.parametrize("how", ["sparse", "linear", "constant"])
+def test_written_back_as_sparse(how: str, tmp_path: Path) -> None:
+    onnx.save(network("weight", how), tmp_path / "model.onnx")
+    graph = gmnc.compile(tmp_path / "model.onnx")
+    write(graph, path=tmp_path / "same.onnx")
+    assert (tmp_path / "same.onnx").read_bytes() == (tmp_path / "model.onnx").read_bytes()
+    new = graph.parameters["s"].load() * 2
+    in_memory = write(graph, {"s": new}, tmp_path / "new.onnx")
+    again = gmnc.compile(tmp_path / "new.onnx")
+    assert isomorphic(again, graph, values=False)
+    np.testing.assert_array_equal(again.parameters["s"].load(), new)
+    proto = onnx.load(tmp_path / "new.onnx")
+    assert bool(proto.graph.sparse_initializer) == (how != "constant")
+    x = {"x": np.random.default_rng(1).normal(size=(1, 3, 4)).astype(np.float32)}
+    expected = network("weight", "dense")
+    for stored in expected.graph.initializer:
+        if stored.name == "s":
+            stored.CopyFrom(numpy_helper.from_array(tensor((4, 6)) * 2, "s"))
+    for model in (proto, onnx_ir.to_proto(in_memory)):
+        assert disagreement(run(expected, x), run(model, x)) < 1e-6
+
+
+def test_values_of_a_file_stay_in_it(tmp_path: Path) -> None:
+    """Above the threshold values are read from the mapped file."""
+    dense = np.zeros((64, 64), np.float32)
+    dense[::2, 1::2] = np.random.default_rng(0).normal(size=(32, 32))
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "s"], ["y"])], "g",
+        [helper.make_tensor_value_info("x", 1, [1, 64])], [helper.make_tensor_value_info("y", 1, [1, 64])],
+        sparse_initializer=[sparse("s", dense)],
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    found = gmnc.compile(tmp_path / "m.onnx")
+    np.testing.assert_array_equal(found.parameters["s"].load(), dense[dense != 0])
+    assert found.num_parameter_edges == 1024
+
+
+def test_inside_of_a_branch() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
+        agraph (float[1, 3, 4] x, bool c) => (float[1, 3, 2] y) {
+            y = If (c) <then_branch = a () => (float[1, 3, 2] p) { p = MatMul(x, s) },
+                        else_branch = b () => (float[1, 3, 2] q) { q = MatMul(x, t) }>
+        }""")
+    model.graph.sparse_initializer.append(sparse("t", tensor((4, 2))))
+    branch = model.graph.node[0].attribute[0].g
+    branch.sparse_initializer.append(sparse("s", tensor((4, 2)) * 2))
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == graph.num_parameters == 8
+    assert verify(model, trials=2).sound is not False
+
+
+def _damaged(change: str) -> onnx.ModelProto:
+    model = network("weight", "linear" if change == "far" else "sparse")
+    [stored] = model.graph.sparse_initializer
+    if change == "far":
+        stored.indices.CopyFrom(numpy_helper.from_array(np.full(12, 99)))
+    elif change == "twice":
+        stored.indices.CopyFrom(numpy_helper.from_array(np.zeros((12, 2), np.int64)))
+    elif change == "few":
+        stored.indices.CopyFrom(numpy_helper.from_array(np.zeros((3, 2), np.int64)))
+    elif change == "huge":
+        stored.dims[:] = [1 << 40, 1 << 20]
+    elif change == "negative":
+        stored.dims[:] = [-4, 6]
+    elif change == "strings":
+        stored.values.data_type = onnx.TensorProto.STRING
+    elif change == "old":
+        model.opset_import[0].version = 9
+    elif change == "output":
+        model.graph.output.append(helper.make_tensor_value_info("s", 1, [4, 6]))
+    elif change == "named twice":
+        model.graph.initializer.append(numpy_helper.from_array(tensor((4, 6)), "s"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "change", ["far", "twice", "few", "huge", "negative", "strings", "old", "output", "named twice"]
+)
+def test_damaged(change: str) -> None:
+    with pytest.raises(LoadError, match=r"sparse|named twice"):
+        gmnc.compile(_damaged(change))
