@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from rule_cases import Case, image, rows
+from rule_cases_attention import attention_cases
 
 __all__ = ["fused_cases"]
 
@@ -18,6 +19,7 @@ def fused_cases() -> Iterator[Case]:
     yield from _activations()
     yield from _norms()
     yield from _attention()
+    yield from attention_cases()
     yield from _others()
 
 
@@ -251,27 +253,6 @@ def _attention() -> Iterator[Case]:
             + " o = Identity(r)"
         ],
     )
-    yield rows(
-        "MultiHeadAttention",
-        "packed",
-        "u = Unsqueeze(h, last) c = Concat<axis = 3>(u, u, u) "
-        "s = Reshape(c, packed) o = com.microsoft.MultiHeadAttention<num_heads = 2>(s)",
-        domain=MICROSOFT,
-        ints={"last": [3], "packed": [1, 3, 2, 3, 3]},
-        opaque="packed",
-        symmetric=False,
-    )
-    group = """k = MatMul(h, wk) v = MatMul(h, wv)
-        o = com.microsoft.GroupQueryAttention<num_heads = 4, kv_num_heads = 2>(q, k, v, , , seqlens, total)"""
-    yield rows(
-        "GroupQueryAttention",
-        "groups",
-        "q = MatMul(h, wq) " + group,
-        width=32,
-        domain=MICROSOFT,
-        floats={"wq": (6, 32), "wk": (6, 16), "wv": (6, 16)},
-        values={"seqlens": np.array([2], np.int32), "total": np.array(3, np.int32)},
-    )
 
 
 def _others() -> Iterator[Case]:
@@ -331,7 +312,6 @@ def _others() -> Iterator[Case]:
     for op, reason in (
         ("PackedAttention", "packed"),
         ("PackedMultiHeadAttention", "packed"),
-        ("DecoderMaskedMultiHeadAttention", "cache"),
         ("DecoderMaskedSelfAttention", "cache"),
         ("CausalConvWithState", "state"),
         ("MoE", "experts"),

@@ -2,77 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..algebra import Algebra
-from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, moved, step
-from ..values import Op, Result, Value
+from ..heads import Scores, attend, cached, mask, put, to_heads
+from ..registry import rule
+from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..values import Op, Value
 from .fused import Shaped
 
 __all__: list[str] = []
 
 
-def _heads(ctx: Algebra, op: Op, x: Value, count: int) -> Value:
-    """[batch, length, count * size] as [batch, count, length, size]."""
-    batch, length, width = x.shape
-    split = ctx.reshaped(x, (batch, length, count, width // count))
-    return moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
-
-
-def _attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, masks: Sequence[tuple[str, Value]]) -> Value:
-    """[batch, length, heads * size] of q [batch, heads, length, size] and k and v, whose heads groups of q's share.
-
-    masks: the step by which each enters the scores, and it, broadcast to [batch, heads, length, keys].
-    """
-    batch, heads, length, size = q.shape
-    shared, keys, wide = k.shape[1], k.shape[2], v.shape[3]
-    scores = ctx.product_sum(
-        ctx.reshaped(q, (batch, shared, heads // shared, length, size)), k, ("bhgsd", "bhtd", "bhgst"),
-        (batch, shared, heads // shared, length, keys),
-    )  # fmt: skip
-    scores = ctx.reshaped(scores, (batch, heads, length, keys))
-    scale = float(op.attr("scale", 0.0)) or 1 / math.sqrt(size)
-    scores = ctx.passes(scores, "Scale", {"factor": float(f"{scale:.5g}")}, lambda a: scale * a)
-    if cap := float(op.attr("softcap", 0.0)):
-        scores = ctx.passes(scores, "SoftCap", {"cap": cap}, lambda a: cap * np.tanh(a / cap))
-    for name, mask in masks:
-        result = (Result(scores.name, scores.shape, scores.dtype),)
-        scores = ctx.elementwise(Op(name, "", op.opset, op.name, (scores, mask), result, {}), (scores, mask))
-    if op.attr("unidirectional", 0) or op.type == "GroupQueryAttention":
-        window = int(op.attr("local_window_size", -1))
-        scores = ctx.order(scores, (2, 3), "CausalMask", {"window": window}, scores.shape)
-    scores = step(ctx, op, "Softmax", [scores], axis=-1)
-    out = ctx.product_sum(
-        ctx.reshaped(scores, (batch, shared, heads // shared, length, keys)), v, ("bhgst", "bhtd", "bhgsd"),
-        (batch, shared, heads // shared, length, wide),
-    )  # fmt: skip
-    out = ctx.reshaped(out, (batch, heads, length, wide))
-    out = moved(ctx, op, out, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, wide))
-    return ctx.reshaped(out, (batch, length, heads * wide))
-
-
-def _masks(ctx: Algebra, op: Op, mask: int, bias: int) -> list[tuple[str, Value]]:
-    """A mask of keys and what is added to the scores."""
-    found = []
-    if (value := op.optional(mask)) is not None:
-        if value.rank not in (2, 3):
-            raise Unsupported(f"a mask of {value.rank} axes", "give the mask as [batch, keys] or [batch, length, keys]")
-        shape = (value.shape[0], *(1,) * (4 - value.rank), *value.shape[1:])
-        found.append(("Mask", ctx.reshaped(value, shape)))
+def _scores(ctx: Algebra, op: Op, batch: int, masked: int, bias: int) -> Scores:
+    """From the attributes and from operands: a mask of keys, and what is added to the scores."""
+    masks = mask(ctx, op.optional(masked), batch, op.attr("mask_filter_value"))
     if (value := op.optional(bias)) is not None:
-        found.append(("Add", value))
-    return found
-
-
-def _no(op: Op, **operands: int) -> None:
-    """Refuse operands that are there."""
-    for name, index in operands.items():
-        if op.optional(index) is not None:
-            raise Unsupported(f"it has the operand {name!r}", "export the model without caches and packed sequences")
+        masks.append(("Add", value, {}))
+    return Scores(float(op.attr("scale", 0.0)), masks=masks, causal={} if op.attr("unidirectional", 0) else None)
 
 
 def _sizes(op: Op) -> tuple[int, int, int]:
@@ -82,16 +31,19 @@ def _sizes(op: Op) -> tuple[int, int, int]:
 
 
 def _own(op: Op) -> Sequence[Shaped | None]:
-    x = op.input(0)
-    return [((*x.shape[:2], _sizes(op)[2]), x.dtype)]
+    x, past, heads = op.input(0), op.optional(4), int(op.attr("num_heads"))
+    length = x.shape[1] + (0 if past is None else past.shape[3])
+    cache = (2, x.shape[0], heads, length, _sizes(op)[1] // heads)
+    return [((*x.shape[:2], _sizes(op)[2]), x.dtype), (cache, x.dtype)]
 
 
 @rule("Attention", domain=MICROSOFT, weights=(1, 2, 5), shapes=_own)
-def attention(ctx: Algebra, op: Op) -> Value:
+def attention(ctx: Algebra, op: Op) -> list[Value | None]:
     """Self-attention with a projection to queries, keys and values side by side (com.microsoft since 1)."""
-    _no(op, past=4, past_sequence_length=6)
-    if op.attr("do_rotary", 0) or any(r is not None for r in op.results[1:]):
-        raise Unsupported("it rotates, or its cache is an output", "export the model without a cache")
+    names = "num_heads scale mask_filter_value unidirectional qkv_hidden_sizes do_rotary rotary_embedding_dim"
+    known(op, 6, *names.split(), "past_present_share_buffer")
+    refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
+    refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
     x, sizes, heads = ctx.stream(op.input(0)), _sizes(op), int(op.attr("num_heads"))
     qkv = step(ctx, op, "MatMul", [x, op.input(1)], (*x.shape[:2], sum(sizes)))
     if op.optional(2) is not None:
@@ -101,61 +53,97 @@ def attention(ctx: Algebra, op: Op) -> Value:
         moved(ctx, op, qkv, lambda a, e=e, n=n: a[..., e - n : e], (*x.shape[:2], n))
         for e, n in zip(ends, sizes, strict=True)
     ]
-    q, k, v = (_heads(ctx, op, p, heads) for p in parts)
-    return done(op, _attend(ctx, op, q, k, v, _masks(ctx, op, 3, 5)))
+    q, k, v = (to_heads(ctx, op, p, heads) for p in parts)
+    past = op.optional(4)
+    if past is not None:
+        old, whole = past.shape[1:], ctx.stream(past)
+        k, v = (cached(ctx, op, moved(ctx, op, whole, lambda a, i=i: a[i], old), new) for i, new in enumerate((k, v)))
+    y = attend(ctx, op, q, k, v, _scores(ctx, op, x.shape[0], 3, 5))
+    out: list[Value | None] = [done(op, y)]
+    if len(op.results) > 1 and op.results[1] is not None:
+        both = [ctx.reshaped(p, (1, *p.shape)) for p in (k, v)]
+        out.append(done(op, step(ctx, op, "Concat", both, (2, *k.shape), axis=0), 1))
+    return out
 
 
 def _like_values(op: Op) -> Sequence[Shaped | None]:
-    """The values' width where they are given apart, else the queries'."""
-    q, v = op.input(0), op.optional(2)
-    if q.rank != 3 or v is None or v.rank != 3:
+    """[batch, length, width of the values], and the caches."""
+    q, k, v, heads = op.input(0), op.optional(1), op.optional(2), int(op.attr("num_heads"))
+    past = op.optional(6 if op.type == "MultiHeadAttention" else 5)
+    if q.rank == 5:
+        (batch, length, _, _, size), keys = q.shape, q.shape[1]
+        wide = size
+    elif k is None:
         return [None]
-    return [((*q.shape[:2], v.shape[2]), q.dtype)]
+    elif k.rank == 5:
+        (batch, length), (keys, size) = q.shape[:2], (k.shape[1], k.shape[4])
+        wide = size
+    else:
+        batch, length = q.shape[:2]
+        keys, size = (k.shape[2], k.shape[3]) if k.rank == 4 else (k.shape[1], k.shape[2] // heads)
+        assert v is not None
+        wide = v.shape[3] if v.rank == 4 else v.shape[2] // heads
+    if past is not None:
+        keys = past.shape[2] if op.attr("past_present_share_buffer", 0) else keys + past.shape[2]
+    caches = [((batch, heads, keys, n), q.dtype) for n in (size, wide)]
+    return [((batch, length, heads * wide), q.dtype), *caches]
 
 
 @rule("MultiHeadAttention", domain=MICROSOFT, weights=(3, 5), shapes=_like_values)
-def multi_head(ctx: Algebra, op: Op) -> Value:
+def multi_head(ctx: Algebra, op: Op) -> list[Value | None]:
     """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
-    _no(op, past_key=6, past_value=7, past_sequence_length=8, cache_indirection=9)
-    values = [op.optional(i) for i in range(3)]
-    if any(v is None or v.rank != 3 for v in values) or any(r is not None for r in op.results[1:]):
-        raise Unsupported("queries, keys and values are packed, or its cache is an output")
-    parts, at = [ctx.stream(op.input(i)) for i in range(3)], 0
-    bias, heads = op.optional(3), int(op.attr("num_heads"))
-    for i, part in enumerate(parts if bias is not None else ()):
+    known(op, 8, "num_heads", "scale", "mask_filter_value", "unidirectional")
+    refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
+    q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 3)
+    k, v = (cached(ctx, op, op.optional(i), new) for i, new in ((6, k), (7, v)))
+    return _with_caches(op, attend(ctx, op, q, k, v, _scores(ctx, op, q.shape[0], 4, 5)), k, v)
+
+
+def _with_caches(op: Op, y: Value, k: Value, v: Value) -> list[Value | None]:
+    caches = [None if r is None else done(op, c, i) for i, (r, c) in
+              enumerate(zip(op.results[1:3], (k, v), strict=False), 1)]  # fmt: skip
+    return [done(op, y), *caches]
+
+
+def _projected(ctx: Algebra, op: Op, heads: int, bias: int) -> list[Value]:
+    """Queries, keys and values [batch, heads, length, size] of the first three operands, with their biases."""
+    q, others = ctx.stream(op.input(0)), [op.optional(i) for i in (1, 2)]
+    added = op.optional(bias)
+    if q.rank == 5:
+        parts = [_packed(ctx, op, q, i) for i in range(3)]
+    elif others[0] is not None and others[0].rank == 5:
+        parts = [q, *(_packed(ctx, op, ctx.stream(others[0]), i) for i in range(2))]
+    else:
+        parts = [q, *(ctx.stream(op.input(i)) for i in (1, 2))]
+    refuse(added is not None and any(p.rank == 4 for p in parts), "heads that are apart already have biases")
+    at = 0
+    for i, part in enumerate(parts if added is not None else ()):
         n = part.shape[2]
-        assert bias is not None
-        piece = moved(ctx, op, bias, lambda a, at=at, n=n: a[at : at + n], (n,))
+        assert added is not None
+        piece = moved(ctx, op, added, lambda a, at=at, n=n: a[at : at + n], (n,))
         parts[i], at = step(ctx, op, "Add", [part, piece]), at + n
-    q, k, v = (_heads(ctx, op, p, heads) for p in parts)
-    return done(op, _attend(ctx, op, q, k, v, _masks(ctx, op, 4, 5)))
+    return [p if p.rank == 4 else to_heads(ctx, op, p, heads) for p in parts]
 
 
-def _like_queries(op: Op) -> Sequence[Shaped | None]:
-    q, k = op.input(0), op.optional(1)
-    if k is None or op.optional(3) is not None:
-        return [None]
-    heads = int(op.attr("kv_num_heads"))
-    cache = ((q.shape[0], heads, k.shape[1], k.shape[2] // heads), k.dtype)
-    return [(q.shape, q.dtype), cache, cache]
+def _packed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
+    """Part `index` of [batch, length, heads, parts, size], as [batch, heads, length, size]."""
+    batch, length, heads, _, size = x.shape
+    return moved(ctx, op, x, lambda a: a[:, :, :, index].transpose(0, 2, 1, 3), (batch, heads, length, size))
 
 
-@rule("GroupQueryAttention", domain=MICROSOFT, weights=(10,), shapes=_like_queries)
-def group_query(ctx: Algebra, op: Op) -> list[Value | None]:
-    """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
-    _no(op, past_key=3, past_value=4, position_ids=9, head_sink=11)
-    if op.optional(1) is None or op.attr("do_rotary", 0) or op.attr("smooth_softmax", 0):
-        raise Unsupported("queries, keys and values are packed, or it rotates them itself")
-    counts = [int(op.attr(n)) for n in ("num_heads", "kv_num_heads", "kv_num_heads")]
-    q, k, v = (_heads(ctx, op, ctx.stream(op.input(i)), n) for i, n in enumerate(counts))
-    masks = [("MaskLengths", ctx.reshaped(op.input(5), (q.shape[0], 1, 1, 1)))]
-    if op.optional(10) is not None:
-        masks.append(("Add", op.input(10)))
-    y = done(op, _attend(ctx, op, q, k, v, masks))
-    return [
-        y,
-        *(
-            None if r is None else done(op, c, i + 1)
-            for i, (r, c) in enumerate(zip(op.results[1:], (k, v), strict=False))
-        ),
-    ]
+@rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
+def decoder_masked(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
+    known(op, 8, "num_heads", "scale", "mask_filter_value", "past_present_share_buffer", "output_qk", extra=(10,))
+    refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
+    q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 10)
+    how = _scores(ctx, op, q.shape[0], 3, 4)
+    places, pasts = op.optional(7), [op.optional(i) for i in (5, 6)]
+    if op.attr("past_present_share_buffer", 0) and places is not None and None not in pasts:
+        at = ctx.reshaped(places, (places.shape[0] if places.rank else 1, 1, 1, 1))
+        k, v = (put(ctx, op, past, new, at) for past, new in zip(pasts, (k, v), strict=True) if past is not None)
+        lengths: tuple[str, Value, dict[str, object]] = ("MaskLengths", at, {})
+        how = Scores(how.scale, masks=(lengths, *how.masks))
+    else:
+        k, v = (cached(ctx, op, past, new) for past, new in zip(pasts, (k, v), strict=True))
+    return _with_caches(op, attend(ctx, op, q, k, v, how), k, v)

@@ -10,7 +10,8 @@ import numpy as np
 from ..algebra import Algebra
 from ..functions import FUNCTIONS
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, moved, step
+from ..rotary import angles, rotated
+from ..steps import MICROSOFT, done, known, moved, step
 from ..values import Op, Value
 from .fused import Shaped, conv_shape, like_first
 
@@ -22,6 +23,7 @@ def rotary(ctx: Algebra, op: Op) -> Value:
     """Pairs of entries of each head are rotated by angles of their position (com.microsoft since 1)."""
     x, tables = ctx.stream(op.input(0)), (op.input(2), op.input(3))
     half = tables[0].shape[-1]
+    known(op, 4, "interleaved", "num_heads", "rotary_embedding_dim", "is_packed_batching", "scale")
     if op.attr("is_packed_batching", 0) or float(op.attr("scale", 1.0)) != 1:
         raise Unsupported("sequences are packed, or it scales")
     heads = int(op.attr("num_heads", 0)) or (1 if x.rank == 4 else x.shape[2] // (2 * half))
@@ -33,39 +35,21 @@ def rotary(ctx: Algebra, op: Op) -> Value:
         batch, heads, length, size = x.shape
         x = moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, heads, size))
     cos, sin = (_angles(ctx, op, t, length) for t in tables)
-    y = _rotated(ctx, op, x, cos, sin, half)
+    y = rotated(ctx, op, x, cos, sin, bool(op.attr("interleaved", 0)))
     if whole.rank == 3:
         return done(op, ctx.reshaped(y, whole.shape))
     return done(op, moved(ctx, op, y, lambda a: a.transpose(0, 2, 1, 3), whole.shape))
 
 
 def _angles(ctx: Algebra, op: Op, table: Value, length: int) -> Value:
-    """Rows [batch, length, 1, half] of a table at the positions (or from one on)."""
+    """Rows of a table at the positions (or from one on)."""
     places, half = op.input(1), table.shape[-1]
     if places.rank == 2:
-        rows = step(ctx, op, "Gather", [table, places], (*places.shape, half), axis=0)
-        return ctx.reshaped(rows, (*places.shape, 1, half))
+        return angles(ctx, op, table, places)
     start = int(op.known(1).reshape(-1)[0])
     return ctx.reshaped(
         moved(ctx, op, table, lambda a: a[start : start + length], (length, half)), (1, length, 1, half)
     )
-
-
-def _rotated(ctx: Algebra, op: Op, x: Value, cos: Value, sin: Value, half: int) -> Value:
-    """x [batch, length, heads, size] of which the first 2 * half entries are rotated."""
-    lead, size = x.shape[:3], x.shape[3]
-    pairs = bool(op.attr("interleaved", 0))
-    cuts = [slice(0, 2 * half, 2), slice(1, 2 * half, 2)] if pairs else [slice(0, half), slice(half, 2 * half)]
-    a, b = (moved(ctx, op, x, lambda v, cut=cut: v[..., cut], (*lead, half)) for cut in cuts)
-    real = step(ctx, op, "Sub", [step(ctx, op, "Mul", [a, cos]), step(ctx, op, "Mul", [b, sin])])
-    imaginary = step(ctx, op, "Add", [step(ctx, op, "Mul", [a, sin]), step(ctx, op, "Mul", [b, cos])])
-    parts = [real, imaginary]
-    if pairs:
-        split = [ctx.reshaped(p, (*lead, half, 1)) for p in parts]
-        parts = [ctx.reshaped(step(ctx, op, "Concat", split, (*lead, half, 2), axis=-1), (*lead, 2 * half))]
-    if size > 2 * half:
-        parts.append(moved(ctx, op, x, lambda v: v[..., 2 * half :], (*lead, size - 2 * half)))
-    return parts[0] if len(parts) == 1 else step(ctx, op, "Concat", parts, x.shape, axis=-1)
 
 
 def _first(op: Op) -> Value:
@@ -122,7 +106,6 @@ _CACHE = "it reads and writes a cache of keys and values in an order of its own"
 _NOT_LOWERED = {
     "PackedAttention": "tokens of several sequences are packed by computed places",
     "PackedMultiHeadAttention": "tokens of several sequences are packed by computed places",
-    "DecoderMaskedMultiHeadAttention": _CACHE,
     "DecoderMaskedSelfAttention": _CACHE,
     "CausalConvWithState": "its convolution goes on from a state in an order of its own",
     "MoE": "which experts a token goes to is computed",

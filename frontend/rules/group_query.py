@@ -1,0 +1,134 @@
+"""GroupQueryAttention of com.microsoft: packed projections, rotations, caches and sinks in one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..algebra import Algebra
+from ..heads import Scores, attend, cached, put
+from ..registry import rule
+from ..rotary import angles, rotated
+from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..values import Op, Value
+from .fused import Shaped
+
+__all__: list[str] = []
+
+_NAMES = (
+    "num_heads", "kv_num_heads", "scale", "softcap", "do_rotary", "rotary_interleaved", "local_window_size",
+    "smooth_softmax", "causal", "qk_output", "qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon",
+    "sliding_window_cache", "kv_cache_bit_width", "k_quant_type", "v_quant_type",
+)  # fmt: skip
+_ANOTHER_CACHE = ("sliding_window_cache", "kv_cache_bit_width")
+
+
+def _counts(op: Op) -> tuple[int, int, int]:
+    shared = int(op.attr("kv_num_heads"))
+    return int(op.attr("num_heads")), shared, shared
+
+
+def _size(op: Op) -> int:
+    """Of a head."""
+    width = op.input(0).shape[2]
+    return width // (sum(_counts(op)) if op.optional(1) is None else _counts(op)[0])
+
+
+def _keys(op: Op) -> int:
+    """Keys there are in the end: in a cache that is longer than them, its places."""
+    length, past, total = op.input(0).shape[1], op.optional(3), op.optional(6)
+    if past is None or total is None or total.data is None:
+        return length + (0 if past is None else past.shape[2])
+    return max(past.shape[2], int(total.data.reshape(-1)[0]))
+
+
+def _shapes(op: Op) -> Sequence[Shaped | None]:
+    q, (heads, shared, _), size = op.input(0), _counts(op), _size(op)
+    cache = ((q.shape[0], shared, _keys(op), size), q.dtype)
+    return [((*q.shape[:2], heads * size), q.dtype), cache, cache]
+
+
+@rule("GroupQueryAttention", domain=MICROSOFT, weights=(7, 8, 10, 11, 14, 15), shapes=_shapes)
+def group_query(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
+    known(op, 12, *_NAMES, extra=(14, 15))
+    refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds a window alone")
+    refuse(bool(op.attr("qk_output", 0)) or any(op.results[3:]), "the scores are an output")
+    q, k, v = _parts(ctx, op)
+    batch, length = q.shape[:2]
+    lengths = ctx.reshaped(op.input(5), (batch, 1, 1, 1))
+    q, k = (_normed(ctx, op, p, i) for p, i in ((q, 14), (k, 15)))
+    if op.attr("do_rotary", 0):
+        cos, sin = (angles(ctx, op, op.input(i), _places(ctx, op, batch, length)) for i in (7, 8))
+        pairs = bool(op.attr("rotary_interleaved", 0))
+        q, k = (rotated(ctx, op, p, cos, sin, pairs) for p in (q, k))
+    q, k, v = (moved(ctx, op, p, lambda a: a.transpose(0, 2, 1, 3), _swapped(p.shape)) for p in (q, k, v))
+    k, v = (_cached(ctx, op, op.optional(i), new, lengths) for i, new in ((3, k), (4, v)))
+    y = attend(ctx, op, q, k, v, _how(op, lengths))
+    caches = [None if r is None else done(op, c, i) for i, (r, c) in
+              enumerate(zip(op.results[1:3], (k, v), strict=False), 1)]  # fmt: skip
+    return [done(op, y), *caches]
+
+
+def _swapped(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[0], shape[2], shape[1], shape[3]
+
+
+def _how(op: Op, lengths: Value) -> Scores:
+    """How the scores become weights. A sink takes part of them, whatever `smooth_softmax` says."""
+    masks: list[tuple[str, Value, dict[str, Any]]] = [("MaskLengths", lengths, {})]
+    if (bias := op.optional(10)) is not None:
+        masks.append(("Add", bias, {}))
+    causal = {"window": int(op.attr("local_window_size", -1))} if op.attr("causal", 1) else None
+    sink = op.optional(11) or bool(op.attr("smooth_softmax", 0))
+    return Scores(float(op.attr("scale", 0.0)), float(op.attr("softcap", 0.0)), masks, causal, sink)
+
+
+def _parts(ctx: Algebra, op: Op) -> list[Value]:
+    """Queries, keys and values [batch, length, heads, size]."""
+    q, counts, size = ctx.stream(op.input(0)), _counts(op), _size(op)
+    parts = [q]
+    if op.optional(1) is not None:
+        parts += [ctx.stream(op.input(i)) for i in (1, 2)]
+    else:
+        ends = np.cumsum([n * size for n in counts]).tolist()
+        parts = [moved(ctx, op, q, lambda a, e=e, n=n: a[..., e - n * size : e], (*q.shape[:2], n * size))
+                 for e, n in zip(ends, counts, strict=True)]  # fmt: skip
+    return [ctx.reshaped(p, (*p.shape[:2], n, size)) for p, n in zip(parts, counts, strict=True)]
+
+
+def _normed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
+    """Every head divided by its root mean square, where there is a scale for it."""
+    scale = op.optional(index)
+    if scale is None:
+        return x
+    own = op.attr(("q_norm_epsilon", "k_norm_epsilon")[index - 14])
+    epsilon = float(op.attr("qk_norm_epsilon", 1e-6) if own is None else own)
+    return step(ctx, op, "RMSNormalization", [x, scale], axis=-1, epsilon=epsilon)
+
+
+def _places(ctx: Algebra, op: Op, batch: int, length: int) -> Value:
+    """Places [batch, length] in the sequence: given, or those up to the last one."""
+    if (given := op.optional(9)) is not None:
+        # Kernels of ONNX Runtime differ in what they do with others.
+        refuse(given.data is not None and bool((np.diff(given.data) != 1).any()), "its places do not follow each other")
+        return given
+    last = op.input(5)
+    if last.data is not None:
+        at = np.maximum(last.data.reshape(-1, 1) + 1 - length, 0) + np.arange(length)
+        return Value("", at.shape, "int64", data=at)
+    last = ctx.order(ctx.reshaped(ctx.stream(last), (batch, 1)), (1,), "Places", {}, (batch, length))
+    return replace(last, dtype="int64")
+
+
+def _cached(ctx: Algebra, op: Op, past: Value | None, new: Value, lengths: Value) -> Value:
+    """After those of the cache; or in it, from the first place that is free on."""
+    if past is None or _keys(op) == past.shape[2] + new.shape[2]:
+        return cached(ctx, op, past, new)
+    if past.shape[2] < _keys(op):
+        shape = (*past.shape[:2], _keys(op), past.shape[3])
+        past = ctx.order(ctx.stream(past), (2,), "Longer", {}, shape)
+    return put(ctx, op, past, new, lengths)
