@@ -14,6 +14,7 @@ from .algebra import Algebra
 from .control import REASON
 from .discover import Discovery
 from .elements import Arena
+from .expand import is_body
 from .lowering import Lowering
 from .order import reads
 from .plan import Plan
@@ -26,6 +27,7 @@ from .values import Op, Result, Value
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 
+_CONTRACTIONS = frozenset({"MatMul", "Einsum", "Gemm"})
 NO_RULE = "there is no rule for this operator"
 
 _SHAPES = (
@@ -190,6 +192,9 @@ class Interpreter:
     def _op(self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Op:
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = tuple(None if v is None else self._value(v, stream) for v in (*node.inputs, *captured))
+        if node.op_type in _CONTRACTIONS and is_body(node):
+            # Numbers of an operator's body have no place in the file: in the slot of a weight they are none.
+            inputs = tuple(v if v is None or v.data is None else algebra.stream(v) for v in inputs)
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,

@@ -21,12 +21,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from .control import REASON
 from .order import walk
 from .rewriting import DOMAIN, Writer
 
 __all__ = ["KERNELS", "unfold"]
 
 MICROSOFT = "com.microsoft"
+
+_UNKNOWN_FORM = (
+    "a form of this quantised operator that is not lowered",
+    "export the model before ONNX Runtime's fusions",
+)
 
 Output = ir.Value | Sequence[ir.Value] | None
 
@@ -43,7 +49,9 @@ def unfold(model: ir.Model) -> int:
             continue
         writer = Writer(node)
         made = kernel(writer)
-        if made is not None:
+        if made is None:
+            node.meta[REASON] = _UNKNOWN_FORM
+        else:
             outputs = [made] if isinstance(made, ir.Value) else list(made)
             writer.replace(outputs)
             count += 1
@@ -199,6 +207,35 @@ def _matmul_bnb(w: Writer) -> Output:
     return w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)}))
 
 
+_EXPERTS = frozenset({
+    "k", "activation_type", "activation_alpha", "activation_beta", "normalize_routing_weights", "swiglu_fusion",
+    "swiglu_limit", "use_sparse_mixer",
+})  # fmt: skip
+
+
+def _experts(w: Writer) -> Output:
+    """QMoE: MoE with weights of 4 or 8 bits in bytes, of which rows, or blocks of them, have a scale."""
+    stored = {"expert_weight_bits", "block_size"}
+    if not w.node.attributes.keys() <= _EXPERTS | stored or any(w.input(i) for i in range(14, len(w.node.inputs))):
+        return None
+    bits, block = w.integer("expert_weight_bits", 4), w.integer("block_size", 0)
+    layers: list[ir.Value | None] = []
+    for place, zero in ((2, 11), (5, 12), (8, 13)):
+        packed, scale, bias = (w.input(place + i) for i in range(3))
+        if packed is None:
+            layers += [None, None]
+            continue
+        shape = packed.shape.numpy() if packed.const_value is not None and packed.shape is not None else ()
+        if len(shape) != 3 or scale is None:
+            return None
+        size = shape[2] * 8 // bits
+        attributes = {"N": shape[0] * shape[1], "K": size, "bits": bits, "block_size": block or size}
+        numbers = w.one("DequantizeBits", packed, scale, w.input(zero), domain=DOMAIN, attributes=attributes)
+        layers += [numbers, bias]
+    own = w.own(*stored)
+    return w.add("MoE", w.input(0), w.input(1), *layers, domain=MICROSOFT, attributes=own)
+
+
 def _gather_blocks(w: Writer) -> Output:
     """GatherBlockQuantized: rows of a table in blocks along the last axis, packed in bytes or of 4-bit type."""
     data = w.input(0)
@@ -272,6 +309,7 @@ KERNELS: dict[tuple[str, str], Callable[[Writer], Output]] = {
     (MICROSOFT, "QuantizeLinear"): _quantiser("Quantize"),
     (MICROSOFT, "DequantizeLinear"): _quantiser("Dequantize"),
     (MICROSOFT, "GatherBlockQuantized"): _gather_blocks,
+    (MICROSOFT, "QMoE"): _experts,
     (MICROSOFT, "MatMulNBits"): _matmul_bits,
     (MICROSOFT, "MatMulBnb4"): _matmul_bnb,
 }

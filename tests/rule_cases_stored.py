@@ -18,6 +18,7 @@ def stored_cases() -> Iterator[Case]:
     yield from _weights()
     yield from _weights_elsewhere()
     yield from _small_types()
+    yield from _sparse()
 
 
 def stored(name: str, shape: tuple[int, ...], scale: tuple[int, ...] = (), low: int = -63, high: int = 64,
@@ -166,3 +167,13 @@ def _small_types() -> Iterator[Case]:
     yield rows("DequantizeLinear", "half",
                "v = DequantizeLinear<axis = 1>(q, q_s)\n w = Cast<to = 1>(v)\n o = MatMul(h, w)", opset=21,
                values=half, symmetric=False)  # fmt: skip
+
+
+def _sparse() -> Iterator[Case]:
+    """Values scattered into zeros (more in test_sparse_tensors)."""
+    places = [[k, n] for k in range(6) for n in range(6) if (k + n) % 2]
+    text = """z = ConstantOfShape(shape)
+        w = ScatterND(z, places, s)
+        o = MatMul(h, w)"""
+    floats = {"s": (len(places),)}
+    yield rows("Sparse", "weight", text, domain="gmnc", floats=floats, ints={"shape": [6, 6], "places": places})

@@ -435,3 +435,30 @@ def test_the_input_of_an_unknown_quantised_operator_is_opaque() -> None:
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     found = gmnc.compile(helper.make_model(graph, opset_imports=opsets))
     assert {(e.name, e.count, e.where) for e in found.account} == {("w", 16, "opaque"), ("s", 8, "opaque")}
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("block", [0, 16])
+def test_experts_of_few_bits_have_the_numbers_of_plain_ones(bits: int, block: int) -> None:
+    """The numbers on edges, put into MoE, compute what QMoE does."""
+    rng = np.random.default_rng(0)
+    values = {"p": rng.standard_normal((3, 2)).astype(np.float32)}
+    for name in ("1", "2"):
+        values[f"w{name}"] = rng.integers(0, 256, (2, 32, 32 * bits // 8)).astype(np.uint8)
+        shape = (2, 32, 32 // block) if block else (2, 32)
+        values[f"s{name}"] = rng.uniform(0.01, 0.02, shape).astype(np.float32)
+    route = "k = 1, normalize_routing_weights = 1"
+    blocks = f", block_size = {block}" if block else ""
+    body = f"com.microsoft.QMoE<{{}}, expert_weight_bits = {bits}{blocks}>(x, p, w1, s1, , w2, s2)".format(route)
+    head = "(float[3, 32] x) => (float[3, 32] y) {{ y = {} }}"
+    model = _model(head.format(body), **values)
+    graph = gmnc.compile(model)
+    assert not graph.opaque
+    numbers = {n: graph.parameters[n].load().reshape(2, 32, 32) for n in ("w1", "w2")}
+    plain = _model(head.format(f"com.microsoft.MoE<{route}>(x, p, w1, , w2)"), p=values["p"], **numbers)
+    inputs = random_inputs(model)
+    # Packed ahead, initializers are multiplied with activations of 8 bits.
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    del model.graph.initializer[:]
+    assert disagreement(run(model, {**inputs, **values}), run(plain, inputs)) < 1e-5

@@ -107,12 +107,7 @@ _NOT_LOWERED = {
     "PackedAttention": "tokens of several sequences are packed by computed places",
     "PackedMultiHeadAttention": "tokens of several sequences are packed by computed places",
     "DecoderMaskedSelfAttention": _CACHE,
-    "CausalConvWithState": "its convolution goes on from a state in an order of its own",
-    "MoE": "which experts a token goes to is computed",
-    "QMoE": "which experts a token goes to is computed",
 }
-
-_LIKE_FIRST = ("MoE", "QMoE", "CausalConvWithState")
 
 
 def _refused(ctx: Algebra, op: Op) -> Value:
@@ -120,7 +115,7 @@ def _refused(ctx: Algebra, op: Op) -> Value:
 
 
 for _name in _NOT_LOWERED:
-    rule(_name, domain=MICROSOFT, weights=None, shapes=like_first if _name in _LIKE_FIRST else None)(_refused)
+    rule(_name, domain=MICROSOFT, weights=None)(_refused)
 
 
 def _scores(op: Op) -> Sequence[Shaped]:

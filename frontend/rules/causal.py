@@ -1,0 +1,58 @@
+"""Convolutions of com.microsoft that go on from a state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..algebra import Algebra
+from ..functions import FUNCTIONS
+from ..registry import Unsupported, rule
+from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..values import Op, Value
+from .fused import Shaped
+
+__all__: list[str] = []
+
+_SINGLE = {"ndim": 1, "dilation": 1}
+_PLAIN = {"channels_last": 0, "state_channels_last": 0, "state_window": 0, "state_update_capacity": 0}
+
+
+def _shapes(op: Op) -> Sequence[Shaped | None]:
+    x, w = op.input(0), op.input(1)
+    return [(x.shape, x.dtype), ((*x.shape[:-1], w.shape[-1] - 1), x.dtype)]
+
+
+@rule("CausalConvWithState", domain=MICROSOFT, weights=(1, 2), shapes=_shapes)
+def causal_conv(ctx: Algebra, op: Op) -> list[Value | None]:
+    """Each channel of [batch, channels, length] convolved with what came before, after a state (since 1)."""
+    known(op, 4, "activation", *_SINGLE, *_PLAIN)
+    for name, value in (_SINGLE | _PLAIN).items():
+        refuse(int(op.attr(name, value)) != value, f"its {name} is {op.attr(name)}")
+    refuse(any(op.results[2:]), "the updates of its state are an output")
+    x, w, past = ctx.stream(op.input(0)), op.input(1), op.optional(3)
+    refuse(x.rank != 3 or w.shape[1] != 1, "its weight is not of single channels [channels, 1, kernel]")
+    before, (batch, channels, length) = w.shape[-1] - 1, x.shape
+    if past is not None:
+        longer = (batch, channels, before + length)
+        x = step(ctx, op, "Concat", [ctx.stream(past), x], longer, axis=2)
+    pads = (0 if past is not None else before, 0)
+    y = step(ctx, op, "Conv", [x, w, op.optional(2)], (batch, channels, length), group=channels, pads=pads)
+    activation = str(op.attr("activation", "none"))
+    if activation in ("silu", "swish"):
+        y = ctx.passes(y, "Silu", {}, FUNCTIONS["Swish"])
+    elif activation != "none":
+        raise Unsupported(f"its activation {activation!r} is not known")
+    out: list[Value | None] = [done(op, y)]
+    if len(op.results) > 1 and op.results[1] is not None:
+        out.append(done(op, _state(ctx, op, x, before, past is None), 1))
+    return out
+
+
+def _state(ctx: Algebra, op: Op, x: Value, before: int, padded: bool) -> Value:
+    """The last entries of all, zeros before the first."""
+    batch, channels, length = x.shape
+    shape = (batch, channels, before)
+    if length >= before:
+        return moved(ctx, op, x, lambda a: a[..., length - before :], shape)
+    assert padded
+    return ctx.order(x, (2,), "State", {"length": before}, shape)
