@@ -66,13 +66,28 @@ def _rank(value: ir.Value | None) -> int | None:
 
 
 def _conv(w: Writer) -> Output:
-    """QLinearConv: the bias is stored in units of both scales."""
-    if w.integer("channels_last"):
+    """QLinearConv: the bias is stored in units of both scales; Microsoft's may have its channels last."""
+    rank, last = _rank(w.input(3)), bool(w.integer("channels_last"))
+    if last and rank is None:
         return None
     x, weight = w.dequantised(0, 1, 2), w.dequantised(3, 4, 5, (0,))
     stored = w.input(8)
     bias = None if stored is None else w.numbers(stored, w.input(4), None, w.input(1), (0,))
-    return w.quantised(w.one("Conv", x, weight, bias, attributes=w.own("channels_last")), 6, 7)
+    x = _first(w, x, rank) if last else x
+    y = w.one("Conv", x, weight, bias, attributes=w.own("channels_last"))
+    return w.quantised(_last(w, y, rank) if last else y, 6, 7)
+
+
+def _first(w: Writer, x: ir.Value | None, rank: int | None) -> ir.Value:
+    """Channels first that were last."""
+    assert rank is not None
+    return w.one("Transpose", x, attributes={"perm": (0, rank - 1, *range(1, rank - 1))})
+
+
+def _last(w: Writer, x: ir.Value, rank: int | None) -> ir.Value:
+    """Channels last that were first."""
+    assert rank is not None
+    return w.one("Transpose", x, attributes={"perm": (0, *range(2, rank), 1)})
 
 
 def _qlinear_matmul(w: Writer) -> Output:
@@ -125,11 +140,8 @@ def _pool(op: str) -> Callable[[Writer], Output]:
         if last and rank is None:
             return None
         x = w.dequantised(0, 1, 2)
-        if last and rank is not None:
-            x = w.one("Transpose", x, attributes={"perm": (0, rank - 1, *range(1, rank - 1))})
-        y = w.one(op, x, attributes=w.own("channels_last"))
-        if last and rank is not None:
-            y = w.one("Transpose", y, attributes={"perm": (0, *range(2, rank), 1)})
+        y = w.one(op, _first(w, x, rank) if last else x, attributes=w.own("channels_last"))
+        y = _last(w, y, rank) if last else y
         return w.quantised(y, 3, 4)
 
     return pool

@@ -132,6 +132,10 @@ def _convolutions() -> Iterator[Case]:
         pads = f"group = {group}, pads = [1, 1, 1, 1]"
         kernel = f"y8 = QLinearConv<{pads}>(a, a_s, a_z, w, w_s, w_z, y_s, y_z, b)"
         yield image("QLinearConv", name, quantised + kernel + back, values=values)
+        last = f"""l = Transpose<perm = [0, 2, 3, 1]>(a)
+            yl = com.microsoft.QLinearConv<channels_last = 1, {pads}>(l, a_s, a_z, w, w_s, w_z, y_s, y_z, b)
+            y8 = Transpose<perm = [0, 3, 1, 2]>(yl)"""
+        yield image("QLinearConv", f"channels last {name}", quantised + last + back, domain=MICROSOFT, values=values)
         if name == "tensor":
             kernel = f"i = ConvInteger<{pads}>(a, w, a_z, w_z)\n f = Cast<to = 1>(i)\n o = Mul(f, w_s)"
             yield image("ConvInteger", name, quantised + kernel, values=values)

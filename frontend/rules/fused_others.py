@@ -102,7 +102,12 @@ def trilu(ctx: Algebra, op: Op) -> Value:
     return done(op, step(ctx, op, "Trilu", op.inputs, upper=int(op.attr("upper", 1))))
 
 
+_BLOCKS = "its channels are in blocks, in the order of the machine that optimised the model"
 _CACHE = "it reads and writes a cache of keys and values in an order of its own"
+NCHWC = "com.microsoft.nchwc"
+_NCHWC = (
+    "Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReorderInput", "ReorderOutput", "Upsample",
+)  # fmt: skip
 _NOT_LOWERED = {
     "PackedAttention": "tokens of several sequences are packed by computed places",
     "PackedMultiHeadAttention": "tokens of several sequences are packed by computed places",
@@ -111,11 +116,14 @@ _NOT_LOWERED = {
 
 
 def _refused(ctx: Algebra, op: Op) -> Value:
-    raise Unsupported(_NOT_LOWERED[op.type], "export the model before ONNX Runtime's fusions")
+    reason = _BLOCKS if op.domain == NCHWC else _NOT_LOWERED[op.type]
+    raise Unsupported(reason, "export the model before ONNX Runtime's fusions")
 
 
 for _name in _NOT_LOWERED:
     rule(_name, domain=MICROSOFT, weights=None)(_refused)
+for _name in _NCHWC:
+    rule(_name, domain=NCHWC, weights=None)(_refused)
 
 
 def _scores(op: Op) -> Sequence[Shaped]:
