@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import checkout  # noqa: F401
 import torch
 
 from gmnc.kernels import Layout
@@ -66,6 +67,15 @@ class Network:
         self.kinds.append(torch.arange(self.types, self.types + s))
         self.types += s
         self.edges += b * n * k * s
+
+
+def tiny() -> Network:
+    """A few hundred parameters: whether all runs, even in an interpreter."""
+    net = Network()
+    x = net.weight(net.group(3), 8, 9)
+    net.vectors(x, 2)
+    net.vectors(net.weight(x, 5), 1)
+    return net
 
 
 def small() -> Network:
@@ -135,6 +145,7 @@ def _normed(net: Network, x: range, size: int, slots: int) -> range:
 
 
 NETWORKS: dict[str, Callable[[], Network]] = {
+    "tiny": tiny,
     "small": small,
     "resnet18": lambda: resnet((2, 2, 2, 2), bottleneck=False),
     "resnet50": lambda: resnet((3, 4, 6, 3), bottleneck=True),

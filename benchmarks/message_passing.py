@@ -4,70 +4,67 @@
 
 Every contender computes the same: new edge states, and sums of hidden messages into both ends. `pyg` gathers both
 ends, concatenates, applies the edge MLP and scatters, as message passing libraries do; `compile` is that under
-torch.compile. The floor is what copying the edge state takes in the same run: 2 passes over it forward, 5 with
-backward. Needs torch, numpy and, for `pyg`, torch_geometric; on a GPU triton.
+torch.compile; `graph` is the kernel played back from a CUDA graph. The floor is what copying the edge state takes in
+the same run: 2 passes over it forward, 5 with backward. Memory is that beyond the inputs, in edge states. Errors are
+the largest differences from float64 relative to the largest magnitude, of the outputs and of the gradients. Needs
+torch, numpy and, for `pyg` and `compile`, torch_geometric; on a GPU triton. Exit code 1: the kernel failed or is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import gc
-import platform
-import statistics
 import sys
-import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 
+import checkout  # noqa: F401
 import torch
+from exact import error_of_gradients, error_of_outputs
+from layouts import NETWORKS
+from measuring import about, append, captured, columns_of, median_time, peak
 
-HERE = Path(__file__).resolve().parent
-if find_spec("gmnc") is None:
-    # A checkout that is not installed: its root is the package.
-    sys.modules["gmnc"] = ModuleType("gmnc")
-    sys.modules["gmnc"].__path__ = [str(HERE.parent)]
-sys.path.insert(0, str(HERE))
-
-from layouts import NETWORKS  # noqa: E402
-
-from gmnc.kernels import Layout, Terms, edge_update, kernels  # noqa: E402
-from gmnc.kernels.scatter import expand  # noqa: E402
+from gmnc.kernels import Layout, Terms, edge_update, kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-COLUMNS = ("contender", "forward_ms", "both_ms", "x_floor", "x_floor_both", "memory_x", "memory_x_both", "error")
+TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
+"""A bfloat16 has 8 bits; one of some 10^4 terms and their sums of as many may be further off than a single one."""
+COLUMNS = (
+    "contender", "forward_ms", "both_ms", "x_floor", "x_floor_both", "memory_x", "memory_x_both", "error",
+    "error_grad",
+)  # fmt: skip
 Update = Callable[[torch.Tensor, Terms], tuple[torch.Tensor, ...]]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One layer's inputs."""
+    """One layer's inputs, and what its outputs are weighted by for the gradients."""
 
     layout: Layout
     edges: torch.Tensor
     terms: Terms
+    weights: tuple[torch.Tensor, ...]
 
     @property
     def bytes(self) -> int:
         """Of the edge state."""
         return self.edges.numel() * self.edges.element_size()
 
+    @property
+    def device(self) -> torch.device:
+        return self.edges.device
 
-@dataclass(frozen=True)
+
+@dataclass
 class Result:
-    """Seconds and the most memory taken beyond the inputs, in bytes, forward and with backward; relative error."""
+    """Of forward, and of forward with backward: seconds, most memory beyond the inputs in bytes, relative error."""
 
-    forward: float
-    both: float
-    memory: int
-    memory_both: int
-    error: float
+    seconds: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    failure: str = ""
 
 
 def problem(name: str, width: int, dtype: torch.dtype, device: str) -> Problem:
@@ -78,14 +75,16 @@ def problem(name: str, width: int, dtype: torch.dtype, device: str) -> Problem:
     edges = torch.randn(net.edges, width, device=device, dtype=dtype).requires_grad_()
     shapes = [(net.nodes, width), (net.nodes, width), (net.types, width), (width, width), (width, width), (width,)]
     terms = Terms(*(torch.randn(s, device=device).mul_(width**-0.5).to(dtype).requires_grad_() for s in shapes))
-    return Problem(layout, edges, terms)
+    sizes = (net.edges, net.nodes, net.nodes)
+    weights = tuple(torch.randn(size, width, device=device, dtype=dtype) for size in sizes)
+    return Problem(layout, edges, terms, weights)
 
 
 def gathered(layout: Layout) -> Update:
     """Message passing with an index per edge, as libraries for graphs write it."""
     from torch_geometric.utils import scatter
 
-    dst, src, types, _, _ = expand(layout)
+    dst, src, types, _, _ = layout.single
 
     def update(edges: torch.Tensor, terms: Terms) -> tuple[torch.Tensor, ...]:
         ends = torch.cat([terms.dst[dst], terms.src[src], edges, terms.type[types]], dim=1)
@@ -103,177 +102,149 @@ def fused(layout: Layout, kernel: str) -> Update:
     return lambda edges, terms: edge_update(edges, terms, layout, activation="relu", residual=True, kernel=kernel)
 
 
-def contender(name: str, layout: Layout) -> Update:
-    """By name: pyg, compile, or a kernel."""
-    if name == "pyg":
-        return gathered(layout)
-    if name == "compile":
-        return torch.compile(gathered(layout))
-    return fused(layout, name)
+def contender(name: str, layout: Layout, kernel: str) -> Update:
+    """By name: pyg, compile, graph, or a kernel."""
+    if name in ("pyg", "compile"):
+        update = gathered(layout)
+        return torch.compile(update) if name == "compile" else update
+    return fused(layout, kernel if name == "graph" else name)
 
 
-def forward(update: Update, given: Problem) -> None:
+def forward(update: Update, given: Problem) -> tuple[torch.Tensor, ...]:
     with torch.no_grad():
-        update(given.edges, given.terms)
+        return update(given.edges, given.terms)
 
 
-def both(update: Update, given: Problem, weights: tuple[torch.Tensor, ...]) -> None:
-    outputs = update(given.edges, given.terms)
-    torch.autograd.grad(outputs, [given.edges, *given.terms], weights)
+def both(update: Update, given: Problem) -> tuple[torch.Tensor, ...]:
+    """The gradients of the edges and of the terms."""
+    return torch.autograd.grad(update(given.edges, given.terms), [given.edges, *given.terms], given.weights)
 
 
-def measure(name: str, given: Problem, repeats: int) -> Result:
-    """Median time, memory and error of one contender."""
-    update = contender(name, given.layout)
-    with torch.no_grad():
-        found = update(given.edges, given.terms)
-        error = max(map(disagreement, found, exact(given)))
-        weights = tuple(torch.randn_like(t) for t in found)
-        del found
-    first, second = lambda: forward(update, given), lambda: both(update, given, weights)
-    times = [median_time(f, given.edges.device, repeats) for f in (first, second)]
-    memory = [peak(f, given.edges.device) for f in (first, second)]
-    return Result(*times, *memory, error)
-
-
-def exact(given: Problem, limit: int = 2_000_000) -> tuple[torch.Tensor, ...]:
-    """The outputs in float64, or in float32 where float64 would not fit."""
-    kind = torch.float64 if given.layout.edges <= limit else torch.float32
-    terms = Terms(*(t.detach().to(kind) for t in given.terms))
-    kernel = "reference" if given.layout.edges <= limit else "auto"
-    return edge_update(
-        given.edges.detach().to(kind), terms, given.layout, activation="relu", residual=True, kernel=kernel
-    )
-
-
-def disagreement(found: torch.Tensor, expected: torch.Tensor) -> float:
-    """Largest difference relative to the largest magnitude."""
-    return float((found.to(expected.dtype) - expected).abs().max() / expected.abs().max())
-
-
-def median_time(run: Callable[[], None], device: torch.device, repeats: int) -> float:
-    """Seconds, after one run to warm up."""
-    times = []
-    for _ in range(repeats + 1):
-        wait(device)
-        start = time.perf_counter()
-        run()
-        wait(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[1:])
-
-
-def wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
-def peak(run: Callable[[], None], device: torch.device) -> int:
-    """Most memory in use during a run, less what was in use before, in bytes."""
+def measure(name: str, kernel: str, given: Problem, repeats: int) -> Result:
+    """Median times, memory and errors of one contender; what it fails of, if it does."""
+    result = Result()
+    try:
+        update = contender(name, given.layout, kernel)
+        for step in (forward, both):
+            _measure(result, lambda step=step: step(update, given), name == "graph", given, repeats)
+    except Exception as error:
+        # One that does not fit, or that does not run here, must not keep the others from being measured.
+        result.failure = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
     gc.collect()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        torch.cuda.synchronize()
-        return torch.cuda.max_memory_allocated() - before
-    before, most, stop = resident(), 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal most
-        while not stop.wait(0.002):
-            most = max(most, resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    run()
-    stop.set()
-    watcher.join()
-    return max(0, most - before)
+    if given.device.type == "cuda":
+        torch.cuda.empty_cache()
+    return result
 
 
-def resident() -> int:
-    """Bytes of this process that are in memory (Linux)."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+def _measure(
+    result: Result, work: Callable[[], tuple[torch.Tensor, ...]], graph: bool, given: Problem, repeats: int
+) -> None:
+    found = work()
+    if result.errors:
+        error = error_of_gradients(found, given.weights, given.edges, given.terms, given.layout)
+    else:
+        error = error_of_outputs(found, given.edges, given.terms, given.layout)
+    del found
+    result.errors.append(error)
+
+    def run() -> None:
+        work()
+
+    result.memory.append(peak(run, given.device))
+    result.seconds.append(median_time(captured(run) if graph else run, given.device, repeats))
 
 
 def floor(given: Problem, repeats: int) -> float:
     """Seconds of one pass over the edge state: half of what a copy takes."""
-    other = torch.empty_like(given.edges)
+    source = given.edges.detach()
+    other = torch.empty_like(source)
 
     def copy() -> None:
-        with torch.no_grad():
-            other.copy_(given.edges)
+        other.copy_(source)
 
-    return median_time(copy, given.edges.device, repeats) / 2
-
-
-def row(name: str, result: Result, given: Problem, one_pass: float) -> tuple[str, ...]:
-    return (
-        name,
-        f"{result.forward * 1e3:.1f}",
-        f"{result.both * 1e3:.1f}",
-        f"{result.forward / (2 * one_pass):.2f}",
-        f"{result.both / (5 * one_pass):.2f}",
-        f"{result.memory / given.bytes:.2f}",
-        f"{result.memory_both / given.bytes:.2f}",
-        f"{result.error:.1e}",
-    )
+    return median_time(copy, given.device, repeats) / 2
 
 
-def about() -> dict[str, str]:
-    """The machine and the versions."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    found = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "device": gpu or platform.machine()}
-    found["threads"] = str(torch.get_num_threads())
-    for package in ("torch", "triton", "torch_geometric", "torch_scatter"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = ""
-    return found
+def row(name: str, result: Result, given: Problem, one_pass: float) -> dict[str, str]:
+    """By column; empty cells, and the reason, where a contender failed."""
+    seconds, memory, errors = result.seconds, result.memory, result.errors
+    cells = [name]
+    cells += [f"{s * 1e3:.2f}" for s in seconds] + [""] * (2 - len(seconds))
+    cells += [f"{s / (n * one_pass):.2f}" for s, n in zip(seconds, (2, 5), strict=False)] + [""] * (2 - len(seconds))
+    cells += [f"{m / given.bytes:.2f}" for m in memory] + [""] * (2 - len(memory))
+    cells += [f"{e:.1e}" for e in errors] + [""] * (2 - len(errors))
+    return {**dict(zip(COLUMNS, cells, strict=True)), "failure": result.failure}
 
 
-def main() -> None:
+def compared(ours: str, name: str, results: dict[str, Result]) -> str:
+    """In words: how many times as fast, and how much memory."""
+    mine, other = results[ours], results[name]
+    if other.failure or mine.failure:
+        return f"{name if other.failure else ours} failed: {other.failure or mine.failure}"
+    forward, both = (b / a for a, b in zip(mine.seconds, other.seconds, strict=True))
+    memory = mine.memory[1] / max(other.memory[1], 1)
+    return f"{ours} against {name}: forward {forward:.2f}x, both {both:.2f}x faster; memory {memory:.2f} of it"
+
+
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--net", default="small", choices=NETWORKS)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--dtype", default="fp32", choices=DTYPES)
-    parser.add_argument("--kernel", default="auto", help=f"auto, {', '.join(kernels())}")
-    parser.add_argument("--against", default="pyg", help="of pyg, compile, scatter, separated by commas")
+    parser.add_argument("--kernel", default="auto", choices=("auto", *kernels()))
+    parser.add_argument("--against", default="pyg", help="of pyg, compile, graph and kernels, separated by commas")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--csv", type=Path, help="append the rows to this file")
     options = parser.parse_args()
+    options.against = [name for name in options.against.split(",") if name]
+    cuda = options.device.startswith("cuda")
+    unknown = set(options.against) - {"pyg", "compile", "graph", *kernels()}
+    if unknown:
+        known = ", ".join(("pyg", "compile", "graph", *kernels()))
+        parser.error(f"--against {', '.join(sorted(unknown))}: not known or not installed here; choose of {known}")
+    if {"pyg", "compile"} & set(options.against) and not find_spec("torch_geometric"):
+        parser.error("--against pyg and compile need torch_geometric: pip install torch-geometric")
+    if cuda and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: torch finds no GPU here")
+    if "graph" in options.against and not cuda:
+        parser.error("--against graph: needs a GPU")
+    if options.csv and columns_of(options.csv) not in (None, [*fixed(options), *COLUMNS, "failure"]):
+        parser.error(f"--csv {options.csv}: has other columns; name another file")
+    return options
+
+
+def fixed(options: argparse.Namespace) -> dict[str, str]:
+    """What all rows of a run share."""
+    return about(torch.device(options.device)) | {n: str(getattr(options, n)) for n in ("net", "width", "dtype")}
+
+
+def main() -> int:
+    options = arguments()
     given = problem(options.net, options.width, DTYPES[options.dtype], options.device)
     one_pass = floor(given, options.repeats)
     print(f"{options.net}: {given.layout.edges:,} edges, state {given.bytes / 1e6:.0f} MB, floor forward "
           f"{2e3 * one_pass:.2f} ms, both {5e3 * one_pass:.2f} ms")  # fmt: skip
-    names = [options.kernel, *(n for n in options.against.split(",") if n)]
-    results = {name: measure(name, given, options.repeats) for name in names}
-    rows = [row(name, result, given, one_pass) for name, result in results.items()]
-    for line in (COLUMNS, *rows):
-        print("".join(f"{cell:>15}" for cell in line))
-    ours = results[names[0]]
+    print("".join(f"{column:>14}" for column in COLUMNS))
+    names = list(dict.fromkeys([options.kernel, *options.against]))
+    results = {}
+    for name in names:
+        results[name] = measure(name, options.kernel, given, options.repeats)
+        cells = row(name, results[name], given, one_pass)
+        print("".join(f"{cell:>14}" for cell in list(cells.values())[:-1]), flush=True)
+        if options.csv:
+            # At once: a later contender may end the process.
+            append(options.csv, [fixed(options) | cells])
     for name in names[1:]:
-        other = results[name]
-        print(
-            f"{names[0]} against {name}: forward {other.forward / ours.forward:.2f}x, both "
-            f"{other.both / ours.both:.2f}x faster; memory {ours.memory_both / max(other.memory_both, 1):.2f} of it"
-        )
-    if options.csv:
-        append(options.csv, vars(options), rows)
-
-
-def append(path: Path, options: dict[str, object], rows: list[tuple[str, ...]]) -> None:
-    fixed = {**about(), **{name: str(options[name]) for name in ("net", "width", "dtype")}}
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow([*fixed, *COLUMNS])
-        writer.writerows([*fixed.values(), *cells] for cells in rows)
+        print(compared(names[0], name, results))
+    ours = results[names[0]]
+    if ours.failure:
+        print(f"{names[0]} failed: {ours.failure}", file=sys.stderr)
+    wrong = max(ours.errors, default=0.0) > TOLERANCE[DTYPES[options.dtype]]
+    if wrong:
+        print(f"{names[0]} is wrong: errors {ours.errors}", file=sys.stderr)
+    return int(bool(ours.failure) or wrong)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

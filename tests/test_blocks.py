@@ -16,7 +16,6 @@ from gmnc.backends.coo import coo
 from gmnc.backends.onnx import write
 from gmnc.backends.values import values_from_edges
 from gmnc.ir import GmncError, ParameterGraph
-from gmnc.kernels.scatter import expand
 from gmnc.testing import build
 
 
@@ -40,7 +39,7 @@ def reversed_rows() -> onnx.ModelProto:
 def test_has_the_edges_of_coo(name: str) -> None:
     graph = graph_of(name)
     tensors, edges = blocks(graph), coo(graph, pyg=False)
-    dst, src, types, rows, _ = expand(tensors.layout)
+    dst, src, types, rows, _ = tensors.layout.single
     assert torch.equal(torch.stack([src, dst]), edges.edge_index.long())
     assert torch.equal(types, edges.edge_type.long())
     assert torch.equal(tensors.rows()[rows], edges.edge_attr)
@@ -67,7 +66,7 @@ def test_values_per_parameter_come_back(name: str) -> None:
     graph = gmnc.compile(reversed_rows()) if name == "reversed" else graph_of(name)
     tensors = blocks(graph)
     assert (len(tensors.extra) > 0) == (name == "reversed")
-    rows = expand(tensors.layout)[3]
+    rows = tensors.layout.single[3]
     (found,) = tensors.per_parameter(tensors.rows()[rows])
     for parameter, value in found.items():
         stored = torch.from_numpy(np.array(graph.parameters[parameter].load()))
@@ -112,11 +111,11 @@ def test_wrong_values_are_refused() -> None:
 def test_a_batch_is_its_parts() -> None:
     parts = [blocks(gmnc.compile(reversed_rows())), blocks(graph_of("llama")), blocks(gmnc.compile(reversed_rows()))]
     both = batch(parts)
-    dst, src, types, rows, numbers = expand(both.layout)
+    dst, src, types, rows, numbers = both.layout.single
     at = nodes = kinds = 0
     for number, part in enumerate(parts):
         own = slice(at, at + part.num_edges)
-        alone = expand(part.layout)
+        alone = part.layout.single
         assert torch.equal(dst[own], alone[0] + nodes)
         assert torch.equal(src[own], alone[1] + nodes)
         assert torch.equal(types[own], alone[2] + kinds)
@@ -125,7 +124,7 @@ def test_a_batch_is_its_parts() -> None:
         at, nodes, kinds = at + part.num_edges, nodes + part.num_nodes, kinds + len(part.types)
     found = both.per_parameter(both.rows()[rows])
     for per_graph, part in zip(found, parts, strict=True):
-        (alone,) = part.per_parameter(part.rows()[expand(part.layout)[3]])
+        (alone,) = part.per_parameter(part.rows()[part.layout.single[3]])
         assert all(torch.equal(per_graph[n].nan_to_num(), v.nan_to_num()) for n, v in alone.items())
 
 
