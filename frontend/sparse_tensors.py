@@ -116,9 +116,10 @@ class _Writer:
         """The nodes of a graph or function, in place, after `head`; returns the names with those of Constants."""
         names, out = dict(names), list(head)
         for node in nodes:
-            if not node.input and _constants((node,)):
-                [attribute] = [a for a in node.attribute if a.type == _SPARSE]
-                name = node.output[0]
+            if not node.input and node.output and _constants((node,)):
+                name, (attribute, *more) = node.output[0], node.attribute
+                if more:
+                    raise self._damaged(name, "its node has other attributes too")
                 made: list[onnx.NodeProto] = []
                 names[name] = self._scatter(name, attribute.sparse_tensor, made)
                 values = helper.make_node("Constant", [], [name], node.name, value=attribute.sparse_tensor.values)

@@ -43,11 +43,14 @@ class Outcome:
 
 
 def seeds() -> dict[str, bytes]:
-    """Twenty networks that hold, between them, every kind of node, body, weight and storage."""
+    """Networks, twenty or more, that hold, between them, every kind of node, body, weight and storage."""
     from test_rules import CASES, build
+    from test_sparse_tensors import network
 
     examples = Path(__file__).resolve().parents[1] / "examples"
     found = {f"example-{p.stem}": p.read_bytes() for p in sorted(examples.glob("*.onnx"))}
+    found["sparse"] = network("weight", "sparse").SerializeToString()
+    found["sparse-constant"] = network("weight", "constant").SerializeToString()
     for kind in _KINDS:
         chosen = next(c for c in CASES if c.op == kind)
         found[chosen.id] = build(chosen).SerializeToString()

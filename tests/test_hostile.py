@@ -19,7 +19,7 @@ def test_damaged_files_are_errors_with_a_message() -> None:
 
 def test_a_number_replays_its_file() -> None:
     given = seeds()
-    assert len(given) == 20
+    assert len(given) == 22
     files = {number: case(number, given) for number in range(60)}
     assert files == {number: case(number, given) for number in range(60)}
     assert len(set(files.values()) - set(given.values())) > 50

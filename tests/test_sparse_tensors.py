@@ -176,13 +176,16 @@ def _damaged(change: str) -> onnx.ModelProto:
         model.opset_import[0].version = 9
     elif change == "output":
         model.graph.output.append(helper.make_tensor_value_info("s", 1, [4, 6]))
+    elif change == "value twice":
+        model = network("weight", "constant")
+        model.graph.node[0].attribute.append(model.graph.node[0].attribute[0])
     elif change == "named twice":
         model.graph.initializer.append(numpy_helper.from_array(tensor((4, 6)), "s"))
     return model
 
 
 @pytest.mark.parametrize(
-    "change", ["far", "twice", "few", "huge", "negative", "strings", "old", "output", "named twice"]
+    "change", ["far", "twice", "few", "huge", "negative", "strings", "old", "output", "named twice", "value twice"]
 )
 def test_damaged(change: str) -> None:
     with pytest.raises(LoadError, match=r"sparse|named twice"):
