@@ -15,6 +15,7 @@ from ..ir.errors import LoweringError, PluginError
 from . import ml_shapes
 from .agreement import disagreement
 from .attributes import DOMAIN
+from .choosing import chosen
 from .contrib import Shaped, output_shapes
 from .folding import elementwise, fold
 from .garbage import paused
@@ -24,6 +25,7 @@ from .protos import dtype_name, inference_reason, node_proto, schema_of, tensor_
 from .registry import Rule, Unsupported
 from .settings import settings
 from .sizes import DEFAULTS, Sizes
+from .tables import cuts
 from .values import Op, Value
 
 __all__ = ["Known", "infer"]
@@ -54,38 +56,26 @@ def infer(
     """What is known of every value of a normalised model, values in subgraphs included.
 
     dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
-    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches).
+    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches);
+    but one that cuts a table of parameters gets the table's length, if that is at most `tables.LONGEST`.
     find: the rule of a node; one that says the shapes of its outputs (`Rule.shapes`) comes before the schema.
     misfits: gains the branches of If nodes that cannot run on these shapes.
 
     A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
     non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
     """
-    first: LoweringError | None = None
-    best: _Inference | None = None
     with paused():
         memo: dict[Hashable, list[Known | None]] = {}
-        fixed: dict[ir.Value, Known] | None = None
-        for default in DEFAULTS:
-            sizes = Sizes(dims or {}, inputs or {}, default)
+        start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find).initializers()
+
+        def walked(sizes: Sizes) -> _Inference:
             inference = _Inference(model, sizes, memo, find)
-            fixed = fixed if fixed is not None else inference.initializers()
-            inference.known.update(fixed)
-            try:
-                inference.inputs()
-                inference.graph(model.graph)
-            except LoweringError as error:
-                first = first or error
-                if not sizes.guessed:
-                    break
-            else:
-                if best is None or len(inference.misfits) < len(best.misfits):
-                    best = inference
-                if not best.misfits or not sizes.guessed:
-                    break
-    if best is None:
-        assert first is not None
-        raise first
+            inference.known.update(start)
+            inference.inputs()
+            inference.graph(model.graph)
+            return inference
+
+        best = chosen(walked, dims or {}, inputs or {})
     if misfits is not None:
         misfits.update(best.misfits)
     return best.known
@@ -108,6 +98,13 @@ class _Inference:
         self.known: dict[ir.Value, Known] = {}
         self.misfits: set[ir.Graph] = set()
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
+
+    def cuts(self) -> list[tuple[int, int, int]]:
+        """Tables that are read in part (see `tables.cuts`); none if no dimension was guessed."""
+        if not self.sizes.names:
+            return []
+        shapes = {v: k.shape for v, k in self.known.items()}
+        return list(cuts(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
 
     def _opset(self, node: ir.Node) -> int:
         return node.version or self.model.opset_imports.get(node.domain, 1)

@@ -31,6 +31,11 @@ class Sizes:
         self._given = frozenset(dims)
         self._dims = dict(dims)
 
+    @property
+    def names(self) -> list[str]:
+        """The dimensions that got the default size, by name."""
+        return [n for n, size in self._dims.items() if n not in self._given and size == self.default]
+
     def of_input(self, value: ir.Value) -> tuple[int, ...]:
         """The shape of a graph input. Raises `LoweringError` if its rank is not known or a given shape does not fit."""
         given = self.inputs.get(value.name or "")

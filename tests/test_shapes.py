@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
+import gmnc
 from gmnc.frontend.folding import fold
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
@@ -313,3 +314,39 @@ def test_weights_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for name in ("numpy", "tobytes", "__array__"):
         monkeypatch.setattr(ir.LazyTensor, name, refuse(name))
     assert _by_name(normalise(load(path)))["y"].shape == (1, 64)
+
+
+def _with_positions(rows: int) -> onnx.ModelProto:
+    """Embeddings, and a table of positions of which the first ones are added."""
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 18]>
+        agraph (int64[batch, tokens] x) => (float[batch, tokens, 2] y) {
+            e = Gather(words, x)
+            s = Shape<start = 1, end = 2>(x)
+            p = Slice(positions, zero, s)
+            h = Add(e, p)
+            r = Relu(h)
+            y = MatMul(r, w)
+        }""")
+    rng = np.random.default_rng(0)
+    for name, shape in (("words", (7, 4)), ("positions", (rows, 4)), ("w", (4, 2))):
+        model.graph.initializer.append(numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "zero"))
+    return model
+
+
+@pytest.mark.parametrize("rows", [16, 32, 48, 500])
+def test_a_guessed_length_is_that_of_the_table_it_cuts(rows: int) -> None:
+    graph = gmnc.compile(_with_positions(rows))
+    assert graph.num_parameter_edges == graph.num_parameters == 28 + 4 * rows + 8
+
+
+def test_a_given_length_stays() -> None:
+    graph = gmnc.compile(_with_positions(48), dims={"tokens": 20})
+    assert [(e.name, e.count, e.where) for e in graph.account] == [("positions", 28 * 4, "never read")]
+    graph = gmnc.compile(_with_positions(48), inputs={"x": (1, 20)})
+    assert [(e.name, e.count) for e in graph.account] == [("positions", 28 * 4)]
+
+
+def test_a_table_longer_than_any_mask_does_not_set_the_length() -> None:
+    graph = gmnc.compile(_with_positions(5000))
+    assert [(e.name, e.count) for e in graph.account] == [("positions", (5000 - 32) * 4)]

@@ -1,0 +1,63 @@
+"""Tables of which a size that was guessed reads only a part: a position table is as long as the longest sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from .folding import LIMIT
+
+__all__ = ["LONGEST", "cuts"]
+
+LONGEST = 2048
+"""Rows of a table that a sequence is made as long as by itself: longer ones make masks that are not folded."""
+
+assert LONGEST**2 <= LIMIT
+
+
+def cuts(model: ir.Model, shapes: Mapping[ir.Value, Sequence[int]], data: Mapping[ir.Value, np.ndarray]) -> Iterator[
+    tuple[int, int, int]
+]:  # fmt: skip
+    """(rows, rows read, elements left out) of every table of parameters that is sliced or gathered at known places.
+
+    shapes: of all values; data: the numbers of those that are no parameters.
+    """
+    constant: dict[ir.Value, bool] = {}
+    for node in model.graph:
+        if node.domain or node.op_type not in ("Slice", "Gather"):
+            continue
+        table, places, made = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None, node.outputs[0]
+        if table is None or table not in shapes or table in data or not _is_constant(table, data, constant):
+            continue
+        before = shapes[table]
+        if node.op_type == "Slice" and made in shapes:
+            for rows, read in zip(before, shapes[made], strict=True):
+                if read < rows:
+                    yield rows, read, int(np.prod(before, dtype=np.int64)) // rows * (rows - read)
+        elif node.op_type == "Gather" and places is not None and places in data:
+            read = len(np.unique(data[places]))
+            rows = before[node.attributes.get_int("axis", 0)]
+            if read < rows:
+                yield rows, read, int(np.prod(before, dtype=np.int64)) // rows * (rows - read)
+
+
+def _is_constant(value: ir.Value, data: Mapping[ir.Value, np.ndarray], memo: dict[ir.Value, bool]) -> bool:
+    """Whether a value is made of parameters and numbers alone."""
+    waiting = [value]
+    while waiting:
+        top = waiting[-1]
+        node = top.producer()
+        if top in memo or top.is_initializer() or top in data or node is None:
+            memo.setdefault(top, top.is_initializer() or top in data)
+            waiting.pop()
+            continue
+        inputs = [v for v in node.inputs if v is not None]
+        missing = [v for v in inputs if v not in memo]
+        if missing:
+            waiting += missing
+            continue
+        memo[top] = bool(inputs) and all(memo[v] for v in inputs)
+        waiting.pop()
+    return memo[value]
