@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import astuple, replace
 
 import checkout  # noqa: F401
@@ -16,19 +16,14 @@ _LIMIT = 1 << 21
 
 
 def error_of_outputs(found: tuple[torch.Tensor, ...], e: torch.Tensor, terms: Terms, layout: Layout) -> float:
-    """Largest difference of the outputs of an `edge_update`, each relative to its largest magnitude."""
+    """Of the outputs of an `edge_update`: see `_error`."""
     exact = Terms(*(t.detach().double() for t in terms))
-    sums = [torch.zeros_like(exact.dst) for _ in range(2)]
-    worst, largest = 0.0, 0.0
-    with torch.no_grad():
-        for rows, part in pieces(layout):
-            new, *more = _update(e.detach()[rows].double(), exact, part)
-            worst = max(worst, _most(found[0][rows].double() - new))
-            largest = max(largest, _most(new))
-            for total, value in zip(sums, more, strict=True):
-                total += value
-    pairs = zip(found[1:], sums, strict=True)
-    return max(worst / largest, *(_most(one.double() - total) / _most(total) for one, total in pairs))
+
+    def of_piece(rows: slice, part: Layout) -> tuple[torch.Tensor, ...]:
+        with torch.no_grad():
+            return _update(e.detach()[rows].double(), exact, part)
+
+    return _error(found, of_piece, layout)
 
 
 def error_of_gradients(
@@ -36,20 +31,38 @@ def error_of_gradients(
 ) -> float:
     """The same of the gradients of `e` and the terms, of the outputs times `weights`."""
     exact = Terms(*(t.detach().double().requires_grad_() for t in terms))
-    sums = [torch.zeros_like(t) for t in exact]
-    worst, largest = 0.0, 0.0
     by_node = [w.double() for w in weights[1:]]
-    for rows, part in pieces(layout):
+
+    def of_piece(rows: slice, part: Layout) -> tuple[torch.Tensor, ...]:
         state = e.detach()[rows].double().requires_grad_()
-        own, *more = torch.autograd.grad(
-            _update(state, exact, part), [state, *exact], [weights[0][rows].double(), *by_node]
-        )
-        worst = max(worst, _most(found[0][rows].double() - own))
-        largest = max(largest, _most(own))
+        outputs = _update(state, exact, part)
+        return torch.autograd.grad(outputs, [state, *exact], [weights[0][rows].double(), *by_node])
+
+    return _error(found, of_piece, layout)
+
+
+def _error(
+    found: tuple[torch.Tensor, ...], of_piece: Callable[[slice, Layout], tuple[torch.Tensor, ...]], layout: Layout
+) -> float:
+    """Root mean square of the difference relative to that of what is exact; the largest of all tensors.
+
+    The first tensor is one row for each edge, the others are sums over edges. Not the largest difference: a slope of
+    relu is 0 or 1, and where its argument is near 0 rounding decides.
+    """
+    difference, size = 0.0, 0.0
+    sums = [torch.zeros_like(t, dtype=torch.float64) for t in found[1:]]
+    for rows, part in pieces(layout):
+        own, *more = of_piece(rows, part)
+        difference += float((found[0].detach()[rows].double() - own).square().sum())
+        size += float(own.square().sum())
         for total, value in zip(sums, more, strict=True):
             total += value
-    pairs = zip(found[1:], sums, strict=True)
-    return max(worst / largest, *(_most(one.double() - total) / _most(total) for one, total in pairs))
+    ratios = [difference / size]
+    ratios += [
+        float((one.detach().double() - total).square().sum() / total.square().sum())
+        for one, total in zip(found[1:], sums, strict=True)
+    ]
+    return max(ratios) ** 0.5
 
 
 def pieces(layout: Layout, limit: int = _LIMIT) -> Iterator[tuple[slice, Layout]]:
@@ -84,7 +97,3 @@ def _cut(block: Block, limit: int) -> Iterator[Block]:
 
 def _update(e: torch.Tensor, terms: Terms, layout: Layout) -> tuple[torch.Tensor, ...]:
     return edge_update(e, terms, layout, activation="relu", residual=True, kernel="reference")
-
-
-def _most(x: torch.Tensor) -> float:
-    return float(x.detach().abs().max()) if x.numel() else 0.0

@@ -6,8 +6,9 @@ Every contender computes the same: new edge states, and sums of hidden messages 
 ends, concatenates, applies the edge MLP and scatters, as message passing libraries do; `compile` is that under
 torch.compile; `graph` is the kernel played back from a CUDA graph. The floor is what copying the edge state takes in
 the same run: 2 passes over it forward, 5 with backward. Memory is that beyond the inputs, in edge states. Errors are
-the largest differences from float64 relative to the largest magnitude, of the outputs and of the gradients. Needs
-torch, numpy and, for `pyg` and `compile`, torch_geometric; on a GPU triton. Exit code 1: the kernel failed or is wrong.
+differences from float64, of the outputs and of the gradients (root mean square, relative). Needs torch, numpy and, for
+`pyg` and `compile`, torch_geometric; on a GPU triton. A contender that is not installed, or does not fit, is a row that
+says so. Exit code 1: the kernel itself failed or is wrong.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import gc
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 
 import checkout  # noqa: F401
@@ -29,8 +29,8 @@ from measuring import about, append, captured, columns_of, median_time, peak
 from gmnc.kernels import Layout, Terms, edge_update, kernels
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2}
-"""A bfloat16 has 8 bits; one of some 10^4 terms and their sums of as many may be further off than a single one."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+"""Of errors. A slope of relu that rounding turns is wrong as a whole: about one in 10^7 and 10^3, by type."""
 COLUMNS = (
     "contender", "forward_ms", "both_ms", "x_floor", "x_floor_both", "memory_x", "memory_x_both", "error",
     "error_grad",
@@ -199,12 +199,9 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     options.against = [name for name in options.against.split(",") if name]
     cuda = options.device.startswith("cuda")
-    unknown = set(options.against) - {"pyg", "compile", "graph", *kernels()}
-    if unknown:
-        known = ", ".join(("pyg", "compile", "graph", *kernels()))
-        parser.error(f"--against {', '.join(sorted(unknown))}: not known or not installed here; choose of {known}")
-    if {"pyg", "compile"} & set(options.against) and not find_spec("torch_geometric"):
-        parser.error("--against pyg and compile need torch_geometric: pip install torch-geometric")
+    known = dict.fromkeys(("pyg", "compile", "graph", "scatter", *kernels()))
+    if set(options.against) - set(known):
+        parser.error(f"--against {','.join(options.against)}: choose of {', '.join(known)}")
     if cuda and not torch.cuda.is_available():
         parser.error(f"--device {options.device}: torch finds no GPU here")
     if "graph" in options.against and not cuda:
@@ -221,6 +218,9 @@ def fixed(options: argparse.Namespace) -> dict[str, str]:
 
 def main() -> int:
     options = arguments()
+    device = torch.device(options.device)
+    if device.index is not None:
+        torch.cuda.set_device(device)
     given = problem(options.net, options.width, DTYPES[options.dtype], options.device)
     one_pass = floor(given, options.repeats)
     print(f"{options.net}: {given.layout.edges:,} edges, state {given.bytes / 1e6:.0f} MB, floor forward "

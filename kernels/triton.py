@@ -16,7 +16,7 @@ from .layout import COLUMNS, Layout
 from .schedule import Geometry, Piece, Sums, pack, schedule, unpack
 from .terms import Terms
 
-__all__ = ["TUNING", "Tuning", "backward", "forward", "plan"]
+__all__ = ["TUNING", "Tuning", "backward", "fits", "forward", "plan"]
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Plan = tuple[list[torch.Tensor], list[int]]
@@ -32,13 +32,16 @@ class Tuning(NamedTuple):
     backward: tuple[int, int]
 
 
-TUNING: dict[str, Tuning] = {
-    "bfloat16": Tuning(Geometry(128, 64, 8), (8, 3), (8, 2)),
-    "float16": Tuning(Geometry(128, 64, 8), (8, 3), (8, 2)),
-    "float32": Tuning(Geometry(64, 64, 8), (8, 2), (8, 1)),
-    "float64": Tuning(Geometry(32, 64, 8), (8, 1), (8, 1)),
+TUNING: dict[tuple[str, int], Tuning] = {
+    ("bfloat16", 64): Tuning(Geometry(32, 256, 32), (4, 3), (4, 2)),
+    ("bfloat16", 128): Tuning(Geometry(32, 256, 32), (8, 2), (8, 2)),
+    ("float16", 64): Tuning(Geometry(32, 256, 32), (4, 3), (4, 2)),
+    ("float16", 128): Tuning(Geometry(32, 256, 32), (8, 2), (8, 2)),
+    ("float32", 64): Tuning(Geometry(32, 256, 32), (4, 2), (4, 1)),
+    ("float64", 64): Tuning(Geometry(32, 256, 32), (8, 1), (8, 1)),
 }
-"""By type of the products (that of the edge state, or float64 for terms in float64)."""
+"""By type of the products (that of the edge state, or float64 for terms in float64) and the largest width of states and
+hidden layers. Wider matrices do not fit into what the warps of a program share. `benchmarks/tune.py` finds a row."""
 _ADDED = 32
 """Partial sums that a program adds up at a time."""
 
@@ -48,7 +51,7 @@ def plan(e: torch.Tensor, terms: Terms, layout: Layout) -> Plan:
 
     The first number is 1 if sums are scaled.
     """
-    geometry = TUNING[_kind(e, terms)].geometry
+    geometry = _tuning(e, terms).geometry
     sizes = len(terms.dst), len(terms.type)
     tensors, parts = layout.planned(("triton", geometry, sizes), lambda: pack(schedule(layout, *sizes, geometry)))
     return [*layout.on_device, *tensors], [int(layout.scaled), *parts]
@@ -163,18 +166,32 @@ def _kind(e: torch.Tensor, terms: Terms) -> str:
     return str(e.dtype if terms.dst.dtype != torch.float64 else torch.float64).removeprefix("torch.")
 
 
+def fits(e: torch.Tensor, terms: Terms) -> bool:
+    """Whether there is a row of `TUNING` for these types and widths."""
+    return any(kind == _kind(e, terms) and max(_sizes(terms)) <= width for kind, width in TUNING)
+
+
+def _tuning(e: torch.Tensor, terms: Terms) -> Tuning:
+    """The row of the smallest width that is enough. Raises `ValueError` if none is."""
+    kind, widest = _kind(e, terms), max(_sizes(terms))
+    widths = [width for name, width in TUNING if name == kind and width >= widest]
+    if not widths:
+        raise ValueError(f"the triton kernel takes no {kind} states of width {widest}: choose auto, or flat")
+    return TUNING[kind, min(widths)]
+
+
 def _options(e: torch.Tensor, terms: Terms, activation: str, residual: bool) -> tuple[dict[str, Any], Tuning]:
     """Widths, padded to what matrix products take (one number per edge is none), and types."""
     (d, h), o = terms.w_in.shape, terms.w_out.shape[1]
-    kind = _kind(e, terms)
-    tuning = TUNING[kind]
+    kind, tuning = _kind(e, terms), _tuning(e, terms)
     widths = {name: max(16, triton.next_power_of_2(size)) for name, size in zip("DHP", (d, h, o), strict=True)}
     if residual:
         widths["D"] = widths["P"] = max(widths["D"], widths["P"])
     elif d == 1:
         widths["D"] = 1
     # The interpreter multiplies bfloat16 by their bit patterns.
-    product = "float32" if kind == "bfloat16" and triton.knobs.runtime.interpret else kind
+    interpreted = not isinstance(programs.forward_dense, triton.JITFunction)
+    product = "float32" if kind == "bfloat16" and interpreted else kind
     options = {
         **widths, "TC": tuning.geometry.columns, "R": tuning.geometry.rows, "COLUMNS": len(COLUMNS),
         "NAME": activation, "RESIDUAL": residual, "DOT": getattr(tl, product),

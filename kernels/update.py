@@ -94,7 +94,7 @@ def edge_update(
     kernel: ``auto`` takes the fastest for the device of `e`. Raises `ValueError` for an unknown name, and for shapes
     that do not fit.
     """
-    chosen = _choose(kernel, e, layout)
+    chosen = _choose(kernel, e, terms, layout)
     _check(e, terms, layout, activation, residual)
     dtype = dtype or e.dtype
     if chosen in _DIFFERENTIABLE:
@@ -104,10 +104,10 @@ def edge_update(
     return _fused(e, *terms, tables, [layout.edges, *numbers], activation, residual, dtype, chosen)
 
 
-def _choose(kernel: str, e: torch.Tensor, layout: Layout) -> str:
+def _choose(kernel: str, e: torch.Tensor, terms: Terms, layout: Layout) -> str:
     if kernel == "auto":
-        if e.is_cuda and "triton" in _FUSED:
-            return "triton"
+        if e.is_cuda:
+            return "triton" if "triton" in _FUSED and _triton().fits(e, terms) else "flat"
         return "flat" if layout.small else "cpu"
     if kernel not in kernels():
         raise ValueError(f"there is no kernel {kernel!r}: choose auto, {', '.join(kernels())}")
@@ -145,7 +145,8 @@ def _fused(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     terms = Terms(dst, src, type, w_in, w_out, b_out)
     layout, plan = _unpacked(tables, numbers)
-    return _FUSED[kernel].forward(e, terms, layout, plan, activation, residual, dtype)
+    with torch.cuda.device_of(e):
+        return _FUSED[kernel].forward(e, terms, layout, plan, activation, residual, dtype)
 
 
 def _unpacked(tables: list[torch.Tensor], numbers: list[int]) -> tuple[Layout, Plan]:
@@ -170,7 +171,8 @@ def _fused_backward(
 ) -> list[torch.Tensor]:  # fmt: skip
     e, terms, into = inputs[0], Terms(*inputs[1:]), (grads[0], grads[1], grads[2])
     layout, plan = _unpacked(tables, numbers)
-    grad_e, own = _FUSED[kernel].backward(into, e, terms, layout, plan, activation, residual, wanted)
+    with torch.cuda.device_of(e):
+        grad_e, own = _FUSED[kernel].backward(into, e, terms, layout, plan, activation, residual, wanted)
     return [grad_e if wanted else e.new_empty(0), *own]
 
 

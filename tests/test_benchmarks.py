@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import importlib.metadata
 import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from kernel_cases import layout, terms
 from packaging.requirements import Requirement
 
 from gmnc.kernels import Layout, edge_update
+from gmnc.kernels.update import _DIFFERENTIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -100,7 +104,6 @@ def test_runs_from_a_checkout_with_few_packages(tmp_path: Path) -> None:
     [
         ("--against magic", "--against magic"),
         ("--against graph", "needs a GPU"),
-        ("--against pyg", "pip install torch-geometric"),
         ("--against flat --csv {other}", "other columns"),
     ],
 )
@@ -110,7 +113,6 @@ def test_bad_usage_is_exit_code_2_before_anything_is_measured(
     other = tmp_path / "other.csv"
     other.write_text("a,b\n1,2\n", encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["message_passing.py", "--device", "cpu", *given.format(other=other).split()])
-    monkeypatch.setattr(message_passing, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as stopped:
         message_passing.main()
     assert stopped.value.code == 2
@@ -128,10 +130,14 @@ def test_a_contender_that_fails_is_a_row_that_says_so(
         raise torch.OutOfMemoryError("too large")
 
     monkeypatch.setattr(message_passing, "gathered", fails)
-    monkeypatch.setattr("sys.argv", "message_passing.py --device cpu --net tiny --width 4 --against pyg,flat".split())
+    others = {name: kernel for name, kernel in _DIFFERENTIABLE.items() if name != "scatter"}
+    monkeypatch.setattr("gmnc.kernels.update._DIFFERENTIABLE", others)
+    command = "message_passing.py --device cpu --net tiny --width 4 --against pyg,scatter,flat"
+    monkeypatch.setattr("sys.argv", command.split())
     assert message_passing.main() == 0
     found = capsys.readouterr().out
     assert "pyg failed: OutOfMemoryError: too large" in found
+    assert "scatter failed: ValueError: there is no kernel 'scatter'" in found
     assert "auto against flat: forward" in found
     monkeypatch.setattr(message_passing, "fused", lambda *_: lambda e, terms: (e * 2, terms.dst * 1, terms.src * 1))
     assert message_passing.main() == 1
@@ -153,12 +159,69 @@ def test_errors_are_found_in_pieces(limit: int, monkeypatch: pytest.MonkeyPatch)
     assert error_of_gradients(gradients, weights, e, given, where) < 1e-12
     for i in range(len(outputs)):
         wrong = [t.detach().clone() for t in outputs]
-        wrong[i].view(-1)[-1] += 1e-3 * wrong[i].abs().max()
-        assert error_of_outputs(tuple(wrong), e, given, where) > 1e-4
+        wrong[i].view(-1)[-1] += wrong[i].abs().max()
+        assert error_of_outputs(tuple(wrong), e, given, where) > 1e-2
     for i in range(len(gradients)):
         wrong = [t.detach().clone() for t in gradients]
-        wrong[i].view(-1)[0] += 1e-3 * wrong[i].abs().max()
-        assert error_of_gradients(tuple(wrong), weights, e, given, where) > 1e-4
+        wrong[i].view(-1)[0] += wrong[i].abs().max()
+        assert error_of_gradients(tuple(wrong), weights, e, given, where) > 1e-2
+
+
+def tune(monkeypatch: pytest.MonkeyPatch, *more: str) -> int:
+    from tune import main
+
+    command = "tune.py --net tiny --width 8 --dtype fp32 --columns 16 --rows 4 --warps 4 --repeats 1 --device cpu"
+    monkeypatch.setattr("sys.argv", [*command.split(), *more])
+    return main()
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="no triton")
+def test_tuning_prints_the_row_of_the_fastest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from gmnc.kernels import triton
+    from gmnc.kernels.schedule import Geometry
+
+    before = dict(triton.TUNING)
+    seconds = [0.009, 0.007, 0.002, 0.003]
+
+    def clock(work: Callable[[], None], *_: object) -> float:
+        if len(seconds) % 2 == 0:
+            # The first of each direction; in the interpreter it takes seconds.
+            work()
+        return seconds.pop()
+
+    monkeypatch.setattr("tune.median_time", clock)
+    assert tune(monkeypatch, "--stages", "1,2") == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    (found,) = eval("{" + last + "}", vars(triton)).items()
+    assert found == (("float32", 16), triton.Tuning(Geometry(16, 4, 64), (4, 2), (4, 1)))
+    assert before == triton.TUNING
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="no triton")
+def test_tuning_goes_on_where_a_configuration_does_not_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def clock(work: Callable[[], None], *_: object) -> float:
+        raise RuntimeError("out of resource: shared memory")
+
+    monkeypatch.setattr("tune.median_time", clock)
+    assert tune(monkeypatch, "--stages", "1") == 1
+    assert "out of resource: shared memory" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not find_spec("triton"), reason="no triton")
+def test_programs_compile_for_a_gpu_that_is_not_there() -> None:
+    """All that a layer launches, within the shared memory of an H100, and next to nothing spilled in bfloat16."""
+    command = [sys.executable, str(BENCHMARKS / "resources.py"), "--dtype", "bf16", "--width", "64"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd="/", check=False)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()[1:]]
+    programs = ["forward_dense", "forward_flat", "add_up", "backward_dense", "backward_flat"]
+    assert [row[:2] for row in rows] == [[states, name] for states in ("1", "64") for name in programs]
+    assert max(int(row[3]) for row in rows) <= 64
 
 
 def test_networks_have_the_parameters_of_their_names() -> None:

@@ -96,7 +96,7 @@ def test_traffic_of_a_resnet50_is_near_the_floor() -> None:
 
     net = NETWORKS["resnet50"]()
     where = net.layout()
-    (piece,) = schedule.schedule(where, net.nodes, net.types, TUNING["bfloat16"].geometry)
+    (piece,) = schedule.schedule(where, net.nodes, net.types, TUNING["bfloat16", 64].geometry)
     state, number = 64 * 2, 64 * 4
     one_pass = where.edges * state
     read = [len(s.order) * number for s in (piece.dst, piece.src, piece.type)]
