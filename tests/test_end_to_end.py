@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -23,11 +22,9 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_metanetwork_trained_on_a_zoo_predicts_held_out_members(zoo: Path, tmp_path: Path) -> None:
     """It beats the mean by a margin, and its predictor tells members from other networks."""
-    start, out, file = time.monotonic(), tmp_path / "run", tmp_path / "predictor.safetensors"
+    out, file = tmp_path / "run", tmp_path / "predictor.safetensors"
     training = ["train", "accuracy", "--zoo", zoo, "--out", out, "--epochs", 30, "--lr", 4e-3, "--members", 16]
     result = parsed(*training, "--predictor", file)
-    # About a minute: the bound is for a machine that does other things too.
-    assert time.monotonic() - start < 600
     assert result["members"] == {"train": 140, "valid": 20, "test": 40}
     assert result["mean_of_training"]["r2"] <= 0
     assert result["metrics"]["r2"] > MARGIN
