@@ -22,6 +22,7 @@ from .program_data import STORED
 from .registry import DataDependent, Registry, Rule, Unsupported
 from .settings import settings
 from .shapes import Known
+from .signatures import unknown
 from .state import Site
 from .values import Op, Result, Value
 
@@ -149,6 +150,8 @@ class Interpreter:
     def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
+        if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
+            raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)

@@ -24,6 +24,7 @@ import onnx_ir as ir
 from .control import REASON
 from .order import walk
 from .rewriting import DOMAIN, Writer
+from .signatures import unknown
 
 __all__ = ["KERNELS", "unfold"]
 
@@ -48,7 +49,7 @@ def unfold(model: ir.Model) -> int:
         if kernel is None:
             continue
         writer = Writer(node)
-        made = kernel(writer)
+        made = None if unknown(node.domain, node.op_type, node.inputs, node.attributes) else kernel(writer)
         if made is None:
             node.meta[REASON] = _UNKNOWN_FORM
         else:
@@ -199,7 +200,7 @@ def _embed(w: Writer) -> Output:
 
 def _matmul_bits(w: Writer) -> Output:
     """MatMulNBits: A [.., K] times the transpose of the packed weight [N, K]."""
-    if w.input(4) is not None:
+    if w.input(4) is not None or w.integer("weight_prepacked"):
         return None
     attributes = {n: w.integer(n, d) for n, d in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 32))}
     sides = w.input(1), w.input(2), w.input(3)
@@ -219,16 +220,10 @@ def _matmul_bnb(w: Writer) -> Output:
     return w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)}))
 
 
-_EXPERTS = frozenset({
-    "k", "activation_type", "activation_alpha", "activation_beta", "normalize_routing_weights", "swiglu_fusion",
-    "swiglu_limit", "use_sparse_mixer",
-})  # fmt: skip
-
-
 def _experts(w: Writer) -> Output:
     """QMoE: MoE with weights of 4 or 8 bits in bytes, of which rows, or blocks of them, have a scale."""
     stored = {"expert_weight_bits", "block_size"}
-    if not w.node.attributes.keys() <= _EXPERTS | stored or any(w.input(i) for i in range(14, len(w.node.inputs))):
+    if any(w.input(i) for i in range(14, len(w.node.inputs))):
         return None
     bits, block = w.integer("expert_weight_bits", 4), w.integer("block_size", 0)
     layers: list[ir.Value | None] = []

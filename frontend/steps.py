@@ -12,7 +12,7 @@ from .algebra import Algebra
 from .registry import Unsupported, builtin
 from .values import Op, Result, Value
 
-__all__ = ["MICROSOFT", "activated", "done", "known", "moved", "refuse", "step"]
+__all__ = ["MICROSOFT", "absent", "activated", "done", "moved", "refuse", "step"]
 
 MICROSOFT = "com.microsoft"
 _OPSET = 24
@@ -40,23 +40,16 @@ def step(
     return replace(value, shape=result.shape or ())
 
 
-def known(op: Op, operands: int, *attributes: str, extra: Sequence[int] = ()) -> None:
-    """Refuse attributes that are not among these, and operands that are neither among the first nor `extra`.
-
-    ONNX Runtime adds to its operators without giving them a new version.
-    """
-    for name in op.attributes:
-        if name not in attributes:
-            raise Unsupported(f"its attribute {name!r} is not known", _PLAIN)
-    for index in range(operands, len(op.inputs)):
-        if op.inputs[index] is not None and index not in extra:
-            raise Unsupported(f"its operand {index} is not known", _PLAIN)
-
-
 def refuse(condition: bool, reason: str) -> None:
     """`Unsupported` for this reason, if the condition holds."""
     if condition:
         raise Unsupported(reason, _PLAIN)
+
+
+def absent(op: Op, *operands: int) -> None:
+    """`Unsupported` if one of these operands is there."""
+    for index in operands:
+        refuse(op.optional(index) is not None, f"its operand {index} is not lowered")
 
 
 def done(op: Op, value: Value, index: int = 0) -> Value:

@@ -14,7 +14,7 @@ from onnx import numpy_helper
 __all__ = ["DOMAINS", "Case", "boxes", "build", "image", "rows", "table", "varied"]
 
 Shape = tuple[int, ...]
-DOMAINS = ("com.microsoft", "com.microsoft.nchwc", "onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general")
+DOMAINS = ("com.microsoft", "onnx.brevitas", "qonnx.custom_op.general", "finn.custom_op.general", "com.microsoft.nchwc")
 
 
 @dataclass(frozen=True)

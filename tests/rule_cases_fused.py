@@ -407,6 +407,27 @@ def _others() -> Iterator[Case]:
             opaque=reason,
             symmetric=False,
         )
+    yield rows(
+        "FusedMatMul",
+        "unknown attribute",
+        "o = com.microsoft.FusedMatMul<someday = 1>(h, w)",
+        floats={"w": (6, 6)},
+        domain=MICROSOFT,
+        runs=False,
+        opaque="someday",
+        symmetric=False,
+    )
+    yield rows(
+        "MatMulNBits",
+        "packed ahead",
+        "o = com.microsoft.MatMulNBits<K = 6, N = 6, block_size = 16, weight_prepacked = 1>(h, w, s)",
+        floats={"s": (6,)},
+        values={"w": np.zeros((6, 1, 8), np.uint8)},
+        domain=MICROSOFT,
+        runs=False,
+        opaque="form",
+        symmetric=False,
+    )
     nchwc = "com.microsoft.nchwc"
     for op in ("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReorderInput", "ReorderOutput"):
         text = f"o = {nchwc}.{op}(h{', w' if op == 'Conv' else ''})"

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import version_converter
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 from reviewed_versions import REVIEWED
 from rule_cases import Case, build, image
 from rule_cases_elementwise import elementwise_cases
@@ -19,10 +20,21 @@ from rule_cases_recurrent import recurrent_cases
 
 import gmnc
 from gmnc.frontend import builtin
+from gmnc.frontend.kernels import KERNELS
+from gmnc.frontend.signatures import SIGNATURES
 from gmnc.ir import EdgeBlock, isomorphic
 from gmnc.testing import disagreement, random_inputs, run
 
 FIRST = 7
+
+# Operators of which no form is lowered, and attributes with which one is not.
+REFUSED = {"PackedAttention", "PackedMultiHeadAttention", "DecoderMaskedSelfAttention"}
+IN_OTHER_FORMS = {
+    "QMoE": {
+        "accuracy_level", "fc1_expert_weight_bits", "fc2_expert_weight_bits", "fc3_expert_weight_bits", "quant_type",
+        "weights_prepacked",
+    },
+}  # fmt: skip
 
 
 def _versions() -> dict[str, set[int]]:
@@ -111,3 +123,18 @@ def test_page_has_a_row_for_every_operator() -> None:
         if rule.op in rows and onnx.defs.has(rule.op, rule.domain):
             home = "declared" if rule.declared else f"`{rule.lower.__module__.rpartition('.')[2]}.py`"
             assert home in rows[rule.op], rule.op
+
+
+def test_operators_of_onnx_runtime_are_as_they_were_read() -> None:
+    """An operand or attribute that ONNX Runtime added is in the table once the rule has been read against it."""
+    ours = {(r.domain, r.op) for r in builtin() if not r.declared} | set(KERNELS)
+    seen = 0
+    for schema in get_all_operator_schema():
+        if schema.domain != "com.microsoft" or (schema.domain, schema.name) not in ours or schema.name in REFUSED:
+            continue
+        operands, attributes = SIGNATURES[schema.name]
+        seen += 1
+        new = set(schema.attributes) - attributes - IN_OTHER_FORMS.get(schema.name, set())
+        assert not new, f"{schema.name}: {new}"
+        assert len(schema.inputs) <= operands, schema.name
+    assert seen > 40

@@ -7,14 +7,17 @@ from collections.abc import Sequence
 from ..algebra import Algebra
 from ..functions import FUNCTIONS
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..steps import MICROSOFT, done, moved, refuse, step
 from ..values import Op, Value
 from .fused import Shaped
 
 __all__: list[str] = []
 
 _SINGLE = {"ndim": 1, "dilation": 1}
-_PLAIN = {"channels_last": 0, "state_channels_last": 0, "state_window": 0, "state_update_capacity": 0}
+_ZERO = (
+    "channels_last", "state_channels_last", "state_window", "state_update_capacity", "state_length", "input_channels",
+    "input_channel_offset",
+)  # fmt: skip
 
 
 def _shapes(op: Op) -> Sequence[Shaped | None]:
@@ -25,8 +28,7 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 @rule("CausalConvWithState", domain=MICROSOFT, weights=(1, 2), shapes=_shapes)
 def causal_conv(ctx: Algebra, op: Op) -> list[Value | None]:
     """Each channel of [batch, channels, length] convolved with what came before, after a state (since 1)."""
-    known(op, 4, "activation", *_SINGLE, *_PLAIN)
-    for name, value in (_SINGLE | _PLAIN).items():
+    for name, value in (_SINGLE | dict.fromkeys(_ZERO, 0)).items():
         refuse(int(op.attr(name, value)) != value, f"its {name} is {op.attr(name)}")
     refuse(any(op.results[2:]), "the updates of its state are an output")
     x, w, past = ctx.stream(op.input(0)), op.input(1), op.optional(3)

@@ -10,23 +10,18 @@ import numpy as np
 from ..algebra import Algebra
 from ..functions import FUNCTIONS
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..steps import MICROSOFT, done, moved, refuse, step
 from ..values import Op, Value
 from .fused import like_first
 
 __all__: list[str] = []
 
-_NAMES = (
-    "k", "activation_type", "activation_alpha", "activation_beta", "normalize_routing_weights", "swiglu_fusion",
-    "swiglu_limit", "swiglu_limit_after_activation", "use_sparse_mixer",
-)  # fmt: skip
 _PLAIN = {"relu": "Relu", "gelu": "Gelu", "identity": "Identity"}
 
 
 @rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first)
 def experts(ctx: Algebra, op: Op) -> Value:
     """Weights are [experts, outputs, inputs]; each token goes to the k experts that its router prefers (since 1)."""
-    known(op, 8, *_NAMES)
     refuse(bool(op.attr("use_sparse_mixer", 0)), "its router is a sparse mixer")
     refuse(bool(op.attr("swiglu_limit_after_activation", 0)), "the limit comes after the activation")
     whole, router = ctx.stream(op.input(0)), ctx.stream(op.input(1))

@@ -9,7 +9,7 @@ import numpy as np
 from ..algebra import Algebra
 from ..heads import Scores, attend, cached, mask, put, to_heads
 from ..registry import rule
-from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..steps import MICROSOFT, absent, done, moved, refuse, step
 from ..values import Op, Value
 from .fused import Shaped
 
@@ -40,8 +40,7 @@ def _own(op: Op) -> Sequence[Shaped | None]:
 @rule("Attention", domain=MICROSOFT, weights=(1, 2, 5), shapes=_own)
 def attention(ctx: Algebra, op: Op) -> list[Value | None]:
     """Self-attention with a projection to queries, keys and values side by side (com.microsoft since 1)."""
-    names = "num_heads scale mask_filter_value unidirectional qkv_hidden_sizes do_rotary rotary_embedding_dim"
-    known(op, 6, *names.split(), "past_present_share_buffer")
+    absent(op, 6)
     refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
     refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
     x, sizes, heads = ctx.stream(op.input(0)), _sizes(op), int(op.attr("num_heads"))
@@ -92,7 +91,7 @@ def _like_values(op: Op) -> Sequence[Shaped | None]:
 @rule("MultiHeadAttention", domain=MICROSOFT, weights=(3, 5), shapes=_like_values)
 def multi_head(ctx: Algebra, op: Op) -> list[Value | None]:
     """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
-    known(op, 8, "num_heads", "scale", "mask_filter_value", "unidirectional")
+    absent(op, 8, 9)
     refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 3)
     k, v = (cached(ctx, op, op.optional(i), new) for i, new in ((6, k), (7, v)))
@@ -134,7 +133,7 @@ def _packed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
 @rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
 def decoder_masked(ctx: Algebra, op: Op) -> list[Value | None]:
     """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
-    known(op, 8, "num_heads", "scale", "mask_filter_value", "past_present_share_buffer", "output_qk", extra=(10,))
+    absent(op, 8, 9)
     refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 10)
     how = _scores(ctx, op, q.shape[0], 3, 4)

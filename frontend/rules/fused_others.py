@@ -11,7 +11,7 @@ from ..algebra import Algebra
 from ..functions import FUNCTIONS
 from ..registry import Unsupported, rule
 from ..rotary import angles, rotated
-from ..steps import MICROSOFT, done, known, moved, step
+from ..steps import MICROSOFT, done, moved, step
 from ..values import Op, Value
 from .fused import Shaped, conv_shape, like_first
 
@@ -23,7 +23,6 @@ def rotary(ctx: Algebra, op: Op) -> Value:
     """Pairs of entries of each head are rotated by angles of their position (com.microsoft since 1)."""
     x, tables = ctx.stream(op.input(0)), (op.input(2), op.input(3))
     half = tables[0].shape[-1]
-    known(op, 4, "interleaved", "num_heads", "rotary_embedding_dim", "is_packed_batching", "scale")
     if op.attr("is_packed_batching", 0) or float(op.attr("scale", 1.0)) != 1:
         raise Unsupported("sequences are packed, or it scales")
     heads = int(op.attr("num_heads", 0)) or (1 if x.rank == 4 else x.shape[2] // (2 * half))

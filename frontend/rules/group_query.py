@@ -12,17 +12,12 @@ from ..algebra import Algebra
 from ..heads import Scores, attend, cached, put
 from ..registry import rule
 from ..rotary import angles, rotated
-from ..steps import MICROSOFT, done, known, moved, refuse, step
+from ..steps import MICROSOFT, absent, done, moved, refuse, step
 from ..values import Op, Value
 from .fused import Shaped
 
 __all__: list[str] = []
 
-_NAMES = (
-    "num_heads", "kv_num_heads", "scale", "softcap", "do_rotary", "rotary_interleaved", "local_window_size",
-    "smooth_softmax", "causal", "qk_output", "qk_norm_epsilon", "q_norm_epsilon", "k_norm_epsilon",
-    "sliding_window_cache", "kv_cache_bit_width", "k_quant_type", "v_quant_type",
-)  # fmt: skip
 _ANOTHER_CACHE = ("sliding_window_cache", "kv_cache_bit_width")
 
 
@@ -54,7 +49,7 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 @rule("GroupQueryAttention", domain=MICROSOFT, weights=(7, 8, 10, 11, 14, 15), shapes=_shapes)
 def group_query(ctx: Algebra, op: Op) -> list[Value | None]:
     """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
-    known(op, 12, *_NAMES, extra=(14, 15))
+    absent(op, 12, 13, 16)
     refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds a window alone")
     refuse(bool(op.attr("qk_output", 0)) or any(op.results[3:]), "the scores are an output")
     q, k, v = _parts(ctx, op)
