@@ -69,12 +69,16 @@ class Discovery(Algebra):
             self.large[name] = shape
             along = ()
         labelled = shape if along is None else tuple(n if a in along else 1 for a, n in enumerate(shape))
-        if self.count + math.prod(labelled) > MOST:
+        self._within(name, shape, math.prod(labelled))
+        return labelled
+
+    def _within(self, name: str, shape: tuple[int, ...], more: int) -> None:
+        """Raise `LoweringError` where so many more labels cannot be held."""
+        if self.count + more > MOST:
             raise LoweringError(
                 f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
                 "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
             )
-        return labelled
 
     def classes(self) -> dict[str, np.ndarray]:
         """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""
@@ -136,8 +140,11 @@ class Discovery(Algebra):
         if not tracked:
             return unlabelled(operands[0].ndim)
         labels = np.broadcast_arrays(*tracked)
+        if len(labels) > 1:
+            self._within("a value", labels[0].shape, 0 if labels[0].size <= FINE else labels[0].size)
         if len(labels) == 1 or all((o == labels[0]).all() for o in labels):
             return compress(labels[0])
+        self._within("a value", labels[0].shape, labels[0].size)
         made = np.arange(self.count, self.count + labels[0].size)
         self.count += len(made)
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
@@ -251,7 +258,8 @@ class Discovery(Algebra):
 
     def carry(self, name: str, initial: Value) -> Value:
         """New elements."""
-        size = int(np.prod(initial.shape, dtype=np.int64))
+        size = math.prod(initial.shape)
+        self._within(name, initial.shape, size)
         made = np.arange(self.count, self.count + size).reshape(initial.shape)
         self.count += size
         return initial.relabelled((compress(port(made)),))

@@ -303,3 +303,18 @@ def test_bodies_of_another_size_than_their_node(how: str) -> None:
     )
     with pytest.raises(LoweringError, match=said):
         gmnc.compile(model)
+
+
+def test_a_carried_value_of_a_billion_rows_is_an_error_that_says_so() -> None:
+    """As for inputs: more labels than can be held are not tried."""
+    text = """(float[1000000000, 4] x) => (float[1000000000, 4] y) {
+        n = Constant<value_int = 3>()
+        one = Constant<value_int = 1>()
+        go = Cast<to = 9>(one)
+        y = Loop(n, go, x) <body = inner (int64 i, bool d, float[N, 4] s) => (bool e, float[N, 4] t) {
+            e = Identity(d)
+            t = MatMul(s, w)
+        }>
+    }"""
+    with pytest.raises(LoweringError, match=r"carry.*more than 33,554,432 elements"):
+        gmnc.compile(build(text, {"w": (4, 4)}))
