@@ -132,7 +132,8 @@ class Blocks:
         count = edges.new_zeros(len(total), 1)
         if self.layout.small:
             _, _, _, rows, number = self.layout.single
-            own = self.parameter_block.to(rows.device)[number].to(edges.dtype)[:, None]
+            carries = self.layout.planned("carries", lambda: self.parameter_block.to(rows.device)[number])
+            own = carries.to(edges.dtype)[:, None]
             total, count = total.index_add(0, rows, edges * own), count.index_add(0, rows, own)
         else:
             self._add(edges, total, count)
@@ -144,8 +145,8 @@ class Blocks:
 
     def _add(self, edges: torch.Tensor, total: torch.Tensor, count: torch.Tensor) -> None:
         """Add parameter edges, and how many there are, to the rows that they read, block by block."""
-        for number, block in enumerate(self.layout):
-            if self.parameter_block[number] and block.size:
+        for carries, block in zip(self.parameter_block.tolist(), self.layout, strict=True):
+            if carries and block.size:
                 own = edges[block.edge : block.edge + block.size]
                 for into, value in ((total, own), (count, own.new_ones(()).expand(len(own), 1))):
                     width = into.shape[1]

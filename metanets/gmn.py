@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -105,8 +105,10 @@ class GMN(nn.Module):
         if not graph.slots:
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
-        means = _block_means(edges, graph)
-        found = [*(_over_graphs(*means, graph, by_block) for by_block in (False, True)), mean_by_graph(nodes, graph)]
+        plan = graph.layout.planned("readout", lambda: _readout(graph))
+        means = _block_means(edges, graph, plan)
+        found = [_over_graphs(means, graph, plan, by_block) for by_block in (False, True)]
+        found.append(mean_by_graph(nodes, graph))
         return torch.cat(found if shared is None else [*found, shared], dim=1)
 
     def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:
@@ -129,31 +131,54 @@ class GMN(nn.Module):
 
 def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
     """Mean over the parameter edges of each graph, [G, C]; by_block: mean over blocks of the mean over their edges."""
-    return _over_graphs(*_block_means(edges, graph), graph, by_block)
+    plan = graph.layout.planned("readout", lambda: _readout(graph))
+    return _over_graphs(_block_means(edges, graph, plan), graph, plan, by_block)
 
 
-def _block_means(edges: torch.Tensor, graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
-    """Numbers of the blocks that carry parameters [m], on the CPU, and the means over their edges [m, C]."""
+class _Readout(NamedTuple):
+    """What means over blocks take, worked out once for a layout; m of its M blocks carry parameters.
+
+    sizes: edges of each of M blocks. chosen: numbers of the m blocks. On the device: divisors: float64 [M], sizes, at
+    least 1. blocks: int64 [m], chosen. graph: int64 [m]. shares: float64 [2, m], of a block in the mean over the edges
+    and in that over the blocks of its graph.
+    """
+
+    sizes: list[int]
+    chosen: list[int]
+    divisors: torch.Tensor
+    blocks: torch.Tensor
+    graph: torch.Tensor
+    shares: torch.Tensor
+
+
+def _readout(graph: Blocks) -> _Readout:
     sizes = graph.layout.blocks[:, 1:5].prod(1)
     chosen = ((sizes > 0) & graph.parameter_block).nonzero()[:, 0]
+    of_graph = graph.block_graph[chosen]
+    shares = []
+    for weights in (sizes[chosen].double(), torch.ones(len(chosen), dtype=torch.float64)):
+        total = weights.new_zeros(graph.num_graphs).index_add(0, of_graph, weights)
+        shares.append(weights / total[of_graph])
+    tables = (sizes.clamp(min=1).double(), chosen, of_graph, torch.stack(shares))
+    return _Readout(sizes.tolist(), chosen.tolist(), *(t.to(graph.values.device) for t in tables))
+
+
+def _block_means(edges: torch.Tensor, graph: Blocks, plan: _Readout) -> torch.Tensor:
+    """Means over the edges of each block that carries parameters, [m, C]."""
     kind = torch.float64 if edges.dtype == torch.float64 else torch.float32
     if graph.layout.small:
-        total = edges.new_zeros(len(sizes), edges.shape[1], dtype=kind)
+        total = edges.new_zeros(len(plan.sizes), edges.shape[1], dtype=kind)
         total = total.index_add(0, graph.layout.single[4], edges.to(kind))
-        return chosen, (total / sizes.clamp(min=1).to(total)[:, None])[chosen.to(edges.device)]
-    parts = edges.split(sizes.tolist())
-    means = [parts[i].mean(0, dtype=kind) for i in chosen.tolist()]
-    return chosen, torch.stack(means) if means else edges.new_zeros(0, edges.shape[1])
+        return (total / plan.divisors.to(kind)[:, None]).index_select(0, plan.blocks)
+    parts = edges.split(plan.sizes)
+    means = [parts[i].mean(0, dtype=kind) for i in plan.chosen]
+    return torch.stack(means) if means else edges.new_zeros(0, edges.shape[1], dtype=kind)
 
 
-def _over_graphs(chosen: torch.Tensor, means: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
+def _over_graphs(means: torch.Tensor, graph: Blocks, plan: _Readout, by_block: bool) -> torch.Tensor:
     """Mean over the blocks of each graph [G, C], each as many times as it has edges unless by_block."""
-    of_graph = graph.block_graph[chosen].to(means.device)
-    sizes = graph.layout.blocks[chosen, 1:5].prod(1).to(means.device, torch.float64)
-    weights = torch.ones_like(sizes) if by_block else sizes
-    total = weights.new_zeros(graph.num_graphs).index_add(0, of_graph, weights).clamp(min=1)
-    share = (weights / total[of_graph])[:, None]
-    return means.new_zeros(graph.num_graphs, means.shape[1]).index_add(0, of_graph, means * share.to(means))
+    share = plan.shares[int(by_block)].to(means.dtype)[:, None]
+    return means.new_zeros(graph.num_graphs, means.shape[1]).index_add(0, plan.graph, means * share)
 
 
 def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:

@@ -31,15 +31,26 @@ SHAPES = {
     "vector": [(13, 1, 1, 1)],
     "convolution": [(1, 11, 3, 9)],
     "grouped": [(3, 2, 5, 4)],
+    "strips": [(2, 6, 7, 5)],
     "depthwise": [(17, 1, 1, 9)],
+    "many slots": [(1, 2, 1, 37)],
+    "wide": [(1, 3, 13, 3)],
+    "tall": [(1, 41, 2, 1)],
+    "many small": [(23, 2, 2, 1)],
+    "empty": [(1, 0, 4, 1), (0, 3, 3, 1)],
+    "two runs": [(1, 9, 39, 1)],
+    "several": [(1, 5, 7, 1), (7, 1, 1, 1), (2, 0, 3, 1), (1, 3, 5, 2), (1, 37, 1, 1)],
+}
+"""Blocks [B, N, K, S]; with `small_tiles` the longer ones go over the end of a tile in every direction."""
+
+LARGE = {
     "many slots": [(1, 2, 1, 2503)],
     "wide": [(1, 3, 701, 3)],
     "tall": [(1, 1201, 2, 1)],
     "many small": [(601, 2, 2, 1)],
-    "empty": [(1, 0, 4, 1), (0, 3, 3, 1)],
     "two runs": [(1, 9, 300, 1)],
-    "several": [(1, 5, 7, 1), (7, 1, 1, 1), (2, 0, 3, 1), (1, 3, 5, 2), (1, 37, 1, 1)],
 }
+"""The same with tiles as they are; minutes in the interpreter."""
 
 
 def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed: int = 0) -> tuple[Layout, int]:

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
-from kernel_cases import KERNELS, SHAPES, layout, terms
+from kernel_cases import KERNELS, LARGE, SHAPES, layout, terms
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gmnc.kernels import Layout, Terms, edge_update, register
+from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule
+from gmnc.kernels.update import _FUSED
 
 NODES, TYPES = 19, 5
 OTHERS = KERNELS[1:]
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5, torch.bfloat16: 2e-2, torch.float16: 3e-3}
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles of 32 edges on the CPU; strips of 16 columns and 4 rows in Triton, and sums of more than 8 in two steps."""
+    monkeypatch.setattr(cpu, "TILE", 32)
+    monkeypatch.setattr(schedule, "LONGEST", 8)
+    if find_spec("triton"):
+        from gmnc.kernels import triton
+
+        for key, row in triton.TUNING.items():
+            monkeypatch.setitem(triton.TUNING, key, row._replace(geometry=schedule.Geometry(16, 4, 2)))
 
 
 def run(
@@ -32,17 +47,45 @@ def close(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool
     return bool((found.double() - expected.double()).abs().max().item() <= tolerance * max(scale, 1)) if scale else True
 
 
-@pytest.mark.parametrize("kernel", OTHERS)
-@pytest.mark.parametrize("shapes", SHAPES)
-@pytest.mark.parametrize(("d", "residual"), [(1, False), (6, True)])
-def test_agrees_with_the_reference(kernel: str, shapes: str, d: int, residual: bool) -> None:
-    where, rows = layout(SHAPES[shapes], NODES, TYPES)
+def agrees(kernel: str, shapes: list[tuple[int, int, int, int]], d: int, residual: bool) -> None:
+    where, rows = layout(shapes, NODES, TYPES)
     e = torch.randn(rows, d, dtype=torch.float64, requires_grad=True)
     with_terms = terms(NODES, TYPES, d, 8, d if residual else 3, torch.float64)
     expected = run("reference", where, e, with_terms, residual)
     for found, wanted in zip(run(kernel, where, e, with_terms, residual), expected, strict=True):
         assert found.shape == wanted.shape
         assert close(found, wanted, 1e-11)
+
+
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("kernel", OTHERS)
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize(("d", "residual"), [(1, False), (6, True)])
+def test_agrees_with_the_reference(kernel: str, shapes: str, d: int, residual: bool) -> None:
+    agrees(kernel, SHAPES[shapes], d, residual)
+
+
+@pytest.mark.parametrize("kernel", OTHERS)
+@pytest.mark.parametrize("shapes", LARGE)
+@pytest.mark.parametrize(("d", "residual"), [(1, False), (6, True)])
+def test_agrees_with_the_reference_where_tiles_are_full(kernel: str, shapes: str, d: int, residual: bool) -> None:
+    if kernel == "triton" and not torch.cuda.is_available():
+        pytest.skip("minutes in the interpreter, which has the same shapes with small tiles")
+    agrees(kernel, LARGE[shapes], d, residual)
+
+
+def test_small_tiles_are_exceeded_in_every_direction(small_tiles: None) -> None:
+    """Strips, runs of rows, batch entries and flat runs, of the Triton kernel; columns, rows and slots on the CPU."""
+    layouts = [layout(shapes, NODES, TYPES)[0] for shapes in SHAPES.values()]
+    geometry = schedule.Geometry(16, 4, 2)
+    pieces = [piece for where in layouts for piece in schedule.schedule(where, NODES, TYPES, geometry)]
+    dense, flat = (torch.cat([getattr(piece, name) for piece in pieces]) for name in ("dense", "flat"))
+    assert (dense[:, 1:4].amax(0) > 0).all()
+    assert flat[:, 1].max() >= 32
+    assert any(len(sums.starts) > len(sums.targets) for piece in pieces for sums in (piece.dst, piece.src, piece.type))
+    boxes = [tile for where in layouts for block in where for _, tiles in cpu._tiles(block) for tile in tiles]
+    for axis in range(4):
+        assert max(tile[axis].start for tile in boxes) > 0
 
 
 @pytest.mark.parametrize("kernel", OTHERS)
@@ -86,16 +129,37 @@ def test_gradcheck(kernel: str) -> None:
     assert torch.autograd.gradcheck(update, inputs, fast_mode=slow, check_undefined_grad=not slow)
 
 
-def test_the_operation_follows_the_rules_of_custom_operations() -> None:
-    where, rows = layout(SHAPES["several"], NODES, TYPES)
+@pytest.mark.usefixtures("small_tiles")
+@pytest.mark.parametrize("kernel", ["cpu", KERNELS[-1]])
+def test_the_operations_follow_the_rules_of_custom_operations(kernel: str) -> None:
+    where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1), (1, 4, 33, 1)], NODES, TYPES)
     e = torch.randn(rows, 4, requires_grad=True)
     inner = terms(NODES, TYPES, 4, 8, 4, torch.float32)
-    ids = (where.blocks, where.scale, where.dst, where.src, where.types)
-    arguments = (e, *inner, list(ids), [where.edges], "relu", True, torch.float32, "cpu")
-    torch.library.opcheck(torch.ops.gmnc.edge_update.default, arguments)
+    tensors, numbers = _FUSED[kernel].plan(e, inner, where)
+    tables = [where.blocks, where.scale, where.dst, where.src, where.types, *tensors]
+    options = ([where.edges, *numbers], "relu", True)
+    forward, backward = torch.ops.gmnc.edge_update.default, torch.ops.gmnc.edge_update_backward.default
+    torch.library.opcheck(forward, (e, *inner, tables, *options, torch.float32, kernel))
+    grads = [torch.randn_like(t) for t in edge_update(e, inner, where, residual=True, kernel=kernel)]
+    given = [t.detach() for t in (e, *inner)]
+    # The gradient of a gradient is refused, so it is not traced.
+    checks = ("test_schema", "test_autograd_registration", "test_faketensor")
+    torch.library.opcheck(backward, (grads, given, tables, *options, kernel, True), test_utils=checks)
 
 
-@pytest.mark.parametrize("kernel", ["reference", "cpu", "flat", KERNELS[-1]])
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fake_tensors_have_the_shapes_types_and_strides_of_real_ones(kernel: str, dtype: torch.dtype) -> None:
+    where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1)], NODES, TYPES)
+    e, inner = torch.randn(rows, 4).to(dtype), terms(NODES, TYPES, 4, 8, 3, torch.float32)
+    real = edge_update(e, inner, where, kernel=kernel)
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fake = edge_update(mode.from_tensor(e), Terms(*map(mode.from_tensor, inner)), where, kernel=kernel)
+    for one, other in zip(fake, real, strict=True):
+        assert (one.shape, one.dtype, one.stride()) == (other.shape, other.dtype, other.stride())
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_is_compiled_as_one_graph(kernel: str) -> None:
     """Once a layout has been used; before that, the graph breaks where tables are made."""
     where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1)], NODES, TYPES)
@@ -133,7 +197,7 @@ def test_tensors_may_be_parts_of_others(kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", [k for k in KERNELS if k in ("cpu", "flat")] + KERNELS[-1:])
 def test_sums_are_the_same_bits_every_time(kernel: str) -> None:
-    where, rows = layout(SHAPES["several"] * 3, 4, TYPES)
+    where, rows = layout(SHAPES["several"], 4, TYPES)
     e = torch.randn(rows, 8, requires_grad=True)
     with_terms = terms(4, TYPES, 8, 16, 8, torch.float32)
     first = run(kernel, where, e, with_terms)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import SHAPES, layout, terms
+from kernel_cases import LARGE, SHAPES, layout, terms
 
 from gmnc.kernels import Layout, edge_update, schedule
 from gmnc.kernels.schedule import Geometry, Piece, Sums
@@ -39,9 +39,9 @@ def added_up(sums: Sums, values: torch.Tensor) -> torch.Tensor:
     return torch.stack([sum(runs[a:b], values.new_zeros(())) for a, b in itertools.pairwise(targets)])
 
 
-@pytest.mark.parametrize("shapes", SHAPES)
-def test_every_edge_is_in_one_program(shapes: str) -> None:
-    where, _ = layout(SHAPES[shapes], NODES, TYPES)
+@pytest.mark.parametrize("shapes", [*SHAPES.values(), *LARGE.values()])
+def test_every_edge_is_in_one_program(shapes: list[tuple[int, int, int, int]]) -> None:
+    where, _ = layout(shapes, NODES, TYPES)
     pieces = schedule.schedule(where, NODES, TYPES, SMALL)
     assert sorted(edges_of(pieces, where, SMALL)) == list(range(where.edges))
 
