@@ -152,7 +152,7 @@ class Interpreter:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
         if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
-        shapeless = self._shapeless(node)
+        shapeless = None if rule.refuses else self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
             return algebra.entangle(op)
         if shapeless is not None:

@@ -39,6 +39,7 @@ class Rule:
     None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
     starts: its output is a feature of its own, whatever its operands are.
     declared: why there is no structure to lower, for an operator that is declared to be so.
+    refuses: it lowers no form of its operator, and says why, whatever the operands are.
     shapes: shape and NumPy dtype name of each output (None where it is not known), for operators that ONNX knows
     nothing of; it sees operands without labels. origin: the distribution that brought it ("" for all but plug-ins).
     """
@@ -53,6 +54,7 @@ class Rule:
     declared: str = ""
     shapes: Shapes | None = None
     origin: str = ""
+    refuses: bool = False
 
     @property
     def function(self) -> str:
@@ -119,6 +121,7 @@ def rule(
     starts: bool = False,
     declared: str = "",
     shapes: Shapes | None = None,
+    refuses: bool = False,
 ) -> Callable[[Lowering], Lowering]:
     """Declare the decorated function as the rule of these operators.
 
@@ -128,7 +131,9 @@ def rule(
 
     def declare(lower: Lowering) -> Lowering:
         declared_here = _DECLARED.setdefault(lower.__module__, [])
-        declared_here += [Rule(op, domain, since, lower, weights, moves, starts, declared, shapes) for op in ops]
+        declared_here += [
+            Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses) for op in ops
+        ]
         return lower
 
     return declare

@@ -152,3 +152,13 @@ def test_an_unreadable_file_is_one_message(tmp_path: Path) -> None:
         check(tmp_path / "m.onnx")
     result = run(tmp_path / "m.onnx", "--json")
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+
+
+def test_what_no_form_is_lowered_of_is_told_behind_what_nothing_is_known_of() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 20, "acme" : 3, "com.microsoft" : 1]>
+        agraph (float[2, 4] x) => (float[2, 4] y) {
+            a = acme.Riddle(x)
+            y = com.microsoft.PackedAttention<num_heads = 2>(a, a, a, a, a)
+        }""")
+    found = by_op(check(model))
+    assert {op: f.kind for op, f in found.items()} == {"Riddle": "no rule", "PackedAttention": "refused"}

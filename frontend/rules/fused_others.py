@@ -120,9 +120,9 @@ def _refused(ctx: Algebra, op: Op) -> Value:
 
 
 for _name in _NOT_LOWERED:
-    rule(_name, domain=MICROSOFT, weights=None)(_refused)
+    rule(_name, domain=MICROSOFT, weights=None, refuses=True)(_refused)
 for _name in _NCHWC:
-    rule(_name, domain=NCHWC, weights=None)(_refused)
+    rule(_name, domain=NCHWC, weights=None, refuses=True)(_refused)
 
 
 def _scores(op: Op) -> Sequence[Shaped]:
