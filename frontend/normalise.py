@@ -120,7 +120,7 @@ class _Copier:
     def _nodes(self, graph: ir.Graph) -> list[ir.Node]:
         order = topological(graph, self.memo)
         for node in order:
-            if node.op_type == "Constant" and not node.domain:
+            if node.op_type == "Constant" and not node.domain and node.outputs:
                 tensor = constant_tensor(node)
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)

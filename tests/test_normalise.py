@@ -124,3 +124,10 @@ def test_nodes_are_put_in_order_and_named() -> None:
     assert [n.op_type for n in normal.graph] == ["Relu", "Neg"]
     assert len({n.name for n in normal.graph} - {"", None}) == 2
     assert normal.opset_imports[""] == 17
+
+
+def test_a_constant_that_makes_nothing_is_dead() -> None:
+    model = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 20]>
+        agraph (float[2, 3] x) => (float[2, 3] y) { c = Constant<value_ints = [1]>() y = Relu(x) }""")
+    del model.graph.node[0].output[:]
+    assert [n.op_type for n in normalise(load(model)).graph] == ["Relu"]
