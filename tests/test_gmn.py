@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,7 +23,7 @@ from gmnc.kernels import Layout
 from gmnc.metanets import GMN
 from gmnc.metanets.encode import spread
 from gmnc.metanets.gmn import scaled
-from gmnc.testing import build, values, with_values
+from gmnc.testing import build
 
 SMALL = {"width": 8, "layers": 2, "buckets": 64}
 
@@ -183,26 +186,26 @@ def test_learns_the_sum_of_the_weights() -> None:
     assert losses[-1] < 0.1 * losses[0]
 
 
-def widened(proto: object, factor: int) -> object:
-    """Every hidden neuron `factor` times, and the weights out of it divided by that: the same function."""
-    w, b, v = (values(proto, n) for n in ("w", "b", "v"))
-    text = "(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) r = Relu(a) y = MatMul(r, v) }"
-    wide = build(text, {"w": (3, w.shape[1] * factor), "b": (w.shape[1] * factor,), "v": (w.shape[1] * factor, 2)})
-    return with_values(
-        wide, w=np.tile(w, (1, factor)), b=np.tile(b, factor), v=np.tile(v, (factor, 1)) / np.float32(factor)
-    )
+@pytest.mark.parametrize("steps", [0, 150], ids=["random", "trained"])
+def test_widening_a_network_keeps_the_output_with_fan_in(steps: int) -> None:
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    from widening import moved, networks, targets, tensors, trained
+
+    nets = networks(16, 1)
+    scaled, plain = (trained(steps, fan_in=fan_in) for fan_in in (True, False))
+    assert moved(scaled, nets, 8) < 1e-12
+    assert moved(plain, nets, 8) > 0.01
+    for model in (scaled, plain):
+        error = (model(tensors(nets)) - targets(nets)).square().mean() / targets(nets).var()
+        assert (error < 0.3) == (steps > 0)
 
 
-def test_widening_a_network_keeps_the_output_with_fan_in() -> None:
-    proto = build(
-        "(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) r = Relu(a) y = MatMul(r, v) }",
-        {"w": (3, 4), "b": (4,), "v": (4, 2)},
-    )
-    narrow, wide = (double(gmnc.compile(p)) for p in (proto, widened(proto, 8)))
-    scaled, plain = metanet(fan_in=True, norm=False), metanet(norm=False)
-    plain.load_state_dict(scaled.state_dict())
-    assert gap(scaled(wide), scaled(narrow)) < 1e-12
-    assert gap(plain(wide), plain(narrow)) > 0.1
+def test_means_over_nodes_weigh_layers_by_their_width_with_fan_in_too() -> None:
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    from widening import moved, networks, trained
+
+    for options in ({"global_node": True}, {"readout": "all"}):
+        assert moved(trained(0, fan_in=True, **options), networks(4, 1), 8) > 1e-4
 
 
 def test_scales_of_sums_are_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
