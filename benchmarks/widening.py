@@ -3,9 +3,9 @@
     python benchmarks/widening.py [--factor 8] [--steps 150]
 
 Every hidden neuron is copied and the weights out of it are divided. One row for each metanetwork, random and trained to
-tell the mean square of a network's first weights: the largest difference relative to the largest output, of 16 networks
-that it was not trained on, with plain sums and with `fan_in`. error: of the trained task there, relative to guessing the
-mean.
+tell the mean square of a network's first weights: the largest difference relative to the largest output, of 16
+networks that it was not trained on, with plain sums and with `fan_in`. error: of the trained task there, relative to
+guessing the mean.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from backend_graphs import every_kind_of_edge
-from exports import exported
+from exports import HOWS, How, exported
 from kernel_cases import KERNELS
 from networks import NETWORKS
 from tiny import separate_attention
@@ -52,9 +52,10 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("options", [{}, {"scales": 6, "readout": "all"}], ids=["plain", "all"])
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_symmetries_of_the_network_keep_the_output(name: str, options: dict[str, object]) -> None:
-    graph = gmnc.compile(exported(name, "dynamo"))
+def test_symmetries_of_the_network_keep_the_output(name: str, how: How, options: dict[str, object]) -> None:
+    graph = gmnc.compile(exported(name, how))
     tensors, found = double(graph), graph.symmetries()
     kept = {s.name for s in tensors.slots}
     before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
@@ -70,9 +71,10 @@ def test_symmetries_of_the_network_keep_the_output(name: str, options: dict[str,
     assert gap(model(tensors.with_values({**before, name: mixed})), first) > 1e-5
 
 
+@pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_per_parameter_permute_with_the_parameters(name: str) -> None:
-    graph = gmnc.compile(exported(name, "dynamo"))
+def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How) -> None:
+    graph = gmnc.compile(exported(name, how))
     tensors = double(graph)
     kept = {s.name for s in tensors.slots}
     whole = {n: shaken(graph, 0).get(n, p.load()) for n, p in graph.parameters.items()}
