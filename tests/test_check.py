@@ -162,3 +162,13 @@ def test_what_no_form_is_lowered_of_is_told_behind_what_nothing_is_known_of() ->
         }""")
     found = by_op(check(model))
     assert {op: f.kind for op, f in found.items()} == {"Riddle": "no rule", "PackedAttention": "refused"}
+
+
+@pytest.mark.parametrize("equation", ["bi,io->bobi,io->bo", "bi,io->bob", "bi,io->bz", "bi,i->b"])
+def test_an_equation_that_does_not_fit_is_no_crash(equation: str) -> None:
+    """The first one was found among damaged files."""
+    model = build('(float[1, 3] x) => (float[1, 5] y) { y = Einsum<equation = "bi,io->bo">(x, w) }', {"w": (3, 5)})
+    model.graph.node[0].attribute[0].s = equation.encode()
+    found = check(model)
+    assert found
+    assert {f.kind for f in found} <= {"refused", "error"}

@@ -76,6 +76,12 @@ def einsum(ctx: Algebra, op: Op) -> Value:
     """Einstein summation of one or two operands, explicit or implicit output (Einsum since 12)."""
     inputs = [v for v in op.inputs if v is not None]
     terms, out = _equation(str(op.attr("equation")), [v.rank for v in inputs])
+    if (
+        len(set(out)) < len(out)
+        or not set(out) <= set("".join(terms))
+        or any(len(t) != v.rank for t, v in zip(terms, inputs, strict=True))
+    ):
+        raise Unsupported(f"its equation {op.attr('equation')!r} does not fit its operands", "export the model again")
     inputs = [_diagonal(ctx, v, t) for v, t in zip(inputs, terms, strict=True)]
     terms = ["".join(dict.fromkeys(t)) for t in terms]
     if len(inputs) == 1:
