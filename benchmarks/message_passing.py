@@ -6,9 +6,9 @@ Every contender computes the same: new edge states, and sums of hidden messages 
 ends, concatenates, applies the edge MLP and scatters, as message passing libraries do; `compile` is that under
 torch.compile; `graph` is the kernel played back from a CUDA graph. The floor is what copying the edge state takes in
 the same run: 2 passes over it forward, 5 with backward. Memory is that beyond the inputs, in edge states. Errors are
-differences from float64, of the outputs and of the gradients (root mean square, relative). Needs torch, numpy and, for
-`pyg` and `compile`, torch_geometric; on a GPU triton. A contender that is not installed, or does not fit, is a row that
-says so. Exit code 1: the kernel itself failed or is wrong.
+differences from float64, relative: of the outputs the largest, of the gradients the root mean square. Needs torch,
+numpy and, for `pyg` and `compile`, torch_geometric; on a GPU triton. A contender that is not installed, or does not
+fit, is a row that says so. Exit code 1: the kernel itself failed or is wrong.
 """
 
 from __future__ import annotations
