@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from .algebra import Algebra
 from .compile import compile
-from .contraction import Spec
 from .passes import LowerToParameterGraph
 from .plugins import installed
+from .primitives.contraction import Spec
+from .primitives.values import Op, Value
 from .registry import Registry, Rule, Unsupported, builtin, rule
 from .torch import from_torch
-from .values import Op, Value
 
 __all__ = [
     "Algebra",

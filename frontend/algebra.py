@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from .contraction import Spec
-from .elements import Elements
-from .grids import Code, Packing
-from .labels import compress
-from .recurrence import Units
-from .sparse import Layer
-from .storing import Aligned
-from .values import Op, Result, Value
+from .primitives.contraction import Spec
+from .primitives.elements import Elements
+from .primitives.labels import compress
+from .primitives.quantised import Code, Packing
+from .primitives.recurrence import Units
+from .primitives.sparse import Layer
+from .primitives.storing import Aligned
+from .primitives.values import Op, Result, Value
 
 __all__ = ["Algebra", "Move"]
 

@@ -13,13 +13,13 @@ import onnx_ir as ir
 
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
 from .compile import build, prepare
-from .expand import has_body
+from .inference.shapes import Known
 from .interpret import NO_RULE, finder, opset_of
 from .load import load
 from .normalise import FUNCTION, normalise
 from .plugins import installed
 from .registry import Registry, Rule
-from .shapes import Known
+from .rewriting.expand import has_body
 
 __all__ = ["Finding", "check"]
 

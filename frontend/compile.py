@@ -12,26 +12,26 @@ import onnx
 import onnx_ir as ir
 
 from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
-from .attributes import ATTRIBUTE, extend
-from .control import flatten
-from .dequantised import recognise as recognise_dequantised
-from .evaluate import evaluate
-from .expand import expand
-from .idioms import recognise
+from .inference.attributes import ATTRIBUTE, extend
+from .inference.evaluate import evaluate
+from .inference.shapes import Known, infer
 from .interpret import Interpreter, finder, opset_of
-from .kernels import unfold
-from .labels import nodes_of, vias_of
 from .load import load
 from .lowering import Lowering
 from .normalise import normalise
 from .plan import Plan, plan
 from .plugins import installed
+from .primitives.labels import nodes_of, vias_of
+from .primitives.state import State
+from .primitives.values import Value
 from .registry import Registry, Unsupported, builtin
-from .rewriting import MADE
-from .sequences import unpack
-from .shapes import Known, infer
-from .state import State
-from .values import Value
+from .rewriting.control import flatten
+from .rewriting.dequantised import recognise as recognise_dequantised
+from .rewriting.expand import expand
+from .rewriting.idioms import recognise
+from .rewriting.kernels import unfold
+from .rewriting.rewriting import MADE
+from .rewriting.sequences import unpack
 
 __all__ = ["build", "compile", "prepare"]
 

@@ -15,14 +15,14 @@ import numpy as np
 
 from ..ir import LoweringError
 from .algebra import Algebra, Move
-from .contraction import Spec
-from .elements import Arena, Elements
-from .grids import Code, Packing
-from .labels import compress, nodes_of, port, unlabelled
-from .recurrence import Units
-from .sparse import Layer
-from .storing import Aligned
-from .values import Op, Value
+from .primitives.contraction import Spec
+from .primitives.elements import Arena, Elements
+from .primitives.labels import compress, nodes_of, port, unlabelled
+from .primitives.quantised import Code, Packing
+from .primitives.recurrence import Units
+from .primitives.sparse import Layer
+from .primitives.storing import Aligned
+from .primitives.values import Op, Value
 
 __all__ = ["FINE", "MOST", "Discovery"]
 

@@ -11,20 +11,20 @@ import onnx_ir as ir
 
 from ..ir import GmncError, LoweringError, PluginError, Problem
 from .algebra import Algebra
-from .control import REASON
 from .discover import Discovery
-from .elements import Arena
-from .expand import is_body
+from .inference.program_data import STORED
+from .inference.settings import settings
+from .inference.shapes import Known
 from .lowering import Lowering
-from .order import reads
 from .plan import Plan
-from .program_data import STORED
+from .primitives.elements import Arena
+from .primitives.state import Site
+from .primitives.values import Op, Result, Value
 from .registry import DataDependent, Registry, Rule, Unsupported
-from .settings import settings
-from .shapes import Known
-from .signatures import unknown
-from .state import Site
-from .values import Op, Result, Value
+from .rewriting.control import REASON
+from .rewriting.expand import is_body
+from .rewriting.order import reads
+from .rules.parts.signatures import unknown
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 

@@ -17,11 +17,11 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ..ir.errors import LoadError, root_cause
-from .external import ExternalFiles
-from .garbage import paused
-from .sparse_tensors import is_sparse, written_out
-from .wellformed import check_graphs, check_names, check_tensor, wrong_size
-from .wire import PagedFile, WireError, skeleton
+from .reading.external import ExternalFiles
+from .reading.garbage import paused
+from .reading.sparse_tensors import is_sparse, written_out
+from .reading.wellformed import check_graphs, check_names, check_tensor, wrong_size
+from .reading.wire import PagedFile, WireError, skeleton
 
 __all__ = ["load"]
 

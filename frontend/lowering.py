@@ -11,24 +11,24 @@ import numpy as np
 
 from ..ir import OpaqueOp, Parameter
 from .algebra import Algebra, Move
-from .attaching import Part, attach
-from .carrying import carry, close
-from .constants import Constants, uniform
-from .contraction import Spec, contract
-from .elements import Elements
-from .elementwise import elementwise
-from .entangled import entangle
-from .grid import free_axes, moved, placed, spread, unfold
-from .grids import Code, Packing
-from .joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
-from .labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
-from .products import product_sum
-from .recurrence import Units, recur
-from .reductions import couple, layout, order, reduce
-from .sparse import Layer, sparse
-from .state import State, align
-from .storing import Aligned, store
-from .values import Op, Value
+from .primitives.attaching import Part, attach
+from .primitives.carrying import carry, close
+from .primitives.constants import Constants, uniform
+from .primitives.contraction import Spec, contract
+from .primitives.elements import Elements
+from .primitives.elementwise import elementwise
+from .primitives.entangled import entangle
+from .primitives.grid import free_axes, moved, placed, spread, unfold
+from .primitives.joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
+from .primitives.labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
+from .primitives.products import product_sum
+from .primitives.quantised import Code, Packing
+from .primitives.recurrence import Units, recur
+from .primitives.reductions import couple, layout, order, reduce
+from .primitives.sparse import Layer, sparse
+from .primitives.state import State, align
+from .primitives.storing import Aligned, store
+from .primitives.values import Op, Value
 
 __all__ = ["Lowering"]
 

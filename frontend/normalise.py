@@ -15,9 +15,9 @@ import onnx_ir as ir
 from onnx_ir.passes.common import InlinePass
 
 from ..ir.errors import LoadError, root_cause
-from .attributes import ATTRIBUTE, PARAMETERS, parameters
-from .garbage import paused
-from .order import Reads, reads, subgraphs, topological, walk
+from .inference.attributes import ATTRIBUTE, PARAMETERS, parameters
+from .reading.garbage import paused
+from .rewriting.order import Reads, reads, subgraphs, topological, walk
 
 __all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
 

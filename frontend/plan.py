@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from .expand import is_body
-from .literals import is_literal
-from .order import reads
-from .program_data import STORED, quantised
+from .inference.literals import is_literal
+from .inference.program_data import STORED, quantised
+from .inference.shapes import Known
 from .registry import Rule
-from .shapes import Known
+from .rewriting.expand import is_body
+from .rewriting.order import reads
 
 __all__ = ["Plan", "plan"]
 

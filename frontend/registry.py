@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .algebra import Algebra
-    from .values import Op, Value
+    from .primitives.values import Op, Value
 
 __all__ = ["DataDependent", "Registry", "Rule", "Unsupported", "builtin", "rule"]
 

@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from ..backends.values import dtype_of
 from ..frontend import Registry, installed
+from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
 from ..frontend.load import load
 from ..frontend.normalise import normalise
-from ..frontend.shapes import Known, infer
 from ..ir import GmncError, ParameterGraph
 
 __all__ = ["InputSpec", "around_splits", "draw", "input_specs", "random_inputs"]

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from gmnc.frontend.idioms import recognise
+from gmnc.frontend.inference.shapes import infer
 from gmnc.frontend.normalise import normalise
-from gmnc.frontend.shapes import infer
+from gmnc.frontend.rewriting.idioms import recognise
 
 Attributes = dict[str, object]
 

@@ -17,7 +17,7 @@ from test_rules import CASES
 
 import gmnc
 from gmnc.frontend import Rule, builtin
-from gmnc.frontend.kernels import KERNELS
+from gmnc.frontend.rewriting.kernels import KERNELS
 from gmnc.ir import isomorphic
 from gmnc.testing import verify
 

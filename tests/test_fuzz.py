@@ -15,7 +15,7 @@ import pytest
 from fuzz_checks import check_network
 from hypothesis import HealthCheck, given, settings
 
-from gmnc.frontend import grid, reductions
+from gmnc.frontend.primitives import grid, reductions
 from gmnc.testing import build, verify
 from gmnc.testing.strategies import FAMILIES, network, networks
 

@@ -10,8 +10,8 @@ import pytest
 from idiom_checks import Graph, found, ops, recognised, standardised
 from onnx import TensorProto, helper
 
-from gmnc.frontend.idioms import recognise
 from gmnc.frontend.normalise import normalise
+from gmnc.frontend.rewriting.idioms import recognise
 
 MEANS = ("mean", "sum/n", "sum*n")
 SQUARES = ("pow", "mul", "sumsquare", "fast", "fast0")

@@ -9,8 +9,8 @@ import pytest
 from idiom_checks import Attributes, Graph, found, ops, recognised, standardised, untouched
 from onnx import helper, numpy_helper
 
-from gmnc.frontend.idioms import recognise
 from gmnc.frontend.normalise import normalise
+from gmnc.frontend.rewriting.idioms import recognise
 
 
 class TestNoIdiom:

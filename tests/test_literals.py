@@ -9,7 +9,7 @@ import pytest
 import torch
 from corpus import CORPUS, corpus_file
 
-from gmnc.frontend.literals import is_literal
+from gmnc.frontend.inference.literals import is_literal
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
 

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import gmnc
 from gmnc.backends.onnx import off_grid, write
-from gmnc.frontend.grids import linear, lookup, packed
+from gmnc.frontend.primitives.quantised import linear, lookup, packed
 from gmnc.ir import StorageWarning, isomorphic
 from gmnc.testing import assert_sound, disagreement, random_inputs, run, verify
 

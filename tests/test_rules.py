@@ -24,7 +24,7 @@ from rule_cases_stored import stored_cases
 import gmnc
 from gmnc.frontend import Registry, Rule, builtin
 from gmnc.frontend.algebra import Algebra
-from gmnc.frontend.values import Op, Value
+from gmnc.frontend.primitives.values import Op, Value
 from gmnc.ir import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 

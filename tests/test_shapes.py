@@ -19,10 +19,10 @@ from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
 
 import gmnc
-from gmnc.frontend.folding import fold
+from gmnc.frontend.inference.folding import fold
+from gmnc.frontend.inference.shapes import Known, infer
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
-from gmnc.frontend.shapes import Known, infer
 from gmnc.ir import LoweringError
 
 

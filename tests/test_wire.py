@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from gmnc.frontend.wire import WireError, skeleton
+from gmnc.frontend.reading.wire import WireError, skeleton
 
 
 def _body(name: str, array: np.ndarray) -> onnx.GraphProto:

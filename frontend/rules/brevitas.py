@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from ..algebra import Algebra
-from ..constants import uniform
-from ..grids import rounded
+from ..primitives.constants import uniform
+from ..primitives.quantised import rounded
+from ..primitives.storing import Aligned
+from ..primitives.values import Op, Result, Value
 from ..registry import rule
-from ..storing import Aligned
-from ..values import Op, Result, Value
 
 __all__: list[str] = []
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..algebra import Algebra
-from ..functions import FUNCTIONS
+from ..primitives.functions import FUNCTIONS
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, moved, refuse, step
-from ..values import Op, Value
 from .fused import Shaped
+from .parts.steps import MICROSOFT, done, moved, refuse, step
 
 __all__: list[str] = []
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..algebra import Algebra
-from ..constants import uniform
+from ..primitives.constants import uniform
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Value
 
 __all__: list[str] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
-from ..functions import FUNCTIONS
+from ..primitives.functions import FUNCTIONS
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..values import Op, Value
 
 __all__: list[str] = []
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..functions import FUNCTIONS
+from ..primitives.functions import FUNCTIONS
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, moved, refuse, step
-from ..values import Op, Value
 from .fused import like_first
+from .parts.steps import MICROSOFT, done, moved, refuse, step
 
 __all__: list[str] = []
 

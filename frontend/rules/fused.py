@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..algebra import Algebra
-from ..functions import FUNCTIONS
+from ..primitives.functions import FUNCTIONS
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, activated, done, step
-from ..values import Op, Value
 from .linear import bilinear
+from .parts.steps import MICROSOFT, activated, done, step
 
 __all__ = ["Shaped", "conv_shape", "like_first"]
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..algebra import Algebra
-from ..heads import Scores, attend, cached, mask, put, to_heads
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..steps import MICROSOFT, absent, done, moved, refuse, step
-from ..values import Op, Value
 from .fused import Shaped
+from .parts.heads import Scores, attend, cached, mask, put, to_heads
+from .parts.steps import MICROSOFT, absent, done, moved, refuse, step
 
 __all__: list[str] = []
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..steps import MICROSOFT, done, step
-from ..values import Op, Result, Value
 from .fused import Shaped, like_first
+from .parts.steps import MICROSOFT, done, step
 
 __all__: list[str] = []
 

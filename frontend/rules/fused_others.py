@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..functions import FUNCTIONS
+from ..primitives.functions import FUNCTIONS
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..rotary import angles, rotated
-from ..steps import MICROSOFT, done, moved, step
-from ..values import Op, Value
 from .fused import Shaped, conv_shape, like_first
+from .parts.rotary import angles, rotated
+from .parts.steps import MICROSOFT, done, moved, step
 
 __all__: list[str] = []
 

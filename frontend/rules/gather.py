@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..algebra import Algebra
-from ..constants import digest
+from ..primitives.constants import digest
+from ..primitives.values import Op, Value
 from ..registry import DataDependent, Unsupported, rule
-from ..values import Op, Value
 
 __all__ = ["gather"]
 

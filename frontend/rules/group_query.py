@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..heads import Scores, attend, cached, put
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..rotary import angles, rotated
-from ..steps import MICROSOFT, absent, done, moved, refuse, step
-from ..values import Op, Value
 from .fused import Shaped
+from .parts.heads import Scores, attend, cached, put
+from .parts.rotary import angles, rotated
+from .parts.steps import MICROSOFT, absent, done, moved, refuse, step
 
 __all__: list[str] = []
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
-from ..contraction import Spec
+from ..primitives.contraction import Spec
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Value
 
 __all__ = ["bilinear"]
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..attributes import slot
-from ..contraction import Spec
-from ..recurrence import INPUT
+from ..inference.attributes import slot
+from ..primitives.contraction import Spec
+from ..primitives.recurrence import INPUT
+from ..primitives.sparse import Layer, Sparse
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..sparse import Layer, Sparse
-from ..values import Op, Value
 
 __all__ = ["as_rows", "biased", "classified", "digest", "labels", "parameter", "transformed"]
 

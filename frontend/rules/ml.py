@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Result, Value
 from .gather import gather
 from .linear_models import digest, parameter
 

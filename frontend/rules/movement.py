@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Result, Value
 
 __all__: list[str] = []
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Result, Value
 
 __all__ = ["couple"]
 

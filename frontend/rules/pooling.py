@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..values import Op, Value
 
 __all__: list[str] = []
 

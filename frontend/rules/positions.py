@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..constants import digest
+from ..primitives.constants import digest
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..values import Op, Result, Value
 
 __all__: list[str] = []
 

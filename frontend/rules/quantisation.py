@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..constants import uniform
-from ..grids import TABLES, linear, lookup, packed, rounded, whole
+from ..primitives.constants import uniform
+from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
+from ..primitives.storing import Aligned
+from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
-from ..storing import Aligned
-from ..values import Op, Result, Value
 
 __all__: list[str] = []
 

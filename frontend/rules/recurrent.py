@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..constants import uniform
-from ..elements import Elements
-from ..functions import FUNCTIONS
-from ..recurrence import INPUT, Feed, Step, Units, Weight
+from ..primitives.constants import uniform
+from ..primitives.elements import Elements
+from ..primitives.functions import FUNCTIONS
+from ..primitives.recurrence import INPUT, Feed, Step, Units, Weight
+from ..primitives.values import Op, Result, Value
 from ..registry import DataDependent, Unsupported, rule
-from ..values import Op, Result, Value
 from .movement import transpose
 
 __all__: list[str] = []

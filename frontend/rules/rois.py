@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..algebra import Algebra
-from ..constants import digest
+from ..primitives.constants import digest
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..values import Op, Value
 
 __all__: list[str] = []
 

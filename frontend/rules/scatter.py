@@ -8,9 +8,9 @@ import zlib
 import numpy as np
 
 from ..algebra import Algebra
-from ..elements import NOTHING
+from ..primitives.elements import NOTHING
+from ..primitives.values import Op, Result, Value
 from ..registry import rule
-from ..values import Op, Result, Value
 
 __all__: list[str] = []
 

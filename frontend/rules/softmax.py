@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..algebra import Algebra
+from ..primitives.values import Op, Value
 from ..registry import rule
-from ..values import Op, Value
 from .normalisation import couple
 
 __all__: list[str] = []

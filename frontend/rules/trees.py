@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..forest import MEMBER, MODES, Forest, forest, listed_forest
-from ..recurrence import INPUT
+from ..primitives.recurrence import INPUT
+from ..primitives.sparse import Layer, Lines, Sparse
+from ..primitives.values import Op, Value
 from ..registry import Unsupported, rule
-from ..sparse import Layer, Lines, Sparse
-from ..values import Op, Value
 from .linear_models import as_rows, biased, classified, labels, parameter, transformed
+from .parts.forest import MEMBER, MODES, Forest, forest, listed_forest
 
 __all__: list[str] = []
 

@@ -1,0 +1,126 @@
+"""Which float constants are numbers of the program (literals) and which are learned."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import onnx_ir as ir
+
+from ..normalise import CONSTANT
+
+__all__ = ["is_literal"]
+
+# Names that exporters give to constants of their own, by exporter. A module's parameters keep the module's names.
+_MADE_UP = (
+    ("torch.onnx dynamo, optimised", r"val_\d+"),
+    ("torch.onnx torchscript", r"(.*/)?Constant_(\d+_)?output_\d+"),
+    ("torch.onnx torchscript, not a renamed weight", r"onnx::(?!MatMul_|Conv|Gemm_|LSTM_|GRU_|RNN_|PRelu_)\w+_\d+"),
+    ("torch.onnx torchscript before 1.13", r"\d+"),
+    ("onnxscript", r"(int64|int32|float|bool)_m?[\d.e+-]+(_1d)?(_cast)?(_\d+)?|const(_cast)?(_\d+)?"),
+    ("onnxscript", r"scalar_tensor(_default)?(_\d+)?"),
+    ("tf2onnx", r"(.*/)?const_fold_opt__\d+|const_\w+__\d+|(.*[/_])?(Const|const|zeros?|ones?)(_\w+)?__\d+"),
+    ("TensorFlow", r".*[/;](Const|[xy]|alpha|epsilon|zeros_like|ones_like|truediv_recip|div_no_nan)(_\d+)?(:0)?"),
+    ("TensorFlow", r"Const(_\d+)?:0"),
+    ("onnxslim, onnxsim", r"(onnx_slim_|ortshared_)\w+"),
+    ("ONNX Runtime optimizer", r"(ortshared_\d+_\d+_\d+_\d+|.*)_token_\d+"),
+    ("Paddle2ONNX", r"(Constant|helper\.constant|p2o\.(Constant|helper\.\w+))\.\d+"),
+    ("skl2onnx", r"(\w+_)?([A-Z]\w*)?(cst|shape_tensor)\d*"),
+)
+_PATTERN = re.compile("|".join(f"(?:{pattern})" for _, pattern in _MADE_UP))
+# TensorFlow Lite joins the names of all ops that it fused with semicolons; a variable's name says where it was read.
+_FUSED = re.compile(r"(?!.*(ReadVariableOp|Variable|FusedBatchNorm)).*;.*")
+
+_WEIGHT_SLOTS = frozenset(
+    (op, slot)
+    for ops, slots in (
+        ("Conv ConvTranspose Gemm ConvInteger DeformConv", (1, 2)),
+        ("MatMul MatMulInteger PRelu Einsum", (1,)),
+        ("Sparse", (0,)),
+        ("BatchNormalization", (1, 2, 3, 4)),
+        ("LayerNormalization GroupNormalization InstanceNormalization RMSNormalization", (1, 2)),
+        ("RNN GRU LSTM", (1, 2, 3, 5, 6, 7)),
+        ("QuantizeLinear DequantizeLinear", (1,)),
+        ("QLinearMatMul QLinearConv", (1, 3, 4, 6, 8)),
+    )
+    for op in ops.split()
+    for slot in slots
+)
+
+
+# Operands of quantisers that scale and shift operand 0; number 3 is of no weight: an activation's scale, a bit width.
+_QUANTISERS = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "Quantize": (1, 2),
+    "Dequantize": (1, 2, 3),
+    "Quant": (1, 2, 3),
+    "BipolarQuant": (1,),
+}
+_STARTS = frozenset((op, slot) for op in ("RNN", "GRU", "LSTM") for slot in (5, 6))
+_CARRIERS = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
+_LIMIT = 1 << 16
+
+
+def is_literal(value: ir.Value) -> bool:
+    """Whether a constant is a literal, not a parameter: one element, or the zeros that a recurrent cell starts from.
+
+    And an exporter made it up: it was a Constant node (see `normalise`), or its name is one that an exporter gives to
+    its own constants.
+    What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none; but
+    the scale and the zero point of an activation are literals.
+    """
+    tensor = value.const_value
+    if tensor is None:
+        return False
+    if tensor.size != 1:
+        return _is_zero_start(value, tensor)
+    if _is_of_activation(value):
+        return True
+    name = value.name or ""
+    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(name) is not None
+    if not made_up and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
+        return False
+    return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
+
+
+def _is_of_activation(value: ir.Value) -> bool:
+    """Whether it is nothing but scales and zero points of activations."""
+    uses = value.uses()
+    return bool(uses) and all(
+        use.idx in _QUANTISERS.get(use.node.op_type, ()) and (use.idx == 3 or _depends(use.node.inputs[0]))
+        for use in uses
+    )
+
+
+def _depends(value: ir.Value | None) -> bool:
+    """Whether a value depends on the network's input."""
+    waiting, seen = [value], set()
+    while waiting:
+        top = waiting.pop()
+        if top is None or top in seen or top.is_initializer():
+            continue
+        seen.add(top)
+        node = top.producer()
+        if node is None:
+            return True
+        waiting += node.inputs
+    return False
+
+
+def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether it is an exporter's zeros, and nothing but the initial state of recurrent cells and loops."""
+    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
+    if not made_up or not 0 < tensor.size <= _LIMIT or not _only_starts(value):
+        return False
+    return not np.any(tensor.numpy())
+
+
+def _only_starts(value: ir.Value) -> bool:
+    uses = value.uses()
+    return bool(uses) and all(
+        (use.node.op_type, use.idx) in _STARTS
+        or use.node.op_type in ("Carry", "LoopEnd")
+        or (use.node.op_type in _CARRIERS and all(_only_starts(o) for o in use.node.outputs))
+        for use in uses
+    )

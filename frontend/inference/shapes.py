@@ -1,0 +1,395 @@
+"""Concrete shapes of all values, and the values of those constants that are no parameters. Once per model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx.shape_inference import InferenceError, infer_node_outputs
+
+from ...ir.errors import LoweringError, PluginError
+from ..primitives.values import Op, Value
+from ..reading.garbage import paused
+from ..registry import Rule, Unsupported
+from ..rewriting.order import describe, subgraphs
+from . import ml_shapes
+from .agreement import disagreement
+from .attributes import DOMAIN
+from .choosing import chosen
+from .contrib import Shaped, output_shapes
+from .folding import elementwise, fold
+from .program_data import initializer_data, quantised
+from .protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
+from .settings import settings
+from .sizes import DEFAULTS, Sizes
+from .tables import cuts
+
+__all__ = ["Known", "infer"]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a value before the network runs.
+
+    shape: concrete. dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for what is no tensor
+    (a sequence, an optional), whose shape is ().
+    data: the value itself, of that shape, where it follows from shapes, integers and literals; None for parameters and
+    for all that depends on them or on the inputs. May be a zero-stride view: read it, do not write it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    data: np.ndarray | None = None
+
+
+def infer(
+    model: ir.Model,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+    find: Callable[[ir.Node], Rule | None] = lambda node: None,
+    misfits: set[ir.Graph] | None = None,
+) -> dict[ir.Value, Known]:
+    """What is known of every value of a normalised model, values in subgraphs included.
+
+    dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
+    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches);
+    but one that cuts a table of parameters gets the table's length, if that is at most `tables.LONGEST`.
+    find: the rule of a node; one that says the shapes of its outputs (`Rule.shapes`) comes before the schema.
+    misfits: gains the branches of If nodes that cannot run on these shapes.
+
+    A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
+    non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
+    """
+    with paused():
+        memo: dict[Hashable, list[Known | None]] = {}
+        start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find).initializers()
+
+        def walked(sizes: Sizes) -> _Inference:
+            inference = _Inference(model, sizes, memo, find)
+            inference.known.update(start)
+            inference.inputs()
+            inference.graph(model.graph)
+            return inference
+
+        best = chosen(walked, dims or {}, inputs or {})
+    if misfits is not None:
+        misfits.update(best.misfits)
+    return best.known
+
+
+class _Inference:
+    """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them."""
+
+    def __init__(
+        self,
+        model: ir.Model,
+        sizes: Sizes,
+        memo: dict[Hashable, list[Known | None]],
+        find: Callable[[ir.Node], Rule | None],
+    ) -> None:
+        self.model = model
+        self.sizes = sizes
+        self.memo = memo
+        self.find = find
+        self.known: dict[ir.Value, Known] = {}
+        self.misfits: set[ir.Graph] = set()
+        self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
+
+    def cuts(self) -> list[tuple[int, int, int]]:
+        """Tables that are read in part (see `tables.cuts`); none if no dimension was guessed."""
+        if not self.sizes.names:
+            return []
+        shapes = {v: k.shape for v, k in self.known.items()}
+        return list(cuts(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
+
+    def _opset(self, node: ir.Node) -> int:
+        return node.version or self.model.opset_imports.get(node.domain, 1)
+
+    def initializers(self) -> dict[ir.Value, Known]:
+        """Shapes of the initializers, and the data of those that are no parameters."""
+        stored = quantised(self.model.graph)
+        known = {}
+        for value in self.model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is not None:
+                data = None if value in stored else initializer_data(value)
+                known[value] = Known(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype), data)
+        return known
+
+    def inputs(self) -> None:
+        """Shapes of the graph inputs."""
+        names = {v.name for v in self.model.graph.inputs}
+        if unknown := self.sizes.inputs.keys() - names:
+            raise LoweringError(f"the model has no input {sorted(unknown)}; its inputs are {sorted(map(str, names))}")
+        for value in self.model.graph.inputs:
+            if isinstance(value.type, ir.TensorType):
+                self.known[value] = Known(self.sizes.of_input(value), dtype_name(value.type.dtype))
+            else:
+                self.known[value] = Known((), "")
+
+    def graph(self, graph: ir.Graph) -> None:
+        """Walk over the nodes of a graph whose inputs are known."""
+        for node in graph:
+            inputs = [None if v is None else self.known.get(v) for v in node.inputs]
+            try:
+                outputs = self._node(node, inputs)
+            except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+                raise self._misfit(node, inputs, str(error)) from error
+            for value, known in zip(node.outputs, outputs, strict=False):
+                known = known or self._declared(value) or _at_most(node, inputs)
+                if known is not None and value.name:
+                    self.known[value] = known
+
+    def _node(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if node.op_type in _BODIES and not node.domain:
+            return self._body(node, inputs)
+        if any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
+            return [None] * len(node.outputs)
+        return self._outputs(node, inputs)
+
+    def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
+            return [_of_array(_shape_of(node, inputs[0]))]
+        if (
+            node.op_type == "CastLike"
+            and inputs[0] is not None
+            and inputs[0].data is not None
+            and inputs[1] is not None
+        ):
+            data = inputs[0].data
+            return [_of_array(elementwise(lambda a: a.astype(inputs[1].dtype), data))]  # type: ignore[union-attr]
+        if all(k is None or k.data is not None for k in inputs) and (inputs or node.op_type in _NULLARY):
+            arrays = self._fold(node, inputs)
+            if arrays is not None:
+                return [_of_array(a) for a in arrays]
+        rule = self.find(node)
+        if rule is not None and rule.shapes is not None:
+            return self._by_rule(node, inputs, rule, rule.shapes)
+        if node.domain == DOMAIN:
+            return _contrib(node, inputs, ml_shapes.output_shapes)
+        key = _key(node, inputs)
+        known = self.memo.get(key)
+        if known is None:
+            known = self.memo[key] = self._schema(node, inputs)
+        return known
+
+    def _by_rule(
+        self, node: ir.Node, inputs: list[Known | None], rule: Rule, shapes: Callable[[Op], Iterable[Shaped | None]]
+    ) -> list[Known | None]:
+        """Outputs as the rule says."""
+        values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
+        name, version = node.name or node.op_type, self._opset(node)
+        op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        try:
+            found: list[Known | None] = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+        except Unsupported:
+            found = []
+        except Exception as error:
+            if rule.origin:
+                raise PluginError(rule.origin, f"shapes of rule {rule.function}", describe(node), error) from error
+            raise self._misfit(node, inputs, str(error)) from error
+        return found + [None] * (len(node.outputs) - len(found))
+
+    def _fold(self, node: ir.Node, inputs: Sequence[Known | None]) -> list[np.ndarray] | None:
+        try:
+            return fold(node, self._opset(node), [None if k is None else k.data for k in inputs])
+        except Exception as error:
+            raise self._misfit(node, inputs, str(error)) from error
+
+    def _schema(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        """Outputs by the ONNX schema's own inference."""
+        schema = schema_of(node.op_type, self._opset(node), node.domain)
+        if schema is None:
+            return _contrib(node, inputs)
+        proto = node_proto(node)
+        types = {f"i{i}": type_proto(k.shape, k.dtype) for i, k in enumerate(inputs) if k is not None}
+        data = {f"i{i}": tensor_proto(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
+        tensors = {name: t for name, t in types.items() if t is not None}
+        if len(tensors) < len(types):
+            return _contrib(node, inputs)
+        try:
+            found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
+        except (InferenceError, onnx.checker.ValidationError) as error:
+            raise self._misfit(node, inputs, inference_reason(error)) from error
+        outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
+        known = [None if t is None else _resolve(t) for t in outputs]
+        if all(k is None for k in known):
+            return _contrib(node, inputs)
+        wrong = None if node.domain else disagreement(node, _shapes(inputs), _shapes(known))
+        if wrong is not None:
+            raise self._misfit(node, inputs, wrong)
+        return known
+
+    def _misfit(self, node: ir.Node, inputs: Sequence[Known | None], reason: str) -> LoweringError:
+        hint = _GUESSED if self.sizes.guessed or self.sizes.inputs else _FIXED
+        return LoweringError(
+            f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
+        )
+
+    def _declared(self, value: ir.Value) -> Known | None:
+        """What the model says of a value."""
+        if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
+            return None
+        if isinstance(value.type, ir.TensorType):
+            shape = self.sizes.of_value(value)
+            return None if shape is None else Known(shape, dtype_name(value.type.dtype))
+        return None if value.type is None else Known((), "")
+
+    def _body(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        if node.op_type == "If":
+            return self._branches(node, inputs)
+        body = subgraphs(node)[0]
+        if node.op_type == "Loop":
+            return self._loop(node, body, inputs)
+        return self._scan(node, body, inputs)
+
+    def _branches(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        """Outputs of the branch that is taken; where that is not known, of the first whose shapes agree."""
+        names = ["then_branch", "else_branch"]
+        condition = inputs[0].data if inputs and inputs[0] is not None else None
+        if condition is not None:
+            names = names[:1] if condition.reshape(-1)[0] else names[1:]
+        results: list[list[Known | None]] = []
+        errors: list[LoweringError] = []
+        for name in names:
+            branch = node.attributes[name].as_graph()
+            try:
+                self.graph(branch)
+                results.append([self.known.get(v) for v in branch.outputs])
+            except LoweringError as error:
+                errors.append(error)
+                self.misfits.add(branch)
+        if not results:
+            raise errors[0]
+        return [None if k is None else Known(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]
+
+    def _loop(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+        trips = inputs[0].data if inputs and inputs[0] is not None else None
+        count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
+        start: Sequence[Known | None] = [Known((), "int64"), Known((), "bool"), *inputs[2:]]
+        self._enter(body, start)
+        ends = [self.known.get(v) for v in body.outputs[1:]]
+        carried = len(inputs) - 2
+        finals = [k and Known(k.shape, k.dtype) for k in ends[:carried]]
+        return finals + [k and Known((count, *k.shape), k.dtype) for k in ends[carried:]]
+
+    def _scan(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+        if self._opset(node) < 9:
+            return [None] * len(node.outputs)
+        scanned = node.attributes["num_scan_inputs"].as_int()
+        if not 0 < scanned <= len(inputs):
+            raise ValueError(f"{scanned} of its {len(inputs)} inputs are to be scanned")
+        states = len(inputs) - scanned
+        axes = _ints(node, "scan_input_axes", scanned)
+        rows = [
+            k and Known(tuple(np.delete(k.shape, a).tolist()), k.dtype)
+            for k, a in zip(inputs[states:], axes, strict=True)
+        ]
+        lengths = [k.shape[a] for k, a in zip(inputs[states:], axes, strict=True) if k is not None]
+        self._enter(body, [*inputs[:states], *rows])
+        ends = [self.known.get(v) for v in body.outputs]
+        places = _ints(node, "scan_output_axes", len(ends) - states)
+        stacked = [
+            Known(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype) if k and lengths else None
+            for k, a in zip(ends[states:], places, strict=True)
+        ]
+        return [k and Known(k.shape, k.dtype) for k in ends[:states]] + stacked
+
+    def _enter(self, body: ir.Graph, start: Sequence[Known | None]) -> None:
+        """Walk over a body; what is carried round it may change, so it counts as unknown data."""
+        for value, known in zip(body.inputs, start, strict=False):
+            if known is not None:
+                self.known[value] = Known(known.shape, known.dtype)
+        self.graph(body)
+
+
+_BODIES = frozenset({"If", "Loop", "Scan"})
+_NULLARY = frozenset({"Constant"})
+_GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
+_FIXED = "the model contradicts itself; export it again"
+
+
+def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
+    """All that decides what the schema infers."""
+    attributes = tuple(
+        (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
+        for name, a in node.attributes.items()
+    )
+    operands = tuple(k and (k.shape, k.dtype, None if (a := _hint(node, k)) is None else a.tobytes()) for k in inputs)
+    return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
+
+
+def _contrib(
+    node: ir.Node,
+    inputs: list[Known | None],
+    shapes: Callable[[ir.Node, Sequence[Shaped | None]], list[Shaped | None]] = output_shapes,
+) -> list[Known | None]:
+    found = shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
+    return [f and Known(*f) for f in found]
+
+
+def _shapes(values: Sequence[Known | None]) -> list[tuple[int, ...] | None]:
+    return [None if k is None else k.shape for k in values]
+
+
+def _hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
+    """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
+    if known is None or known.data is None or known.data.size > 64:
+        return None
+    if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
+        return known.data
+    return None
+
+
+def _of_array(array: np.ndarray) -> Known:
+    return Known(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
+
+
+def _shape_of(node: ir.Node, known: Known) -> np.ndarray:
+    if node.op_type == "Size":
+        return np.array(np.prod(known.shape, dtype=np.int64))
+    start = node.attributes.get_int("start", 0)
+    end = node.attributes.get_int("end", len(known.shape))
+    return np.array(known.shape[start:end], dtype=np.int64)
+
+
+def _resolve(found: onnx.TypeProto) -> Known | None:
+    """A type as inferred; None if it leaves a dimension open."""
+    if not found.HasField("tensor_type"):
+        return Known((), "") if found.WhichOneof("value") else None
+    tensor = found.tensor_type
+    if not tensor.elem_type or not tensor.HasField("shape"):
+        return None
+    if not all(d.HasField("dim_value") for d in tensor.shape.dim):
+        return None
+    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(ir.DataType(tensor.elem_type)))
+
+
+def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
+    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
+
+    MaxUnpool makes the shape that it is told, of which ONNX infers nothing.
+    """
+    if node.op_type not in ("NonZero", "Compress", "MaxUnpool") or node.domain or inputs[0] is None:
+        return None
+    shape = inputs[0].shape
+    if node.op_type == "MaxUnpool":
+        told = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
+        return None if told is None else Known(tuple(told.tolist()), inputs[0].dtype)
+    if node.op_type == "NonZero":
+        return Known((len(shape), math.prod(shape)), "int64")
+    axis = node.attributes.get_int("axis", 0)
+    if "axis" not in node.attributes:
+        shape = (math.prod(shape),)
+    condition = inputs[1].data if inputs[1] is not None else None
+    kept = shape[axis] if condition is None else int(np.count_nonzero(condition[: shape[axis]]))
+    return Known((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)
+
+
+def _ints(node: ir.Node, name: str, count: int) -> list[int]:
+    attribute = node.attributes.get(name)
+    return [0] * count if attribute is None else list(attribute.as_ints())

@@ -1,0 +1,98 @@
+"""Concrete sizes for symbolic dimensions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from ...ir.errors import LoweringError
+
+__all__ = ["DEFAULTS", "Sizes"]
+
+DEFAULTS = (32, 64, 224, 16, 8, 4, 1, 512, 128, 256, 1024, 16000)
+"""Sizes tried in turn for dimensions that nobody gave a size: the first with which all shapes agree is used."""
+
+_LONG = re.compile(r"seq|len|time|node|edge|point|frame|tok|sample|step|width|height", re.IGNORECASE)
+_BATCH = re.compile(r"batch|^n$|^b$|^bs$", re.IGNORECASE)
+
+
+class Sizes:
+    """Sizes of symbolic dimensions: given by name or by input, else a default; one name, one size.
+
+    guessed: whether a default was used at all, so that another default may help.
+    """
+
+    def __init__(self, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], default: int) -> None:
+        self.default = default
+        self.inputs = inputs
+        self.guessed = False
+        self._given = frozenset(dims)
+        self._dims = dict(dims)
+
+    @property
+    def names(self) -> list[str]:
+        """The dimensions that got the default size, by name."""
+        return [n for n, size in self._dims.items() if n not in self._given and size == self.default]
+
+    def of_input(self, value: ir.Value) -> tuple[int, ...]:
+        """The shape of a graph input. Raises `LoweringError` if its rank is not known or a given shape does not fit."""
+        given = self.inputs.get(value.name or "")
+        shape = value.shape
+        if given is None and shape is None:
+            raise LoweringError(f"input {value.name!r} has no shape; give one (--input {value.name}=1x3x224x224)")
+        if given is None:
+            assert shape is not None
+            return tuple(self._guess(dim, axis, len(shape)) for axis, dim in enumerate(shape))
+        if shape is not None:
+            self._bind(value, shape, given)
+        return tuple(given)
+
+    def of_value(self, value: ir.Value) -> tuple[int, ...] | None:
+        """The shape that the model declares for a value, if all of it is known by now."""
+        if value.shape is None:
+            return None
+        sizes = [self._known(dim) for dim in value.shape]
+        return None if None in sizes else tuple(s for s in sizes if s is not None)
+
+    def _guess(self, dim: int | ir.SymbolicDim, axis: int, rank: int) -> int:
+        size = self._known(dim)
+        if size is not None:
+            return size
+        self.guessed = True
+        name = dim.value if isinstance(dim, ir.SymbolicDim) else None
+        batch = name is not None and _BATCH.search(name) is not None
+        first = axis == 0 and (rank > 1 or name is None) and not (name and _LONG.search(name))
+        size = 1 if batch or first else self.default
+        if name:
+            size = self._dims.setdefault(name, size)
+        return size
+
+    def _known(self, dim: int | ir.SymbolicDim) -> int | None:
+        if isinstance(dim, int):
+            return dim if dim > 0 else None
+        if not dim.value:
+            return None
+        if dim.value in self._dims:
+            return self._dims[dim.value]
+        if dim.value.isidentifier():
+            return None
+        try:
+            size = dim.evaluate(self._dims)
+        except Exception:
+            return None
+        return size if isinstance(size, int) else None
+
+    def _bind(self, value: ir.Value, shape: ir.Shape, given: tuple[int, ...]) -> None:
+        fits = len(given) == len(shape) and all(
+            not isinstance(dim, int) or dim <= 0 or dim == size for dim, size in zip(shape, given, strict=True)
+        )
+        if not fits:
+            raise LoweringError(f"input {value.name!r} is declared as {shape}; {tuple(given)} does not fit it")
+        for dim, size in zip(shape, given, strict=True):
+            if isinstance(dim, ir.SymbolicDim) and dim.value and self._dims.setdefault(dim.value, size) != size:
+                raise LoweringError(
+                    f"input {value.name!r} of shape {tuple(given)}: dimension {dim.value!r} is {self._dims[dim.value]} "
+                    "elsewhere"
+                )

@@ -1,0 +1,66 @@
+"""Which node groups can only move as a whole: what a symmetry does to one node it then does to the group."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+from ...ir import EdgeBlock, GraphBuilder
+from .labels import unrepeated
+
+__all__ = ["Cohesion"]
+
+_DERIVED = ("join", "product", "sum", "reduce", "gate")
+
+
+class Cohesion:
+    """Answers, during lowering, whether a node group holds together; edges and links are indexed as they come."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self._builder = builder
+        self._edges: dict[int, list[EdgeBlock]] = defaultdict(list)
+        self._sources: dict[int, set[int]] = defaultdict(set)
+        self._seen = [0, 0]
+        self._known: list[bool] = []
+
+    def holds(self, group: int) -> bool:
+        """Whether a symmetry that takes a node of this group to another group takes the whole group there.
+
+        So it is where one dense weight, or one vector of parameters, reaches all of its nodes, and where its nodes are
+        made of nodes of such groups. A depthwise convolution makes a group that does not hold together.
+        """
+        self._index()
+        while len(self._known) <= group:
+            self._known.append(self._holds(len(self._known)))
+        return self._known[group]
+
+    def _holds(self, group: int) -> bool:
+        """The same for a group whose sources, which come before it, are known."""
+        entry = self._builder.groups[group]
+        if entry.kind == "input" or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
+            return True
+        # What is attached later comes through groups with greater numbers.
+        sources = [source for source in self._sources[group] if source < group]
+        return entry.kind in _DERIVED and bool(sources) and all(self._known[source] for source in sources)
+
+    def _reaches_all(self, block: EdgeBlock, size: int) -> bool:
+        """Whether the block's edges come from one row of sources or from one node."""
+        one = block.shape[0] == 1 or bool((block.src == block.src[0, 0]).all())
+        return one and (unrepeated(block.dst) if block.dst.size == size else len(np.unique(block.dst)) == size)
+
+    def _index(self) -> None:
+        builder = self._builder
+        for block in builder.edges[self._seen[0] :]:
+            groups = builder.groups_among(block.dst)
+            if len(groups) == 1:
+                self._edges[int(groups[0])].append(block)
+        for link in builder.links[self._seen[1] :]:
+            to, of = builder.groups_among(link.dst), builder.groups_among(link.src)
+            if len(to) == 1:
+                self._sources[int(to[0])].update(of.tolist())
+                continue
+            pairs = np.unique(builder.group_of(link.dst) << 32 | builder.group_of(link.src))
+            for group, source in zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True):
+                self._sources[group].add(source)
+        self._seen = [len(builder.edges), len(builder.links)]

@@ -1,0 +1,91 @@
+"""Constants during lowering: the elements of parameters, of what is folded from them, and of the program's tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from ...ir import Parameter
+from .elements import Arena, Elements
+from .state import State
+from .values import Value
+
+__all__ = ["Constants", "digest", "uniform", "varies"]
+
+_UNIFORM_LIMIT = 1 << 22
+_ENDLESS = 1e30
+
+
+class Constants:
+    """Gives every constant its elements, and registers the tensors behind them with the graph.
+
+    fold: makes the `Parameter` of a computed constant by name. folded: the elements of those made so far.
+    """
+
+    def __init__(self, state: State, fold: Callable[[str], Parameter]) -> None:
+        self.folded: dict[str, Elements] = {}
+        self._state = state
+        self._fold = fold
+
+    def weight(self, value: Value) -> Elements:
+        """The elements of a constant in a weight slot; one that is computed or made by the program is folded once."""
+        if value.elements is not None:
+            return value.elements
+        if value.name not in self.folded:
+            if value.data is not None:
+                parameter = Parameter(value.name, value.shape, str(value.data.dtype), "folded", _holder(value.data))
+            else:
+                parameter = self._fold(value.name)
+            self._state.builder.parameters[value.name] = parameter
+            self.folded[value.name] = Arena({value.name: parameter.size}).tensor(value.name, value.shape)
+        return self.folded[value.name]
+
+    def attached(self, value: Value) -> Elements:
+        """The elements of a constant operand in its shape; a known one becomes a table of the graph's constants."""
+        if value.data is None:
+            elements = self.weight(value)
+            return elements if elements.shape == value.shape else elements.reshape(*value.shape)
+        name, data = value.name or f"{self._state.site.value}.constant", value.data
+        self._state.builder.constants[name] = Parameter(name, data.shape, str(data.dtype), "folded", _holder(data))
+        return Arena({name: data.size}).tensor(name, data.shape)
+
+    def read(self, elements: Elements) -> np.ndarray:
+        """The numbers behind elements, flat: for small tensors only."""
+        parts = []
+        for _, view in elements.reshape(1, 1, 1, -1).views():
+            parts.append(view.read(self._state.builder.parameters[view.name].load()).reshape(-1))
+        return np.concatenate(parts)
+
+
+def uniform(data: np.ndarray) -> np.generic | None:
+    """The number that all entries are, or None."""
+    if data.size == 0:
+        return None
+    first: np.generic = data[(0,) * data.ndim]
+    if all(s == 0 or n == 1 for n, s in zip(data.shape, data.strides, strict=True)):
+        return first
+    return first if data.size <= _UNIFORM_LIMIT and bool((data == first).all()) else None
+
+
+def varies(data: np.ndarray, axis: int) -> bool:
+    """Whether entries differ along an axis."""
+    return data.strides[axis] != 0 and not bool((data == data.take([0], axis=axis)).all())
+
+
+def _holder(data: np.ndarray) -> Callable[[], np.ndarray]:
+    return lambda: np.ascontiguousarray(data)
+
+
+def digest(table: np.ndarray) -> str:
+    """What is in a table of the program's, up to rounding and leading axes of size 1; -1e30 forbids as -inf does."""
+    shape = "x".join(map(str, table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]))
+    if table.dtype.kind == "f":
+        wide = table.astype(np.float64)
+        wide = np.where(np.isfinite(wide), wide, np.copysign(_ENDLESS, wide))
+        scale = 10.0 ** np.floor(np.log10(np.maximum(np.abs(wide), 1e-30)))
+        kept = np.abs(wide) < _ENDLESS
+        table = np.where(kept, np.round(wide / scale, 4) * scale, np.copysign(np.inf, wide)).astype(np.float32)
+        table = table + np.float32(0)
+    return hashlib.blake2b(np.ascontiguousarray(table).tobytes(), digest_size=8, salt=shape[:16].encode()).hexdigest()

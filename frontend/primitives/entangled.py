@@ -1,0 +1,65 @@
+"""Entangle: every output depends on all entries of all operands, in their order, and nothing more is known."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..registry import Unsupported
+from .joins import join
+from .labels import map_via
+from .state import State
+from .values import Op, Value
+
+__all__ = ["entangle"]
+
+_LIMIT = 1 << 16
+
+
+def entangle(
+    state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
+) -> list[Value | None]:
+    """One join node of all operands, each of them one label; of none where the operator has no operands.
+
+    fresh: the node is pinned. Raises `Unsupported` where that would be more than 65,536 links.
+    """
+    operands: dict[int, Value] = {}
+    attributes = {n: _plain(v) for n, v in op.attributes.items()}
+    attributes["shapes"] = tuple(() if v is None else v.shape for v in op.inputs)
+    for index, value in enumerate(op.inputs):
+        if value is not None and value.data is not None and value.data.dtype.kind in "OUS":
+            attributes[f"operand{index}"] = _mark(value.data)
+        elif value is not None:
+            operands[index] = value
+    values = {i: stream(v) for i, v in operands.items() if 0 not in v.shape}
+    if sum(f.size for v in values.values() for f in v.factors) > _LIMIT:
+        raise Unsupported("a result depends on too many values at once")
+    labels = [one_label(v).reshape(1) for v in values.values()]
+    if list(values) != list(range(len(values))):
+        attributes["operands"] = tuple(values)
+    node = join(state, labels, op.type.lower(), list(values)) if labels else state.ports("input", 1, 0, pinned=True)
+    if fresh:
+        state.pin(node)
+    return [None if r is None else _output(state, op, i, node, attributes) for i, r in enumerate(op.results)]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a step of a via names it."""
+    return value if isinstance(value, int | float | str | tuple) else _mark(value)
+
+
+def _mark(value: Any) -> str:
+    text = repr((value.shape, str(value.dtype), value.tolist()) if isinstance(value, np.ndarray) else value)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _output(state: State, op: Op, index: int, node: np.ndarray, attributes: dict[str, Any]) -> Value:
+    result = op.results[index]
+    assert result is not None
+    items = {**attributes, "output": index}.items()
+    label = map_via(node, lambda via: state.builder.via(op.type, items, (via,)))
+    shape = result.shape or ()
+    return Value(result.name, shape, result.dtype, (label.reshape((1,) * len(shape)),))

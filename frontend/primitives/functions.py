@@ -1,0 +1,234 @@
+"""Functions of one neuron: the elementwise operators, and what a chain of them amounts to.
+
+Exporters write one activation in many ways (`x * sigmoid(x)`, GELU with three spellings, a scale as Mul or Div). A
+chain of elementwise steps on one neuron is a function of one number, so it is recognised by its values on probe points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ...ir import GraphBuilder
+
+__all__ = ["COMMUTATIVE", "FUNCTIONS", "PREDICATES", "Function", "FunctionVias"]
+
+Function = Callable[..., np.ndarray]
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+_POSITIVE = np.array([0.003, 0.04, 0.3, 0.77, 1.0, 1.6, 2.2, 2.9, 3.1, 4.4, 5.9, 6.5, 11.0, 21.0, 150.0, 1e3])
+PROBES = np.concatenate([-_POSITIVE[::-1] * 1.07, [0.0], _POSITIVE])
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+def _softplus(x: np.ndarray) -> np.ndarray:
+    return np.logaddexp(0, x)
+
+
+def _gelu(x: np.ndarray, approximate: str = "none") -> np.ndarray:
+    if approximate == "tanh":
+        return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return 0.5 * x * (1 + _erf(x / math.sqrt(2)))
+
+
+def _elu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def _selu(
+    x: np.ndarray, alpha: float = 1.67326319217681884765625, gamma: float = 1.05070102214813232421875
+) -> np.ndarray:
+    return gamma * _elu(x, alpha)
+
+
+def _celu(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    return np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+
+def _hard_sigmoid(x: np.ndarray, alpha: float = 0.2, beta: float = 0.5) -> np.ndarray:
+    return np.clip(alpha * x + beta, 0, 1)
+
+
+def _clip(x: np.ndarray, low: Any = None, high: Any = None, **bounds: float) -> np.ndarray:
+    low, high = bounds.get("min", low), bounds.get("max", high)
+    return np.clip(x, -np.inf if low is None else low, np.inf if high is None else high)
+
+
+def _shrink(x: np.ndarray, bias: float = 0.0, lambd: float = 0.5) -> np.ndarray:
+    return np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0))
+
+
+def _mod(x: np.ndarray, y: np.ndarray, fmod: int = 0) -> np.ndarray:
+    return np.fmod(x, y) if fmod else np.mod(x, y)
+
+
+def _swish(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    return x * _sigmoid(alpha * x)
+
+
+FUNCTIONS: dict[str, Function] = {
+    "Abs": np.abs,
+    "Acos": np.arccos,
+    "Acosh": np.arccosh,
+    "Add": np.add,
+    "And": np.logical_and,
+    "Asin": np.arcsin,
+    "Asinh": np.arcsinh,
+    "Atan": np.arctan,
+    "Atanh": np.arctanh,
+    "Ceil": np.ceil,
+    "Celu": _celu,
+    "Clip": _clip,
+    "Cos": np.cos,
+    "Cosh": np.cosh,
+    "Div": np.true_divide,
+    "Elu": _elu,
+    "Equal": np.equal,
+    "Erf": _erf,
+    "Exp": np.exp,
+    "Floor": np.floor,
+    "Gelu": _gelu,
+    "Greater": np.greater,
+    "GreaterOrEqual": np.greater_equal,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": lambda x: x * _hard_sigmoid(x, 1 / 6, 0.5),
+    "IsInf": lambda x, detect_negative=1, detect_positive=1: np.isinf(x),
+    "IsNaN": np.isnan,
+    "LeakyRelu": lambda x, alpha=0.01: np.where(x > 0, x, alpha * x),
+    "Less": np.less,
+    "LessOrEqual": np.less_equal,
+    "Log": np.log,
+    "Max": lambda *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
+    "Mean": lambda *xs: sum(xs) / len(xs),
+    "Min": lambda *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
+    "Mish": lambda x: x * np.tanh(_softplus(x)),
+    "Mod": _mod,
+    "Mul": np.multiply,
+    "Neg": np.negative,
+    "Not": np.logical_not,
+    "Or": np.logical_or,
+    "Pow": np.power,
+    "Reciprocal": lambda x: 1 / x,
+    "Relu": lambda x: np.maximum(x, 0),
+    "Round": np.round,
+    "Selu": _selu,
+    "Shrink": _shrink,
+    "Sigmoid": _sigmoid,
+    "Sign": np.sign,
+    "Sin": np.sin,
+    "Sinh": np.sinh,
+    "Softplus": _softplus,
+    "Softsign": lambda x: x / (1 + np.abs(x)),
+    "Sqrt": np.sqrt,
+    "Sub": np.subtract,
+    "Sum": lambda *xs: sum(xs),
+    "Swish": _swish,
+    "Tan": np.tan,
+    "Tanh": np.tanh,
+    "ThresholdedRelu": lambda x, alpha=1.0: np.where(x > alpha, x, 0),
+    "Where": np.where,
+    "Xor": np.logical_xor,
+}
+
+COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean", "And", "Or", "Xor", "Equal"}
+PREDICATES = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf"}
+
+_NAMED: tuple[tuple[str, Function], ...] = (
+    ("Relu", FUNCTIONS["Relu"]),
+    ("Relu6", lambda x: np.clip(x, 0, 6)),
+    ("Sigmoid", _sigmoid),
+    ("Tanh", np.tanh),
+    ("Gelu", _gelu),
+    ("GeluTanh", lambda x: _gelu(x, "tanh")),
+    ("QuickGelu", lambda x: _swish(x, 1.702)),
+    ("Silu", _swish),
+    ("Mish", FUNCTIONS["Mish"]),
+    ("HardSwish", FUNCTIONS["HardSwish"]),
+    ("HardSigmoid", lambda x: _hard_sigmoid(x, 1 / 6, 0.5)),
+    ("Softplus", _softplus),
+    ("Softsign", FUNCTIONS["Softsign"]),
+    ("Elu", _elu),
+    ("Selu", _selu),
+    ("Square", np.square),
+    ("Reciprocal", FUNCTIONS["Reciprocal"]),
+    ("Abs", np.abs),
+    ("Exp", np.exp),
+    ("Log", np.log),
+    ("Sqrt", np.sqrt),
+)
+
+
+class FunctionVias:
+    """Vias of elementwise steps, shortened to a scale, a shift or a named activation where the values say so."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self._builder = builder
+        self._suffix: dict[int, tuple[int, np.ndarray]] = {}
+        with np.errstate(all="ignore"):
+            self._named = [(name, np.asarray(f(PROBES), dtype=np.float64)) for name, f in _NAMED]
+
+    def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
+        """The via after `op` is applied to the branches `vias` of one neuron (one via for a unary step).
+
+        function: of as many arrays as there are vias, literals bound; None where nothing is known of it.
+        """
+        bases = {self._split(v)[0] for v in vias}
+        if function is None or len(bases) != 1:
+            return self._builder.via(op, attributes.items(), vias)
+        base = bases.pop()
+        with np.errstate(all="ignore"):
+            samples = np.asarray(function(*(self._split(v)[1] for v in vias)), dtype=np.float64)
+        return self._canonical(base, samples, vias, op, attributes)
+
+    def scale(self, via: int) -> tuple[int, float]:
+        """Split a trailing scale off: (the via before it, the factor); (via, 1.0) if there is none."""
+        entry = self._builder.vias[via]
+        if entry.op == "Scale":
+            return entry.parents[0], float(dict(entry.attributes)["factor"])  # type: ignore[arg-type]
+        return via, 1.0
+
+    def _split(self, via: int) -> tuple[int, np.ndarray]:
+        return self._suffix.get(via, (via, PROBES))
+
+    def _canonical(
+        self, base: int, samples: np.ndarray, vias: tuple[int, ...], op: str, attributes: dict[str, object]
+    ) -> int:
+        name = self._recognise(samples)
+        if name == ("Identity", {}):
+            return base
+        if name is not None:
+            new = self._builder.via(name[0], name[1].items(), (base,))
+        else:
+            new = self._builder.via(op, attributes.items(), vias)
+        self._suffix[new] = (base, samples)
+        return new
+
+    def _recognise(self, samples: np.ndarray) -> tuple[str, dict[str, object]] | None:
+        """The function's name and attributes, or None if it is none of the known ones."""
+        if samples.shape != PROBES.shape:
+            return None
+        shift = float(samples[len(PROBES) // 2])
+        factor = float(samples[-1] - shift) / float(PROBES[-1])
+        if np.isfinite(factor) and np.isfinite(shift) and factor != 0:
+            line = factor * PROBES + shift
+            if np.allclose(samples, line, rtol=1e-5, atol=1e-6 * max(1.0, abs(shift))):
+                return _affine(factor, shift)
+        for name, known in self._named:
+            if np.allclose(samples, known, rtol=5e-4, atol=1e-6, equal_nan=True):
+                return name, {}
+        return None
+
+
+def _affine(factor: float, shift: float) -> tuple[str, dict[str, object]]:
+    factor, shift = (float(f"{v:.5g}") for v in (factor, shift))
+    if abs(shift) < 1e-12:
+        return ("Identity", {}) if factor == 1 else ("Scale", {"factor": factor})
+    if factor == 1:
+        return "Shift", {"by": shift}
+    return "Affine", {"factor": factor, "shift": shift}

@@ -1,0 +1,299 @@
+"""Grids: over which places a label's array runs, and what data movement does to it.
+
+A label names one array: what its node computes, after its via, over its *grid*, the axes of a value that carry no
+labels (those of size > 1, in order). Entries of any values that have one label are therefore equal, place by place: all
+primitives rest on that. Whatever takes, repeats, reorders or regroups places is a step of the via, `Move`, which stays
+the last one while functions of single numbers are applied. Where axes with and without labels are merged, entries of
+one neuron become different places of it and get different moves; where they are split again, the moves cancel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from ...ir import GraphBuilder
+from .labels import (
+    compress,
+    constant_along,
+    distinct_rows,
+    distinct_vias,
+    map_via,
+    nodes_of,
+    periodic,
+    port,
+    varying,
+    vias_of,
+)
+
+__all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
+
+Grid = tuple[int, ...]
+Factors = tuple[np.ndarray, ...]
+_SHORT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The last step of a via: place i of `grid` is place `at[i]` of the parent's grid `base` (int64, both flat)."""
+
+    parent: int
+    base: Grid
+    grid: Grid
+    at: np.ndarray
+
+
+class Moves:
+    """The vias that end in a `Move`."""
+
+    def __init__(self, builder: GraphBuilder) -> None:
+        self._builder = builder
+        self._moves: dict[int, Move] = {}
+
+    def split(self, via: int, grid: Grid) -> Move:
+        """The last move of a via whose array has this grid; one that does nothing if there is none."""
+        found = self._moves.get(via)
+        if found is not None and found.grid == grid:
+            return found
+        return Move(via, grid, grid, _everywhere(grid))
+
+    def put(self, via: int, base: Grid, grid: Grid, at: np.ndarray) -> int:
+        """The via after a move."""
+        if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
+            return via
+        new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        self._moves.setdefault(new, Move(via, base, grid, at))
+        return new
+
+    def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
+        """A function of single numbers at each place: it goes before the last move where all operands have the same."""
+        moves = [self._moves.get(v) for v in vias]
+        first = moves[0]
+        if first is None or any(m is None or not _alike(m, first) for m in moves):
+            return step(vias)
+        return self.put(step(tuple(m.parent for m in moves if m is not None)), first.base, first.grid, first.at)
+
+    def none(self, labels: np.ndarray, grid: Grid) -> bool:
+        """Whether no label of arrays over this grid ends in a move."""
+        found = (self._moves.get(v) for v in np.unique(vias_of(labels)).tolist())
+        return all(m is None or m.grid != grid for m in found)
+
+    def before(self, via: int) -> int:
+        """The via without its last move."""
+        found = self._moves.get(via)
+        return via if found is None else found.parent
+
+
+@dataclass(frozen=True, slots=True)
+class Unfolded:
+    """Labels without their last moves.
+
+    which: int64, of the labels' shape, says which array of which base; see `origin`. bases: the distinct grids of these
+    arrays. at: int64 [*labels.shape, places], places of the array's own grid; of shape [1, ..., places] if all labels
+    have the same ones, so that labels without moves cost nothing.
+    """
+
+    which: np.ndarray
+    bases: tuple[Grid, ...]
+    at: np.ndarray
+    _origins: np.ndarray | None = None
+
+    def origin(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ports and the indices of the bases, int64, that entries of `which` mean: ports themselves if one base."""
+        if self._origins is None:
+            return which, np.zeros_like(which)
+        return self._origins[which, 0], self._origins[which, 1]
+
+    @property
+    def places(self) -> np.ndarray | None:
+        """The places of every label, int64 [places], if they are the same."""
+        return self.at.reshape(-1) if self.at.size == self.at.shape[-1] else None
+
+
+def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
+    """Axes of size > 1 along which no label varies."""
+    return [a for a, n in enumerate(shape) if n > 1 and all(f.shape[a] == 1 for f in factors)]
+
+
+def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
+    """Take the last moves off labels of arrays over this grid."""
+    vias, inverse = distinct_vias(labels)
+    split = [moves.split(int(v), grid) for v in vias]
+    at = _at(split, inverse)
+    parents = np.array([m.parent for m in split])
+    bare = labels
+    if (parents != vias).any():
+        bare = np.where(labels < 0, labels, port(nodes_of(labels), parents[inverse]))
+    bases = tuple(dict.fromkeys(m.base for m in split))
+    if len(bases) == 1:
+        return Unfolded(bare, bases, at)
+    base = np.array([bases.index(m.base) for m in split])[inverse]
+    rows = np.stack([bare.reshape(-1), base.reshape(-1)], axis=1)
+    first, which = distinct_rows(rows)
+    return Unfolded(which.reshape(labels.shape), bases, at, rows[first])
+
+
+def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
+    first = split[0].at
+    if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
+        return first.reshape(*(1 for _ in inverse.shape), -1)
+    return np.stack([m.at for m in split])[inverse]
+
+
+def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
+    """Labels of arrays at these places: which [...] as in `found`, at [which.size or 1, places] over `grid`."""
+    ports, base = found.origin(which)
+    if len(at) == 1 and len(found.bases) == 1:
+        return map_via(ports, lambda via: moves.put(via, found.bases[0], grid, at[0]))
+    kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
+    vias = vias_of(ports).reshape(-1)
+    first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
+    own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
+    new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
+    return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))
+
+
+def moved(
+    moves: Moves, factors: Factors, shape: tuple[int, ...], function: Callable[[np.ndarray], np.ndarray],
+    new_shape: tuple[int, ...], join: Callable[[Factors], np.ndarray],
+) -> Factors:  # fmt: skip
+    """Factors after data movement from `shape` to `new_shape`; `join` makes one of those that it entangles."""
+    if 0 in shape or 0 in new_shape:
+        return tuple(compress(function(np.broadcast_to(f, shape)).reshape(new_shape)) for f in factors)
+    axes = free_axes(factors, shape)
+    carried = [_carry(moves, f, shape, axes, function, new_shape) for f in factors]
+    labelled = [varying(which) for _, which, _ in carried]
+    grid = [a for a, n in enumerate(new_shape) if n > 1 and not any(a in own for own in labelled)]
+    out = []
+    for (found, which, at), own in zip(carried, labelled, strict=True):
+        elsewhere = [a for a, n in enumerate(new_shape) if n > 1 and a not in own and a not in grid]
+        if not all(constant_along(at, a) for a in elsewhere):
+            return moved(moves, (join(factors),), shape, function, new_shape, join)
+        out.append(_settle(moves, found, which, at, grid))
+    return tuple(out)
+
+
+def spread(
+    moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int], new_shape: tuple[int, ...],
+    keep: Sequence[int], grid: Sequence[int],
+) -> np.ndarray:  # fmt: skip
+    """Labels of a value that is broadcast to `new_shape`, one for each place along the axes `keep`.
+
+    axes: the grid of the labels; grid: that of the result.
+    """
+    if shape == new_shape and set(keep) <= set(varying(labels)) and list(axes) == list(grid):
+        return labels
+    found, which, at = _carry(moves, labels, shape, axes, lambda a: np.broadcast_to(a, new_shape), new_shape)
+    own = {*keep, *varying(labels)}
+    part = tuple(slice(None) if a in own else slice(0, 1) for a in range(len(new_shape)))
+    return compress(_settle(moves, found, np.broadcast_to(which, new_shape)[part], at, grid))
+
+
+def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) -> np.ndarray:
+    """Rows [n, m] of ports whose order does not matter, with the places of one array (equally many) as one port each.
+
+    whole: the order within the arrays does not matter either.
+    """
+    found = unfold(moves, ports, grid)
+    n, m = ports.shape
+    kind = np.zeros((n, m), np.int64)
+    if found.places is None:
+        kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
+    order = np.lexsort((kind, found.which), axis=1)
+    which = np.take_along_axis(found.which, order, axis=1)
+    distinct = len(np.unique(which[0])) if n else 0
+    if not distinct or m % distinct:
+        return ports
+    which = which.reshape(n, distinct, -1)
+    if (which != which[:, :, :1]).any() or (distinct == m and not whole):
+        return ports
+    times = m // distinct
+    if found.places is not None:
+        at = np.repeat(found.places, times)[None]
+    else:
+        at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n * distinct, times, -1)
+        at = at.swapaxes(1, 2).reshape(n * distinct, -1)
+    if not whole:
+        return placed(moves, found, which[:, :, 0], at, (*grid, times))
+    found = replace(found, bases=tuple((math.prod(base),) for base in found.bases))
+    return placed(moves, found, which[:, :, 0], np.sort(at, axis=1), (at.shape[1],))
+
+
+def runs(
+    moves: Moves, ports: np.ndarray, sizes: Sequence[int], slots: Sequence[int]
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Rows [b, k] of ports as [b, d] with distinct arrays, where a row is `tile x distinct x run`: (they, (tile, run)).
+
+    sizes: of the grid. The result's grid ends in the places of tile and run and then the axes `slots` of the grid.
+    """
+    if moves.none(ports, tuple(sizes)) and list(slots) == list(range(len(sizes)))[len(sizes) - len(slots) :]:
+        tile, _, run = periodic(ports)
+        if tile == run == 1:
+            return ports, (1, 1)
+    found = unfold(moves, ports, tuple(sizes))
+    b = len(ports)
+    tile, distinct, run = periodic(found.which)
+    rest = [i for i in range(len(sizes)) if i not in slots]
+    at = found.at.reshape(*found.at.shape[:2], *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
+    many = math.prod(sizes[i] for i in rest)
+    if found.places is not None:
+        at = at.reshape(1, 1, many, 1, 1, -1)
+        at = np.broadcast_to(at, (1, 1, many, tile, run, at.shape[-1])).reshape(1, -1)
+    else:
+        at = at.reshape(b, tile, distinct, run, many, -1).transpose(0, 2, 4, 1, 3, 5).reshape(b * distinct, -1)
+    grid = (*(sizes[i] for i in rest), *(n for n in (tile, run) if n > 1), *(sizes[i] for i in slots))
+    which = found.which[:, : distinct * run : run]
+    return placed(moves, found, which, at, grid), (tile, run)
+
+
+def _carry(
+    moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int],
+    function: Callable[[np.ndarray], np.ndarray], new_shape: tuple[int, ...],
+) -> tuple[Unfolded, np.ndarray, np.ndarray]:  # fmt: skip
+    """What labels are made of, moved: (their ports, which of them each entry is, compressed, and its place)."""
+    grid = tuple(shape[a] for a in axes)
+    found = unfold(moves, labels, grid)
+    rest = [a for a in range(len(shape)) if a not in axes]
+    at = found.at.reshape((*(found.at.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
+    which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
+    return found, compress(which), at
+
+
+def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Labels of entries `which` (size 1 on the grid) whose places are `at` (of the full shape)."""
+    rest = [a for a in range(which.ndim) if a not in grid]
+    part = tuple(slice(None) if a in grid else slice(which.shape[a]) for a in range(which.ndim))
+    sizes = tuple(at.shape[a] for a in grid)
+    at = at[part].transpose([*rest, *grid])
+    # Places that are the same for all labels stay one row.
+    many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
+    at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
+    labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
+    return labels.reshape(which.shape)
+
+
+@lru_cache(maxsize=256)
+def _everywhere(grid: Grid) -> np.ndarray:
+    """Every place of a grid in order, int64 [places]."""
+    places = np.arange(math.prod(grid))
+    places.setflags(write=False)
+    return places
+
+
+def _alike(a: Move, b: Move) -> bool:
+    return a.base == b.base and a.grid == b.grid and (a.at is b.at or np.array_equal(a.at, b.at))
+
+
+def _marks(at: np.ndarray) -> tuple[object, ...]:
+    """Places in few words: themselves, a range, or their digest."""
+    if len(at) <= _SHORT:
+        return tuple(at.tolist())
+    step = int(at[1] - at[0])
+    if (np.diff(at) == step).all():
+        return "range", int(at[0]), len(at), step
+    return "digest", len(at), hashlib.blake2b(at.astype(np.int64).tobytes(), digest_size=8).hexdigest()

@@ -1,0 +1,79 @@
+"""Rectangular regions of an array on which something is the same, and the parts of parameter views that they cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+
+from ...ir import GraphBuilder, ParameterView
+from .labels import occurrence
+
+__all__ = ["Region", "affine_view", "regions", "single_uses"]
+
+Region = tuple[slice, ...]
+
+
+def regions(keys: np.ndarray) -> Iterator[Region]:
+    """Boxes that make up the array, on each of which `keys` is constant; cut along the first axis where it changes."""
+    whole = tuple(slice(0, n) for n in keys.shape)
+    yield from _cut(keys, whole)
+
+
+def affine_view(name: str, numbers: np.ndarray) -> ParameterView:
+    """Elements `numbers` [B, N, K, S] of a tensor: by strides where they are affine, else by index."""
+    shape = numbers.shape
+    if numbers.size == 0:
+        return ParameterView(name, 0, shape, (0,) * 4)
+    first = int(numbers[(0,) * numbers.ndim])
+    strides = []
+    for axis, n in enumerate(shape):
+        at = tuple(1 if a == axis else 0 for a in range(len(shape)))
+        strides.append(int(numbers[at]) - first if n > 1 else 0)
+    axes = np.ogrid[tuple(slice(n) for n in shape)]
+    if (numbers == first + sum(a * s for a, s in zip(axes, strides, strict=True))).all():
+        return ParameterView(name, first, shape, tuple(strides))  # type: ignore[arg-type]
+    return ParameterView(name, 0, shape, (0,) * 4, numbers)
+
+
+def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Region, ParameterView]]:
+    """The parts of a view that hold no element twice and are as a whole new or tied to earlier blocks."""
+    shape = builder.parameters[view.name].shape
+    box = view.box(shape)
+    boxes = [v.box(shape) for v in builder.views(view.name)]
+    if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in boxes):
+        yield (slice(None),) * 4, view
+        return
+    numbers = view.elements()
+    uses = occurrence(numbers)
+    taken = np.zeros(builder.parameters[view.name].size, dtype=bool)
+    for other in builder.views(view.name):
+        taken[other.elements().reshape(-1)] = True
+    uses += taken[numbers]
+    if not np.ptp(uses):
+        yield (slice(None),) * 4, view
+        return
+    for region in regions(uses):
+        yield region, affine_view(view.name, numbers[region])
+
+
+def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> bool:
+    return all(lo < other_hi and other_lo < hi for (lo, hi), (other_lo, other_hi) in zip(a, b, strict=True))
+
+
+def _cut(keys: np.ndarray, region: Region) -> Iterator[Region]:
+    part = keys[region]
+    if part.size == 0 or (part == part.reshape(-1)[0]).all():
+        yield region
+        return
+    for axis in range(part.ndim):
+        other = tuple(a for a in range(part.ndim) if a != axis)
+        edge = np.flatnonzero((np.diff(part, axis=axis) != 0).any(axis=other))
+        if edge.size == 0:
+            continue
+        start = region[axis].start
+        cuts = [start, *(start + int(e) + 1 for e in edge), region[axis].stop]
+        for lo, hi in pairwise(cuts):
+            yield from _cut(keys, (*region[:axis], slice(lo, hi), *region[axis + 1 :]))
+        return

@@ -1,0 +1,251 @@
+"""Scales and zero points as edges: they belong to the nodes whose stored elements they scale.
+
+A block of stored elements joins destinations and sources; a scale belongs to some of both. What tells destinations
+apart (per channel) is an edge onto each; what tells sources apart is one onto each of those; what tells both apart
+(blocked) is an edge onto the destination from a node that is linked from the sources of its block. So stored elements
+can only trade places as far as their scales do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...ir import ParameterView
+from .labels import distinct_rows, port
+from .quantised import Grid, Side
+from .regions import affine_view, single_uses
+
+if TYPE_CHECKING:
+    from .state import State
+
+__all__ = ["side_edges"]
+
+_LIMIT = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A block of stored elements: nodes dst [B, N], src [B, K], via [B, K], and the elements' view."""
+
+    dst: np.ndarray
+    src: np.ndarray
+    via: np.ndarray
+    view: ParameterView
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes:
+    """Which elements of a side belong to what: numbers [rows, columns] by row_of [B, N] and column_of [K, S]."""
+
+    numbers: np.ndarray
+    row_of: np.ndarray
+    column_of: np.ndarray
+
+
+def side_edges(
+    state: State, grid: Grid, view: ParameterView, dst: np.ndarray, src: np.ndarray, via: np.ndarray, role: str
+) -> tuple[int, ...]:
+    """Edges for the sides of a block of stored elements dst [B, N], src [B, K], via [B, K]; returns their blocks."""
+    made: list[int] = []
+    block = _Block(dst, src, via, view, role)
+    columns: dict[bytes, np.ndarray] = {}
+    for side in grid.sides:
+        if not side.name or not view.size:
+            continue
+        classes = _classes(side, grid.shape, view)
+        if classes is None or not _apart(block, classes):
+            made.append(_pinned(state, block, side, grid.shape))
+        elif classes.numbers.shape[0] == 1 and classes.numbers.shape[1] > 1:
+            made.append(_of_sources(state, block, side, classes))
+        else:
+            made.append(_of_destinations(state, block, side, classes, columns))
+    return tuple(made)
+
+
+def _classes(side: Side, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
+    """The classes of rows (b, n) and columns (k, s); None where they depend on one another."""
+    coordinates = _coordinates(view, shape)
+    if coordinates is None:
+        return None
+    rows, columns = np.zeros((*view.shape[:2], 1, 1), np.int64), np.zeros((1, 1, *view.shape[2:]), np.int64)
+    for axis, places in enumerate(coordinates):
+        if side.numbers.shape[axis] == 1:
+            continue
+        place = side.place(axis, places)
+        step = int(np.prod(side.numbers.shape[axis + 1 :], dtype=np.int64))
+        if place.shape[2:] == (1, 1):
+            rows = rows + place * step
+        elif place.shape[:2] == (1, 1):
+            columns = columns + place * step
+        else:
+            return None
+    row, row_of = _distinct(rows)
+    column, column_of = _distinct(columns)
+    numbers = side.numbers.reshape(-1)[row[:, None] + column[None, :]]
+    return _Classes(numbers, row_of.reshape(view.shape[:2]), column_of.reshape(view.shape[2:]))
+
+
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`numpy.unique` with its inverse, without sorting what is in order."""
+    flat = values.reshape(-1)
+    steps = np.diff(flat)
+    if (steps < 0).any():
+        return np.unique(flat, return_inverse=True)
+    new = np.concatenate([[True], steps > 0])
+    return flat[new], np.cumsum(new) - 1
+
+
+def _coordinates(view: ParameterView, shape: tuple[int, ...]) -> list[np.ndarray] | None:
+    """Where the elements lie along each axis of their tensor, broadcastable to [B, N, K, S]; None if it is not told."""
+    if view.index is not None:
+        return [_shrunk(c) for c in np.unravel_index(view.index, shape)] if view.size <= _LIMIT else None
+    start = np.array(np.unravel_index(view.offset, shape))
+    places = [np.full((1,) * 4, s) for s in start]
+    for axis, (size, stride) in enumerate(zip(view.shape, view.strides, strict=True)):
+        if size == 1 or stride == 0:
+            continue
+        line = np.array(np.unravel_index(view.offset + stride * np.arange(size), shape))
+        lined = [-1 if a == axis else 1 for a in range(4)]
+        for a, moved in enumerate(line - start[:, None]):
+            if moved.any():
+                places[a] = places[a] + moved.reshape(lined)
+    inside = all(int(p.min()) >= 0 and int(p.max()) < n for p, n in zip(places, shape, strict=True))
+    return places if inside else None
+
+
+def _shrunk(array: np.ndarray) -> np.ndarray:
+    """Size 1 along axes on which nothing differs."""
+    for axis in range(array.ndim):
+        first = array.take([0], axis=axis)
+        if array.shape[axis] > 1 and (array == first).all():
+            array = first
+    return array
+
+
+def _apart(block: _Block, classes: _Classes) -> bool:
+    """Whether every destination is in one class, and every place of a source too."""
+    places = (*block.src.shape, classes.column_of.shape[1])
+    batch, _, slot = np.ogrid[tuple(slice(n) for n in places)]
+    members = [np.broadcast_to(a, places) for a in (block.src[:, :, None], slot, batch * _is_batched(block, classes))]
+    return _exclusive(classes.row_of, block.dst) and (
+        classes.numbers.shape[1] == 1 or _exclusive(np.broadcast_to(classes.column_of, places), *members)
+    )
+
+
+def _is_batched(block: _Block, classes: _Classes) -> bool:
+    """Whether batches have sources of their own, and scales that tell both ends apart."""
+    return min(classes.numbers.shape) > 1 and bool((block.src != block.src[:1]).any())
+
+
+def _exclusive(class_of: np.ndarray, *members: np.ndarray) -> bool:
+    """Whether no member (a tuple of numbers) is in two classes."""
+    if any((np.diff(a.reshape(-1)) > 0).all() for a in members):
+        return True
+    rows = np.stack([a.reshape(-1) for a in members], axis=1)
+    _, which = distinct_rows(rows.astype(np.int64))
+    pairs = np.stack([which, class_of.reshape(-1)], axis=1)
+    return len(np.unique(pairs, axis=0)) == int(which.max(initial=-1)) + 1
+
+
+def _of_destinations(
+    state: State, block: _Block, side: Side, classes: _Classes, columns: dict[bytes, np.ndarray]
+) -> int:
+    """Edges onto destinations, from the `param` node or from a node per class of columns."""
+    rows = len(classes.numbers)
+    ends = _ends(state, block.dst, classes.row_of, rows)
+    if classes.numbers.shape[1] == 1:
+        source = _source(state, block)
+        view = affine_view(side.name, classes.numbers.reshape(rows, 1, 1, 1))
+        return _edges(state, ends[:, None], np.broadcast_to(source, (rows, 1)), view, block.role, side.role)
+    if _is_batched(block, classes):
+        return _batched(state, block, side, classes)
+    key = classes.column_of.tobytes()
+    if key not in columns:
+        columns[key] = _runs(state, block.src[0], block.via[0], classes.column_of)
+    view = affine_view(side.name, classes.numbers[None, :, :, None])
+    return _edges(state, ends[None], columns[key][None], view, block.role, side.role)
+
+
+def _batched(state: State, block: _Block, side: Side, classes: _Classes) -> int:
+    """Batches with sources of their own, each with nodes of its own for the classes of columns."""
+    runs = [_runs(state, s, v, classes.column_of) for s, v in zip(block.src, block.via, strict=True)]
+    view = affine_view(side.name, classes.numbers[classes.row_of][..., None])
+    return _edges(state, block.dst, np.stack(runs), view, block.role, side.role)
+
+
+def _of_sources(state: State, block: _Block, side: Side, classes: _Classes) -> int:
+    """Edges onto the sources, each of which has a scale of its own."""
+    count = classes.numbers.shape[1]
+    column_of = classes.column_of
+    apart = bool((column_of != column_of[:, :1]).any())
+    sources = np.broadcast_to(block.src[:, :, None], (*block.src.shape, column_of.shape[1]))
+    member = np.broadcast_to(column_of, sources.shape)
+    if apart:
+        ends = state.nodes("hub", count, state.depth(port(block.src)))
+        slot = np.broadcast_to(np.arange(column_of.shape[1]), sources.shape)
+        links = np.unique(np.stack([a.reshape(-1) for a in (sources, ends[member], slot)], axis=1), axis=0)
+        state.builder.add_links(links[:, 0], links[:, 1], "hub", slot=links[:, 2:], node=state.site.node)
+    else:
+        ends = _ends(state, block.src, member[:, :, 0], count)
+    source = state.nodes("param", 1, 0)
+    view = affine_view(side.name, classes.numbers.reshape(count, 1, 1, 1))
+    return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, side.role)
+
+
+def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> np.ndarray:
+    """A node per class: the only member of each, or else a hub that is linked to the members."""
+    flat, classes = nodes.reshape(-1), class_of.reshape(-1)
+    if len(flat) == count and (np.diff(flat) > 0).all() and (np.diff(classes) > 0).all():
+        return flat
+    pairs = np.unique(np.stack([classes, flat], axis=1), axis=0)
+    if len(pairs) == count == len(np.unique(flat)):
+        return pairs[:, 1]
+    hubs = state.nodes("hub", count, state.depth(port(nodes)))
+    state.builder.add_links(pairs[:, 1], hubs[pairs[:, 0]], "hub", node=state.site.node)
+    return hubs
+
+
+def _runs(state: State, src: np.ndarray, via: np.ndarray, column_of: np.ndarray) -> np.ndarray:
+    """A node per class of columns [K, S], linked from the sources [K] in it, by slot where a source is in several."""
+    count = int(column_of.max()) + 1
+    nodes = state.nodes("reduce", count, state.depth(port(src)))
+    slots = column_of.shape[1]
+    if (column_of == column_of[:, :1]).all():
+        state.links(nodes[column_of[:, 0]], port(src, via), "scope")
+        return nodes
+    slot = np.tile(np.arange(slots), len(src))
+    state.links(nodes[column_of.reshape(-1)], np.repeat(port(src, via), slots), "scope", slot=slot)
+    return nodes
+
+
+def _source(state: State, block: _Block) -> np.ndarray:
+    """The `param` node of a vector, so that its scales stay its own; a new one for other blocks."""
+    first = block.src.reshape(-1)[:1]
+    if (block.src == first).all() and state.builder.groups[int(state.builder.group_of(first)[0])].kind == "param":
+        return first
+    return state.nodes("param", 1, 0)
+
+
+def _pinned(state: State, block: _Block, side: Side, shape: tuple[int, ...]) -> int:
+    """Scales that follow no rows and columns: nothing may move."""
+    state.pin(port(block.dst))
+    state.pin(port(block.src))
+    places = np.unique(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
+    source, hub = state.nodes("param", 1, 0), state.nodes("hub", 1, state.depth(port(block.dst)), pinned=True)
+    state.links(np.unique(block.dst), np.repeat(port(hub), len(np.unique(block.dst))), "hub")
+    view = affine_view(side.name, places.reshape(1, 1, 1, -1))
+    return _edges(state, hub[None], source[None], view, block.role, side.role)
+
+
+def _edges(state: State, dst: np.ndarray, src: np.ndarray, view: ParameterView, role: str, kind: str) -> int:
+    """Blocks of these elements, split where some have edges already; returns the first."""
+    first = len(state.builder.edges)
+    for (b, n, k, s), part in single_uses(state.builder, view):
+        slots = None if view.shape[3] == 1 else np.arange(view.shape[3], dtype=np.int32)[s, None]
+        ends = dst[b][:, n], src[b][:, k]
+        state.builder.add_edges(*ends, part, f"{role}.{kind}", slots, node=state.site.node)
+    return first

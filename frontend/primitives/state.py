@@ -1,0 +1,183 @@
+"""What lowering keeps while it walks: the graph under construction and the place it has come to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...ir import GraphBuilder, ParameterView
+from .cohesion import Cohesion
+from .elements import Elements
+from .functions import Function, FunctionVias
+from .grid import Moves
+from .labels import map_via, nodes_of, occurrence, port, vias_of
+from .quantised import Grid
+from .regions import single_uses
+from .scales import side_edges
+
+__all__ = ["Site", "State", "align"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """The ONNX node that is being lowered: its name, its first output's name, its name scope."""
+
+    node: str = ""
+    value: str = ""
+    scope: str = ""
+
+
+@dataclass(slots=True)
+class State:
+    """The mutable part of a lowering, handed to every primitive.
+
+    grids: of the parameters that are stored quantised, by name.
+    scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`).
+    """
+
+    builder: GraphBuilder = field(default_factory=GraphBuilder)
+    site: Site = field(default_factory=Site)
+    grids: dict[str, Grid] = field(default_factory=dict)
+    scoped: list[np.ndarray] = field(default_factory=list)
+    moves: Moves = field(init=False)
+    functions: FunctionVias = field(init=False)
+    cohesion: Cohesion = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.moves = Moves(self.builder)
+        self.functions = FunctionVias(self.builder)
+        self.cohesion = Cohesion(self.builder)
+
+    def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
+        """Ids of a new group of nodes made at the present site, int32 [size]."""
+        ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
+        if pinned:
+            self.builder.pin(ids)
+        return ids
+
+    def ports(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
+        """Ports of a new group of nodes, int64 [size]."""
+        return port(self.nodes(kind, size, depth, pinned))
+
+    def pin(self, labels: np.ndarray) -> None:
+        """Fix every node that these labels name."""
+        self.builder.pin(nodes_of(labels))
+
+    def pair(self, factors: Sequence[np.ndarray]) -> None:
+        """Note that these label tensors, if there are several, are of one value."""
+        for labels in factors if len(factors) > 1 else ():
+            self.builder.pair(nodes_of(labels))
+
+    def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
+        """The via after a step on the branches `vias` of one node; function: as of `FunctionVias.step`."""
+        if function is None:
+            return self.builder.via(op, attributes.items(), vias)
+        return self.moves.under(vias, lambda parents: self.functions.step(parents, function, op, attributes))
+
+    def marked(self, labels: np.ndarray, op: str, numbers: np.ndarray) -> np.ndarray:
+        """Labels whose vias say a number, of the labels' shape, for each entry; negative ones need none."""
+        new = labels.copy()
+        for number in np.unique(numbers[numbers >= 0]).tolist():
+            here = numbers == number
+            items = (("number", number),)
+            new[here] = map_via(labels[here], lambda v, items=items: self.builder.via(op, items, (v,)))  # type: ignore[misc]
+        return new
+
+    def ordered(self, labels: np.ndarray) -> np.ndarray:
+        """Pin every node that these labels name; each entry's via then says at which place it is."""
+        self.pin(labels)
+        return self.marked(labels, "Place", np.arange(labels.size).reshape(labels.shape))
+
+    def scopes(self, ports: np.ndarray) -> np.ndarray:
+        """Note that distinct ports take part in one more scope each; how many scopes each has had before, int64."""
+        earlier = np.concatenate([*self.scoped, ports])
+        self.scoped.append(ports)
+        return occurrence(earlier)[len(earlier) - len(ports) :]
+
+    def depth(self, labels: np.ndarray) -> int:
+        """The greatest depth among the nodes that these labels name."""
+        return self.builder.depth_of(nodes_of(labels))
+
+    def links(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        role: str,
+        operand: np.ndarray | None = None,
+        slot: np.ndarray | None = None,
+    ) -> None:
+        """Links from the ports `src` to the nodes `dst`, both flat."""
+        src = src.reshape(-1)
+        via = src & ((1 << 24) - 1)
+        self.builder.add_links(dst.reshape(-1), nodes_of(src), role, via, operand, slot, self.site.node)
+
+    def edges(
+        self,
+        dst: np.ndarray,
+        src: np.ndarray,
+        via: np.ndarray,
+        elements: Elements,
+        role: str,
+        slots: np.ndarray | None = None,
+        constant: bool = False,
+    ) -> int:
+        """Edge blocks for elements [B, N, K, S] between dst [B, N] and src [B, K]; returns the first block's index.
+
+        One block, unless the elements come from several tensors or repeat one another (copies are tied). Where not all
+        are parameters: of each slot a block of single edges [E, 1, 1, 1].
+        """
+        size = elements.shape[3]
+        if slots is None:
+            slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
+        via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
+        first = -1
+        if (some := elements.some) is not None:
+            return self._single(dst, src, via, elements, some, role, slots, constant)
+        for (b, n, k, s), whole in elements.views():
+            to, of, sent = dst[b][:, n], src[b][:, k], via[b][:, k]
+            sent = sent if constant else self._scaled(to, of, sent, whole, role)
+            first = len(self.builder.edges) if first < 0 else first
+            parts = [((slice(None),) * 4, whole)] if constant else single_uses(self.builder, whole)
+            for (b, n, k, p), view in parts:
+                self.builder.add_edges(
+                    to[b][:, n], of[b][:, k], view, role, slots[s][p], sent[b][:, k], self.site.node, constant
+                )
+        return max(first, 0)
+
+    def _single(
+        self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, elements: Elements, some: np.ndarray, role: str,
+        slots: np.ndarray, constant: bool,
+    ) -> int:  # fmt: skip
+        """Single edges for the elements where `some` holds, slot by slot; returns the first block's index."""
+        first = -1
+        for slot in range(some.shape[3]):
+            at = b, n, k = np.nonzero(some[..., slot])
+            if len(b):
+                chosen = elements.move(lambda a, at=(*at, slot): a[at].reshape(-1, 1, 1, 1))  # type: ignore[misc]
+                ends = dst[b, n][:, None], src[b, k][:, None], via[b, k][:, None]
+                index = self.edges(*ends, chosen, role, slots[slot : slot + 1], constant)
+                first = index if first < 0 else first
+        return max(first, 0)
+
+    def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, view: ParameterView, role: str) -> np.ndarray:
+        """The vias [B, K] of a block; one of stored elements gets its scales as edges, which its vias name."""
+        grid = self.grids.get(view.name)
+        blocks = () if grid is None else side_edges(self, grid, view, dst, src, via, role)
+        if not blocks:
+            return via
+        ports = map_via(port(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))
+        return vias_of(ports).astype(np.int32)
+
+
+def align(labels: np.ndarray, letters: str, target: str) -> np.ndarray:
+    """Reorder the axes of a label tensor from `letters` to `target`; letters that it lacks get size 1.
+
+    Letters that the target lacks must have size 1.
+    """
+    order = [letters.index(t) for t in target if t in letters]
+    dropped = [i for i, t in enumerate(letters) if t not in target]
+    moved = labels.transpose(order + dropped)
+    sizes = iter(moved.shape)
+    return moved.reshape([next(sizes) if t in letters else 1 for t in target])

@@ -1,0 +1,188 @@
+"""Sparse tensors of a model (initializers and Constants), written out: their values, scattered into zeros.
+
+The tensor of the values keeps the name, so it is the parameter; what reads the tensor reads `<name>/dense` instead.
+Only standard operators are used (ConstantOfShape and ScatterND, operator set 11), so the model written out runs too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ...ir.errors import LoadError
+
+__all__ = ["LARGEST", "is_sparse", "written_out"]
+
+LARGEST = 1 << 26
+"""Elements that a sparse tensor may have, zeros and all: each takes eight bytes while the graph is made."""
+
+_OPSET = 11
+_NUMBERS = set(helper.get_all_tensor_dtypes()) - {onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED}
+_SPARSE = onnx.AttributeProto.SPARSE_TENSOR
+
+
+def is_sparse(proto: onnx.ModelProto) -> bool:
+    """Whether the model holds a sparse tensor."""
+    return _any(proto.graph) or any(_constants(f.node) for f in proto.functions)
+
+
+def written_out(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model without sparse tensors: a copy if it has some, else itself.
+
+    Raises `LoadError` where values, indices and shape do not fit together, or the operator set is older than 11.
+    """
+    if not is_sparse(proto):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for imports in (copy.opset_import, *(f.opset_import for f in copy.functions)):
+        version = next((o.version for o in imports if o.domain in ("", "ai.onnx")), _OPSET)
+        if version < _OPSET:
+            raise LoadError(
+                f"{where}: sparse tensors are read from operator set {_OPSET} on, the model imports {version}; "
+                "store them densely, or convert the model"
+            )
+    taken = set(_names(copy.graph)) | {n for f in copy.functions for n in _made(f.node)}
+    _Writer(where, taken).graph(copy.graph, {})
+    for function in copy.functions:
+        _Writer(where, taken).nodes(function.node, {}, ())
+    return copy
+
+
+def _any(graph: onnx.GraphProto) -> bool:
+    return bool(graph.sparse_initializer) or _constants(graph.node) or any(map(_any, _bodies(graph.node)))
+
+
+def _constants(nodes: Iterable[onnx.NodeProto]) -> bool:
+    return any(n.op_type == "Constant" and any(a.type == _SPARSE for a in n.attribute) for n in nodes)
+
+
+def _bodies(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+            yield from attribute.graphs
+
+
+def _made(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield from node.output
+    for body in _bodies(nodes):
+        yield from _names(body)
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    for values in (graph.input, graph.initializer):
+        yield from (v.name for v in values)
+    yield from (t.values.name for t in graph.sparse_initializer)
+    yield from _made(graph.node)
+
+
+class _Writer:
+    """Writes sparse tensors out, graph by graph; `taken`: all names in use."""
+
+    def __init__(self, where: str, taken: set[str]) -> None:
+        self.where = where
+        self.taken = taken
+
+    def graph(self, graph: onnx.GraphProto, outer: Mapping[str, str]) -> None:
+        """In place; outer: the new names of what the graphs around have written out."""
+        own = {v.name for values in (graph.input, graph.initializer) for v in values} | set(_made(graph.node))
+        names = {old: new for old, new in outer.items() if old not in own}
+        head: list[onnx.NodeProto] = []
+        for tensor in graph.sparse_initializer:
+            name = tensor.values.name
+            if any(t.name == name for t in graph.initializer):
+                raise LoadError(f"{self.where}: initializer {name!r} is named twice")
+            graph.initializer.append(tensor.values)
+            names[name] = self._scatter(name, tensor, head)
+            for value in [v for v in graph.input if v.name == name]:
+                graph.input.remove(value)
+        del graph.sparse_initializer[:]
+        names = self.nodes(graph.node, names, head)
+        for value in graph.output:
+            if value.name in names:
+                raise LoadError(
+                    f"{self.where}: the sparse tensor {value.name!r} is an output of its graph; store it densely"
+                )
+
+    def nodes(self, nodes: Any, names: Mapping[str, str], head: Iterable[onnx.NodeProto]) -> dict[str, str]:
+        """The nodes of a graph or function, in place, after `head`; returns the names with those of Constants."""
+        names, out = dict(names), list(head)
+        for node in nodes:
+            if not node.input and node.output and _constants((node,)):
+                name, (attribute, *more) = node.output[0], node.attribute
+                if more:
+                    raise self._damaged(name, "its node has other attributes too")
+                made: list[onnx.NodeProto] = []
+                names[name] = self._scatter(name, attribute.sparse_tensor, made)
+                values = helper.make_node("Constant", [], [name], node.name, value=attribute.sparse_tensor.values)
+                out += [values, *made]
+                continue
+            for place, name in enumerate(node.input):
+                node.input[place] = names.get(name, name)
+            for body in _bodies((node,)):
+                self.graph(body, names)
+            out.append(node)
+        kept = [_copied(n) for n in out]
+        del nodes[:]
+        nodes.extend(kept)
+        return names
+
+    def _scatter(self, name: str, tensor: onnx.SparseTensorProto, out: list[onnx.NodeProto]) -> str:
+        """Nodes that scatter the values; the name of the result."""
+        indices = self._indices(name, tensor)
+        kind = helper.tensor_dtype_to_np_dtype(tensor.values.data_type)
+        zero = onnx.TensorProto(data_type=tensor.values.data_type, dims=[1], raw_data=bytes(kind.itemsize))
+        shape, zeros, places, dense = (self._fresh(f"{name}/{part}") for part in ("shape", "zeros", "places", "dense"))
+        out += [
+            helper.make_node("Constant", [], [shape], value=numpy_helper.from_array(np.array(tensor.dims, np.int64))),
+            helper.make_node("ConstantOfShape", [shape], [zeros], value=zero),
+            helper.make_node("Constant", [], [places], value=numpy_helper.from_array(indices)),
+            helper.make_node("ScatterND", [zeros, places, name], [dense]),
+        ]
+        return dense
+
+    def _fresh(self, name: str) -> str:
+        stem, number = name, 0
+        while name in self.taken:
+            number += 1
+            name = f"{stem}_{number}"
+        self.taken.add(name)
+        return name
+
+    def _indices(self, name: str, tensor: onnx.SparseTensorProto) -> np.ndarray:
+        """int64 [values, axes]: the place of each value, each once."""
+        shape, count = tuple(tensor.dims), tuple(tensor.values.dims)
+        if not name or not shape or min(shape) < 0 or math.prod(shape) > LARGEST or len(count) != 1:
+            raise self._damaged(name, f"its shape {list(shape)} or that of its values, {list(count)}, cannot be read")
+        if tensor.values.data_type not in _NUMBERS:
+            raise self._damaged(name, "its values are no numbers")
+        if tensor.indices.data_type != onnx.TensorProto.INT64 or tensor.indices.external_data:
+            raise self._damaged(name, "its indices are no 64-bit integers inside of the model")
+        try:
+            places = numpy_helper.to_array(tensor.indices)
+            if places.ndim == 1:
+                places = np.stack(np.unravel_index(places, shape), axis=-1) if len(places) else places[:, None]
+            places = places.reshape(count[0], len(shape)).astype(np.int64)
+            flat = np.ravel_multi_index(tuple(places.T), shape) if places.size else places.reshape(-1)
+        except ValueError as error:
+            raise self._damaged(name, f"its indices do not fit: {error}") from error
+        if len(np.unique(flat)) < len(flat):
+            raise self._damaged(name, "two values have one place")
+        return places
+
+    def _damaged(self, name: str, reason: str) -> LoadError:
+        return LoadError(f"{self.where}: sparse tensor {name!r}: {reason}; store it densely, or export the model again")
+
+
+def _copied(node: onnx.NodeProto) -> onnx.NodeProto:
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    return copy

@@ -1,0 +1,62 @@
+"""Control flow made flat: branches and loop bodies become nodes of the main graph, which all later steps read as such.
+
+Of a loop its body is left, once, between nodes of the domain `gmnc`:
+
+| node | inputs | attributes | stands for |
+|---|---|---|---|
+| Carry | initial | | what is carried, where an iteration begins |
+| Iteration | | | the number of the iteration |
+| Step | x | axis, backward, loop | the entry along an axis that an iteration reads |
+| LoopEnd | carries, initials, ends, rows, deciders | axes, backward, trips | what is carried at the end; stacked rows |
+
+`LoopEnd` closes the cycles: what an iteration makes at its end is what the next one begins with. The deciders are what
+says how many iterations there are, and its results depend on them.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from ..inference.shapes import Known
+from ..registry import Unsupported
+from .branches import branch
+from .loops import loop, scan
+from .order import reads
+from .splice import Splicer
+
+__all__ = ["REASON", "flatten"]
+
+REASON = "gmnc.reason"
+"""Key in `onnx_ir.Node.meta` of what stays as it is: why, and what to do about it."""
+
+_FORMS = {"If": branch, "Loop": loop, "Scan": scan}
+
+
+def flatten(model: ir.Model, known: dict[ir.Value, Known], misfits: set[ir.Graph]) -> bool:
+    """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
+
+    known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,
+    with a `REASON`. What depends on one of which more may be known afterwards is left for the next time.
+    """
+    splicer = Splicer(model.graph, known, misfits)
+    changed, stale = False, set[ir.Value]()
+    for node in list(model.graph):
+        if not stale.isdisjoint(reads(node)):
+            stale.update(node.outputs)
+        elif node.op_type in _FORMS and not node.domain and _is_flat(splicer, node):
+            stale.update(v for v in splicer.delivered if node.op_type != "If" or splicer.is_vague(v))
+            model.graph.remove(node)
+            model.graph.opset_imports["gmnc"] = 1
+            changed = True
+    return changed
+
+
+def _is_flat(splicer: Splicer, node: ir.Node) -> bool:
+    """Whether a node could be made flat; if so, that is done."""
+    splicer.delivered.clear()
+    try:
+        _FORMS[node.op_type](splicer, node)
+    except Unsupported as problem:
+        node.meta[REASON] = problem.reason, problem.hint
+        return False
+    return True

@@ -1,0 +1,142 @@
+"""Operators that ONNX itself defines by a function body, and that have no rule, become that body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+import onnx_ir as ir
+
+from ..inference.protos import type_proto
+from ..inference.shapes import Known
+from ..normalise import FUNCTION
+from ..registry import Rule
+from .order import subgraphs
+
+__all__ = ["expand", "has_body", "is_body"]
+
+_DOMAIN = "gmnc.body"
+# Attributes that came later, whose defaults mean what was there before.
+_ADDED = frozenset({"round_mode", "saturate", "stash_type"})
+_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
+
+
+def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.Node], Rule | None]) -> bool:
+    """Turn such nodes of a normalised model into calls of local functions, which normalising again inlines.
+
+    Returns whether there were any. Bodies may depend on the types and shapes of the operands, hence `known`.
+    """
+    count = 0
+    for node in model.graph:
+        if find(node) is not None or node.domain not in _DOMAINS or subgraphs(node) or _is_data(node, known):
+            continue
+        body = _body(node, model.graph.opset_imports.get(node.domain, 1), known)
+        if body is None or not _raise_opset(body, model.graph.opset_imports):
+            continue
+        count += 1
+        del body.output[len(node.outputs) :]
+        _produce_all(body)
+        body.domain, body.name = _DOMAIN, f"{node.op_type}.{count}"
+        function = ir.serde.deserialize_function(body)
+        _name_apart(function, count)
+        model.functions[function.identifier()] = function
+        node.domain, node.op_type = function.domain, function.name
+        node.resize_inputs(len(function.inputs))
+    if count:
+        model.graph.opset_imports[_DOMAIN] = 1
+    return count > 0
+
+
+def has_body(node: ir.Node, opset: int) -> bool:
+    """Whether ONNX defines the operator by a function."""
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
+
+
+def is_body(node: ir.Node) -> bool:
+    """Whether a node of a normalised model comes from the body of an operator."""
+    return node.metadata_props.get(FUNCTION, "").startswith(f"{_DOMAIN}::")
+
+
+def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:
+    """The schema's function for this node, attributes left as references; None if it has none."""
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    if schema.has_function:
+        version = _latest(schema.function_opset_versions, opset)
+        text = schema.get_function_with_opset_version(version)
+        return text if isinstance(text, onnx.FunctionProto) else onnx.FunctionProto.FromString(text)
+    if schema.has_context_dependent_function:
+        types = [_type(known.get(v)) if v is not None else b"" for v in node.inputs]
+        if None in types:
+            return None
+        version = _latest(schema.context_dependent_function_opset_versions, opset)
+        proto = ir.serde.serialize_node(node).SerializeToString()
+        text = schema.get_context_dependent_function_with_opset_version(version, proto, types)
+        return onnx.FunctionProto.FromString(text) if text else None
+    return None
+
+
+def _is_data(node: ir.Node, known: Mapping[ir.Value, Known]) -> bool:
+    return all(v in known and known[v].data is not None for v in node.outputs)
+
+
+def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
+    """Let the body import the model's opset, where each of its operators is the same there; whether it is."""
+    for entry in body.opset_import:
+        wanted = imports.get(entry.domain, entry.version)
+        for node in body.node:
+            if node.domain == entry.domain and not _unchanged(node.op_type, entry.domain, entry.version, wanted):
+                return False
+        entry.version = wanted
+    return True
+
+
+def _unchanged(op: str, domain: str, old: int, new: int) -> bool:
+    """Whether an operator is the same at both opsets, but for the types that it takes."""
+    try:
+        before, after = (onnx.defs.get_schema(op, version, domain) for version in (old, new))
+    except onnx.defs.SchemaError:
+        return False
+    if before.since_version == after.since_version:
+        return True
+    return not before.deprecated and not after.deprecated and _signature(before) == _signature(after)
+
+
+def _signature(schema: onnx.defs.OpSchema) -> tuple[Any, ...]:
+    """Operands, outputs and attributes with their defaults."""
+    attributes = sorted(
+        (n, a.required, a.default_value.SerializeToString()) for n, a in schema.attributes.items() if n not in _ADDED
+    )
+    return [(v.name, v.option) for v in schema.inputs], [(v.name, v.option) for v in schema.outputs], attributes
+
+
+def _produce_all(body: onnx.FunctionProto) -> None:
+    """Optional outputs that a body leaves out get a stand-in, which nothing reads."""
+    produced = {o for n in body.node for o in n.output} | set(body.input)
+    for name in body.output:
+        if name not in produced:
+            body.node.append(onnx.helper.make_node("Identity", [body.input[0]], [name]))
+
+
+def _name_apart(function: ir.Function, number: int) -> None:
+    """Names that no other body has: to find free ones, inlining would try one number after another."""
+    for node in function.all_nodes():
+        node.name = f"{node.name or node.op_type}.{number}"
+        for value in node.outputs:
+            value.name = f"{value.name}.{number}"
+
+
+def _latest(versions: list[int], opset: int) -> int:
+    return max((v for v in versions if v <= opset), default=versions[0])
+
+
+def _type(known: Known | None) -> bytes | None:
+    proto = None if known is None else type_proto(known.shape, known.dtype)
+    return None if proto is None else proto.SerializeToString()

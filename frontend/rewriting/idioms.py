@@ -1,0 +1,129 @@
+"""Idioms with a reduction in them, written out in primitive ops, become one node of the domain `gmnc`.
+
+So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are not touched: they stay on their neuron.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from ..inference.shapes import Known, infer
+from .forms import Match, find
+from .matching import Facts, data_inputs, producer, same
+from .rewriting import DOMAIN, remove_dead
+
+__all__ = ["recognise"]
+
+
+def recognise(model: ir.Model, known: dict[ir.Value, Known] | None = None) -> int:
+    """Rewrite, in place, the idioms of a normalised model; returns how many were found.
+
+    | node | inputs | attributes | computes |
+    |---|---|---|---|
+    | Standardize | x | axes, epsilon | (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) |
+    | RMSNormalize | x | axes, epsilon | x / sqrt(mean(x^2) + epsilon) |
+    | LpNormalize | x | axes, p, epsilon | x / max((sum abs(x)^p)^(1/p), epsilon) |
+    | Softmax, LogSoftmax | x | axis | as ONNX's, opset 13 |
+
+    Axes are counted from the end. The output value keeps its name, type and shape. Normalisation ops whose scale and
+    bias were only written because the op demands them are among the idioms; all others are left as they are.
+    An idiom stays written out if a value inside it is a graph output or is used outside of any idiom (for more than its
+    shape or type). Nodes that die are removed; the literals that they used stay.
+
+    known: the result of `shapes.infer`, which gains the new values; inferred here if not given.
+    """
+    known = infer(model) if known is None else known
+    facts = Facts(known)
+    found = [match for node in model.graph.all_nodes() if (match := find(node, facts)) is not None]
+    chosen = _admissible(found, facts)
+    for match in reversed(chosen):
+        _rewrite(match, known)
+    if chosen:
+        model.graph.opset_imports[DOMAIN] = 1
+    return len(chosen)
+
+
+def _admissible(matches: list[Match], facts: Facts) -> list[Match]:
+    """The matches that share no inner value with anything but each other and do not swallow one another."""
+    inner = {m.anchor: _inside(m, facts) for m in matches}
+    while True:
+        anchors = {m.anchor for m in matches}
+        owned = anchors.union(*(inner[m.anchor] for m in matches))
+        kept = [
+            m for m in matches
+            if anchors.isdisjoint(inner[m.anchor]) and all(_private(node, owned) for node in inner[m.anchor])
+        ]  # fmt: skip
+        if len(kept) == len(matches):
+            return kept
+        matches = kept
+
+
+def _inside(match: Match, facts: Facts) -> set[ir.Node]:
+    """The nodes that compute the match from its inputs, the last one (the anchor) apart."""
+    found: set[ir.Node] = set()
+    waiting = list(data_inputs(match.anchor)) if match.written_out else []
+    while waiting:
+        value = waiting.pop()
+        node = producer(value)
+        if (
+            node is None
+            or node in found
+            or facts.data(value) is not None
+            or any(same(value, root) for root in match.inputs)
+        ):
+            continue
+        found.add(node)
+        waiting += data_inputs(node)
+    return found
+
+
+def _private(node: ir.Node, owned: set[ir.Node]) -> bool:
+    """Whether nothing but `owned` nodes and questions about shape and type look at a node's outputs."""
+    return not any(value.is_graph_output() for value in node.outputs) and all(
+        use.node in owned or use.node.op_type in ("Shape", "Size") or (use.node.op_type == "CastLike" and use.idx == 1)
+        for value in node.outputs
+        for use in value.uses()
+    )
+
+
+def _rewrite(match: Match, known: dict[ir.Value, Known]) -> None:
+    """Put the idiom in place of its anchor."""
+    anchor = match.anchor
+    graph, old = anchor.graph, anchor.outputs[0]
+    assert graph is not None
+    nodes = _nodes(match, known)
+    new = nodes[-1].outputs[0]
+    new.metadata_props.update(old.metadata_props)
+    nodes[-1].name = anchor.name
+    for node in nodes:
+        node.metadata_props.update(anchor.metadata_props)
+    before = [v for v in anchor.inputs if v is not None]
+    ir.convenience.replace_nodes_and_values(graph, anchor, [anchor], nodes, [old], [new])
+    remove_dead(before)
+
+
+def _nodes(match: Match, known: dict[ir.Value, Known]) -> list[ir.Node]:
+    """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
+    shape, dtype = known[match.x].shape, known[match.x].dtype
+    out = known.get(match.anchor.outputs[0])
+    nodes: list[ir.Node] = []
+
+    def add(domain: str, op: str, *inputs: ir.Value, **attributes: int | float | tuple[int, ...]) -> ir.Value:
+        name = f"{match.anchor.outputs[0].name}/{op}"
+        node = ir.node(op, inputs, attributes, domain=domain, name=name)
+        node.outputs[0].name = name
+        known[node.outputs[0]] = Known(shape, dtype)
+        nodes.append(node)
+        return node.outputs[0]
+
+    y = match.x
+    if out is not None and out.dtype != dtype:
+        dtype = out.dtype
+        y = add("", "Cast", y, to=int(ir.DataType.from_numpy(np.dtype(dtype))))
+    y = add(DOMAIN, match.op, y, **match.attributes)
+    for op, operand in (("Mul", match.scale), ("Add", match.shift)):
+        if operand is not None:
+            shape = np.broadcast_shapes(shape, known[operand].shape)
+            y = add("", op, y, operand)
+    return nodes

@@ -1,0 +1,251 @@
+"""Sequences and optionals whose entries are known are taken apart: what reads them reads the entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+import numpy as np
+import onnx_ir as ir
+
+from ..inference.shapes import Known
+from .control import REASON
+from .splice import Splicer
+
+__all__ = ["unpack"]
+
+_MOST_ENTRIES = 256
+
+Entry = Callable[[], ir.Value]
+"""An entry of a sequence, made (once) when it is needed."""
+
+
+def unpack(model: ir.Model, known: dict[ir.Value, Known]) -> bool:
+    """Rewrite, in place, what reads sequences and optionals with known entries; returns whether there was anything.
+
+    A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
+    and SequenceMap, at known places. known: what `shapes.infer` found.
+    """
+    work = _Unpacking(Splicer(model.graph, known, set()))
+    for node in list(model.graph):
+        if node.op_type in _READERS and not node.domain:
+            value = _READERS[node.op_type](work, node)
+            if value is not None:
+                work.replace(node, [value])
+        elif node.op_type in _MAKERS and node.domain in ("", "gmnc"):
+            entries = _MAKERS[node.op_type](work, node)
+            if entries is not None and len(entries) <= _MOST_ENTRIES:
+                work.entries[node.outputs[0]] = entries
+    return work.changed
+
+
+class _Unpacking:
+    """What is known so far. entries: of each sequence; an optional counts as one of no or of one entry."""
+
+    def __init__(self, splicer: Splicer) -> None:
+        self.splicer = splicer
+        self.entries: dict[ir.Value, list[Entry]] = {}
+        self.changed = False
+
+    def of(self, node: ir.Node, index: int = 0) -> list[Entry] | None:
+        """The entries of an operand."""
+        value = node.inputs[index] if index < len(node.inputs) else None
+        return None if value is None else self.entries.get(value)
+
+    def replace(self, node: ir.Node, values: Sequence[ir.Value]) -> None:
+        """Values in the place of a node's outputs."""
+        for index, value in enumerate(values):
+            self.splicer.deliver(node, index, value)
+        self.splicer.graph.remove(node)
+        self.changed = True
+
+    def place(self, node: ir.Node, index: int, count: int) -> int | None:
+        """The place that an operand names, counted from 0, among so many; None if it is not known or not there."""
+        place = self.splicer.number(node.inputs[index])
+        return None if place is None or not -count <= place < count else place % count
+
+
+def _entry(value: ir.Value) -> Entry:
+    return lambda: value
+
+
+def _construct(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+    return [_entry(v) for v in node.inputs if v is not None]
+
+
+def _same(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+    return work.of(node)
+
+
+def _insert(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+    """At a place from -n to n among n entries; without one, at the end."""
+    entries, new = work.of(node), node.inputs[1]
+    if entries is None or new is None:
+        return None
+    place: int | None = len(entries)
+    if len(node.inputs) > 2 and node.inputs[2] is not None and work.splicer.number(node.inputs[2]) != place:
+        place = work.place(node, 2, len(entries))
+    return None if place is None else [*entries[:place], _entry(new), *entries[place:]]
+
+
+def _erase(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+    entries = work.of(node)
+    if not entries:
+        return None
+    place: int | None = len(entries) - 1
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        place = work.place(node, 1, len(entries))
+    return None if place is None else entries[:place] + entries[place + 1 :]
+
+
+def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+    """Slices; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
+    x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
+    entry = None if x is None else work.splicer.known.get(x)
+    sizes = np.array(1) if given is None else work.splicer.data(given)
+    if entry is None or not entry.shape or sizes is None:
+        return None
+    axis = node.attributes.get_int("axis", 0) % len(entry.shape)
+    length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
+    if length > size * _MOST_ENTRIES:
+        return None
+    if sizes.ndim == 0:
+        sizes = np.array([min(size, length - at) for at in range(0, length, size)])
+    keep = given is not None or bool(node.attributes.get_int("keepdims", 1))
+    stops = np.cumsum(sizes)
+    return [_piece(work, node, entry, axis, int(b - n), int(b), keep) for n, b in zip(sizes, stops, strict=True)]
+
+
+def _piece(work: _Unpacking, node: ir.Node, whole: Known, axis: int, start: int, stop: int, keep: bool) -> Entry:
+    splicer, middle = work.splicer, (stop - start,) if keep else ()
+
+    @cache
+    def make() -> ir.Value:
+        piece = cut()
+        splicer.known[piece] = Known((*whole.shape[:axis], *middle, *whole.shape[axis + 1 :]), whole.dtype)
+        return piece
+
+    def cut() -> ir.Value:
+        if not keep:
+            place = splicer.literal(f"{node.name}.place", np.array(start))
+            return splicer.add(node, "Gather", [node.inputs[0], place], {"axis": axis})[0]
+        if splicer.opset < 10:
+            bounds = {"starts": [start], "ends": [stop], "axes": [axis]}
+            return splicer.add(node, "Slice", [node.inputs[0]], bounds)[0]
+        numbers = [splicer.literal(f"{node.name}.bound", np.array([n])) for n in (start, stop, axis)]
+        return splicer.add(node, "Slice", [node.inputs[0], *numbers])[0]
+
+    return make
+
+
+def _choice(work: _Unpacking, node: ir.Node) -> None:
+    """One of two sequences of the same length (see `branches`) becomes a sequence of choices."""
+    one, other = work.of(node), work.of(node, 1)
+    if one is None or other is None or len(one) != len(other):
+        return
+    chosen = [work.splicer.choice(node, node.inputs[2], a(), b()) for a, b in zip(one, other, strict=True)]
+    op = "Optional" if _is_optional(node.inputs[0]) else "SequenceConstruct"
+    work.replace(node, [work.splicer.add(node, op, chosen)[0]])
+
+
+def _map(work: _Unpacking, node: ir.Node) -> None:
+    """SequenceMap: the body once per entry; its results become constructed sequences."""
+    entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
+    if not entries or not work.splicer.bears(body, len(entries)):
+        node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
+        return
+    work.splicer.expect(node, len(body.outputs))
+    for place in range(len(entries)):
+        operands = []
+        for index, value in enumerate(node.inputs):
+            own = work.of(node, index)
+            if value is None or (own is not None and place >= len(own)):
+                return
+            operands.append(value if own is None else own[place]())
+        results.append(work.splicer.move(body.clone(allow_outer_scope_values=True), node, operands))
+    columns = zip(*results, strict=True)
+    work.replace(node, [work.splicer.add(node, "SequenceConstruct", pieces)[0] for pieces in columns])
+
+
+def _at(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+    """The entry at a known place; at another one it is picked from all, where these are alike."""
+    entries, splicer = work.of(node), work.splicer
+    if not entries:
+        return None
+    if splicer.data(node.inputs[1]) is not None:
+        place = work.place(node, 1, len(entries))
+        return None if place is None else entries[place]()
+    values = [entry() for entry in entries]
+    if not all(splicer.alike(values[0], v) for v in values):
+        return None
+    stack = splicer.add(node, "Concat", [splicer.unsqueezed(node, v, 0) for v in values], {"axis": 0})
+    return splicer.add(node, "Gather", [*stack, node.inputs[1]], {"axis": 0})[0]
+
+
+def _length(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+    entries = work.of(node)
+    return None if entries is None else work.splicer.literal(f"{node.name}.length", np.array(len(entries)))
+
+
+def _joined(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+    """ConcatFromSequence; a new axis is counted in the result."""
+    entries = work.of(node)
+    if not entries:
+        return None
+    values, axis = [entry() for entry in entries], node.attributes.get_int("axis", 0)
+    if node.attributes.get_int("new_axis", 0):
+        values = [work.splicer.unsqueezed(node, v, axis) for v in values]
+    return work.splicer.add(node, "Concat", values, {"axis": axis})[0]
+
+
+def _element(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+    entries = work.of(node)
+    if entries is not None and _is_optional(node.inputs[0]):
+        return entries[0]() if entries else None
+    return node.inputs[0] if _is_there(work, node) else None
+
+
+def _has_element(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+    value = node.inputs[0] if node.inputs else None
+    entries = work.of(node)
+    there = None
+    if value is None or (entries is not None and _is_optional(value)):
+        there = bool(entries)
+    elif _is_there(work, node):
+        there = True
+    return None if there is None else work.splicer.literal(f"{node.name}.there", np.array(there))
+
+
+def _is_there(work: _Unpacking, node: ir.Node) -> bool:
+    """Whether the operand is no optional at all, but a tensor or a sequence."""
+    value = node.inputs[0]
+    entry = None if value is None else work.splicer.known.get(value)
+    return entry is not None and (bool(entry.dtype) or work.of(node) is not None)
+
+
+def _is_optional(value: ir.Value | None) -> bool:
+    while value is not None and (node := value.producer()) is not None:
+        if node.op_type != "Identity":
+            return node.op_type == "Optional"
+        value = node.inputs[0]
+    return False
+
+
+_MAKERS: Mapping[str, Callable[[_Unpacking, ir.Node], list[Entry] | None]] = {
+    "SequenceConstruct": _construct,
+    "SequenceEmpty": _construct,
+    "SequenceInsert": _insert,
+    "SequenceErase": _erase,
+    "SequenceMap": _map,
+    "SplitToSequence": _split,
+    "Optional": _construct,
+    "Identity": _same,
+    "Choice": _choice,
+}
+_READERS: Mapping[str, Callable[[_Unpacking, ir.Node], ir.Value | None]] = {
+    "SequenceAt": _at,
+    "SequenceLength": _length,
+    "ConcatFromSequence": _joined,
+    "OptionalGetElement": _element,
+    "OptionalHasElement": _has_element,
+}

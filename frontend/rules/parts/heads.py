@@ -1,0 +1,123 @@
+"""What attention operators of several projections have in common: heads, masks, caches, the attention itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ...algebra import Algebra
+from ...primitives.values import Op, Result, Value
+from ...registry import Unsupported
+from .steps import moved, step
+
+__all__ = ["Scores", "attend", "cached", "from_heads", "mask", "put", "to_heads"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What becomes of the scores [batch, heads, length, keys] before the values are weighed with them.
+
+    scale: 0 for one over the root of the head's size. cap: of the soft cap, 0 for none. masks: the step by which each
+    enters, and it, broadcast to the scores; those after which the order of the keys matters are named in `ordered`.
+    causal: attributes of the mask that hides later keys, None if there is none. sink: a number per head, [heads], or
+    True for 0, of a key that takes a share of the weights and has no value.
+    """
+
+    scale: float = 0.0
+    cap: float = 0.0
+    masks: Sequence[tuple[str, Value, dict[str, Any]]] = ()
+    causal: dict[str, Any] | None = None
+    sink: Value | bool = False
+    ordered: Sequence[str] = field(default=("MaskLengths", "MaskPlaces"))
+
+
+def to_heads(ctx: Algebra, op: Op, x: Value, count: int) -> Value:
+    """[batch, length, count * size] as [batch, count, length, size]."""
+    batch, length, width = x.shape
+    split = ctx.reshaped(x, (batch, length, count, width // count))
+    return moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
+
+
+def from_heads(ctx: Algebra, op: Op, x: Value) -> Value:
+    """[batch, count, length, size] as [batch, length, count * size]."""
+    batch, count, length, size = x.shape
+    x = moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, count, size))
+    return ctx.reshaped(x, (batch, length, count * size))
+
+
+def cached(ctx: Algebra, op: Op, past: Value | None, new: Value) -> Value:
+    """Keys or values [batch, heads, length, size] after those of the cache."""
+    if past is None:
+        return new
+    shape = (*new.shape[:2], past.shape[2] + new.shape[2], new.shape[3])
+    return step(ctx, op, "Concat", [ctx.stream(past), new], shape, axis=2)
+
+
+def put(ctx: Algebra, op: Op, past: Value, new: Value, at: Value) -> Value:
+    """A cache [batch, heads, places, size] into which `new` [batch, heads, length, size] is put from place `at` on."""
+    parts = (ctx.stream(past), ctx.order(new, (2,), "Put", {}, past.shape), at)
+    result = (Result(past.name, past.shape, past.dtype),)
+    made = ctx.elementwise(Op("Put", "", op.opset, op.name, parts, result, {}), parts)
+    return ctx.order(made, (2,), "Put", {}, past.shape)
+
+
+def mask(ctx: Algebra, value: Value | None, batch: int, fill: float | None) -> list[tuple[str, Value, dict[str, Any]]]:
+    """A mask of keys: [batch, keys], [batch, length, keys], or lengths and starts in one row."""
+    if value is None:
+        return []
+    attributes = {} if fill is None else {"fill": float(f"{fill:.5g}")}
+    if value.rank in (2, 3):
+        shape = (value.shape[0], *(1,) * (4 - value.rank), *value.shape[1:])
+        return [("Mask", ctx.reshaped(value, shape), attributes)]
+    if value.rank == 1 and value.shape == (batch,):
+        return [("MaskLengths", ctx.reshaped(value, (batch, 1, 1, 1)), attributes)]
+    if value.rank == 1:
+        return [("MaskPlaces", value, {**attributes, "kind": value.shape[0] // batch})]
+    raise Unsupported(f"a mask of {value.rank} axes", "give the mask as [batch, keys] or [batch, length, keys]")
+
+
+def attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, how: Scores) -> Value:
+    """[batch, length, heads * size] of q [batch, heads, length, size] and k and v, whose heads groups of q's share."""
+    batch, heads, length, size = q.shape
+    shared, keys, wide = k.shape[1], k.shape[2], v.shape[3]
+    groups = (batch, shared, heads // shared, length)
+    scores = ctx.product_sum(ctx.reshaped(q, (*groups, size)), k, ("bhgsd", "bhtd", "bhgst"), (*groups, keys))
+    scores = ctx.reshaped(scores, (batch, heads, length, keys))
+    scale = how.scale or 1 / math.sqrt(size)
+    scores = ctx.passes(scores, "Scale", {"factor": float(f"{scale:.5g}")}, lambda a: scale * a)
+    if cap := how.cap:
+        scores = ctx.passes(scores, "SoftCap", {"cap": cap}, lambda a: cap * np.tanh(a / cap))
+    for name, value, attributes in how.masks:
+        scores = _masked(ctx, op, scores, name, value, attributes)
+        if name in how.ordered:
+            scores = ctx.order(scores, (3,), name, {}, scores.shape)
+    if how.causal is not None:
+        scores = ctx.order(scores, (2, 3), "CausalMask", how.causal, scores.shape)
+    weights = _weights(ctx, op, scores, how.sink)
+    out = ctx.product_sum(
+        ctx.reshaped(weights, (*groups, keys)), v, ("bhgst", "bhtd", "bhgsd"), (*groups, wide)
+    )  # fmt: skip
+    return from_heads(ctx, op, ctx.reshaped(out, (batch, heads, length, wide)))
+
+
+def _masked(ctx: Algebra, op: Op, scores: Value, name: str, value: Value, attributes: dict[str, Any]) -> Value:
+    if name == "MaskPlaces":
+        every = {a: a for a in range(scores.rank)}
+        return ctx.mix([ctx.passes(scores, name, attributes), ctx.stream(value)], name, scores.shape, every)
+    result = (Result(scores.name, scores.shape, scores.dtype),)
+    return ctx.elementwise(Op(name, "", op.opset, op.name, (scores, value), result, attributes), (scores, value))
+
+
+def _weights(ctx: Algebra, op: Op, scores: Value, sink: Value | bool) -> Value:
+    """Softmax over the keys, of which `sink` is one more."""
+    if isinstance(sink, Value):
+        sink = ctx.reshaped(sink, (1, scores.shape[1], 1, 1))
+        result = (Result(scores.name, scores.shape, scores.dtype),)
+        scores = ctx.elementwise(Op("Sink", "", op.opset, op.name, (scores, sink), result, {}), (scores, sink))
+    elif sink:
+        scores = ctx.passes(scores, "Sink", {})
+    return step(ctx, op, "Softmax", [scores], axis=-1)
