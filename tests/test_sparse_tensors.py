@@ -95,7 +95,7 @@ def test_values_are_the_parameters(kind: str, how: str) -> None:
     assert report.round_trip == "bit-exact"
 
 
-@pytest.mark.parametrize("kind", set(NETWORKS) - {FOLDED})
+@pytest.mark.parametrize("kind", [name for name in NETWORKS if name != FOLDED])
 def test_without_its_zeros_the_graph_is_another(kind: str) -> None:
     assert not isomorphic(gmnc.compile(network(kind, "sparse")), gmnc.compile(network(kind, "dense")), values=False)
 
