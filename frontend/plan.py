@@ -43,7 +43,7 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     """Classify every constant of the model."""
     parameters: dict[ir.Value, ir.TensorProtocol] = {}
     literals: dict[ir.Value, ir.TensorProtocol] = {}
-    stored = quantised(model.graph)
+    stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
         tensor = value.const_value
         if tensor is None or tensor.size == 0 or not (tensor.dtype.is_floating_point() or value in stored):

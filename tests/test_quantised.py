@@ -424,13 +424,15 @@ def test_codes_are_inverse() -> None:
 
 
 def test_the_input_of_an_unknown_quantised_operator_is_opaque() -> None:
-    node = helper.make_node("QMoE", ["x", "p", "w", "s"], ["y"], domain="com.microsoft", name="experts")
+    """What it gets in 8 bits is weights, as far as anyone knows; what it gets in 64 is not."""
+    node = helper.make_node("QOrderedMatMul", ["x", "p", "w", "s", "n"], ["y"], domain="com.microsoft", name="experts")
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node], "net", [info("x", TensorProto.FLOAT, [2, 4]), info("p", TensorProto.FLOAT, [2, 2])],
         [info("y", TensorProto.FLOAT, [2, 4])],
         [numpy_helper.from_array(np.ones((2, 4, 2), np.uint8), "w"),
-         numpy_helper.from_array(np.ones((2, 4), np.float32), "s")],
+         numpy_helper.from_array(np.ones((2, 4), np.float32), "s"),
+         numpy_helper.from_array(np.array([2, 4]), "n")],
     )  # fmt: skip
     opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
     found = gmnc.compile(helper.make_model(graph, opset_imports=opsets))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import onnx_ir as ir
 
 from ..rewriting.order import walk
+from .attributes import DOMAIN
 from .folding import LIMIT
 from .literals import is_literal
 
@@ -47,13 +50,24 @@ _SETTINGS = frozenset({
 })  # fmt: skip
 
 
-def quantised(graph: ir.Graph) -> set[ir.Value]:
+def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[ir.Value]:
     """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
 
     Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
+    find: the rule of a node. What an operator that neither ONNX nor a rule knows gets in 8 bits or less is taken for
+    weights, as shapes and indices have more.
     """
+    nodes = list(walk(graph))
+    stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
+    foreign = [n for n in nodes if n.domain not in ("", DOMAIN) and find(n) is None]
+    small = {v for v in _sources(foreign) if v.const_value is not None and _small(v.const_value)}
+    return {v for v in stored | small if v.is_initializer() and not is_literal(v)}
+
+
+def _sources(nodes: Iterable[ir.Node]) -> set[ir.Value]:
+    """The operands of nodes, and what data movement makes them from."""
     found: set[ir.Value] = set()
-    todo = [v for node in walk(graph) if node.op_type in _QUANTISED_OPS for v in node.inputs if v is not None]
+    todo = [v for node in nodes for v in node.inputs if v is not None]
     while todo:
         value = todo.pop()
         if value in found:
@@ -62,7 +76,11 @@ def quantised(graph: ir.Graph) -> set[ir.Value]:
         producer = value.producer()
         if producer is not None and producer.op_type in MOVEMENT | {"Step"}:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
-    return {v for v in found if v.is_initializer() and not is_literal(v)}
+    return found
+
+
+def _small(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8 and tensor.size > 1
 
 
 def initializer_data(value: ir.Value) -> np.ndarray | None:

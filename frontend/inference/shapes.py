@@ -111,7 +111,7 @@ class _Inference:
 
     def initializers(self) -> dict[ir.Value, Known]:
         """Shapes of the initializers, and the data of those that are no parameters."""
-        stored = quantised(self.model.graph)
+        stored = quantised(self.model.graph, self.find)
         known = {}
         for value in self.model.graph.initializers.values():
             tensor = value.const_value
