@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, replace
 from math import inf
 
 import checkout  # noqa: F401
 import torch
 
-from gmnc.kernels import Block, Layout, Terms, edge_update
+from gmnc.kernels import Layout, Terms, edge_update
 
 __all__ = ["error_of_gradients", "error_of_outputs", "pieces"]
 
@@ -74,33 +73,9 @@ def _norm(a: torch.Tensor, order: float) -> torch.Tensor:
 
 
 def pieces(layout: Layout, limit: int = _LIMIT) -> Iterator[tuple[slice, Layout]]:
-    """Rows of edges, and the layout of them alone; at most `limit` edges, or one row of destinations."""
-    for block in layout:
-        for part in _cut(block, limit):
-            rows = slice(part.edge, part.edge + part.size)
-            alone = replace(part, edge=0, value=0)
-            table = torch.tensor([astuple(alone)[:-2]])
-            yield rows, Layout(table, torch.ones(1, 2), layout.dst, layout.src, layout.types, part.size)
-
-
-def _cut(block: Block, limit: int) -> Iterator[Block]:
-    """A dense block along b, or along n where b is 1."""
-    if not block.size:
-        return
-    axis, count = ("b", block.b) if block.b > 1 else ("n", block.n)
-    each = block.size // count
-    step = max(1, limit // each)
-    for first in range(0, count, step):
-        part = replace(block, **{axis: min(step, count - first)}, edge=block.edge + first * each)
-        if axis == "n":
-            yield replace(part, dst=block.dst + first)
-        else:
-            yield replace(
-                part,
-                dst=block.dst + first * block.n,
-                src=block.src + first * block.k,
-                type=block.type + first * block.type_b,
-            )
+    """Rows of edges, and the layout of them alone, which reads them from row 0 on."""
+    for piece in layout.pieces(limit):
+        yield slice(piece.start, piece.start + piece.layout.edges), piece.layout.dense
 
 
 def _update(e: torch.Tensor, terms: Terms, layout: Layout) -> tuple[torch.Tensor, ...]:

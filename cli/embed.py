@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["Kernel", "embed_models"]
 
 OUTPUTS = 64
+LARGE, PIECE = 1 << 22, 1 << 20
+"""Networks of more edges than `LARGE` are read so many at a time (1 GB of states at width 64, and a quarter of it)."""
 _SHOWN = 6
 
 
@@ -142,8 +144,10 @@ def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], devic
 
     try:
         graph = graph_of(path)
+        tensors = blocks(graph).to(device)
+        net.stream = net.options["stream"] or (PIECE if tensors.num_edges > LARGE else 0)
         with torch.no_grad():
-            embedding = net(blocks(graph).to(device))[0].double().cpu()
+            embedding = net(tensors)[0].double().cpu()
         if not embedding.isfinite().all():
             raise GmncError("the embedding is not finite: look for NaN, infinity or huge values in the parameters")
     except GmncError as error:

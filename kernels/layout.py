@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["COLUMNS", "Block", "Layout"]
+__all__ = ["COLUMNS", "Block", "Layout", "Piece"]
 
 COLUMNS = (
     "edge", "b", "n", "k", "s", "value", "value_b", "value_n", "value_k", "value_s", "dst", "src", "type", "type_b",
@@ -58,6 +58,18 @@ class Block:
         return self.value_b, self.value_n, self.value_k, self.value_s
 
 
+class Piece(NamedTuple):
+    """A run of a layout's edges.
+
+    start: its first edge. layout: of these edges alone, numbered from 0, which read the values of all. numbers: for
+    each block of `layout`, the number of the block that it is a part of.
+    """
+
+    start: int
+    layout: Layout
+    numbers: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Dense bipartite blocks of edges over shared node and type tables.
@@ -96,6 +108,30 @@ class Layout:
             rows = torch.arange(self.edges, device=self.dst.device)
             dense.__dict__["single"] = (*self.single[:3], rows, self.single[4])
         return dense
+
+    def pieces(self, limit: int) -> tuple[Piece, ...]:
+        """All edges in order, at most `limit` in a piece, or one row of destinations of a block if that has more."""
+        return self.planned(("pieces", limit), lambda: tuple(self._cut(limit)))
+
+    def _cut(self, limit: int) -> Iterator[Piece]:
+        run: list[tuple[int, Block]] = []
+        size = 0
+        for number, block in enumerate(self):
+            for part in _parts(block, limit):
+                if run and size + part.size > limit:
+                    yield self._piece(run, size)
+                    run, size = [], 0
+                run.append((number, part))
+                size += part.size
+        if run:
+            yield self._piece(run, size)
+
+    def _piece(self, run: Sequence[tuple[int, Block]], size: int) -> Piece:
+        numbers, parts = zip(*run, strict=True)
+        start = parts[0].edge
+        rows = torch.tensor([astuple(replace(part, edge=part.edge - start))[:-2] for part in parts])
+        scale = self.scale[list(numbers)]
+        return Piece(start, replace(self, blocks=rows, scale=scale, edges=size, _plans={}), numbers)
 
     @property
     def small(self) -> bool:
@@ -173,3 +209,25 @@ class Layout:
             edges, nodes, kinds = edges + layout.edges, nodes + num_nodes, kinds + num_types
         scale = torch.cat([layout.scale for layout, *_ in parts])
         return Layout(torch.cat(blocks), scale, torch.cat(dst), torch.cat(src), torch.cat(types), edges)
+
+
+def _parts(block: Block, limit: int) -> Iterator[Block]:
+    """A block cut along b, then along n, until a part has at most `limit` edges."""
+    if block.size <= limit or block.b == block.n == 1:
+        if block.size:
+            yield block
+        return
+    along_b = block.b > 1
+    count = block.b if along_b else block.n
+    each = block.size // count
+    step = max(1, limit // each)
+    for first in range(0, count, step):
+        edge, took = block.edge + first * each, min(step, count - first)
+        if along_b:
+            part = replace(
+                block, edge=edge, b=took, value=block.value + first * block.value_b, dst=block.dst + first * block.n,
+                src=block.src + first * block.k, type=block.type + first * block.type_b,
+            )  # fmt: skip
+            yield from _parts(part, limit)
+        else:
+            yield replace(block, edge=edge, n=took, value=block.value + first * block.value_n, dst=block.dst + first)

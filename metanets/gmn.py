@@ -15,6 +15,7 @@ from ..ir import GmncError
 from ..kernels import Layout
 from .encode import NodeEncoder, TypeEncoder, spread
 from .layer import Edges, Layer, State, mean_by_graph, mlp
+from .stream import Step, block_sums, edge_rows, sums
 
 __all__ = ["GMN", "HEADS", "READOUTS", "pooled", "scaled"]
 
@@ -34,7 +35,9 @@ class GMN(nn.Module):
     neurons, with the weights divided, keeps the output. scales: at how many scales values are seen (see
     `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds the means over blocks and over
     nodes and the global feature to that over edges. recompute: keep only the states between layers, and compute
-    each layer again in the backward pass. buckets: rows of the tables of hashed words. kernel: see
+    each layer again in the backward pass. stream: keep no edge states at all, but compute them again from the values
+    in each layer and in the backward pass, so many edges at a time (0: do not); L layers cost as much as L (L + 1) / 2.
+    buckets: rows of the tables of hashed words. kernel: see
     `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of these but the kernel.
     """
 
@@ -56,6 +59,7 @@ class GMN(nn.Module):
         scales: int = 1,
         readout: str = "edges",
         recompute: bool = False,
+        stream: int = 0,
         buckets: int = 4096,
         kernel: str = "auto",
     ) -> None:
@@ -67,7 +71,7 @@ class GMN(nn.Module):
             raise GmncError(f"there is no readout {readout!r}: choose {' or '.join(READOUTS)}")
         if layers < 1:
             raise GmncError("a metanetwork needs at least one layer")
-        self.head, self.fan_in, self.recompute, self.kernel = head, fan_in, recompute, kernel
+        self.head, self.fan_in, self.recompute, self.stream, self.kernel = head, fan_in, recompute, stream, kernel
         self.width, self.global_node, self.scales, self.readout = width, global_node, scales, readout
         hidden = hidden or width
         self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
@@ -92,36 +96,61 @@ class GMN(nn.Module):
         x: [N, width], further features of nodes, added to what the graph says of them.
         """
         given = graph if isinstance(graph, Blocks) else from_coo(graph)
+        if self.stream:
+            return self._streamed(given, x)
         state, types, layout = self.states(given, x)
         edges = self._run(self.edges, state, types, given, layout)[0]
         if self.head == "equivariant":
             return self.last(edges.to(self.dtype))
-        return self.last(self.read(edges, state, given).to(self.dtype))
+        means = _block_means(edges, given, _plan(given))
+        return self.last(self.read(means, state, given).to(self.dtype))
 
-    def read(self, edges: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
-        """What the invariant head gets of the last edges and the state before them, [G, C]."""
+    def read(self, means: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
+        """What the invariant head gets of the means over blocks [m, C] and the state before the last edges, [G, C]."""
+        plan = _plan(graph)
         if self.readout == "edges":
-            return pooled(edges, graph, self.fan_in)
+            return _over_graphs(means, graph, plan, self.fan_in)
         if not graph.slots:
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
-        plan = graph.layout.planned("readout", lambda: _readout(graph))
-        means = _block_means(edges, graph, plan)
         found = [_over_graphs(means, graph, plan, by_block) for by_block in (False, True)]
         found.append(mean_by_graph(nodes, graph))
         return torch.cat(found if shared is None else [*found, shared], dim=1)
 
     def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:
         """What the last update of edges gets: nodes, edges and global feature; types [T, width]; how edges are read."""
-        edges, layout = scaled(graph) if self.fan_in else (graph.rows(), graph.layout)
-        nodes, types = self.encode_nodes(graph), self.encode_types(graph)
-        nodes = nodes if x is None else nodes + x
-        shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
-        state: State = (nodes, spread(edges[:, 0].to(self.dtype), self.scales), shared)
+        state, types, layout = self._start(graph, x)
         for number, layer in enumerate(self.layers):
             state = self._run(layer, state, types, graph, layout)
             layout = layout if number else layout.dense
         return state, types, layout
+
+    def _start(self, graph: Blocks, x: torch.Tensor | None) -> tuple[State, torch.Tensor, Layout]:
+        """The same before the first layer."""
+        edges, layout = scaled(graph) if self.fan_in else (graph.rows(), graph.layout)
+        nodes, types = self.encode_nodes(graph), self.encode_types(graph)
+        nodes = nodes if x is None else nodes + x
+        shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
+        return (nodes, spread(edges[:, 0].to(self.dtype), self.scales), shared), types, layout
+
+    def _streamed(self, graph: Blocks, x: torch.Tensor | None) -> torch.Tensor:
+        """What `forward` gives, without the state of all edges at any time."""
+        (nodes, values, shared), types, layout = self._start(graph, x)
+        steps: list[Step] = []
+        how = (layout, self.stream, self.kernel)
+        for layer in self.layers:
+            assert isinstance(layer, Layer)
+            state = nodes, values, shared
+            steps.append((layer.edges, layer.edges.terms(state, types, graph)))
+            nodes, shared = layer.after(state, *sums(values, steps, *how), graph)
+        state = nodes, values, shared
+        steps.append((self.edges, self.edges.terms(state, types, graph)))
+        if self.head == "equivariant":
+            return edge_rows(lambda edges: self.last(edges.to(self.dtype)), values, steps, *how)
+        plan = _plan(graph)
+        total = block_sums(values, steps, *how)
+        means = (total / plan.divisors.to(total.dtype)[:, None]).index_select(0, plan.blocks)
+        return self.last(self.read(means, state, graph).to(self.dtype))
 
     def _run(self, layer: nn.Module, *arguments: Any) -> Any:
         if self.recompute and torch.is_grad_enabled():
@@ -131,8 +160,13 @@ class GMN(nn.Module):
 
 def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
     """Mean over the parameter edges of each graph, [G, C]; by_block: mean over blocks of the mean over their edges."""
-    plan = graph.layout.planned("readout", lambda: _readout(graph))
+    plan = _plan(graph)
     return _over_graphs(_block_means(edges, graph, plan), graph, plan, by_block)
+
+
+def _plan(graph: Blocks) -> _Readout:
+    plan: _Readout = graph.layout.planned("readout", lambda: _readout(graph))
+    return plan
 
 
 class _Readout(NamedTuple):

@@ -37,11 +37,20 @@ class Edges(nn.Module):
         self, state: State, types: torch.Tensor, graph: Blocks, layout: Layout, kernel: str
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Edges [E, width], and sums over in-edges and over out-edges [N, hidden]."""
-        nodes, edges, shared = state
+        return self.update(state[1], self.terms(state, types, graph), layout, kernel)
+
+    def terms(self, state: State, types: torch.Tensor, graph: Blocks) -> Terms:
+        """What the update needs besides the edges; their state is not looked at."""
+        nodes, _, shared = state
         of_dst = self.of_dst(nodes)
         if self.of_graph is not None:
             of_dst = of_dst + self.of_graph(shared)[graph.node_graph]
-        terms = Terms(of_dst, self.of_src(nodes), self.of_type(types), self.w_in, self.w_out, self.b_out)
+        return Terms(of_dst, self.of_src(nodes), self.of_type(types), self.w_in, self.w_out, self.b_out)
+
+    def update(
+        self, edges: torch.Tensor, terms: Terms, layout: Layout, kernel: str
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The same of edges and terms alone."""
         return edge_update(
             edges, terms, layout, activation=self.activation, residual=self.residual, dtype=edges.dtype, kernel=kernel
         )
@@ -64,15 +73,22 @@ class Layer(nn.Module):
 
     def forward(self, state: State, types: torch.Tensor, graph: Blocks, layout: Layout, kernel: str) -> State:
         """types: [T, width]. layout: how the edges are read."""
-        nodes, _, shared = state
         edges, into, out = self.edges(state, types, graph, layout, kernel)
+        nodes, shared = self.after(state, into, out, graph)
+        return nodes, edges, shared
+
+    def after(
+        self, state: State, into: torch.Tensor, out: torch.Tensor, graph: Blocks
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Nodes and global feature, given the sums over in-edges and out-edges [N, hidden]."""
+        nodes, _, shared = state
         messages = self.sums(torch.cat([into, out], dim=1) if self.reverse else into)
         own = [nodes, messages] if shared is None else [nodes, messages, shared[graph.node_graph]]
         nodes = self.norm(nodes + self.nodes(torch.cat(own, dim=1)))
         if shared is not None and self.shared is not None:
             pooled = (mean_by_graph(x, graph) for x in (nodes, into))
             shared = shared + self.shared(torch.cat([shared, *pooled], dim=1))
-        return nodes, edges, shared
+        return nodes, shared
 
 
 def mean_by_graph(nodes: torch.Tensor, graph: Blocks) -> torch.Tensor:

@@ -14,6 +14,8 @@ from test_cli import CNN, MLP, parsed, run
 
 import gmnc
 from gmnc.backends.blocks import blocks
+from gmnc.cli import embed
+from gmnc.kernels import Layout
 from gmnc.metanets import GMN, load, save
 from gmnc.testing import build
 
@@ -38,6 +40,17 @@ def test_a_row_for_each_network_by_the_given_weights(weights: Path) -> None:
     for path, row in zip((MLP, CNN), found["models"], strict=True):
         expected = model(blocks(gmnc.compile(path)))[0].tolist()
         assert np.allclose(row["embedding"], expected, rtol=1e-6)
+
+
+def test_large_networks_are_read_by_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = vectors(MLP, CNN)
+    seen: list[int] = []
+    pieces = Layout.pieces
+    monkeypatch.setattr(embed, "LARGE", 100)
+    monkeypatch.setattr(embed, "PIECE", 50)
+    monkeypatch.setattr(Layout, "pieces", lambda *a: seen.append(a[1]) or pieces(*a))
+    assert np.allclose(vectors(MLP, CNN), whole, rtol=1e-4, atol=1e-6)
+    assert set(seen) == {50}
 
 
 def test_without_weights_they_are_random_by_a_seed_and_the_output_says_so() -> None:
