@@ -15,9 +15,9 @@ from ..ir import GmncError
 from ..kernels import Layout
 from .encode import NodeEncoder, TypeEncoder, spread
 from .layer import Edges, Layer, State, mean_by_graph, mlp
-from .stream import Step, block_sums, edge_rows, sums
+from .stream import Step, Stream
 
-__all__ = ["GMN", "HEADS", "READOUTS", "pooled", "scaled"]
+__all__ = ["GMN", "HEADS", "READOUTS", "scaled"]
 
 HEADS, READOUTS = ("invariant", "equivariant"), ("edges", "all")
 
@@ -137,18 +137,18 @@ class GMN(nn.Module):
         """What `forward` gives, without the state of all edges at any time."""
         (nodes, values, shared), types, layout = self._start(graph, x)
         steps: list[Step] = []
-        how = (layout, self.stream, self.kernel)
+        stream = Stream(values, layout, self.stream, self.kernel)
         for layer in self.layers:
             assert isinstance(layer, Layer)
             state = nodes, values, shared
             steps.append((layer.edges, layer.edges.terms(state, types, graph)))
-            nodes, shared = layer.after(state, *sums(values, steps, *how), graph)
+            nodes, shared = layer.after(state, *stream.sums(steps), graph)
         state = nodes, values, shared
         steps.append((self.edges, self.edges.terms(state, types, graph)))
         if self.head == "equivariant":
-            return edge_rows(lambda edges: self.last(edges.to(self.dtype)), values, steps, *how)
+            return stream.rows(steps, lambda edges: self.last(edges.to(self.dtype)))
         plan = _plan(graph)
-        total = block_sums(values, steps, *how)
+        total = stream.block_sums(steps)
         means = (total / plan.divisors.to(total.dtype)[:, None]).index_select(0, plan.blocks)
         return self.last(self.read(means, state, graph).to(self.dtype))
 
@@ -156,12 +156,6 @@ class GMN(nn.Module):
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(layer, *arguments, self.kernel, use_reentrant=False)
         return layer(*arguments, self.kernel)
-
-
-def pooled(edges: torch.Tensor, graph: Blocks, by_block: bool) -> torch.Tensor:
-    """Mean over the parameter edges of each graph, [G, C]; by_block: mean over blocks of the mean over their edges."""
-    plan = _plan(graph)
-    return _over_graphs(_block_means(edges, graph, plan), graph, plan, by_block)
 
 
 def _plan(graph: Blocks) -> _Readout:

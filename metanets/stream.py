@@ -8,6 +8,7 @@ pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -15,65 +16,60 @@ from torch.utils.checkpoint import checkpoint
 from ..kernels import Layout, Piece, Terms
 from .layer import Edges
 
-__all__ = ["Step", "block_sums", "edge_rows", "sums"]
+__all__ = ["Step", "Stream"]
 
 Step = tuple[Edges, Terms]
 """An update of edges, and what it needs besides them."""
 
-
-def sums(
-    values: torch.Tensor, steps: Sequence[Step], layout: Layout, limit: int, kernel: str
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the last of `steps` sums over in-edges and over out-edges, [N, hidden] each; values: read by `layout`."""
-
-    def of_piece(edges: torch.Tensor, into: torch.Tensor, out: torch.Tensor, _: Piece) -> torch.Tensor:
-        return torch.stack([into, out])
-
-    found = _pieces(of_piece, values, steps, layout, limit, kernel)
-    total = next(found)
-    for part in found:
-        total = total + part
-    return total[0], total[1]
+Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Piece], torch.Tensor]
+"""What is wanted of a piece: of its edge states, of their sums over in-edges and out-edges, and of its layout."""
 
 
-def block_sums(values: torch.Tensor, steps: Sequence[Step], layout: Layout, limit: int, kernel: str) -> torch.Tensor:
-    """Sums of the edge states after the last of `steps` over each block, [M, C], in float32 or float64."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """All edges of a graph, as updates from their values on. values: [rows, D], read by `layout`. limit: of a piece."""
 
-    def of_piece(edges: torch.Tensor, into: torch.Tensor, out: torch.Tensor, piece: Piece) -> torch.Tensor:
-        kind = torch.float64 if edges.dtype == torch.float64 else torch.float32
-        sizes = piece.layout.blocks[:, 1:5].prod(1).tolist()
-        own = torch.stack([part.sum(0, dtype=kind) for part in edges.split(sizes)])
-        numbers = torch.tensor(piece.numbers, device=own.device)
-        return own.new_zeros(len(layout.blocks), own.shape[1]).index_add(0, numbers, own)
+    values: torch.Tensor
+    layout: Layout
+    limit: int
+    kernel: str
 
-    found = _pieces(of_piece, values, steps, layout, limit, kernel)
-    total = next(found)
-    for part in found:
-        total = total + part
-    return total
+    def sums(self, steps: Sequence[Step]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the last of `steps` sums over in-edges and over out-edges, [N, hidden] each."""
+        dst = steps[-1][1].dst
+        total = dst.new_zeros(2, *dst.shape)
+        for part in self._pieces(steps, lambda _, into, out, piece: torch.stack([into, out])):
+            total = total + part
+        return total[0], total[1]
 
+    def block_sums(self, steps: Sequence[Step]) -> torch.Tensor:
+        """Sums of the edge states after the last of `steps` over each block, [M, C], in float32 or float64."""
+        kind = torch.float64 if self.values.dtype == torch.float64 else torch.float32
 
-def edge_rows(
-    last: Callable[[torch.Tensor], torch.Tensor],
-    values: torch.Tensor, steps: Sequence[Step], layout: Layout, limit: int, kernel: str,
-) -> torch.Tensor:  # fmt: skip
-    """`last` of the edge states after the last of `steps`, [E, outputs]."""
-    return torch.cat(list(_pieces(lambda edges, *_: last(edges), values, steps, layout, limit, kernel)))
+        def of_piece(edges: torch.Tensor, into: torch.Tensor, out: torch.Tensor, piece: Piece) -> torch.Tensor:
+            sizes = piece.layout.blocks[:, 1:5].prod(1).tolist()
+            own = torch.stack([part.sum(0, dtype=kind) for part in edges.split(sizes)])
+            return torch.zeros_like(total).index_add(0, torch.tensor(piece.numbers, device=own.device), own)
 
+        total = self.values.new_zeros(len(self.layout.blocks), len(steps[-1][1].b_out), dtype=kind)
+        for part in self._pieces(steps, of_piece):
+            total = total + part
+        return total
 
-def _pieces(
-    read: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Piece], torch.Tensor],
-    values: torch.Tensor, steps: Sequence[Step], layout: Layout, limit: int, kernel: str,
-) -> Iterator[torch.Tensor]:  # fmt: skip
-    """What `read` makes of edges, sums into and sums out of every piece; nothing else of a piece is kept."""
+    def rows(self, steps: Sequence[Step], last: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """`last` of the edge states after the last of `steps`, [E, outputs]."""
+        none = last(self.values.new_zeros(0, len(steps[-1][1].b_out)))
+        return torch.cat([none, *self._pieces(steps, lambda edges, *_: last(edges))])
 
-    def run(piece: Piece) -> torch.Tensor:
-        edges, where = values, piece.layout
-        into = out = values
-        for update, terms in steps:
-            edges, into, out = update.update(edges, terms, where, kernel)
-            where = piece.layout.dense
-        return read(edges, into, out, piece)
+    def _pieces(self, steps: Sequence[Step], read: Read) -> Iterator[torch.Tensor]:
+        """What `read` makes of every piece after all of `steps`; nothing else of it is kept."""
 
-    for piece in layout.pieces(limit):
-        yield checkpoint(run, piece, use_reentrant=False) if torch.is_grad_enabled() else run(piece)
+        def of_piece(piece: Piece) -> torch.Tensor:
+            first, then = steps[0], steps[1:]
+            found = first[0].update(self.values, first[1], piece.layout, self.kernel)
+            for update, terms in then:
+                found = update.update(found[0], terms, piece.layout.dense, self.kernel)
+            return read(*found, piece)
+
+        for piece in self.layout.pieces(self.limit):
+            yield checkpoint(of_piece, piece, use_reentrant=False) if torch.is_grad_enabled() else of_piece(piece)

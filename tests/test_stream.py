@@ -14,6 +14,7 @@ import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.backends.coo import coo
 from gmnc.metanets import GMN
+from gmnc.testing import build
 
 OPTIONS: dict[str, dict[str, object]] = {
     "edges": {},
@@ -55,6 +56,14 @@ def test_pieces_change_nothing(options: dict[str, object], limit: int) -> None:
         torch.testing.assert_close(other, one, rtol=1e-8, atol=1e-10)
     with torch.no_grad():
         torch.testing.assert_close(streamed(tensors), b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", ["invariant", "equivariant"])
+def test_a_network_without_edges_streams(head: str) -> None:
+    tensors = blocks(gmnc.compile(build("(float[2, 3] x) => (float[2, 3] y) { y = Relu(x) }")), dtype=torch.float64)
+    assert tensors.num_edges == 0
+    whole, streamed = pair(10, head=head)
+    torch.testing.assert_close(streamed(tensors), whole(tensors))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
