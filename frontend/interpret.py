@@ -15,6 +15,7 @@ from .discover import Discovery
 from .inference.program_data import STORED
 from .inference.settings import settings
 from .inference.shapes import Known
+from .inference.signatures import unknown
 from .lowering import Lowering
 from .plan import Plan
 from .primitives.elements import Arena
@@ -24,7 +25,6 @@ from .registry import DataDependent, Registry, Rule, Unsupported
 from .rewriting.control import REASON
 from .rewriting.expand import is_body
 from .rewriting.order import reads
-from .rules.parts.signatures import unknown
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 

@@ -20,8 +20,8 @@ from rule_cases_recurrent import recurrent_cases
 
 import gmnc
 from gmnc.frontend import builtin
+from gmnc.frontend.inference.signatures import SIGNATURES
 from gmnc.frontend.rewriting.kernels import KERNELS
-from gmnc.frontend.rules.parts.signatures import SIGNATURES
 from gmnc.ir import EdgeBlock, isomorphic
 from gmnc.testing import disagreement, random_inputs, run
 

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from ..rules.parts.signatures import unknown
+from ..inference.signatures import unknown
 from .control import REASON
 from .order import walk
 from .rewriting import DOMAIN, Writer
