@@ -18,6 +18,7 @@ from ..ir.errors import LoadError, root_cause
 from .inference.attributes import ATTRIBUTE, PARAMETERS, parameters
 from .reading.garbage import paused
 from .rewriting.order import Reads, reads, subgraphs, topological, walk
+from .rewriting.versions import import_alike
 
 __all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
 
@@ -34,13 +35,14 @@ def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda func
     Initializers that were Constant nodes carry `CONSTANT` in their `meta`. An initializer of a subgraph keeps its name
     unless the main graph has one of that name already (then "_1", "_2", ... is appended).
     keep: local functions that are not inlined, so that their calls stay as they are.
-    Raises `LoadError` if local functions call each other in a circle.
+    Raises `LoadError` if local functions call each other in a circle, or import versions that mean something else.
     """
     with paused():
         inlined = bool(model.functions)
         if inlined:
             try:
                 model = model.clone()
+                import_alike(model, keep)
                 for function in model.functions.values():
                     for node in function.all_nodes():
                         node.metadata_props[FUNCTION] = f"{function.domain}::{function.name}"

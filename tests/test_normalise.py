@@ -15,6 +15,7 @@ from corpus import CORPUS
 
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import CONSTANT, normalise
+from gmnc.ir import LoadError
 
 
 def _parse(text: str) -> onnx.ModelProto:
@@ -131,3 +132,32 @@ def test_a_constant_that_makes_nothing_is_dead() -> None:
         agraph (float[2, 3] x) => (float[2, 3] y) { c = Constant<value_ints = [1]>() y = Relu(x) }""")
     del model.graph.node[0].output[:]
     assert [n.op_type for n in normalise(load(model)).graph] == ["Relu"]
+
+
+def _softmax(model: str, function: str) -> onnx.ModelProto:
+    """A call of a function that uses MatMul, whose versions agree, and Softmax, which version 13 changed."""
+    return _parse(f"""
+        <ir_version: 9, opset_import: ["" : {model}, "local" : 1]> g (float[2,2] x) => (float[2,2] y)
+            <float[2,2] w = {{1.0, 2.0, 3.0, 4.0}}> {{ y = local.Layer(x, w) }}
+        <opset_import: ["" : {function}], domain: "local"> Layer (x, w) => (y) {{
+            m = MatMul(x, w) y = Softmax<axis = 1>(m) }}
+        <opset_import: ["" : 7], domain: "local"> NobodyCallsThis (x) => (y) {{ y = Softmax(x) }}
+    """)
+
+
+@pytest.mark.parametrize("function", [13, 17, 20])
+def test_a_function_may_import_a_version_in_which_its_operators_are_the_same(function: int) -> None:
+    model = load(_softmax("18", str(function)))
+    before = ir.to_proto(model).SerializeToString()
+    normal = normalise(model)
+    assert ir.to_proto(model).SerializeToString() == before
+    assert [n.op_type for n in normal.graph] == ["MatMul", "Softmax"]
+    assert normal.opset_imports[""] == 18
+    x = {"x": np.array([[0.1, 0.2], [0.3, -0.4]], np.float32)}
+    np.testing.assert_array_equal(_run(model, x), _run(normal, x))
+
+
+@pytest.mark.parametrize(("model", "function"), [("18", "11"), ("11", "13")])
+def test_a_function_of_a_version_that_means_something_else_is_refused(model: str, function: str) -> None:
+    with pytest.raises(LoadError, match=rf"local::Layer imports opset {function} .*, the model {model}, and Softmax"):
+        normalise(load(_softmax(model, function)))

@@ -13,12 +13,11 @@ from ..inference.shapes import Known
 from ..normalise import FUNCTION
 from ..registry import Rule
 from .order import subgraphs
+from .versions import changed
 
 __all__ = ["expand", "has_body", "is_body"]
 
 _DOMAIN = "gmnc.body"
-# Attributes that came later, whose defaults mean what was there before.
-_ADDED = frozenset({"round_mode", "saturate", "stash_type"})
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
 
 
@@ -91,30 +90,10 @@ def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
     """Let the body import the model's opset, where each of its operators is the same there; whether it is."""
     for entry in body.opset_import:
         wanted = imports.get(entry.domain, entry.version)
-        for node in body.node:
-            if node.domain == entry.domain and not _unchanged(node.op_type, entry.domain, entry.version, wanted):
-                return False
+        if changed({n.op_type for n in body.node if n.domain == entry.domain}, entry.domain, entry.version, wanted):
+            return False
         entry.version = wanted
     return True
-
-
-def _unchanged(op: str, domain: str, old: int, new: int) -> bool:
-    """Whether an operator is the same at both opsets, but for the types that it takes."""
-    try:
-        before, after = (onnx.defs.get_schema(op, version, domain) for version in (old, new))
-    except onnx.defs.SchemaError:
-        return False
-    if before.since_version == after.since_version:
-        return True
-    return not before.deprecated and not after.deprecated and _signature(before) == _signature(after)
-
-
-def _signature(schema: onnx.defs.OpSchema) -> tuple[Any, ...]:
-    """Operands, outputs and attributes with their defaults."""
-    attributes = sorted(
-        (n, a.required, a.default_value.SerializeToString()) for n, a in schema.attributes.items() if n not in _ADDED
-    )
-    return [(v.name, v.option) for v in schema.inputs], [(v.name, v.option) for v in schema.outputs], attributes
 
 
 def _produce_all(body: onnx.FunctionProto) -> None:
