@@ -48,8 +48,10 @@ class Blocks:
     nodes: int32 [N, 8], the first of `gmnc.backends.coo.NODE_COLUMNS`. types: int32 [T, 5]: operand, place, slot0,
     slot1, slot2 of `gmnc.backends.edge_types.TYPE_COLUMNS`.
     node_style: int32 [N], type_style: int32 [T], words: int64, style_lengths: int64 [Y]: see `gmnc.backends.styles`.
-    node_graph: int64 [N], which graph a node belongs to. block_graph: int64 [M], and parameter_block: bool [M], whether
-    a block carries parameters; both on the CPU. num_graphs: G.
+    node_graph: int64 [N], which graph a node belongs to. node_share: float64 [N], what a node counts in the mean over
+    the groups of its graph: 1 / (nodes of its group x groups of its graph).
+    block_graph: int64 [M], and parameter_block: bool [M], whether a block carries parameters; both on the CPU.
+    num_graphs: G.
     """
 
     layout: Layout
@@ -63,6 +65,7 @@ class Blocks:
     words: torch.Tensor
     style_lengths: torch.Tensor
     node_graph: torch.Tensor
+    node_share: torch.Tensor
     block_graph: torch.Tensor
     parameter_block: torch.Tensor
     num_graphs: int = 1
@@ -156,7 +159,10 @@ class Blocks:
                     )
 
 
-_ON_DEVICE = ("values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph")
+_ON_DEVICE = (
+    "values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph",
+    "node_share",
+)  # fmt: skip
 
 
 def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bool = True) -> Blocks:
@@ -197,6 +203,7 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
         words=torch.from_numpy(found.words),
         style_lengths=torch.from_numpy(found.lengths),
         node_graph=torch.zeros(graph.num_nodes, dtype=torch.int64),
+        node_share=_shares(graph),
         block_graph=torch.zeros(len(rows), dtype=torch.int64),
         parameter_block=torch.tensor(carries + [False] * (len(rows) - len(carries)), dtype=torch.bool),
     )
@@ -233,6 +240,7 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
         words=torch.cat([p.words for p in parts]),
         style_lengths=torch.cat([p.style_lengths for p in parts]),
         node_graph=torch.cat([p.node_graph + graphs[i] for i, p in enumerate(parts)]),
+        node_share=torch.cat([p.node_share for p in parts]),
         block_graph=torch.cat([p.block_graph + graphs[i] for i, p in enumerate(parts)]),
         parameter_block=torch.cat([p.parameter_block for p in parts]),
         num_graphs=graphs[-1],
@@ -264,6 +272,12 @@ def _values(
             slots.append(Slot(parameter.name, at, parameter.shape))
         at += parameter.size
     return values, starts, tuple(slots)
+
+
+def _shares(graph: ParameterGraph) -> torch.Tensor:
+    """See `Blocks.node_share`."""
+    sizes = torch.tensor([group.size for group in graph.groups], dtype=torch.int64)
+    return torch.repeat_interleave(1.0 / (sizes.double() * max((sizes > 0).sum().item(), 1)), sizes)
 
 
 def _flat(array: np.ndarray) -> torch.Tensor:

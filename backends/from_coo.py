@@ -52,6 +52,8 @@ def from_coo(data: Any) -> Blocks:
         words=data.style_words,
         style_lengths=data.style_lengths,
         node_graph=node_graph,
+        # Which nodes are of one group is not said: each is one of its own.
+        node_share=1.0 / torch.bincount(node_graph).double()[node_graph],
         block_graph=runs.cpu() // 2,
         parameter_block=(runs.cpu() % 2).bool(),
         num_graphs=int(node_graph.max()) + 1 if nodes else 1,

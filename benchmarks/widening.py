@@ -5,7 +5,7 @@
 Every hidden neuron is copied and the weights out of it are divided. One row for each metanetwork, random and trained to
 tell the mean square of a network's first weights: the largest difference relative to the largest output, of 16
 networks that it was not trained on, with plain sums and with `fan_in`. error: of the trained task there, relative to
-guessing the mean.
+guessing the mean. all means: with a global feature, and blocks, nodes and that feature in the readout.
 """
 
 from __future__ import annotations
@@ -79,13 +79,19 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=150, help="of training")
     options = parser.parse_args()
     nets = networks(16, 1)
-    print(f"{'':>10}{'error':>10}{'plain':>10}{'fan_in':>10}")
-    for name, steps in (("random", 0), ("trained", options.steps)):
-        models = [trained(steps, fan_in=fan_in) for fan_in in (False, True)]
+    print(f"{'':>24}{'error':>10}{'plain':>10}{'fan_in':>10}")
+    everything = {"global_node": True, "readout": "all"}
+    for name, steps, more in (
+        ("random", 0, {}),
+        ("trained", options.steps, {}),
+        ("random, all means", 0, everything),
+        ("trained, all means", options.steps, everything),
+    ):
+        models = [trained(steps, fan_in=fan_in, **more) for fan_in in (False, True)]
         with torch.no_grad():
             error = float((models[1](tensors(nets)) - targets(nets)).square().mean() / targets(nets).var())
         cells = "".join(f"{moved(model, nets, options.factor):>10.1e}" for model in models)
-        print(f"{name:>10}{error:>10.2f}{cells}", flush=True)
+        print(f"{name:>24}{error:>10.2f}{cells}", flush=True)
 
 
 if __name__ == "__main__":

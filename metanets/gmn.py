@@ -31,10 +31,10 @@ class GMN(nn.Module):
     width: of all states. hidden: of all hidden layers (default: width). layers: how many; the last one updates edges
     only. reverse: sum messages into both ends of an edge. global_node: one more feature, which all edges and nodes of a
     graph read and write. norm: LayerNorm on nodes and sums. edge_activation: where edges are updated (default:
-    activation). fan_in: weights times their number of sources, sums divided by it, and means by block: then duplicating
-    neurons, with the weights divided, keeps the output. scales: at how many scales values are seen (see
-    `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds the means over blocks and over
-    nodes and the global feature to that over edges. recompute: keep only the states between layers, and compute
+    activation). fan_in: weights times their number of sources, sums divided by it, and means by block and by group of
+    nodes: then duplicating neurons, with the weights divided, keeps the output. scales: at how many scales values are
+    seen (see `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds the means over blocks
+    and over nodes and the global feature to that over edges. recompute: keep only states between layers, and compute
     each layer again in the backward pass. stream: keep no edge states at all, but compute them again from the values
     in each layer and in the backward pass, so many edges at a time (0: do not); L layers cost as much as L (L + 1) / 2.
     buckets: rows of the tables of hashed words. kernel: see
@@ -78,7 +78,7 @@ class GMN(nn.Module):
         inputs = [width if i else scales for i in range(layers)]
         on_edges = edge_activation or activation
         self.layers = nn.ModuleList(
-            Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation, on_edges)
+            Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation, on_edges, fan_in)
             for i in range(layers - 1)
         )
         self.edges = Edges(width, inputs[-1], hidden, global_node, on_edges)
@@ -113,8 +113,8 @@ class GMN(nn.Module):
         if not graph.slots:
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
-        found = [_over_graphs(means, graph, plan, by_block) for by_block in (False, True)]
-        found.append(mean_by_graph(nodes, graph))
+        found = [_over_graphs(means, graph, plan, by_block) for by_block in (self.fan_in, True)]
+        found.append(mean_by_graph(nodes, graph, self.fan_in))
         return torch.cat(found if shared is None else [*found, shared], dim=1)
 
     def states(self, graph: Blocks, x: torch.Tensor | None = None) -> tuple[State, torch.Tensor, Layout]:

@@ -61,10 +61,10 @@ class Layer(nn.Module):
 
     def __init__(
         self, width: int, edge_in: int, hidden: int, reverse: bool, global_node: bool, norm: bool, dropout: float,
-        activation: str, on_edges: str,
+        activation: str, on_edges: str, by_group: bool,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.reverse = reverse
+        self.reverse, self.by_group = reverse, by_group
         self.edges = Edges(width, edge_in, hidden, global_node, on_edges)
         self.sums = nn.LayerNorm(hidden * (1 + reverse)) if norm else nn.Identity()
         self.nodes = mlp(width + hidden * (1 + reverse) + width * global_node, hidden, width, dropout, activation)
@@ -86,14 +86,17 @@ class Layer(nn.Module):
         own = [nodes, messages] if shared is None else [nodes, messages, shared[graph.node_graph]]
         nodes = self.norm(nodes + self.nodes(torch.cat(own, dim=1)))
         if shared is not None and self.shared is not None:
-            pooled = (mean_by_graph(x, graph) for x in (nodes, into))
+            pooled = (mean_by_graph(x, graph, self.by_group) for x in (nodes, into))
             shared = shared + self.shared(torch.cat([shared, *pooled], dim=1))
         return nodes, shared
 
 
-def mean_by_graph(nodes: torch.Tensor, graph: Blocks) -> torch.Tensor:
-    """Mean over the nodes of each graph, [G, C]."""
-    total = nodes.new_zeros(graph.num_graphs, nodes.shape[1]).index_add(0, graph.node_graph, nodes)
+def mean_by_graph(nodes: torch.Tensor, graph: Blocks, by_group: bool) -> torch.Tensor:
+    """Mean over the nodes of each graph, or over the means of its groups, [G, C]."""
+    shared = nodes * graph.node_share.to(nodes)[:, None] if by_group else nodes
+    total = nodes.new_zeros(graph.num_graphs, nodes.shape[1]).index_add(0, graph.node_graph, shared)
+    if by_group:
+        return total
     # Not by bincount, for which a GPU waits; in float32, as bfloat16 cannot count.
     ones = torch.ones(len(nodes), device=nodes.device)
     count = ones.new_zeros(graph.num_graphs).index_add(0, graph.node_graph, ones).clamp(min=1)

@@ -202,12 +202,15 @@ def test_widening_a_network_keeps_the_output_with_fan_in(steps: int) -> None:
         assert (error < 0.3) == (steps > 0)
 
 
-def test_means_over_nodes_weigh_layers_by_their_width_with_fan_in_too() -> None:
+@pytest.mark.parametrize(
+    "options", [{"global_node": True}, {"readout": "all"}, {"global_node": True, "readout": "all"}]
+)
+def test_widening_keeps_means_over_blocks_and_groups_too(options: dict[str, object]) -> None:
     sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     from widening import moved, networks, trained
 
-    for options in ({"global_node": True}, {"readout": "all"}):
-        assert moved(trained(0, fan_in=True, **options), networks(4, 1), 8) > 1e-4
+    assert moved(trained(0, fan_in=True, **options), networks(4, 1), 8) < 1e-12
+    assert moved(trained(0, **options), networks(4, 1), 8) > 1e-3
 
 
 def test_scales_of_sums_are_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
