@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gmnc-benchmark")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    from networks import write
+    from large_networks import write
 
     args.folder.mkdir(exist_ok=True)
     rows = [row(name, write(name, args.folder), args.runs) for name in args.net]

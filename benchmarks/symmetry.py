@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gmnc-benchmark")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
-    from networks import write
+    from large_networks import write
 
     args.folder.mkdir(exist_ok=True)
     paths = {n: wide(args.folder) if n == "wide" else write(n, args.folder) for n in args.net}

@@ -18,8 +18,12 @@ import torch
 from kernel_cases import layout, terms
 from packaging.requirements import Requirement
 
+import gmnc
+from gmnc.backends.blocks import blocks
 from gmnc.kernels import Layout, edge_update
 from gmnc.kernels.update import _DIFFERENTIABLE
+from gmnc.metanets import GMN
+from gmnc.testing import build
 
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "benchmarks"
@@ -230,3 +234,17 @@ def test_networks_have_the_parameters_of_their_names() -> None:
     assert 1_000_000 < edges["small"] < 1_100_000
     for name, parameters in (("resnet18", 11_689_512), ("resnet50", 25_557_032)):
         assert parameters < edges[name] < 1.01 * parameters
+
+
+def test_streaming_measures_less_than_the_states_of_all_edges() -> None:
+    from streaming import measured
+
+    text = "(float[1, 512] x) => (float[1, 512] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
+    given = blocks(gmnc.compile(build(text, {"w": (512, 512), "v": (512, 512)})))
+    state = given.num_edges * 64 * 4
+    streamed, whole = (GMN(1, width=64, layers=2, stream=stream) for stream in (2**14, 0))
+    measured(streamed, given, backward=True)
+    seconds, memory = measured(streamed, given, backward=True)
+    assert seconds > 0
+    assert memory < 0.5 * state
+    assert measured(whole, given, backward=True)[1] > state
