@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import LoweringError
+from ..ir.distinct import distinct
 from .algebra import Algebra, Move
 from .primitives.contraction import Spec
 from .primitives.elements import Arena, Elements
@@ -32,7 +33,7 @@ Pairs = tuple[np.ndarray, np.ndarray]
 FINE = 1 << 23
 """Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
 
-MOST = 1 << 25
+MOST = 1 << 23
 """Labels of all sources together, eight bytes each."""
 
 
@@ -88,7 +89,7 @@ class Discovery(Algebra):
             told[ids] = True
         parent = self._solve(parent, self._strong)
         for pair in self._weak:
-            roots = np.unique(parent[np.concatenate(pair)])
+            roots = distinct(parent[np.concatenate(pair)])
             if not np.isin(parent[told], roots).any():
                 parent = self._solve(parent, [pair])
         out = {}
@@ -121,11 +122,15 @@ class Discovery(Algebra):
         """A weight does not tell positions along `axes` apart."""
         for factor in x.factors:
             ids = nodes_of(factor)
+            whole = bool((ids >= 0).all())
             for axis in axes:
                 if factor.shape[axis] > 1:
-                    twin = np.broadcast_to(ids.max(axis=axis, keepdims=True), ids.shape)
+                    greatest = ids.max(axis=axis, keepdims=True)
+                    twin = np.broadcast_to(greatest, ids.shape)
                     use = (ids >= 0) & (twin >= 0)
                     (self._weak if weak else self._strong).append((ids[use], twin[use]))
+                    # One of each line stands for it from here on, if there are no gaps.
+                    ids = greatest if whole else ids
 
     def _tell(self, x: Value, axes: Sequence[int]) -> None:
         """A weight tells entries along `axes` apart."""
@@ -335,9 +340,8 @@ class Discovery(Algebra):
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""
-        for value in op.inputs:
-            if value is not None and value.is_activation:
-                self._share(value, range(value.rank), weak=True)
+        for value in {v.name: v for v in op.inputs if v is not None and v.is_activation}.values():
+            self._share(value, range(value.rank), weak=True)
         return [
             None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
             for r in op.results

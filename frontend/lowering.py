@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import OpaqueOp, Parameter
+from ..ir.distinct import distinct
 from .algebra import Algebra, Move
 from .primitives.attaching import Part, attach
 from .primitives.carrying import carry, close
@@ -295,7 +296,7 @@ class Lowering(Algebra):
                 continue
             for factor in value.factors:
                 state.pin(factor)
-                ports.append(np.unique(factor))
+                ports.append(distinct(factor))
             if not value.factors and (value.elements is not None or value.pending):
                 self.fates[value.name] = "opaque"
         sources = np.concatenate(ports)

@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import numpy as np
 
+from .distinct import distinct
 from .graph import EdgeBlock, LinkBlock, ParameterGraph
 from .laws import COUPLING, attachment, degree, joined
 from .linear import System, Term
@@ -86,7 +87,7 @@ class Balance:
         dst = block.dst.astype(np.int64)
         before, after = np.zeros(dst.shape), np.zeros(dst.shape)
         new = np.zeros(dst.shape, dtype=np.int64)
-        for via in np.unique(block.via).tolist():
+        for via in distinct(block.via).tolist():
             here = (block.via == via).any(axis=1)
             step = self.ports.after.get((number, via))
             if step is None:

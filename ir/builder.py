@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .distinct import distinct
 from .errors import GraphError
 from .graph import AccountEntry, EdgeBlock, LinkBlock, NodeGroup, OpaqueOp, ParameterGraph, Port, Problem, Via
 from .views import Parameter, ParameterView
@@ -60,7 +61,7 @@ class GraphBuilder:
             return np.zeros(0, np.int64)
         # A group's nodes are consecutive.
         ends = self.group_of(np.array([ids.min(), ids.max()]))
-        return ends[:1] if ends[0] == ends[1] else np.unique(self.group_of(ids))
+        return ends[:1] if ends[0] == ends[1] else distinct(self.group_of(ids))
 
     def depth_of(self, ids: np.ndarray) -> int:
         """The greatest depth among the nodes (0 for none)."""
@@ -83,11 +84,11 @@ class GraphBuilder:
 
     def pin(self, ids: np.ndarray) -> None:
         """Fix these nodes: they carry their index from now on."""
-        self._pins.append(np.unique(ids))
+        self._pins.append(distinct(ids))
 
     def pair(self, ids: np.ndarray) -> None:
         """Note that values of these nodes vary over nodes of another axis as well."""
-        self._pairs.append(np.unique(ids))
+        self._pairs.append(distinct(ids))
 
     def add_edges(
         self,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .distinct import distinct
 from .graph import EdgeBlock, ParameterGraph
 
 __all__ = ["colours", "fingerprint", "isomorphic"]
@@ -40,7 +41,7 @@ def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
     colour, vias, classes = _initial(graph), _via_hashes(graph), 0
     while True:
         colour = _refined(graph, _mix(colour + _ports(graph, vias)), list(_edges(graph, vias, values)))
-        found = len(np.unique(colour))
+        found = len(distinct(colour))
         if found == classes or not any(via.blocks for via in graph.vias):
             return colour
         classes = found
@@ -80,7 +81,7 @@ def _hash(*parts: object) -> np.uint64:
 def _refined(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> np.ndarray:
     """Colours after rounds of messages along all edges, until no more classes appear."""
     classes = 0
-    while (found := len(np.unique(colour))) != classes:
+    while (found := len(distinct(colour))) != classes:
         classes = found
         inward, outward = np.zeros_like(colour), np.zeros_like(colour)
         shared = _shared(graph, colour, edges)
@@ -114,7 +115,7 @@ def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.n
         blocks = []
         for number in via.blocks:
             block = graph.edges[number]
-            sources = 0 if colour is None else int(_mix(colour[np.unique(block.src)]).sum())
+            sources = 0 if colour is None else int(_mix(colour[distinct(block.src)]).sum())
             blocks.append((block.role, block.shape[3], sources))
         hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)

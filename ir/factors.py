@@ -8,6 +8,7 @@ from math import lgamma, log
 
 import numpy as np
 
+from .distinct import distinct
 from .permute import Automorphism
 
 __all__ = ["Component", "Factor", "components", "connected"]
@@ -104,7 +105,7 @@ def _split(moves: _Moves) -> Iterator[_Moves]:
 
 
 def _component(moves: _Moves) -> Component:
-    generators = tuple(np.unique(moves.gen).tolist())
+    generators = tuple(distinct(moves.gen).tolist())
     factors: list[list[Factor]] = []
     height: dict[int, int] = {}
     rest, exact = 0.0, True
@@ -134,7 +135,7 @@ def _peel(moves: _Moves) -> tuple[list[Factor], _Moves] | None:
     generators has this form.
     """
     ids, sizes = np.unique(moves.gen, return_counts=True)
-    for size in np.unique(sizes)[:8]:
+    for size in distinct(sizes)[:8]:
         inner = moves.of(ids[sizes <= size])
         parts = [_tied(part) for part in _split(inner)]
         factors = [f for f in parts if f is not None]

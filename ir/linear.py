@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
+from .distinct import distinct
 from .factors import connected
 
 __all__ = ["Solution", "System"]
@@ -42,7 +43,7 @@ class Solution:
         """Only the freedoms on which one of these unknowns depends."""
         mask = np.zeros(len(self.root), dtype=bool)
         mask[self.root[unknowns]] = True
-        used = np.unique(self.free[mask[self.at]])
+        used = distinct(self.free[mask[self.at]])
         here = np.isin(self.free, used)
         free = np.searchsorted(used, self.free[here])
         return Solution(self.root, self.at[here], free, self.times[here], len(used), self.binary)
@@ -84,10 +85,10 @@ class System:
 
     def sums(self, whole: np.ndarray, parts: np.ndarray, times: np.ndarray | float = 1.0) -> None:
         """Each distinct whole is the sum of times * parts over the entries that name it."""
-        distinct, rows = np.unique(whole, return_inverse=True)
-        self._add(np.arange(len(distinct)), distinct, np.array(-1.0))
+        wholes, rows = np.unique(whole, return_inverse=True)
+        self._add(np.arange(len(wholes)), wholes, np.array(-1.0))
         self._add(rows, parts, np.asarray(times))
-        self._count += len(distinct)
+        self._count += len(wholes)
 
     def _add(self, rows: np.ndarray, ids: np.ndarray, times: np.ndarray) -> None:
         self._rows.append(self._count + rows.reshape(-1))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .distinct import distinct
 from .incidence import Incidence
 from .permute import Automorphism
 from .ties import ties_hold
@@ -167,8 +168,8 @@ class _Walk:
 
     def _arc(self, ends: np.ndarray, arcs: np.ndarray) -> None:
         """One arc of each member, leading to different ends."""
-        distinct, parts = np.unique(ends, return_inverse=True)
-        if len(distinct) < self.n:
+        every, parts = np.unique(ends, return_inverse=True)
+        if len(every) < self.n:
             raise _Apart(parts)
         column = self.column[ends]
         if (column < 0).all():
@@ -190,7 +191,7 @@ class _Walk:
             raise _Open
         for ends in self.whole:
             column = self.column[ends]
-            for c in np.unique(column[column >= 0]).tolist():
+            for c in distinct(column[column >= 0]).tolist():
                 times = np.bincount(self.position[ends[column == c]], minlength=self.n)
                 if (times != times[0]).any():
                     raise _Open

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .distinct import distinct
 from .errors import GraphError
 from .graph import EdgeBlock, ParameterGraph
 from .incidence import Incidence, Row, incidence, occurrence
@@ -111,7 +112,7 @@ def touched_rows(index: Incidence, automorphism: Automorphism) -> Iterator[tuple
     """(row, image) of every row that moves or has a moved end."""
     rows = dict(zip(automorphism.row_src.tolist(), automorphism.row_dst.tolist(), strict=True))
     ends = [index.other[index.start[x] : index.start[x + 1]] for x in automorphism.src.tolist()]
-    near = np.unique(np.concatenate(ends or [_EMPTY]))
+    near = distinct(np.concatenate(ends or [_EMPTY]))
     for item in sorted({*near[near >= index.num_nodes].tolist(), *rows}):
         yield item, rows.get(item, item)
 

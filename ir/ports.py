@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from .distinct import distinct
 from .graph import EdgeBlock, LinkBlock, ParameterGraph
 
 __all__ = ["Ports"]
@@ -64,7 +65,7 @@ class Ports:
 
     def _attached(self, number: int, block: EdgeBlock) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Before and after the steps in which a block is attached to its targets."""
-        for via in np.unique(block.via).tolist():
+        for via in distinct(block.via).tolist():
             if (number, via) in self.after:
                 here = block.dst[(block.via == via).any(axis=1)]
                 yield here, np.array(via)
@@ -85,7 +86,7 @@ def _hub_blocks(graph: ParameterGraph) -> np.ndarray:
 def _closed(graph: ParameterGraph, met: Iterator[tuple[np.ndarray, np.ndarray]]) -> dict[int, np.ndarray]:
     """The nodes of each via, parents of a via that is reached included."""
     keys = [_key(*np.broadcast_arrays(nodes, vias)).reshape(-1) for nodes, vias in met]
-    every = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(np.unique(k) for k in keys)]))
+    every = distinct(np.concatenate([np.zeros(0, dtype=np.int64), *(distinct(k) for k in keys)]))
     vias = every & 0xFFFFFFFF
     order = np.argsort(vias, kind="stable")
     parts: dict[int, list[np.ndarray]] = {}
@@ -95,11 +96,11 @@ def _closed(graph: ParameterGraph, met: Iterator[tuple[np.ndarray, np.ndarray]])
     closed: dict[int, np.ndarray] = {}
     for via in range(len(graph.vias) - 1, 0, -1):
         if via in parts:
-            closed[via] = np.unique(np.concatenate(parts[via]))
+            closed[via] = distinct(np.concatenate(parts[via]))
             names = dict(graph.vias[via].attributes)
             if "over" in names and "parts" not in names:
                 # Neurons that nothing reads any more still took part.
-                groups = [graph.groups[g] for g in np.unique(graph.group_of(closed[via])).tolist()]
+                groups = [graph.groups[g] for g in distinct(graph.group_of(closed[via])).tolist()]
                 closed[via] = np.concatenate([np.arange(g.start, g.stop) for g in groups])
             for parent in graph.vias[via].parents:
                 parts.setdefault(parent, []).append(closed[via])

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .distinct import distinct
+
 if TYPE_CHECKING:
     from .graph import EdgeBlock, LinkBlock, ParameterGraph
 
@@ -61,7 +63,7 @@ def summary(graph: ParameterGraph) -> str:
 
 def _ends(graph: ParameterGraph, src: np.ndarray, dst: np.ndarray) -> str:
     def names(ids: np.ndarray) -> str:
-        groups = np.unique(graph.group_of(_compact(ids)))
+        groups = distinct(graph.group_of(_compact(ids)))
         text = ",".join(f"g{g}" for g in groups[:4])
         return text + ("..." if len(groups) > 4 else "")
 
@@ -69,7 +71,7 @@ def _ends(graph: ParameterGraph, src: np.ndarray, dst: np.ndarray) -> str:
 
 
 def _vias(graph: ParameterGraph, vias: np.ndarray) -> str:
-    texts = [t for t in (via_text(graph, int(v)) for v in np.unique(_compact(vias))[:3]) if t]
+    texts = [t for t in (via_text(graph, int(v)) for v in distinct(_compact(vias))[:3]) if t]
     return "  via " + " | ".join(texts) if texts else ""
 
 

@@ -14,6 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from .balance import Balance, Gain
+from .distinct import distinct
 from .errors import GmncError
 from .graph import EdgeBlock, ParameterGraph
 from .permute import Automorphism
@@ -123,7 +124,7 @@ class Rescalings:
 
     def touched(self, changes: np.ndarray) -> np.ndarray:
         """Nodes whose value changes, or what it becomes: int64 ids, ascending."""
-        return np.unique(self._node[changes[: len(self._node)] != 0])
+        return distinct(self._node[changes[: len(self._node)] != 0])
 
     def _total(self, gain: Gain, axis: int, changes: np.ndarray) -> np.ndarray:
         """Change of the parameters by one of their ends, [B, N] or [B, K]."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .distinct import distinct
 from .graph import EdgeBlock, ParameterGraph
 from .linear import System, Term
 
@@ -77,10 +78,10 @@ def _by_axis(
 def _by_element(system: System, blocks: Sequence[EdgeBlock], terms: Sequence[Sequence[tuple[Term, int]]]) -> None:
     """An unknown for each element."""
     elements = [b.view.elements() for b in blocks]
-    distinct = np.unique(np.concatenate([e.reshape(-1) for e in elements]))
-    unknown = system.new(len(distinct))
+    every = distinct(np.concatenate([e.reshape(-1) for e in elements]))
+    unknown = system.new(len(every))
     for places, parts in zip(elements, terms, strict=True):
-        slots = unknown[np.searchsorted(distinct, places)]
+        slots = unknown[np.searchsorted(every, places)]
         here = slots[..., 0]
         system.equal(slots, slots[..., :1])
         system.total((-1.0, here), *(_spread(term, axis) for term, axis in parts))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .distinct import distinct
 from .factors import Component, Factor, components
 from .graph import NodeGroup, ParameterGraph
 from .incidence import incidence
@@ -130,7 +131,7 @@ class Symmetries:
     def to_json(self) -> dict[str, Any]:
         """The symmetries as plain data, without the permutations themselves."""
         graph = self.graph
-        groups = [np.unique(graph.group_of(o)).tolist() for o in self.orbits]
+        groups = [distinct(graph.group_of(o)).tolist() for o in self.orbits]
         return {
             "nodes": graph.num_nodes,
             "generators": len(self.generators),
@@ -157,8 +158,8 @@ def group_name(group: NodeGroup) -> str:
 
 
 def _family(graph: ParameterGraph, component: Component, automorphisms: Sequence[Automorphism]) -> Family:
-    moved = np.unique(np.concatenate([automorphisms[i].src for i in component.generators]))
-    groups = np.unique(graph.group_of(moved)).tolist() if len(moved) else []
+    moved = distinct(np.concatenate([automorphisms[i].src for i in component.generators]))
+    groups = distinct(graph.group_of(moved)).tolist() if len(moved) else []
     degrees = tuple(tuple(f.degree for f in level) for level in component.levels)
     name, what = _names(graph, groups), _what(graph, groups, component)
     return Family(name, what, tuple(groups), component.generators, degrees, component.log10, component.exact)
@@ -186,7 +187,7 @@ def _degrees(level: Sequence[Factor]) -> list[int]:
 
 def _weights(graph: ParameterGraph, groups: list[int]) -> list[str]:
     """Short names of the layers whose weights these groups are ends of."""
-    ends = (np.unique(graph.group_of(e)) for b in graph.edges if b.role == "weight" for e in (b.dst, b.src))
+    ends = (distinct(graph.group_of(e)) for b in graph.edges if b.role == "weight" for e in (b.dst, b.src))
     wanted, layers = set(groups), []
     for dst, src in zip(ends, ends, strict=True):
         if wanted.intersection(dst.tolist()) or wanted.intersection(src.tolist()):
@@ -208,7 +209,7 @@ def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[Family]:
     ports = {}
     for word, ends in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         for port in ends:
-            ports.update(dict.fromkeys(np.unique(graph.group_of(port.nodes)).tolist(), word))
+            ports.update(dict.fromkeys(distinct(graph.group_of(port.nodes)).tolist(), word))
     for number, group in enumerate(graph.groups):
         if number in moving or group.kind not in _MADE:
             continue

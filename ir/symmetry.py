@@ -15,6 +15,7 @@ from math import inf
 import numpy as np
 
 from .closure import Closure, Contradiction
+from .distinct import distinct
 from .factors import connected
 from .graph import ParameterGraph
 from .incidence import Incidence, incidence, mix
@@ -132,7 +133,7 @@ class _Search:
     def _leaders(self, members: np.ndarray) -> Iterator[int]:
         """One member of each symmetric group among them, and those that are in none."""
         columns = self.column[members]
-        for column in np.unique(columns[columns >= 0]).tolist():
+        for column in distinct(columns[columns >= 0]).tolist():
             yield int(members[columns == column][0])
         new = members[columns < 0]
         for part in self.lockstep.parts(new) if len(new) else ():

@@ -316,5 +316,5 @@ def test_a_carried_value_of_a_billion_rows_is_an_error_that_says_so() -> None:
             t = MatMul(s, w)
         }>
     }"""
-    with pytest.raises(LoweringError, match=r"carry.*more than 33,554,432 elements"):
+    with pytest.raises(LoweringError, match=r"carry.*more than 8,388,608 elements"):
         gmnc.compile(build(text, {"w": (4, 4)}))

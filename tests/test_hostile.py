@@ -6,8 +6,18 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 
+import numpy as np
+import onnx
+import onnx.parser
+import pytest
 from hostile import attempt, case, seeds
+from onnx import numpy_helper
+
+import gmnc
+from gmnc.ir import LoadError
+from gmnc.testing import build
 
 COUNT = int(os.environ.get("GMNC_HOSTILE", "0")) or 150
 
@@ -23,3 +33,54 @@ def test_a_number_replays_its_file() -> None:
     files = {number: case(number, given) for number in range(60)}
     assert files == {number: case(number, given) for number in range(60)}
     assert len(set(files.values()) - set(given.values())) > 50
+
+
+def unchecked(text: str, imports: str, **tensors: np.ndarray) -> onnx.ModelProto:
+    """A network that ONNX's checker would refuse."""
+    model = onnx.parser.parse_model(f"<ir_version: 9, opset_import: [{imports}]> g {text}")
+    model.graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in tensors.items())
+    return model
+
+
+def test_a_weight_that_is_computed_from_the_input_is_opaque() -> None:
+    """The scale of a packed weight is the input: nothing stands behind it that could be folded."""
+    text = """(float[1, 20] a, float[6, 1] x) => (float[1, 6] y) {
+        y = com.microsoft.MatMulNBits<K = 20, N = 6, bits = 4, block_size = 32>(a, v, x)
+    }"""
+    model = unchecked(text, '"": 20, "com.microsoft": 1', v=np.ones((6, 1, 16), np.uint8))
+    graph = gmnc.compile(model)
+    assert [o.op for o in graph.opaque] == ["DequantizeBits"]
+    assert "'x' stands in the place of a weight" in graph.opaque[0].reason
+
+
+@pytest.mark.parametrize("shape", ["1000000000, 5", ", ".join(["4"] * 40)], ids=["a billion rows", "40 axes"])
+def test_what_a_file_says_of_the_shapes_of_unknown_results_may_be_absurd(shape: str) -> None:
+    text = f"""(float[2, 5] x, bool c) => (float[2, 2] y) {{
+        o = If(c) <
+            then_branch = t () => (float[{shape}] u) {{ u = my.Riddle(x) }},
+            else_branch = e () => (float[2, 5] v) {{ v = Relu(x) }}>
+        y = MatMul(o, w)
+    }}"""
+    model = unchecked(text, '"": 20, "my": 1', w=np.ones((5, 2), np.float32))
+    if shape.startswith("4"):
+        with pytest.raises(LoadError, match="value 'u' has 40 axes"):
+            gmnc.compile(model)
+    else:
+        assert "Riddle" in {o.op for o in gmnc.compile(model).opaque}
+
+
+def test_an_unknown_operator_may_read_a_large_value_many_times() -> None:
+    """Labels of all entries are held a few times, not once for each operand and axis."""
+    operands = ", ".join(["x"] * 50)
+    model = build(f"(float[8, 8, 8, 8, 8, 8] x) => (float[1] y) {{ y = my.Riddle({operands}) }}", {}, domains={"my": 1})
+    gmnc.compile(model)
+    tracemalloc.start()
+    gmnc.compile(model)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 * 8 * 8**6
+
+
+def test_a_sequence_operator_of_a_later_opset_is_unknown() -> None:
+    model = unchecked("(float[2, 5] x) => (float[2, 5] y) { s = SequenceConstruct(x) y = SequenceMap(s) }", '"": 9')
+    assert "SequenceMap" in {o.op for o in gmnc.compile(model).opaque}

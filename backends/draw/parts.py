@@ -17,6 +17,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextToPath
 
 from ...ir import EdgeBlock, LinkBlock, ParameterGraph
+from ...ir.distinct import distinct
 
 __all__ = [
     "DASHES",
@@ -168,7 +169,7 @@ def wrapped(chain: str, width: float, size: float) -> list[str]:
 
 def via_texts(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
     """The distinct, non-empty via chains among the ids."""
-    return [t for t in (graph.via_text(int(v)) for v in np.unique(vias)) if t]
+    return [t for t in (graph.via_text(int(v)) for v in distinct(vias)) if t]
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
@@ -190,7 +191,7 @@ def _without_repeats(
 
 def _spread(ports: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
     """Ports of each hub [count, R] when every element is its own hub; rows are padded by repeating their first port."""
-    rows: list[np.ndarray] = [np.unique(ports[np.unique(np.nonzero(hub == h)[0])].reshape(-1)) for h in range(count)]
+    rows: list[np.ndarray] = [distinct(ports[distinct(np.nonzero(hub == h)[0])].reshape(-1)) for h in range(count)]
     width = max(len(r) for r in rows)
     return np.stack([np.concatenate([r, np.full(width - len(r), r[0])]) for r in rows])
 

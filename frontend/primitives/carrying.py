@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from .grid import free_axes, spread
 from .joins import Factors, Operand, pin_against_free
 from .labels import compress, distinct_rows, nodes_of, port, varying
@@ -41,7 +42,7 @@ def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.
     size = tuple(n if a in keep else 1 for a, n in enumerate(shape))
     rows = np.stack([np.broadcast_to(c, size).reshape(-1) for c in columns], axis=1)
     first, which = distinct_rows(rows)
-    if len(first) > len(np.unique(columns[0])):
+    if len(first) > len(distinct(columns[0])):
         return compress(which.reshape(size))
     for column, role in ((1, "initial"), (2, "carry")):
         state.links(rows[first, 0], rows[first, column], role)

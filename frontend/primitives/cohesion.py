@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-import numpy as np
-
 from ...ir import EdgeBlock, GraphBuilder
+from ...ir.distinct import distinct
 from .labels import unrepeated
 
 __all__ = ["Cohesion"]
@@ -47,7 +46,7 @@ class Cohesion:
     def _reaches_all(self, block: EdgeBlock, size: int) -> bool:
         """Whether the block's edges come from one row of sources or from one node."""
         one = block.shape[0] == 1 or bool((block.src == block.src[0, 0]).all())
-        return one and (unrepeated(block.dst) if block.dst.size == size else len(np.unique(block.dst)) == size)
+        return one and (unrepeated(block.dst) if block.dst.size == size else len(distinct(block.dst)) == size)
 
     def _index(self) -> None:
         builder = self._builder
@@ -60,7 +59,7 @@ class Cohesion:
             if len(to) == 1:
                 self._sources[int(to[0])].update(of.tolist())
                 continue
-            pairs = np.unique(builder.group_of(link.dst) << 32 | builder.group_of(link.src))
+            pairs = distinct(builder.group_of(link.dst) << 32 | builder.group_of(link.src))
             for group, source in zip((pairs >> 32).tolist(), (pairs & 0xFFFFFFFF).tolist(), strict=True):
                 self._sources[group].add(source)
         self._seen = [len(builder.edges), len(builder.links)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...ir import Parameter
+from ..registry import Unsupported
 from .elements import Arena, Elements
 from .state import State
 from .values import Value
@@ -30,7 +31,12 @@ class Constants:
         self._fold = fold
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant in a weight slot; one that is computed or made by the program is folded once."""
+        """The elements of a constant in a weight slot; one that is computed or made by the program is folded once.
+
+        Raises `Unsupported` for what is no constant.
+        """
+        if not value.is_constant:
+            raise Unsupported(f"{value.name!r} stands in the place of a weight, and is computed from the input")
         if value.elements is not None:
             return value.elements
         if value.name not in self.folded:

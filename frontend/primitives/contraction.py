@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from .elements import Elements
 from .grid import free_axes, runs, spread
 from .joins import Factors, independent, join, reordered, shared_neuron
@@ -96,7 +97,7 @@ def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) ->
         return join(state, involved, "pair"), kept
     if len(kept) == 1 and kept[0].size == 1:
         return kept[0], []
-    ports = np.unique(np.concatenate([f.reshape(-1) for f in kept]))
+    ports = distinct(np.concatenate([f.reshape(-1) for f in kept]))
     node = state.ports("join", 1, state.depth(ports))
     state.links(np.repeat(nodes_of(node), len(ports)), ports, "shared")
     return node.reshape((1,) * kept[0].ndim), kept
@@ -131,16 +132,16 @@ def emit(
     grid = [spec.x[a] for a in free_axes([source, *kept], shape)]
     slots = [grid.index(t) for t in places if t in grid]
     ports, (tile, run) = runs(state.moves, ports, [shape[spec.x.index(t)] for t in grid], slots)
-    distinct = ports.shape[1]
+    kinds = ports.shape[1]
 
     order = [spec.w.index(t) for t in [*batch, *fresh, *labelled, *places]]
     order += [a for a in range(len(spec.w)) if a not in order]
-    full = (b, n, tile, distinct, run, *length["s"])
+    full = (b, n, tile, kinds, run, *length["s"])
 
     def arrange(array: np.ndarray) -> np.ndarray:
         array = array.transpose(order).reshape(full)
         array = array.transpose(0, 1, 3, 2, 4, *range(5, array.ndim))
-        return array.reshape(b, n, distinct, -1)
+        return array.reshape(b, n, kinds, -1)
 
     elements = weight.move(arrange)
     if dst is None:

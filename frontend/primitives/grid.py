@@ -18,6 +18,8 @@ from functools import lru_cache
 import numpy as np
 
 from ...ir import GraphBuilder
+from ...ir.distinct import distinct
+from ..registry import Unsupported
 from .labels import (
     compress,
     constant_along,
@@ -36,6 +38,7 @@ __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", 
 Grid = tuple[int, ...]
 Factors = tuple[np.ndarray, ...]
 _SHORT = 8
+_MOST = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ class Moves:
 
     def none(self, labels: np.ndarray, grid: Grid) -> bool:
         """Whether no label of arrays over this grid ends in a move."""
-        found = (self._moves.get(v) for v in np.unique(vias_of(labels)).tolist())
+        found = (self._moves.get(v) for v in distinct(vias_of(labels)).tolist())
         return all(m is None or m.grid != grid for m in found)
 
     def before(self, via: int) -> int:
@@ -206,18 +209,18 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
         kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
     order = np.lexsort((kind, found.which), axis=1)
     which = np.take_along_axis(found.which, order, axis=1)
-    distinct = len(np.unique(which[0])) if n else 0
-    if not distinct or m % distinct:
+    count = len(distinct(which[0])) if n else 0
+    if not count or m % count:
         return ports
-    which = which.reshape(n, distinct, -1)
-    if (which != which[:, :, :1]).any() or (distinct == m and not whole):
+    which = which.reshape(n, count, -1)
+    if (which != which[:, :, :1]).any() or (count == m and not whole):
         return ports
-    times = m // distinct
+    times = m // count
     if found.places is not None:
         at = np.repeat(found.places, times)[None]
     else:
-        at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n * distinct, times, -1)
-        at = at.swapaxes(1, 2).reshape(n * distinct, -1)
+        at = np.take_along_axis(found.at, order[:, :, None], axis=1).reshape(n * count, times, -1)
+        at = at.swapaxes(1, 2).reshape(n * count, -1)
     if not whole:
         return placed(moves, found, which[:, :, 0], at, (*grid, times))
     found = replace(found, bases=tuple((math.prod(base),) for base in found.bases))
@@ -279,7 +282,9 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
 
 @lru_cache(maxsize=256)
 def _everywhere(grid: Grid) -> np.ndarray:
-    """Every place of a grid in order, int64 [places]."""
+    """Every place of a grid in order, int64 [places]. Raises `Unsupported` for more than can be held."""
+    if math.prod(grid) > _MOST:
+        raise Unsupported(f"it moves entries of {list(grid)} places: more than {_MOST:,}", "give smaller sizes (--dim)")
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places

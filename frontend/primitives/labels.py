@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...ir.distinct import distinct
+
 __all__ = [
     "NONE",
     "compress",
@@ -119,7 +121,7 @@ def occurrence(labels: np.ndarray) -> np.ndarray:
 def unrepeated(numbers: np.ndarray) -> bool:
     """Whether no two entries are equal."""
     flat = numbers.reshape(-1)
-    return bool((flat[1:] > flat[:-1]).all()) or len(np.unique(flat)) == len(flat)
+    return bool((flat[1:] > flat[:-1]).all()) or len(distinct(flat)) == len(flat)
 
 
 def periodic(labels: np.ndarray) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from .grid import free_axes
 from .joins import Factors, Operand, gathered, independent, join, meeting, reordered
 from .labels import compress, map_via, vias_of
@@ -59,7 +60,7 @@ def _operand(state: State, factors: Factors, letters: str, shape: tuple[int, ...
 def _unscale(state: State, factors: Factors) -> tuple[Factors, float]:
     """Take one common trailing scale off the ports: the product is bilinear."""
     for i, factor in enumerate(factors):
-        found = {state.functions.scale(state.moves.before(int(v)))[1] for v in np.unique(vias_of(factor))}
+        found = {state.functions.scale(state.moves.before(int(v)))[1] for v in distinct(vias_of(factor))}
         if len(found) == 1 and found != {1.0}:
             bare = map_via(factor, lambda v: state.moves.under((v,), lambda p: state.functions.scale(p[0])[0]))
             return (*factors[:i], bare, *factors[i + 1 :]), found.pop()

@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Sequence
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from .grid import free_axes
 from .joins import Factors, along, gathered, independent, members
 from .labels import distinct_rows, map_via, nodes_of, port, varying, vias_of
@@ -67,12 +68,12 @@ def _parts(
     part = np.broadcast_to(along(which, labels, axes), labels.shape)
     pairs = [np.stack([_bare(state, a).reshape(-1), b.reshape(-1)], axis=1) for a, b in
              ((labels, part), (kinds, np.repeat(np.arange(len(kinds)), kinds.shape[1])))]  # fmt: skip
-    distinct, number = distinct_rows(np.concatenate(pairs))
-    rank = state.scopes(np.concatenate(pairs)[distinct][:, 0])[number]
+    different, number = distinct_rows(np.concatenate(pairs))
+    rank = state.scopes(np.concatenate(pairs)[different][:, 0])[number]
     mine, theirs = rank[: labels.size].reshape(labels.shape), rank[labels.size :]
     state.links(np.repeat(nodes, kinds.shape[1]), kinds, "scope", slot=theirs[:, None] if theirs.any() else None)
     out = labels.copy()
-    for value in np.unique(mine).tolist():
+    for value in distinct(mine).tolist():
         items = {**attributes, "scope": value, "parts": len(kinds)}.items()
 
         def step(vias: tuple[int, ...], items: ItemsView[str, object] = items) -> int:
@@ -144,7 +145,7 @@ def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
     """Whether the labels along `axes` are one part: every node of a group that holds together, once each."""
-    if set(varying(labels)) - set(axes) or len(np.unique(vias_of(labels))) > 1:
+    if set(varying(labels)) - set(axes) or len(distinct(vias_of(labels))) > 1:
         return False
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)
     if (counts != 1).any():

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...ir import ParameterView
+from ...ir.distinct import distinct
 from .labels import distinct_rows, port
 from .quantised import Grid, Side
 from .regions import affine_view, single_uses
@@ -202,7 +203,7 @@ def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> 
     if len(flat) == count and (np.diff(flat) > 0).all() and (np.diff(classes) > 0).all():
         return flat
     pairs = np.unique(np.stack([classes, flat], axis=1), axis=0)
-    if len(pairs) == count == len(np.unique(flat)):
+    if len(pairs) == count == len(distinct(flat)):
         return pairs[:, 1]
     hubs = state.nodes("hub", count, state.depth(port(nodes)))
     state.builder.add_links(pairs[:, 1], hubs[pairs[:, 0]], "hub", node=state.site.node)
@@ -234,9 +235,9 @@ def _pinned(state: State, block: _Block, side: Side, shape: tuple[int, ...]) -> 
     """Scales that follow no rows and columns: nothing may move."""
     state.pin(port(block.dst))
     state.pin(port(block.src))
-    places = np.unique(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
+    places = distinct(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
     source, hub = state.nodes("param", 1, 0), state.nodes("hub", 1, state.depth(port(block.dst)), pinned=True)
-    state.links(np.unique(block.dst), np.repeat(port(hub), len(np.unique(block.dst))), "hub")
+    state.links(distinct(block.dst), np.repeat(port(hub), len(distinct(block.dst))), "hub")
     view = affine_view(side.name, places.reshape(1, 1, 1, -1))
     return _edges(state, hub[None], source[None], view, block.role, side.role)
 

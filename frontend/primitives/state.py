@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
+from ...ir.distinct import distinct
 from .cohesion import Cohesion
 from .elements import Elements
 from .functions import Function, FunctionVias
@@ -79,7 +80,7 @@ class State:
     def marked(self, labels: np.ndarray, op: str, numbers: np.ndarray) -> np.ndarray:
         """Labels whose vias say a number, of the labels' shape, for each entry; negative ones need none."""
         new = labels.copy()
-        for number in np.unique(numbers[numbers >= 0]).tolist():
+        for number in distinct(numbers[numbers >= 0]).tolist():
             here = numbers == number
             items = (("number", number),)
             new[here] = map_via(labels[here], lambda v, items=items: self.builder.via(op, items, (v,)))  # type: ignore[misc]

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ...ir.distinct import distinct
 from ...ir.errors import LoadError
 
 __all__ = ["LARGEST", "is_sparse", "written_out"]
@@ -174,7 +175,7 @@ class _Writer:
             flat = np.ravel_multi_index(tuple(places.T), shape) if places.size else places.reshape(-1)
         except ValueError as error:
             raise self._damaged(name, f"its indices do not fit: {error}") from error
-        if len(np.unique(flat)) < len(flat):
+        if len(distinct(flat)) < len(flat):
             raise self._damaged(name, "two values have one place")
         return places
 

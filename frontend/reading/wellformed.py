@@ -148,13 +148,14 @@ def check_graphs(model: ir.Model, where: str, sort: bool) -> None:
 
 
 def _check_text(graph: ir.Graph, where: str) -> None:
-    """Names are text (protobuf hands on what is not UTF-8 as bytes), inputs have a type."""
+    """Names are text (protobuf hands on what is not UTF-8 as bytes), inputs have a type, values few axes."""
     for value in (*graph.inputs, *graph.initializers.values()):
         if isinstance(value.name, bytes):
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
-    for value in graph.inputs:
+    for value in (*graph.inputs, *(o for node in graph for o in node.outputs)):
         if value.shape is not None and len(value.shape) > _MOST_AXES:
-            raise LoadError(f"{where}: input {value.name!r} has {len(value.shape)} axes; export the model again")
+            raise LoadError(f"{where}: value {value.name!r} has {len(value.shape)} axes; export the model again")
+    for value in graph.inputs:
         if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
             raise LoadError(f"{where}: input {value.name!r} has no data type; export the model again")
     for node in graph:

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
+from ..inference.protos import schema_of
 from ..inference.shapes import Known
 from .control import REASON
 from .splice import Splicer
@@ -27,7 +28,10 @@ def unpack(model: ir.Model, known: dict[ir.Value, Known]) -> bool:
     and SequenceMap, at known places. known: what `shapes.infer` found.
     """
     work = _Unpacking(Splicer(model.graph, known, set()))
+    opset = model.graph.opset_imports.get("", 1)
     for node in list(model.graph):
+        if not node.domain and schema_of(node.op_type, opset, "") is None:
+            continue
         if node.op_type in _READERS and not node.domain:
             value = _READERS[node.op_type](work, node)
             if value is not None:

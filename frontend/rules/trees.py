@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir.distinct import distinct
 from ..algebra import Algebra
 from ..primitives.recurrence import INPUT
 from ..primitives.sparse import Layer, Lines, Sparse
@@ -38,7 +39,7 @@ def classifier(ctx: Algebra, op: Op) -> list[Value | None]:
     """Leaf weights summed over trees, for each class; two classes may share one score (since 1)."""
     found = listed_forest(op.attributes, "class")
     classes = len(labels(op))
-    if classes == 2 and len(np.unique(found.target)) == 1:
+    if classes == 2 and len(distinct(found.target)) == 1:
         found, classes = replace(found, target=np.zeros_like(found.target)), 1
     y = _scores(ctx, op, found, classes, "nodes_values", "class_weights")
     return classified(ctx, op, ctx.passes(y, "TreeEnsemble", {"aggregate": "SUM"}), "base_values")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ....ir.distinct import distinct
 from ...registry import Unsupported
 
 __all__ = ["MEMBER", "MODES", "Forest", "forest", "listed_forest"]
@@ -77,7 +78,7 @@ def listed_forest(attributes: Mapping[str, Any], votes: str) -> Forest:
         raise Unsupported("a node that is no leaf has weights")
     first = np.ones(len(tree), dtype=bool)
     first[1:] = np.diff(tree) != 0
-    if first.sum() != len(np.unique(tree)):
+    if first.sum() != len(distinct(tree)):
         raise Unsupported("the nodes of a tree are not listed one after the other", "sort them by tree")
     found = Forest(
         _ints(attributes, "nodes_featureids", len(tree))[split], mode[split],
@@ -125,7 +126,7 @@ def _checked(found: Forest, roots: np.ndarray) -> Forest:
         if not len(below):
             break
         np.subtract.at(waiting, below, 1)
-        front = np.unique(below[waiting[below] == 0])
+        front = distinct(below[waiting[below] == 0])
     if seen != total:
         raise Unsupported(f"a tree has a cycle, or more than {_DEEPEST} levels")
     return found
@@ -153,7 +154,7 @@ def _modes(names: tuple[str, ...]) -> np.ndarray:
 def _keys(trees: np.ndarray, nodes: np.ndarray, known: np.ndarray) -> np.ndarray:
     """One number for each pair of a tree and a node of it."""
     _same_length(trees, nodes)
-    number = np.searchsorted(np.unique(known), trees)
+    number = np.searchsorted(distinct(known), trees)
     if ((nodes < 0) | (nodes >= _LARGEST)).any() or not np.isin(trees, known).all():
         raise Unsupported("a tree or node has a number that is none", "export the trees again")
     return number * _LARGEST + nodes
