@@ -154,7 +154,8 @@ def _check_text(graph: ir.Graph, where: str) -> None:
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
     for value in (*graph.inputs, *(o for node in graph for o in node.outputs)):
         if value.shape is not None and len(value.shape) > _MOST_AXES:
-            raise LoadError(f"{where}: value {value.name!r} has {len(value.shape)} axes; export the model again")
+            what = "input" if value.is_graph_input() else "value"
+            raise LoadError(f"{where}: {what} {value.name!r} has {len(value.shape)} axes; export the model again")
     for value in graph.inputs:
         if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
             raise LoadError(f"{where}: input {value.name!r} has no data type; export the model again")
