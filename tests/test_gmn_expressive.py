@@ -13,8 +13,10 @@ from gmnc.testing import build, run
 QUARTER = 0.25
 
 
-def zeroed(**options: object) -> GMN:
-    model = GMN(reverse=False, norm=False, activation="relu", edge_activation="square", buckets=4, **options).double()
+def zeroed(edge_activation: str = "square", **options: object) -> GMN:
+    model = GMN(
+        reverse=False, norm=False, activation="relu", edge_activation=edge_activation, buckets=4, **options
+    ).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -85,3 +87,37 @@ def test_takes_moments_of_the_weights() -> None:
     found = model(blocks(graph, dtype=torch.float64))[0].detach().numpy()
     values = np.concatenate([p.load().reshape(-1) for p in graph.parameters.values()]).astype(np.float64)
     assert np.allclose(found, [values.mean(), np.square(values).mean()], rtol=1e-12)
+
+
+def test_takes_quantiles_of_the_weights_to_a_grid() -> None:
+    """The quantiles of StatNN, each to a step of a grid, which a wider network makes as fine as is wanted.
+
+    An edge has a channel for each point of the grid: 1 where its value is greater, by a steep ramp, else 0. Their means
+    are shares; the quantile q lies as many steps above the grid's start as there are shares greater than 1 - q.
+    """
+    proto = build("(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) y = MatMul(a, v) }",
+                  {"w": (3, 6), "b": (6,), "v": (6, 2)})  # fmt: skip
+    graph = gmnc.compile(proto)
+    values = np.concatenate([p.load().reshape(-1) for p in graph.parameters.values()]).astype(np.float64)
+    half = 0.5 / len(values)
+    levels, steep = torch.tensor([half, 0.25, 0.5, 0.75, 1 - half], dtype=torch.float64), 1e6
+    grid = torch.linspace(-4, 4, 401, dtype=torch.float64)
+    step, points, many = 8 / 400, len(grid), len(levels)
+    model = zeroed("relu", width=points, hidden=2 * many * points, layers=1, outputs=many)
+    with torch.no_grad():
+        model.edges.w_in[0, : 2 * points] = steep
+        model.edges.of_dst.bias[: 2 * points] = torch.cat([-steep * grid, -steep * grid - 1])
+        model.edges.w_out[: 2 * points] = torch.cat([torch.eye(points), -torch.eye(points)])
+        first, last = model.last[0], model.last[3]
+        for number, level in enumerate(levels):
+            ramp = slice(2 * number * points, 2 * (number + 1) * points)
+            first.weight[ramp] = steep * torch.cat([torch.eye(points), torch.eye(points)])
+            first.bias[ramp] = torch.cat([torch.zeros(points), -torch.ones(points)]) - steep * (1 - level)
+            last.weight[number, ramp] = step * torch.cat([torch.ones(points), -torch.ones(points)])
+        last.bias[:] = grid[0]
+    found = model(blocks(graph, dtype=torch.float64))[0].detach().numpy()
+    expected = np.quantile(values, levels.numpy(), method="inverted_cdf")
+    assert expected[0] == values.min()
+    assert expected[-1] == values.max()
+    assert np.all(np.diff(expected) > 2 * step)
+    assert np.abs(found - expected).max() <= step

@@ -157,6 +157,18 @@ def test_a_function_may_import_a_version_in_which_its_operators_are_the_same(fun
     np.testing.assert_array_equal(_run(model, x), _run(normal, x))
 
 
+@pytest.mark.parametrize("of", ["model", "function"])
+def test_the_default_domain_has_two_names_in_functions_too(of: str) -> None:
+    for version in ("13", "11"):
+        proto = _softmax("18", version)
+        (proto if of == "model" else proto.functions[0]).opset_import[0].domain = "ai.onnx"
+        if version == "13":
+            assert normalise(load(proto)).opset_imports[""] == 18
+        else:
+            with pytest.raises(LoadError, match="Softmax differs"):
+                normalise(load(proto))
+
+
 @pytest.mark.parametrize(("model", "function"), [("18", "11"), ("11", "13")])
 def test_a_function_of_a_version_that_means_something_else_is_refused(model: str, function: str) -> None:
     with pytest.raises(LoadError, match=rf"local::Layer imports opset {function} .*, the model {model}, and Softmax"):
