@@ -106,9 +106,12 @@ def edge_update(
 
 def _choose(kernel: str, e: torch.Tensor, terms: Terms, layout: Layout) -> str:
     if kernel == "auto":
+        # A batch of small networks is seldom seen twice, and the fused kernels' tables cost more than it does.
+        if layout.small:
+            return "flat"
         if e.is_cuda:
             return "triton" if "triton" in _FUSED and _triton().fits(e, terms) else "flat"
-        return "flat" if layout.small else "cpu"
+        return "cpu"
     if kernel not in kernels():
         raise ValueError(f"there is no kernel {kernel!r}: choose auto, {', '.join(kernels())}")
     return kernel

@@ -20,6 +20,8 @@ from .stream import Step, Stream
 __all__ = ["GMN", "HEADS", "READOUTS", "scaled"]
 
 HEADS, READOUTS = ("invariant", "equivariant"), ("edges", "all")
+_WIDER = 4
+"""Hidden layers after the edges, which cost next to nothing, are so many times as wide with readout ``all``."""
 
 
 class GMN(nn.Module):
@@ -33,11 +35,11 @@ class GMN(nn.Module):
     graph read and write. norm: LayerNorm on nodes and sums. edge_activation: where edges are updated (default:
     activation). fan_in: weights times their number of sources, sums divided by it, and means by block and by group of
     nodes: then duplicating neurons, with the weights divided, keeps the output. scales: at how many scales values are
-    seen (see `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds the means over blocks
-    and over nodes and the global feature to that over edges. recompute: keep only states between layers, and compute
-    each layer again in the backward pass. stream: keep no edge states at all, but compute them again from the values
-    in each layer and in the backward pass, so many edges at a time (0: do not); L layers cost as much as L (L + 1) / 2.
-    buckets: rows of the tables of hashed words. kernel: see
+    seen (see `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds to the mean over edges
+    that of an MLP of each block's mean, the mean over nodes and the global feature. recompute: keep only states between
+    layers, and compute each layer again in the backward pass. stream: keep no edge states at all, but compute them
+    again from the values in each layer and in the backward pass, so many edges at a time (0: do not); L layers cost as
+    much as L (L + 1) / 2. buckets: rows of the tables of hashed words. kernel: see
     `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of these but the kernel.
     """
 
@@ -82,8 +84,13 @@ class GMN(nn.Module):
             for i in range(layers - 1)
         )
         self.edges = Edges(width, inputs[-1], hidden, global_node, on_edges)
-        read = (3 + global_node) * width if readout == "all" and head == "invariant" else width
-        self.last = mlp(read, hidden, outputs, dropout, activation)
+        self.of_block: nn.Module | None = None
+        read, wide = width, hidden
+        if readout == "all" and head == "invariant":
+            wide = _WIDER * hidden
+            self.of_block = nn.Sequential(nn.LayerNorm(width), mlp(width, wide, wide, dropout, activation))
+            read = wide + (2 + global_node) * width
+        self.last = mlp(read, wide, outputs, dropout, activation)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -113,7 +120,9 @@ class GMN(nn.Module):
         if not graph.slots:
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
-        found = [_over_graphs(means, graph, plan, by_block) for by_block in (self.fan_in, True)]
+        assert self.of_block is not None
+        blocks = self.of_block(means.to(self.dtype))
+        found = [_over_graphs(means, graph, plan, self.fan_in), _over_graphs(blocks, graph, plan, by_block=True)]
         found.append(mean_by_graph(nodes, graph, self.fan_in))
         return torch.cat(found if shared is None else [*found, shared], dim=1)
 

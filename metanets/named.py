@@ -16,7 +16,11 @@ __all__ = ["NAMES", "metanetwork"]
 
 NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
 
-_GMN: dict[str, Any] = {"width": 32, "layers": 3, "global_node": True, "scales": 10}
+_GMN: dict[str, dict[str, Any]] = {
+    "invariant": {"width": 32, "layers": 2, "global_node": True, "scales": 10, "readout": "all"},
+    "equivariant": {"width": 32, "layers": 4, "global_node": True, "scales": 10},
+}
+"""By head."""
 
 
 def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant", **options: Any) -> nn.Module:
@@ -31,8 +35,7 @@ def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant
         raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
     try:
         if name == "gmn":
-            readout = "all" if head == "invariant" else "edges"
-            return GMN(outputs, head=head, **(_GMN | {"readout": readout} | options))
+            return GMN(outputs, head=head, **(_GMN.get(head, {}) | options))
         if name == "nfn":
             return NFN(outputs, head=head, like=like, **options)
         if name == "deepsets":

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -202,15 +203,42 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _prepare, (stop,))
     try:
         done = 0
-        for future in as_completed([pool.submit(_work, out, kind, seed, job) for job in jobs]):
-            done += future.result()
-            yield done
+        with _at_interrupt(stop.set):
+            for future in as_completed([pool.submit(_work, out, kind, seed, job) for job in jobs]):
+                done += future.result()
+                yield done
     except BrokenProcessPool as error:
         raise GmncError("a process of the zoo was killed (out of memory?): run the same command to go on") from error
     finally:
-        # After an interrupt the members in the making are finished, and none is begun.
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _at_interrupt(act: Callable[[], None]) -> Iterator[None]:
+    """At an interrupt act, and raise it at the end; a second interrupt is raised where it comes.
+
+    There it could be lost in a destructor, or leave a lock of the executor taken, and the zoo would be made to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    interrupted = False
+
+    def first(*_: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        signal.signal(signal.SIGINT, before)
+        act()
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 _stop: Event | None = None
@@ -239,8 +267,10 @@ def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
     """Make members and write them, the file before the row; how many, all unless there was an interrupt."""
     from ..backends.onnx import write
 
-    members = _maker(kind).members(seed, numbers)
     done = 0
+    if _stop is not None and _stop.is_set():
+        return done
+    members = _maker(kind).members(seed, numbers)
     for number, member in zip(numbers, members, strict=False):
         write(member.graph, member.values, out / _file(number))
         row = {"id": number, "file": _file(number), "architecture": member.architecture, **member.row}

@@ -25,6 +25,12 @@ KERNELS = [
 ]
 """All implementations; those that need more than the package's dependencies are marked."""
 
+
+def device_of(kernel: str) -> str:
+    """Where tensors must lie for a kernel: the Triton one takes a GPU's if there is one, else it is interpreted."""
+    return "cuda" if kernel == "triton" and torch.cuda.is_available() else "cpu"
+
+
 SHAPES = {
     "dense": [(1, 5, 7, 1)],
     "one": [(1, 1, 1, 1)],
@@ -83,3 +89,10 @@ def terms(nodes: int, types: int, d: int, h: int, o: int, dtype: torch.dtype, se
     rng = torch.Generator().manual_seed(seed)
     shapes = [(nodes, h), (nodes, h), (types, h), (d, h), (h, o), (o,)]
     return Terms(*(torch.randn(s, generator=rng, dtype=torch.float64).to(dtype).requires_grad_() for s in shapes))
+
+
+def placed(kernel: str, where: Layout, e: torch.Tensor, with_terms: Terms) -> tuple[Layout, torch.Tensor, Terms]:
+    """Where the kernel takes them; leaves that want gradients as before."""
+    device = device_of(kernel)
+    moved = [t.detach().to(device).requires_grad_(t.requires_grad) for t in (e, *with_terms)]
+    return where.to(device), moved[0], Terms(*moved[1:])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from backend_graphs import every_kind_of_edge
 from exports import HOWS, How, exported
-from kernel_cases import KERNELS
+from kernel_cases import KERNELS, device_of
 from networks import NETWORKS
 from tiny import separate_attention
 from torch_geometric.data import Batch
@@ -121,10 +121,10 @@ def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> Non
     model, other = metanet(kernel="reference"), metanet(kernel=kernel)
     other.load_state_dict(model.state_dict())
     results = []
-    for net in (model, other):
-        out = net(tensors)
+    for net, device in ((model, "cpu"), (other, device_of(kernel))):
+        out = net.to(device)(tensors.to(device))
         out.sum().backward()
-        results.append([out, *(p.grad for p in net.parameters())])
+        results.append([x.cpu() for x in (out, *(p.grad for p in net.parameters()))])
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-10)
 

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 import torch
-from kernel_cases import KERNELS, LARGE, SHAPES, layout, terms
+from kernel_cases import KERNELS, LARGE, SHAPES, device_of, layout, placed, terms
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule
@@ -34,7 +34,12 @@ def run(
     kernel: str, where: Layout, e: torch.Tensor, with_terms: Terms, residual: bool = False, activation: str = "silu"
 ) -> list[torch.Tensor]:
     """Outputs and the gradients of all inputs, for a fixed random weighting of the outputs."""
-    outputs = edge_update(e, with_terms, where, activation=activation, residual=residual, kernel=kernel)
+    device = device_of(kernel)
+    moved = Terms(*(t.to(device) for t in with_terms))
+    outputs = edge_update(
+        e.to(device), moved, where.to(device), activation=activation, residual=residual, kernel=kernel
+    )
+    outputs = [o.cpu() for o in outputs]
     rng = torch.Generator().manual_seed(7)
     loss = sum((o.double() * torch.randn(o.shape, generator=rng, dtype=torch.float64)).sum() for o in outputs)
     gradients = torch.autograd.grad(loss, [e, *with_terms], allow_unused=True)
@@ -117,7 +122,7 @@ def test_activations(kernel: str, activation: str) -> None:
 def test_gradcheck(kernel: str) -> None:
     where, rows = layout([(2, 2, 3, 2), (2, 1, 1, 1), (1, 2, 2, 1), (1, 3, 1, 1)], 6, 3)
     e = torch.randn(rows, 2, dtype=torch.float64, requires_grad=True)
-    with_terms = terms(6, 3, 2, 4, 2, torch.float64)
+    where, e, with_terms = placed(kernel, where, e, terms(6, 3, 2, 4, 2, torch.float64))
 
     def update(e: torch.Tensor, *inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return edge_update(e, Terms(*inner), where, activation="tanh", residual=True, kernel=kernel)
@@ -134,7 +139,7 @@ def test_gradcheck(kernel: str) -> None:
 def test_the_operations_follow_the_rules_of_custom_operations(kernel: str) -> None:
     where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1), (1, 4, 33, 1)], NODES, TYPES)
     e = torch.randn(rows, 4, requires_grad=True)
-    inner = terms(NODES, TYPES, 4, 8, 4, torch.float32)
+    where, e, inner = placed(kernel, where, e, terms(NODES, TYPES, 4, 8, 4, torch.float32))
     tensors, numbers = _FUSED[kernel].plan(e, inner, where)
     tables = [where.blocks, where.scale, where.dst, where.src, where.types, *tensors]
     options = ([where.edges, *numbers], "relu", True)
@@ -151,7 +156,7 @@ def test_the_operations_follow_the_rules_of_custom_operations(kernel: str) -> No
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_fake_tensors_have_the_shapes_types_and_strides_of_real_ones(kernel: str, dtype: torch.dtype) -> None:
     where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1)], NODES, TYPES)
-    e, inner = torch.randn(rows, 4).to(dtype), terms(NODES, TYPES, 4, 8, 3, torch.float32)
+    where, e, inner = placed(kernel, where, torch.randn(rows, 4).to(dtype), terms(NODES, TYPES, 4, 8, 3, torch.float32))
     real = edge_update(e, inner, where, kernel=kernel)
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = edge_update(mode.from_tensor(e), Terms(*map(mode.from_tensor, inner)), where, kernel=kernel)
@@ -164,7 +169,7 @@ def test_is_compiled_as_one_graph(kernel: str) -> None:
     """Once a layout has been used; before that, the graph breaks where tables are made."""
     where, rows = layout([(1, 3, 4, 1), (3, 1, 1, 1)], NODES, TYPES)
     e = torch.randn(rows, 4, dtype=torch.float64, requires_grad=True)
-    with_terms = terms(NODES, TYPES, 4, 8, 4, torch.float64)
+    where, e, with_terms = placed(kernel, where, e, terms(NODES, TYPES, 4, 8, 4, torch.float64))
 
     def update(e: torch.Tensor, *inner: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return edge_update(e, Terms(*inner), where, residual=True, kernel=kernel)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import LARGE, SHAPES, layout, terms
+from kernel_cases import LARGE, SHAPES, layout, placed, terms
 
 from gmnc.kernels import Layout, edge_update, schedule
 from gmnc.kernels.schedule import Geometry, Piece, Sums
@@ -79,9 +79,10 @@ def test_many_pieces_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, l
     given = terms(NODES, TYPES, 3, 4, 3, torch.float64)
     results = []
     for kernel in ("reference", "triton"):
-        outputs = edge_update(e, given, where, residual=True, activation="tanh", kernel=kernel)
-        gradients = torch.autograd.grad([o.square().sum() for o in outputs], [e, *given])
-        results.append([*outputs, *gradients])
+        there, state, moved = placed(kernel, where, e, given)
+        outputs = edge_update(state, moved, there, residual=True, activation="tanh", kernel=kernel)
+        gradients = torch.autograd.grad([o.square().sum() for o in outputs], [state, *moved])
+        results.append([t.cpu() for t in (*outputs, *gradients)])
     assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-10) for a, b in zip(*results, strict=True))
     pieces = schedule.schedule(where, NODES, TYPES, SMALL)
     assert len(pieces) == (1 if flat == 1000 else 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import signal
 import subprocess
@@ -189,6 +190,21 @@ def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> No
     assert "Traceback" not in said
     assert not list(out.rglob("*.tmp"))
     assert len(list((out / "networks").glob("*.onnx"))) == len(list((out / "rows").glob("*.json"))) < 100
+
+
+def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_path: Path) -> None:
+    before, seen = signal.getsignal(signal.SIGINT), list[int]()
+
+    def watch(what: str, done: int, size: int) -> None:
+        seen.append(done)
+        if len(seen) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "zoo", 60, SEED, workers=2, progress=watch)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert not multiprocessing.active_children()
+    assert seen[-1] == len(list((tmp_path / "zoo" / "rows").glob("*.json"))) < 60
 
 
 def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> None:
