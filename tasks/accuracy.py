@@ -81,7 +81,7 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
     error = float(np.mean((expected - found) ** 2))
     spread = float(np.var(expected))
-    tau = float(kendalltau(expected, found).statistic)
+    tau = float(kendalltau(expected, found).statistic) if len(expected) > 1 else 0.0
     return {"r2": 1 - error / max(spread, 1e-12), "tau": tau if np.isfinite(tau) else 0.0, "mse": error}
 
 

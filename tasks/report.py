@@ -19,7 +19,7 @@ __all__ = ["Row", "curves", "edits", "markdown", "pictures", "scatter", "summary
 class Row:
     """Runs that differ in their seed alone. metrics: name to (mean, standard deviation over seeds, that of the sample).
 
-    members: how many trained and how many tested, where runs say so. seconds: of training, mean.
+    members: how many trained and how many tested, where runs say so. seconds: of training, mean. device: what ran them.
     """
 
     task: str
@@ -31,6 +31,7 @@ class Row:
     epochs: float
     seconds: float
     members: dict[str, int]
+    device: str
 
 
 def summary(results: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -56,7 +57,16 @@ def _row(task: str, split: str, model: str, runs: Sequence[Mapping[str, Any]]) -
         float(np.mean([r["epochs"] for r in runs])),
         float(np.mean([r["seconds"] for r in runs])),
         dict(runs[0].get("members", {})),
+        ", ".join(sorted({_device(r) for r in runs})),
     )
+
+
+def _device(result: Mapping[str, Any]) -> str:
+    """A GPU by name, or how many threads of a CPU; empty if the result does not say."""
+    if result.get("device") != "cpu":
+        return str(result.get("device", ""))
+    threads = result.get("threads", 1)
+    return f"{threads} thread{'s' if threads > 1 else ''} of a CPU"
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -75,13 +85,13 @@ def markdown(rows: Sequence[Row]) -> str:
     for task in dict.fromkeys(row.task for row in rows):
         own = [row for row in rows if row.task == task]
         names = list(dict.fromkeys(n for row in own for n in row.metrics))
-        head = ["split", "model", *names, "seeds", "members", "parameters", "epochs", "minutes"]
+        head = ["split", "model", *names, "seeds", "members", "parameters", "epochs", "minutes", "on"]
         lines = [_line(head), _line("---" for _ in head)]
         for row in own:
             members = " / ".join(str(row.members[k]) for k in ("train", "valid", "test") if k in row.members)
             cells = [_cell(row.metrics[n], len(row.seeds)) if n in row.metrics else "" for n in names]
             about = [len(row.seeds), members, f"{row.parameters:,}", f"{row.epochs:.0f}", f"{row.seconds / 60:.1f}"]
-            lines.append(_line([row.split, row.model, *cells, *map(str, about)]))
+            lines.append(_line([row.split, row.model, *cells, *map(str, about), row.device]))
         parts.append("\n".join([f"**{task}**", "", *lines]))
     return "\n\n".join(parts) + "\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -73,6 +74,9 @@ def test_metrics_by_hand() -> None:
     # 4 of the 5 pairs that are not tied in `expected` agree, 1 does not: tau-b = 3 / sqrt(5 * 6)
     swapped = accuracy.metrics(expected, np.array([0.2, 0.1, 0.9, 0.4]))
     assert swapped["tau"] == pytest.approx(3 / np.sqrt(5 * 6))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert accuracy.metrics(np.array([0.5]), np.array([0.4]))["tau"] == 0
 
 
 def settings(model: str, **more: object) -> Settings:
@@ -122,6 +126,8 @@ def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert text.count("\n| full |") == 2
     assert f"{mean:.3f} ± {std:.3f}" in text
     assert report.to_json(rows)[0]["metrics"]["mse"]["mean"] == mean
+    assert rows[0].device.endswith("of a CPU")
+    assert report.summary([{**results[0], "device": "a GPU"}])[0].device == "a GPU"
     made = report.pictures(results, tmp_path / "plots")
     assert len(made) == 5
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
