@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,7 +35,7 @@ class Slot:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
             _append(rows, ids, shape, 0, (0, 0, 0, 0), link.dst[:, None], link.src[:, None], kinds[:, None, None])
     found = styles(graph, types)
     dst, src, kind = (torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *part])) for part in ids.values())
-    edges = sum(int(np.prod(row[1:5])) for row in rows)
+    edges = sum(math.prod(row[1:5]) for row in rows)
     layout = Layout(torch.tensor(rows).reshape(-1, 15), torch.ones(len(rows), 2), dst, src, kind, edges)
     carries = [not graph.edges[i].constant for i in order]
     return Blocks(
@@ -306,7 +307,7 @@ def _append(
     dst: np.ndarray, src: np.ndarray, types: np.ndarray,
 ) -> None:  # fmt: skip
     """One more block. types: [B or 1, K or 1, S]."""
-    edge = rows[-1][0] + int(np.prod(rows[-1][1:5])) if rows else 0
+    edge = rows[-1][0] + math.prod(rows[-1][1:5]) if rows else 0
     starts = [sum(map(len, part)) for part in ids.values()]
     b, k, s = types.shape
     by_type = [k * s if b > 1 else 0, s if k > 1 else 0]

@@ -8,6 +8,7 @@ tables, and for each array of the graph where it lies in a structure tensor. Any
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import astuple
@@ -189,7 +190,7 @@ def _graph(tables: Mapping[str, Any], raw: Mapping[str, np.ndarray], path: str) 
         if reference is None:
             return None
         offset, stored, shape = reference
-        once = pool[kind][offset : offset + int(np.prod(stored, dtype=np.int64))].reshape(stored)
+        once = pool[kind][offset : offset + math.prod(stored)].reshape(stored)
         return np.asarray(once if stored == shape else np.broadcast_to(once, shape))
 
     def edge(entry: dict[str, Any]) -> EdgeBlock:

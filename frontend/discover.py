@@ -94,7 +94,7 @@ class Discovery(Algebra):
                 parent = self._solve(parent, [pair])
         out = {}
         for name, (start, shape) in self.shapes.items():
-            size = int(np.prod(shape, dtype=np.int64))
+            size = math.prod(shape)
             _, first, inverse = np.unique(parent[start : start + size], return_index=True, return_inverse=True)
             rank = np.argsort(np.argsort(first))
             out[name] = compress(rank[inverse].reshape(shape))
@@ -169,7 +169,7 @@ class Discovery(Algebra):
         """Elements of the constant; a computed one stands in as elements of its own."""
         if value.elements is not None:
             return value.elements
-        size = int(np.prod(value.shape, dtype=np.int64))
+        size = math.prod(value.shape)
         return Arena({value.name: size}).tensor(value.name, value.shape)
 
     def stored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -57,7 +58,7 @@ class Parameter:
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class ParameterView:
         first, last = _digits(low, steps, shape), _digits(high, steps, shape)
         if any(f + e - 1 != z for f, e, z in zip(first, extents, last, strict=True)):
             return None
-        if int(np.prod(extents, dtype=np.int64)) != self.size:
+        if math.prod(extents) != self.size:
             return None
         return tuple((f, f + e) for f, e in zip(first, extents, strict=True))
 

@@ -18,7 +18,7 @@ NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
 
 _GMN: dict[str, dict[str, Any]] = {
     "invariant": {"width": 32, "layers": 2, "global_node": True, "scales": 10, "readout": "all"},
-    "equivariant": {"width": 32, "layers": 4, "global_node": True, "scales": 10},
+    "equivariant": {"width": 64, "layers": 4, "global_node": True, "scales": 10},
 }
 """By head."""
 

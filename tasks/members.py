@@ -45,10 +45,11 @@ class Zoo(Sequence[Blocks]):
     table: the columns of the index, one entry per member.
     """
 
-    def __init__(self, folder: Path, table: dict[str, np.ndarray], cached: _Cached, graphs: Path) -> None:
+    def __init__(
+        self, folder: Path, table: dict[str, np.ndarray], cached: _Cached, graphs: Path, blocks: dict[str, Blocks]
+    ) -> None:
         self.folder, self.table = folder, table
-        self._cached, self._graphs = cached, graphs
-        self._blocks: dict[str, Blocks] = {}
+        self._cached, self._graphs, self._blocks = cached, graphs, blocks
 
     @classmethod
     def open(cls, folder: str | Path, limit: int | None = None, progress: Watch | None = None) -> Zoo:
@@ -65,13 +66,13 @@ class Zoo(Sequence[Blocks]):
         # One per limit, so that looking at a few does not drop what all of them took.
         stem = cache / f"first-{len(table['id'])}"
         state = _state(folder, table)
-        cached = _load(stem, state)
+        cached, shared = _load(stem, state), dict[str, Blocks]()
         if cached is None:
             cache.mkdir(exist_ok=True)
-            _fill(folder, table, stem, state, progress or (lambda *_: None))
+            shared = _fill(folder, table, stem, state, progress or (lambda *_: None))
             cached = _load(stem, state)
         assert cached is not None
-        return cls(folder, table, cached, cache)
+        return cls(folder, table, cached, cache, shared)
 
     def __len__(self) -> int:
         return len(self.table["id"])
@@ -149,10 +150,11 @@ def _load(stem: Path, state: str) -> _Cached | None:
     return _Cached(flat, starts) if len(flat) == starts[-1] else None
 
 
-def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> None:
-    """Lower one network of each architecture, and read the values of all."""
+def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> dict[str, Blocks]:
+    """Lower one network of each architecture, and read the values of all; the tensors of those that were lowered."""
     stem.with_suffix(".json").unlink(missing_ok=True)
     found: dict[int, np.ndarray] = {}
+    shared: dict[str, Blocks] = {}
     for architecture, numbers in _by_architecture(table).items():
         template = None
         for number in numbers:
@@ -160,6 +162,7 @@ def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, wa
             model = _read(path)
             if template is None:
                 template = _Template.of(path, model)
+                shared[architecture] = template.shared
                 store.save(template.graph, stem.parent / _graph_file(architecture), values=True)
             found[number] = template.values(path, model)
             watch("networks", len(found), len(table["file"]))
@@ -169,6 +172,7 @@ def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, wa
     starts = np.cumsum([0, *map(len, flat)]).tolist()
     with replacing(stem.with_suffix(".json")) as temporary:
         temporary.write_text(json.dumps({"state": state, "starts": starts}), encoding="utf-8")
+    return shared
 
 
 def _by_architecture(table: dict[str, np.ndarray]) -> dict[str, list[int]]:
