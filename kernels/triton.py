@@ -33,7 +33,7 @@ class Tuning(NamedTuple):
 
 
 TUNING: dict[tuple[str, int], Tuning] = {
-    ("bfloat16", 64): Tuning(Geometry(32, 256, 32), (2, 3), (4, 3)),
+    ("bfloat16", 64): Tuning(Geometry(32, 256, 32), (4, 3), (4, 3)),
     ("bfloat16", 128): Tuning(Geometry(32, 256, 32), (8, 2), (8, 2)),
     ("float16", 64): Tuning(Geometry(32, 256, 32), (4, 3), (4, 2)),
     ("float16", 128): Tuning(Geometry(32, 256, 32), (8, 2), (8, 2)),
