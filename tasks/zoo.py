@@ -220,10 +220,11 @@ def _at_interrupt(act: Callable[[], None]) -> Iterator[None]:
 
     There it could be lost in a destructor, or leave a lock of the executor taken, and the zoo would be made to its end.
     """
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        # Nothing is raised here, or interrupts are ignored, as in a job in the background.
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
     interrupted = False
 
     def first(*_: object) -> None:

@@ -22,6 +22,7 @@ from gmnc.ir import GmncError, ParameterGraph
 from gmnc.kernels import Layout
 from gmnc.metanets import GMN
 from gmnc.metanets.encode import spread
+from gmnc.metanets.gmn import _plan as readout_plan
 from gmnc.metanets.gmn import scaled
 from gmnc.testing import build
 
@@ -127,6 +128,19 @@ def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> Non
         results.append([x.cpu() for x in (out, *(p.grad for p in net.parameters()))])
     for a, b in zip(*results, strict=True):
         assert torch.allclose(a, b, rtol=0, atol=1e-10)
+
+
+def test_readout_all_sees_more_of_blocks_than_their_average() -> None:
+    """States that move between blocks so that neither the mean over edges nor that over blocks changes."""
+    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(readout="all")
+    shares = readout_plan(tensors).shares
+    unseen = torch.linalg.svd(shares)[2][-1]
+    assert torch.allclose(shares @ unseen, torch.zeros(2, dtype=torch.float64), atol=1e-12)
+    state = model.states(tensors)[0]
+    means, direction = torch.randn(shares.shape[1], 8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
+    before, after = (model.read(x, state, tensors) for x in (means, means + unseen[:, None] * direction))
+    assert torch.allclose(before[:, :8], after[:, :8], rtol=0, atol=1e-12)
+    assert gap(before, after) > 1e-3
 
 
 @pytest.mark.parametrize("fan_in", [False, True])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
 from kernel_cases import KERNELS, LARGE, SHAPES, device_of, layout, placed, terms
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule
+from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule, update
 from gmnc.kernels.update import _FUSED
 
 NODES, TYPES = 19, 5
@@ -239,6 +240,17 @@ def test_wrong_use_is_an_error() -> None:
         edge_update(e[:, :3], good, where)
     with pytest.raises(ValueError, match="a residual needs"):
         edge_update(e, good, where, residual=True)
+
+
+def test_many_blocks_of_few_edges_go_edge_by_edge_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told by a tensor that says of itself that it is a GPU's, which is all that the choice looks at."""
+    few, many = (layout([shape], NODES, TYPES)[0] for shape in ((1, 3, 4, 1), (1, 64, 64, 1)))
+    given = terms(NODES, TYPES, 4, 8, 4, torch.float32)
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    monkeypatch.setitem(_FUSED, "triton", _FUSED["cpu"])
+    monkeypatch.setattr(update, "_triton", lambda: SimpleNamespace(fits=lambda *_: True))
+    found = [update._choose("auto", e, given, where) for e in (on_gpu, torch.zeros(1)) for where in (few, many)]
+    assert found == ["flat", "triton", "flat", "cpu"]
 
 
 def test_an_implementation_can_be_added() -> None:

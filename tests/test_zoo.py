@@ -24,6 +24,7 @@ from gmnc.backends.onnx import write
 from gmnc.cli import app
 from gmnc.ir import GmncError
 from gmnc.tasks import members as opening
+from gmnc.tasks import zoo as zoos
 from gmnc.tasks.classifiers import template
 from gmnc.tasks.families import FAMILIES, Recipe, build
 from gmnc.tasks.images import digits
@@ -207,6 +208,31 @@ def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_pa
     assert seen[-1] == len(list((tmp_path / "zoo" / "rows").glob("*.json"))) < 60
 
 
+def test_a_second_interrupt_is_raised_at_once() -> None:
+    acts: list[int] = []
+
+    def interrupted_twice() -> None:
+        with zoos._at_interrupt(lambda: acts.append(1)):
+            signal.raise_signal(signal.SIGINT)
+            acts.append(2)
+            signal.raise_signal(signal.SIGINT)
+            acts.append(3)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    assert acts == [1, 2]
+
+
+def test_interrupts_that_are_ignored_stay_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with zoos._at_interrupt(lambda: pytest.fail("acted")):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> None:
     (copy / "networks" / "00003.onnx").unlink()
     assert make(copy, SIZE + 1, SEED) == 2
@@ -218,8 +244,11 @@ def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> No
     assert about(copy)["size"] == len(read_index(copy)["id"]) == SIZE + 1
 
 
-def test_members_are_the_files(made: Path) -> None:
-    zoo = Zoo.open(made)
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_members_are_the_files(copy: Path, which: str) -> None:
+    zoo = Zoo.open(copy)
+    if which == "second":
+        zoo = Zoo.open(copy)
     assert len(zoo) == len(zoo.members) == SIZE
     for number, member in enumerate(zoo):
         graph = gmnc.compile(zoo.path(number))
