@@ -57,7 +57,7 @@ def trained(steps: int, seed: int = 0, **options: object) -> GMN:
     model = GMN(1, width=16, layers=2, buckets=64, **options).double()
     nets = networks(128, seed)
     given, wanted = tensors(nets), targets(nets)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(steps):
         loss = (model(given) - wanted).square().mean()
         optimizer.zero_grad()

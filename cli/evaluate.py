@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,14 @@ import typer
 from .options import Json, Quiet
 from .session import errors_to_exit_codes, note, print_json
 
-__all__ = ["evaluate_runs"]
+__all__ = ["Part", "evaluate_runs"]
+
+
+class Part(StrEnum):
+    """Which members metrics are of; see `gmnc.tasks.report.PARTS`."""
+
+    test = "test"
+    valid = "valid"
 
 
 def evaluate_runs(
@@ -21,16 +29,22 @@ def evaluate_runs(
             metavar="DIR", help="Draw learning curves, and predicted against true values, as PNG.", show_default=False
         ),
     ] = None,
+    of: Annotated[
+        Part, typer.Option("--of", help="Members that metrics are of; valid, at the best epoch, to choose settings by.")
+    ] = Part.test,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare runs: mean and standard deviation of each metric over seeds, as a Markdown table or as JSON."""
+    """Compare runs: mean and standard deviation of each metric over seeds, as a Markdown table or as JSON.
+
+    Runs with the same settings but for their seeds are one row.
+    """
     with errors_to_exit_codes():
         from ..tasks.experiment import load_result
         from ..tasks.report import markdown, pictures, summary, to_json
 
         results = [load_result(run) for run in runs]
-        rows = summary(results)
+        rows = summary(results, of.value)
         made = pictures(results, plots) if plots is not None else []
     if json:
         print_json({"rows": to_json(rows), "pictures": [str(p) for p in made]})

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..backends.blocks import Blocks
 from ..ir import GmncError
-from .encode import NodeEncoder, TypeEncoder, spread
+from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, proportions, spread, tensors
 from .layer import mlp
 
 __all__ = ["DMC", "DeepSets", "StatNN", "statistics"]
@@ -24,7 +24,7 @@ class DeepSets(nn.Module):
     """The parameters as a set (Zaheer et al. 2017): each with what the graph says of its edge and its two ends, alone.
 
     One row per edge, and layers x + f(A x + B mean(x)), with the mean over all parameters of the network. Same heads,
-    and same encoding of values, nodes and types, as `GMN`; but no messages.
+    and same encoding of values, nodes and types, as `GMN` has in the experiments; but no messages.
     """
 
     def __init__(
@@ -35,14 +35,16 @@ class DeepSets(nn.Module):
         width: int = 64,
         layers: int = 3,
         scales: int = 10,
+        relative: bool = True,
         dropout: float = 0.0,
         activation: str = "silu",
         buckets: int = 4096,
+        words: float = 0.0,
     ) -> None:
         super().__init__()
-        self.head, self.scales = head, scales
-        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
-        self.of_value = nn.Linear(scales, width)
+        self.head, self.scales, self.relative = head, scales, relative
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets, words), TypeEncoder(width, buckets, words)
+        self.of_value = nn.Linear(scales + PROPORTIONS * relative, width)
         self.of_dst, self.of_src = (nn.Linear(width, width, bias=False) for _ in range(2))
         self.own = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
         self.shared = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(layers))
@@ -53,8 +55,10 @@ class DeepSets(nn.Module):
         """[G, outputs]; with the equivariant head [E, outputs], with rows of 0 for edges without a parameter."""
         at = _parameter_edges(graph)
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
-        values = self.of_value(spread(graph.rows()[:, 0].to(nodes.dtype), self.scales))
-        x = values.index_select(0, at.rows) + types.index_select(0, at.types)
+        seen = spread(graph.rows()[:, 0].to(nodes.dtype), self.scales)
+        if self.relative:
+            seen = torch.cat([seen, proportions(graph).to(seen)], dim=1)
+        x = self.of_value(seen).index_select(0, at.rows) + types.index_select(0, at.types)
         x = x + self.of_dst(nodes).index_select(0, at.dst) + self.of_src(nodes).index_select(0, at.src)
         for own, shared, norm in zip(self.own, self.shared, self.norms, strict=True):
             y = norm(x)
@@ -82,10 +86,11 @@ class StatNN(nn.Module):
         dropout: float = 0.0,
         activation: str = "silu",
         buckets: int = 4096,
+        words: float = 0.0,
     ) -> None:
         super().__init__()
         self.tensors = tensors
-        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets, words), TypeEncoder(width, buckets, words)
         self.of_tensor, self.of_all = nn.Linear(_NUMBERS, width), nn.Linear(tensors * _NUMBERS, width)
         self.each = mlp(width, width, width, dropout, activation)
         self.norm = nn.LayerNorm(2 * width)
@@ -164,42 +169,35 @@ def statistics(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
     The numbers are mean, standard deviation, the quantiles 0, 1/4, 1/2, 3/4 and 1, and the logarithm of the size.
     """
-    slots = [s for s in graph.slots if s.size]
-    device, values = graph.values.device, graph.values.detach().double()
-    size = torch.tensor([s.size for s in slots], dtype=torch.int64, device=device)
-    start = torch.tensor([s.start for s in slots], dtype=torch.int64, device=device)
-    of_graph = torch.tensor([s.graph for s in slots], dtype=torch.int64, device=device)
-    first = torch.cumsum(size, 0) - size
-    tensor = torch.repeat_interleave(torch.arange(len(slots), device=device), size)
-    own = values[torch.arange(len(tensor), device=device) + (start - first)[tensor]]
-    mean = values.new_zeros(len(slots)).index_add(0, tensor, own) / size
-    spread_out = (own - mean[tensor]).square()
-    deviation = (values.new_zeros(len(slots)).index_add(0, tensor, spread_out) / size).sqrt()
+    found = tensors(graph)
+    size, own = found.size, graph.values.detach().double()[found.at]
+    mean = found.mean(own)
+    deviation = found.mean((own - mean[found.tensor]).square()).sqrt()
     order = torch.argsort(own, stable=True)
-    ranked = own[order[torch.argsort(tensor[order], stable=True)]]
-    columns = [mean, deviation]
+    ranked = own[order[torch.argsort(found.tensor[order], stable=True)]]
+    columns, first = [mean, deviation], torch.cumsum(size, 0) - size
     for q in _QUANTILES:
         at = first + q * (size - 1).double()
         below = at.floor().long()
         above = torch.minimum(below + 1, first + size - 1)
         columns.append(torch.lerp(ranked[below], ranked[above], at - below))
-    found = torch.stack([*columns, size.double().log()], dim=1)
-    if not len(slots):
-        return found, of_graph, of_graph
-    count = torch.bincount(of_graph, minlength=graph.num_graphs)
-    return found, of_graph, torch.arange(len(slots), device=device) - (torch.cumsum(count, 0) - count)[of_graph]
+    numbers = torch.stack([*columns, size.double().log()], dim=1)
+    if not len(size):
+        return numbers, found.graph, found.graph
+    count = torch.bincount(found.graph, minlength=graph.num_graphs)
+    before = (torch.cumsum(count, 0) - count)[found.graph]
+    return numbers, found.graph, torch.arange(len(size), device=size.device) - before
 
 
 def _first_edges(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
     """A node at the end, and the type, of an edge of each parameter tensor; int64 [S] each."""
-    slots = [s for s in graph.slots if s.size]
+    starts = tensors(graph).start
     dst, _, types, _, _ = graph.layout.single
     at = _parameter_edges(graph)
     row = at.rows.clone()
     extra = row >= len(graph.values)
     row[extra] = graph.extra[row[extra] - len(graph.values)]
-    starts = torch.tensor([s.start for s in slots], dtype=torch.int64, device=row.device)
     slot = torch.searchsorted(starts, row, right=True) - 1
-    edge = torch.full((len(slots),), len(dst), dtype=torch.int64, device=row.device)
+    edge = torch.full((len(starts),), len(dst), dtype=torch.int64, device=row.device)
     edge = edge.scatter_reduce(0, slot, at.edge, "amin")
     return dst[edge], types[edge]

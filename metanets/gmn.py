@@ -13,15 +13,16 @@ from ..backends.blocks import Blocks
 from ..backends.from_coo import from_coo
 from ..ir import GmncError
 from ..kernels import Layout
-from .encode import NodeEncoder, TypeEncoder, spread
+from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, proportions, spread
 from .layer import Edges, Layer, State, mean_by_graph, mlp
-from .stream import Step, Stream
+from .stream import Step, Stream, with_squares
 
 __all__ = ["GMN", "HEADS", "READOUTS", "scaled"]
 
 HEADS, READOUTS = ("invariant", "equivariant"), ("edges", "all")
 _WIDER = 4
 """Hidden layers after the edges, which cost next to nothing, are so many times as wide with readout ``all``."""
+_LEAST_VARIANCE = 1e-6
 
 
 class GMN(nn.Module):
@@ -35,12 +36,15 @@ class GMN(nn.Module):
     graph read and write. norm: LayerNorm on nodes and sums. edge_activation: where edges are updated (default:
     activation). fan_in: weights times their number of sources, sums divided by it, and means by block and by group of
     nodes: then duplicating neurons, with the weights divided, keeps the output. scales: at how many scales values are
-    seen (see `gmnc.metanets.encode.spread`). readout: what the invariant head gets; ``all`` adds to the mean over edges
-    that of an MLP of each block's mean, the mean over nodes and the global feature. recompute: keep only states between
-    layers, and compute each layer again in the backward pass. stream: keep no edge states at all, but compute them
-    again from the values in each layer and in the backward pass, so many edges at a time (0: do not); L layers cost as
-    much as L (L + 1) / 2. buckets: rows of the tables of hashed words. kernel: see
-    `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of these but the kernel.
+    seen (see `gmnc.metanets.encode.spread`). relative: values are also seen in proportion to their tensor (see
+    `gmnc.metanets.encode.proportions`). readout: what the invariant head gets; ``all`` adds to the mean over edges that
+    of an MLP of each block's mean and standard deviation, the mean over nodes and the global feature. recompute: keep
+    only states between layers, and compute each layer again in the backward pass. stream: keep no edge states at all,
+    but compute them again from the values in each layer and in the backward pass, so many edges at a time (0: do not);
+    L layers cost as much as L (L + 1) / 2. buckets: rows of the tables of hashed words. words: standard deviation of
+    what words say before training; with 0 one that training never shows says nothing, and networks that have it are
+    read better. kernel: see `gmnc.kernels.edge_update`; it is no part of the state dict. Attribute `options`: all of
+    these but the kernel.
     """
 
     def __init__(
@@ -59,10 +63,12 @@ class GMN(nn.Module):
         edge_activation: str | None = None,
         fan_in: bool = False,
         scales: int = 1,
+        relative: bool = False,
         readout: str = "edges",
         recompute: bool = False,
         stream: int = 0,
         buckets: int = 4096,
+        words: float = 1.0,
         kernel: str = "auto",
     ) -> None:
         self.options = {n: v for n, v in locals().items() if n not in ("self", "__class__", "kernel")}
@@ -73,11 +79,14 @@ class GMN(nn.Module):
             raise GmncError(f"there is no readout {readout!r}: choose {' or '.join(READOUTS)}")
         if layers < 1:
             raise GmncError("a metanetwork needs at least one layer")
+        if fan_in and relative:
+            raise GmncError("relative values depend on how wide a network is: choose fan_in or relative")
         self.head, self.fan_in, self.recompute, self.stream, self.kernel = head, fan_in, recompute, stream, kernel
-        self.width, self.global_node, self.scales, self.readout = width, global_node, scales, readout
+        self.width, self.global_node, self.readout = width, global_node, readout
+        self.scales, self.relative = scales, relative
         hidden = hidden or width
-        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets), TypeEncoder(width, buckets)
-        inputs = [width if i else scales for i in range(layers)]
+        self.encode_nodes, self.encode_types = NodeEncoder(width, buckets, words), TypeEncoder(width, buckets, words)
+        inputs = [width if i else scales + PROPORTIONS * relative for i in range(layers)]
         on_edges = edge_activation or activation
         self.layers = nn.ModuleList(
             Layer(width, inputs[i], hidden, reverse, global_node, norm, dropout, activation, on_edges, fan_in)
@@ -88,7 +97,7 @@ class GMN(nn.Module):
         read, wide = width, hidden
         if readout == "all" and head == "invariant":
             wide = _WIDER * hidden
-            self.of_block = nn.Sequential(nn.LayerNorm(width), mlp(width, wide, wide, dropout, activation))
+            self.of_block = nn.Sequential(nn.LayerNorm(2 * width), mlp(2 * width, wide, wide, dropout, activation))
             read = wide + (2 + global_node) * width
         self.last = mlp(read, wide, outputs, dropout, activation)
 
@@ -109,19 +118,24 @@ class GMN(nn.Module):
         edges = self._run(self.edges, state, types, given, layout)[0]
         if self.head == "equivariant":
             return self.last(edges.to(self.dtype))
-        means = _block_means(edges, given, _plan(given))
+        means = _block_means(edges, given, _plan(given), self.of_block is not None)
         return self.last(self.read(means, state, given).to(self.dtype))
 
     def read(self, means: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
-        """What the invariant head gets of the means over blocks [m, C] and the state before the last edges, [G, C]."""
+        """What the invariant head gets of the edges' means over blocks and the state before the last edges, [G, C].
+
+        means: [m, width], with readout ``all`` [m, 2 width]: of the edges, then of their squares.
+        """
         plan = _plan(graph)
         if self.readout == "edges":
             return _over_graphs(means, graph, plan, self.fan_in)
-        if not graph.slots:
+        if _single(graph):
             raise GmncError("readout 'all' needs blocks: tensors of single edges do not say what is one block")
         nodes, _, shared = state
         assert self.of_block is not None
-        blocks = self.of_block(means.to(self.dtype))
+        means, squares = means.chunk(2, dim=1)
+        deviations = (squares - means.square()).clamp(min=0).add(_LEAST_VARIANCE).sqrt()
+        blocks = self.of_block(torch.cat([means, deviations], dim=1).to(self.dtype))
         found = [_over_graphs(means, graph, plan, self.fan_in), _over_graphs(blocks, graph, plan, by_block=True)]
         found.append(mean_by_graph(nodes, graph, self.fan_in))
         return torch.cat(found if shared is None else [*found, shared], dim=1)
@@ -136,11 +150,16 @@ class GMN(nn.Module):
 
     def _start(self, graph: Blocks, x: torch.Tensor | None) -> tuple[State, torch.Tensor, Layout]:
         """The same before the first layer."""
+        if self.relative and _single(graph):
+            raise GmncError("relative values need blocks: tensors of single edges do not say what is one tensor")
         edges, layout = scaled(graph) if self.fan_in else (graph.rows(), graph.layout)
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
         nodes = nodes if x is None else nodes + x
         shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
-        return (nodes, spread(edges[:, 0].to(self.dtype), self.scales), shared), types, layout
+        values = spread(edges[:, 0].to(self.dtype), self.scales)
+        if self.relative:
+            values = torch.cat([values, proportions(graph).to(values)], dim=1)
+        return (nodes, values, shared), types, layout
 
     def _streamed(self, graph: Blocks, x: torch.Tensor | None) -> torch.Tensor:
         """What `forward` gives, without the state of all edges at any time."""
@@ -157,7 +176,7 @@ class GMN(nn.Module):
         if self.head == "equivariant":
             return stream.rows(steps, lambda edges: self.last(edges.to(self.dtype)))
         plan = _plan(graph)
-        total = stream.block_sums(steps)
+        total = stream.block_sums(steps, squares=self.of_block is not None)
         means = (total / plan.divisors.to(total.dtype)[:, None]).index_select(0, plan.blocks)
         return self.last(self.read(means, state, graph).to(self.dtype))
 
@@ -200,16 +219,16 @@ def _readout(graph: Blocks) -> _Readout:
     return _Readout(sizes.tolist(), chosen.tolist(), *(t.to(graph.values.device) for t in tables))
 
 
-def _block_means(edges: torch.Tensor, graph: Blocks, plan: _Readout) -> torch.Tensor:
-    """Means over the edges of each block that carries parameters, [m, C]."""
+def _block_means(edges: torch.Tensor, graph: Blocks, plan: _Readout, squares: bool) -> torch.Tensor:
+    """Means over the edges of each block that carries parameters, [m, C]; then of their squares, if asked, [m, 2 C]."""
     kind = torch.float64 if edges.dtype == torch.float64 else torch.float32
     if graph.layout.small:
-        total = edges.new_zeros(len(plan.sizes), edges.shape[1], dtype=kind)
-        total = total.index_add(0, graph.layout.single[4], edges.to(kind))
+        rows = with_squares(edges.to(kind), squares)
+        total = rows.new_zeros(len(plan.sizes), rows.shape[1]).index_add(0, graph.layout.single[4], rows)
         return (total / plan.divisors.to(kind)[:, None]).index_select(0, plan.blocks)
     parts = edges.split(plan.sizes)
-    means = [parts[i].mean(0, dtype=kind) for i in plan.chosen]
-    return torch.stack(means) if means else edges.new_zeros(0, edges.shape[1], dtype=kind)
+    means = [with_squares(parts[i].to(kind), squares).mean(0) for i in plan.chosen]
+    return torch.stack(means) if means else edges.new_zeros(0, (1 + squares) * edges.shape[1], dtype=kind)
 
 
 def _over_graphs(means: torch.Tensor, graph: Blocks, plan: _Readout, by_block: bool) -> torch.Tensor:
@@ -220,7 +239,7 @@ def _over_graphs(means: torch.Tensor, graph: Blocks, plan: _Readout, by_block: b
 
 def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:
     """Values times their number of sources [E, 1], and a layout that divides sums by edges per node of the block."""
-    if not graph.slots:
+    if _single(graph):
         raise GmncError("fan_in needs blocks: tensors of single edges do not say how many sources a weight has")
     layout, rows = graph.layout, graph.rows().contiguous()
     divided = layout.planned("fan_in", lambda: _divided(layout))
@@ -233,6 +252,11 @@ def scaled(graph: Blocks) -> tuple[torch.Tensor, Layout]:
         steps = (*block.strides, 1)
         parts.append((rows[block.value :].as_strided((*block.shape, 1), steps) * block.k).reshape(-1, 1))
     return torch.cat(parts), divided
+
+
+def _single(graph: Blocks) -> bool:
+    """Whether it was made of tensors of single edges, which do not say what is one parameter tensor."""
+    return len(graph.slots) == 0 and bool(graph.parameter_block.any())
 
 
 def _divided(layout: Layout) -> Layout:

@@ -17,10 +17,11 @@ __all__ = ["NAMES", "metanetwork"]
 NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
 
 _GMN: dict[str, dict[str, Any]] = {
-    "invariant": {"width": 32, "layers": 2, "global_node": True, "scales": 10, "readout": "all"},
-    "equivariant": {"width": 64, "layers": 4, "global_node": True, "scales": 10},
+    "invariant": {"width": 32, "layers": 2, "relative": True, "readout": "all"},
+    "equivariant": {"width": 64, "layers": 4},
 }
-"""By head."""
+"""By head; both have what follows."""
+_BOTH: dict[str, Any] = {"global_node": True, "scales": 10, "words": 0.0}
 
 
 def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant", **options: Any) -> nn.Module:
@@ -35,7 +36,7 @@ def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant
         raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
     try:
         if name == "gmn":
-            return GMN(outputs, head=head, **(_GMN.get(head, {}) | options))
+            return GMN(outputs, head=head, **(_BOTH | _GMN.get(head, {}) | options))
         if name == "nfn":
             return NFN(outputs, head=head, like=like, **options)
         if name == "deepsets":

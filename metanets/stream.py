@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from ..kernels import Layout, Piece, Terms
 from .layer import Edges
 
-__all__ = ["Step", "Stream"]
+__all__ = ["Step", "Stream", "with_squares"]
 
 Step = tuple[Edges, Terms]
 """An update of edges, and what it needs besides them."""
@@ -42,16 +42,20 @@ class Stream:
             total = total + part
         return total[0], total[1]
 
-    def block_sums(self, steps: Sequence[Step]) -> torch.Tensor:
-        """Sums of the edge states after the last of `steps` over each block, [M, C], in float32 or float64."""
+    def block_sums(self, steps: Sequence[Step], squares: bool) -> torch.Tensor:
+        """Sums of the edge states after the last of `steps` over each block, [M, C], in float32 or float64.
+
+        squares: also of their squares, [M, 2 C].
+        """
         kind = torch.float64 if self.values.dtype == torch.float64 else torch.float32
 
         def of_piece(edges: torch.Tensor, into: torch.Tensor, out: torch.Tensor, piece: Piece) -> torch.Tensor:
             sizes = piece.layout.blocks[:, 1:5].prod(1).tolist()
-            own = torch.stack([part.sum(0, dtype=kind) for part in edges.split(sizes)])
+            own = torch.stack([with_squares(part.to(kind), squares).sum(0) for part in edges.split(sizes)])
             return torch.zeros_like(total).index_add(0, torch.tensor(piece.numbers, device=own.device), own)
 
-        total = self.values.new_zeros(len(self.layout.blocks), len(steps[-1][1].b_out), dtype=kind)
+        columns = (1 + squares) * len(steps[-1][1].b_out)
+        total = self.values.new_zeros(len(self.layout.blocks), columns, dtype=kind)
         for part in self._pieces(steps, of_piece):
             total = total + part
         return total
@@ -73,3 +77,8 @@ class Stream:
 
         for piece in self.layout.pieces(self.limit):
             yield checkpoint(of_piece, piece, use_reentrant=False) if torch.is_grad_enabled() else of_piece(piece)
+
+
+def with_squares(rows: torch.Tensor, squares: bool) -> torch.Tensor:
+    """The rows, and beside them their squares if asked: [n, C] to [n, C] or [n, 2 C]."""
+    return torch.cat([rows, rows.square()], dim=1) if squares else rows

@@ -84,9 +84,13 @@ class Pictures(_Fields):
 
 
 class Sines(_Fields):
-    """a sin(b x), a and b uniform from 0 to 10 (Navon et al. 2023); two members in a row hold the same function."""
+    """a sin(b x), a and b uniform from 0 to 10 (Navon et al. 2023); two members in a row hold the same function.
 
-    name, siren, how = "sine", Siren((1, 32, 32, 1), 10.0), Fit(150, 0.06)
+    Its first weights are so small that a network has to make frequencies greater, so that they tell of b; with 10 it
+    finds all of them there, and what it learns of b no metanetwork here could read.
+    """
+
+    name, siren, how = "sine", Siren((1, 32, 32, 1), 3.0), Fit(150, 0.06)
 
     def points(self) -> torch.Tensor:
         """From -pi to pi."""

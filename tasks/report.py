@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,20 +12,27 @@ from typing import Any
 import numpy as np
 
 from ..backends.files import replacing
+from ..ir import GmncError
 
-__all__ = ["Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "to_json"]
+__all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "to_json"]
+
+
+PARTS = ("test", "valid")
+"""Members that metrics may be of; ``valid``: of the best epoch, which is how a run is to be chosen among others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
     """Runs that differ in their seed alone. metrics: name to (mean, standard deviation over seeds, that of the sample).
 
+    settings: what tells the row from others of its task, split and model, as in ``lr 0.003``; empty if there are none.
     members: how many trained and how many tested, where runs say so. seconds: of training, mean. device: what ran them.
     """
 
     task: str
     split: str
     model: str
+    settings: str
     seeds: tuple[int, ...]
     metrics: dict[str, tuple[float, float]]
     parameters: int
@@ -34,24 +42,58 @@ class Row:
     device: str
 
 
-def summary(results: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row for each task, split and model, in that order; see `gmnc.tasks.experiment.run` for what a result is."""
-    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]:
+    """One row for each task, split, model and settings, in that order; see `gmnc.tasks.experiment.run` for a result.
+
+    of: one of `PARTS`. Raises `GmncError` if two runs differ in nothing.
+    """
+    groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
-        of = result["settings"]
-        part = f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"]
-        groups.setdefault((of["task"], part, of["model"]), []).append(result)
-    return [_row(*key, groups[key]) for key in sorted(groups)]
+        given = result["settings"]
+        part = f"{given['split']} ({given['held_out']})" if given["held_out"] else given["split"]
+        own = groups.setdefault((given["task"], part, given["model"]), {})
+        own.setdefault(json.dumps(_chosen(result), sort_keys=True), []).append(result)
+    rows = []
+    for key in sorted(groups):
+        runs = list(groups[key].values())
+        names = _differing([_chosen(r[0]) for r in runs])
+        for same in runs:
+            chosen = _chosen(same[0])
+            said = ", ".join(f"{n} {chosen[n]}" for n in names if n in chosen)
+            rows.append(_row(*key, said, same, of))
+    return rows
 
 
-def _row(task: str, split: str, model: str, runs: Sequence[Mapping[str, Any]]) -> Row:
-    names = [n for n in runs[0]["metrics"] if all(n in r["metrics"] for r in runs)]
-    values = {n: np.array([r["metrics"][n] for r in runs], dtype=np.float64) for n in names}
+def _chosen(result: Mapping[str, Any]) -> dict[str, Any]:
+    """By name all that was chosen for a run but its seed and folders."""
+    apart = ("task", "split", "held_out", "model", "seed", "zoo", "metanet", "checkpoint_seconds")
+    given = {**result["settings"], **result.get("options", {})}
+    found = {name: value for name, value in given.items() if name not in apart}
+    return {**found, **result["settings"].get("metanet", {})}
+
+
+def _differing(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Names whose values are not the same in all."""
+    names = dict.fromkeys(name for one in chosen for name in one)
+    return [n for n in names if any(one.get(n) != chosen[0].get(n) for one in chosen)]
+
+
+def _row(task: str, split: str, model: str, settings: str, runs: Sequence[Mapping[str, Any]], of: str) -> Row:
+    seeds = [r["settings"]["seed"] for r in runs]
+    twice = sorted({s for s in seeds if seeds.count(s) > 1})
+    if twice:
+        raise GmncError(
+            f"{task}, {split}, {model}: seed {twice[0]} is there twice, with the same settings; give one run"
+        )
+    found = [r["metrics"] if of == "test" else r["history"][r["best_epoch"] - 1]["valid"] for r in runs]
+    names = [n for n in found[0] if all(n in m for m in found)]
+    values = {n: np.array([m[n] for m in found], dtype=np.float64) for n in names}
     return Row(
         task,
         split,
         model,
-        tuple(sorted(r["settings"]["seed"] for r in runs)),
+        settings,
+        tuple(sorted(seeds)),
         {n: (float(v.mean()), float(v.std(ddof=1)) if len(v) > 1 else 0.0) for n, v in values.items()},
         int(runs[0]["parameters"]),
         float(np.mean([r["epochs"] for r in runs])),
@@ -80,18 +122,21 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One table for each task: a line per split and model."""
+    """One table for each task: a line per row."""
     parts = []
     for task in dict.fromkeys(row.task for row in rows):
         own = [row for row in rows if row.task == task]
         names = list(dict.fromkeys(n for row in own for n in row.metrics))
-        head = ["split", "model", *names, "seeds", "members", "parameters", "epochs", "minutes", "on"]
+        told = ["settings"] if any(row.settings for row in own) else []
+        head = ["split", "model", *told, *names, "seeds", "members", "parameters", "epochs", "minutes", "on"]
         lines = [_line(head), _line("---" for _ in head)]
         for row in own:
             members = " / ".join(str(row.members[k]) for k in ("train", "valid", "test") if k in row.members)
             cells = [_cell(row.metrics[n], len(row.seeds)) if n in row.metrics else "" for n in names]
             about = [len(row.seeds), members, f"{row.parameters:,}", f"{row.epochs:.0f}", f"{row.seconds / 60:.1f}"]
-            lines.append(_line([row.split, row.model, *cells, *map(str, about), row.device]))
+            lines.append(
+                _line([row.split, row.model, *([row.settings] if told else []), *cells, *map(str, about), row.device])
+            )
         parts.append("\n".join([f"**{task}**", "", *lines]))
     return "\n\n".join(parts) + "\n"
 
@@ -115,16 +160,21 @@ def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         made.append(folder / f"{task}-curves.png")
         curves(own, made[-1])
     for result in results:
+        of = result["settings"]
         if "predictions" in result:
-            of = result["settings"]
             part = f"{of['split']}-{of['held_out']}" if of["held_out"] else of["split"]
-            made.append(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png")
+            made.append(_other(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png", made))
             scatter(result, made[-1])
         if "edited" in result:
-            of = result["settings"]
-            made.append(folder / f"{of['task']}-{of['model']}-{of['seed']}.png")
+            made.append(_other(folder / f"{of['task']}-{of['model']}-{of['seed']}.png", made))
             edits(result, made[-1])
     return made
+
+
+def _other(path: Path, made: Sequence[Path]) -> Path:
+    """The path, or one with a number where runs differ in their settings alone."""
+    names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, len(made) + 2))]
+    return next(name for name in names if name not in made)
 
 
 def scatter(result: Mapping[str, Any], path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,9 +130,28 @@ def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert report.to_json(rows)[0]["metrics"]["mse"]["mean"] == mean
     assert rows[0].device.endswith("of a CPU")
     assert report.summary([{**results[0], "device": "a GPU"}])[0].device == "a GPU"
-    made = report.pictures(results, tmp_path / "plots")
-    assert len(made) == 5
+    made = report.pictures([*results, results[0]], tmp_path / "plots")
+    assert len(set(made)) == 6
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
+
+
+def test_runs_of_other_settings_are_rows_of_their_own() -> None:
+    def result(seed: int, lr: float, r2: float, **metanet: int) -> dict[str, Any]:
+        given = asdict(Settings("accuracy", "zoo", "gmn", seed=seed, metanet=metanet))
+        history = [{"valid": {"r2": r2 - 1}}, {"valid": {"r2": r2 - 0.5}}, {"valid": {"r2": r2 - 2}}]
+        about = {"parameters": 1, "epochs": 3, "best_epoch": 2, "seconds": 1.0, "history": history}
+        return {"settings": given, "options": asdict(Options(lr=lr, seed=seed)), "metrics": {"r2": r2}, **about}
+
+    tries = [result(0, 0.1, 1.0), result(1, 0.1, 3.0), result(0, 0.2, 7.0), result(0, 0.1, 9.0, width=8)]
+    rows = report.summary(tries)
+    assert [(r.settings, r.seeds, r.metrics["r2"][0]) for r in rows] == [
+        ("lr 0.1", (0, 1), 2.0), ("lr 0.2", (0,), 7.0), ("lr 0.1, width 8", (0,), 9.0)
+    ]  # fmt: skip
+    assert "| full | gmn | lr 0.1, width 8 | 9.000 |" in report.markdown(rows)
+    assert "settings" not in report.markdown(report.summary(tries[:2]))
+    assert [r.metrics["r2"][0] for r in report.summary(tries, "valid")] == [1.5, 6.5, 8.5]
+    with pytest.raises(GmncError, match="accuracy, full, gmn: seed 0 is there twice"):
+        report.summary([tries[0], result(0, 0.1, 2.0)])
 
 
 def test_folders_without_a_result_are_errors(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,6 +47,9 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
     assert [Path(p).name for p in found["pictures"]] == [
         "accuracy-curves.png", "accuracy-full-gmn-0.png", "accuracy-full-gmn-1.png",
     ]  # fmt: skip
+    (row,) = parsed("evaluate", tmp_path / "0", "--of", "valid")["rows"]
+    said = json.loads((tmp_path / "0" / "result.json").read_text())
+    assert {n: m["mean"] for n, m in row["metrics"].items()} == said["history"][said["best_epoch"] - 1]["valid"]
     text = run("evaluate", tmp_path / "0").stdout
     assert text.startswith("**accuracy**\n\n| split | model | r2 | tau | mse |")
     assert text.count("\n") == 5

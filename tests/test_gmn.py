@@ -21,7 +21,7 @@ from gmnc.backends.coo import coo
 from gmnc.ir import GmncError, ParameterGraph
 from gmnc.kernels import Layout
 from gmnc.metanets import GMN
-from gmnc.metanets.encode import spread
+from gmnc.metanets.encode import PROPORTIONS, proportions, spread
 from gmnc.metanets.gmn import _plan as readout_plan
 from gmnc.metanets.gmn import scaled
 from gmnc.testing import build
@@ -52,7 +52,7 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("options", [{}, {"scales": 6, "readout": "all"}], ids=["plain", "all"])
+@pytest.mark.parametrize("options", [{}, {"scales": 6, "relative": True, "readout": "all"}], ids=["plain", "all"])
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_symmetries_of_the_network_keep_the_output(name: str, how: How, options: dict[str, object]) -> None:
@@ -138,9 +138,63 @@ def test_readout_all_sees_more_of_blocks_than_their_average() -> None:
     assert torch.allclose(shares @ unseen, torch.zeros(2, dtype=torch.float64), atol=1e-12)
     state = model.states(tensors)[0]
     means, direction = torch.randn(shares.shape[1], 8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
-    before, after = (model.read(x, state, tensors) for x in (means, means + unseen[:, None] * direction))
+    both = (means, means + unseen[:, None] * direction)
+    before, after = (model.read(torch.cat([x, x.square() + 1], dim=1), state, tensors) for x in both)
     assert torch.allclose(before[:, :8], after[:, :8], rtol=0, atol=1e-12)
     assert gap(before, after) > 1e-3
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_readout_all_sees_how_far_edges_of_a_block_are_apart(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against NumPy: means and deviations of the last edge states, block by block."""
+    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(readout="all")
+    monkeypatch.setattr(Layout, "small", small)
+    given: list[torch.Tensor] = []
+    model.of_block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    model(tensors)
+    state, types, layout = model.states(tensors)
+    rows = model.edges(state, types, tensors, layout, "reference")[0].detach().numpy()
+    parts = np.split(rows, np.cumsum([block.size for block in tensors.layout])[:-1])
+    wanted = [
+        np.r_[part.mean(0), np.sqrt(part.var(0) + 1e-6)]
+        for part, carries in zip(parts, tensors.parameter_block.tolist(), strict=True)
+        if carries and len(part)
+    ]
+    np.testing.assert_allclose(given[0].detach().numpy(), wanted, rtol=0, atol=1e-9)
+
+
+def test_proportions_are_of_each_tensor_alone() -> None:
+    """Against NumPy, in a batch too; elements that no parameter has, and rows that read others again."""
+    graphs = [gmnc.compile(exported(name, "dynamo")) for name in ("groupnorm", "resnet")] + [every_kind_of_edge()]
+    tensors = batch([double(g) for g in graphs])
+    wanted = np.zeros((len(tensors.values), PROPORTIONS))
+    for slot in tensors.slots:
+        own = tensors.values[slot.start : slot.start + slot.size].numpy()
+        size = np.sqrt(np.square(own).mean() + 1e-12)
+        columns = [np.tanh(own / size * ratio) for ratio in (0.3, 0.6, 1.2, 2.4)]
+        both = np.log(size), np.log(slot.size) / 4
+        wanted[slot.start : slot.start + slot.size] = np.stack([*columns, *(np.full(slot.size, x) for x in both)], 1)
+    found = proportions(tensors).numpy()
+    np.testing.assert_allclose(found, np.concatenate([wanted, wanted[tensors.extra.numpy()]]), rtol=0, atol=1e-12)
+
+
+def test_words_that_training_never_showed_say_nothing() -> None:
+    texts = [f"(float[1, 3] x) => (float[1, 2] y) {{ a = MatMul(x, w) r = {op}(a) y = MatMul(r, v) }}" for op in
+             ("Relu", "Sigmoid")]  # fmt: skip
+    relu, sigmoid = (double(gmnc.compile(build(text, {"w": (3, 4), "v": (4, 2)}))) for text in texts)
+    assert gap(metanet()(sigmoid), metanet()(relu)) > 1e-4
+    model = metanet(words=0.0)
+    assert gap(model(sigmoid), model(relu)) == 0
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(relu).square().sum().backward()
+        optimizer.step()
+    learnt = model.encode_nodes.styles.bag.weight.abs().amax(1)
+    shown = set((relu.words % 64).tolist())
+    assert {i for i, size in enumerate(learnt.tolist()) if size > 0} <= shown
+    assert learnt.max() > 0
+    assert gap(model(sigmoid), model(relu)) > 1e-6
 
 
 @pytest.mark.parametrize("fan_in", [False, True])
@@ -259,9 +313,11 @@ def test_wrong_use_is_an_error() -> None:
     with pytest.raises(GmncError, match="not a parameter graph"):
         metanet()(torch.zeros(3))
     single = coo(gmnc.compile(separate_attention()), dtype=torch.float64)
-    for options, message in (({"fan_in": True}, "fan_in needs blocks"), ({"readout": "all"}, "readout 'all' needs")):
-        with pytest.raises(GmncError, match=message):
-            metanet(**options)(single)
+    for name, value in (("fan_in", True), ("readout", "all"), ("relative", True)):
+        with pytest.raises(GmncError, match=f"{name} .*needs? blocks"):
+            metanet(**{name: value})(single)
+    with pytest.raises(GmncError, match="choose fan_in or relative"):
+        GMN(fan_in=True, relative=True)
 
 
 def test_values_are_told_apart_at_every_scale() -> None:

@@ -17,7 +17,7 @@ from gmnc.metanets import GMN
 
 OPTIONS = {
     "edges": {},
-    "all": {"readout": "all", "global_node": True, "scales": 4},
+    "all": {"readout": "all", "global_node": True, "scales": 4, "relative": True},
     "fan in": {"fan_in": True},
     "equivariant": {"head": "equivariant"},
 }

@@ -19,7 +19,7 @@ from gmnc.testing import build
 OPTIONS: dict[str, dict[str, object]] = {
     "edges": {},
     "one layer": {"layers": 1},
-    "all": {"readout": "all", "global_node": True, "scales": 4},
+    "all": {"readout": "all", "global_node": True, "scales": 4, "relative": True},
     "fan-in": {"fan_in": True},
     "one way": {"reverse": False, "norm": False},
     "equivariant": {"head": "equivariant", "global_node": True},
