@@ -320,6 +320,12 @@ def test_wrong_use_is_an_error() -> None:
         GMN(fan_in=True, relative=True)
 
 
+def test_a_network_without_parameters_is_read_too() -> None:
+    tensors = double(gmnc.compile(build("(float[2, 3] x) => (float[2, 3] y) { y = Relu(x) }")))
+    for options in ({"fan_in": True}, {"readout": "all", "relative": True, "global_node": True}):
+        assert metanet(**options)(tensors).isfinite().all()
+
+
 def test_values_are_told_apart_at_every_scale() -> None:
     values = torch.tensor([0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3], dtype=torch.float64)
     seen = spread(torch.cat([values, -values]), 10)
