@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..backends.blocks import Blocks
 from ..ir import GmncError
-from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, proportions, spread, tensors
+from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, seen, tensors
 from .layer import mlp
 
 __all__ = ["DMC", "DeepSets", "StatNN", "statistics"]
@@ -55,10 +55,8 @@ class DeepSets(nn.Module):
         """[G, outputs]; with the equivariant head [E, outputs], with rows of 0 for edges without a parameter."""
         at = _parameter_edges(graph)
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
-        seen = spread(graph.rows()[:, 0].to(nodes.dtype), self.scales)
-        if self.relative:
-            seen = torch.cat([seen, proportions(graph).to(seen)], dim=1)
-        x = self.of_value(seen).index_select(0, at.rows) + types.index_select(0, at.types)
+        values = self.of_value(seen(graph.rows()[:, 0].to(nodes.dtype), graph, self.scales, self.relative))
+        x = values.index_select(0, at.rows) + types.index_select(0, at.types)
         x = x + self.of_dst(nodes).index_select(0, at.dst) + self.of_src(nodes).index_select(0, at.src)
         for own, shared, norm in zip(self.own, self.shared, self.norms, strict=True):
             y = norm(x)

@@ -11,7 +11,7 @@ from torch import nn
 from ..backends.blocks import Blocks
 from ..ir import NODE_KINDS
 
-__all__ = ["PROPORTIONS", "NodeEncoder", "Tensors", "TypeEncoder", "proportions", "spread", "tensors", "waves"]
+__all__ = ["PROPORTIONS", "NodeEncoder", "Tensors", "TypeEncoder", "proportions", "seen", "spread", "tensors", "waves"]
 
 _FREQUENCIES = 8
 _RATIOS = (0.3, 0.6, 1.2, 2.4)
@@ -83,6 +83,12 @@ def proportions(graph: Blocks) -> torch.Tensor:
     columns = torch.cat([torch.tanh(ratio[:, None] * r) for r in _RATIOS] + [of_tensor[found.tensor]], dim=1)
     rows = own.new_zeros(len(graph.values), PROPORTIONS).index_copy(0, found.at, columns)
     return torch.cat([rows, rows[graph.extra]]) if len(graph.extra) else rows
+
+
+def seen(values: torch.Tensor, graph: Blocks, scales: int, relative: bool) -> torch.Tensor:
+    """Values [rows] at several scales, see `spread`; if relative also their `proportions`, as many columns more."""
+    found = spread(values, scales)
+    return torch.cat([found, proportions(graph).to(found)], dim=1) if relative else found
 
 
 class _Styles(nn.Module):

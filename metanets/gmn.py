@@ -13,7 +13,7 @@ from ..backends.blocks import Blocks
 from ..backends.from_coo import from_coo
 from ..ir import GmncError
 from ..kernels import Layout
-from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, proportions, spread
+from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, seen
 from .layer import Edges, Layer, State, mean_by_graph, mlp
 from .stream import Step, Stream, with_squares
 
@@ -156,9 +156,7 @@ class GMN(nn.Module):
         nodes, types = self.encode_nodes(graph), self.encode_types(graph)
         nodes = nodes if x is None else nodes + x
         shared = nodes.new_zeros(graph.num_graphs, self.width) if self.global_node else None
-        values = spread(edges[:, 0].to(self.dtype), self.scales)
-        if self.relative:
-            values = torch.cat([values, proportions(graph).to(values)], dim=1)
+        values = seen(edges[:, 0].to(self.dtype), graph, self.scales, self.relative)
         return (nodes, values, shared), types, layout
 
     def _streamed(self, graph: Blocks, x: torch.Tensor | None) -> torch.Tensor:

@@ -16,7 +16,6 @@ from ..ir import GmncError
 
 __all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "to_json"]
 
-
 PARTS = ("test", "valid")
 """Members that metrics may be of; ``valid``: of the best epoch, which is how a run is to be chosen among others."""
 
@@ -45,8 +44,10 @@ class Row:
 def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]:
     """One row for each task, split, model and settings, in that order; see `gmnc.tasks.experiment.run` for a result.
 
-    of: one of `PARTS`. Raises `GmncError` if two runs differ in nothing.
+    of: one of `PARTS`. Raises `GmncError` for another, and if two runs differ in nothing.
     """
+    if of not in PARTS:
+        raise GmncError(f"there are no metrics of {of!r} members: choose {' or '.join(PARTS)}")
     groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
         given = result["settings"]
