@@ -63,6 +63,7 @@ def train_metanetwork(
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW, on matrices.")] = 0.01,
     patience: Annotated[int, typer.Option(min=0, help="Epochs without a better score before it stops; 0: never.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="So many members of the zoo only; 0: all.")] = 0,
+    examples: Annotated[int, typer.Option(min=0, help="So many of the training members only; 0: all.")] = 0,
     edges: Annotated[int, typer.Option(min=1, help="Most edges of a batch: bounds the memory.")] = 200_000,
     members: Annotated[int, typer.Option(min=1, help="Most members of a batch.")] = 32,
     option: Annotated[
@@ -91,7 +92,8 @@ def train_metanetwork(
         if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
             raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
         settings = Settings(
-            task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members, _options(option)
+            task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
+            _options(option), examples,
         )  # fmt: skip
         options = training.Options(epochs, lr, weight_decay, patience=patience, seed=seed)
         with joined(), steps(quiet or not _first(), after=0.5) as watch:
@@ -122,6 +124,8 @@ def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experi
 
     if settings.task != TaskName.accuracy and settings.split != SplitName.full:
         raise GmncError(f"--split {settings.split}: {settings.task} has the split full alone")
+    if settings.task != TaskName.accuracy and settings.examples:
+        raise GmncError(f"--examples: {settings.task} trains on all members; choose --limit")
     zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, progress=watch)
     if settings.task == TaskName.accuracy:
         return accuracy.experiment(settings, zoo, predictor)

@@ -37,11 +37,12 @@ class Split:
     test: np.ndarray
 
 
-def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: str = "") -> Split:
+def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: str = "", examples: int = 0) -> Split:
     """Which members train, validate and test; the test members do not depend on the seed.
 
-    table: columns of the zoo, of one entry per member; ``family`` and ``width`` are read. Raises `GmncError` for an
-    unknown split or family, and if a part would be empty.
+    table: columns of the zoo, of one entry per member; ``family`` and ``width`` are read. examples: so many of the
+    members that would train, those of fewer among them; 0: all. Raises `GmncError` for an unknown split or family, if a
+    part would be empty, and for more examples than there are.
     """
     if name not in SPLITS:
         raise GmncError(f"there is no split {name!r}: choose {', '.join(SPLITS)}")
@@ -60,7 +61,10 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
     if name == "tenth":
         rest = rest[: round(len(rest) / 10)]
     valid = round(_VALID * len(rest))
-    parts = [np.sort(part) for part in (rest[valid:], rest[:valid], np.flatnonzero(test))]
+    if examples > len(rest) - valid:
+        raise GmncError(f"split {name!r}: {len(rest) - valid} members train, fewer than {examples} examples")
+    train = rest[valid:][: examples or None]
+    parts = [np.sort(part) for part in (train, rest[:valid], np.flatnonzero(test))]
     if not all(len(part) for part in parts):
         raise GmncError(f"split {name!r}: {len(families)} members are too few for training, validation and test")
     return Split(*parts)
@@ -130,7 +134,7 @@ class Accuracy:
 def experiment(settings: Settings, zoo: Any, predictor: Path | None = None) -> Experiment:
     """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
     accuracy = np.asarray(zoo.table["accuracy"], dtype=np.float64)
-    parts = split(zoo.table, settings.split, settings.seed, settings.held_out)
+    parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
     task = Accuracy(
         zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members
     )  # fmt: skip

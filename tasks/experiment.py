@@ -31,7 +31,7 @@ class Settings:
     split: which members train and which test. held_out: a family, for the split of that name. seed: of the weights, of
     the order of members and of the choice of validation members; test members do not depend on it. limit: so many
     members of the zoo only; 0: all. edges, members: most edges and most members of a batch. metanet: options of the
-    metanetwork.
+    metanetwork. examples: so many of the training members only, those of fewer among them; 0: all.
     """
 
     task: str
@@ -44,6 +44,7 @@ class Settings:
     edges: int = 200_000
     members: int = 32
     metanet: dict[str, Any] = field(default_factory=dict)
+    examples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ def load_result(out: Path) -> dict[str, Any]:
         raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        found["settings"]["task"], found["metrics"], found["history"]
+        # Settings that a run of an earlier version did not have are the usual ones.
+        found["settings"] = asdict(Settings(**found["settings"]))
+        found["metrics"], found["history"]
     except (ValueError, KeyError, TypeError) as error:
         raise LoadError(f"{path}: not the result of a run ({error!r})") from error
     return found

@@ -44,6 +44,17 @@ def test_splits_part_the_members() -> None:
     assert np.array_equal(full.test, tenth.test)
 
 
+def test_fewer_examples_are_among_more_and_change_nothing_else() -> None:
+    full, more, fewer = (accuracy.split(table(), "full", 1, examples=n) for n in (0, 200, 50))
+    assert [len(p.train) for p in (full, more, fewer)] == [700, 200, 50]
+    assert set(fewer.train) < set(more.train) < set(full.train)
+    for part in (more, fewer):
+        assert np.array_equal(part.valid, full.valid)
+        assert np.array_equal(part.test, full.test)
+    with pytest.raises(GmncError, match="700 members train, fewer than 701"):
+        accuracy.split(table(), "full", examples=701)
+
+
 def test_the_width_split_tests_on_strictly_wider_members_of_each_family() -> None:
     given = table()
     parts = accuracy.split(given, "width")
@@ -111,6 +122,10 @@ def test_a_run_is_repeated_to_the_bit_and_told_from_others(tmp_path: Path) -> No
         trained("gmn", tmp_path / "a", 2, seed=1)
     with pytest.raises(GmncError, match="another epochs"):
         trained("gmn", tmp_path / "a", 3)
+    written = json.loads((tmp_path / "c" / RESULT).read_text())
+    del written["settings"]["examples"]
+    (tmp_path / "c" / RESULT).write_text(json.dumps(written))
+    assert load_result(tmp_path / "c")["settings"]["examples"] == 0
 
 
 def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:

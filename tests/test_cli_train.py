@@ -67,6 +67,7 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--option", "width"], "expected NAME=VALUE"),
         (["--model", "dmc", "--option", "width=3", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
         (["--device", "cuda:77"], "no such device"),
+        (["--examples", "1000"], "fewer than 1000 examples"),
     ],
 )
 def test_wrong_use_is_an_error(more: list[str], message: str, tmp_path: Path) -> None:
