@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_cli import parsed, run
 
-SIZE, MARGIN = 200, 0.2
+SIZE, MARGIN = 200, 0.3
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_metanetwork_trained_on_a_zoo_predicts_held_out_members(zoo: Path, tmp_path: Path) -> None:
     """It beats the mean by a margin, and its predictor tells members from other networks."""
     out, file = tmp_path / "run", tmp_path / "predictor.safetensors"
-    training = ["train", "accuracy", "--zoo", zoo, "--out", out, "--epochs", 30, "--lr", 4e-3, "--members", 16]
+    training = ["train", "accuracy", "--zoo", zoo, "--out", out, "--epochs", 15, "--lr", 4e-3, "--members", 16]
     result = parsed(*training, "--predictor", file)
     assert result["members"] == {"train": 140, "valid": 20, "test": 40}
     assert result["mean_of_training"]["r2"] <= 0
