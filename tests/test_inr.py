@@ -136,11 +136,14 @@ def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
         assert float(zoo.table["a"][number]) == member.row["a"]
         for name, value in zoo.values(number).items():
             assert np.array_equal(value, member.values[name])
-    refused = CliRunner().invoke(
-        app, ["train", "inr-ssl", "--zoo", str(zoo.folder), "--out", str(tmp_path / "run"), "--split", "tenth"]
-    )
-    assert refused.exit_code == 2
-    assert "inr-ssl has the split full alone" in refused.output
+    train = ["train", "inr-ssl", "--zoo", str(zoo.folder), "--out", str(tmp_path / "run")]
+    for more, message in (
+        (["--split", "tenth"], "inr-ssl has the split full alone"),
+        (["--examples", "2"], "inr-ssl trains on all members"),
+    ):
+        refused = CliRunner().invoke(app, [*train, *more])
+        assert refused.exit_code == 2
+        assert message in refused.output
 
 
 def test_values_of_a_population_and_their_blocks_agree() -> None:
