@@ -73,9 +73,11 @@ def run(
     Returns what is written as `RESULT`. Raises `GmncError` if the folder holds a run of other settings.
     """
     asked = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
-    _claim(out, asked)
+    _refuse_other(out, asked)
     torch.manual_seed(settings.seed)
     experiment = prepare(settings)
+    # Only now: a folder is not taken by settings that cannot be trained.
+    _claim(out, asked)
     model = experiment.model.to(device)
     history = training.fit(experiment.task, model, options, out, watch=watch)
     model.eval()
@@ -115,22 +117,29 @@ def load_result(out: Path) -> dict[str, Any]:
     return found
 
 
-def _claim(out: Path, asked: Mapping[str, Any]) -> None:
-    """Write what was asked for, or check that the folder is of the same."""
+def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
+    """Raise `GmncError` if the folder holds a run of which something else was asked."""
     path = out / RUN
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        other = [
-            name
-            for part in ("settings", "options")
-            for name in asked[part]
-            if before.get(part, {}).get(name) != asked[part][name] and name != "checkpoint_seconds"
-        ]
-        if other:
-            raise GmncError(f"{out}: holds a run with another {', '.join(other)}; choose another folder for this one")
-    elif rank() == 0:
+    if not path.is_file():
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    # What a run of an earlier version was not asked is as usual.
+    usual = {"settings": asdict(Settings(task="", zoo="")), "options": asdict(training.Options())}
+    other = [
+        name
+        for part in ("settings", "options")
+        for name in asked[part]
+        if {**usual[part], **before.get(part, {})}[name] != asked[part][name] and name != "checkpoint_seconds"
+    ]
+    if other:
+        raise GmncError(f"{out}: holds a run with another {', '.join(other)}; choose another folder for this one")
+
+
+def _claim(out: Path, asked: Mapping[str, Any]) -> None:
+    """Write what was asked for, unless it is there."""
+    if rank() == 0 and not (out / RUN).is_file():
         out.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
+        with replacing(out / RUN) as temporary:
             temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
 
 

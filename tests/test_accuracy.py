@@ -15,7 +15,7 @@ from fake_zoo import FakeZoo, fake_zoo
 
 from gmnc.ir import GmncError, LoadError
 from gmnc.tasks import accuracy, report
-from gmnc.tasks.experiment import RESULT, Settings, load_result, run
+from gmnc.tasks.experiment import RESULT, RUN, Settings, load_result, run
 from gmnc.tasks.training import Options
 
 
@@ -122,10 +122,18 @@ def test_a_run_is_repeated_to_the_bit_and_told_from_others(tmp_path: Path) -> No
         trained("gmn", tmp_path / "a", 2, seed=1)
     with pytest.raises(GmncError, match="another epochs"):
         trained("gmn", tmp_path / "a", 3)
-    written = json.loads((tmp_path / "c" / RESULT).read_text())
-    del written["settings"]["examples"]
-    (tmp_path / "c" / RESULT).write_text(json.dumps(written))
-    assert load_result(tmp_path / "c")["settings"]["examples"] == 0
+
+
+def test_runs_of_earlier_versions_lack_settings(tmp_path: Path) -> None:
+    made = trained("statnn", tmp_path, 2)
+    for name in (RUN, RESULT):
+        written = json.loads((tmp_path / name).read_text())
+        del written["settings"]["examples"]
+        (tmp_path / name).write_text(json.dumps(written))
+    assert load_result(tmp_path)["settings"]["examples"] == 0
+    with pytest.raises(GmncError, match="another examples;"):
+        trained("statnn", tmp_path, 2, examples=9)
+    assert trained("statnn", tmp_path, 2)["metrics"] == made["metrics"]
 
 
 def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
