@@ -161,11 +161,13 @@ class Layout:
         number = torch.repeat_interleave(
             torch.arange(len(table), device=table.device), table[:, 1:5].prod(1), output_size=self.edges
         )
-        edge, _, n, k, s, value, of_b, of_n, of_k, of_s, dst, src, kind, kind_b, kind_k = table[number].unbind(1)
+        # One contiguous row for each column of the table: what follows reads each several times.
+        columns = table.T.contiguous().index_select(1, number)
+        edge, _, n, k, s, value, of_b, of_n, of_k, of_s, dst, src, kind, kind_b, kind_k = columns.unbind(0)
         rest = torch.arange(self.edges, device=table.device) - edge
-        at_s, rest = rest % s, rest // s
-        at_k, rest = rest % k, rest // k
-        at_n, at_b = rest % n, rest // n
+        rest, at_s = _divided(rest, s)
+        rest, at_k = _divided(rest, k)
+        at_b, at_n = _divided(rest, n)
         rows = value + at_b * of_b + at_n * of_n + at_k * of_k + at_s * of_s
         to, at, types = (
             ids[row].long()
@@ -209,6 +211,12 @@ class Layout:
             edges, nodes, kinds = edges + layout.edges, nodes + num_nodes, kinds + num_types
         scale = torch.cat([layout.scale for layout, *_ in parts])
         return Layout(torch.cat(blocks), scale, torch.cat(dst), torch.cat(src), torch.cat(types), edges)
+
+
+def _divided(number: torch.Tensor, by: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quotient and remainder of integers from 0, with one division."""
+    quotient = number // by
+    return quotient, number - quotient * by
 
 
 def _parts(block: Block, limit: int) -> Iterator[Block]:
