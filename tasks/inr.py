@@ -14,11 +14,12 @@ from torch.nn import functional as F
 from ..backends.onnx import write
 from ..frontend import compile
 from ..ir import GmncError
-from ..metanets import metanetwork
+from ..metanets import GMN, metanetwork
 from .experiment import Experiment, Settings
 from .fields import pixels
 from .images import SIZE
 from .population import Population, Scaled
+from .probes import Probes
 from .siren import grid, render
 from .training import shuffled
 
@@ -38,15 +39,22 @@ class Editor(nn.Module):
     """theta + gamma * metanet(theta), [B, V] to [B, V].
 
     gamma: learnt, one for each parameter tensor, in its standard deviations. metanet: gives one number for each edge.
-    scaled: how values are given to it.
+    scaled: how values are given to it. probes: so many `Probes`, of which a `GMN` alone can be told.
     """
 
     tensor: torch.Tensor
 
-    def __init__(self, metanet: nn.Module, population: Population, scaled: Scaled, gamma: float = 0.1) -> None:
+    def __init__(
+        self, metanet: nn.Module, population: Population, scaled: Scaled, gamma: float = 0.1, probes: int = 0
+    ) -> None:
         super().__init__()
         self.metanet, self.scaled, self.population = metanet, scaled, population
         self.gamma = nn.Parameter(torch.full((len(population.slots),), gamma))
+        self.probes: Probes | None = None
+        if probes:
+            if not isinstance(metanet, GMN):
+                raise GmncError("probes are features of nodes, which of all metanetworks gmn alone takes")
+            self.probes = Probes(population, probes, metanet.width)
         tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
         for number, slot in enumerate(population.slots):
             tensor[slot.start : slot.start + slot.size] = number
@@ -55,7 +63,8 @@ class Editor(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """See the class."""
         given = self.scaled(values)
-        found = self.metanet(self.population.blocks(given))
+        graphs = self.population.blocks(given)
+        found = self.metanet(graphs, self.probes(values)) if self.probes is not None else self.metanet(graphs)
         change = self.population.per_value(given, found)[..., 0]
         return values + self.gamma[self.tensor] * self.scaled.deviation * change
 
@@ -122,8 +131,12 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     chosen = parts(image, np.asarray(zoo.table["test"]) == 1, settings.seed)
     population = Population(zoo.members)
     task = Dilation(population, pixels()[0][image], chosen, seed=settings.seed, most=settings.members)
-    metanet = metanetwork(settings.model, 1, like=population.like, head="equivariant", **settings.metanet)
-    model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()))
+    options = dict(settings.metanet)
+    probes = options.pop("probes", 0)
+    if not isinstance(probes, int) or probes < 0:
+        raise GmncError(f"probes: a number of points from 0, not {probes!r}")
+    metanet = metanetwork(settings.model, 1, like=population.like, head="equivariant", **options)
+    model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()), probes=probes)
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         shown = chosen["test"][:_SHOWN]

@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import helper
 
-__all__ = ["Fit", "Siren", "fit", "grid", "render", "start"]
+__all__ = ["Fit", "Siren", "fit", "grid", "render", "start", "states"]
 
 Values = Mapping[str, torch.Tensor]
 """Parameters of B networks: name to [B, *shape]."""
@@ -95,14 +95,22 @@ def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tenso
     return {name: torch.from_numpy(np.stack(parts)) for name, parts in found.items()}
 
 
+def states(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
+    """What each layer of B networks gives at P points, hidden ones after their sine: [B, P, width] each.
+
+    points: [P, inputs]. Differentiable in both.
+    """
+    weights, biases = list(values.values())[::2], list(values.values())[1::2]
+    found = [points.to(weights[0]).expand(len(weights[0]), *points.shape)]
+    for number, (weight, bias) in enumerate(zip(weights, biases, strict=True), start=1):
+        state = torch.baddbmm(bias[:, None], found[-1], weight.transpose(1, 2))
+        found.append(state if number == len(weights) else torch.sin(state))
+    return found[1:]
+
+
 def render(values: Values, points: torch.Tensor) -> torch.Tensor:
     """What B networks give at P points, [B, P, outputs]; differentiable in both. points: [P, inputs]."""
-    state = points.to(next(iter(values.values())))
-    pairs = list(values.values())
-    for number, (weight, bias) in enumerate(zip(pairs[::2], pairs[1::2], strict=True)):
-        state = torch.sin(state) if number else state.expand(len(weight), *state.shape)
-        state = torch.baddbmm(bias[:, None], state, weight.transpose(1, 2))
-    return state
+    return states(values, points)[-1]
 
 
 def fit(

@@ -25,6 +25,7 @@ from gmnc.tasks.fields import Pictures, Sines, pixels, waves
 from gmnc.tasks.images import SIZE
 from gmnc.tasks.members import Zoo
 from gmnc.tasks.population import Population, Scaled
+from gmnc.tasks.probes import Probes
 from gmnc.tasks.siren import Fit, Siren, fit, grid, render, start
 from gmnc.tasks.training import Options
 from gmnc.tasks.zoo import Member, make
@@ -204,13 +205,13 @@ def permuted(population: Population, values: torch.Tensor, order: torch.Tensor) 
     return torch.cat([values[:, :1], *(t.flatten(1) for t in tensors.values())], dim=1)
 
 
-@pytest.mark.parametrize("name", ["gmn", "nfn", "deepsets"])
-def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str) -> None:
+@pytest.mark.parametrize(("name", "probes"), [("gmn", 0), ("gmn", 5), ("nfn", 0), ("deepsets", 0)])
+def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str, probes: int) -> None:
     population = random_population()
     torch.manual_seed(0)
     options: Mapping[str, object] = GMN if name == "gmn" else {"width": 8}
     model = metanetwork(name, 1, like=population.like, head="equivariant", **options)
-    editor = inr.Editor(model, population, Scaled(population, range(3))).eval()
+    editor = inr.Editor(model, population, Scaled(population, range(3)), probes=probes).eval()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     with torch.no_grad():
         edited = editor(population.values)
@@ -220,11 +221,33 @@ def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str) -> None:
     assert not (edited - population.values)[:, 0].any()
 
 
-def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path) -> None:
+def test_probes_are_what_neurons_give_at_their_nodes() -> None:
+    population = random_population()
+    tensors = population.tensors(population.values)
+    probes = Probes(population, 2, 3)
+    features = probes(population.values).reshape(3, population.like.num_nodes, 3)
+    hidden = torch.sin(probes.points @ tensors["layers.0.weight"].mT + tensors["layers.0.bias"][:, None])
+    second = torch.sin(hidden @ tensors["layers.1.weight"].mT + tensors["layers.1.bias"][:, None])
+    last = render(tensors, probes.points)
+    to, _, _, rows, _ = population.like.layout.single
+    for name, given in (("layers.0", hidden), ("layers.1", second), ("layers.2", last)):
+        first = next(slot.start for slot in population.slots if slot.name == f"{name}.bias")
+        expected = probes.read(given.mT)
+        for neuron in range(expected.shape[1]):
+            # The node that the neuron's own bias leads to.
+            node = to[rows == first + neuron]
+            torch.testing.assert_close(features[:, node.item()], expected[:, neuron])
+    nfn = metanetwork("nfn", 1, like=population.like, head="equivariant", width=8)
+    with pytest.raises(GmncError, match="gmn alone"):
+        inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
+
+
+@pytest.mark.parametrize("probes", [0, 8])
+def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, probes: int) -> None:
     for name in ("zoo", "run"):
         (tmp_path / name).mkdir()
     zoo = FakeZoo(pictures(), tmp_path / "zoo")
-    settings = Settings("inr-edit", "zoo", members=16, metanet=GMN)
+    settings = Settings("inr-edit", "zoo", members=16, metanet={**GMN, "probes": probes})
     result = run(lambda s: inr.experiment(s, zoo), settings, Options(4, 1e-2), tmp_path / "run")
     assert result["metrics"]["mse"] < 0.8 * result["no_op"]["mse"]
     assert result["constant"]["mse"] < result["no_op"]["mse"]
@@ -306,6 +329,12 @@ def test_the_contrast_sees_small_differences_of_embeddings() -> None:
     encoder = sine.Encoder(Nearly(), population, Scaled(population, range(6)), 8)
     seen = nn.functional.normalize(encoder(population.values), dim=1)
     assert (seen @ seen.t()).min() < 0.9
+
+
+@pytest.mark.parametrize("wrong", [-1, "many"])
+def test_a_wrong_number_of_probes_is_refused(tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(GmncError, match="probes: a number of points from 0"):
+        inr.experiment(Settings("inr-edit", "zoo", metanet={"probes": wrong}), FakeZoo(pictures(), tmp_path))
 
 
 def test_a_zoo_of_another_kind_is_refused(tmp_path: Path) -> None:

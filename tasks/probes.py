@@ -1,0 +1,38 @@
+"""Probes (Kofinas et al. 2024): what each neuron gives at a few learnt points, as features of its node."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from .population import Population
+from .siren import states
+
+__all__ = ["Probes"]
+
+
+class Probes(nn.Module):
+    """Values of networks [B, V] to features of their nodes [B N, width]; 0 for nodes that are no neuron of a layer.
+
+    population: of plain chains, see `Siren`. count: points, learnt, uniform from -1 to 1 to begin with.
+    """
+
+    nodes: torch.Tensor
+
+    def __init__(self, population: Population, count: int, width: int) -> None:
+        super().__init__()
+        self.population = population
+        weights = [slot for slot in population.slots if len(slot.shape) == 2]
+        self.points = nn.Parameter(torch.rand(count, weights[0].shape[1]) * 2 - 1)
+        self.read = nn.Linear(count, width)
+        layout = population.like.layout
+        written = {block.value: layout.dst[block.dst : block.dst + block.n] for block in layout}
+        nodes = torch.cat([written[slot.start] for slot in weights]).long()
+        self.register_buffer("nodes", nodes, persistent=False)
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """See the class."""
+        seen = torch.cat(states(self.population.tensors(values), self.points), dim=2)
+        own = self.read(seen.transpose(1, 2))
+        nodes = own.new_zeros(len(values), self.population.like.num_nodes, own.shape[2])
+        return nodes.index_copy(1, self.nodes, own).flatten(0, 1)
