@@ -18,7 +18,7 @@ NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
 
 _GMN: dict[str, dict[str, Any]] = {
     "invariant": {"width": 32, "layers": 2, "relative": True, "readout": "all"},
-    "equivariant": {"width": 64, "layers": 6},
+    "equivariant": {"width": 64, "layers": 4},
 }
 """By head; both have what follows."""
 _BOTH: dict[str, Any] = {"global_node": True, "scales": 10, "words": 0.0}

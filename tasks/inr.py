@@ -27,6 +27,8 @@ __all__ = ["Dilation", "Editor", "dilated", "experiment", "on_disk", "parts"]
 
 _VALID = 0.1
 _SHOWN = 8
+_PROBES = 64
+"""Of gmn; the other metanetworks have no nodes that could be told."""
 
 
 def dilated(pictures: torch.Tensor) -> torch.Tensor:
@@ -132,7 +134,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     population = Population(zoo.members)
     task = Dilation(population, pixels()[0][image], chosen, seed=settings.seed, most=settings.members)
     options = dict(settings.metanet)
-    probes = options.pop("probes", 0)
+    probes = options.pop("probes", _PROBES if settings.model == "gmn" else 0)
     if not isinstance(probes, int) or probes < 0:
         raise GmncError(f"probes: a number of points from 0, not {probes!r}")
     metanet = metanetwork(settings.model, 1, like=population.like, head="equivariant", **options)

@@ -242,12 +242,12 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
         inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
 
 
-@pytest.mark.parametrize("probes", [0, 8])
-def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, probes: int) -> None:
+@pytest.mark.parametrize("options", [GMN, {**GMN, "probes": 0}])
+def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, options: dict[str, int]) -> None:
     for name in ("zoo", "run"):
         (tmp_path / name).mkdir()
     zoo = FakeZoo(pictures(), tmp_path / "zoo")
-    settings = Settings("inr-edit", "zoo", members=16, metanet={**GMN, "probes": probes})
+    settings = Settings("inr-edit", "zoo", members=16, metanet=options)
     result = run(lambda s: inr.experiment(s, zoo), settings, Options(4, 1e-2), tmp_path / "run")
     assert result["metrics"]["mse"] < 0.8 * result["no_op"]["mse"]
     assert result["constant"]["mse"] < result["no_op"]["mse"]
