@@ -248,6 +248,9 @@ def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, options: di
         (tmp_path / name).mkdir()
     zoo = FakeZoo(pictures(), tmp_path / "zoo")
     settings = Settings("inr-edit", "zoo", members=16, metanet=options)
+    editor = inr.experiment(settings, zoo).model
+    assert isinstance(editor, inr.Editor)
+    assert (editor.probes is None) == ("probes" in options)
     result = run(lambda s: inr.experiment(s, zoo), settings, Options(4, 1e-2), tmp_path / "run")
     assert result["metrics"]["mse"] < 0.8 * result["no_op"]["mse"]
     assert result["constant"]["mse"] < result["no_op"]["mse"]
