@@ -121,9 +121,12 @@ class DMC(nn.Module):
         parts: list[nn.Module] = []
         for before, after in pairwise(channels):
             for inputs in (before, after):
-                parts += [nn.Conv1d(inputs, after, 5, padding=2, bias=False), nn.BatchNorm1d(after), nn.ReLU()]
-            parts.append(nn.MaxPool1d(4))
-        self.body = nn.Sequential(*parts, nn.AdaptiveAvgPool1d(8), nn.Flatten())
+                conv = nn.Conv2d(inputs, after, (1, 5), padding=(0, 2), bias=False)
+                parts += [conv, nn.BatchNorm2d(after), nn.ReLU(inplace=True)]
+            parts.append(nn.MaxPool2d((1, 4)))
+        parts += [nn.AdaptiveAvgPool2d((1, 8)), nn.Flatten()]
+        # Two-dimensional, as only that has a format with channels last, which takes half the time on a CPU.
+        self.body = nn.Sequential(*parts).to(memory_format=torch.channels_last)
         self.last = nn.Sequential(mlp(8 * channels[-1], 256, 256, dropout, "relu"), nn.ReLU(), nn.Linear(256, outputs))
 
     def forward(self, graph: Blocks) -> torch.Tensor:
@@ -135,7 +138,7 @@ class DMC(nn.Module):
             count = min(slot.size, self.length - at)
             rows[slot.graph, at : at + count] = graph.values[slot.start : slot.start + count]
             filled[slot.graph] += count
-        return self.last(self.body(rows[:, None].to(next(self.parameters()).dtype)))
+        return self.last(self.body(rows[:, None, None].to(next(self.parameters()).dtype)))
 
 
 class _Edges(NamedTuple):
