@@ -53,7 +53,8 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
         given = result["settings"]
         part = f"{given['split']} ({given['held_out']})" if given["held_out"] else given["split"]
         own = groups.setdefault((given["task"], part, given["model"]), {})
-        own.setdefault(json.dumps(_chosen(result), sort_keys=True), []).append(result)
+        # Their parameters too: what is usual may have changed between two runs that were given the same.
+        own.setdefault(json.dumps([_chosen(result), result["parameters"]], sort_keys=True), []).append(result)
     rows = []
     for key in sorted(groups):
         runs = list(groups[key].values())

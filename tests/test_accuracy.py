@@ -173,6 +173,8 @@ def test_runs_of_other_settings_are_rows_of_their_own() -> None:
     assert "| full | gmn | lr 0.1, width 8 | 9.000 |" in report.markdown(rows)
     assert "settings" not in report.markdown(report.summary(tries[:2]))
     assert [r.metrics["r2"][0] for r in report.summary(tries, "valid")] == [1.5, 6.5, 8.5]
+    before = {**tries[1], "parameters": 2}
+    assert [(r.seeds, r.parameters) for r in report.summary([tries[0], before])] == [((0,), 1), ((1,), 2)]
     with pytest.raises(GmncError, match="choose test or valid"):
         report.summary(tries, "train")
     with pytest.raises(GmncError, match="accuracy, full, gmn: seed 0 is there twice"):
