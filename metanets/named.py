@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import nn
@@ -14,7 +15,8 @@ from .nfn import NFN
 
 __all__ = ["NAMES", "metanetwork"]
 
-NAMES = ("gmn", "deepsets", "statnn", "dmc", "nfn")
+_CLASSES: dict[str, type[nn.Module]] = {"gmn": GMN, "deepsets": DeepSets, "statnn": StatNN, "dmc": DMC, "nfn": NFN}
+NAMES = tuple(_CLASSES)
 
 _GMN: dict[str, dict[str, Any]] = {
     "invariant": {"width": 32, "layers": 2, "relative": True, "readout": "all"},
@@ -24,7 +26,7 @@ _GMN: dict[str, dict[str, Any]] = {
 _BOTH: dict[str, Any] = {"global_node": True, "scales": 10, "words": 0.0}
 
 
-def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant", **options: Any) -> nn.Module:
+def metanetwork(name: str, outputs: int, like: Blocks, head: str = "invariant", /, **options: Any) -> nn.Module:
     """A metanetwork with one row of `outputs` per network (``invariant``) or per edge (``equivariant``).
 
     like: a network of the kind that it will read; only NFN looks at it. options: instead of the usual ones. Raises
@@ -32,15 +34,16 @@ def metanetwork(name: str, outputs: int, *, like: Blocks, head: str = "invariant
     """
     if name not in NAMES:
         raise GmncError(f"there is no metanetwork {name!r}: choose {', '.join(NAMES)}")
-    if name in ("statnn", "dmc") and head != "invariant":
+    takes = list(inspect.signature(_CLASSES[name]).parameters)
+    if head != "invariant" and "head" not in takes:
         raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
+    given = {"outputs": outputs, "head": head, "like": like}
+    known = [option for option in takes if option not in given]
+    for option in options:
+        if option not in known:
+            raise GmncError(f"{name} has no option {option!r}: choose {', '.join(known)}")
+    usual = _BOTH | _GMN.get(head, {}) if name == "gmn" else {}
     try:
-        if name == "gmn":
-            return GMN(outputs, head=head, **(_BOTH | _GMN.get(head, {}) | options))
-        if name == "nfn":
-            return NFN(outputs, head=head, like=like, **options)
-        if name == "deepsets":
-            return DeepSets(outputs, head=head, **options)
-        return {"statnn": StatNN, "dmc": DMC}[name](outputs, **options)
+        return _CLASSES[name](**{n: v for n, v in given.items() if n in takes}, **(usual | options))
     except TypeError as error:
         raise GmncError(f"{name}: {error}") from error

@@ -50,7 +50,8 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
     if name == "family":
         if held_out not in families:
             known = ", ".join(sorted(set(families.tolist())))
-            raise GmncError(f"there is no family {held_out!r} to hold out in this zoo: choose {known}")
+            which = f"there is no {held_out!r} in this zoo" if held_out else "none is given"
+            raise GmncError(f"split 'family' holds out one family, and {which}: choose {known}")
         test = families == held_out
     elif name == "width":
         test = _wide(families, np.asarray(table["width"]))
@@ -138,7 +139,7 @@ def experiment(settings: Settings, zoo: Any, predictor: Path | None = None) -> E
     task = Accuracy(
         zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members
     )  # fmt: skip
-    model = metanetwork(settings.model, 1, like=zoo.members[int(parts.train[0])], **settings.metanet)
+    model = metanetwork(settings.model, 1, zoo.members[int(parts.train[0])], **settings.metanet)
     with torch.no_grad():
         # An output near the mean to start with.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))

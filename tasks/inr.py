@@ -137,7 +137,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     probes = options.pop("probes", _PROBES if settings.model == "gmn" else 0)
     if not isinstance(probes, int) or probes < 0:
         raise GmncError(f"probes: a number of points from 0, not {probes!r}")
-    metanet = metanetwork(settings.model, 1, like=population.like, head="equivariant", **options)
+    metanet = metanetwork(settings.model, 1, population.like, "equivariant", **options)
     model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()), probes=probes)
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     task = Contrast(population, scaled, members, answers, chosen, seed=settings.seed, most=settings.members)
     outputs = 64
     model = Encoder(
-        metanetwork(settings.model, outputs, like=population.like, **settings.metanet), population, scaled, outputs
+        metanetwork(settings.model, outputs, population.like, **settings.metanet), population, scaled, outputs
     )
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:

@@ -106,10 +106,14 @@ def about(folder: Path) -> dict[str, Any]:
 
 
 def read_index(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of the index by name, in order of `id`. Raises `GmncError` if the zoo is unfinished or damaged."""
+    """The columns of the index by name, in order of `id`.
+
+    Raises `GmncError` if the folder is no zoo, or the zoo is unfinished or damaged.
+    """
     parquet = _parquet()
     path = folder / INDEX
     if not path.is_file():
+        about(folder)
         raise GmncError(f"{folder}: the zoo is not finished; run the `gmnc zoo make` that began it again to go on")
     try:
         table = parquet.read_table(path)

@@ -210,7 +210,7 @@ def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str, probes: int)
     population = random_population()
     torch.manual_seed(0)
     options: Mapping[str, object] = GMN if name == "gmn" else {"width": 8}
-    model = metanetwork(name, 1, like=population.like, head="equivariant", **options)
+    model = metanetwork(name, 1, population.like, "equivariant", **options)
     editor = inr.Editor(model, population, Scaled(population, range(3)), probes=probes).eval()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     with torch.no_grad():
@@ -237,7 +237,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
             # The node that the neuron's own bias leads to.
             node = to[rows == first + neuron]
             torch.testing.assert_close(features[:, node.item()], expected[:, neuron])
-    nfn = metanetwork("nfn", 1, like=population.like, head="equivariant", width=8)
+    nfn = metanetwork("nfn", 1, population.like, "equivariant", width=8)
     with pytest.raises(GmncError, match="gmn alone"):
         inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
 

@@ -159,6 +159,8 @@ def test_a_killed_run_goes_on_to_the_same_zoo(made: Path, tmp_path: Path) -> Non
     run.wait()
     with pytest.raises(GmncError, match="not finished"):
         read_index(out)
+    with pytest.raises(GmncError, match="nowhere is not a zoo"):
+        read_index(tmp_path / "nowhere")
     time.sleep(1)
     before = {p: p.stat().st_mtime_ns for p in (out / "networks").glob("*.onnx")}
     rows = len(list((out / "rows").glob("*.json")))
