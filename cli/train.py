@@ -27,13 +27,14 @@ class TaskName(StrEnum):
 
 
 class Metanet(StrEnum):
-    """What learns; see `gmnc.metanets.metanetwork`."""
+    """What learns; see `gmnc.metanets.metanetwork`. none: nothing that reads parameters, with --probes."""
 
     gmn = "gmn"
     deepsets = "deepsets"
     statnn = "statnn"
     dmc = "dmc"
     nfn = "nfn"
+    none = "none"
 
 
 class SplitName(StrEnum):
@@ -64,6 +65,9 @@ def train_metanetwork(
     patience: Annotated[int, typer.Option(min=0, help="Epochs without a better score before it stops; 0: never.")] = 0,
     limit: Annotated[int, typer.Option(min=0, help="So many members of the zoo only; 0: all.")] = 0,
     examples: Annotated[int, typer.Option(min=0, help="So many of the training members only; 0: all.")] = 0,
+    probes: Annotated[
+        int, typer.Option(min=0, help="Read what each network answers to so many generated images too (accuracy).")
+    ] = 0,
     edges: Annotated[int, typer.Option(min=1, help="Most edges of a batch: bounds the memory.")] = 200_000,
     members: Annotated[int, typer.Option(min=1, help="Most members of a batch.")] = 32,
     option: Annotated[
@@ -91,9 +95,11 @@ def train_metanetwork(
 
         if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
             raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
+        if predictor is not None and probes:
+            raise GmncError("--predictor: `gmnc predict` reads parameters alone; leave --probes out")
         settings = Settings(
             task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
-            _options(option), examples,
+            _options(option), examples, probes,
         )  # fmt: skip
         options = training.Options(epochs, lr, weight_decay, patience=patience, seed=seed)
         with joined(), steps(quiet or not _first(), after=0.5) as watch:
@@ -126,9 +132,11 @@ def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experi
         raise GmncError(f"--split {settings.split}: {settings.task} has the split full alone")
     if settings.task != TaskName.accuracy and settings.examples:
         raise GmncError(f"--examples: {settings.task} trains on all members; choose --limit")
+    if settings.task != TaskName.accuracy and (settings.probes or settings.model == Metanet.none):
+        raise GmncError(f"--probes and --model none: {settings.task} has none; choose accuracy")
     zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, progress=watch)
     if settings.task == TaskName.accuracy:
-        return accuracy.experiment(settings, zoo, predictor)
+        return accuracy.experiment(settings, zoo, predictor, watch)
     return {TaskName.inr_edit: inr, TaskName.inr_ssl: sine}[TaskName(settings.task)].experiment(settings, zoo)
 
 

@@ -15,17 +15,23 @@ from torch.nn import functional as F
 from ..backends.blocks import Blocks, batch
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork
+from .answers import Answering, answers, standardised
 from .experiment import Experiment, Settings
 from .predictor import fit_predictor
-from .training import by_budget, shuffled
+from .training import Watch, by_budget, shuffled
 
-__all__ = ["SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
+__all__ = ["NONE", "SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
 
 SPLITS = ("full", "tenth", "width", "family")
 """full: 80 % of the members train (an eighth of these validates), 20 % test. tenth: a tenth of that training set, the
 same test. width: narrow members train, strictly wider ones of the same family test. family: one family tests."""
 
+NONE = "none"
+"""The model that reads no parameters, but answers to probes."""
+
 _TEST, _VALID, _NARROW = 0.2, 0.125, 0.6
+_BESIDE = 64
+"""How many numbers a metanetwork gives where its network's answers to probes are read too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +97,26 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
 
 class Accuracy:
-    """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives."""
+    """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives.
+
+    answers: what each member says to probes, float32 [n, P], which the metanetwork gets with the graphs.
+    """
 
     whole = False
 
     def __init__(
-        self, members: Sequence[Blocks], accuracy: np.ndarray, parts: Split, *, seed: int, edges: int, most: int
+        self,
+        members: Sequence[Blocks],
+        accuracy: np.ndarray,
+        parts: Split,
+        *,
+        seed: int,
+        edges: int,
+        most: int,
+        answers: np.ndarray | None = None,
     ) -> None:
         self.members, self.accuracy, self.parts = members, accuracy.astype(np.float64), parts
+        self.answers = answers
         self.sizes = np.array([m.num_edges for m in members], dtype=np.float64)
         self.seed, self.edges, self.most = seed, edges, most
 
@@ -128,18 +146,24 @@ class Accuracy:
         return -metrics["mse"]
 
     def _logits(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
-        tensors = batch([self.members[i] for i in items]).to(next(model.parameters()).device)
-        return model(tensors)[:, 0]
+        device = next(model.parameters()).device
+        graphs = batch([self.members[i] for i in items]).to(device)
+        if self.answers is None:
+            return model(graphs)[:, 0]
+        return model(graphs, torch.from_numpy(self.answers[items]).to(device))[:, 0]
 
 
-def experiment(settings: Settings, zoo: Any, predictor: Path | None = None) -> Experiment:
+def experiment(
+    settings: Settings, zoo: Any, predictor: Path | None = None, progress: Watch | None = None
+) -> Experiment:
     """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
     accuracy = np.asarray(zoo.table["accuracy"], dtype=np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
+    said = standardised(answers(zoo, settings.probes, progress), parts.train) if settings.probes else None
     task = Accuracy(
-        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members
-    )  # fmt: skip
-    model = metanetwork(settings.model, 1, zoo.members[int(parts.train[0])], **settings.metanet)
+        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members, answers=said
+    )
+    model = _model(settings, zoo.members[int(parts.train[0])], said)
     with torch.no_grad():
         # An output near the mean to start with.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
@@ -169,3 +193,15 @@ def experiment(settings: Settings, zoo: Any, predictor: Path | None = None) -> E
         }
 
     return Experiment(task, model, finish)
+
+
+def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Module:
+    """What trains; said: answers to probes [n, P], if they are read."""
+    if settings.model == NONE and said is None:
+        raise GmncError(f"--model {NONE} reads answers to probes alone: choose how many by --probes")
+    if settings.model == NONE and settings.metanet:
+        raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
+    if said is None:
+        return metanetwork(settings.model, 1, like, **settings.metanet)
+    metanet = None if settings.model == NONE else metanetwork(settings.model, _BESIDE, like, **settings.metanet)
+    return Answering(metanet, _BESIDE, said.shape[1])

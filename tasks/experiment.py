@@ -31,7 +31,8 @@ class Settings:
     split: which members train and which test. held_out: a family, for the split of that name. seed: of the weights, of
     the order of members and of the choice of validation members; test members do not depend on it. limit: so many
     members of the zoo only; 0: all. edges, members: most edges and most members of a batch. metanet: options of the
-    metanetwork. examples: so many of the training members only, those of fewer among them; 0: all.
+    metanetwork. examples: so many of the training members only, those of fewer among them; 0: all. probes: so many
+    images to which each network's answers are read too; see `gmnc.tasks.answers`.
     """
 
     task: str
@@ -45,6 +46,7 @@ class Settings:
     members: int = 32
     metanet: dict[str, Any] = field(default_factory=dict)
     examples: int = 0
+    probes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

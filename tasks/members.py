@@ -42,14 +42,15 @@ class _Cached:
 class Zoo(Sequence[Blocks]):
     """The members of a zoo in the order of their numbers: `zoo[i]`, or `zoo.members[i]`, is a `Blocks` on the CPU.
 
-    table: the columns of the index, one entry per member.
+    table: the columns of the index, one entry per member. cache: a folder for what takes time to work out, of use while
+    `state` stays what it is.
     """
 
     def __init__(
-        self, folder: Path, table: dict[str, np.ndarray], cached: _Cached, graphs: Path, blocks: dict[str, Blocks]
+        self, folder: Path, table: dict[str, np.ndarray], cached: _Cached, state: str, blocks: dict[str, Blocks]
     ) -> None:
-        self.folder, self.table = folder, table
-        self._cached, self._graphs, self._blocks = cached, graphs, blocks
+        self.folder, self.table, self.state, self.cache = folder, table, state, folder / _CACHE
+        self._cached, self._blocks = cached, blocks
 
     @classmethod
     def open(cls, folder: str | Path, limit: int | None = None, progress: Watch | None = None) -> Zoo:
@@ -72,7 +73,7 @@ class Zoo(Sequence[Blocks]):
             shared = _fill(folder, table, stem, state, progress or (lambda *_: None))
             cached = _load(stem, state)
         assert cached is not None
-        return cls(folder, table, cached, cache, shared)
+        return cls(folder, table, cached, state, shared)
 
     def __len__(self) -> int:
         return len(self.table["id"])
@@ -113,7 +114,7 @@ class Zoo(Sequence[Blocks]):
         """The tensors that members of an architecture share."""
         name = str(self.table["architecture"][at])
         if name not in self._blocks:
-            self._blocks[name] = blocks(store.load(self._graphs / _graph_file(name)), dtype=torch.float32)
+            self._blocks[name] = blocks(store.load(self.cache / _graph_file(name)), dtype=torch.float32)
         return self._blocks[name]
 
 

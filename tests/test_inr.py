@@ -141,6 +141,8 @@ def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
     for more, message in (
         (["--split", "tenth"], "inr-ssl has the split full alone"),
         (["--examples", "2"], "inr-ssl trains on all members"),
+        (["--probes", "2"], "inr-ssl has none; choose accuracy"),
+        (["--model", "none"], "inr-ssl has none; choose accuracy"),
     ):
         refused = CliRunner().invoke(app, [*train, *more])
         assert refused.exit_code == 2

@@ -23,8 +23,10 @@ from gmnc.backends.blocks import batch, blocks
 from gmnc.backends.onnx import write
 from gmnc.cli import app
 from gmnc.ir import GmncError
+from gmnc.tasks import answers as answering
 from gmnc.tasks import members as opening
 from gmnc.tasks import zoo as zoos
+from gmnc.tasks.answers import answers, strokes
 from gmnc.tasks.classifiers import template
 from gmnc.tasks.families import FAMILIES, Recipe, build
 from gmnc.tasks.images import digits
@@ -287,6 +289,30 @@ def test_a_changed_network_is_read_again(copy: Path) -> None:
     name, value = next(iter(zoo.values(0).items()))
     write(gmnc.compile(path), {name: value + 1}, path)
     np.testing.assert_array_equal(Zoo.open(copy).values(0)[name], value + 1)
+
+
+def test_answers_are_what_the_files_compute_and_kept_while_these_stay(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = answers(Zoo.open(copy), 5)
+    assert found.shape == (SIZE, 5, 10)
+    for number in range(SIZE):
+        assert np.abs(found[number] - outputs(Zoo.open(copy).path(number), strokes(5, 14))).max() < 1e-5
+    ran = []
+    compute = answering._run
+    monkeypatch.setattr(answering, "_run", lambda path, count: ran.append(path.name) or compute(path, count))
+    assert np.array_equal(answers(Zoo.open(copy), 5), found)
+    assert not ran
+    path = Zoo.open(copy).path(3)
+    model = onnx.load(path)
+    weight = next(t for t in model.graph.initializer if len(t.dims) > 1 and t.data_type == onnx.TensorProto.FLOAT)
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
+    onnx.save(model, path)
+    again = answers(Zoo.open(copy), 5)
+    assert len(ran) == SIZE
+    assert [i for i in range(SIZE) if not np.array_equal(again[i], found[i])] == [3]
+    (copy / "cache" / f"answers-5-of-{SIZE}.safetensors").write_bytes(b"damaged")
+    assert np.array_equal(answers(Zoo.open(copy), 5), again)
 
 
 def test_a_network_of_another_architecture_is_refused(copy: Path) -> None:

@@ -1,0 +1,127 @@
+"""Probes (Herrmann et al. 2024, Kofinas et al. 2024): what classifiers answer to images that nobody drew, as inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from torch import nn
+
+from ..backends.files import replacing
+from ..ir import GmncError
+from .members import Zoo
+
+__all__ = ["Answering", "answers", "standardised", "strokes"]
+
+Watch = Callable[[str, int, int], None]
+
+_LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
+_POINTS, _PEN = 64, 0.06
+"""Of a curve; its half width as a part of the image."""
+
+
+@cache
+def strokes(count: int, size: int) -> np.ndarray:
+    """Images of one or two random curves (cubic Bezier), float32 [count, 1, size, size], mean 0 and deviation 1.
+
+    Always the same ones for the same count. They are drawn by chance, and no network was trained on them.
+    """
+    pixel = (np.arange(size) + 0.5) / size
+    at = np.stack(np.meshgrid(pixel, pixel, indexing="ij"), axis=-1)[:, :, None]
+    t = np.linspace(0, 1, _POINTS)[:, None]
+    weights = np.concatenate([(1 - t) ** 3, 3 * (1 - t) ** 2 * t, 3 * (1 - t) * t**2, t**3], axis=1)
+    images = np.empty((count, 1, size, size))
+    for number in range(count):
+        rng = np.random.default_rng([2, number])
+        points = np.concatenate([weights @ rng.uniform(0.1, 0.9, (4, 2)) for _ in range(rng.integers(1, 3))])
+        distance = ((at - points) ** 2).sum(-1).min(-1)
+        images[number] = np.exp(-distance / (2 * _PEN**2))
+    found = ((images - images.mean()) / images.std()).astype(np.float32)
+    found.flags.writeable = False
+    return found
+
+
+def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
+    """What each member of a zoo of classifiers gives for `strokes`, by ONNX Runtime: float32 [n, count, classes].
+
+    Written into the zoo's cache. progress: called with what is done, members run, and members in all. Raises
+    `GmncError` if a member does not take a batch of square grey images.
+    """
+    path = zoo.cache / f"answers-{count}-of-{len(zoo)}.safetensors"
+    state = hashlib.sha256(f"{zoo.state} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()
+    found = _kept(path, state)
+    if found is None:
+        rows = []
+        for number in range(len(zoo)):
+            rows.append(_run(zoo.path(number), count))
+            if progress is not None:
+                progress("answers to probes", number + 1, len(zoo))
+        found = np.stack(rows)
+        with replacing(path) as temporary:
+            save_file({"answers": found}, temporary, {"state": state})
+    return found
+
+
+def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Logarithms of the probabilities of all answers, float32 [n, count * classes], for a metanetwork to read.
+
+    Each in deviations from its mean over the members `train`, int64 [t], and bounded; NaN counts as the mean.
+    """
+    logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_LEAST_LOG)
+    own = logs[torch.from_numpy(train)].nan_to_num()
+    scaled = (logs - own.mean(0)) / own.std(0, correction=0).clamp(min=1e-3)
+    return scaled.nan_to_num().clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS).numpy()
+
+
+class Answering(nn.Module):
+    """A metanetwork and answers to probes, read by one head: [G, 1].
+
+    metanet: gives [G, width]; None: answers alone are read. probes: answers of a network, of which training drops a
+    part, as there may be more of them than networks.
+    """
+
+    def __init__(
+        self, metanet: nn.Module | None, width: int, probes: int, hidden: int = 128, dropout: float = 0.4
+    ) -> None:
+        super().__init__()
+        self.metanet = metanet
+        self.read = nn.Sequential(nn.Dropout(dropout), nn.Linear(probes, hidden), nn.SiLU(), nn.Dropout(dropout))
+        inputs = hidden + (0 if metanet is None else width)
+        self.last = nn.Sequential(nn.Linear(inputs, hidden // 2), nn.SiLU(), nn.Linear(hidden // 2, 1))
+
+    def forward(self, graph: object, given: torch.Tensor) -> torch.Tensor:
+        """graph: as the metanetwork takes it. given: [G, probes]."""
+        found = self.read(given)
+        if self.metanet is not None:
+            found = torch.cat([self.metanet(graph), found], dim=1)
+        return self.last(found)
+
+
+def _kept(path: Path, state: str) -> np.ndarray | None:
+    """What is in the cache, None if it is of another state."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor("answers") if (file.metadata() or {}).get("state") == state else None
+    except Exception:  # whatever is wrong with a cache, it is made again
+        return None
+
+
+def _run(path: Path, count: int) -> np.ndarray:
+    """float32 [count, classes]."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+        (found,) = session.run(None, {given.name: strokes(count, given.shape[-1])})
+    except Exception as error:
+        raise GmncError(f"{path}: does not take a batch of square grey images, as probes are ({error})") from error
+    return np.asarray(found, dtype=np.float32).reshape(count, -1)
