@@ -157,6 +157,10 @@ def experiment(
     settings: Settings, zoo: Any, predictor: Path | None = None, progress: Watch | None = None
 ) -> Experiment:
     """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
+    if settings.model == NONE and not settings.probes:
+        raise GmncError(f"--model {NONE} reads answers to probes alone: choose how many by --probes")
+    if settings.model == NONE and settings.metanet:
+        raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
     accuracy = np.asarray(zoo.table["accuracy"], dtype=np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
     said = standardised(answers(zoo, settings.probes, progress), parts.train) if settings.probes else None
@@ -197,10 +201,6 @@ def experiment(
 
 def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Module:
     """What trains; said: answers to probes [n, P], if they are read."""
-    if settings.model == NONE and said is None:
-        raise GmncError(f"--model {NONE} reads answers to probes alone: choose how many by --probes")
-    if settings.model == NONE and settings.metanet:
-        raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
     if said is None:
         return metanetwork(settings.model, 1, like, **settings.metanet)
     metanet = None if settings.model == NONE else metanetwork(settings.model, _BESIDE, like, **settings.metanet)
