@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ..backends.blocks import Blocks, batch
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork
-from .answers import Answering, answers, standardised
+from .answers import WithAnswers, answers, standardised
 from .experiment import Experiment, Settings
 from .predictor import fit_predictor
 from .training import Watch, by_budget, shuffled
@@ -30,8 +30,6 @@ NONE = "none"
 """The model that reads no parameters, but answers to probes."""
 
 _TEST, _VALID, _NARROW = 0.2, 0.125, 0.6
-_BESIDE = 64
-"""How many numbers a metanetwork gives where its network's answers to probes are read too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +97,8 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 class Accuracy:
     """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives.
 
-    answers: what each member says to probes, float32 [n, P], which the metanetwork gets with the graphs.
+    Where there are several readers (see `gmnc.tasks.answers.WithAnswers`) each learns by itself, and what they give is
+    averaged before the sigmoid. answers: what each member says to probes, float32 [n, P], for a model that reads them.
     """
 
     whole = False
@@ -125,15 +124,15 @@ class Accuracy:
         return by_budget(shuffled(self.parts.train, self.seed, epoch), self.sizes, self.edges, self.most)
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum of the cross-entropies."""
+        """Sum over members of the cross-entropies, averaged over readers."""
         logits = self._logits(model, items)
-        expected = torch.as_tensor(self.accuracy[items]).to(logits)
-        return F.binary_cross_entropy_with_logits(logits, expected, reduction="sum"), len(items)
+        expected = torch.as_tensor(self.accuracy[items]).to(logits)[:, None].expand_as(logits)
+        return F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean(1).sum(), len(items)
 
     def predict(self, model: nn.Module, items: np.ndarray) -> np.ndarray:
         """Expected accuracies, float64 [n]."""
         parts = by_budget(items, self.sizes, self.edges, 4 * self.most)
-        found = [torch.sigmoid(self._logits(model, part)).double().cpu().numpy() for part in parts]
+        found = [torch.sigmoid(self._logits(model, part).mean(1)).double().cpu().numpy() for part in parts]
         return np.concatenate([np.zeros(0), *found])
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
@@ -146,11 +145,12 @@ class Accuracy:
         return -metrics["mse"]
 
     def _logits(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
+        """[n, readers]."""
         device = next(model.parameters()).device
         graphs = batch([self.members[i] for i in items]).to(device)
         if self.answers is None:
-            return model(graphs)[:, 0]
-        return model(graphs, torch.from_numpy(self.answers[items]).to(device))[:, 0]
+            return model(graphs)
+        return model(graphs, torch.from_numpy(self.answers[items]).to(device))
 
 
 def experiment(
@@ -171,8 +171,9 @@ def experiment(
     with torch.no_grad():
         # An output near the mean to start with.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
-        last = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-        last.bias.fill_(float(np.log(mean / (1 - mean))))
+        for reader in model.readers if isinstance(model, WithAnswers) else [model]:
+            last = [m for m in reader.modules() if isinstance(m, nn.Linear)][-1]
+            last.bias.fill_(float(np.log(mean / (1 - mean))))
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         found = task.predict(trained, parts.test)
@@ -203,5 +204,5 @@ def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Modu
     """What trains; said: answers to probes [n, P], if they are read."""
     if said is None:
         return metanetwork(settings.model, 1, like, **settings.metanet)
-    metanet = None if settings.model == NONE else metanetwork(settings.model, _BESIDE, like, **settings.metanet)
-    return Answering(metanet, _BESIDE, said.shape[1])
+    alone = settings.model == NONE
+    return WithAnswers(None if alone else metanetwork(settings.model, 1, like, **settings.metanet), said.shape[1])

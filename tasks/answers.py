@@ -17,7 +17,7 @@ from ..backends.files import replacing
 from ..ir import GmncError
 from .members import Zoo
 
-__all__ = ["Answering", "answers", "standardised", "strokes"]
+__all__ = ["WithAnswers", "answers", "standardised", "strokes"]
 
 Watch = Callable[[str, int, int], None]
 
@@ -79,28 +79,24 @@ def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
     return scaled.nan_to_num().clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS).numpy()
 
 
-class Answering(nn.Module):
-    """A metanetwork and answers to probes, read by one head: [G, 1].
+class WithAnswers(nn.Module):
+    """Readers of a network that do not know of each other: a metanetwork, and an MLP on answers to probes.
 
-    metanet: gives [G, width]; None: answers alone are read. probes: answers of a network, of which training drops a
-    part, as there may be more of them than networks.
+    metanet: gives [G, 1]; None: only answers are read. probes: how many answers a network gives. dropout: of the MLP
+    alone, as there may be more answers than networks that train.
     """
 
-    def __init__(
-        self, metanet: nn.Module | None, width: int, probes: int, hidden: int = 128, dropout: float = 0.4
-    ) -> None:
+    def __init__(self, metanet: nn.Module | None, probes: int, hidden: int = 128, dropout: float = 0.4) -> None:
         super().__init__()
-        self.metanet = metanet
-        self.read = nn.Sequential(nn.Dropout(dropout), nn.Linear(probes, hidden), nn.SiLU(), nn.Dropout(dropout))
-        inputs = hidden + (0 if metanet is None else width)
-        self.last = nn.Sequential(nn.Linear(inputs, hidden // 2), nn.SiLU(), nn.Linear(hidden // 2, 1))
+        first = [nn.Linear(probes, hidden), nn.SiLU(), nn.Dropout(dropout)]
+        second = [nn.Linear(hidden, hidden // 2), nn.SiLU(), nn.Dropout(dropout)]
+        own = nn.Sequential(*first, *second, nn.Linear(hidden // 2, 1))
+        self.readers = nn.ModuleList([own] if metanet is None else [own, metanet])
 
     def forward(self, graph: object, given: torch.Tensor) -> torch.Tensor:
-        """graph: as the metanetwork takes it. given: [G, probes]."""
-        found = self.read(given)
-        if self.metanet is not None:
-            found = torch.cat([self.metanet(graph), found], dim=1)
-        return self.last(found)
+        """What each reader gives, [G, 1] or [G, 2]. graph: as the metanetwork takes it. given: [G, probes]."""
+        own, *others = self.readers
+        return torch.cat([own(given), *(metanet(graph) for metanet in others)], dim=1)
 
 
 def _kept(path: Path, state: str) -> np.ndarray | None:

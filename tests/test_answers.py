@@ -16,7 +16,7 @@ from torch import nn
 
 from gmnc.ir import GmncError
 from gmnc.tasks import accuracy
-from gmnc.tasks.answers import Answering, answers, standardised, strokes
+from gmnc.tasks.answers import WithAnswers, answers, standardised, strokes
 from gmnc.tasks.experiment import Settings, run
 from gmnc.tasks.training import Options
 
@@ -66,17 +66,53 @@ def test_networks_that_take_no_square_grey_images_are_named(shape: tuple[object,
         answers(zoo, 2)  # type: ignore[arg-type]
 
 
-def test_the_head_reads_both_and_drops_answers_in_training_alone() -> None:
+def test_readers_do_not_know_of_each_other() -> None:
     torch.manual_seed(0)
-    model = Answering(nn.Linear(3, 4), 4, probes=6).eval()
+    model = WithAnswers(nn.Linear(3, 1), probes=6).eval()
     graph, given = torch.randn(2, 3), torch.randn(2, 6)
-    found = model(graph, given)
-    assert found.shape == (2, 1)
-    assert not torch.equal(model(graph + 1, given), found)
-    assert not torch.equal(model(graph, given + 1), found)
-    assert torch.equal(model(graph, given), found)
+    found, other, said = model(graph, given), model(graph + 1, given), model(graph, given + 1)
+    assert found.shape == (2, 2)
+    assert torch.equal(found[:, 0], other[:, 0])
+    assert torch.equal(found[:, 1], said[:, 1])
+    assert not torch.equal(found[:, 1], other[:, 1])
+    assert not torch.equal(found[:, 0], said[:, 0])
     model.train()
-    assert not torch.equal(model(graph, given), model(graph, given))
+    again = model(graph, given)
+    assert not torch.equal(again[:, 0], found[:, 0])
+    assert torch.equal(again[:, 1], found[:, 1])
+    assert WithAnswers(None, probes=6)(graph, given).shape == (2, 1)
+
+
+def test_readers_learn_by_themselves_and_are_averaged() -> None:
+    parts = accuracy.Split(*(np.array([i]) for i in (0, 1, 2)))
+    task = accuracy.Accuracy(
+        zoo().members,
+        np.array([0.2, 0.5, 0.5]),
+        parts,
+        seed=0,
+        edges=10**6,
+        most=2,
+        answers=np.zeros((3, 1), np.float32),
+    )
+    logits = nn.Parameter(torch.tensor([[0.0, 2.0]]))
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.logits = logits
+
+        def forward(self, graph: object, given: torch.Tensor) -> torch.Tensor:
+            return self.logits.expand(len(given), 2)
+
+    total, count = task.loss(Model(), np.array([0]))
+    total.backward()
+    p = 1 / (1 + np.exp(-np.array([0.0, 2.0])))
+    assert count == 1
+    assert total.item() == pytest.approx(-np.mean(0.2 * np.log(p) + 0.8 * np.log(1 - p)), abs=1e-6)
+    assert logits.grad.numpy()[0] == pytest.approx((p - 0.2) / 2, abs=1e-6)
+    with torch.no_grad():
+        found = task.predict(Model(), np.array([1, 2]))
+    assert found == pytest.approx([1 / (1 + np.exp(-1))] * 2, abs=1e-6)
 
 
 @cache
