@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,10 +15,9 @@ from torch import nn
 from ..backends.files import replacing
 from ..ir import GmncError
 from .members import Zoo
+from .training import Watch
 
 __all__ = ["WithAnswers", "answers", "standardised", "strokes"]
-
-Watch = Callable[[str, int, int], None]
 
 _LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
 _POINTS, _PEN = 64, 0.06
@@ -71,7 +69,8 @@ def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
 def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Logarithms of the probabilities of all answers, float32 [n, count * classes], for a metanetwork to read.
 
-    Each in deviations from its mean over the members `train`, int64 [t], and bounded; NaN counts as the mean.
+    Each in deviations from its mean over the members `train`, int64 [t], and bounded. NaN counts as 0 in that mean, and
+    becomes the mean.
     """
     logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_LEAST_LOG)
     own = logs[torch.from_numpy(train)].nan_to_num()
