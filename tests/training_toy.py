@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import distributed, nn
 
 from gmnc.tasks import parallel, training
 
@@ -49,7 +50,9 @@ def network(dropout: float = 0.1) -> nn.Module:
 
 def main(out: str, dropout: str, kill_at: str = "-1") -> None:
     with parallel.joined():
+        group = weakref.ref(distributed.group.WORLD) if distributed.is_initialized() else lambda: None
         training.fit(Toy(int(kill_at)), network(float(dropout)), OPTIONS, Path(out))
+    assert group() is None, "the group of processes and its threads are still there"
 
 
 if __name__ == "__main__":
