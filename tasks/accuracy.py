@@ -55,7 +55,7 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
         if held_out not in families:
             known = ", ".join(sorted(set(families.tolist())))
             which = f"there is no {held_out!r} in this zoo" if held_out else "none is given"
-            raise GmncError(f"split 'family' holds out one family, and {which}: choose {known}")
+            raise GmncError(f"split 'family' holds out one family, and {which}: choose by --held-out: {known}")
         test = families == held_out
     elif name == "width":
         test = _wide(families, np.asarray(table["width"]))

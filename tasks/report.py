@@ -14,7 +14,7 @@ import numpy as np
 from ..backends.files import replacing
 from ..ir import GmncError
 
-__all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "to_json"]
+__all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "titles", "to_json"]
 
 PARTS = ("test", "valid")
 """Members that metrics may be of; ``valid``: of the best epoch, which is how a run is to be chosen among others."""
@@ -50,9 +50,7 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
         raise GmncError(f"there are no metrics of {of!r} members: choose {' or '.join(PARTS)}")
     groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
-        given = result["settings"]
-        part = f"{given['split']} ({given['held_out']})" if given["held_out"] else given["split"]
-        own = groups.setdefault((given["task"], part, given["model"]), {})
+        own = groups.setdefault(_key(result), {})
         # Their parameters too: what is usual may have changed between two runs that were given the same.
         own.setdefault(json.dumps([_chosen(result), result["parameters"]], sort_keys=True), []).append(result)
     rows = []
@@ -60,10 +58,14 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
         runs = list(groups[key].values())
         names = _differing([_chosen(r[0]) for r in runs])
         for same in runs:
-            chosen = _chosen(same[0])
-            said = ", ".join(f"{n} {chosen[n]}" for n in names if n in chosen)
-            rows.append(_row(*key, said, same, of))
+            rows.append(_row(*key, _said(same[0], names), same, of))
     return rows
+
+
+def _key(result: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Task, split with the family that it holds out, and model."""
+    of = result["settings"]
+    return of["task"], f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"], of["model"]
 
 
 def _chosen(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,6 +80,25 @@ def _differing(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
     """Names whose values are not the same in all."""
     names = dict.fromkeys(name for one in chosen for name in one)
     return [n for n in names if any(one.get(n) != chosen[0].get(n) for one in chosen)]
+
+
+def _said(result: Mapping[str, Any], names: Iterable[str]) -> str:
+    """What was chosen for a run under those names."""
+    chosen = _chosen(result)
+    return ", ".join(f"{n} {chosen[n]}" for n in names if n in chosen)
+
+
+def titles(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Model, split and seed of each run, and the settings that tell it from others of its task, split and model."""
+    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for result in results:
+        alike.setdefault(_key(result), []).append(_chosen(result))
+    found = []
+    for result in results:
+        _, part, model = key = _key(result)
+        said = _said(result, _differing(alike[key]))
+        found.append(", ".join(filter(None, (model, part, said, f"seed {result['settings']['seed']}"))))
+    return found
 
 
 def _row(task: str, split: str, model: str, settings: str, runs: Sequence[Mapping[str, Any]], of: str) -> Row:
@@ -157,16 +178,16 @@ def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Learning curves of all runs, and what each run predicted where it says so; PNG files, returned."""
     folder.mkdir(parents=True, exist_ok=True)
     made = []
+    titled = list(zip(results, titles(results), strict=True))
     for task in dict.fromkeys(r["settings"]["task"] for r in results):
-        own = [r for r in results if r["settings"]["task"] == task]
         made.append(folder / f"{task}-curves.png")
-        curves(own, made[-1])
-    for result in results:
+        curves([(r, title) for r, title in titled if r["settings"]["task"] == task], made[-1])
+    for result, title in titled:
         of = result["settings"]
         if "predictions" in result:
             part = f"{of['split']}-{of['held_out']}" if of["held_out"] else of["split"]
             made.append(_other(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png", made))
-            scatter(result, made[-1])
+            scatter(result, title, made[-1])
         if "edited" in result:
             made.append(_other(folder / f"{of['task']}-{of['model']}-{of['seed']}.png", made))
             edits(result, made[-1])
@@ -179,11 +200,11 @@ def _other(path: Path, made: Sequence[Path]) -> Path:
     return next(name for name in names if name not in made)
 
 
-def scatter(result: Mapping[str, Any], path: Path) -> None:
+def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
     """Predicted against true, one point per test member, coloured by family."""
     from matplotlib.figure import Figure
 
-    found, of = result["predictions"], result["settings"]
+    found = result["predictions"]
     true, guess, family = (np.asarray(found[n]) for n in ("accuracy", "predicted", "family"))
     figure = Figure(figsize=(5.2, 5), layout="constrained")
     axes = figure.subplots()
@@ -192,24 +213,22 @@ def scatter(result: Mapping[str, Any], path: Path) -> None:
         at = family == name
         axes.scatter(true[at], guess[at], s=10, alpha=0.7, linewidths=0, label=name)
     numbers = ", ".join(f"{n} {v:.3f}" for n, v in result["metrics"].items())
-    part = f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"]
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="true test accuracy", ylabel="predicted", aspect="equal")
-    axes.set_title(f"{of['model']}, {part}, seed {of['seed']}\n{numbers}", fontsize=10)
+    axes.set_title(f"{title}\n{numbers}", fontsize=10)
     axes.legend(fontsize=8, frameon=False)
     _write(figure, path)
 
 
-def curves(results: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Loss in training and score in validation by epoch, one line per run."""
+def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
+    """Loss in training and score in validation by epoch, one line per run, with its title."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for result in results:
-        of, rows = result["settings"], result["history"]
-        part = f"{of['split']} {of['held_out']}".strip()
+    for result, title in titled:
+        rows = result["history"]
         epochs = [row["epoch"] for row in rows]
-        left.plot(epochs, [row["loss"] for row in rows], linewidth=1, label=f"{of['model']}, {part}, {of['seed']}")
+        left.plot(epochs, [row["loss"] for row in rows], linewidth=1, label=title)
         right.plot(epochs, [row["score"] for row in rows], linewidth=1)
     left.set(xlabel="epoch", ylabel="training loss")
     right.set(xlabel="epoch", ylabel="validation score")

@@ -70,7 +70,7 @@ def test_the_family_split_tests_on_the_held_out_family_alone() -> None:
     parts = accuracy.split(given, "family", 0, "c")
     assert set(given["family"][parts.test]) == {"c"}
     assert set(given["family"][np.concatenate([parts.train, parts.valid])]) == {"a", "b"}
-    with pytest.raises(GmncError, match="choose a, b, c"):
+    with pytest.raises(GmncError, match="choose by --held-out: a, b, c"):
         accuracy.split(given, "family", 0, "d")
     with pytest.raises(GmncError, match="no split 'half'"):
         accuracy.split(given, "half")
@@ -170,6 +170,11 @@ def test_runs_of_other_settings_are_rows_of_their_own() -> None:
     assert [(r.settings, r.seeds, r.metrics["r2"][0]) for r in rows] == [
         ("lr 0.1", (0, 1), 2.0), ("lr 0.2", (0,), 7.0), ("lr 0.1, width 8", (0,), 9.0)
     ]  # fmt: skip
+    assert report.titles(tries) == [
+        "gmn, full, lr 0.1, seed 0", "gmn, full, lr 0.1, seed 1", "gmn, full, lr 0.2, seed 0",
+        "gmn, full, lr 0.1, width 8, seed 0",
+    ]  # fmt: skip
+    assert report.titles(tries[:2]) == ["gmn, full, seed 0", "gmn, full, seed 1"]
     assert "| full | gmn | lr 0.1, width 8 | 9.000 |" in report.markdown(rows)
     assert "settings" not in report.markdown(report.summary(tries[:2]))
     assert [r.metrics["r2"][0] for r in report.summary(tries, "valid")] == [1.5, 6.5, 8.5]

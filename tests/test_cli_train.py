@@ -61,8 +61,8 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--split", "family"], "none is given: choose cnn, mlp"),
-        (["--split", "family", "--held-out", "vit"], "there is no 'vit' in this zoo: choose cnn, mlp"),
+        (["--split", "family"], "none is given: choose by --held-out: cnn, mlp"),
+        (["--split", "family", "--held-out", "vit"], "there is no 'vit' in this zoo: choose by --held-out: cnn, mlp"),
         (["--model", "nfn"], "NFN takes"),
         (["--option", "depth=3"], "gmn has no option 'depth': choose width, hidden, layers"),
         (["--model", "statnn", "--option", "head=3"], "statnn has no option 'head': choose width, tensors"),
