@@ -21,11 +21,13 @@ class FakeZoo:
 
 
 def network(family: str, width: int) -> nn.Module:
-    torch.manual_seed(width)
-    if family == "mlp":
-        return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
-    body = [nn.Conv1d(1, width, 3), nn.BatchNorm1d(width), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
-    return nn.Sequential(*body, nn.Linear(width, 3))
+    # A run may be the first to ask for the zoo, after its seed was set.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(width)
+        if family == "mlp":
+            return nn.Sequential(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+        body = [nn.Conv1d(1, width, 3), nn.BatchNorm1d(width), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+        return nn.Sequential(*body, nn.Linear(width, 3))
 
 
 INPUTS = {"mlp": (1, 6), "cnn": (1, 1, 6)}
