@@ -21,7 +21,7 @@ def joined() -> Iterator[None]:
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    # its functions keep, as defaults, the group of when they were imported: its threads would outlive the interpreter
+    # Its functions keep, as defaults, the group of when they were imported: its threads would outlive the interpreter
     importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:

@@ -93,10 +93,11 @@ def titles(results: Sequence[Mapping[str, Any]]) -> list[str]:
     alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for result in results:
         alike.setdefault(_key(result), []).append(_chosen(result))
+    names = {key: _differing(chosen) for key, chosen in alike.items()}
     found = []
     for result in results:
         _, part, model = key = _key(result)
-        said = _said(result, _differing(alike[key]))
+        said = _said(result, names[key])
         found.append(", ".join(filter(None, (model, part, said, f"seed {result['settings']['seed']}"))))
     return found
 

@@ -158,7 +158,7 @@ def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
 
 
-def test_runs_of_other_settings_are_rows_of_their_own() -> None:
+def test_runs_of_other_settings_are_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def result(seed: int, lr: float, r2: float, **metanet: int) -> dict[str, Any]:
         given = asdict(Settings("accuracy", "zoo", "gmn", seed=seed, metanet=metanet))
         history = [{"valid": {"r2": r2 - 1}}, {"valid": {"r2": r2 - 0.5}}, {"valid": {"r2": r2 - 2}}]
@@ -175,6 +175,13 @@ def test_runs_of_other_settings_are_rows_of_their_own() -> None:
         "gmn, full, lr 0.1, width 8, seed 0",
     ]  # fmt: skip
     assert report.titles(tries[:2]) == ["gmn, full, seed 0", "gmn, full, seed 1"]
+    drawn: list[Any] = []
+    monkeypatch.setattr(report, "_write", lambda figure, path: drawn.append(figure))
+    plain = [{"epoch": n, "loss": 0.1, "score": 0.2} for n in (1, 2)]
+    guess = {"accuracy": [0.5], "predicted": [0.4], "family": ["cnn"]}
+    report.pictures([{**one, "history": plain, "predictions": guess} for one in tries], tmp_path)
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == report.titles(tries)
+    assert [f.axes[0].get_title().split("\n")[0] for f in drawn[1:]] == report.titles(tries)
     assert "| full | gmn | lr 0.1, width 8 | 9.000 |" in report.markdown(rows)
     assert "settings" not in report.markdown(report.summary(tries[:2]))
     assert [r.metrics["r2"][0] for r in report.summary(tries, "valid")] == [1.5, 6.5, 8.5]
