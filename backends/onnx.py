@@ -41,9 +41,8 @@ def write(
     integer to integer). Parameters that are not named, or whose bits do not change, keep their bytes, and so does
     everything else in the model; `graph.model` itself is never changed.
 
-    Where a value goes: into the initializer; into the Constant node that held it; into the node's attribute; for a
-    folded constant into a new initializer that takes the place of the sub-expression, of which what nothing needs any
-    more is left out.
+    Where a value goes: into the initializer; into the Constant node that held it; into the node's attribute. A tensor
+    that the model computes from these is no parameter: it is refused, with the names of its sources.
 
     External data stays external and keeps its offsets. Saved into another folder, a data file keeps its name unless a
     file of that name is there already; saved beside the original, unchanged data files are shared and a changed one
@@ -104,11 +103,37 @@ def _changed(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> dict[st
 
 
 def _unknown(name: str, graph: ParameterGraph) -> str:
+    sources = _sources(name, graph)
+    if sources:
+        return (
+            f"{name!r} is computed in the model, from {', '.join(map(repr, sources[:4]))}: give new values of these, "
+            "or compile with fold_weights=True, after which it is a parameter"
+        )
     if name in graph.constants:
         return f"{name!r} is a constant of the model, not a parameter: it cannot be set"
     near = difflib.get_close_matches(name, graph.parameters, 3)
     hint = "did you mean " + " or ".join(map(repr, near)) if near else "see graph.parameters for the names"
     return f"the model has no parameter {name!r}: {hint}"
+
+
+def _sources(name: str, graph: ParameterGraph) -> list[str]:
+    """The parameters that a value of the model is computed from, if it is computed from them alone."""
+    model = graph.model
+    assert isinstance(model, ir.Model)
+    waiting = [v for g in model.graphs() for n in g for v in n.outputs if v.name == name]
+    found: dict[str, None] = {}
+    seen = set(waiting)
+    while waiting:
+        value = waiting.pop()
+        node = value.producer()
+        if node is None and not value.is_initializer():
+            return []
+        if value.name in graph.parameters:
+            found[value.name] = None
+        inputs = [] if node is None else [v for v in node.inputs if v is not None and v not in seen]
+        seen.update(inputs)
+        waiting += inputs
+    return list(found)
 
 
 def _source(model: ir.Model) -> bytes | mmap.mmap | None:

@@ -50,8 +50,6 @@ class Patcher:
         """Put `array` (checked: right shape and type) where the parameter came from; raises `GmncError` if lost."""
         if parameter.origin == "attribute" and self._set_attribute(parameter, array):
             return
-        if parameter.origin == "folded" and self._fold(parameter.name, array):
-            return
         if parameter.origin == "initializer":
             holder = self._holder(parameter)
             if isinstance(holder, onnx.TensorProto):
@@ -67,7 +65,7 @@ class Patcher:
 
     def replace(self, value: str, array: np.ndarray) -> None:
         """Put `array` in the place of what makes the ONNX value; raises `GmncError` if that is not found."""
-        if not self._fold(value, array):
+        if not self._replaced(value, array):
             raise GmncError(
                 f"the place of {value!r} in the model is not known: it lies inside of a local function; inline the "
                 "functions before compiling"
@@ -130,8 +128,8 @@ class Patcher:
         else:
             raise GmncError(f"the attribute {attribute.name!r} holds no numbers that could be set")
 
-    def _fold(self, name: str, array: np.ndarray) -> bool:
-        """Put a new initializer in the place of the value `name`; False if no node makes it."""
+    def _replaced(self, name: str, array: np.ndarray) -> bool:
+        """Put a new initializer, under its name, in the place of a value that a node makes; False if none does."""
         makers = [(s, n) for s in self._scopes for n in s.graph.node if name in n.output]
         if not makers:
             return False
@@ -141,9 +139,9 @@ class Patcher:
         graph = scope.graph
         if any(o.name == name for o in graph.output):
             raise GmncError(f"{name!r} is an output of its graph and cannot be replaced by a constant")
-        fresh = _fresh(f"{name}_folded", self._scopes)
-        graph.initializer.append(ir.to_proto(ir.Tensor(array, name=fresh)))
-        _rewire(graph, name, fresh)
+        node.output[list(node.output).index(name)] = _fresh(f"{name}.computed", self._scopes)
+        _drop(graph.value_info, name)
+        graph.initializer.append(ir.to_proto(ir.Tensor(array, name=name)))
         self._sweep(scope, node)
         return True
 
@@ -228,14 +226,6 @@ def _uses(scopes: list[_Scope]) -> Counter[str]:
             uses.update(node.input)
         uses.update(o.name for o in scope.graph.output)
     return uses
-
-
-def _rewire(graph: onnx.GraphProto, old: str, new: str) -> None:
-    for scope in _scopes(graph, None):
-        for node in scope.graph.node:
-            for place, name in enumerate(node.input):
-                if name == old:
-                    node.input[place] = new
 
 
 def _fresh(stem: str, scopes: list[_Scope]) -> str:

@@ -60,7 +60,21 @@ class Algebra(ABC):
 
     @abstractmethod
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant in a weight slot; a computed constant is folded to a tensor of its own."""
+        """The elements of a constant in a weight slot.
+
+        One that is computed in a way that no rule knows becomes a table of numbers, of which both ends are pinned.
+        """
+
+    @abstractmethod
+    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
+        """Factors of a matrix of weights that starts a stream: of its rows and of its columns."""
+
+    @abstractmethod
+    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """An elementwise operator on entries of one parameter, and on numbers of the program: still its elements.
+
+        Raises `Unsupported` where it mixes entries of several.
+        """
 
     @abstractmethod
     def stored(

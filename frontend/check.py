@@ -12,12 +12,13 @@ import onnx
 import onnx_ir as ir
 
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
-from .compile import build, prepare
+from .compile import build
 from .inference.shapes import Known
 from .interpret import NO_RULE, finder, opset_of
 from .load import load
 from .normalise import FUNCTION, normalise
 from .plugins import installed
+from .prepare import prepare
 from .registry import Registry, Rule
 from .rewriting.expand import has_body
 

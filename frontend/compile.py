@@ -12,28 +12,23 @@ import onnx
 import onnx_ir as ir
 
 from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
-from .inference.attributes import ATTRIBUTE, extend
+from .fold import folded
+from .inference.attributes import ATTRIBUTE
 from .inference.evaluate import evaluate
-from .inference.shapes import Known, infer
-from .interpret import Interpreter, finder, opset_of
+from .inference.shapes import Known
+from .interpret import Interpreter, finder
 from .load import load
 from .lowering import Lowering
-from .normalise import normalise
 from .plan import Plan, plan
 from .plugins import installed
+from .prepare import prepare
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
-from .registry import Registry, Unsupported, builtin
-from .rewriting.control import flatten
-from .rewriting.dequantised import recognise as recognise_dequantised
-from .rewriting.expand import expand
-from .rewriting.idioms import recognise
-from .rewriting.kernels import unfold
+from .registry import Registry, Unsupported
 from .rewriting.rewriting import MADE
-from .rewriting.sequences import unpack
 
-__all__ = ["build", "compile", "prepare"]
+__all__ = ["build", "compile"]
 
 
 def compile(
@@ -43,6 +38,7 @@ def compile(
     inputs: Mapping[str, tuple[int, ...]] | None = None,
     on_unsupported: Literal["opaque", "error"] = "opaque",
     registry: Registry | None = None,
+    fold_weights: bool = False,
 ) -> ParameterGraph:
     """Lower a model to its parameter graph; weights are not read.
 
@@ -50,14 +46,19 @@ def compile(
     dims: sizes of symbolic dimensions by name; inputs: shapes of graph inputs by name; others get small sizes.
     on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
     registry: rules to use instead of the built-in ones and those of plug-ins (see `plugins.installed`).
+    fold_weights: take what the model computes from its parameters alone (weight norm, a merged low-rank update) for the
+    parameter, not what it stores. The weights are read; the graph is of the folded model, which is its `model`.
 
     Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, and
     `UnsupportedError` under the policy "error".
     """
     model = load(source)
     name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
+    rules = registry or installed()
     try:
-        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or installed())
+        if fold_weights:
+            model = folded(model, dims or {}, inputs or {}, rules)
+        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, rules)
     except (LoweringError, UnsupportedError) as error:
         where = source if isinstance(source, str | os.PathLike) else name
         raise type(error)(f"{where}: {error}") from error
@@ -82,7 +83,7 @@ def build(
     carried: dict[str, np.ndarray] = {}
     while True:
         state = State()
-        lowering = Lowering(state, lambda value: _folded(network, known, value), carried)
+        lowering = Lowering(state, lambda name: _evaluated(network, known, name), carried)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, tensor)
         values = interpreter.lower(lowering, classes)
@@ -92,7 +93,7 @@ def build(
     if interpreter.problems and on_unsupported == "error":
         raise UnsupportedError(_complaint(interpreter.problems))
     outputs = _outputs(lowering, network, values)
-    _pin_ends_of_opaque(state, _fates(network, constants, lowering))
+    _pin_ends_of_opaque(state, lowering, _fates(network, constants, lowering))
     _drop_unused_constants(state)
     return state.builder.finish(
         name,
@@ -105,32 +106,6 @@ def build(
     )
 
 
-def prepare(
-    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> tuple[ir.Model, dict[ir.Value, Known]]:
-    """The normalised network (control flow flat, function bodies expanded, idioms recognised) with what is known."""
-    network = normalise(model, keep=lambda function: _overrides(rules, model, function))
-    while True:
-        recognise_dequantised(network)
-        unfold(network)
-        misfits: set[ir.Graph] = set()
-        find = finder(rules, network)
-        known = infer(network, dims, inputs, find, misfits)
-        changed = unpack(network, known) or flatten(network, known, misfits)
-        if not changed and not expand(network, known, find):
-            recognise(network, known)
-            extend(network)
-            return network, known
-        network = normalise(network)
-
-
-def _overrides(rules: Registry, model: ir.Model, function: ir.Function) -> bool:
-    """Whether a rule that is not built in takes the place of a local function's body."""
-    key = (function.domain, function.name, opset_of(model, function.domain))
-    rule = rules.find(*key)
-    return rule is not None and rule is not builtin().find(*key)
-
-
 def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
     place = value.meta.get(ATTRIBUTE)
     origin: Origin = "initializer" if place is None else "attribute"
@@ -139,13 +114,13 @@ def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
     )
 
 
-def _folded(network: ir.Model, known: Mapping[ir.Value, Known], name: str) -> Parameter:
-    """A tensor computed from parameters, evaluated when a backend asks for it."""
+def _evaluated(network: ir.Model, known: Mapping[ir.Value, Known], name: str) -> Parameter:
+    """A table of a constant that is computed from parameters, evaluated when a backend asks for it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
         raise Unsupported("an operator dequantises a computed constant", "let the file hold the stored tensor itself")
     entry = known[value]
-    return Parameter(name, entry.shape, entry.dtype, "folded", lambda: evaluate(network, known, value))
+    return Parameter(name, entry.shape, entry.dtype, "constant", lambda: evaluate(network, known, value))
 
 
 def _complaint(problems: list[Problem]) -> str:
@@ -177,12 +152,16 @@ def _port(value: Value) -> Port:
     return Port(value.name, nodes_of(labels).astype(np.int32), vias_of(labels).astype(np.int32))
 
 
-def _pin_ends_of_opaque(state: State, fates: Mapping[str, str]) -> None:
+def _pin_ends_of_opaque(state: State, lowering: Lowering, fates: Mapping[str, str]) -> None:
     """What depends on a tensor in an unknown way holds its elements where they are, at their other uses too."""
+    derived = lowering.constants.derived
     for block in state.builder.edges:
-        if fates.get(block.view.name) == "opaque" and not block.constant:
+        if block.view.name in derived if block.constant else fates.get(block.view.name) == "opaque":
             state.builder.pin(block.dst)
             state.builder.pin(block.src)
+    for value in derived.values():
+        for factor in value.factors:
+            state.pin(factor)
 
 
 def _drop_unused_constants(state: State) -> None:
@@ -201,18 +180,12 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
         left = builder.parameters[name].size - builder.used(name)
         if left:
             entries.append(AccountEntry(name, left, fates.get(name, "never read" if value.uses() else "dead")))
-    entries += [
-        AccountEntry(name, p.size - builder.used(name), "never read")
-        for name, p in builder.parameters.items()
-        if p.origin == "folded" and p.size > builder.used(name)
-    ]
     return entries
 
 
 def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
-    """What became of the sources of computed constants: folded into one, or under an opaque op."""
-    fates = dict(lowering.fates)
-    folded = lowering.constants.folded
+    """What became of the sources of computed constants that have no structure: they are under an opaque op."""
+    fates, derived = dict(lowering.fates), lowering.constants.derived
     roots: dict[ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:
         sources = set().union(*(roots.get(v, set()) for v in node.inputs if v is not None))
@@ -220,7 +193,7 @@ def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, 
             if output in constants.computed:
                 roots[output] = sources
                 name = output.name or ""
-                fate = "folded" if name in folded else lowering.fates.get(name)
+                fate = "opaque" if name in derived else lowering.fates.get(name)
                 if fate:
                     fates.update({s: fate for s in sources if fates.get(s) != "opaque"})
     return fates

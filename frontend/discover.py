@@ -24,6 +24,7 @@ from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Value
+from .registry import Unsupported
 
 __all__ = ["FINE", "MOST", "Discovery"]
 
@@ -164,6 +165,19 @@ class Discovery(Algebra):
         if len(factors) <= 1:
             return tuple(factors)
         return (self._merge(list(factors)),)
+
+    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
+        """Its rows and columns are told apart in any case."""
+        return (unlabelled(value.rank),)
+
+    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """The elements of the first parameter, broadcast: which ones they are is of no interest here."""
+        elements = next((v.elements for v in inputs if v is not None and v.elements is not None), None)
+        if elements is None:
+            raise Unsupported("it is computed from no parameter")
+        shape = op.shape()
+        lead = (1,) * (len(shape) - len(elements.shape))
+        return op.result(elements=elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape)))
 
     def weight(self, value: Value) -> Elements:
         """Elements of the constant; a computed one stands in as elements of its own."""

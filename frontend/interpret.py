@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -23,12 +22,11 @@ from .primitives.state import Site
 from .primitives.values import Op, Result, Value
 from .registry import DataDependent, Registry, Rule, Unsupported
 from .rewriting.control import REASON
-from .rewriting.expand import is_body
 from .rewriting.order import reads
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 
-_CONTRACTIONS = frozenset({"MatMul", "Einsum", "Gemm"})
+Start = Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
 
 _SHAPES = (
@@ -62,6 +60,7 @@ class Interpreter:
         self._rules: dict[tuple[str, str], Rule | None] = {}
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[ir.Value, Value] = {}
+        self._streams: dict[ir.Value, Value] = {}
 
     def find(self, node: ir.Node) -> Rule | None:
         """The rule of a node, or None."""
@@ -98,44 +97,46 @@ class Interpreter:
         )
         return self._values
 
-    def _walk(
-        self,
-        algebra: Algebra,
-        enter: Callable[[ir.Value, Value], tuple[np.ndarray, ...]],
-        stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]],
-    ) -> None:
+    def _walk(self, algebra: Algebra, enter: Start, source: Start) -> None:
+        """enter, source: the labels of an input, and of a constant that starts a stream."""
         self.problems.clear()
-        self._values = {}
+        self._values, self._streams = {}, {}
+        self._source = source
         for value in self.model.graph.inputs:
             if value not in self.model.graph.initializers.values():
                 x = self._plain(value)
                 self._values[value] = x.relabelled(enter(value, x))
         for node in self.model.graph:
-            self._visit(algebra, node, stream)
+            if not node.outputs or not all(self._is_known(v) for v in node.outputs):
+                self._visit(algebra, node)
         for value in self.model.graph.outputs:
             if value in self.plan.streams:
-                self._value(value, stream)
+                self._values[value] = self._stream(algebra, value)
 
-    def _visit(
-        self, algebra: Algebra, node: ir.Node, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
-    ) -> None:
-        if all(self._is_known(v) for v in node.outputs) and node.outputs:
+    def _visit(self, algebra: Algebra, node: ir.Node) -> None:
+        rule, outputs = self.find(node), node.outputs
+        if not outputs or not all(v in self.plan.computed for v in outputs):
+            self._values.update(_named(outputs, self._untracked(algebra, node, self._op(algebra, node), rule)))
             return
-        op = self._op(node, algebra, stream)
-        constant = all(v in self.plan.computed for v in node.outputs)
-        streaming = constant and any(v in self.plan.streams for v in node.outputs)
-        starts = streaming and node.op_type in STORED
-        rule = self.find(node)
-        if constant and not streaming:
-            outputs = self._constant(algebra, op, rule)
-        elif isinstance(algebra, Discovery) and not self._tracked(op) and not starts and not (rule and rule.starts):
-            outputs = algebra.opaque(op, "")
+        weights = any(v in self.plan.held for v in outputs)
+        if weights:
+            self._values.update(_named(outputs, self._weights(algebra, self._op(algebra, node, weights=True), rule)))
+        if not any(v in self.plan.streams for v in outputs):
+            return
+        if weights and (node.op_type in STORED or self.plan.paired.issuperset(outputs)):
+            starts = {v: self._values[v] for v in outputs}
+            streams = {v: x.relabelled(self._start(algebra, v, x)) for v, x in starts.items()}
         else:
-            outputs = self._apply(algebra, node, op, rule)
-        for value, result in zip(node.outputs, outputs, strict=False):
-            if result is not None:
-                fresh = starts and result.elements is not None and not result.is_activation
-                self._values[value] = replace(result, factors=stream(value, result)) if fresh else result
+            made = _named(outputs, self._untracked(algebra, node, self._op(algebra, node), rule))
+            streams = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
+        self._streams.update(streams)
+        if not weights:
+            self._values.update(streams)
+
+    def _untracked(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+        """Discovery looks at nothing that depends on no labels."""
+        idle = isinstance(algebra, Discovery) and not self._tracked(op) and not (rule and rule.starts)
+        return algebra.opaque(op, "") if idle else self._apply(algebra, node, op, rule)
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if isinstance(algebra, Lowering):
@@ -169,12 +170,14 @@ class Interpreter:
                 return f"operand {index} ({value.name!r})"
         return None
 
-    def _constant(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
-        """A constant computed from parameters: elements if it only moves them, else pending until it is needed."""
-        if rule is not None and rule.moves:
-            with suppress(Unsupported):
+    def _weights(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
+        """A constant whose entries are functions of one element of a parameter each; what fails is merely derived."""
+        try:
+            if rule is not None and rule.moves:
                 return _run(rule, algebra, op)
-        return [None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results]
+            return [algebra.traced(op, op.inputs)]
+        except Unsupported:
+            return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
     def _tracked(self, op: Op) -> bool:
         return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
@@ -192,16 +195,19 @@ class Interpreter:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
-    def _op(self, node: ir.Node, algebra: Algebra, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Op:
+    def _op(self, algebra: Algebra, node: ir.Node, weights: bool = False) -> Op:
+        """The node for its rule. weights: every operand is read as a weight."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
-        inputs = tuple(None if v is None else self._value(v, stream) for v in (*node.inputs, *captured))
-        if node.op_type in _CONTRACTIONS and is_body(node):
-            # Numbers of an operator's body have no place in the file: in the slot of a weight they are none.
-            inputs = tuple(v if v is None or v.data is None else algebra.stream(v) for v in inputs)
+        inputs = [
+            None if v is None
+            else self._stream(algebra, v) if not weights and (node, i) in self.plan.as_stream
+            else self._value(v)
+            for i, v in enumerate((*node.inputs, *captured))
+        ]  # fmt: skip
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
-            node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,
-            settings(node, opset_of(self.model, node.domain)),
+            node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
+            results, settings(node, opset_of(self.model, node.domain)),
         )  # fmt: skip
 
     def _result(self, value: ir.Value) -> Result | None:
@@ -216,7 +222,7 @@ class Interpreter:
             raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
         return Value(value.name or "", entry.shape, entry.dtype)
 
-    def _value(self, value: ir.Value, stream: Callable[[ir.Value, Value], tuple[np.ndarray, ...]]) -> Value:
+    def _value(self, value: ir.Value) -> Value:
         """The value as the algebra knows it; constants are made on first use."""
         made = self._values.get(value)
         if made is not None:
@@ -228,19 +234,34 @@ class Interpreter:
             shape = tuple(tensor.shape.numpy())
             made = Value(name, shape, str(tensor.dtype.numpy()), elements=self._arena.tensor(name, shape))
         elif entry is not None and entry.data is not None:
-            made = Value(name, entry.shape, entry.dtype, data=entry.data, filled=value in self.plan.filled)
+            made = Value(name, entry.shape, entry.dtype, data=entry.data)
         elif tensor is not None:
             made = Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
+        elif value in self.plan.computed:
+            made = replace(self._plain(value), derived=True)
         else:
             raise LoweringError(f"value {name!r} is used but nothing produces it")
-        if value in self.plan.streams:
-            made = Value(made.name, made.shape, made.dtype, stream(value, made), made.data, made.elements)
         self._values[value] = made
         return made
 
+    def _stream(self, algebra: Algebra, value: ir.Value) -> Value:
+        """A constant as it is read by what is lowered like an activation."""
+        made = self._streams.get(value)
+        if made is None:
+            x = self._value(value)
+            made = self._streams[value] = x.relabelled(self._start(algebra, value, x))
+        return made
+
+    def _start(self, algebra: Algebra, value: ir.Value, x: Value) -> tuple[np.ndarray, ...]:
+        return algebra.paired(x) if value in self.plan.paired else self._source(value, x)
+
+
+def _named(outputs: Sequence[ir.Value], made: Sequence[Value | None]) -> dict[ir.Value, Value]:
+    return {v: x for v, x in zip(outputs, made, strict=False) if x is not None}
+
 
 def _holds_parameters(value: Value | None) -> bool:
-    return value is not None and not value.is_activation and (value.elements is not None or value.pending)
+    return value is not None and not value.is_activation and (value.elements is not None or value.derived)
 
 
 def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,12 @@ import numpy as np
 from ..ir import OpaqueOp, Parameter
 from ..ir.distinct import distinct
 from .algebra import Algebra, Move
-from .primitives.attaching import Part, attach
+from .primitives.attaching import Part, attach, coordinates
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
-from .primitives.elementwise import elementwise
+from .primitives.elementwise import elementwise, traced
 from .primitives.entangled import entangle
 from .primitives.grid import free_axes, moved, placed, spread, unfold
 from .primitives.joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
@@ -37,30 +37,48 @@ __all__ = ["Lowering"]
 class Lowering(Algebra):
     """Builds nodes, blocks and links as rules call its primitives.
 
-    fold: makes the `Parameter` of a computed constant by name. fates: why elements without an edge have none, by
+    evaluate: makes the table of a computed constant by name. fates: why elements without an edge have none, by
     tensor or value name. carried: which entries of carried values are one node (see `carrying`), by value name;
     finer: the same where the lowering has shown that more have to be told apart, so that it must be done again.
     """
 
     def __init__(
-        self, state: State, fold: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None
+        self, state: State, evaluate: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None
     ) -> None:
         self.state = state
         self.carried = dict(carried or {})
         self.finer: dict[str, np.ndarray] = {}
         self.fates: dict[str, str] = {}
         self.opaque_ops: list[OpaqueOp] = []
-        self.constants = Constants(state, fold)
+        self.constants = Constants(state, evaluate)
 
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
         ids = self.state.nodes("neuron", int(classes.max()) + 1 if classes.size else 0, 0)
         labels = self._placed(port(ids)[classes], value.shape) if classes.size else classes
-        part = Part(self.constants.attached(value), "source", value.data is not None)
-        attach(self.state, (labels,), value.shape, [part], "Source", {})
-        if part.constant:
+        elements = self.weight(value)
+        attach(self.state, (labels,), value.shape, [Part(elements, "source")], "Source", {})
+        if elements.arena.constant:
             self.state.pin(labels)
         return (labels,)
+
+    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
+        """A node per row and per column of a matrix that starts a stream, with its elements as edges between them."""
+        state, wide = self.state, [a for a, n in enumerate(value.shape) if n > 1]
+        if len(wide) < 2:
+            return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
+        axes, rest = wide[:2], wide[2:]
+        rows, columns = state.nodes("param", value.shape[axes[0]], 0), state.nodes("neuron", value.shape[axes[1]], 1)
+        order = [axes[1], axes[0], *rest, *(a for a in range(value.rank) if value.shape[a] == 1)]
+        elements = self.weight(value).move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
+        slots = coordinates([value.shape[a] for a in rest])
+        block = state.edges(columns[None], rows[None], np.zeros((1, 1), np.int32), elements, "source", slots)
+        via = state.builder.via("Source", (), (0,), (block,))
+        factors = [
+            port(ids, via).reshape([n if b == a else 1 for b, n in enumerate(value.shape)])
+            for ids, a in ((rows, axes[0]), (columns, axes[1]))
+        ]
+        return self.independent(factors)
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
@@ -94,7 +112,7 @@ class Lowering(Algebra):
         return independent(self.state, factors)
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant; a computed one (or a known one made by the program) is folded once."""
+        """The elements of a constant; those of what is no parameter are a table of the graph's."""
         return self.constants.weight(value)
 
     def stored(
@@ -124,7 +142,8 @@ class Lowering(Algebra):
             return value.relabelled(self.source(value, one) if value.data.size else (one,))
         node = self.state.nodes("hub", 1, 0, pinned=True)
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
-        return value.relabelled((port(node, via).reshape(one.shape),))
+        copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
+        return replace(value.relabelled((port(node, via).reshape(one.shape),)), same=copies)
 
     def unused(self, value: Value, reason: str) -> None:
         """Note the reason for the account."""
@@ -144,7 +163,30 @@ class Lowering(Algebra):
 
     def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""
+        places = {i: range(-v.rank, 0) for i, v in enumerate(inputs) if v is not None and v.is_activation}
+        for i in places:
+            for j in places:
+                x, y = inputs[i], inputs[j]
+                if i != j and x is not None and y is not None and x.same:
+                    inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
         return op.result(elementwise(self.state, self.constants, self.fates, op, inputs))
+
+    def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
+        """`x` without the copies along axes on which the other value's labels vary: broadcast instead, as it were.
+
+        axes, others: names of the axes, the same for those that meet.
+        """
+        varied = {others[a] for f in other.factors for a in varying(f)}
+        copies = [a for a in x.same if axes[a] in varied and x.shape[a] > 1]
+        if not copies:
+            return x
+        cut = tuple(slice(0, 1) if a in copies else slice(None) for a in range(x.rank))
+        shape = tuple(1 if a in copies else n for a, n in enumerate(x.shape))
+        return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), same=x.same - {*copies})
+
+    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """The function becomes the elements' trace."""
+        return op.result(elements=traced(self.state, op, inputs))
 
     def attach(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
@@ -152,7 +194,7 @@ class Lowering(Algebra):
         """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
         parts = []
         for value, role, axis in constants:
-            if role == "bias" and value.data is not None and not value.filled and not np.any(value.data):
+            if role == "bias" and value.data is not None and not np.any(value.data):
                 continue
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
@@ -160,8 +202,13 @@ class Lowering(Algebra):
         return x.relabelled(attach(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
-        """New neurons over `spec.out`."""
-        return x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
+        """New neurons over `spec.out`; copies of one number that meet different weights are a node each."""
+        copies = [i for i, t in enumerate(spec.x) if i in x.same and t in spec.w and t not in spec.out]
+        if copies and len(x.factors) == 1 and x.factors[0].size == 1:
+            x = replace(x, factors=(self._copied(x, copies),))
+        same = frozenset(spec.out.index(spec.x[i]) for i in x.same if spec.x[i] in spec.out and spec.x[i] not in spec.w)
+        made = x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
+        return replace(made, same=same)
 
     def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
         """New nodes, layer by layer."""
@@ -210,6 +257,7 @@ class Lowering(Algebra):
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""
+        x, y = self._once(x, letters[0], y, letters[1]), self._once(y, letters[1], x, letters[0])
         factors = product_sum(self.state, x.factors, y.factors, letters, (x.shape, y.shape))
         return x.relabelled(factors, shape)
 
@@ -297,7 +345,7 @@ class Lowering(Algebra):
             for factor in value.factors:
                 state.pin(factor)
                 ports.append(distinct(factor))
-            if not value.factors and (value.elements is not None or value.pending):
+            if not value.factors and (value.elements is not None or value.derived):
                 self.fates[value.name] = "opaque"
         sources = np.concatenate(ports)
         depth = state.depth(sources)
@@ -322,6 +370,13 @@ class Lowering(Algebra):
             beside = free_axes(x.factors, x.shape)
             labels = shared_neuron(self.state, labels, varying(labels), beside=beside)
         return labels
+
+    def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
+        """A node for each of the copies along the axes of a value of one label."""
+        shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
+        nodes = self.state.nodes("join", math.prod(shape), self.state.depth(x.factors[0]))
+        self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), "copy")
+        return port(nodes).reshape(shape)
 
     def _tuple(self, x: Value) -> np.ndarray:
         if len(x.factors) == 1:

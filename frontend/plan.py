@@ -1,94 +1,103 @@
-"""Reading constants by where they end: which parameters start a stream, and which are weights."""
+"""Reading constants by where they end: which are weights, and which are computed like activations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
 
+import numpy as np
 import onnx_ir as ir
 
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
 from .inference.shapes import Known
+from .primitives.functions import FUNCTIONS
 from .registry import Rule
-from .rewriting.expand import is_body
 from .rewriting.order import reads
+from .rewriting.rewriting import MADE
 
-__all__ = ["Plan", "plan"]
+__all__ = ["CONTRACTIONS", "Plan", "plan"]
 
 Find = Callable[[ir.Node], Rule | None]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _OF_LOOPS = {"Carry", "Step", "LoopEnd"}
+CONTRACTIONS: Mapping[str, tuple[int, ...]] = {
+    "MatMul": (0, 1), "Gemm": (0, 1), "Einsum": (0, 1), "Conv": (1,), "ConvTranspose": (1,), "Gather": (0,),
+}  # fmt: skip
+"""Operands that an operator takes for a matrix of weights, both of whose axes are neurons."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What the constants of a model are.
 
     parameters: the initializers whose elements are parameters, in file order. literals: float initializers that are
-    numbers of the program. computed: values computed from parameters alone. streams: constants (parameters or
-    computed) that enter a data slot and so are lowered like activations. filled: tensors that ConstantOfShape makes in
-    the place of weights (models without their numbers).
+    numbers of the program. computed: values computed from parameters alone. held: those of them of which every entry is
+    a function of one stored element (moved, negated, scaled, masked); all other computed values are lowered like
+    activations. streams: constants that are lowered like activations. as_stream: operands (node, index) that are read
+    in that form; a held value or a parameter may be read as a weight elsewhere. paired: parameters and held values that
+    start a stream of which rows and columns are neurons, as they are of weights.
     """
 
-    parameters: dict[ir.Value, ir.TensorProtocol]
-    literals: dict[ir.Value, ir.TensorProtocol]
-    computed: set[ir.Value]
-    streams: set[ir.Value]
-    filled: set[ir.Value]
+    parameters: dict[ir.Value, ir.TensorProtocol] = field(default_factory=dict)
+    literals: dict[ir.Value, ir.TensorProtocol] = field(default_factory=dict)
+    computed: set[ir.Value] = field(default_factory=set)
+    held: set[ir.Value] = field(default_factory=set)
+    streams: set[ir.Value] = field(default_factory=set)
+    as_stream: set[tuple[ir.Node, int]] = field(default_factory=set)
+    paired: set[ir.Value] = field(default_factory=set)
+
+    def is_weight(self, value: ir.Value | None) -> bool:
+        """Whether its entries are parameters, or functions of one each."""
+        return value in self.parameters or value in self.held
+
+    @property
+    def mixed(self) -> set[ir.Value]:
+        """What is computed from several parameters, or from several places of one."""
+        return self.computed - self.held
+
+    def is_constant(self, value: ir.Value | None) -> bool:
+        """Whether it is a parameter or computed from parameters alone."""
+        return value in self.parameters or value in self.computed
 
 
 def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     """Classify every constant of the model."""
-    parameters: dict[ir.Value, ir.TensorProtocol] = {}
-    literals: dict[ir.Value, ir.TensorProtocol] = {}
+    made = Plan()
     stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if tensor is None or tensor.size == 0 or not (tensor.dtype.is_floating_point() or value in stored):
+        if MADE in value.meta or tensor is None or tensor.size == 0:
+            continue
+        if not tensor.dtype.is_floating_point() and value not in stored:
             continue
         entry = known.get(value)
         numbers = is_literal(value) or (entry is not None and entry.data is not None)
-        (literals if numbers else parameters)[value] = tensor
+        (made.literals if numbers else made.parameters)[value] = tensor
     nodes = list(model.graph)
-    computed = _computed(nodes, parameters, known)
-    roots = {v for v in model.graph.outputs if v in parameters or v in computed}
-    moved = _moved(nodes, parameters, computed, find)
-    # What an operator's body computes from its operands has no place in the file, where it could be put.
-    roots |= {v for node in nodes if is_body(node) for v in node.outputs if v in computed and v not in moved}
-    streams = _streams(nodes, roots, parameters, computed, moved, known, find)
-    return Plan(parameters, literals, computed, streams, _filled(nodes, known, find))
+    _compute(made, nodes, known)
+    _hold(made, nodes, known, find)
+    _stream(made, nodes, model.graph.outputs, known, find)
+    matrices = _matrices_among(made, nodes, known)
+    made.streams, made.as_stream = set(), set()
+    _stream(made, nodes, model.graph.outputs, known, find, matrices)
+    starts = {v for v in made.streams & matrices if made.is_weight(v)}
+    made.paired = {v for v in starts if int(np.prod(known[v].shape)) > 1}
+    return made
 
 
-def _filled(nodes: list[ir.Node], known: Mapping[ir.Value, Known], find: Find) -> set[ir.Value]:
-    """Float tensors of ConstantOfShape, and what data movement makes of them."""
-    filled: set[ir.Value] = set()
-    for node in nodes:
-        entry = known.get(node.outputs[0]) if node.outputs else None
-        if entry is None or entry.data is None or not entry.dtype.startswith(("float", "bfloat")):
-            continue
-        rule = find(node)
-        if node.op_type == "ConstantOfShape" or (rule is not None and rule.moves and node.inputs[0] in filled):
-            filled.update(node.outputs)
-    return filled
-
-
-def _computed(
-    nodes: list[ir.Node], parameters: Mapping[ir.Value, ir.TensorProtocol], known: Mapping[ir.Value, Known]
-) -> set[ir.Value]:
-    computed: set[ir.Value] = set()
+def _compute(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> None:
     for node in nodes:
         inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
-        constant = all(v in parameters or v in computed or _is_data(v, known) for v in inputs)
+        constant = all(made.is_constant(v) or _is_data(v, known) for v in inputs)
         if (
             constant
             and inputs
             and node.op_type not in _RANDOM | _OF_LOOPS
             and not any(_is_data(v, known) for v in node.outputs)
         ):
-            computed.update(node.outputs)
-    return computed
+            made.computed.update(node.outputs)
 
 
 def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
@@ -96,67 +105,171 @@ def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
     return (entry is not None and entry.data is not None) or value.const_value is not None
 
 
-def _streams(
-    nodes: list[ir.Node],
-    roots: set[ir.Value],
-    parameters: Mapping[ir.Value, ir.TensorProtocol],
-    computed: set[ir.Value],
-    moved: set[ir.Value],
-    known: Mapping[ir.Value, Known],
-    find: Find,
-) -> set[ir.Value]:
-    """Walk backwards: a constant in a data slot is a stream as the roots are, and so is what it was computed from."""
-    streams = set(roots)
-    for node in reversed(nodes):
-        constant = bool(node.outputs) and all(v in computed for v in node.outputs)
-        if (constant and not any(v in streams for v in node.outputs)) or all(_is_data(v, known) for v in node.outputs):
+def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], find: Find) -> None:
+    """Data movement of weights, and elementwise functions of one weight."""
+    same: dict[ir.Value, tuple[ir.Value, object]] = {}
+    for node in nodes:
+        if not node.outputs or node.outputs[0] not in made.computed:
+            continue
+        sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
+        if not all(made.is_weight(v) for v in sources) or not _kept(node, sources, known):
             continue
         rule = find(node)
-        candidates = [(i, v) for i, v in enumerate(node.inputs) if v is not None and (v in parameters or v in computed)]
-        if constant:
-            streams.update(_carriers(node, candidates, moved, rule))
-        elif rule is not None:
-            streams.update(v for i, v in candidates if _is_data_slot(node, i, v, rule, moved, known))
-    return streams
+        if node.op_type in FUNCTIONS and not node.domain:
+            # Functions of the same elements, in the same places, are one function of each.
+            origins = {same.get(v, (v, None))[0] for v in sources}
+            chosen = node.op_type == "Where" and not made.is_constant(node.inputs[0])
+            if len(origins) != 1 and not chosen:
+                continue
+            if len(origins) == 1 and known[sources[0]].shape == known[node.outputs[0]].shape:
+                same[node.outputs[0]] = origins.pop(), None
+            made.held.update(node.outputs)
+        elif rule is not None and rule.moves:
+            made.held.update(node.outputs)
 
 
-def _moved(
-    nodes: list[ir.Node], parameters: Mapping[ir.Value, ir.TensorProtocol], computed: set[ir.Value], find: Find
-) -> set[ir.Value]:
-    """Parameters and what pure data movement makes of them."""
-    moved = set(parameters)
-    for node in nodes:
-        if node.outputs and node.outputs[0] in computed:
-            rule = find(node)
-            sources = [v for v in node.inputs if v is not None and (v in computed or v in parameters)]
-            if rule is not None and rule.moves and all(v in moved for v in sources):
-                moved.update(node.outputs)
-    return moved
+def _kept(node: ir.Node, sources: list[ir.Value], known: Mapping[ir.Value, Known]) -> bool:
+    """Whether types stay: a float that becomes an integer is a step that no parameter takes."""
+    if node.op_type not in ("Cast", "CastLike"):
+        return bool(sources) and all(v in known for v in (*sources, node.outputs[0]))
+    kinds = [known[v].dtype.startswith(("int", "uint", "bool")) for v in (*sources[:1], node.outputs[0]) if v in known]
+    return len(kinds) == 2 and (kinds[0] or not kinds[1])
 
 
-def _carriers(
-    node: ir.Node, candidates: list[tuple[int, ir.Value]], moved: set[ir.Value], rule: Rule | None
-) -> list[ir.Value]:
-    """The operands of a constant op that the stream runs through; the others are its weights.
+def _stream(
+    made: Plan,
+    nodes: list[ir.Node],
+    outputs: Iterable[ir.Value],
+    known: Mapping[ir.Value, Known],
+    find: Find,
+    starts: Set[ir.Value] = frozenset(),
+) -> None:
+    """Walk backwards: what is computed like an activation, and the operands that it is computed from in that way.
 
-    Stored numbers start their stream where the tensor of numbers is made.
+    starts: where a stream starts if the value is held; otherwise it starts at parameters.
     """
-    if node.op_type in STORED:
-        return []
-    if rule is None or node.op_type == "Concat":
-        return [v for _, v in candidates]
-    first = [v for _, v in candidates[:1]]
-    if node.op_type in ("MatMul", "Einsum") or rule.weights is None:
-        made = [v for _, v in candidates if v not in moved]
-        return made or first
-    return [v for i, v in candidates if i not in rule.weights] or first
+    made.streams.update(v for v in outputs if made.is_constant(v))
+    for node in reversed(nodes):
+        constant = bool(node.outputs) and all(v in made.computed for v in node.outputs)
+        needed = not constant or any(v in made.streams for v in node.outputs)
+        begins = constant and all(v in starts and v in made.held for v in node.outputs)
+        if not needed or begins or all(_is_data(v, known) for v in node.outputs):
+            continue
+        for index in _streamed(made, node, constant, known, find(node)):
+            value = node.inputs[index]
+            assert value is not None
+            made.as_stream.add((node, index))
+            made.streams.add(value)
 
 
-def _is_data_slot(
-    node: ir.Node, index: int, value: ir.Value, rule: Rule, moved: set[ir.Value], known: Mapping[ir.Value, Known]
-) -> bool:
-    if rule.weights is not None and index not in rule.weights:
-        return True
-    if node.op_type != "MatMul" or value in moved or value not in known:
-        return False
-    return index == 0 or len(known[value].shape) > 2
+def _streamed(
+    made: Plan, node: ir.Node, constant: bool, known: Mapping[ir.Value, Known], rule: Rule | None
+) -> list[int]:
+    """The operands of a node that are read like activations."""
+    places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
+    mixed = [i for i in places if not made.is_weight(node.inputs[i])]
+    if constant and node.op_type in STORED:
+        return mixed
+    if rule is None:
+        return places if constant else mixed
+    if not constant:
+        data = [] if rule.weights is None else [i for i in places if i not in rule.weights]
+        return sorted({*mixed, *data})
+    if rule.weights is None and node.op_type != "Einsum":
+        return sorted({*mixed, *_matrices(node, places, mixed, known)})
+    if node.op_type == "Concat" or rule.weights == ():
+        return places
+    if node.op_type in ("MatMul", "Einsum", "Gemm"):
+        # Numbers of the program come first, then a computed operand; the others are its weights.
+        numbers = [v for v in node.inputs[:2] if v is not None and not made.is_constant(v)]
+        return mixed or ([] if numbers else places[:1])
+    data = [i for i in places if rule.weights is not None and i not in rule.weights]
+    return sorted({*mixed, *data}) or places[:1]
+
+
+def _matrices(node: ir.Node, places: list[int], mixed: list[int], known: Mapping[ir.Value, Known]) -> list[int]:
+    """Weights among the operands of an elementwise operator that are no vectors along an axis of a stream."""
+    rank = max((len(known[v].shape) for v in node.inputs if v is not None and v in known), default=0)
+    wide = {i: _wide(known, node.inputs[i], rank) for i in places}
+    found: list[int] = []
+    for i in sorted((i for i in places if i not in mixed), key=lambda i: (-len(wide[i]), i)):
+        if len(wide[i]) > 1 or not any(wide[i] <= wide[j] for j in (*mixed, *found)):
+            found.append(i)
+    return found
+
+
+def _is_matrix(made: Plan, node: ir.Node, value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
+    """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
+    constant = all(v in made.computed for v in node.outputs)
+    return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
+
+
+def _wide(known: Mapping[ir.Value, Known], value: ir.Value | None, rank: int) -> frozenset[int]:
+    """Axes of size > 1, counted as the result's."""
+    shape = known[value].shape if value is not None and value in known else ()
+    return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
+
+
+def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> set[ir.Value]:
+    """Constants that end in the place of a matrix of weights, what they are computed from and moved to included."""
+    ends: list[ir.Value] = []
+    for node in nodes:
+        for index in CONTRACTIONS.get(node.op_type, ()) if not node.domain else ():
+            value = node.inputs[index] if index < len(node.inputs) else None
+            looked_up = node.op_type != "Gather" or not _is_data(node.inputs[1], known)
+            if value is None or not made.is_constant(value) or not looked_up:
+                continue
+            if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
+                ends.append(value)
+    seen: set[ir.Value] = set()
+    while ends:
+        value = ends.pop()
+        if value not in seen:
+            seen.add(value)
+            node = value.producer()
+            if node is not None and value in made.computed and node.op_type not in STORED:
+                ends += [v for v in node.inputs if v is not None and made.is_constant(v)]
+    for node in nodes:
+        sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
+        if sources and all(v in made.held for v in node.outputs) and seen.issuperset(sources):
+            seen.update(node.outputs)
+    return seen
+
+
+def _is_matrix(made: Plan, node: ir.Node, value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
+    """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
+    constant = all(v in made.computed for v in node.outputs)
+    return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
+
+
+def _wide(known: Mapping[ir.Value, Known], value: ir.Value | None, rank: int) -> frozenset[int]:
+    """Axes of size > 1, counted as the result's."""
+    shape = known[value].shape if value is not None and value in known else ()
+    return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
+
+
+def _pair(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> None:
+    """Sources of streams that end in the place of a matrix of weights, or that are one elsewhere."""
+    ends: list[ir.Value] = []
+    for node in nodes:
+        for index in CONTRACTIONS.get(node.op_type, ()) if not node.domain else ():
+            value = node.inputs[index] if index < len(node.inputs) else None
+            if (
+                value is None
+                or not made.is_constant(value)
+                or (node.op_type == "Gather" and _is_data(node.inputs[1], known))
+            ):
+                continue
+            if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
+                ends.append(value)
+    seen: set[ir.Value] = set()
+    while ends:
+        value = ends.pop()
+        if value in seen:
+            continue
+        seen.add(value)
+        node = value.producer()
+        if node is not None and value in made.computed and node.op_type not in STORED:
+            ends += [v for v in node.inputs if v is not None and made.is_constant(v)]
+        elif value in made.streams and int(np.prod(known[value].shape)) > 1:
+            made.paired.add(value)

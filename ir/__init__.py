@@ -5,6 +5,7 @@ from .colours import colours, fingerprint, isomorphic
 from .errors import GmncError, GraphError, LoadError, LoweringError, PluginError, StorageWarning, UnsupportedError
 from .graph import (
     NODE_KINDS,
+    REPARAMETRIZE,
     AccountEntry,
     EdgeBlock,
     LinkBlock,
@@ -19,6 +20,7 @@ from .views import Origin, Parameter, ParameterView, Storage
 
 __all__ = [
     "NODE_KINDS",
+    "REPARAMETRIZE",
     "AccountEntry",
     "EdgeBlock",
     "GmncError",

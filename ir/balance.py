@@ -11,7 +11,7 @@ from collections import defaultdict
 import numpy as np
 
 from .distinct import distinct
-from .graph import EdgeBlock, LinkBlock, ParameterGraph
+from .graph import REPARAMETRIZE, EdgeBlock, LinkBlock, ParameterGraph
 from .laws import COUPLING, attachment, degree, joined
 from .linear import System, Term
 from .ports import Ports
@@ -69,12 +69,13 @@ class Balance:
             terms = self._vector(number, block)
         elif block.role in _WEIGHTS:
             self._made[block.dst] = True
-            terms = [((1.0, block.dst.astype(np.int64)), 1), ((-1.0, self.ports.ids(block.src, block.via)), 2)]
+            sources = self.ports.ids(block.src, self.ports.value[block.via])
+            terms = [((1.0, block.dst.astype(np.int64)), 1), ((-1.0, sources), 2)]
         else:
             self._still[block.dst] = True
             self._still[block.src] = True
             return
-        if not block.constant and self.graph.parameters[block.view.name].dtype in _FLOATS:
+        if self._follows(block):
             self.gains[number] = terms
         elif all(side == 1 for _, side in terms):
             self.system.total(*(term for term, _ in terms))
@@ -82,13 +83,21 @@ class Balance:
             self.system.equal(block.dst, block.dst[:, :1])
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
+    def _follows(self, block: EdgeBlock) -> bool:
+        """Whether what the edges carry can be multiplied: floats, and not by way of a function that is not linear."""
+        if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
+            return False
+        steps = (self.graph.vias[v] for v in distinct(block.via).tolist())
+        return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in steps)
+
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
         """The change of parameters straight onto neurons, by the step that attaches them; more terms follow a sum."""
         dst = block.dst.astype(np.int64)
         before, after = np.zeros(dst.shape), np.zeros(dst.shape)
         new = np.zeros(dst.shape, dtype=np.int64)
-        for via in distinct(block.via).tolist():
-            here = (block.via == via).any(axis=1)
+        values = self.ports.value[block.via]
+        for via in distinct(values).tolist():
+            here = (values == via).any(axis=1)
             step = self.ports.after.get((number, via))
             if step is None:
                 before[here] = block.role in _TERMS
@@ -99,7 +108,7 @@ class Balance:
             before[here], after[here] = law.amount(block.role) if law else (0, 0)
             new[here] = self.ports.ids(dst[here], step)
             self._attached[new[here]] = True
-        return [((before, self.ports.ids(dst, block.via)), 1), ((after, new), 1)]
+        return [((before, self.ports.ids(dst, values)), 1), ((after, new), 1)]
 
     def _links(self) -> None:
         cells: dict[int, list[LinkBlock]] = defaultdict(list)

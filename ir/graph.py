@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "NODE_KINDS",
+    "REPARAMETRIZE",
     "AccountEntry",
     "EdgeBlock",
     "LinkBlock",
@@ -45,6 +46,10 @@ NODE_KINDS = (
     "split",
     "opaque",
 )
+
+
+REPARAMETRIZE = "Reparametrize"
+"""The last step of the via of an edge that carries a function of its parameter: its attribute `function`."""
 
 
 @dataclass(frozen=True, slots=True)

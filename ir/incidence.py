@@ -47,7 +47,7 @@ class Row:
 
 
 class Incidence:
-    """Items are the nodes 0 .. num_nodes-1 and then the rows of all blocks that carry parameters.
+    """Items are the nodes 0 .. num_nodes-1 and then the rows of all blocks that carry parameters, or one constant.
 
     arcs of item x: `slice(start[x], start[x + 1])` of `label`, `other`, `via`, `run`, `twin`, sorted by label; `label`
     tells direction, role, via class, operand, slot, place and the colour of the other end. `run` is how many arcs of
@@ -172,7 +172,7 @@ class Incidence:
             self._by_dst.append(False)
             if not block.size:
                 continue
-            if block.constant:
+            if block.constant and not _uniform(block):
                 yield self._constant_arcs(block)
                 continue
             yield from self._block_arcs(number, block)
@@ -233,8 +233,12 @@ class Incidence:
         for number, block in enumerate(self.graph.edges):
             rows = self.rows_of(number)
             if len(rows):
-                dtype = self.graph.parameters[block.view.name].dtype
-                key = ("row", block.role, block.slots.shape, block.slots.tobytes(), dtype)
+                what: tuple[Hashable, ...] = ("parameter",)
+                if block.constant:
+                    what = ("constant", self.graph.values(block)[:1, :1, :1, :1].tobytes())
+                table = self.graph.constants if block.constant else self.graph.parameters
+                dtype = table[block.view.name].dtype
+                key = ("row", block.role, block.slots.shape, block.slots.tobytes(), dtype, what)
                 colour[rows.start : rows.stop] = self._name(key)
         colour[self.fixed] = len(self._names) + np.flatnonzero(self.fixed)
         return colour
@@ -314,6 +318,13 @@ def _merge(block: EdgeBlock) -> tuple[np.ndarray, bool]:
     if ports.shape[1] == 1:
         return np.unique(ports[:, 0], return_inverse=True)[1], False
     return np.unique(ports, axis=0, return_inverse=True)[1].reshape(-1), False
+
+
+def _uniform(block: EdgeBlock) -> bool:
+    """Whether all edges of a block have one and the same element."""
+    return block.view.index is None and not any(
+        s for n, s in zip(block.view.shape, block.view.strides, strict=True) if n > 1
+    )
 
 
 def _same_rows(ids: np.ndarray) -> bool:

@@ -74,7 +74,7 @@ def _normed(a: Mapping[str, Any]) -> Degrees:
 STEPS: dict[str, Degrees | Callable[[Mapping[str, Any]], Degrees]] = {
     **dict.fromkeys(
         ("Scale", "Neg", "Mul", "Move", "Place", "Copy", "Sum", "Along", "Tuple", "Window", "Batch", "Last",
-         "Lengths", "Conv", "ConvTranspose", "Trilu",
+         "Lengths", "Reparametrize", "Conv", "ConvTranspose", "Trilu",
          "AveragePool", "ReduceMean", "ReduceSum", "CumSum", "ReverseSequence", "GridSample"),
         _LINEAR,
     ),

@@ -78,6 +78,8 @@ def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str
     for item, image in touched_rows(index, automorphism):
         source = graph.edges[index.block_of(item)]
         target = graph.edges[index.block_of(image)]
+        if source.constant:
+            continue
         move = row_move(index, automorphism, item, image)
         for dst, src in move.boxes():
             for name in (source.view.name, target.view.name):

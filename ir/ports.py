@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from .distinct import distinct
-from .graph import EdgeBlock, LinkBlock, ParameterGraph
+from .graph import REPARAMETRIZE, EdgeBlock, LinkBlock, ParameterGraph
 
 __all__ = ["Ports"]
 
@@ -17,7 +17,8 @@ class Ports:
 
     node: int64 [size], the node of each port. of_via: the nodes that reach a via other than 0, int64, ascending.
     after: which via a step that attaches a block makes of which: (block, via before) to via. hub_block: int64
-    [num_nodes], the block whose elements a hub holds, -1 for other nodes.
+    [num_nodes], the block whose elements a hub holds, -1 for other nodes. value: int64 [vias], the via of the value that
+    an edge multiplies, without the function of the parameter that follows.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
@@ -29,6 +30,7 @@ class Ports:
             if via.op != "Source"  # the elements are the nodes' own values
         }
         self.hub_block = _hub_blocks(graph)
+        self.value = np.array([v.parents[0] if v.op == REPARAMETRIZE else i for i, v in enumerate(graph.vias)])
         self.of_via = _closed(graph, self._met(graph))
         keys = [_key(nodes, via) for via, nodes in self.of_via.items()]
         self._keys = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *keys]))
@@ -54,6 +56,7 @@ class Ports:
         """(nodes, vias) that edges, links and the network's inputs and outputs name."""
         for number, block in enumerate(graph.edges):
             yield block.src, block.via
+            yield block.src, self.value[block.via]
             yield from self._attached(number, block)
         for link in graph.links:
             yield link.src, link.via
@@ -65,9 +68,10 @@ class Ports:
 
     def _attached(self, number: int, block: EdgeBlock) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Before and after the steps in which a block is attached to its targets."""
-        for via in distinct(block.via).tolist():
+        values = self.value[block.via]
+        for via in distinct(values).tolist():
             if (number, via) in self.after:
-                here = block.dst[(block.via == via).any(axis=1)]
+                here = block.dst[(values == via).any(axis=1)]
                 yield here, np.array(via)
                 yield here, np.array(self.after[number, via])
 

@@ -9,12 +9,24 @@ import numpy as np
 from .distinct import distinct
 
 if TYPE_CHECKING:
-    from .graph import EdgeBlock, LinkBlock, ParameterGraph
+    from collections.abc import Sequence
+    from typing import Protocol
+
+    from .graph import EdgeBlock, LinkBlock, ParameterGraph, Via
+
+    class HasVias(Protocol):
+        """A graph, or what builds one."""
+
+        @property
+        def vias(self) -> Sequence[Via]:
+            """The via table."""
+            ...
+
 
 __all__ = ["block_line", "link_line", "summary", "via_text"]
 
 
-def via_text(graph: ParameterGraph, via: int) -> str:
+def via_text(graph: HasVias, via: int) -> str:
     """The chain of steps behind a via id, oldest first; branches that met are shown in parentheses."""
     steps: list[str] = []
     while via:

@@ -11,7 +11,7 @@ import numpy as np
 
 __all__ = ["Origin", "Parameter", "ParameterView", "Storage"]
 
-Origin = Literal["initializer", "attribute", "folded"]
+Origin = Literal["initializer", "attribute", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Storage:
 class Parameter:
     """One tensor whose elements are parameters.
 
-    name: the initializer's (or, for a folded constant, the ONNX value's) name; unique in a graph.
+    name: the initializer's (or, for a constant, the ONNX value's) name; unique in a graph.
     shape, dtype: of its numbers; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
-    origin: where the numbers come from: an initializer, a node's attribute, or a sub-expression that was folded.
+    origin: where the numbers come from: an initializer, a node's attribute, or (of a constant) the program.
     load: returns the numbers, memory-mapped where the file allows; called only by backends.
     place: where an attribute is: the first named output of its node, and the attribute's own name.
     storage: set where the model stores the numbers in another form; one stored element is one number.

@@ -78,7 +78,7 @@ def _activations() -> Iterator[Case]:
         c = Cast<to = 1>(i)
         o = Mul(c, a_s)"""
     yield rows("MatMulInteger", "of-a-computed-weight", computed, floats={"wf": (6, 6)}, values=arrays(_grid("a")),
-               opaque="computed constant", symmetric=False)  # fmt: skip
+               symmetric=False)  # fmt: skip
 
 
 def _written_out() -> Iterator[Case]:

@@ -151,7 +151,7 @@ def test_of_equal_entries_the_first_wins(op: str) -> None:
     assert not gmnc.compile(proto).symmetries().generators
 
 
-def test_a_folded_constant_of_an_operator_without_reference_implementation() -> None:
+def test_an_effective_weight_of_an_operator_without_reference_implementation() -> None:
     proto = build(
         """(float[1, 3, 2] x) => (float[1, 3, 2] y) {
             t = Tanh(w)
@@ -160,8 +160,7 @@ def test_a_folded_constant_of_an_operator_without_reference_implementation() -> 
         }""",
         {"w": (1, 3, 2)},
     )
-    graph = gmnc.compile(proto)
-    [folded] = [p for p in graph.parameters.values() if p.origin == "folded"]
+    [folded] = gmnc.compile(proto, fold_weights=True).parameters.values()
     want = np.sqrt((np.tanh(values(proto, "w")) ** 2).sum(axis=2, keepdims=True))
     np.testing.assert_allclose(folded.load(), want, rtol=1e-6)
 
@@ -176,7 +175,7 @@ def test_indices_that_are_computed_from_parameters() -> None:
         {"scores": (4, 1), "table": (4, 3)},
     )
     graph = gmnc.compile(proto)
-    assert {e.name: e.where for e in graph.account} == {"scores": "folded", "table": "folded"}
+    assert graph.num_parameter_edges == 16
     assert not graph.opaque
 
 

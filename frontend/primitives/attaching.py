@@ -12,22 +12,21 @@ from ...ir.distinct import distinct
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
-from .labels import compress, distinct_rows, map_via, nodes_of, occurrence, unrepeated, varying, vias_of
+from .labels import distinct_rows, map_via, nodes_of, occurrence, unrepeated, varying, vias_of
 from .state import State
 
-__all__ = ["Part", "attach"]
+__all__ = ["Part", "attach", "coordinates"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
     """One attached constant: its elements, of the rank of the value, and its role.
 
-    constant: it is no parameter (a rotary table, a mask), yet varies over neurons.
+    Elements that are no parameters (of a rotary table, a mask) vary over neurons all the same.
     """
 
     elements: Elements
     role: str
-    constant: bool = False
 
 
 def attach(
@@ -44,14 +43,14 @@ def attach(
     along: list[tuple[int, ...]] = []
     grid = free_axes(factors, shape)
     for part in parts:
-        elements = _squeeze(part.elements)
+        elements = part.elements.squeezed()
         axes = {a for a, n in enumerate(elements.shape) if n > 1}
         meeting = [i for i, f in enumerate(out) if axes & set(varying(f))]
         for other in meeting[1:]:
             out[other] = state.ordered(out[other])
         index = meeting[0] if meeting else 0
         out[index] = _apart(state, out[index], elements)
-        block = _attach(state, out[index], shape, grid, Part(elements, part.role, part.constant))
+        block = _attach(state, out[index], shape, grid, Part(elements, part.role))
         blocks.setdefault(index, []).append(block)
         along.append(tuple(i - len(grid) for i, a in enumerate(grid) if a in axes))
     if any(own and len(own) < len(grid) for own in along):
@@ -69,7 +68,7 @@ def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
     """Labels in which copies of a port that meet different elements are told apart."""
     if unrepeated(labels):
         return labels
-    numbers = elements.numbers
+    numbers = elements.keys
     mine = [a for a in range(labels.ndim) if numbers.shape[a] > 1 and labels.shape[a] > 1]
     rest = [a for a in range(labels.ndim) if a not in mine]
     rows = numbers.transpose(mine + rest).reshape(math.prod(numbers.shape[a] for a in mine), -1)
@@ -80,17 +79,6 @@ def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
     first, which = distinct_rows(pairs)
     copy = occurrence(labels.reshape(-1)[first])[which].reshape(labels.shape)
     return state.marked(labels, "Copy", np.where(copy > 0, copy, -1))
-
-
-def _squeeze(elements: Elements) -> Elements:
-    """Size 1 along axes on which the elements only repeat."""
-
-    def shrink(array: np.ndarray) -> np.ndarray:
-        if array.dtype == np.int64:
-            return compress(array)
-        return array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
-
-    return elements.move(shrink)
 
 
 def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list[int], part: Part) -> int:
@@ -106,21 +94,20 @@ def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list
     sizes = [part.elements.shape[a] for a in free]
     unit = [a for a in range(rank) if a not in axes]
     elements = part.elements.move(lambda a: a.transpose(mine + free + unit).reshape(count, -1))
-    slots = _coordinates(sizes)
-    if elements.array.dtype == np.int64:
+    slots = coordinates(sizes)
+    if elements.array.dtype == np.int64 or not elements.bare:
         elements, slots, ports = _without_repeats(elements, slots, ports)
     role = "position" if part.role == "bias" and len(slots) > 1 else part.role
     if ports.shape[1] == 1:
         sizes, along = [shape[a] for a in grid], [grid.index(a) for a in free if a in grid]
         own, (tile, run) = runs(state.moves, ports.T, sizes, along)
         if unrepeated(nodes_of(own)):
-            return _direct(state, own[0], tile, run, elements, slots, role, part.constant)
-    return _through_hubs(state, ports, elements, slots, role, part.constant)
+            return _direct(state, own[0], tile, run, elements, slots, role)
+    return _through_hubs(state, ports, elements, slots, role)
 
 
 def _direct(
-    state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str,
-    constant: bool,
+    state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str
 ) -> int:  # fmt: skip
     """elements [tile x ports x run, S] straight onto ports that are a neuron each; tile, run and S are slots."""
     source = state.nodes("param", 1, 0)
@@ -131,21 +118,15 @@ def _direct(
     if tile * run > 1:
         slots = np.arange(elements.shape[3], dtype=np.int32)[:, None]
     dst = nodes_of(ports)[:, None]
-    return state.edges(
-        dst, np.broadcast_to(source, dst.shape), vias_of(ports)[:, None], elements, role, slots, constant
-    )
+    return state.edges(dst, np.broadcast_to(source, dst.shape), vias_of(ports)[:, None], elements, role, slots)
 
 
-def _through_hubs(
-    state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str, constant: bool
-) -> int:
+def _through_hubs(state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str) -> int:
     """elements [H, S] onto ports [H, R], by a hub for each row."""
     source = state.nodes("param", 1, 0)
     hubs = state.nodes("hub", len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
     block = elements.move(lambda a: a.reshape(len(hubs), 1, 1, -1))
-    index = state.edges(
-        hubs, np.broadcast_to(source, hubs.shape), np.zeros((1, 1), np.int32), block, role, slots, constant
-    )
+    index = state.edges(hubs, np.broadcast_to(source, hubs.shape), np.zeros((1, 1), np.int32), block, role, slots)
     _link_hubs(state, hubs, ports)
     return index
 
@@ -170,23 +151,24 @@ def _without_repeats(
     elements: Elements, slots: np.ndarray, ports: np.ndarray
 ) -> tuple[Elements, np.ndarray, np.ndarray]:
     """Elements [H, S] that a gather repeated, each once: repeated columns share a slot, repeated rows share a hub."""
-    numbers = elements.array
-    if unrepeated(numbers):
+    keys = elements.keys
+    if unrepeated(keys):
         return elements, slots, ports
-    columns, _ = distinct_rows(np.ascontiguousarray(numbers.T))
-    numbers = numbers[:, columns]
+    columns, _ = distinct_rows(np.ascontiguousarray(keys.T))
+    keys, elements = keys[:, columns], elements.move(lambda a: a[:, columns])
     slots = np.arange(len(columns), dtype=np.int32)[:, None]
-    rows, which = distinct_rows(np.ascontiguousarray(numbers))
+    rows, which = distinct_rows(np.ascontiguousarray(keys))
     counts = np.bincount(which)
-    if len(rows) < len(numbers) and (counts == counts[0]).all():
+    if len(rows) < len(keys) and (counts == counts[0]).all():
         order = np.argsort(which, kind="stable")
         ports = ports[order].reshape(len(rows), -1)
-        numbers = numbers[rows]
-    if not unrepeated(numbers):
-        hub, numbers = np.unique(numbers, return_inverse=True)[1].reshape(numbers.shape), np.unique(numbers)[:, None]
-        ports = _spread(ports, hub, len(numbers))
+        keys, elements = keys[rows], elements.move(lambda a: a[rows])
+    if not unrepeated(keys):
+        _, first, hub = np.unique(keys, return_index=True, return_inverse=True)
+        elements = elements.move(lambda a: a.reshape(-1)[first][:, None])
+        ports = _spread(ports, hub.reshape(keys.shape), len(first))
         slots = np.zeros((1, 0), dtype=np.int32)
-    return Elements(elements.arena, numbers), slots, ports
+    return elements, slots, ports
 
 
 def _spread(ports: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
@@ -196,7 +178,7 @@ def _spread(ports: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
     return np.stack([np.concatenate([r, np.full(width - len(r), r[0])]) for r in rows])
 
 
-def _coordinates(sizes: list[int]) -> np.ndarray:
+def coordinates(sizes: list[int]) -> np.ndarray:
     """Slot coordinates of free axes, int32 [S, <=3]."""
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)

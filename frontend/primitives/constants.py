@@ -20,48 +20,43 @@ _ENDLESS = 1e30
 
 
 class Constants:
-    """Gives every constant its elements, and registers the tensors behind them with the graph.
+    """Gives every constant its elements, and registers the tables behind those of the program with the graph.
 
-    fold: makes the `Parameter` of a computed constant by name. folded: the elements of those made so far.
+    evaluate: makes the table of a computed constant by name. derived: computed constants that stand in the place of
+    weights, for which no rule knows a structure: their labels, by name. They become tables whose ends are pinned.
     """
 
-    def __init__(self, state: State, fold: Callable[[str], Parameter]) -> None:
-        self.folded: dict[str, Elements] = {}
+    def __init__(self, state: State, evaluate: Callable[[str], Parameter]) -> None:
+        self.derived: dict[str, Value] = {}
         self._state = state
-        self._fold = fold
+        self._evaluate = evaluate
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant in a weight slot; one that is computed or made by the program is folded once.
+        """The elements of a constant in its shape; those of one that is no parameter are a table of the graph's.
 
-        Raises `Unsupported` for what is no constant.
+        Raises `Unsupported` for what is computed from the input.
         """
-        if not value.is_constant:
-            raise Unsupported(f"{value.name!r} stands in the place of a weight, and is computed from the input")
         if value.elements is not None:
-            return value.elements
-        if value.name not in self.folded:
-            if value.data is not None:
-                parameter = Parameter(value.name, value.shape, str(value.data.dtype), "folded", _holder(value.data))
-            else:
-                parameter = self._fold(value.name)
-            self._state.builder.parameters[value.name] = parameter
-            self.folded[value.name] = Arena({value.name: parameter.size}).tensor(value.name, value.shape)
-        return self.folded[value.name]
-
-    def attached(self, value: Value) -> Elements:
-        """The elements of a constant operand in its shape; a known one becomes a table of the graph's constants."""
-        if value.data is None:
-            elements = self.weight(value)
-            return elements if elements.shape == value.shape else elements.reshape(*value.shape)
-        name, data = value.name or f"{self._state.site.value}.constant", value.data
-        self._state.builder.constants[name] = Parameter(name, data.shape, str(data.dtype), "folded", _holder(data))
-        return Arena({name: data.size}).tensor(name, data.shape)
+            found = value.elements
+            return found if found.shape == value.shape else found.reshape(*value.shape)
+        if not value.is_constant and not value.derived:
+            raise Unsupported(f"{value.name!r} stands in the place of a weight, and is computed from the input")
+        name = value.name or f"{self._state.site.value}.constant"
+        if value.data is not None:
+            core = _core(value.data)
+            table = Parameter(name, core.shape, str(core.dtype), "constant", lambda: core)
+        else:
+            table = self._evaluate(name)
+            self.derived[name] = value
+        self._state.builder.constants[name] = table
+        elements = Arena({name: table.size}, constant=True).tensor(name, table.shape)
+        return elements if table.shape == value.shape else elements.move(lambda a: np.broadcast_to(a, value.shape))
 
     def read(self, elements: Elements) -> np.ndarray:
         """The numbers behind elements, flat: for small tensors only."""
         parts = []
-        for _, view in elements.reshape(1, 1, 1, -1).views():
-            parts.append(view.read(self._state.builder.parameters[view.name].load()).reshape(-1))
+        for part in elements.reshape(1, 1, 1, -1).parts():
+            parts.append(part.view.read(self._state.builder.parameters[part.view.name].load()).reshape(-1))
         return np.concatenate(parts)
 
 
@@ -80,8 +75,12 @@ def varies(data: np.ndarray, axis: int) -> bool:
     return data.strides[axis] != 0 and not bool((data == data.take([0], axis=axis)).all())
 
 
-def _holder(data: np.ndarray) -> Callable[[], np.ndarray]:
-    return lambda: np.ascontiguousarray(data)
+def _core(data: np.ndarray) -> np.ndarray:
+    """The numbers of a table, of size 1 along axes on which they only repeat."""
+    number = uniform(data)
+    if number is not None:
+        return np.full((1,) * data.ndim, number)
+    return np.ascontiguousarray(data[tuple(slice(0, 1) if s == 0 else slice(None) for s in data.strides)])
 
 
 def digest(table: np.ndarray) -> str:

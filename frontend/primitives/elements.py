@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import mmap
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...ir import ParameterView
 from ..registry import Unsupported
+from .labels import constant_along
 from .regions import affine_view, regions
 
-__all__ = ["NOTHING", "Arena", "Elements"]
+__all__ = ["NOTHING", "Arena", "Elements", "Part"]
 
 NOTHING = np.iinfo(np.int64).max
 
@@ -28,10 +29,14 @@ class Elements:
     """Elements of the tensors of one arena: an int8 array over it, or int64 element numbers of the same shape.
 
     Number `NOTHING` is of no parameter: a zero of a tensor that is stored sparsely.
+    trace: which function of its element each entry is, an id of `Traces`: one for all, or int64 of the array's shape.
+    tables: numbers of the program that the functions take beside the element, each of the array's shape.
     """
 
     arena: Arena
     array: np.ndarray
+    trace: int | np.ndarray = 0
+    tables: tuple[np.ndarray, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -48,17 +53,58 @@ class Elements:
         steps = sum((a * s for a, s in zip(axes, self.array.strides, strict=True)), np.zeros((), dtype=np.int64))
         return np.asarray(start + np.broadcast_to(steps, self.array.shape), dtype=np.int64)
 
+    @property
+    def bare(self) -> bool:
+        """Whether the entries are the elements themselves, not functions of them."""
+        return isinstance(self.trace, int) and not self.trace and not self.tables
+
+    @property
+    def keys(self) -> np.ndarray:
+        """Int64 of the array's shape, equal for entries that are equal functions of one element."""
+        if isinstance(self.trace, int) and not self.tables:
+            return self.numbers
+        columns = [self.numbers, np.broadcast_to(self.trace, self.shape), *self.tables]
+        keys = np.zeros(self.array.size, dtype=np.int64)
+        for column in columns:
+            inverse = np.unique(column, return_inverse=True)[1].reshape(-1)
+            keys = np.unique(keys * (int(inverse.max(initial=0)) + 1) + inverse, return_inverse=True)[1].reshape(-1)
+        return keys.reshape(self.shape)
+
     def move(self, function: Callable[[np.ndarray], np.ndarray]) -> Elements:
         """The elements after data movement `function`; a view if NumPy can express it as one."""
+        trace = self.trace if isinstance(self.trace, int) else function(self.trace)
+        tables = tuple(function(t) for t in self.tables)
         if self.array.dtype == np.int8:
             moved = function(self.array)
             if self.arena.holds(moved):
-                return Elements(self.arena, moved)
-        return Elements(self.arena, function(self.numbers))
+                return Elements(self.arena, moved, trace, tables)
+        return Elements(self.arena, function(self.numbers), trace, tables)
 
     def reshape(self, *shape: int) -> Elements:
         """`numpy.reshape` of the elements."""
         return self.move(lambda a: a.reshape(shape))
+
+    def squeezed(self) -> Elements:
+        """Size 1 along the axes on which the entries only repeat."""
+        arrays = [self.array, *self.tables, *([] if isinstance(self.trace, int) else [self.trace])]
+        along = [a for a, n in enumerate(self.shape) if n > 1 and all(_repeats(array, a) for array in arrays)]
+        return self.move(lambda a: a[tuple(slice(0, 1) if i in along else slice(None) for i in range(a.ndim))])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Elements], join: Callable[[list[np.ndarray]], np.ndarray]) -> Elements:
+        """Elements put together by `join`, of arrays of the parts' shapes. Raises `Unsupported` if arenas differ."""
+        first = parts[0]
+        if any(p.arena is not first.arena for p in parts):
+            raise Unsupported("constants of different sorts are put together")
+        trace: int | np.ndarray = first.trace if isinstance(first.trace, int) else -1
+        if any(not isinstance(p.trace, int) or p.trace != trace for p in parts):
+            trace = join([np.broadcast_to(np.asarray(p.trace, dtype=np.int64), p.shape) for p in parts])
+        count = max(len(p.tables) for p in parts)
+        tables = tuple(
+            join([p.tables[i] if i < len(p.tables) else np.broadcast_to(np.float32(0), p.shape) for p in parts])
+            for i in range(count)
+        )
+        return cls(first.arena, join([p.numbers for p in parts]), trace, tables)
 
     @property
     def some(self) -> np.ndarray | None:
@@ -67,31 +113,52 @@ class Elements:
             return None
         return self.array != NOTHING
 
-    def views(self) -> Iterator[tuple[tuple[slice, ...], ParameterView]]:
-        """Views [B, N, K, S] that make up these elements (of rank 4), each with the region that it covers.
+    def parts(self) -> Iterator[Part]:
+        """What makes up these elements (of rank 4): regions of one tensor and of one function.
 
         Raises `Unsupported` where not all are parameters.
         """
         if self.some is not None:
             raise Unsupported("a tensor that is stored sparsely is read as a whole", "store it densely")
-        if self.array.dtype == np.int8:
+        if self.array.dtype == np.int8 and isinstance(self.trace, int):
             name, base = self.arena.owner(self.arena.number_of(self.array))
             shape = self.array.shape
             strides = tuple(s if n > 1 else 0 for n, s in zip(shape, self.array.strides, strict=True))
             offset = self.arena.number_of(self.array) - base
-            yield (slice(None),) * 4, ParameterView(name, offset, shape, strides)  # type: ignore[arg-type]
+            view = ParameterView(name, offset, shape, strides)  # type: ignore[arg-type]
+            yield Part((slice(None),) * 4, view, self.trace, self.tables)
             return
-        for region in regions(self.arena.owners(self.array)):
-            numbers = self.array[region]
+        every = self.numbers
+        kind = self.arena.owners(every)
+        if not isinstance(self.trace, int):
+            kind = kind * (int(self.trace.max(initial=0)) + 1) + self.trace
+        for region in regions(kind):
+            numbers = every[region]
             name, base = self.arena.owner(int(numbers[(0,) * 4]) if numbers.size else 0)
-            yield region, affine_view(name, numbers - base)
+            trace = self.trace if isinstance(self.trace, int) else int(self.trace[region].flat[0])
+            yield Part(region, affine_view(name, numbers - base), trace, tuple(t[region] for t in self.tables))
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A region of elements of rank 4: the view of the tensor that it is, their function, and that one's tables."""
+
+    region: tuple[slice, ...]
+    view: ParameterView
+    trace: int
+    tables: tuple[np.ndarray, ...]
+
+
+def _repeats(array: np.ndarray, axis: int) -> bool:
+    return array.strides[axis] == 0 or (array.dtype != np.int8 and constant_along(array, axis))
 
 
 class Arena:
     """Hands out element numbers: tensor after tensor in one virtual range."""
 
-    def __init__(self, sizes: dict[str, int]) -> None:
-        """sizes: elements per tensor name; the range is reserved, not allocated."""
+    def __init__(self, sizes: dict[str, int], constant: bool = False) -> None:
+        """sizes: elements per tensor name; the range is reserved, not allocated. constant: they are no parameters."""
+        self.constant = constant
         self._names = list(sizes)
         self._bases = [0]
         for size in sizes.values():

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from ..registry import Unsupported
 from .attaching import Part, attach
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
 from .joins import Factors, Operand, broadcast, combine
-from .labels import map_via, varying, vias_of
+from .labels import distinct_rows, map_via, varying, vias_of
 from .state import State
 from .values import Op, Value
 
-__all__ = ["elementwise"]
+__all__ = ["elementwise", "traced"]
 
 _ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
 _NORMS = {"Standardize", "RMSNormalize"}
@@ -34,7 +35,7 @@ def elementwise(
     fates: gets the names of float tensors that turn out to be masks.
     """
     shape = op.shape()
-    lifted = [None if v is None else _lift(v, shape) for v in _fill_weights(constants, inputs)]
+    lifted = [None if v is None else _lift(v, shape) for v in inputs]
     literals, attached = _split_constants(lifted)
     active = [v for v in lifted if v is not None and v.is_activation]
     # Operands that are broadcast against each other meet at different places of their free axes.
@@ -51,6 +52,66 @@ def elementwise(
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
     return factors
+
+
+def traced(state: State, op: Op, inputs: Sequence[Value | None]) -> Elements:
+    """The elements of a constant of which every entry is a function of one element of a parameter.
+
+    Raises `Unsupported` where entries of several parameters, or of several places of one, are mixed.
+    """
+    shape = op.shape()
+    lifted = [None if v is None else _lift(v, shape) for v in inputs]
+    literals, rest = _split_constants(lifted)
+    held = {i: _broadcast(v.elements, shape) for i, v in rest.items() if v.elements is not None}
+    tables = {i: v for i, v in rest.items() if v.data is not None}
+    if not held or len(held) + len(tables) < len(rest):
+        raise Unsupported("it is computed from parameters in a way that mixes them")
+    if op.type == "Where" and 0 not in held and len(held) == 2:
+        return _selected(lifted[0], held, shape)
+    first, *others = held.values()
+    if any(not _same_elements(first, other) for other in others) or any(e.tables for e in held.values() if others):
+        raise Unsupported("it is computed from parameters in a way that mixes them")
+    attributes = _describe(op, literals, tables, len(inputs))
+    if tables:
+        numbers = range(len(first.tables), len(first.tables) + len(tables))
+        attributes["tables"] = tuple(numbers)
+    function = None if tables else _bind(op, literals, len(inputs))
+    new = tuple(np.broadcast_to(v.data, shape) for v in tables.values() if v.data is not None)
+
+    def step(traces: tuple[int, ...]) -> int:
+        return state.traces.step(traces, function, op.type, attributes)
+
+    return replace(first, trace=_stepped([e.trace for e in held.values()], shape, step), tables=(*first.tables, *new))
+
+
+def _broadcast(elements: Elements, shape: tuple[int, ...]) -> Elements:
+    lead = (1,) * (len(shape) - len(elements.shape))
+    return elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape))
+
+
+def _same_elements(a: Elements, b: Elements) -> bool:
+    return a.arena is b.arena and np.array_equal(a.numbers, b.numbers)
+
+
+def _stepped(
+    traces: Sequence[int | np.ndarray], shape: tuple[int, ...], step: Callable[[tuple[int, ...]], int]
+) -> int | np.ndarray:
+    """The trace of each entry after a step on functions of it."""
+    single = tuple(t for t in traces if isinstance(t, int))
+    if len(single) == len(traces):
+        return step(single)
+    rows = np.stack([np.broadcast_to(t, shape).reshape(-1) for t in traces], axis=1)
+    first, which = distinct_rows(rows)
+    new = np.array([step(tuple(row)) for row in rows[first].tolist()])
+    return new[which].reshape(shape)
+
+
+def _selected(condition: Value | None, held: dict[int, Elements], shape: tuple[int, ...]) -> Elements:
+    """Where a known condition chooses between elements: each entry is one of them."""
+    if condition is None or condition.data is None:
+        raise Unsupported("it chooses between parameters by other parameters")
+    where = np.broadcast_to(condition.data, shape)
+    return Elements.joined([held[1], held[2]], lambda arrays: np.where(where, *arrays))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +147,7 @@ def _attach(
     state: State, constants: Constants, fates: dict[str, str], factors: Factors, value: Value, step: _Step
 ) -> Factors:
     """Attach, unless the constant is the program's (a mask) and varies along free axes only: it needs no edge."""
-    elements = constants.attached(value)
+    elements = constants.weight(value)
     axes = {a for a, n in enumerate(value.shape) if n > 1}
     if value.data is not None:
         axes = {a for a in axes if varies(value.data, a)}
@@ -97,13 +158,13 @@ def _attach(
         numbers = constants.read(elements) if value.data is None else value.data
         table = digest(numbers.reshape(value.shape))
         return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
-    part = Part(elements, _role(state, step.op.type, factors), value.data is not None)
+    part = Part(elements, _role(state, step.op.type, factors))
     return attach(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
     """Whether a float tensor only keeps (+ 0, x 1) and forbids (+ a large negative number, x 0)."""
-    if op not in ("Add", "Mul") or elements.array.size > _MASK_LIMIT:
+    if op not in ("Add", "Mul") or elements.array.size > _MASK_LIMIT or elements.arena.constant or not elements.bare:
         return False
     numbers = constants.read(elements)
     other = numbers == 1 if op == "Mul" else numbers <= _FORBIDDEN
@@ -122,18 +183,6 @@ def _lift(value: Value, shape: tuple[int, ...]) -> Value:
     data = None if value.data is None else value.data.reshape(ones + value.shape)
     elements = None if value.elements is None else value.elements.reshape(*ones, *value.shape)
     return replace(value, shape=ones + value.shape, data=data, elements=elements)
-
-
-def _fill_weights(constants: Constants, values: Sequence[Value | None]) -> list[Value | None]:
-    """A vector of ConstantOfShape along neurons stands for a weight that the model has no numbers for."""
-    neural = {a - f.ndim for v in values if v is not None for f in v.factors for a in varying(f)}
-    out: list[Value | None] = []
-    for value in values:
-        wide = [] if value is None else [a - value.rank for a, n in enumerate(value.shape) if n > 1]
-        if value is not None and value.filled and len(wide) == 1 and wide[0] in neural:
-            value = replace(value, data=None, elements=constants.weight(value))
-        out.append(value)
-    return out
 
 
 def _split_constants(values: Sequence[Value | None]) -> tuple[dict[int, Any], dict[int, Value]]:

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...ir import GraphBuilder, ParameterView
+from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
 from ...ir.distinct import distinct
 from .cohesion import Cohesion
-from .elements import Elements
+from .elements import Elements, Part
 from .functions import Function, FunctionVias
 from .grid import Moves
 from .labels import map_via, nodes_of, occurrence, port, vias_of
 from .quantised import Grid
 from .regions import single_uses
 from .scales import side_edges
+from .traces import Traces
 
 __all__ = ["Site", "State", "align"]
 
@@ -35,7 +36,7 @@ class State:
     """The mutable part of a lowering, handed to every primitive.
 
     grids: of the parameters that are stored quantised, by name.
-    scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`).
+    scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`). traces: of `Elements`.
     """
 
     builder: GraphBuilder = field(default_factory=GraphBuilder)
@@ -44,6 +45,7 @@ class State:
     scoped: list[np.ndarray] = field(default_factory=list)
     moves: Moves = field(init=False)
     functions: FunctionVias = field(init=False)
+    traces: Traces = field(default_factory=Traces)
     cohesion: Cohesion = field(init=False)
 
     def __post_init__(self) -> None:
@@ -122,34 +124,39 @@ class State:
         elements: Elements,
         role: str,
         slots: np.ndarray | None = None,
-        constant: bool = False,
     ) -> int:
         """Edge blocks for elements [B, N, K, S] between dst [B, N] and src [B, K]; returns the first block's index.
 
         One block, unless the elements come from several tensors or repeat one another (copies are tied). Where not all
-        are parameters: of each slot a block of single edges [E, 1, 1, 1].
+        are parameters: of each slot a block of single edges [E, 1, 1, 1]. A function of the element is a last step of
+        the via; the tables that it takes are blocks of constants beside the block.
         """
         size = elements.shape[3]
         if slots is None:
             slots = np.zeros((1, 0), np.int32) if size == 1 else np.arange(size, dtype=np.int32)[:, None]
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
-        first = -1
+        first, constant = -1, elements.arena.constant
         if (some := elements.some) is not None:
-            return self._single(dst, src, via, elements, some, role, slots, constant)
-        for (b, n, k, s), whole in elements.views():
+            return self._single(dst, src, via, elements, some, role, slots)
+        for piece in elements.parts():
+            b, n, k, s = piece.region
             to, of, sent = dst[b][:, n], src[b][:, k], via[b][:, k]
-            sent = sent if constant else self._scaled(to, of, sent, whole, role)
+            sent = sent if constant else self._scaled(to, of, sent, piece, role)
+            sent = self._reparametrized(sent, piece.trace)
             first = len(self.builder.edges) if first < 0 else first
-            parts = [((slice(None),) * 4, whole)] if constant else single_uses(self.builder, whole)
-            for (b, n, k, p), view in parts:
-                self.builder.add_edges(
-                    to[b][:, n], of[b][:, k], view, role, slots[s][p], sent[b][:, k], self.site.node, constant
-                )
+            parts = [((slice(None),) * 4, piece.view)] if constant else single_uses(self.builder, piece.view)
+            for inner, view in parts:
+                ends = to[inner[0]][:, inner[1]], of[inner[0]][:, inner[2]]
+                own, places = sent[inner[0]][:, inner[2]], slots[s][inner[3]]
+                self.builder.add_edges(*ends, view, role, places, own, self.site.node, constant)
+                for number in self.traces.tables(piece.trace):
+                    view = self._table(f"{view.name}.table", piece.tables[number][inner])
+                    self.builder.add_edges(*ends, view, f"{role}.table", places, own, self.site.node, constant=True)
         return max(first, 0)
 
     def _single(
         self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, elements: Elements, some: np.ndarray, role: str,
-        slots: np.ndarray, constant: bool,
+        slots: np.ndarray,
     ) -> int:  # fmt: skip
         """Single edges for the elements where `some` holds, slot by slot; returns the first block's index."""
         first = -1
@@ -158,14 +165,34 @@ class State:
             if len(b):
                 chosen = elements.move(lambda a, at=(*at, slot): a[at].reshape(-1, 1, 1, 1))  # type: ignore[misc]
                 ends = dst[b, n][:, None], src[b, k][:, None], via[b, k][:, None]
-                index = self.edges(*ends, chosen, role, slots[slot : slot + 1], constant)
+                index = self.edges(*ends, chosen, role, slots[slot : slot + 1])
                 first = index if first < 0 else first
         return max(first, 0)
 
-    def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, view: ParameterView, role: str) -> np.ndarray:
+    def _reparametrized(self, via: np.ndarray, trace: int) -> np.ndarray:
+        """The vias of edges that carry a function of their element."""
+        if not trace:
+            return via
+        items: list[tuple[str, object]] = [("function", self.traces.text(trace))]
+        if self.traces.linear(trace):
+            items.append(("linear", 1))
+        ports = map_via(port(np.zeros_like(via), via), lambda v: self.builder.via(REPARAMETRIZE, items, (v,)))
+        return vias_of(ports).astype(np.int32)
+
+    def _table(self, stem: str, table: np.ndarray) -> ParameterView:
+        """A view of a table of the program, of rank 4, registered under a name of its own; repeated axes take none."""
+        name, number = stem, 1
+        while name in self.builder.constants:
+            name, number = f"{stem}_{number}", number + 1
+        core = np.ascontiguousarray(table[tuple(slice(0, 1) if s == 0 else slice(None) for s in table.strides)])
+        self.builder.constants[name] = Parameter(name, core.shape, str(core.dtype), "constant", lambda: core)
+        strides = tuple(s // core.itemsize if m > 1 else 0 for s, m in zip(core.strides, core.shape, strict=True))
+        return ParameterView(name, 0, table.shape, strides)  # type: ignore[arg-type]
+
+    def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, piece: Part, role: str) -> np.ndarray:
         """The vias [B, K] of a block; one of stored elements gets its scales as edges, which its vias name."""
-        grid = self.grids.get(view.name)
-        blocks = () if grid is None else side_edges(self, grid, view, dst, src, via, role)
+        grid = self.traces.grid(piece.trace) or self.grids.get(piece.view.name)
+        blocks = () if grid is None else side_edges(self, grid, piece.view, dst, src, via, role)
         if not blocks:
             return via
         ports = map_via(port(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))

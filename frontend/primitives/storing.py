@@ -45,9 +45,11 @@ def store(
 
     value: the ONNX value that holds the numbers, "" if none does. packing, shape: how the elements lie in the tensor,
     and their own shape, where they are not the tensor's. Raises `Unsupported` for what is no tensor of the model, or
-    one that another operator reads on another grid.
+    one that another operator reads as it is. Where it has another grid elsewhere, that is the trace of the elements.
     """
     assert x.elements is not None
+    if not x.elements.bare:
+        raise Unsupported("a function of a stored tensor is dequantised")
     name, order = _tensor(x.elements, state.builder.parameters)
     elements = x.elements if packing is None else Arena({name: _size(shape)}).tensor(name, shape or ())
     order = order if packing is None else tuple(range(len(elements.shape)))
@@ -56,9 +58,12 @@ def store(
     known = state.grids.get(name)
     if known is None and state.builder.used(name):
         raise Unsupported("its stored elements are read elsewhere as they are")
-    if known is not None and not known.same(grid):
-        raise Unsupported("its stored elements stand for other numbers elsewhere")
     old = state.builder.parameters[name]
+    if known is not None and not known.same(grid):
+        if old.storage is not None:
+            # Floats that took the place of one of the values would leave the others as they were.
+            state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=()))
+        return replace(elements, trace=state.traces.regrid(grid))
     holds = value if packing is None and x.shape == old.shape and order == tuple(range(x.rank)) else ""
     if known is None:
         state.grids[name] = grid
@@ -93,7 +98,9 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Sid
         if number is None:
             raise Unsupported(f"the {aligned.role} is a table of the program")
         return Side(aligned.role, "", np.zeros((1,) * rank, np.int64), (1,) * rank, np.asarray(number))
-    views = [v for _, v in constants.weight(value).reshape(1, 1, 1, -1).views()]
+    if value.elements is None or not value.elements.bare:
+        raise Unsupported(f"the {aligned.role} is computed from parameters")
+    views = [part.view for part in value.elements.reshape(1, 1, 1, -1).parts()]
     if len(views) != 1:
         raise Unsupported(f"the {aligned.role} is made of several tensors")
     numbers = views[0].elements().reshape(value.shape)

@@ -18,9 +18,9 @@ class Value:
     """A value of the network during lowering.
 
     factors: label tensors (see `labels`), one per independent neural axis; empty for a constant.
-    data: a known constant that is no parameter. elements: the parameter elements it is made of.
-    pending: a constant computed from parameters, neither of the above until it is folded.
-    filled: its data stands in the place of a weight (see `Plan`). same: axes along which all entries are copies.
+    data: a known constant that is no parameter. elements: the parameter elements it is made of, or functions of them.
+    derived: it is computed from parameters alone, and neither of the above. same: axes along which all entries are
+    copies.
     """
 
     name: str
@@ -29,14 +29,13 @@ class Value:
     factors: tuple[np.ndarray, ...] = ()
     data: np.ndarray | None = field(default=None, repr=False)
     elements: Elements | None = field(default=None, repr=False)
-    pending: bool = False
-    filled: bool = False
+    derived: bool = False
     same: frozenset[int] = frozenset()
 
     @property
     def is_constant(self) -> bool:
         """Whether it does not depend on the network's input."""
-        return self.data is not None or self.elements is not None or self.pending
+        return self.data is not None or self.elements is not None or (self.derived and not self.factors)
 
     @property
     def is_activation(self) -> bool:
@@ -51,7 +50,7 @@ class Value:
     def relabelled(self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...] | None = None) -> Value:
         """An activation with these labels (and this shape)."""
         shape = self.shape if shape is None else shape
-        return replace(self, factors=factors, shape=shape, data=None, elements=None, pending=False, same=frozenset())
+        return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
 
 
 @dataclass(frozen=True, slots=True)

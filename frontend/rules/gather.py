@@ -88,7 +88,7 @@ def compress(ctx: Algebra, op: Op) -> Value:
 
 
 def _streamed(ctx: Algebra, indices: Value) -> Value:
-    if indices.pending:
+    if indices.derived and not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     return ctx.stream(indices)
 

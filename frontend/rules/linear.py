@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..algebra import Algebra
@@ -32,24 +34,26 @@ def bilinear(ctx: Algebra, op: Op, x: Value, y: Value, letters: tuple[str, str, 
     """`sum left * right` in einsum's letters, whatever the operands are."""
     left, right, out = letters
     if not x.is_activation and not y.is_activation:
-        x = ctx.stream(x)
+        x, y = (x, ctx.stream(y)) if y.data is not None else (ctx.stream(x), y)
     if x.is_activation and y.is_activation:
         return op.result(ctx.product_sum(x, y, letters, op.shape()).factors)
     if x.is_activation:
-        return op.result(_contract(ctx, x, y, left, right, out, op.shape()))
-    return op.result(_contract(ctx, y, x, right, left, out, op.shape()))
+        made = _contract(ctx, x, y, left, right, out, op.shape())
+    else:
+        made = _contract(ctx, y, x, right, left, out, op.shape())
+    return replace(op.result(made.factors), same=made.same)
 
 
 def _contract(
     ctx: Algebra, x: Value, w: Value, x_letters: str, w_letters: str, out: str, shape: tuple[int, ...]
-) -> tuple[np.ndarray, ...]:
+) -> Value:
     """A weight's batch axes of size 1 are broadcast: it is shared over them."""
     elements = ctx.weight(w)
     kept = [i for i, t in enumerate(w_letters) if not (t in x_letters and t in out and elements.shape[i] == 1)]
     sizes = [elements.shape[i] for i in kept]
     elements = elements.reshape(*sizes)
     w_letters = "".join(w_letters[i] for i in kept)
-    return ctx.contract(x, elements, Spec(x_letters, w_letters, out), shape).factors
+    return ctx.contract(x, elements, Spec(x_letters, w_letters, out), shape)
 
 
 @rule("Gemm", weights=(0, 1, 2))
@@ -155,7 +159,7 @@ def _first_two(ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out:
     if x.is_activation and y.is_activation:
         made = ctx.product_sum(x, y, (terms[0], terms[1], term), shape)
     elif x.is_activation:
-        made = x.relabelled(_contract(ctx, x, y, terms[0], terms[1], term, shape), shape)
+        made = _contract(ctx, x, y, terms[0], terms[1], term, shape)
     else:
-        made = y.relabelled(_contract(ctx, y, x, terms[1], terms[0], term, shape), shape)
+        made = _contract(ctx, y, x, terms[1], terms[0], term, shape)
     return [made, *inputs[2:]], [term, *terms[2:]]

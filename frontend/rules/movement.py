@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
+from ..primitives.elements import Elements
 from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
 
@@ -125,12 +126,10 @@ def concat(ctx: Algebra, op: Op) -> Value:
     axis = op.axis()
     if any(v.is_activation for v in inputs):
         return ctx.concat(inputs, axis, op)
-    elements = [v.elements for v in inputs if v.shape[axis] > 0]
-    first = elements[0]
-    if first is None or any(e is None or e.arena is not first.arena for e in elements):
+    elements = [v.elements for v in inputs if v.shape[axis] > 0 and v.elements is not None]
+    if len(elements) < sum(v.shape[axis] > 0 for v in inputs):
         raise Unsupported("constants of different sorts are concatenated")
-    numbers = np.concatenate([e.numbers for e in elements if e is not None], axis=axis)
-    return op.result(elements=first.move(lambda _: numbers))
+    return op.result(elements=Elements.joined(elements, lambda arrays: np.concatenate(arrays, axis=axis)))
 
 
 @rule("DepthToSpace", moves=True)

@@ -153,7 +153,7 @@ def _quantize(ctx: Algebra, op: Op, axes: tuple[int, ...]) -> Value:
     if not x.is_activation:
         if x.elements is not None:
             return replace(op.result(elements=x.elements), dtype=x.dtype)
-        if x.pending:
+        if x.derived:
             raise Unsupported("a computed constant is quantised")
         x = ctx.stream(x)
     return _on_activation(ctx, op, x, axes)

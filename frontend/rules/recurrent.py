@@ -191,9 +191,9 @@ def _parameters(ctx: Algebra, op: Op, gates: int, directions: int) -> list[_Para
     made: list[Elements | None] = []
     for index in (1, 2, 3, 7):
         value = op.optional(index)
-        if value is not None and value.is_activation and not value.is_constant:
+        if value is not None and value.is_activation and not value.derived:
             raise DataDependent("a weight of the cell is computed from the input")
-        zero = index > 2 and value is not None and value.data is not None and not value.filled
+        zero = index > 2 and value is not None and value.data is not None
         made.append(None if value is None or (zero and not np.any(value.data)) else ctx.weight(value))
     w, r, b, p = made
     if w is None or r is None:

@@ -8,7 +8,7 @@ import zlib
 import numpy as np
 
 from ..algebra import Algebra
-from ..primitives.elements import NOTHING
+from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
 from ..registry import rule
 
@@ -46,7 +46,7 @@ def sparse(ctx: Algebra, op: Op) -> Value:
     elements = ctx.weight(op.input(0))
     numbers = np.full(op.shape(), NOTHING)
     numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
-    return op.result(elements=elements.move(lambda _: numbers))
+    return op.result(elements=Elements(elements.arena, numbers))
 
 
 def _anywhere(ctx: Algebra, op: Op) -> Value:

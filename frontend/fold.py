@@ -1,0 +1,67 @@
+"""Effective weights: what a file computes from its parameters alone, stored in the place of the computation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from .inference.evaluate import evaluate
+from .inference.program_data import STORED
+from .interpret import finder
+from .plan import plan
+from .prepare import settled
+from .registry import Registry
+from .rewriting.order import reads
+from .rewriting.rewriting import remove_dead
+
+__all__ = ["folded"]
+
+
+def folded(
+    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> ir.Model:
+    """A copy of a model in which computed weights are initializers, under the names of the values that they replace.
+
+    Weights are read. What a body (a branch, a loop, a function) computes stays as it is, and so does data movement.
+    Initializers that only the computation read are left out.
+    """
+    network, known = settled(model, dims, inputs, rules)
+    find = finder(rules, network)
+    constants = plan(network, known, find)
+    moved = set(constants.parameters)
+    for node in network.graph:
+        rule = find(node)
+        plain = (rule is not None and rule.moves) or node.op_type in STORED
+        if plain and all(v is None or v in moved or not constants.is_constant(v) for v in node.inputs):
+            moved.update(v for v in node.outputs if v in constants.computed)
+    read = {v for node in network.graph if not constants.computed.issuperset(node.outputs) for v in reads(node)}
+    read.update(network.graph.outputs)
+    made = {
+        v.name: evaluate(network, known, v)
+        for v in constants.computed
+        if v in read and v not in moved and v in known and known[v].dtype.startswith(("float", "bfloat"))
+    }
+    return _with(model, made)
+
+
+def _with(model: ir.Model, made: Mapping[str | None, np.ndarray]) -> ir.Model:
+    """A copy of the model whose values of these names are initializers."""
+    copy = model.clone()
+    graph = copy.graph
+    before = {v for v in graph.initializers.values() if v.uses()}
+    for node in list(graph):
+        for old in node.outputs:
+            if old.name in made and not old.is_graph_output():
+                tensor = ir.Tensor(np.ascontiguousarray(made[old.name]), name=old.name)
+                new = ir.Value(name=old.name, const_value=tensor, shape=old.shape, type=old.type)
+                new.shape, new.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
+                ir.convenience.replace_all_uses_with(old, new)
+                old.name = f"{old.name}.computed"
+                graph.initializers[tensor.name or ""] = new
+                remove_dead([old])
+    for value in before:
+        if not value.uses() and not value.is_graph_output() and not value.is_graph_input():
+            del graph.initializers[value.name or ""]
+    return copy

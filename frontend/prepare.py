@@ -1,0 +1,61 @@
+"""From a model to the network that is lowered: passes over the model, until none finds anything more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx_ir as ir
+
+from .inference.attributes import extend
+from .inference.shapes import Known, infer
+from .interpret import finder, opset_of
+from .normalise import normalise
+from .plan import plan
+from .registry import Registry, builtin
+from .rewriting.control import flatten
+from .rewriting.dequantised import recognise as recognise_dequantised
+from .rewriting.expand import expand
+from .rewriting.idioms import recognise
+from .rewriting.kernels import unfold
+from .rewriting.linearity import distribute
+from .rewriting.sequences import unpack
+
+__all__ = ["prepare", "settled"]
+
+
+def prepare(
+    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> tuple[ir.Model, dict[ir.Value, Known]]:
+    """The network that is lowered, with what is known of its values.
+
+    After `settled`, products with computed weights are taken apart, and idioms are recognised.
+    """
+    network, known = settled(model, dims, inputs, rules)
+    distribute(network, known, plan(network, known, finder(rules, network)).mixed)
+    recognise(network, known)
+    extend(network)
+    return network, known
+
+
+def settled(
+    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> tuple[ir.Model, dict[ir.Value, Known]]:
+    """The normalised network with control flow flat and function bodies expanded; values keep their names."""
+    network = normalise(model, keep=lambda function: _overrides(rules, model, function))
+    while True:
+        recognise_dequantised(network)
+        unfold(network)
+        misfits: set[ir.Graph] = set()
+        find = finder(rules, network)
+        known = infer(network, dims, inputs, find, misfits)
+        changed = unpack(network, known) or flatten(network, known, misfits)
+        if not changed and not expand(network, known, find):
+            return network, known
+        network = normalise(network)
+
+
+def _overrides(rules: Registry, model: ir.Model, function: ir.Function) -> bool:
+    """Whether a rule that is not built in takes the place of a local function's body."""
+    key = (function.domain, function.name, opset_of(model, function.domain))
+    rule = rules.find(*key)
+    return rule is not None and rule is not builtin().find(*key)

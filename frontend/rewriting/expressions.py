@@ -1,0 +1,232 @@
+"""Constant expressions of a model, read operator by operator, and the nodes that are put in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from math import prod
+
+import numpy as np
+import onnx_ir as ir
+
+from ..inference.shapes import Known
+from .rewriting import MADE, Writer
+
+__all__ = ["Expressions", "NotLinear"]
+
+Take = Callable[[ir.Value, int], ir.Value]
+
+
+class NotLinear(Exception):
+    """An expression is not linear in its tensors, or cannot be multiplied tensor by tensor."""
+
+
+class Expressions:
+    """Reads the constant operands of a node, and writes the nodes that take its place.
+
+    known: gains the new values. mixed: the values that are computed from several parameters, or places of one.
+    """
+
+    def __init__(self, node: ir.Node, known: dict[ir.Value, Known], mixed: Set[ir.Value]) -> None:
+        self.node = node
+        self._known = known
+        self._mixed = mixed
+        self._writer = Writer(node)
+        self._numbers: list[ir.Value] = []
+        self._pushed: set[ir.Value] = set()
+
+    def computed(self, value: ir.Value) -> bool:
+        """Whether a value mixes parameters: others are operands as they are."""
+        return value in self._pushed or value in self._mixed
+
+    def operator(self, value: ir.Value) -> str:
+        """The operator of the default domain that makes a value."""
+        node = value.producer()
+        return node.op_type if node is not None and not node.domain else ""
+
+    def inputs(self, value: ir.Value) -> list[ir.Value]:
+        """The operands of a value that are computed or stored; of data movement only the first."""
+        node = value.producer()
+        assert node is not None
+        if node.op_type in _MOVING:
+            return [v for v in node.inputs[:1] if v is not None]
+        return [v for v in node.inputs if v is not None]
+
+    def shape(self, value: ir.Value) -> tuple[int, ...]:
+        """Raises `NotLinear` where it is not known."""
+        entry = self._known.get(value)
+        if entry is None:
+            raise NotLinear
+        return entry.shape
+
+    def _data(self, value: ir.Value | None) -> np.ndarray | None:
+        entry = None if value is None else self._known.get(value)
+        return None if entry is None else entry.data
+
+    def permutation(self, value: ir.Value) -> tuple[int, ...]:
+        """Of a Transpose."""
+        node = value.producer()
+        assert node is not None
+        rank = len(self.shape(value))
+        return tuple(node.attributes.get_ints("perm", tuple(reversed(range(rank)))))
+
+    def axis(self, value: ir.Value) -> int:
+        """Of a Concat."""
+        node = value.producer()
+        assert node is not None
+        return node.attributes.get_int("axis", 1) % len(self.shape(value))
+
+    def gemm(self, value: ir.Value) -> tuple[float, float, tuple[bool, bool]]:
+        """Alpha, beta, and which operands of a Gemm are transposed."""
+        node = value.producer()
+        assert node is not None
+        get = node.attributes
+        flipped = bool(get.get_int("transA", 0)), bool(get.get_int("transB", 0))
+        return get.get_float("alpha", 1.0), get.get_float("beta", 1.0), flipped
+
+    def equation(self, value: ir.Value) -> tuple[list[str], str]:
+        """The terms and the result of an Einsum that says all of them."""
+        node = value.producer()
+        assert node is not None
+        text = node.attributes["equation"].as_string().replace(" ", "")
+        left, arrow, out = text.partition("->")
+        if not arrow or "." in text:
+            raise NotLinear
+        return left.split(","), out
+
+    def parts(self, value: ir.Value) -> list[tuple[int, Take]]:
+        """(axis, how to take the same part of another value) of a Slice, a Split or a Gather at known places."""
+        node = value.producer()
+        assert node is not None
+        source = node.inputs[0]
+        assert source is not None
+        old, new = self.shape(source), self.shape(value)
+        if node.op_type == "Split":
+            axis = node.attributes.get_int("axis", 0) % len(old)
+            start = sum(self.shape(v)[axis] for v in node.outputs[: node.outputs.index(value)])
+            return [(axis, lambda v, a: self.sliced(v, a, start, start + new[axis]))]
+        if node.op_type == "Gather":
+            places, axis = self._data(node.inputs[1]), node.attributes.get_int("axis", 0) % len(old)
+            if places is None or places.ndim != 1:
+                raise NotLinear
+            return [(axis, lambda v, a: self._gathered(v, a, places))]
+        given = [self._data(v) for v in node.inputs[1:]]
+        if len(given) < 2 or any(g is None for g in given):
+            raise NotLinear
+        count = len(given[0].reshape(-1))  # type: ignore[union-attr]
+        axes = np.arange(count) if len(given) < 3 else given[2]
+        steps = np.ones(count, np.int64) if len(given) < 4 else given[3]
+        found: list[tuple[int, Take]] = []
+        for start, end, axis, step in zip(given[0], given[1], axes, steps, strict=True):  # type: ignore[arg-type]
+            at = int(axis) % len(old)
+            bounds = int(start), int(end), int(step)
+            found.append((at, lambda v, a, bounds=bounds: self.sliced(v, a, *bounds)))  # type: ignore[misc]
+        return found
+
+    def one(
+        self, op: str, *inputs: ir.Value, shape: Sequence[int], keep: Mapping[str, ir.Attr] | None = None,
+        **attributes: int | float | str | Sequence[int],
+    ) -> ir.Value:  # fmt: skip
+        """A new node of one output of this shape, of the type of its first operand. keep: attributes of another."""
+        made = self._writer.one(op, *inputs, attributes={**(keep or {}), **attributes})
+        dtype = self._known[inputs[0]].dtype
+        self._known[made] = Known(tuple(shape), dtype)
+        made.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))) if dtype in _PLAIN else None
+        return made
+
+    def number(self, like: ir.Value, number: float) -> ir.Value:
+        """A literal of the type of a value."""
+        return self._constant(np.asarray(number, dtype=_dtype(self._known[like].dtype)))
+
+    def _constant(self, array: np.ndarray) -> ir.Value:
+        graph = self.node.graph
+        assert graph is not None
+        name = f"{self.node.outputs[0].name}/constant.{len(self._numbers)}"
+        while name in graph.initializers:
+            name += "_"
+        value = ir.Value(name=name, const_value=ir.Tensor(array, name=name))
+        value.meta[MADE] = True
+        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        graph.initializers[name] = value
+        self._known[value] = Known(array.shape, str(array.dtype), array)
+        self._numbers.append(value)
+        return value
+
+    def reshaped(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """In another shape, if it is another."""
+        if self.shape(value) == tuple(shape):
+            return value
+        if prod(self.shape(value)) != prod(shape):
+            raise NotLinear
+        return self.one("Reshape", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
+
+    def expanded(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """Broadcast, if it is not of this shape."""
+        if self.shape(value) == tuple(shape):
+            return value
+        return self.one("Expand", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
+
+    def transposed(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+        """With its axes in another order, if it is another."""
+        if list(perm) == sorted(perm):
+            return value
+        shape = self.shape(value)
+        return self.one("Transpose", value, shape=[shape[a] for a in perm], perm=tuple(perm))
+
+    def sum(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+        """Over axes, which go."""
+        shape = [1 if a in axes else n for a, n in enumerate(self.shape(value))]
+        opset = self.node.graph.opset_imports.get("", 1) if self.node.graph is not None else 1
+        if opset >= 13:
+            return self.one("ReduceSum", value, self._constant(np.asarray(axes, np.int64)), shape=shape, keepdims=1)
+        return self.one("ReduceSum", value, shape=shape, keepdims=1, axes=tuple(axes))
+
+    def sliced(self, value: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
+        """A part of an axis."""
+        size = len(
+            range(
+                *slice(start, end if end >= -self.shape(value)[axis] else None, step).indices(self.shape(value)[axis])
+            )
+        )
+        shape = [size if a == axis else n for a, n in enumerate(self.shape(value))]
+        operands = [self._constant(np.array([n], np.int64)) for n in (start, end, axis, step)]
+        return self.one("Slice", value, *operands, shape=shape)
+
+    def _gathered(self, value: ir.Value, axis: int, places: np.ndarray) -> ir.Value:
+        shape = [len(places) if a == axis else n for a, n in enumerate(self.shape(value))]
+        return self.one("Gather", value, self._constant(places), shape=shape, axis=axis)
+
+    def pushed(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+        """An elementwise operator of operands that are reshaped, instead of its result: what follows axis 0 changes."""
+        node = value.producer()
+        assert node is not None
+        old = self.shape(value)
+        operands = []
+        for operand in self.inputs(value):
+            own = (1,) * (len(old) - len(self.shape(operand))) + self.shape(operand)
+            if own == old:
+                operands.append(self.reshaped(operand, shape))
+            elif all(n == 1 for n in own[1:]) and (own[0] == 1 or old[0] == shape[0]):
+                operands.append(self.reshaped(operand, [own[0], *[1] * (len(shape) - 1)]))
+            else:
+                raise NotLinear
+        made = self.one(node.op_type, *operands, shape=shape)
+        self._pushed.add(made)
+        return made
+
+    def replace(self, result: ir.Value) -> None:
+        """Put what was written in the place of the node."""
+        if result is self.node.outputs[0] or result.producer() is None:
+            result = self.one("Identity", result, shape=self.shape(result))
+        self._known[result] = Known(self.shape(result), self._known[self.node.outputs[0]].dtype)
+        self._writer.replace([result])
+
+
+_MOVING = frozenset(
+    {"Identity", "Cast", "CastLike", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice",
+     "Split", "Gather"}
+)  # fmt: skip
+_PLAIN = frozenset({"float16", "float32", "float64"})
+
+
+def _dtype(name: str) -> np.dtype:
+    return ir.DataType[name.upper()].numpy() if name == "bfloat16" else np.dtype(name)
