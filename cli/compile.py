@@ -37,6 +37,10 @@ def compile_model(
         from ..ir import LoadError
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        if out is not None:
+            from ..backends.files import target
+
+            target(out, [model])
         with progress(f"lowering {model.name}", quiet):
             if is_store(model):
                 raise LoadError(f"{model}: this is a gmnc store already; look at it with `gmnc inspect {model}`")

@@ -39,8 +39,10 @@ def draw_model(
     """Draw the parameter graph of a MODEL or a STORE, layer by layer."""
     with errors_to_exit_codes():
         from ..backends.draw import draw
+        from ..backends.files import target
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        target(out, [model])
         with progress(f"drawing {model.name}", quiet):
             shown: Any = view.value
             draw(open_graph(model, dims, inputs, on_unsupported), out, shown)

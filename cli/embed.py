@@ -75,18 +75,30 @@ def embed_models(
 ) -> None:
     """Embed each MODEL as one vector by a graph metanetwork."""
     with errors_to_exit_codes():
+        from ..backends.files import replacing, sources, target
+
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        read = [*models, *([weights] if weights is not None else [])]
         write = None if out is None else _writer(out)
+        if out is not None:
+            target(out, read)
         where = _device(device, kernel)
         net, origin = _metanetwork(weights, seed, kernel)
         net = net.to(where).eval()
         rows: list[dict[str, Any]] = []
+
+        def graph_of(path: Path) -> ParameterGraph:
+            graph = open_graph(path, dims, inputs, on_unsupported)
+            read.extend(map(Path, sources(graph)))
+            return graph
+
         with steps(quiet) as watch:
             for number, path in enumerate(models):
                 watch(f"embedding {path.name}", number, len(models))
-                rows.append(_row(net, path, lambda p: open_graph(p, dims, inputs, on_unsupported), where))
+                rows.append(_row(net, path, graph_of, where))
         if out is not None and write is not None:
-            write(out, rows, origin)
+            with replacing(out, read) as temporary:
+                write(temporary, rows, origin)
     if json:
         print_json({"weights": origin, "outputs": net.options["outputs"], "models": rows})
     elif out is None:
@@ -174,19 +186,14 @@ def _table(rows: list[dict[str, Any]]) -> np.ndarray:
 def _write_safetensors(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
     from safetensors.numpy import save_file
 
-    from ..backends.files import replacing
-
     about = {"models": text.dumps([row["model"] for row in rows]), "weights": origin}
-    with replacing(path) as temporary:
-        save_file({"embeddings": _table(rows)}, temporary, about)
+    save_file({"embeddings": _table(rows)}, path, about)
 
 
 def _write_npy(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
     import numpy as np
 
-    from ..backends.files import replacing
-
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.save(file, _table(rows))
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..backends.files import replacing
+from ..backends.files import make_folder, write_json
 from ..ir import GmncError, LoadError
 from . import training
 from .parallel import rank
@@ -99,8 +99,7 @@ def run(
         **found,
     }
     if rank() == 0:
-        with replacing(out / RESULT) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(out / RESULT, result, indent=1)
     return result
 
 
@@ -140,9 +139,7 @@ def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
 def _claim(out: Path, asked: Mapping[str, Any]) -> None:
     """Write what was asked for, unless it is there."""
     if rank() == 0 and not (out / RUN).is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / RUN) as temporary:
-            temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+        write_json(make_folder(out) / RUN, asked, indent=1)
 
 
 def _device_name(device: str) -> str:

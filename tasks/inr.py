@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..backends.files import make_folder
 from ..backends.onnx import write
 from ..frontend import compile
 from ..ir import GmncError
@@ -171,7 +172,7 @@ def on_disk(
     Pictures are rows of pixels: ``original`` and ``edited`` as ONNX Runtime renders the files before and after,
     ``target`` the dilated one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     device = next(model.parameters(), task.points).device
     with torch.no_grad():
         edited = model(task.population.values[items].to(device)).cpu()

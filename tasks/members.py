@@ -16,7 +16,7 @@ import torch
 from .. import __version__
 from ..backends import store
 from ..backends.blocks import Blocks, blocks
-from ..backends.files import replacing
+from ..backends.files import make_folder, replacing, write_json
 from ..frontend import compile
 from ..ir import GmncError, ParameterGraph
 from .zoo import read_index
@@ -69,7 +69,7 @@ class Zoo(Sequence[Blocks]):
         state = _state(folder, table)
         cached, shared = _load(stem, state), dict[str, Blocks]()
         if cached is None:
-            cache.mkdir(exist_ok=True)
+            make_folder(cache)
             shared = _fill(folder, table, stem, state, progress or (lambda *_: None))
             cached = _load(stem, state)
         assert cached is not None
@@ -171,8 +171,7 @@ def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, wa
     with replacing(stem.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
         np.save(file, np.concatenate(flat))
     starts = np.cumsum([0, *map(len, flat)]).tolist()
-    with replacing(stem.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"state": state, "starts": starts}), encoding="utf-8")
+    write_json(stem.with_suffix(".json"), {"state": state, "starts": starts})
     return shared
 
 

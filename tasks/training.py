@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backends.files import replacing
+from ..backends.files import make_folder, write_bytes
 from ..ir import GmncError, LoadError
 from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
 
@@ -224,11 +225,12 @@ class _Run:
             "rng": self._rng(),
         }
         if rank() == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with replacing(self.out / CHECKPOINT) as temporary:
-                torch.save(state, temporary)
-            with replacing(self.out / LOG) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows), encoding="utf-8")
+            make_folder(self.out)
+            # In memory first: torch hides what the system says of a file.
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_bytes(self.out / CHECKPOINT, buffer.getbuffer())
+            write_bytes(self.out / LOG, "".join(json.dumps(row) + "\n" for row in self.history.rows).encode())
 
     def _rng(self) -> list[torch.Tensor]:
         """The state of torch's generator in each process."""

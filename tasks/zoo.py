@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
-from ..backends.files import replacing
+from ..backends.files import make_folder, replacing, sweep, write_json
 from ..ir import GmncError
 
 if TYPE_CHECKING:
@@ -143,14 +143,13 @@ def _claim(out: Path, wanted: dict[str, Any]) -> None:
                 f"{out} holds another zoo ({', '.join(different) or 'size ' + str(found['size'])}): "
                 f"choose another folder, or delete it"
             )
-    elif out.is_dir() and any(out.iterdir()):
-        raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
+    elif out.is_dir():
+        sweep(out)
+        if any(out.iterdir()):
+            raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
     for folder in (out, out / _NETWORKS, out / _ROWS):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
-    with replacing(out / ABOUT) as temporary:
-        temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+        sweep(make_folder(folder))
+    write_json(out / ABOUT, wanted)
 
 
 def _file(number: int) -> str:
@@ -279,8 +278,7 @@ def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
     for number, member in zip(numbers, members, strict=False):
         write(member.graph, member.values, out / _file(number))
         row = {"id": number, "file": _file(number), "architecture": member.architecture, **member.row}
-        with replacing(out / _ROWS / f"{number:05}.json") as temporary:
-            temporary.write_text(json.dumps(row), encoding="utf-8")
+        write_json(out / _ROWS / f"{number:05}.json", row)
         done += 1
         if _stop is not None and _stop.is_set():
             break
