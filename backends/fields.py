@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +20,7 @@ from ..ir.files import FileState
 
 __all__ = [
     "LARGEST", "Check", "Wrong", "flag", "integer", "listed", "mapping", "maybe", "number", "one_of", "parsed",
-    "read_json", "row", "table", "text", "word",
+    "plain", "read_json", "row", "table", "text", "valid", "word",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -30,6 +31,7 @@ LARGEST = 1 << 26
 
 _WORD = re.compile(r"[A-Za-z0-9_][\w .+-]{0,99}", re.ASCII)
 _SHOWN = 60
+_ADVICE = "; the file is damaged, make it anew"
 
 
 class Wrong(Exception):
@@ -54,11 +56,17 @@ class Wrong(Exception):
 def parsed(data: str | bytes, check: Check[T], where: str) -> T:
     """What the JSON text says. Raises `LoadError` that names `where` and the field."""
     try:
-        return check(json.loads(data))
-    except Wrong as error:
-        raise LoadError(f"{where}: {error}; the file is damaged, make it anew") from error
+        return valid(json.loads(data), check, where, _ADVICE)
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{where}: no JSON text ({error}); the file is damaged, make it anew") from error
+        raise LoadError(f"{where}: no JSON text ({error}){_ADVICE}") from error
+
+
+def valid(value: Any, check: Check[T], where: str, advice: str = "") -> T:
+    """The value. Raises `LoadError` that names `where` and the field if it is not what it must be."""
+    try:
+        return check(value)
+    except Wrong as error:
+        raise LoadError(f"{where}: {error}{advice}") from error
 
 
 def read_json(path: str | os.PathLike[str], check: Check[T]) -> T:
@@ -81,6 +89,20 @@ def text(value: Any) -> str:
     except UnicodeEncodeError:
         raise Wrong("text without halves of characters", value) from None
     return value
+
+
+def plain(value: Any, depth: int = 8) -> Any:
+    """Anything that can be printed as JSON again."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return number()(value)
+    if isinstance(value, str):
+        return text(value)
+    if depth == 0:
+        raise Wrong("fewer lists in one another", value)
+    inner: Check[Any] = partial(plain, depth=depth - 1)
+    return mapping(inner)(value) if isinstance(value, dict) else listed(inner)(value)
 
 
 def word(value: Any) -> str:

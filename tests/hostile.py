@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
+import os
 import random
 import resource
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,10 @@ import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-__all__ = ["MEMORY", "SECONDS", "Outcome", "attempt", "case", "mutated", "seeds"]
+__all__ = ["BYTES", "MEMORY", "SECONDS", "Outcome", "attempt", "case", "judged", "mutated", "resident", "seeds"]
 
 SECONDS, MEMORY = 10.0, 2 << 30
-"""What one file may take: seconds, and bytes of memory at most in the process that reads it."""
+"""What one file may take: seconds of the processor, and bytes of memory at most in the process that reads it."""
 _KINDS = (
     "Conv", "BatchNormalization", "LSTM", "GRU", "Loop", "Scan", "If", "SequenceMap", "Attention", "Einsum", "Resize",
     "TreeEnsembleRegressor", "QLinearConv", "DequantizeBits", "DequantizeLinear", "Gather", "Reshape", "Where",
@@ -70,15 +72,15 @@ def case(number: int, given: dict[str, bytes]) -> bytes:
 def mutated(data: bytes, rng: random.Random) -> bytes:
     """One change, of bytes or of a field of the model where it is still one."""
     if rng.random() < 0.35:
-        return rng.choice(_BYTES)(bytearray(data), rng)
+        return rng.choice(BYTES)(bytearray(data), rng)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except DecodeError:
-        return rng.choice(_BYTES)(bytearray(data), rng)
+        return rng.choice(BYTES)(bytearray(data), rng)
     fields = list(_fields(model))
     if not fields:
-        return rng.choice(_BYTES)(bytearray(data), rng)
+        return rng.choice(BYTES)(bytearray(data), rng)
     _change(*rng.choice(fields), rng)
     return model.SerializeToString()
 
@@ -110,7 +112,7 @@ def _overwrite(data: bytearray, rng: random.Random) -> bytes:
     return bytes(data[:at] + rng.choice((b"\xff" * 10, b"\x00" * 8, b"\x80" * 9 + b"\x01")) + data[at + 8 :])
 
 
-_BYTES: tuple[Callable[[bytearray, random.Random], bytes], ...] = (_flip, _cut, _drop, _repeat, _overwrite)
+BYTES: tuple[Callable[[bytearray, random.Random], bytes], ...] = (_flip, _cut, _drop, _repeat, _overwrite)
 
 
 def _fields(message: Message) -> Iterator[tuple[Message, FieldDescriptor]]:
@@ -177,13 +179,13 @@ def _value(old: Any, field: FieldDescriptor, rng: random.Random) -> Any:
     return max(-(2**31), min(new, 2**31 - 1)) if narrow else max(-(2**63), min(new, 2**63 - 1))
 
 
-def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
+def _serve(given: dict[str, bytes], pipe: Connection, numbers: range) -> None:
     """Try each file as a user would, in one process."""
     from typer.testing import CliRunner
 
     from gmnc.cli import app
 
-    before = _resident()
+    before = resident()
     resource.setrlimit(resource.RLIMIT_DATA, (before + 4 * MEMORY, before + 4 * MEMORY))
     runner = CliRunner()
     with tempfile.TemporaryDirectory() as folder:
@@ -192,48 +194,69 @@ def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
             path.write_bytes(case(number, given))
             pipe.send((number, None))
             result = runner.invoke(app, ["compile", str(path), "--json"])
-            pipe.send((number, _judged(result, before)))
+            pipe.send((number, judged(result, before)))
 
 
-def _judged(result: Any, before: int) -> str:
+def judged(result: Any, before: int, codes: tuple[int, ...] = (0, 2)) -> str:
     """What is wrong with how the command ended."""
-    if result.exit_code not in (0, 2):
+    if result.exit_code not in codes or "internal error" in result.stderr:
         return f"exit code {result.exit_code}: {result.stderr.strip()[:300] or result.exception!r}"
     if result.exit_code == 2 and not result.stderr.strip():
         return "exit code 2 without a message"
     if "Traceback" in result.stderr:
         return f"a traceback: {result.stderr.strip()[-300:]}"
+    if "\x1b" in result.stdout + result.stderr:
+        return "an escape byte"
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     return f"{taken / 2**30:.1f} GiB of memory" if taken > MEMORY else ""
 
 
-def _resident() -> int:
+def resident() -> int:
     """Bytes of memory of this process, which starts with those of the one that it was forked from."""
     return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
 
 
-def attempt(first: int, count: int) -> Iterator[Outcome]:
-    """Try the cases from `first` on; a process that hangs or dies is replaced by another."""
-    given, end = seeds(), first + count
+def _waited(pipe: Connection, process: int) -> str:
+    """Wait for an answer; what is wrong if it does not come."""
+    before = _spent(process)
+    for _ in range(int(SECONDS) * 10):
+        if pipe.poll(1.0):
+            return ""
+        if _spent(process) - before > SECONDS:
+            return f"no answer in {SECONDS:.0f} s of the processor"
+    return f"no answer in {SECONDS * 10:.0f} s"
+
+
+def _spent(process: int) -> float:
+    """Seconds of the processor that a process has had."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def attempt(first: int, count: int, serve: Callable[[Connection, range], None] | None = None) -> Iterator[Outcome]:
+    """Try the cases from `first` on; a process that hangs or dies is replaced by another.
+
+    serve: tries cases one by one, and sends the number of each before and after, with what went wrong; default: models.
+    """
+    serve, end = serve or partial(_serve, seeds()), first + count
     while first < end:
         ours, theirs = mp.Pipe(duplex=False)
-        process = mp.get_context("fork").Process(target=_serve, args=(theirs, given, range(first, end)), daemon=True)
+        process = mp.get_context("fork").Process(target=serve, args=(theirs, range(first, end)), daemon=True)
         process.start()
         theirs.close()
         problem = ""
         while first < end and not problem:
             try:
-                # The first answer waits for imports as well.
-                if not ours.poll(SECONDS * 3):
-                    problem = f"no answer in {SECONDS * 3:.0f} s"
+                # The first answer waits for imports and seeds as well.
+                if not ours.poll(SECONDS * 30):
+                    problem = f"no answer in {SECONDS * 30:.0f} s"
                     break
                 number, said = ours.recv()
             except EOFError:
                 problem = f"the process died (exit code {process.exitcode})"
                 break
             if said is None:
-                if not ours.poll(SECONDS):
-                    problem = f"no answer in {SECONDS:.0f} s"
+                problem = _waited(ours, process.pid or 0)
                 continue
             problem = said
             if not said:
