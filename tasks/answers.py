@@ -63,7 +63,7 @@ def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
                 progress("answers to probes", number + 1, len(zoo))
         found = np.stack(rows)
         with replacing(path) as temporary:
-            save_file({"answers": found}, temporary, {"state": state, "sum": str(zlib.crc32(found))})
+            save_file({"answers": found}, temporary, {"state": state, "sum": str(zlib.crc32(found.tobytes()))})
     return found
 
 
@@ -104,7 +104,7 @@ def _kept(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         with safe_open(path, framework="np") as file:
             found, about = file.get_tensor("answers"), file.metadata()
-        same = about["state"] == state and about["sum"] == str(zlib.crc32(found)) and found.shape[:2] == shape
+        same = about["state"] == state and about["sum"] == str(zlib.crc32(found.tobytes())) and found.shape[:2] == shape
     except Exception:  # whatever is wrong with a cache, it is made again
         return None
     return found if same else None

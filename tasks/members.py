@@ -169,7 +169,7 @@ def _arrays(stem: Path) -> tuple[str, str]:
 
 def _sum(path: Path) -> int:
     """A checksum of a file."""
-    return zlib.crc32(MappedFile(path).array)
+    return zlib.crc32(MappedFile(path).data)
 
 
 def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> dict[str, Blocks]:
