@@ -11,8 +11,6 @@ from .options import Dims, Inputs, Json, Kinds, Model, OnUnsupported, Policy, Qu
 from .session import CHECK_FAILED, errors_to_exit_codes, is_store, output, print_json, steps
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..testing import Report
 
 __all__ = ["verify_model"]
@@ -35,10 +33,11 @@ def verify_model(
 ) -> None:
     """Check the claims made about MODEL, its symmetries in ONNX Runtime above all; exit code 1 if one fails."""
     with errors_to_exit_codes():
+        from ..backends.npz import read_arrays
         from ..ir import LoadError
 
         dims, shapes = parse_dims(dim), parse_inputs(input)
-        given = None if inputs is None else _arrays(inputs)
+        given = None if inputs is None else read_arrays(inputs)
         if is_store(model):
             raise LoadError(f"{model}: a store holds no network to run; give the ONNX file that it was made from")
         from ..testing import verify
@@ -56,21 +55,6 @@ def verify_model(
         typer.echo(complaint, err=True)
     if not report.holds:
         raise typer.Exit(CHECK_FAILED)
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; raises `LoadError` if it is none."""
-    import numpy as np
-
-    from ..ir import LoadError
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise LoadError(f"{path}: no such file") from None
-    except (ValueError, OSError, AttributeError, EOFError) as error:
-        raise LoadError(f"{path}: not a file of arrays; write it with numpy.savez(path, NAME=array)") from error
 
 
 def _print(report: Report) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 
 from ..backends.files import replacing
 from ..ir import GmncError
+from ..ir.files import FileState
 from .members import Zoo
 from .training import Watch
 
@@ -102,6 +103,7 @@ class WithAnswers(nn.Module):
 def _kept(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
     """What is in the cache, None if it is of another state or damaged."""
     try:
+        FileState.of(path)
         with safe_open(path, framework="np") as file:
             found, about = file.get_tensor("answers"), file.metadata()
         same = about["state"] == state and about["sum"] == str(zlib.crc32(found.tobytes())) and found.shape[:2] == shape
