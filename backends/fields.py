@@ -53,12 +53,12 @@ class Wrong(Exception):
         return f"{field}expected {self.expected}, found {shown}"
 
 
-def parsed(data: str | bytes, check: Check[T], where: str) -> T:
-    """What the JSON text says. Raises `LoadError` that names `where` and the field."""
+def parsed(data: str | bytes, check: Check[T], where: str, advice: str = _ADVICE) -> T:
+    """What the JSON text says. Raises `LoadError` that names `where` and the field, and ends with `advice`."""
     try:
-        return valid(json.loads(data), check, where, _ADVICE)
+        return valid(json.loads(data), check, where, advice)
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{where}: no JSON text ({error}){_ADVICE}") from error
+        raise LoadError(f"{where}: no JSON text ({error}){advice}") from error
 
 
 def valid(value: Any, check: Check[T], where: str, advice: str = "") -> T:
@@ -69,7 +69,7 @@ def valid(value: Any, check: Check[T], where: str, advice: str = "") -> T:
         raise LoadError(f"{where}: {error}{advice}") from error
 
 
-def read_json(path: str | os.PathLike[str], check: Check[T]) -> T:
+def read_json(path: str | os.PathLike[str], check: Check[T], advice: str = _ADVICE) -> T:
     """What a JSON file says. Raises `LoadError` if it cannot be read, too; it names the file and the field."""
     if FileState.of(path).size > LARGEST:
         raise LoadError(f"{path}: has more than {LARGEST >> 20} MiB, which no such file needs")
@@ -77,7 +77,7 @@ def read_json(path: str | os.PathLike[str], check: Check[T]) -> T:
         data = Path(path).read_bytes()
     except OSError as error:
         raise LoadError(f"{path}: cannot read the file: {error.strerror or error}") from error
-    return parsed(data, check, str(path))
+    return parsed(data, check, str(path), advice)
 
 
 def text(value: Any) -> str:

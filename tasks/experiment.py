@@ -110,7 +110,7 @@ def load_result(out: Path) -> dict[str, Any]:
     path = out / RESULT
     if not path.is_file():
         raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
-    found = read_json(path, records.result)
+    found = read_json(path, records.result, "; not the result of a run")
     # Settings that a run of an earlier version did not have are the usual ones.
     return {**found, "settings": asdict(Settings(**found["settings"]))}
 
