@@ -6,13 +6,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .budget import PLACES
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.labels import compress
+from .primitives.moving import carried
 from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
@@ -29,11 +32,13 @@ class Algebra(ABC):
 
     def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
         """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
+        shape = op.shape(index)
+        bounded = partial(carried, function, shape=shape)
         if x.data is not None and not x.is_activation:
-            return self.constant(op, function(x.data), index)
-        factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
-        elements = self.weight(x).move(function) if x.elements is not None or not factors else None
-        return replace(op.result(factors, elements, index), same=_copies(x, function, op.shape(index)))
+            return self.constant(op, bounded(x.data), index)
+        factors = self.moved(x, function, shape) if x.is_activation else ()
+        elements = self.weight(x).move(bounded) if x.elements is not None or not factors else None
+        return replace(op.result(factors, elements, index), same=_copies(x, bounded, shape))
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
         """`x`, constant or not, in another shape (row-major)."""
@@ -197,6 +202,8 @@ def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:
     if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
     sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
-    numbers = np.arange(np.prod(sizes, dtype=np.int64)).reshape(sizes)
-    moved = compress(function(np.broadcast_to(numbers, x.shape)).reshape(shape))
+    if math.prod(sizes) > PLACES:
+        return frozenset()
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    moved = compress(function(np.broadcast_to(numbers, x.shape)))
     return frozenset(a for a, n in enumerate(shape) if n > 1 and moved.shape[a] == 1)

@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import AccountEntry, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .faults import of_file
+from .inference.asked import check_asked
 from .inference.attributes import ATTRIBUTE, extend
 from .inference.evaluate import evaluate
 from .inference.shapes import Known, infer
@@ -33,7 +35,9 @@ from .rewriting.kernels import unfold
 from .rewriting.rewriting import MADE
 from .rewriting.sequences import unpack
 
-__all__ = ["build", "compile", "prepare"]
+__all__ = ["build", "compile", "opened", "prepare", "ruled"]
+
+_POLICIES = ("opaque", "error")
 
 
 def compile(
@@ -51,24 +55,40 @@ def compile(
     on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
     registry: rules to use instead of the built-in ones and those of plug-ins (see `plugins.installed`).
 
-    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, and
-    `UnsupportedError` under the policy "error".
+    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, the model has no
+    dimension or input of a name that is given, or needs more than the budget or than there is memory,
+    `UnsupportedError` under the policy "error", `PluginError` for an error in a rule that is not built in, and
+    `GmncError` for an option of an unknown value.
+    """
+    if on_unsupported not in _POLICIES:
+        raise GmncError(f"on_unsupported is {on_unsupported!r}: choose {' or '.join(map(repr, _POLICIES))}")
+    rules = ruled(registry)
+    model, name, where = opened(source, dims or {}, inputs or {})
+    with of_file(where):
+        network, known = prepare(model, dims or {}, inputs or {}, rules)
+        return build(model, name, network, known, on_unsupported, rules)
+
+
+def opened(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, dims: Mapping[str, int],
+    inputs: Mapping[str, tuple[int, ...]],
+) -> tuple[ir.Model, str, str]:  # fmt: skip
+    """A model, what its graph is to be called, and what errors call its file.
+
+    Raises `LoadError`, and `LoweringError` where sizes are given of what the model does not have.
     """
     model = load(source)
-    name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
-    try:
-        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, registry or installed())
-    except (LoweringError, UnsupportedError) as error:
-        where = source if isinstance(source, str | os.PathLike) else name
-        raise type(error)(f"{where}: {error}") from error
+    where = os.fspath(source) if isinstance(source, str | os.PathLike) else model.graph.name or "model"
+    with of_file(where):
+        check_asked(model, dims, inputs)
+    return model, Path(where).name if isinstance(source, str | os.PathLike) else where, where
 
 
-def _lower(
-    model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]],
-    on_unsupported: str, rules: Registry,
-) -> ParameterGraph:  # fmt: skip
-    network, known = prepare(model, dims, inputs, rules)
-    return build(model, name, network, known, on_unsupported, rules)
+def ruled(registry: Registry | None) -> Registry:
+    """The rules of a compilation; raises `GmncError` for what is no registry."""
+    if registry is not None and not isinstance(registry, Registry):
+        raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, as installed().overlay()")
+    return installed() if registry is None else registry
 
 
 def build(

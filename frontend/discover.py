@@ -16,9 +16,11 @@ import numpy as np
 from ..ir import LoweringError
 from ..ir.distinct import distinct
 from .algebra import Algebra, Move
+from .budget import LABELS, PLACES, SMALLER, bear
 from .primitives.contraction import Spec
 from .primitives.elements import Arena, Elements
 from .primitives.labels import compress, nodes_of, port, unlabelled
+from .primitives.moving import carried
 from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
@@ -30,10 +32,10 @@ __all__ = ["FINE", "MOST", "Discovery"]
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-FINE = 1 << 23
+FINE = LABELS
 """Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
 
-MOST = 1 << 23
+MOST = LABELS
 """Labels of all sources together, eight bytes each."""
 
 
@@ -78,7 +80,7 @@ class Discovery(Algebra):
         if self.count + more > MOST:
             raise LoweringError(
                 f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
-                "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
+                f"{SMALLER}: sizes seldom change the graph"
             )
 
     def classes(self) -> dict[str, np.ndarray]:
@@ -157,7 +159,7 @@ class Discovery(Algebra):
 
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Every entry has a label of its own here."""
-        return self.independent([compress(function(np.broadcast_to(f, x.shape)).reshape(shape)) for f in x.factors])
+        return self.independent([compress(carried(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors])
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """One label tensor for all."""
@@ -322,6 +324,7 @@ class Discovery(Algebra):
         for value in inputs:
             value = self.stream(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
+        bear(math.prod(op.shape()), PLACES, "entries in a row")
         return op.result((compress(np.concatenate(parts, axis=axis)),))
 
     def mix(

@@ -12,6 +12,7 @@ import numpy as np
 from ..ir import OpaqueOp, Parameter
 from ..ir.distinct import distinct
 from .algebra import Algebra, Move
+from .budget import LABELS, PLACES, bear
 from .primitives.attaching import Part, attach
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
@@ -77,6 +78,7 @@ class Lowering(Algebra):
         count = occurrence(labels)
         many = int(count.max()) + 1
         size = math.prod(grid)
+        bear(count.size * size, PLACES, "places of its input")
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
         return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
@@ -342,6 +344,7 @@ class Lowering(Algebra):
             shape = [n if a in keep else 1 for a, n in enumerate(_with(others, axis, value.shape[axis]))]
             parts.append(np.broadcast_to(labels, shape))
         whole = _with(others, axis, sum(v.shape[axis] for v in values))
+        bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels in a row")
         labels = np.concatenate(parts, axis=axis)
         return self.moved(values[0].relabelled((labels,), whole), lambda a: a, whole)
 

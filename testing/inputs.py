@@ -11,10 +11,11 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.values import dtype_of
-from ..frontend import Registry, installed
+from ..frontend import Registry
+from ..frontend.compile import opened, ruled
+from ..frontend.faults import of_file
 from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
-from ..frontend.load import load
 from ..frontend.normalise import normalise
 from ..ir import GmncError, ParameterGraph
 
@@ -47,8 +48,11 @@ def input_specs(
     Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
     are below 4. Raises `GmncError` for an input that is no tensor.
     """
-    network = normalise(load(model))
-    known = infer(network, dims, shapes, finder(registry or installed(), network))
+    rules = ruled(registry)
+    read, _, where = opened(model, dims or {}, shapes or {})
+    with of_file(where):
+        network = normalise(read)
+        known = infer(network, dims, shapes, finder(rules, network))
     specs = []
     for value in network.graph.inputs:
         entry = known[value]

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...ir import GraphBuilder
 from ...ir.distinct import distinct
-from ..registry import Unsupported
+from ..budget import LABELS, PLACES, bear
 from .labels import (
     compress,
     constant_along,
@@ -32,13 +32,13 @@ from .labels import (
     varying,
     vias_of,
 )
+from .moving import carried
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
 Grid = tuple[int, ...]
 Factors = tuple[np.ndarray, ...]
 _SHORT = 8
-_MOST = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +145,13 @@ def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
     first = split[0].at
     if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
         return first.reshape(*(1 for _ in inverse.shape), -1)
+    bear(inverse.size * len(first), PLACES, "places that its operand was moved to")
     return np.stack([m.at for m in split])[inverse]
 
 
 def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
     """Labels of arrays at these places: which [...] as in `found`, at [which.size or 1, places] over `grid`."""
+    bear(which.size, LABELS, "labels of a value")
     ports, base = found.origin(which)
     if len(at) == 1 and len(found.bases) == 1:
         return map_via(ports, lambda via: moves.put(via, found.bases[0], grid, at[0]))
@@ -263,7 +265,7 @@ def _carry(
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
     at = found.at.reshape((*(found.at.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
-    which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
+    which, at = (carried(function, np.broadcast_to(a, shape), new_shape) for a in (found.which, at))
     return found, compress(which), at
 
 
@@ -275,6 +277,7 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
     at = at[part].transpose([*rest, *grid])
     # Places that are the same for all labels stay one row.
     many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
+    bear(many * math.prod(sizes), PLACES, "places that entries move to")
     at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
     labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
     return labels.reshape(which.shape)
@@ -282,9 +285,8 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
 
 @lru_cache(maxsize=256)
 def _everywhere(grid: Grid) -> np.ndarray:
-    """Every place of a grid in order, int64 [places]. Raises `Unsupported` for more than can be held."""
-    if math.prod(grid) > _MOST:
-        raise Unsupported(f"it moves entries of {list(grid)} places: more than {_MOST:,}", "give smaller sizes (--dim)")
+    """Every place of a grid in order, int64 [places]. Raises `TooLarge` for more than can be held."""
+    bear(math.prod(grid), PLACES, f"places of a grid {list(grid)}")
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
 from ...ir.distinct import distinct
+from ..budget import LABELS, bear
 from .cohesion import Cohesion
 from .elements import Elements
 from .functions import Function, FunctionVias
@@ -52,7 +53,8 @@ class State:
         self.cohesion = Cohesion(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
-        """Ids of a new group of nodes made at the present site, int32 [size]."""
+        """Ids of a new group of nodes made at the present site, int32 [size]. Raises `TooLarge`."""
+        bear(size, LABELS, "nodes")
         ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
         if pinned:
             self.builder.pin(ids)

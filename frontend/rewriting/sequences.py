@@ -8,14 +8,13 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
+from ..budget import ENTRIES
 from ..inference.protos import schema_of
 from ..inference.shapes import Known
 from .control import REASON
 from .splice import Splicer
 
 __all__ = ["unpack"]
-
-_MOST_ENTRIES = 256
 
 Entry = Callable[[], ir.Value]
 """An entry of a sequence, made (once) when it is needed."""
@@ -38,7 +37,7 @@ def unpack(model: ir.Model, known: dict[ir.Value, Known]) -> bool:
                 work.replace(node, [value])
         elif node.op_type in _MAKERS and node.domain in ("", "gmnc"):
             entries = _MAKERS[node.op_type](work, node)
-            if entries is not None and len(entries) <= _MOST_ENTRIES:
+            if entries is not None and len(entries) <= ENTRIES:
                 work.entries[node.outputs[0]] = entries
     return work.changed
 
@@ -111,7 +110,7 @@ def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
     length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
-    if length > size * _MOST_ENTRIES:
+    if length > size * ENTRIES:
         return None
     if sizes.ndim == 0:
         sizes = np.array([min(size, length - at) for at in range(0, length, size)])
