@@ -9,9 +9,10 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from ..ir import GmncError, LoweringError, PluginError, Problem
+from ..ir import LoweringError, Problem
 from .algebra import Algebra
 from .discover import Discovery
+from .foreign import blamed
 from .inference.program_data import STORED
 from .inference.settings import settings
 from .inference.shapes import Known
@@ -244,21 +245,21 @@ def _holds_parameters(value: Value | None) -> bool:
 
 
 def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:
-    """The outputs of a rule. An error in a built-in one is the model's fault, any error in a plug-in's its own."""
-    try:
-        made = rule.lower(algebra, op)
-        outputs: list[Value | None] = list(made) if isinstance(made, list) else [made]
-        if rule.origin:
+    """The outputs of a rule. An error in a built-in one is the model's fault, any error in another its own."""
+    where = f"node {op.name!r} ({op.type})"
+    if rule.foreign:
+        with blamed(rule, f"rule {rule.function}", where):
+            outputs = _outputs(rule.lower(algebra, op))
             _check_outputs(op, outputs)
-    except (Unsupported, GmncError):
-        raise
-    except Exception as error:
-        if rule.origin:
-            raise PluginError(rule.origin, f"rule {rule.function}", f"node {op.name!r} ({op.type})", error) from error
-        if isinstance(error, _MISFITS):
-            raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
-        raise
-    return outputs
+            return outputs
+    try:
+        return _outputs(rule.lower(algebra, op))
+    except _MISFITS as error:
+        raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
+
+
+def _outputs(made: Value | list[Value | None]) -> list[Value | None]:
+    return list(made) if isinstance(made, list) else [made]
 
 
 _MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
@@ -269,7 +270,7 @@ def _check_outputs(op: Op, outputs: list[Value | None]) -> None:
     if len(outputs) < len(op.results):
         raise ValueError(f"it returned {len(outputs)} of {len(op.results)} outputs")
     for index, value in enumerate(outputs):
-        if value is None:
+        if value is None and (index >= len(op.results) or op.results[index] is None):
             continue
         if not isinstance(value, Value):
             raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")

@@ -29,13 +29,16 @@ class UnsupportedError(GmncError):
 
 
 class PluginError(GmncError):
-    """The code of a plug-in raised an error while a model was lowered."""
+    """The code of a rule that is not built in (a plug-in's, an overlay's) raised an error while a model was lowered."""
 
     def __init__(self, distribution: str, code: str, where: str, error: BaseException) -> None:
-        super().__init__(
-            f"{where}: {code} of the plug-in {distribution} raised {type(error).__name__}: {error}; "
-            "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
-        )
+        """distribution: of the plug-in; empty for a rule of an overlay."""
+        raised = f"raised {type(error).__name__}: {error}"
+        if distribution:
+            advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
+            super().__init__(f"{where}: {code} of the plug-in {distribution} {raised}; {advice}")
+        else:
+            super().__init__(f"{where}: {code} {raised}; correct it")
 
 
 class GraphError(GmncError):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from ...ir.errors import LoweringError, PluginError
+from ...ir.errors import LoweringError
 from ..budget import FOLDED_BYTES, SMALLER, absurd
+from ..foreign import blamed
 from ..primitives.values import Op, Value
 from ..reading.garbage import paused
 from ..registry import Rule, Unsupported
@@ -179,13 +180,12 @@ class _Inference:
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
         name, version = node.name or node.op_type, self._opset(node)
         op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        found: list[Known | None] = []
+        blame = blamed(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()
         try:
-            found: list[Known | None] = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
-        except Unsupported:
-            found = []
-        except Exception as error:
-            if rule.origin:
-                raise PluginError(rule.origin, f"shapes of rule {rule.function}", describe(node), error) from error
+            with suppress(Unsupported), blame:
+                found = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+        except (AssertionError, AttributeError) as error:
             raise self._misfit(node, inputs, str(error)) from error
         return found + [None] * (len(node.outputs) - len(found))
 
