@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, is_store, lower, note, output, print_json, progress
+from .session import cell, errors_to_exit_codes, is_store, lower, note, output, print_json, progress
 
 if TYPE_CHECKING:
     from ..ir import ParameterGraph
@@ -77,7 +77,6 @@ def report(graph: ParameterGraph, model: Path, seconds: float) -> dict[str, Any]
 
 def _print_tables(graph: ParameterGraph, seconds: float) -> None:
     from rich.columns import Columns
-    from rich.markup import escape
 
     nodes: Counter[str] = Counter()
     for group in graph.groups:
@@ -97,11 +96,11 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
     console.print(Columns(tables, padding=(0, 4)))
     for op in graph.opaque:
         name = f"{op.domain}::{op.op}" if op.domain else op.op
-        console.print(f"opaque: {escape(name)} at {escape(repr(op.node))}: {escape(op.reason)}", soft_wrap=True)
+        console.print(f"opaque: {cell(name)} at {cell(repr(op.node))}: {cell(op.reason)}", soft_wrap=True)
     for problem in graph.unsupported:
         hint = f" ({problem.hint})" if problem.hint else ""
         text = f"unsupported: {problem.op} (opset {problem.opset}) at {problem.node!r}: {problem.reason}{hint}"
-        console.print(escape(text), soft_wrap=True)
+        console.print(cell(text), soft_wrap=True)
     console.print(
         f"{len(graph.groups)} groups, {len(graph.edges) + len(graph.links)} blocks, lowered in {seconds:.3f} s"
     )
@@ -110,12 +109,11 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
 def _table(title: str, counts: Any, total: int) -> Any:
     """A two-column table of counts with a total below."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column(title, footer="total", overflow="fold")
     table.add_column("", footer=f"{total:,}", justify="right")
     for name, count in counts.items():
-        table.add_row(escape(name), f"{count:,}")
+        table.add_row(cell(name), f"{count:,}")
     return table

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, note, open_graph, output, print_json, steps
+from .session import cell, errors_to_exit_codes, note, open_graph, output, print_json, steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -195,7 +195,6 @@ _WRITERS = {".safetensors": _write_safetensors, ".npy": _write_npy}
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -205,5 +204,5 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         first = " ".join(f"{v:+.4f}" for v in row["embedding"][:_SHOWN])
         more = len(row["embedding"]) - _SHOWN
-        table.add_row(escape(row["model"]), f"{row['parameter_edges']:,}", first + (f" … {more} more" * (more > 0)))
+        table.add_row(cell(row["model"]), f"{row['parameter_edges']:,}", first + (f" … {more} more" * (more > 0)))
     output().print(table)

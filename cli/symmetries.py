@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .inspect import Source
 from .options import Dims, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, open_graph, output, print_json, progress
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress
 
 if TYPE_CHECKING:
     from ..ir.symmetries import Symmetries
@@ -37,7 +37,6 @@ def list_symmetries(
 
 def _print_table(found: Symmetries) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     console = output()
@@ -52,7 +51,7 @@ def _print_table(found: Symmetries) -> None:
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
         counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
         more = [f"{n:,}" if n else "" for n in counts]
-        table.add_row(escape(family.name), escape(family.what), str(len(family.generators) or ""), size, *more)
+        table.add_row(cell(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
     size = f"{'' if found.exact else 'at least '}10^{found.log10_size:,.2f}"
     console.print(f"{size} symmetries by {len(found.generators):,} generators, {len(found.orbits):,} orbits")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import Dims, Inputs, Json, Kinds, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import CHECK_FAILED, errors_to_exit_codes, is_store, output, print_json, steps
+from .session import CHECK_FAILED, cell, errors_to_exit_codes, is_store, output, print_json, say, steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +53,7 @@ def verify_model(
     else:
         _print(report)
     for complaint in report.complaints():
-        typer.echo(complaint, err=True)
+        say(complaint, err=True)
     if not report.holds:
         raise typer.Exit(CHECK_FAILED)
 
@@ -74,7 +74,6 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _print(report: Report) -> None:
-    from rich.markup import escape
 
     console = output()
     changed = "moved" if set(report.kinds) <= {"permutation"} else "changed"
@@ -85,10 +84,10 @@ def _print(report: Report) -> None:
         f"error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
     )
     console.print(f"negative controls: {report.tried} tried, {report.detected} detected")
-    console.print(f"writing parameters back: {escape(report.round_trip)}", soft_wrap=True)
+    console.print(f"writing parameters back: {cell(report.round_trip)}", soft_wrap=True)
     console.print(f"account: {'closed' if report.account_closed else 'NOT CLOSED'}")
     for reason in report.skipped:
-        console.print(f"skipped: {escape(reason)}", soft_wrap=True)
+        console.print(f"skipped: {cell(reason)}", soft_wrap=True)
 
 
 def _generators(report: Report) -> str:
