@@ -12,6 +12,7 @@ from .registry import Unsupported
 
 __all__ = [
     "AXES",
+    "BLOCKS",
     "COPIED",
     "ELEMENTS",
     "ENTRIES",
@@ -21,10 +22,12 @@ __all__ = [
     "LOOPED",
     "MADE",
     "MORE",
+    "MOVES",
     "PLACES",
     "SMALLER",
     "STEPS",
     "TRIPS",
+    "VIAS",
     "TooLarge",
     "absurd",
     "bear",
@@ -51,6 +54,15 @@ PLACES = 1 << 25
 
 LABELS = 1 << 23
 """Labels of one value; and the elements of all sources together of which each gets a label of its own."""
+
+BLOCKS = 1 << 12
+"""Blocks of edges that a weight is cut into where elements of it are repeated."""
+
+MOVES = 1 << 16
+"""Different moves that the entries of one value make, each of which is a via."""
+
+VIAS = 1 << 20
+"""Entries of a graph's table of vias."""
 
 COPIED = 1 << 26
 """Elements of a weight that is numbered one by one: stored sparsely, or moved so that no view of the file says it."""

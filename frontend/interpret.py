@@ -139,12 +139,17 @@ class Interpreter:
                 self._values[value] = replace(result, factors=stream(value, result)) if fresh else result
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+        made = 0
         if isinstance(algebra, Lowering):
+            made = algebra.state.builder.size
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         try:
             return self._lowered(algebra, node, op, rule)
         except Unsupported as problem:
             name = rule.function if rule is not None else ""
+            if isinstance(algebra, Lowering):
+                # What the rule made before it gave up is not understood either.
+                algebra.state.builder.pin_from(made)
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return algebra.opaque(op, problem.reason)
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...ir import GraphBuilder
 from ...ir.distinct import distinct
-from ..budget import LABELS, PLACES, bear
+from ..budget import LABELS, MOVES, PLACES, bear
 from .labels import (
     compress,
     constant_along,
@@ -158,6 +158,7 @@ def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gri
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
     vias = vias_of(ports).reshape(-1)
     first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
+    bear(len(first), MOVES, "different moves of entries")
     own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
     new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
     return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))

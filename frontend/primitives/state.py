@@ -9,7 +9,7 @@ import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
 from ...ir.distinct import distinct
-from ..budget import LABELS, bear
+from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements
 from .functions import Function, FunctionVias
@@ -39,7 +39,7 @@ class State:
     scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`).
     """
 
-    builder: GraphBuilder = field(default_factory=GraphBuilder)
+    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(VIAS))
     site: Site = field(default_factory=Site)
     grids: dict[str, Grid] = field(default_factory=dict)
     scoped: list[np.ndarray] = field(default_factory=list)
