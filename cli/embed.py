@@ -151,7 +151,9 @@ def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], devic
         if not embedding.isfinite().all():
             raise GmncError("the embedding is not finite: look for NaN, infinity or huge values in the parameters")
     except GmncError as error:
-        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
+        if str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
+        raise
     return {"model": str(path), "parameter_edges": graph.num_parameter_edges, "embedding": embedding.tolist()}
 
 

@@ -70,7 +70,9 @@ def _row(
         graph = open_graph(path, dims, inputs, policy)
         found = predictor(blocks(graph))
     except GmncError as error:
-        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
+        if str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
+        raise
     edges = graph.num_parameter_edges
     return {"model": str(path), "parameter_edges": edges, "accuracy": found.accuracy, "far": list(found.far)}
 

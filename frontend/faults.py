@@ -8,7 +8,7 @@ from types import TracebackType
 
 import onnx_ir as ir
 
-from ..ir import LoadError, LoweringError, PluginError, UnsupportedError
+from ..ir import GmncError, LoweringError
 from .budget import SMALLER
 from .primitives.values import Op
 from .rewriting.order import describe
@@ -21,7 +21,7 @@ def of_file(where: str) -> Iterator[None]:
     """Let the errors of a model name its file, and raise `LoweringError` where memory or the stack runs out."""
     try:
         yield
-    except (LoadError, LoweringError, UnsupportedError, PluginError) as error:
+    except GmncError as error:
         error.args = (f"{where}: {error}",)
         raise
     except MemoryError as error:

@@ -8,6 +8,7 @@ __all__ = [
     "PluginError",
     "StorageWarning",
     "UnsupportedError",
+    "one_line",
     "root_cause",
 ]
 
@@ -55,3 +56,9 @@ def root_cause(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a library's error, however many lines it has, in one of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:299]}…"

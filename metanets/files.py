@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from ..backends.files import replacing
 from ..ir import LoadError
+from ..ir.errors import one_line
 from .gmn import GMN
 
 __all__ = ["about", "load", "save"]
@@ -41,7 +42,7 @@ def load(path: Path | str, *, kernel: str = "auto") -> GMN:
         model = GMN(**json.loads(header), kernel=kernel)
         model.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     except (SafetensorError, TypeError, ValueError, KeyError, RuntimeError, StopIteration) as error:
-        raise LoadError(f"{path}: not the weights of a metanetwork ({error})") from error
+        raise LoadError(f"{path}: not the weights of a metanetwork ({one_line(error)})") from error
     return model
 
 
@@ -51,4 +52,4 @@ def about(path: Path | str) -> dict[str, str]:
         with safe_open(str(path), "pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
-        raise LoadError(f"{path}: not a safetensors file ({error})") from error
+        raise LoadError(f"{path}: not a safetensors file ({one_line(error)})") from error

@@ -16,6 +16,7 @@ from torch import nn
 
 from ..backends.files import replacing
 from ..ir import GmncError, LoadError
+from ..ir.errors import one_line
 from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
 
 __all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "Watch", "by_budget", "fit", "learning_rate", "shuffled"]
@@ -257,7 +258,9 @@ class _Run:
         except GmncError:
             raise
         except Exception as error:
-            raise LoadError(f"{path}: not of this run ({error}); remove it, or choose another folder") from error
+            raise LoadError(
+                f"{path}: not of this run ({one_line(error)}); remove it, or choose another folder"
+            ) from error
         self.history, self.best = History(**state["history"]), state["best"]
         self.step, self.sums, self.spent = state["step"], state["sums"], state["spent"]
         if len(state["rng"]) == world():

@@ -57,7 +57,7 @@ def input_specs(
     for value in network.graph.inputs:
         entry = known[value]
         if not entry.dtype:
-            raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
+            raise GmncError(f"{where}: input {value.name!r} is no tensor: its values cannot be drawn")
         limits = list(_limits(value, known))
         high = min((n for n in limits if n > 0), default=_NUMBERS)
         specs.append(InputSpec(value.name or "", entry.shape, entry.dtype, high))

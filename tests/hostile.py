@@ -9,29 +9,41 @@ from __future__ import annotations
 import argparse
 import multiprocessing as mp
 import random
+import re
 import resource
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import onnx
+from enlarging import enlarged
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
-__all__ = ["MEMORY", "SECONDS", "Outcome", "attempt", "case", "mutated", "seeds"]
+__all__ = ["MEMORY", "SECONDS", "Outcome", "attempt", "case", "mutated", "seeds", "tried"]
+
+Files = Callable[[int], bytes]
+Commands = Sequence[Sequence[str]]
 
 SECONDS, MEMORY = 10.0, 2 << 30
-"""What one file may take: seconds, and bytes of memory at most in the process that reads it."""
+"""What one file may take: seconds of processor time, and bytes of memory at most in the process that reads it."""
 _KINDS = (
     "Conv", "BatchNormalization", "LSTM", "GRU", "Loop", "Scan", "If", "SequenceMap", "Attention", "Einsum", "Resize",
     "TreeEnsembleRegressor", "QLinearConv", "DequantizeBits", "DequantizeLinear", "Gather", "Reshape", "Where",
 )  # fmt: skip
 _NUMBERS = (0, 1, -1, 2, 3, 7, 127, 2**31 - 1, -(2**31), 2**31, 10**9, 2**62, 2**63 - 1, -(2**63))
 _FLOATS = (0.0, -0.0, 1.0, -1.0, 1e-45, 3.4e38, float("inf"), float("-inf"), float("nan"))
-_TEXTS = (b"", b"x", b"y", b"\xff\xfe", b"a" * 5000, b"../../etc/passwd", b"Loop", b"If", b"Add", b"", b"ai.onnx.ml")
+_TEXTS = (
+    b"", b"x", b"y", b"\xff\xfe", b"a" * 5000, b"../../etc/passwd", b"Loop", b"If", b"Add", b"", b"ai.onnx.ml",
+    b"\x1b[2J", b"a\x00b", b"\xc2\x9b31m", b"\xe2\x80\xaex", b"\xef\xbf\xbe", b"$x^$", b"...", b"ij,jk->ik", b"->",
+)  # fmt: skip
+_COMMANDS = (("compile", "--json"),)
+# What may be printed: text and newlines. Everything else steers a terminal.
+_STEERING = re.compile("[^\n -~\u00a1-\u200a\u2010-\u2027\u2030-\u205f\u2070-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -76,6 +88,9 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
         model.ParseFromString(data)
     except DecodeError:
         return rng.choice(_BYTES)(bytearray(data), rng)
+    if rng.random() < 0.2 and len(model.graph.node):
+        enlarged(model, rng)
+        return model.SerializeToString()
     fields = list(_fields(model))
     if not fields:
         return rng.choice(_BYTES)(bytearray(data), rng)
@@ -177,7 +192,7 @@ def _value(old: Any, field: FieldDescriptor, rng: random.Random) -> Any:
     return max(-(2**31), min(new, 2**31 - 1)) if narrow else max(-(2**63), min(new, 2**63 - 1))
 
 
-def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
+def _serve(pipe: Connection, files: Files, numbers: range, commands: Commands) -> None:
     """Try each file as a user would, in one process."""
     from typer.testing import CliRunner
 
@@ -189,13 +204,18 @@ def _serve(pipe: Connection, given: dict[str, bytes], numbers: range) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         for number in numbers:
-            path.write_bytes(case(number, given))
+            path.write_bytes(files(number))
             pipe.send((number, None))
-            result = runner.invoke(app, ["compile", str(path), "--json"])
-            pipe.send((number, _judged(result, before)))
+            problems = []
+            for name, *options in commands:
+                start = time.process_time()
+                picture = ["-o", str(Path(folder) / "picture.svg")] if name == "draw" else []
+                result = runner.invoke(app, [name, str(path), *options, *picture])
+                problems.append(_judged(result, before, time.process_time() - start))
+            pipe.send((number, next((p for p in problems if p), "")))
 
 
-def _judged(result: Any, before: int) -> str:
+def _judged(result: Any, before: int, seconds: float) -> str:
     """What is wrong with how the command ended."""
     if result.exit_code not in (0, 2):
         return f"exit code {result.exit_code}: {result.stderr.strip()[:300] or result.exception!r}"
@@ -203,6 +223,10 @@ def _judged(result: Any, before: int) -> str:
         return "exit code 2 without a message"
     if "Traceback" in result.stderr:
         return f"a traceback: {result.stderr.strip()[-300:]}"
+    if steering := _STEERING.search(result.stdout + result.stderr):
+        return f"it printed {steering.group()!r}"
+    if seconds > SECONDS:
+        return f"{seconds:.0f} s of processor time"
     taken = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
     return f"{taken / 2**30:.1f} GiB of memory" if taken > MEMORY else ""
 
@@ -213,11 +237,18 @@ def _resident() -> int:
 
 
 def attempt(first: int, count: int) -> Iterator[Outcome]:
-    """Try the cases from `first` on; a process that hangs or dies is replaced by another."""
-    given, end = seeds(), first + count
+    """Try the cases from `first` on."""
+    given = seeds()
+    return tried(lambda number: case(number, given), first, count)
+
+
+def tried(files: Files, first: int, count: int, commands: Commands = _COMMANDS) -> Iterator[Outcome]:
+    """Try files by their numbers with each command; a process that hangs or dies is replaced by another."""
+    end = first + count
     while first < end:
         ours, theirs = mp.Pipe(duplex=False)
-        process = mp.get_context("fork").Process(target=_serve, args=(theirs, given, range(first, end)), daemon=True)
+        arguments = theirs, files, range(first, end), commands
+        process = mp.get_context("fork").Process(target=_serve, args=arguments, daemon=True)
         process.start()
         theirs.close()
         problem = ""
@@ -232,8 +263,9 @@ def attempt(first: int, count: int) -> Iterator[Outcome]:
                 problem = f"the process died (exit code {process.exitcode})"
                 break
             if said is None:
-                if not ours.poll(SECONDS):
-                    problem = f"no answer in {SECONDS:.0f} s"
+                # Processor time is what counts; other processes may need theirs too.
+                if not ours.poll(SECONDS * 4 * len(commands)):
+                    problem = f"no answer in {SECONDS * 4 * len(commands):.0f} s"
                 continue
             problem = said
             if not said:
