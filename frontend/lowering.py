@@ -118,7 +118,8 @@ class Lowering(Algebra):
         if value.is_activation:
             return value
         if value.data is None:
-            every = np.arange(int(np.prod(value.shape, dtype=np.int64))).reshape(value.shape)
+            bear(math.prod(value.shape), LABELS, "elements of a constant that are neurons")
+            every = np.arange(math.prod(value.shape)).reshape(value.shape)
             return value.relabelled(self.source(value, compress(every)))
         number = uniform(value.data)
         one = np.zeros((1,) * value.rank, dtype=np.int64)

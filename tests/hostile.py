@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
+import os
 import random
 import re
 import resource
@@ -255,17 +256,16 @@ def tried(files: Files, first: int, count: int, commands: Commands = _COMMANDS) 
         while first < end and not problem:
             try:
                 # The first answer waits for imports as well.
-                if not ours.poll(SECONDS * 3):
-                    problem = f"no answer in {SECONDS * 3:.0f} s"
+                if not _answers(ours, process.pid or 0, SECONDS * 3):
+                    problem = f"no answer in {SECONDS * 3:.0f} s of processor time"
                     break
                 number, said = ours.recv()
             except EOFError:
                 problem = f"the process died (exit code {process.exitcode})"
                 break
             if said is None:
-                # Processor time is what counts; other processes may need theirs too.
-                if not ours.poll(SECONDS * 4 * len(commands)):
-                    problem = f"no answer in {SECONDS * 4 * len(commands):.0f} s"
+                if not _answers(ours, process.pid or 0, SECONDS * len(commands)):
+                    problem = f"no answer in {SECONDS * len(commands):.0f} s of processor time"
                 continue
             problem = said
             if not said:
@@ -276,6 +276,21 @@ def tried(files: Files, first: int, count: int, commands: Commands = _COMMANDS) 
         if problem:
             yield Outcome(first, problem)
             first += 1
+
+
+def _answers(pipe: Connection, process: int, seconds: float) -> bool:
+    """Whether an answer comes before a process has had so many seconds of a processor, or 20 times as many pass."""
+    start, until = _taken(process), time.monotonic() + 20 * seconds
+    while not pipe.poll(0.5):
+        if _taken(process) - start > seconds or time.monotonic() > until:
+            return pipe.poll()
+    return True
+
+
+def _taken(process: int) -> float:
+    """Seconds of processor time of a process."""
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:

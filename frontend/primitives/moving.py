@@ -20,7 +20,14 @@ def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, sha
     """
     if math.prod(shape) <= PLACES:
         return function(array).reshape(shape)
-    return function(array.view(_Viewed)).reshape(shape).view(np.ndarray)
+    try:
+        return function(array.view(_Viewed)).reshape(shape).view(np.ndarray)
+    except _WrittenOut:
+        raise TooLarge(f"it writes out {math.prod(shape):,} entries, more than {PLACES:,}") from None
+
+
+class _WrittenOut(Exception):
+    """What was to be a view is none."""
 
 
 class _Viewed(np.ndarray):
@@ -28,17 +35,17 @@ class _Viewed(np.ndarray):
 
     def __array_function__(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if func not in _VIEWS:
-            raise _too_large(self)
+            raise _WrittenOut
         plain = [a.view(np.ndarray) if isinstance(a, _Viewed) else a for a in args]
         return func(*plain, **kwargs).view(_Viewed)
 
     def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
-        raise _too_large(self)
+        raise _WrittenOut
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         if not all(k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) for k in keys):
-            raise _too_large(self)
+            raise _WrittenOut
         return super().__getitem__(key)
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
@@ -50,10 +57,10 @@ class _Viewed(np.ndarray):
         try:
             return flat.reshape(wanted, copy=False).view(_Viewed)
         except ValueError as error:
-            raise _too_large(self) from error
+            raise _WrittenOut from error
 
     def _written(self, *args: Any, **kwargs: Any) -> Any:
-        raise _too_large(self)
+        raise _WrittenOut
 
     astype = choose = compress = copy = cumsum = flatten = ravel = repeat = take = _written
 
@@ -61,7 +68,3 @@ class _Viewed(np.ndarray):
 _VIEWS = frozenset(
     {np.broadcast_to, np.expand_dims, np.flip, np.moveaxis, np.reshape, np.squeeze, np.swapaxes, np.transpose}
 )
-
-
-def _too_large(array: np.ndarray) -> TooLarge:
-    return TooLarge(f"it writes out a tensor of {array.size:,} entries or more, more than {PLACES:,}")

@@ -8,7 +8,7 @@ from itertools import islice, pairwise
 import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
-from ..budget import BLOCKS, bear
+from ..budget import BLOCKS, COPIED, bear
 from .labels import occurrence
 
 __all__ = ["Region", "affine_view", "regions", "single_uses"]
@@ -48,6 +48,7 @@ def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Re
     if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in builder.boxes(view.name)):
         yield (slice(None),) * 4, view
         return
+    bear(view.size, COPIED, "elements of a weight that are read again")
     numbers = view.elements()
     uses = occurrence(numbers)
     taken = np.zeros(builder.parameters[view.name].size, dtype=bool)
