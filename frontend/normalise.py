@@ -42,14 +42,17 @@ def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda func
     with paused():
         inlined = bool(model.functions)
         if inlined:
-            check_calls(model, keep)
+            called = check_calls(model, keep)
             try:
                 model = model.clone()
+                for identifier in model.functions.keys() - called:
+                    # Inlining would be done within these as well.
+                    del model.functions[identifier]
                 import_alike(model, keep)
                 for function in model.functions.values():
                     for node in function.all_nodes():
                         node.metadata_props[FUNCTION] = f"{function.domain}::{function.name}"
-                model = Inliner(lambda function: not keep(function))(model).model
+                model = Inliner()(model).model
             except (MemoryError, RecursionError):
                 raise
             except Exception as error:

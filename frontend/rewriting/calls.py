@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import onnx_ir as ir
 
@@ -15,23 +15,25 @@ __all__ = ["check_calls"]
 Key = tuple[str, str, str]
 
 
-def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> None:
-    """Raise `LoadError` if functions call each other in a circle, or inlining makes more nodes than the budget.
+def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> Collection[Key]:
+    """The functions to inline: those that the main graph calls, by way of others or not, and that are not to `keep`.
 
-    keep: functions that are not inlined.
+    Raises `LoadError` if they call each other in a circle, or inlining makes more nodes than the budget.
     """
     functions = {key: function for key, function in model.functions.items() if not keep(function)}
     sizes: dict[Key, int] = {}
-    for key in functions:
-        _measure(key, functions, sizes)
-    made = sum(sizes.get(node.op_identifier(), 0) for node in model.graph.all_nodes())
+    calls = [node for node in model.graph.all_nodes() if node.op_identifier() in functions]
+    for node in calls:
+        _measure(node.op_identifier(), functions, sizes)
+    made = sum(sizes[node.op_identifier()] for node in calls)
     written = sum(1 for graph in (model.graph, *functions.values()) for _ in graph.all_nodes())
     if made > (most := max(MADE, MORE * written)):
-        largest = max(model.graph.all_nodes(), key=lambda n: sizes.get(n.op_identifier(), 0))
+        largest = max(calls, key=lambda node: sizes[node.op_identifier()])
         raise LoadError(
             f"{describe(largest)}: inlining functions makes {made:,} nodes of the {written:,} in the file, more than "
             f"{most:,}; export the model with its functions inlined, or with fewer calls"
         )
+    return sizes.keys()
 
 
 def _measure(start: Key, functions: dict[Key, ir.Function], sizes: dict[Key, int]) -> None:
