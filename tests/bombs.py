@@ -112,21 +112,30 @@ _SIZED: dict[str, Callable[[int], onnx.ModelProto]] = {
 }  # fmt: skip
 
 
-def _chain(op: str, operands: str, count: int, last: Sequence[onnx.NodeProto] = (), **more: Any) -> onnx.ModelProto:
-    """`count` nodes, each of which reads what the one before made in the place of "v"; the first reads `first`."""
+def _chain(
+    op: str, operands: str, count: int, last: Sequence[onnx.NodeProto] = (), before: onnx.NodeProto | None = None,
+    **more: Any,
+) -> onnx.ModelProto:  # fmt: skip
+    """`count` nodes, each of which reads what the one before made in the place of "v".
+
+    The first reads `first`, what `before` makes, or the input.
+    """
     arrays = {k: v for k, v in more.items() if isinstance(v, np.ndarray)}
-    start = "first" if "first" in arrays else "x"
+    start = before.output[0] if before is not None else "first" if "first" in arrays else "x"
     names = [start, *(f"v{i}" for i in range(1, count)), "end" if last else "y"]
     attributes = {k: v for k, v in more.items() if k not in arrays}
     nodes = [
         _node(op, [names[i] if o == "v" else o for o in operands.split()], [names[i + 1]], **attributes)
         for i in range(count)
     ]
-    return _model([*nodes, *last], **arrays)
+    return _model([*([before] if before is not None else []), *nodes, *last], **arrays)
 
 
 _CHAINED: dict[str, Callable[[int], onnx.ModelProto]] = {
     "doubling Concat": lambda n: _chain("Concat", "v v", n, axis=0),
+    "doubling Concat of one neuron": lambda n: _chain(
+        "Concat", "v v", n + 1, axis=0, before=_node("Gather", ["x", "k"], ["x0"]), k=_whole(0)
+    ),
     "doubling Add": lambda n: _chain("Add", "v v", n),
     "doubling weights": lambda n: _chain(
         "Concat", "v v", n, [_node("Mul", ["x", "end"], ["y"])], axis=0, first=_weight(4)

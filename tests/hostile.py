@@ -220,7 +220,7 @@ def _judged(result: Any, before: int, seconds: float) -> str:
     """What is wrong with how the command ended."""
     if result.exit_code not in (0, 2):
         return f"exit code {result.exit_code}: {result.stderr.strip()[:300] or result.exception!r}"
-    if result.exit_code == 2 and not result.stderr.strip():
+    if result.exit_code == 2 and not (result.stdout + result.stderr).strip():
         return "exit code 2 without a message"
     if "Traceback" in result.stderr:
         return f"a traceback: {result.stderr.strip()[-300:]}"
