@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
+from typing import TextIO
 
 from ..ir import GmncError, PluginError
 from .registry import Rule, Unsupported
@@ -27,6 +28,6 @@ def blamed(rule: Rule, code: str, where: str) -> Iterator[None]:
         raise PluginError(rule.origin, code, where, error) from error
 
 
-def quiet() -> redirect_stdout[object]:
+def quiet() -> redirect_stdout[TextIO]:
     """What a plug-in prints goes to stderr: stdout is for results."""
     return redirect_stdout(sys.stderr)

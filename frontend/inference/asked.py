@@ -45,4 +45,4 @@ def _dimensions(model: ir.Model) -> Iterator[str]:
 
 
 def _is_size(size: object, least: int) -> bool:
-    return hasattr(size, "__index__") and not isinstance(size, bool) and int(size) >= least  # type: ignore[call-overload]
+    return hasattr(size, "__index__") and not isinstance(size, bool) and int(size) >= least

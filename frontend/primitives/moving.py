@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ class _WrittenOut(Exception):
 class _Viewed(np.ndarray):
     """An array of which only views are made."""
 
-    def __array_function__(self, func: Any, types: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def __array_function__(self, func: Any, types: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         if func not in _VIEWS:
             raise _WrittenOut
         plain = [a.view(np.ndarray) if isinstance(a, _Viewed) else a for a in args]

@@ -26,7 +26,7 @@ def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> Collect
     for node in calls:
         _measure(node.op_identifier(), functions, sizes)
     made = sum(sizes[node.op_identifier()] for node in calls)
-    written = sum(1 for graph in (model.graph, *functions.values()) for _ in graph.all_nodes())
+    written = sum(1 for graph in (model.graph, *(f.graph for f in functions.values())) for _ in graph.all_nodes())
     if made > (most := max(MADE, MORE * written)):
         largest = max(calls, key=lambda node: sizes[node.op_identifier()])
         raise LoadError(

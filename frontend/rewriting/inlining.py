@@ -12,7 +12,7 @@ from .order import walk
 __all__ = ["Inliner"]
 
 
-class Inliner(InlinePass):  # type: ignore[misc]
+class Inliner(InlinePass):
     """As its base, which tries one number after another for each name: quadratic in the calls of a function."""
 
     def _reset(self, model: ir.Model) -> None:
