@@ -17,7 +17,7 @@ from ..backends import onnx as write_back
 from ..backends.datafiles import external_tensors
 from ..ir import ParameterGraph, StorageWarning
 
-__all__ = ["Arrays", "Network", "disagreement", "run"]
+__all__ = ["Arrays", "Network", "disagreement", "run", "session"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -50,15 +50,20 @@ def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np
     return _run(source, [inputs])[0]
 
 
-def _run(source: bytes | Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
+def session(source: bytes | Path) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with one thread and without graph optimisation."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     model = source if isinstance(source, bytes) else os.fspath(source)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    results = (zip(names, session.run(names, dict(feed)), strict=True) for feed in feeds)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _run(source: bytes | Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
+    running = session(source)
+    names = [output.name for output in running.get_outputs()]
+    results = (zip(names, running.run(names, dict(feed)), strict=True) for feed in feeds)
     return [{name: value for name, value in pairs if isinstance(value, np.ndarray)} for pairs in results]
 
 
