@@ -11,10 +11,11 @@ import onnx_ir as ir
 
 from ..frontend import compile
 from ..ir import ParameterGraph, colours, isomorphic
+from .brute import BruteForce, brute_force
 from .report import Report
 from .verification import verify
 
-__all__ = ["assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
+__all__ = ["assert_exact", "assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
 
 Model = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
@@ -24,6 +25,18 @@ def assert_sound(model: Model, **options: Any) -> Report:
     report = verify(model, **options)
     assert report.sound is not None, f"nothing could be run: {'; '.join(report.skipped)}"
     assert report.holds, "\n\n".join(report.complaints())
+    return report
+
+
+def assert_exact(model: str | os.PathLike[str] | onnx.ModelProto, **options: Any) -> BruteForce:
+    """`brute_force` finds no claim that is false and no symmetry that is missed.
+
+    options: of `brute_force`. Returns the report.
+    """
+    report = brute_force(model, **options)
+    assert report.runs, f"nothing could be run: {'; '.join(report.skipped)}"
+    assert not report.false, "\n".join(report.false)
+    assert not report.missed, "\n".join(report.misses())
     return report
 
 

@@ -21,10 +21,10 @@ from ..ir import ParameterGraph, isomorphic
 from ..ir.permute import apply, describe
 from .builders import with_values
 from .inputs import draw, input_specs
-from .runtime import Arrays, disagreement
+from .runtime import Arrays, Network, disagreement
 from .slices import Slot, axes, connected, pairs, slots
 from .stored import StoredNetwork, hoisted
-from .trial import shaken, tolerance_of
+from .trial import shaken, shaken_values, tolerance_of
 
 __all__ = ["KNOWN", "BruteForce", "Finding", "brute_force"]
 
@@ -41,6 +41,7 @@ _APART = 10
 _ROUNDING = 3e-7
 _BETWEEN = (0.31, 0.74)
 _GENERATORS = 200
+_CLAIM_DRAWS = 3
 _JOINED = 4
 
 
@@ -132,10 +133,7 @@ class _Search:
         self.network, self.feeds, self.rng, self.most = network, feeds, rng, most
         self.runs, self.complete = 0, True
         self.skipped: list[str] = []
-        self.values = [
-            np.concatenate([shaken(network.own[t.places].astype(t.dtype), rng).reshape(-1) for t in network.tensors])
-            for _ in feeds
-        ]
+        self.values = [self._drawn() for _ in feeds]
         self.base: list[Arrays] = [self._run(v, i) for i, v in enumerate(self.values)]
         again = self._run(self.values[0], 0)
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
@@ -144,25 +142,42 @@ class _Search:
         amplified = max(self._error(i, v) for i, v in enumerate(noise))
         self.tolerance = max(tolerance_of(graph, self.base[0]), _AMPLIFIED * amplified)
 
+    def _drawn(self) -> np.ndarray:
+        """Values of each tensor in another order, so that signs differ too, and shaken."""
+        new = self.network.own.copy()
+        for t in self.network.tensors:
+            values = self.rng.permutation(new[t.places].reshape(-1)).astype(t.dtype)
+            new[t.places.reshape(-1)] = shaken(values, self.rng)
+        return new
+
     def reacts(self) -> bool:
         """Whether other values change an output."""
         return self._error(0, self.values[1]) > _APART * self.tolerance
 
     def failure(self, graph: ParameterGraph, generator: Any) -> str:
-        """What is wrong with a claim, when it permutes the stored tensors; "" if nothing is."""
-        worst = 0.0
-        for i, values in enumerate(self.values[:3]):
-            named = {n: p.load() for n, p in graph.parameters.items()}
-            named |= {t.name: values[t.places].astype(t.dtype) for t in self.network.tensors}
-            moved = apply(graph, generator, named)
-            new = values.copy()
-            for t in self.network.tensors:
-                if t.name in moved:
-                    new[t.places] = moved[t.name]
-            worst = max(worst, self._error(i, new))
+        """What is wrong with a claim, when it permutes what the file stores; "" if nothing is."""
+        worst = max(self._moved_error(graph, generator, i) for i in range(_CLAIM_DRAWS))
         if worst < self.tolerance:
             return ""
         return f"a claimed symmetry changes the output by {worst:.3g}: {describe(graph, generator)}"
+
+    def _moved_error(self, graph: ParameterGraph, generator: Any, number: int) -> float:
+        values = self.values[number]
+        mine = {t.name: values[t.places].astype(t.dtype) for t in self.network.tensors}
+        own = {n: p.load() for n, p in graph.parameters.items() if p.origin != "folded"}
+        others = shaken_values(graph, {n: v for n, v in own.items() if n not in mine}, self.rng)
+        named = {**others, **mine}
+        folded = {n: np.zeros(p.shape) for n, p in graph.parameters.items() if p.origin == "folded"}
+        moved = {n: v for n, v in apply(graph, generator, {**named, **folded}).items() if n in named}
+        if moved.keys() <= mine.keys():
+            new = values.copy()
+            for t in self.network.tensors:
+                new[t.places] = moved.get(t.name, mine[t.name])
+            return self._error(number, new)
+        # What is stored on a grid, or in an attribute, is written into the file.
+        written, feeds = Network(graph), [self.feeds[number]]
+        [before], [after] = written.run(named, feeds), written.run({**named, **moved}, feeds)
+        return disagreement(*({n: v for n, v in found.items() if n in self.base[0]} for found in (before, after)))
 
     def swaps(self) -> Iterator[tuple[tuple[Slot, ...], tuple[int, int]]]:
         """Minimal sets of slots whose entries i and j can be exchanged together.

@@ -15,10 +15,11 @@ Shape = tuple[int, ...]
 
 
 def derived(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A float value of this shape, computed from parameters alone; raises `Unfit` where the drawn form has no such."""
-    made = sketch.choice(_FORMS)(sketch, shape, scale)
-    if made.shape != shape:
-        raise Unfit
+    """A float value of this shape, computed from parameters alone; a parameter where the drawn form has no such."""
+    try:
+        made = sketch.choice(_FORMS)(sketch, shape, scale)
+    except Unfit:
+        return sketch.parameter(shape, scale)
     return sketch.choice(_FUNCTIONS)(sketch, made) if sketch.chance(20) else made
 
 
