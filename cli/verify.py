@@ -27,13 +27,22 @@ def verify_model(
         typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
     ] = None,
     kinds: Kinds = "permutation",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Seconds that ONNX Runtime may take for one answer.")
+    ] = 120,
+    allow_unchecked: Annotated[
+        bool, typer.Option("--allow-unchecked", help="Exit code 0, not 1, if nothing could be checked.")
+    ] = False,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all; exit code 1 if one fails."""
+    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all.
+
+    Exit code 1 if one fails, or if the symmetries could not be checked.
+    """
     with errors_to_exit_codes():
         from ..ir import LoadError
 
@@ -46,7 +55,7 @@ def verify_model(
         with steps(quiet) as watch:
             report = verify(
                 model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","), watch=watch,
-                dims=dims, on_unsupported=on_unsupported.value,
+                timeout=timeout, dims=dims, on_unsupported=on_unsupported.value,
             )  # fmt: skip
     if json:
         print_json(report.to_json())
@@ -54,7 +63,7 @@ def verify_model(
         _print(report)
     for complaint in report.complaints():
         typer.echo(complaint, err=True)
-    if not report.holds:
+    if not report.holds or (report.sound is None and not allow_unchecked):
         raise typer.Exit(CHECK_FAILED)
 
 
@@ -78,13 +87,19 @@ def _print(report: Report) -> None:
 
     console = output()
     changed = "moved" if set(report.kinds) <= {"permutation"} else "changed"
-    verdict = {True: "sound", False: "NOT SOUND", None: "not checked"}[report.sound]
+    unknown = "cannot tell" if report.trials else "not checked"
+    verdict = {True: "sound", False: "NOT SOUND", None: unknown}[report.sound]
     console.print(
         f"symmetries: {verdict}; {_generators(report)}, {report.trials} products run, up to "
         f"{report.moved_parameters:,} parameters {changed}, "
         f"error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
     )
-    console.print(f"negative controls: {report.tried} tried, {report.detected} detected")
+    console.print(
+        f"negative controls: {report.tried} tried, {report.detected} detected, "
+        f"error {report.sensitivity:.2g} (ten times the tolerance is needed)"
+    )
+    if report.reacting is not None:
+        console.print(f"outputs react to {100 * report.reacting:.3g} % of the parameters")
     console.print(f"writing parameters back: {escape(report.round_trip)}", soft_wrap=True)
     console.print(f"account: {'closed' if report.account_closed else 'NOT CLOSED'}")
     for reason in report.skipped:

@@ -20,11 +20,12 @@ from ..frontend import compile
 from ..ir import ParameterGraph, isomorphic
 from ..ir.permute import apply, describe
 from .builders import with_values
-from .inputs import draw, input_specs
+from .inputs import draw, input_specs, read
+from .precision import eps_of, float_types, tolerance_of
 from .runtime import Arrays, Network, disagreement
 from .slices import Slot, axes, connected, pairs, slots
 from .stored import StoredNetwork, hoisted
-from .trial import shaken, shaken_values, tolerance_of
+from .trial import shaken, shaken_values
 
 __all__ = ["KNOWN", "BruteForce", "Finding", "brute_force"]
 
@@ -104,9 +105,11 @@ def brute_force(
     if not network.tensors:
         return BruteForce((), (), 0, 0, True, ("the file stores no float tensor that could be permuted",))
     rng = np.random.default_rng(seed)
-    specs = input_specs(source, options.get("dims"), options.get("inputs"), options.get("registry"))
+    reading = read(source, options.get("dims"), options.get("inputs"), options.get("registry"))
+    specs, types = input_specs(reading), float_types(reading)
     try:
-        search = _Search(network, graph, [draw(specs, rng) for _ in range(_DRAWS)], rng, most)
+        tolerance = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
+        search = _Search(network, tolerance, [draw(specs, rng) for _ in range(_DRAWS)], rng, most)
     except Exception as error:  # whatever ONNX Runtime raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
@@ -125,7 +128,7 @@ class _Search:
     def __init__(
         self,
         network: StoredNetwork,
-        graph: ParameterGraph,
+        tolerance: float,
         feeds: Sequence[dict[str, np.ndarray]],
         rng: np.random.Generator,
         most: int,
@@ -140,7 +143,7 @@ class _Search:
         self.base = [{n: v for n, v in b.items() if n in steady} for b in self.base]
         noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
         amplified = max(self._error(i, v) for i, v in enumerate(noise))
-        self.tolerance = max(tolerance_of(graph, self.base[0]), _AMPLIFIED * amplified)
+        self.tolerance = max(tolerance, _AMPLIFIED * amplified)
 
     def _drawn(self) -> np.ndarray:
         """Values of each tensor in another order, so that signs differ too, and shaken."""

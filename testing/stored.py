@@ -13,7 +13,8 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from .runtime import Arrays, session
+from .runtime import Arrays
+from .worker import flat, session
 
 __all__ = ["StoredNetwork", "StoredTensor", "hoisted"]
 
@@ -90,7 +91,8 @@ class StoredNetwork:
 def hoisted(model: onnx.ModelProto) -> onnx.ModelProto:
     """The same model with every tensor it stores as an initializer of the main graph.
 
-    So Constant nodes go, and what bodies store is moved out, unless two bodies use one name.
+    So Constant nodes go (of scalars they stay: an exporter's numbers), and what bodies store is moved out, unless two
+    bodies use one name.
     """
     new = onnx.ModelProto()
     new.CopyFrom(model)
@@ -120,7 +122,7 @@ def _taken(graph: onnx.GraphProto, main: bool, names: Counter[str]) -> list[Tens
     taken: list[TensorProto] = []
     nodes, left = [], []
     for node in graph.node:
-        held = [a.t for a in node.attribute if a.name == "value"] if node.op_type == "Constant" else []
+        held = [a.t for a in node.attribute if a.name == "value" and node.op_type == "Constant" and a.t.dims]
         if held and names[node.output[0]] == 1 and node.output[0] not in shown:
             taken.append(TensorProto())
             taken[-1].CopyFrom(held[0])
@@ -162,4 +164,4 @@ def _outputs(running: onnxruntime.InferenceSession, feeds: Mapping[str, np.ndarr
     names = [output.name for output in running.get_outputs()]
     needed = {i.name for i in running.get_inputs()}
     values = running.run(names, {n: v for n, v in feeds.items() if n in needed})
-    return {name: value for name, value in zip(names, values, strict=True) if isinstance(value, np.ndarray)}
+    return dict(flat(zip(names, values, strict=True)))
