@@ -30,7 +30,7 @@ class NotRunnable(GmncError):
 
 
 class Stopped(NotRunnable):
-    """ONNX Runtime crashed, or was stopped: no other inputs are tried."""
+    """ONNX Runtime does not load the network, crashed, or was stopped: no other inputs are tried."""
 
 
 class Runner(Protocol):
@@ -49,9 +49,13 @@ class Here:
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
         """The outputs for each of the feeds; raises `NotRunnable`."""
         try:
-            return worker.answers(source if isinstance(source, bytes) else os.fspath(source), feeds)
+            running = worker.session(source if isinstance(source, bytes) else os.fspath(source))
         except Exception as error:
-            raise NotRunnable(_first_line(str(error)) or type(error).__name__) from error
+            raise Stopped(_first_line(error)) from error
+        try:
+            return worker.answers(running, feeds)
+        except Exception as error:
+            raise NotRunnable(_first_line(error)) from error
 
     def close(self) -> None:
         """Nothing to do."""
@@ -69,7 +73,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
-        """The outputs for each of the feeds; raises `Stopped` if the child has to be ended or ends itself."""
+        """The outputs for each of the feeds; raises `NotRunnable`, and ends the child if it is late."""
         process = self._process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -95,7 +99,7 @@ class Child:
         finally:
             timer.cancel()
         if header["error"]:
-            raise NotRunnable(_first_line(header["error"]))
+            raise (Stopped if header["stage"] == "load" else NotRunnable)(_first_line(header["error"]))
         return found
 
     def close(self) -> None:
@@ -128,5 +132,5 @@ class Child:
         return f"ONNX Runtime ended with {name} (it may use {self.memory / (1 << 30):.1f} GiB of memory)"
 
 
-def _first_line(text: str) -> str:
-    return (text.strip().splitlines() or [""])[0]
+def _first_line(error: object) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

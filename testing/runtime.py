@@ -16,7 +16,7 @@ from ..backends import onnx as write_back
 from ..backends.datafiles import external_tensors
 from ..ir import ParameterGraph, StorageWarning
 from .processes import Here, Runner
-from .worker import answers
+from .worker import answers, session
 
 __all__ = ["Arrays", "Network", "disagreement", "run"]
 
@@ -37,17 +37,24 @@ class Network:
 
     def run(self, values: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
         """The outputs for each of the feeds, with these values written into the model; raises `NotRunnable`."""
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        if not self._in_files:
+            return self.runner.run(ir.to_proto(self._written(values)).SerializeToString(), feeds)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            self._written(values, path)
+            return self.runner.run(path, feeds)
+
+    def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> ir.Model:
+        with warnings.catch_warnings():
             # Controls leave the grids of quantised weights; rounded, so that scales matter.
             warnings.simplefilter("ignore", StorageWarning)
-            path = Path(folder) / "network.onnx" if self._in_files else None
-            written = write_back.write(self.graph, values, path, rounded=True)
-            return self.runner.run(ir.to_proto(written).SerializeToString() if path is None else path, feeds)
+            return write_back.write(self.graph, values, path, rounded=True)
 
 
 def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np.ndarray]) -> Arrays:
     """Outputs by name; CPU, one thread, no graph optimisation. Sequences come as tensors, see `worker.flat`."""
-    return answers(model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model), [inputs])[0]
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
+    return answers(session(source), [inputs])[0]
 
 
 def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:

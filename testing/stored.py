@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from .runtime import Arrays
-from .worker import flat, session
+from .worker import answers, session
 
 __all__ = ["StoredNetwork", "StoredTensor", "hoisted"]
 
@@ -120,7 +120,8 @@ def _taken(graph: onnx.GraphProto, main: bool, names: Counter[str]) -> list[Tens
     """Tensors that leave the nodes, and the initializers if this is not the main graph."""
     shown = {v.name for v in graph.output}
     taken: list[TensorProto] = []
-    nodes, left = [], []
+    nodes: list[onnx.NodeProto] = []
+    left: list[TensorProto] = []
     for node in graph.node:
         held = [a.t for a in node.attribute if a.name == "value" and node.op_type == "Constant" and a.t.dims]
         if held and names[node.output[0]] == 1 and node.output[0] not in shown:
@@ -161,7 +162,5 @@ def _placed(stored: Mapping[str, TensorProto]) -> list[StoredTensor]:
 
 
 def _outputs(running: onnxruntime.InferenceSession, feeds: Mapping[str, np.ndarray]) -> Arrays:
-    names = [output.name for output in running.get_outputs()]
     needed = {i.name for i in running.get_inputs()}
-    values = running.run(names, {n: v for n, v in feeds.items() if n in needed})
-    return dict(flat(zip(names, values, strict=True)))
+    return answers(running, [{n: v for n, v in feeds.items() if n in needed}])[0]

@@ -114,8 +114,7 @@ def _note(found: Uses, node: ir.Node, place: int, line: _Line, known: Mapping[ir
         axis = node.attributes.get_int("time_axis", 0)
         found.lengths.add(_size(node.inputs[0], axis, known))
     elif op == "Slice" and place in (1, 2):
-        shape = known[data].shape if (data := node.inputs[0]) in known else ()
-        found.lengths.add(max(shape, default=1))
+        found.lengths.add(max(_shape(node.inputs[0], known), default=1))
     elif place in _SIZES.get(op, ()):
         found.lengths.add(3)
     elif op in ("Log", "Sqrt", "Pow") and place == 0:
@@ -142,7 +141,7 @@ def _within(found: Uses, rows: int | None, line: _Line) -> None:
 
 def _compared(found: Uses, other: ir.Value | None, line: _Line, known: Mapping[ir.Value, Known]) -> None:
     """A number that decides something, or places that a length is compared with."""
-    data = known[other].data if other in known else None
+    data = known[other].data if other is not None and other in known else None
     if data is not None and data.size == 1 and data.dtype.kind in "iuf" and line.factor:
         number = (float(data.reshape(-1)[0]) - line.offset) / line.factor
         if np.isfinite(number) and len(found.choices) < _MOST_CHOICES and number not in (0.0, 1.0):
@@ -160,13 +159,17 @@ def _rows(node: ir.Node, known: Mapping[ir.Value, Known]) -> int:
 
 
 def _size(value: ir.Value | None, axis: int, known: Mapping[ir.Value, Known]) -> int:
-    shape = known[value].shape if value in known else ()
+    shape = _shape(value, known)
     return shape[axis] if -len(shape) <= axis < len(shape) else 0
+
+
+def _shape(value: ir.Value | None, known: Mapping[ir.Value, Known]) -> tuple[int, ...]:
+    return known[value].shape if value is not None and value in known else ()
 
 
 def _number(value: ir.Value | None, known: Mapping[ir.Value, Known], size: bool = False) -> float | None:
     """A constant as one number, its mean or its size (root mean square); None for what is no constant."""
-    data = known[value].data if value in known else None
+    data = known[value].data if value is not None and value in known else None
     if data is None and value is not None and value.const_value is not None:
         data = value.const_value.numpy()
     if data is None or not data.size or data.dtype.kind not in "iuf":

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,18 +18,20 @@ __all__ = ["Answer", "answers", "flat", "main", "receive", "send"]
 Answer = dict[str, np.ndarray]
 
 
-def answers(source: bytes | str, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Answer]:
-    """The outputs for each of the feeds: CPU, one thread, no graph optimisation. source: a model, or its path.
+def answers(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Answer]:
+    """The outputs of a session for each of the feeds; sequences come as their elements, see `flat`.
 
-    Sequences come as their elements, see `flat`. Raises what ONNX Runtime raises.
+    Raises what ONNX Runtime raises.
     """
-    running = session(source)
     names = [output.name for output in running.get_outputs()]
     return [dict(flat(zip(names, running.run(names, dict(feed)), strict=True))) for feed in feeds]
 
 
 def session(source: bytes | str) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU, with one thread and without graph optimisation."""
+    """An `onnxruntime.InferenceSession` on the CPU, with one thread and without graph optimisation.
+
+    source: a model, or its path. Raises what ONNX Runtime raises.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -56,7 +58,7 @@ def _row(value: Mapping[Any, Any]) -> np.ndarray:
     return np.array([value[key] for key in sorted(value)])
 
 
-def send(stream: BinaryIO, header: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> None:
+def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> None:
     """Write a message. arrays: by name, any number of such groups."""
     tables, bodies = [], []
     for group in arrays:
@@ -73,7 +75,7 @@ def send(stream: BinaryIO, header: Mapping[str, Any], arrays: Sequence[Mapping[s
     stream.flush()
 
 
-def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[Answer]]:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[Answer]]:
     """Read a message; raises `EOFError` where there is no whole one."""
     line = stream.readline()
     if not line.endswith(b"\n"):
@@ -82,7 +84,7 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], list[Answer]]:
     return header, [{name: _array(stream, *rest) for name, *rest in table} for table in header.pop("arrays")]
 
 
-def _array(stream: BinaryIO, dtype: str, shape: list[int], size: int) -> np.ndarray:
+def _array(stream: IO[bytes], dtype: str, shape: list[int], size: int) -> np.ndarray:
     body = stream.read(size)
     if len(body) < size:
         raise EOFError
@@ -112,10 +114,13 @@ def main() -> None:
         except EOFError:
             return
         source = header["path"] or stdin.read(header["size"])
+        stage = "load"
         try:
-            found = answers(source, feeds)
+            running = session(source)
+            stage = "run"
+            found = answers(running, feeds)
         except BaseException as error:
-            send(stdout, {"error": str(error).strip() or type(error).__name__}, [])
+            send(stdout, {"error": str(error).strip() or type(error).__name__, "stage": stage}, [])
         else:
             send(stdout, {"error": ""}, found)
 

@@ -31,7 +31,7 @@ def endless() -> onnx.ModelProto:
         }>
         y = MatMul(h, u)
     }"""
-    return build(text, {"w": (4, 4), "u": (4, 2)}, {"t": 1_000_000_000})
+    return build(text, {"w": (4, 4), "u": (4, 2)}, {"t": [1_000_000_000]})
 
 
 def dividing() -> onnx.ModelProto:
@@ -74,11 +74,11 @@ def test_lengths_stay_within_the_axis() -> None:
 
 def test_numbers_that_are_compared_are_drawn() -> None:
     """A rate that chooses the branch, as speech models have."""
-    text = """(float[1, 3] x, int64 rate) => (float[1, 2] y) {
+    text = """(float[1, 3] x, int64[1] rate) => (float[1, 2] y) {
         e = Equal(rate, right) f = Cast<to = 1>(e) a = MatMul(x, w) b = Relu(a) c = MatMul(b, v) y = Mul(c, f)
     }"""
-    model = build(text, {"w": (3, 5), "v": (5, 2)}, {"right": 16000})
-    assert drawn(model)["rate"] == 16000
+    model = build(text, {"w": (3, 5), "v": (5, 2)}, {"right": [16000]})
+    assert drawn(model)["rate"].tolist() == [16000]
     assert assert_sound(model).reacting == 1.0
 
 

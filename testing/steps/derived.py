@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -226,18 +227,12 @@ def _series(sketch: Sketch) -> None:
 def _norm(sketch: Sketch) -> None:
     """A scale of the form 1 + w behind a normalisation, as in Gemma."""
     x = sketch.pick(lambda t: t.rank >= 2 and t.shape[-1] > 1)
-    square = sketch.node("ReduceMean", sketch.node("Mul", x, x), *_axes(sketch), keepdims=1, **_older(sketch))
+    options: dict[str, Any] = {} if sketch.opset >= 18 else {"axes": [-1]}
+    axes = [sketch.integers([-1])] if sketch.opset >= 18 else []
+    square = sketch.node("ReduceMean", sketch.node("Mul", x, x), *axes, keepdims=1, **options)
     root = sketch.node("Sqrt", sketch.node("Add", square, sketch.literal(1e-5)))
     scale = sketch.choice(_FUNCTIONS)(sketch, sketch.parameter(x.shape[-1:]))
     sketch.put(sketch.node("Mul", sketch.node("Div", x, root), scale))
-
-
-def _axes(sketch: Sketch) -> list[Tensor]:
-    return [sketch.integers([-1])] if sketch.opset >= 18 else []
-
-
-def _older(sketch: Sketch) -> dict[str, list[int]]:
-    return {} if sketch.opset >= 18 else {"axes": [-1]}
 
 
 STEPS: Mapping[str, Callable[[Sketch], None]] = {
