@@ -17,6 +17,9 @@ from gmnc.testing.slices import connected, pairs, slots
 from gmnc.testing.stored import StoredNetwork, StoredTensor, hoisted
 from gmnc.testing.strategies import network
 
+CASES = sorted((Path(__file__).resolve().parents[2] / "shared" / "cases").glob("*.onnx"))
+# Networks that compute their weights or start from zeros: everything is claimed there.
+EXACT = ("lora_merged", "m_f1_", "m_f3_", "m_g_zeros", "weightnorm")
 COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
 EXAMPLES = Path(gmnc.__file__).parent / "examples"
 MLP = "(float[2, 3] x) => (float[2, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
@@ -123,6 +126,21 @@ def test_swaps_generate() -> None:
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_examples(name: str) -> None:
     assert not brute_force(EXAMPLES / f"{name}.onnx", most=2000).false
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+def test_cases(path: Path) -> None:
+    if path.stem.startswith(EXACT):
+        assert_exact(path)
+    else:
+        assert not brute_force(path, most=100).false
+
+
+@pytest.mark.parametrize("seed", range(COUNT or 20))
+def test_claims_about_random_networks_hold(seed: int) -> None:
+    """Nothing false in networks of all families, the claims being run on what the file stores."""
+    report = brute_force(network(seed, 5), most=100)
+    assert not report.false, "\n".join(report.false)
 
 
 @pytest.mark.parametrize("seed", range(COUNT or 30))
