@@ -8,7 +8,7 @@ import numpy as np
 
 from ..ir import ParameterGraph
 from .precision import eps_of, tolerance_of
-from .processes import NotRunnable, Runner
+from .processes import NotRunnable, Runner, Stopped
 from .runtime import Arrays, Network, disagreement
 
 __all__ = ["Errors", "NotRunnable", "Trial", "shaken", "shaken_values"]
@@ -56,9 +56,14 @@ class Trial:
         }
 
     def errors(self, changes: Mapping[str, np.ndarray]) -> Errors:
-        """Change of every compared output when these parameters are put in; infinite if the network stops running."""
+        """Change of every compared output when these parameters are put in; infinite if the network stops running.
+
+        Raises `Stopped` where ONNX Runtime crashes or does not end.
+        """
         try:
             new = self.network.run({**self.values, **changes}, self.feeds)
+        except Stopped:
+            raise
         except NotRunnable:
             return dict.fromkeys(self.names, float("inf"))
         if any(a.keys() != b.keys() for a, b in zip(self.base, new, strict=True)):

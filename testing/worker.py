@@ -13,7 +13,7 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Answer", "answers", "flat", "main", "receive", "send"]
+__all__ = ["Answer", "answers", "flat", "main", "receive", "send", "session"]
 
 Answer = dict[str, np.ndarray]
 

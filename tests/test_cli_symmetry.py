@@ -20,6 +20,9 @@ KEYS = [
     "moved_parameters",
     "max_error",
     "tolerance",
+    "sensitivity",
+    "reacting",
+    "outputs",
     "negative_controls",
     "round_trip",
     "account_closed",
@@ -73,7 +76,12 @@ def test_verify_prints_a_line_for_each_claim() -> None:
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
     assert lines[0].startswith("symmetries: sound; 2 generators, 8 products run, up to 12 parameters moved, error ")
-    assert lines[2:] == ["writing parameters back: bit-exact", "account: closed"]
+    assert lines[1].startswith("negative controls: ")
+    assert lines[2:] == [
+        "outputs react to 100 % of the parameters",
+        "writing parameters back: bit-exact",
+        "account: closed",
+    ]
     assert result.stderr == ""
 
 
