@@ -35,12 +35,12 @@ def start(
 ) -> tuple[Trial, float]:
     """A trial on random and on given inputs, and the share of the parameters that its outputs react to.
 
-    Of the styles to draw in, the first to which nearly all parameters react, or the best. Integers that are given take
-    the place of random ones: they may be sizes, rates or choices. Raises `NotRunnable` where no style runs, with what
-    to give, and `GmncError` for an input that the model does not have.
+    Inputs of one style after another join, where more parameters react to them, until nearly all do. Integers that are
+    given take the place of random ones: they may be sizes, rates or choices.
+    Raises `NotRunnable` where no style runs, with what to give, and `GmncError` for an input that the model lacks.
     """
     reading = read(model, options.get("dims"), shapes, options.get("registry"))
-    specs = input_specs(reading)
+    specs, types = input_specs(reading), float_types(reading)
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")
@@ -51,17 +51,18 @@ def start(
         drawn = draw(specs, rng, style)
         feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
         feeds += around_splits(graph, feeds[0], rng)
+        earlier = [] if best is None else best[0].feeds
         try:
-            trial = Trial(graph, feeds, rng, runner, float_types(reading), tolerance)
+            trial = Trial(graph, [*earlier, *feeds], rng, runner, types, tolerance)
+            share = trial.reacting()
         except Stopped:
             raise
         except NotRunnable as error:
             first = first or error
             continue
-        share = trial.reacting()
         if best is None or share > best[1]:
             best = trial, share
-        if share >= _ENOUGH or not trial.values or given.keys() >= {s.name for s in specs}:
+        if best[1] >= _ENOUGH or not trial.values or given.keys() >= {s.name for s in specs}:
             break
     if best is None:
         raise NotRunnable(f"{first}{_wanted(specs, given)}")

@@ -60,7 +60,12 @@ class Style:
     spread: float = 1.0
 
 
-STYLES = (Style(), Style(ones=True, positive=True), Style(high=2, spread=0.1), Style(high=1, spread=10.0))
+STYLES = (
+    Style(),
+    Style(ones=True, positive=True),
+    Style(high=2, spread=0.1),
+    Style(high=1, positive=True, spread=10.0),
+)
 """Tried in this order, until the network runs and its outputs react to the parameters."""
 
 
