@@ -138,6 +138,16 @@ def test_nothing_claimed_is_sound_if_it_runs() -> None:
 # Outputs
 
 
+def test_outputs_that_are_all_left_out_prove_nothing() -> None:
+    text = """(float[1, 3] x) => (float[1, 2] dice) {
+        a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) r = RandomNormalLike(y) dice = Add(y, r)
+    }"""
+    report = verify(build(text, {"w": (3, 5), "v": (5, 2)}))
+    assert report.generators == 4
+    assert report.sound is None
+    assert "differ" in report.skipped[0]
+
+
 def test_maps_and_sequences_are_compared() -> None:
     text = """(float[2, 3] x) => (float[2, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"""
     model = build(text, {"w": (3, 5), "v": (5, 2)})
