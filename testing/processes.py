@@ -116,8 +116,10 @@ class Child:
                     stream.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
+        # It finds what this process finds, however its path was set, but nothing in the working folder.
+        paths = os.pathsep.join(p for p in sys.path if p)
         return subprocess.Popen(
-            [sys.executable, "-P", worker.__file__, str(self.memory)],
+            [sys.executable, "-P", worker.__file__, str(self.memory)], env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 
