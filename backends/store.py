@@ -171,7 +171,7 @@ def _tables(graph: ParameterGraph, pools: _Pools) -> dict[str, Any]:
             for b in graph.edges
         ],
         "links": [[*(add(a) for a in (b.dst, b.src, b.via, b.operand, b.slot)), b.role, b.node] for b in graph.links],
-        "vias": [[v.op, [[k, _encode(x)] for k, x in v.attributes], v.parents, v.blocks] for v in graph.vias],
+        "vias": [[v.op, [[k, _encode(x)] for k, x in v.attributes], v.parents, v.blocks, v.sizes] for v in graph.vias],
         "parameters": [[p.name, p.shape, p.dtype, p.origin] for p in graph.parameters.values()],
         "constants": [[p.name, p.shape, p.dtype, p.origin] for p in graph.constants.values()],
         "account": [astuple(e) for e in graph.account],
@@ -216,7 +216,7 @@ def _graph(tables: Mapping[str, Any], raw: Mapping[str, np.ndarray], path: str) 
         np.asarray(raw["structure/pinned"].view(bool)),
         tuple(edge(e) for e in tables["edges"]),
         tuple(link(e) for e in tables["links"]),
-        tuple(Via(op, tuple((k, _decode(x)) for k, x in a), tuple(p), tuple(b)) for op, a, p, b in tables["vias"]),
+        tuple(Via(op, tuple((k, _decode(x)) for k, x in a), *map(tuple, rest)) for op, a, *rest in tables["vias"]),
         numbers("parameter"),
         numbers("constant"),
         tuple(AccountEntry(*e) for e in tables["account"]),

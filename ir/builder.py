@@ -73,9 +73,10 @@ class GraphBuilder:
         attributes: Iterable[tuple[str, object]] = (),
         parents: tuple[int, ...] = (0,),
         blocks: tuple[int, ...] = (),
+        sizes: tuple[int, ...] = (),
     ) -> int:
         """The id of this via entry, made on first use."""
-        entry = Via(op, tuple(sorted(attributes)), parents, blocks)
+        entry = Via(op, tuple(sorted(attributes)), parents, blocks, sizes)
         known = self._via_ids.get(entry)
         if known is None:
             known = self._via_ids[entry] = len(self.vias)

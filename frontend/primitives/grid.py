@@ -32,6 +32,7 @@ from .labels import (
     varying,
     vias_of,
 )
+from .places import described
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
@@ -52,11 +53,16 @@ class Move:
 
 
 class Moves:
-    """The vias that end in a `Move`."""
+    """The vias that end in a `Move`.
+
+    A move that is regular is named without the sizes of grids: what it is in a network does not depend on them.
+    """
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
         self._moves: dict[int, Move] = {}
+        self._alike: dict[tuple[int, Grid, str], list[Grid]] = {}
+        self._described: dict[tuple[Grid, Grid, bytes], str | None] = {}
 
     def split(self, via: int, grid: Grid) -> Move:
         """The last move of a via whose array has this grid; one that does nothing if there is none."""
@@ -69,9 +75,25 @@ class Moves:
         """The via after a move."""
         if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
-        new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        words = self._words(base, grid, at)
+        if words is None:
+            new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        else:
+            # At one size of the base, only how many copies there are is not in the words.
+            alike = self._alike.setdefault((via, base, words), [])
+            if grid not in alike:
+                alike.append(grid)
+            number = alike.index(grid)
+            items = [("axes", words), *([("number", number)] if number else [])]
+            new = self._builder.via("Move", items, (via,), sizes=(*base, *grid))
         self._moves.setdefault(new, Move(via, base, grid, at))
         return new
+
+    def _words(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
+        key = (base, grid, hashlib.blake2b(at.astype(np.int64, copy=False).tobytes(), digest_size=16).digest())
+        if key not in self._described:
+            self._described[key] = described(base, grid, at)
+        return self._described[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
         """A function of single numbers at each place: it goes before the last move where all operands have the same."""
