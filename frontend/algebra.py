@@ -1,4 +1,4 @@
-"""The primitives that rules are made of, on values. Two algebras implement them: `Lowering` and `Discovery`."""
+"""The primitives that rules are made of, on values; `Lowering`, `Discovery` and `Entrywise` implement them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .primitives.contraction import Spec
-from .primitives.elements import Elements
+from .primitives.elements import Arena, Elements
 from .primitives.labels import compress
 from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units
@@ -19,13 +19,21 @@ from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
 
-__all__ = ["Algebra", "Move"]
+__all__ = ["Algebra", "Move", "Tracing"]
 
 Move = Callable[[np.ndarray], np.ndarray]
 
 
 class Algebra(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
+
+    def ignores(self, op: Op) -> bool:
+        """Whether what the op does makes no difference here: it is taken for opaque."""
+        return False
+
+    def settled(self, op: Op) -> None:
+        """All of the op has been lowered."""
+        return
 
     def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
         """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
@@ -184,6 +192,36 @@ class Algebra(ABC):
     @abstractmethod
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
+
+
+class Tracing(Algebra):
+    """Follows labels through the network and builds nothing."""
+
+    def weight(self, value: Value) -> Elements:
+        """Elements of the constant; a computed one stands in as elements of its own."""
+        if value.elements is not None:
+            return value.elements
+        return Arena({value.name: math.prod(value.shape)}).tensor(value.name, value.shape)
+
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: Code,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """Elements of the tensor."""
+        assert x.elements is not None
+        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
+
+    def unused(self, value: Value, reason: str) -> None:
+        """Nothing to note."""
+
+    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
+        """As if nothing was known."""
+        return self.opaque(op, "")
 
 
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:

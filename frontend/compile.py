@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,17 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import (
+    AccountEntry,
+    GmncError,
+    LoweringError,
+    Origin,
+    Parameter,
+    ParameterGraph,
+    Port,
+    Problem,
+    UnsupportedError,
+)
 from .inference.attributes import ATTRIBUTE, extend
 from .inference.evaluate import evaluate
 from .inference.shapes import Known, infer
@@ -74,9 +85,24 @@ def _lower(
 def build(
     model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], on_unsupported: str, rules: Registry
 ) -> ParameterGraph:
-    """The graph of a model that `prepare` has made ready."""
-    constants = plan(network, known, finder(rules, network))
-    interpreter = Interpreter(network, known, constants, rules)
+    """The graph of a model that `prepare` has made ready: of one entry, where it acts entry by entry along an axis."""
+    whole = Interpreter(network, known, plan(network, known, finder(rules, network)), rules)
+    # Rules may assume more of lines, or of sizes, than holds: then the sizes of the file do as well.
+    with suppress(GmncError):
+        one = whole.of_one_entry()
+        problems = len(whole.problems)
+        if one is not None:
+            graph = _built(model, name, network, known, one, on_unsupported)
+            if len(graph.unsupported) <= problems:
+                return graph
+    return _built(model, name, network, known, whole, on_unsupported)
+
+
+def _built(
+    model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], interpreter: Interpreter,
+    on_unsupported: str,
+) -> ParameterGraph:  # fmt: skip
+    constants = interpreter.plan
     classes = interpreter.discover()
 
     carried: dict[str, np.ndarray] = {}

@@ -15,14 +15,12 @@ import numpy as np
 
 from ..ir import LoweringError
 from ..ir.distinct import distinct
-from .algebra import Algebra, Move
+from .algebra import Move, Tracing
 from .primitives.contraction import Spec
-from .primitives.elements import Arena, Elements
+from .primitives.elements import Elements
 from .primitives.labels import compress, nodes_of, port, unlabelled
-from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
-from .primitives.storing import Aligned
 from .primitives.values import Op, Value
 
 __all__ = ["FINE", "MOST", "Discovery"]
@@ -37,7 +35,7 @@ MOST = 1 << 23
 """Labels of all sources together, eight bytes each."""
 
 
-class Discovery(Algebra):
+class Discovery(Tracing):
     """Walks element labels up to the first weight and collects which of them are one feature."""
 
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
@@ -155,6 +153,10 @@ class Discovery(Algebra):
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
         return compress(port(made).reshape(labels[0].shape))
 
+    def ignores(self, op: Op) -> bool:
+        """Whether no operand has labels."""
+        return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Every entry has a label of its own here."""
         return self.independent([compress(function(np.broadcast_to(f, x.shape)).reshape(shape)) for f in x.factors])
@@ -165,34 +167,11 @@ class Discovery(Algebra):
             return tuple(factors)
         return (self._merge(list(factors)),)
 
-    def weight(self, value: Value) -> Elements:
-        """Elements of the constant; a computed one stands in as elements of its own."""
-        if value.elements is not None:
-            return value.elements
-        size = math.prod(value.shape)
-        return Arena({value.name: size}).tensor(value.name, value.shape)
-
-    def stored(
-        self,
-        x: Value,
-        sides: Sequence[Aligned],
-        code: Code,
-        value: str = "",
-        packing: Packing | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> Elements:
-        """Elements of the tensor."""
-        assert x.elements is not None
-        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
-
     def stream(self, value: Value) -> Value:
         """A constant without labels is of no interest here."""
         if value.is_activation:
             return value
         return value.relabelled((unlabelled(value.rank),))
-
-    def unused(self, value: Value, reason: str) -> None:
-        """Nothing to note."""
 
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
@@ -333,10 +312,6 @@ class Discovery(Algebra):
         first = inputs[0]
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)
-
-    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """As if nothing was known."""
-        return self.opaque(op, "")
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from ..ir import GmncError, LoweringError, PluginError, Problem
 from .algebra import Algebra
 from .discover import Discovery
+from .entrywise import Entrywise, Kept
 from .inference.program_data import STORED
 from .inference.settings import settings
 from .inference.shapes import Known
@@ -51,10 +52,21 @@ def finder(rules: Registry, model: ir.Model) -> Callable[[ir.Node], Rule | None]
 
 
 class Interpreter:
-    """One model, read by an algebra: constants once, activations by labels."""
+    """One model, read by an algebra: constants once, activations by labels.
 
-    def __init__(self, model: ir.Model, known: Mapping[ir.Value, Known], plan: Plan, registry: Registry) -> None:
+    kept: the places of values that `known` has left, where these are not all.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        known: Mapping[ir.Value, Known],
+        plan: Plan,
+        registry: Registry,
+        kept: Mapping[ir.Value, Kept] | None = None,
+    ) -> None:
         self.model = model
+        self._kept = kept or {}
         self.known = known
         self.plan = plan
         self.problems: list[Problem] = []
@@ -69,6 +81,16 @@ class Interpreter:
         if key not in self._rules:
             self._rules[key] = self._registry.find(node.domain, node.op_type, opset_of(self.model, node.domain))
         return self._rules[key]
+
+    def of_one_entry(self) -> Interpreter | None:
+        """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
+        algebra = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
+        self._walk(algebra, lambda v, x: algebra.source(x.shape), lambda v, x: algebra.stream(x).factors)
+        kept = algebra.kept(self._values)
+        if not kept:
+            return None
+        known = {v: _part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
+        return Interpreter(self.model, known, self.plan, self._registry, kept)
 
     def discover(self) -> dict[str, np.ndarray]:
         """Features of every source: see `Discovery.classes`."""
@@ -128,13 +150,15 @@ class Interpreter:
         rule = self.find(node)
         if constant and not streaming:
             outputs = self._constant(algebra, op, rule)
-        elif isinstance(algebra, Discovery) and not self._tracked(op) and not starts and not (rule and rule.starts):
+        elif not starts and not (rule and rule.starts) and algebra.ignores(op):
             outputs = algebra.opaque(op, "")
         else:
             outputs = self._apply(algebra, node, op, rule)
+        algebra.settled(op)
         for value, result in zip(node.outputs, outputs, strict=False):
             if result is not None:
                 fresh = starts and result.elements is not None and not result.is_activation
+                result = self._fitted(value, result)
                 self._values[value] = replace(result, factors=stream(value, result)) if fresh else result
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
@@ -176,8 +200,15 @@ class Interpreter:
                 return _run(rule, algebra, op)
         return [None if r is None else Value(r.name, r.shape or (), r.dtype, pending=True) for r in op.results]
 
-    def _tracked(self, op: Op) -> bool:
-        return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+    def _fitted(self, value: ir.Value, made: Value) -> Value:
+        """A constant that was made whole, as the part of it that is kept."""
+        if not self._kept or made.elements is None or made.elements.shape == made.shape:
+            return made
+        kept = self._kept.get(value, {})
+        fitted = made.elements.move(lambda a: _places(a, kept))
+        if fitted.shape != made.shape:
+            raise LoweringError(f"{made.name!r} of shape {made.shape} has elements of shape {fitted.shape}")
+        return replace(made, elements=fitted)
 
     def _is_outer(self, value: ir.Value) -> bool:
         """Whether it is a value of the main graph, not one of a body."""
@@ -237,6 +268,20 @@ class Interpreter:
             made = Value(made.name, made.shape, made.dtype, stream(value, made), made.data, made.elements)
         self._values[value] = made
         return made
+
+
+def _places(array: np.ndarray, kept: Kept) -> np.ndarray:
+    """The places of an array that are kept; a view where it is the first."""
+    for axis, places in kept.items():
+        first = len(places) == 1 and places[0] == 0
+        array = array[(slice(None),) * axis + (slice(0, 1) if first else places,)]
+    return array
+
+
+def _part(known: Known, kept: Kept) -> Known:
+    """What is known of the places that are kept."""
+    shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
+    return Known(shape, known.dtype, None if known.data is None else _places(known.data, kept))
 
 
 def _holds_parameters(value: Value | None) -> bool:

@@ -1,7 +1,7 @@
 """A zoo of small torch networks, and how many parameter edges each must give.
 
 A few thousand parameters each. Axes that mean different things differ in length, and all tensors hold distinct random
-values, since exporters merge equal ones. Batch size is 1 everywhere.
+values, since exporters merge equal ones. The batch size of the examples is 1.
 """
 
 from __future__ import annotations
