@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -74,6 +75,7 @@ class Interpreter:
         self._rules: dict[tuple[str, str], Rule | None] = {}
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[ir.Value, Value] = {}
+        self._settings: dict[ir.Node, dict[str, Any]] = {}
 
     def find(self, node: ir.Node) -> Rule | None:
         """The rule of a node, or None."""
@@ -90,7 +92,9 @@ class Interpreter:
         if not kept:
             return None
         known = {v: _part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
-        return Interpreter(self.model, known, self.plan, self._registry, kept)
+        one = Interpreter(self.model, known, self.plan, self._registry, kept)
+        one._settings = self._settings
+        return one
 
     def discover(self) -> dict[str, np.ndarray]:
         """Features of every source: see `Discovery.classes`."""
@@ -232,8 +236,14 @@ class Interpreter:
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, inputs, results,
-            settings(node, opset_of(self.model, node.domain)),
+            dict(self._settings_of(node)),
         )  # fmt: skip
+
+    def _settings_of(self, node: ir.Node) -> dict[str, Any]:
+        """Attributes of a node, read once for all walks."""
+        if node not in self._settings:
+            self._settings[node] = settings(node, opset_of(self.model, node.domain))
+        return self._settings[node]
 
     def _result(self, value: ir.Value) -> Result | None:
         if not value.name:
