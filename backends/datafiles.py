@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from ..ir import GmncError
-from .files import replacing
+from ..ir.files import inside
+from .files import make_folder, replacing
 from .patching import tensors
 
 __all__ = ["Folders", "copy_data", "external_tensors"]
 
 _ALIGN = 4096
+_LONGEST = 255
+"""Bytes of a file's name."""
 
 
 def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
@@ -43,8 +47,11 @@ class Folders:
         self._folders = {os.fspath(t.location): Path(t.base_dir).absolute() for t in self._tensors}
 
     def of(self, location: str) -> Path:
-        """The folder that a location is relative to."""
-        return self._folders.get(location, Path.cwd())
+        """The folder that a location is relative to. Raises `GmncError` if the location leads out of it."""
+        folder = self._folders.get(location, Path.cwd())
+        if not inside(folder, location):
+            raise GmncError(f"external data file {location!r} is outside of the model's folder {folder}")
+        return folder
 
     def map(self, path: Path) -> None:
         """Map the tensors of the loaded model that lie in this file, so that they outlive its replacement."""
@@ -78,7 +85,7 @@ def copy_data(
             continue
         target = _free_location(location, path, taken)
         taken.add(target)
-        (path.parent / target).parent.mkdir(parents=True, exist_ok=True)
+        make_folder((path.parent / target).parent)
         folders.map(path.parent / target)
         with replacing(path.parent / target) as temporary:
             shutil.copyfile(folders.of(location) / location, temporary)
@@ -96,15 +103,21 @@ def _same_file(a: Path, b: Path) -> bool:
 
 def _free_location(location: str, path: Path, taken: set[str]) -> str:
     """The same location, or one named after the model if that is outside of its folder or taken already."""
-    own = f"{path.name}.data"
-    inside = not os.path.isabs(location) and ".." not in PurePosixPath(location).parts
-    if location not in taken and inside and (location == own or not (path.parent / location).exists()):
+    own, number = _own(path, ".data"), 0
+    # A link that leads nowhere is taken too: to write to it would make the file that it names.
+    there = os.path.lexists(path.parent / location)
+    if location not in taken and inside(path.parent, location) and (location == own or not there):
         return location
-    number = 0
-    while own in taken:
+    while own in taken or not inside(path.parent, own):
         number += 1
-        own = f"{path.name}.{number}.data"
+        own = _own(path, f".{number}.data")
     return own
+
+
+def _own(path: Path, ending: str) -> str:
+    """The name of a model's data file; one made from a digest where that would be too long."""
+    name = f"{path.name}{ending}"
+    return name if len(os.fsencode(name)) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest() + ending
 
 
 def _patch(file: Path, members: list[onnx.TensorProto], patches: list[tuple[onnx.TensorProto, bytes]]) -> None:

@@ -14,8 +14,9 @@ import onnx
 import onnx_ir as ir
 
 from ..ir import GmncError, ParameterGraph, StorageWarning
+from ..ir.files import MappedFile
 from .datafiles import Folders, copy_data, external_tensors
-from .files import replacing
+from .files import target, write_bytes
 from .patching import Patcher
 from .stored import OffGrid, plan
 from .values import checked, same_bytes, values_from_edges
@@ -23,7 +24,7 @@ from .values import checked, same_bytes, values_from_edges
 __all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
 SOURCE = "gmnc.source"
-"""Key in `onnx_ir.Model.meta` of the bytes of the file that the model was loaded from."""
+"""Key in `onnx_ir.Model.meta` of the file that the model was loaded from, mapped, or of its bytes."""
 
 READER = "gmnc.reader"
 """Key in `onnx_ir.Model.meta` of what makes a model of a message that holds what onnx-ir lacks (sparse tensors)."""
@@ -73,15 +74,14 @@ def write(
     for name, array in planned.floats.items():
         patcher.replace(name, array)
     folders = Folders(model)
-    if path is not None and not Path(path).parent.is_dir():
-        raise GmncError(f"cannot write {path}: the folder {Path(path).parent} does not exist")
     if path is None:
         patcher.internalise()
     else:
-        moved = copy_data(proto, Path(path), folders, patcher.external)
-        _save(source if source is not None and not changed and not moved else proto, Path(path))
+        path = target(path)
+        moved = copy_data(proto, path, folders, patcher.external)
+        _save(source if source is not None and not changed and not moved else proto, path)
     read = model.meta.get(READER, ir.from_proto)
-    return _placed(read(proto), folders, None if path is None else Path(path).absolute().parent)
+    return _placed(read(proto), folders, None if path is None else Path(path).parent)
 
 
 def off_grid(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> list[OffGrid]:
@@ -128,8 +128,8 @@ def _sources(name: str, graph: ParameterGraph) -> list[str]:
         node = value.producer()
         if node is None and not value.is_initializer():
             return []
-        if value.name in graph.parameters:
-            found[value.name] = None
+        if (known := value.name or "") in graph.parameters:
+            found[known] = None
         inputs = [] if node is None else [v for v in node.inputs if v is not None and v not in seen]
         seen.update(inputs)
         waiting += inputs
@@ -139,7 +139,10 @@ def _sources(name: str, graph: ParameterGraph) -> list[str]:
 def _source(model: ir.Model) -> bytes | mmap.mmap | None:
     """The bytes of the file that the model was loaded from; None if it came from memory."""
     source = model.meta.get(SOURCE)
-    return source if isinstance(source, bytes | mmap.mmap) else None
+    if isinstance(source, MappedFile):
+        source.check()
+        return source.data
+    return source if isinstance(source, bytes) else None
 
 
 def _proto(model: ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
@@ -156,8 +159,7 @@ def _save(model: onnx.ModelProto | bytes | mmap.mmap, path: Path) -> None:
         data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     except ValueError as error:
         raise GmncError(f"cannot write {path}: {error} (a single ONNX file ends at 2 GB)") from error
-    with replacing(path) as temporary:
-        temporary.write_bytes(data)
+    write_bytes(path, data)
 
 
 def _placed(model: ir.Model, folders: Folders, folder: Path | None) -> ir.Model:

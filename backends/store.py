@@ -8,33 +8,18 @@ tables, and for each array of the graph where it lies in a structure tensor. Any
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import astuple
-from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError, TensorSpec, safe_open, serialize_file
+from safetensors import TensorSpec, serialize_file
 
-from ..ir import (
-    AccountEntry,
-    EdgeBlock,
-    GmncError,
-    LinkBlock,
-    LoadError,
-    NodeGroup,
-    OpaqueOp,
-    Parameter,
-    ParameterGraph,
-    ParameterView,
-    Port,
-    Problem,
-    Via,
-)
-from .files import replacing
+from ..ir import GmncError, GraphError, LoadError, ParameterGraph
+from ..ir.files import MappedFile
+from .fields import Wrong, integer, parsed, table, text
+from .files import replacing, sources
+from .store_reading import HEADER, LONGEST_HEADER, TABLES, Tensors, graph_of
 
 __all__ = ["VERSION", "is_store", "load", "save"]
 
@@ -50,7 +35,7 @@ def save(graph: ParameterGraph, path: str | os.PathLike[str], values: bool = Tru
     """Write the graph, with the values of its parameters and constants unless `values` is False.
 
     Values stream from the (memory-mapped) model into the file. Arrays broadcast along an axis are stored once.
-    `graph.model` is not stored. Raises `GmncError` if the file cannot be written.
+    `graph.model` is not stored. Raises `GmncError` if the file cannot be written, or the graph was read from it.
     """
     pools = _Pools()
     tables = _tables(graph, pools)
@@ -66,66 +51,52 @@ def save(graph: ParameterGraph, path: str | os.PathLike[str], values: bool = Tru
         name: TensorSpec(dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes)
         for name, a in tensors.items()
     }
-    with replacing(Path(path)) as temporary:
-        try:
-            serialize_file(specs, temporary, metadata={_KEY: json.dumps(tables)})
-        except SafetensorError as error:
-            raise GmncError(f"cannot write {path}: {error}") from error
+    with replacing(path, sources(graph)) as temporary:
+        serialize_file(specs, temporary, metadata={_KEY: json.dumps(tables)})
 
 
 def load(path: str | os.PathLike[str]) -> ParameterGraph:
     """The graph that `save` wrote; every array is a read-only view of the mapped file.
 
     The graph has no `model`, so nothing can be written back from it. Raises `LoadError` if the file is missing, is no
-    store, is damaged, or is of a newer version; values that were left out raise `GmncError` when they are read.
+    store, is damaged, or is of a newer version; values that were left out, or whose file has changed, raise `GmncError`
+    when they are read.
     """
-    metadata = _metadata(path)
-    if metadata is None:
+    file = MappedFile(path)
+    start = _start(file)
+    if not start:
         raise LoadError(f"{path}: not a gmnc store; write one with `gmnc compile MODEL.onnx -o {path}`")
     try:
-        tables = json.loads(metadata)
-        if tables["version"] > VERSION:
-            raise LoadError(
-                f"{path}: store of version {tables['version']}, this gmnc reads up to {VERSION}: upgrade gmnc"
-            )
-        graph = _graph(tables, _mapped(path), os.fspath(path))
+        header = parsed(file.array[8:start].tobytes(), HEADER, str(path))
+        tables = _checked(table({_KEY: text})(header.get("__metadata__"))[_KEY], str(path))
+        graph = graph_of(tables, Tensors.of(file, start, header))
         graph.check()
-    except LoadError:
-        raise
-    except (KeyError, IndexError, TypeError, ValueError, GmncError) as error:
+    except (Wrong, GraphError) as error:
         raise LoadError(f"{path}: damaged gmnc store ({error}); write it anew with `gmnc compile`") from error
     return graph
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is a store that `save` wrote (of any version); False if it cannot be read."""
+    """Whether the file is a store that `save` wrote (of any version, or a part of one); False if it cannot be read."""
     try:
-        return _metadata(path) is not None
+        return _start(MappedFile(path)) > 0
     except LoadError:
         return False
 
 
-def _metadata(path: str | os.PathLike[str]) -> str | None:
-    """The JSON text of a store, None if the file is something else."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return (file.metadata() or {}).get(_KEY)
-    except SafetensorError:
-        return None
-    except OSError as error:
-        raise LoadError(f"{path}: cannot be read: {error.strerror or error}") from error
+def _start(file: MappedFile) -> int:
+    """Where the tensors of a store begin; 0 if the file is something else."""
+    length = int.from_bytes(file.data[:8], "little")
+    named = length <= LONGEST_HEADER and file.data.find(f'"{_KEY}"'.encode(), 8, 8 + length) >= 0
+    return 8 + length if named and file.data[8:9] == b"{" else 0
 
 
-def _mapped(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Every tensor of a valid safetensors file as bytes, views of one mapping of it."""
-    data = np.memmap(path, dtype=np.uint8, mode="r")
-    start = 8 + int(data[:8].view("<u8")[0])
-    header = json.loads(data[8:start].tobytes())
-    return {
-        name: data[start + entry["data_offsets"][0] : start + entry["data_offsets"][1]]
-        for name, entry in header.items()
-        if name != "__metadata__"
-    }
+def _checked(metadata: str, where: str) -> dict[str, Any]:
+    """The tables. Raises `LoadError`, for a newer version too."""
+    version = parsed(metadata, table({"version": integer()}), where)["version"]
+    if version > VERSION:
+        raise LoadError(f"{where}: store of version {version}, this gmnc reads up to {VERSION}: upgrade gmnc")
+    return parsed(metadata, TABLES, where)
 
 
 class _Pools:
@@ -171,7 +142,7 @@ def _tables(graph: ParameterGraph, pools: _Pools) -> dict[str, Any]:
             for b in graph.edges
         ],
         "links": [[*(add(a) for a in (b.dst, b.src, b.via, b.operand, b.slot)), b.role, b.node] for b in graph.links],
-        "vias": [[v.op, [[k, _encode(x)] for k, x in v.attributes], v.parents, v.blocks] for v in graph.vias],
+        "vias": [[v.op, [[k, _encode(x)] for k, x in v.attributes], v.parents, v.blocks, v.sizes] for v in graph.vias],
         "parameters": [[p.name, p.shape, p.dtype, p.origin] for p in graph.parameters.values()],
         "constants": [[p.name, p.shape, p.dtype, p.origin] for p in graph.constants.values()],
         "account": [astuple(e) for e in graph.account],
@@ -181,66 +152,6 @@ def _tables(graph: ParameterGraph, pools: _Pools) -> dict[str, Any]:
         "unsupported": [astuple(p) for p in graph.unsupported],
         "paired": None if graph.paired is None else add(graph.paired),
     }
-
-
-def _graph(tables: Mapping[str, Any], raw: Mapping[str, np.ndarray], path: str) -> ParameterGraph:
-    pool = {kind: raw[f"structure/{kind}"].view(kind) for kind in ("int32", "int64")}
-
-    def get(reference: list[Any] | None, kind: str = "int32") -> Any:
-        if reference is None:
-            return None
-        offset, stored, shape = reference
-        once = pool[kind][offset : offset + math.prod(stored)].reshape(stored)
-        return np.asarray(once if stored == shape else np.broadcast_to(once, shape))
-
-    def edge(entry: dict[str, Any]) -> EdgeBlock:
-        name, offset, shape, strides, index = entry["view"]
-        view = ParameterView(name, offset, tuple(shape), tuple(strides), get(index, "int64"))
-        role, tied, constant, node = entry["rest"]
-        arrays = (get(entry["slots"]), get(entry["via"]))
-        return EdgeBlock(get(entry["dst"]), get(entry["src"]), view, role, *arrays, tied, constant, node)
-
-    def link(entry: list[Any]) -> LinkBlock:
-        dst, src, via, operand, slot = (get(a) for a in entry[:5])
-        return LinkBlock(dst, src, entry[5], via, operand, slot, entry[6])
-
-    def numbers(prefix: str) -> dict[str, Parameter]:
-        return {
-            name: Parameter(name, tuple(shape), dtype, origin, _loader(raw, f"{prefix}/{name}", shape, dtype, path))
-            for name, shape, dtype, origin in tables[f"{prefix}s"]
-        }
-
-    return ParameterGraph(
-        tables["name"],
-        tuple(NodeGroup(*g) for g in tables["groups"]),
-        np.asarray(raw["structure/pinned"].view(bool)),
-        tuple(edge(e) for e in tables["edges"]),
-        tuple(link(e) for e in tables["links"]),
-        tuple(Via(op, tuple((k, _decode(x)) for k, x in a), tuple(p), tuple(b)) for op, a, p, b in tables["vias"]),
-        numbers("parameter"),
-        numbers("constant"),
-        tuple(AccountEntry(*e) for e in tables["account"]),
-        tuple(Port(name, get(nodes), get(via)) for name, nodes, via in tables["inputs"]),
-        tuple(Port(name, get(nodes), get(via)) for name, nodes, via in tables["outputs"]),
-        tuple(OpaqueOp(*o) for o in tables["opaque"]),
-        tuple(Problem(*p) for p in tables["unsupported"]),
-        paired=None if tables.get("paired") is None else get(tables["paired"]).astype(bool),
-    )
-
-
-def _loader(
-    raw: Mapping[str, np.ndarray], key: str, shape: list[int], dtype: str, path: str
-) -> Callable[[], np.ndarray]:
-    def read() -> np.ndarray:
-        if key not in raw:
-            raise GmncError(f"{path} was saved without values: save it again with values=True to read {key!r}")
-        return np.asarray(raw[key].view(_dtype(dtype)).reshape(shape))
-
-    return read
-
-
-def _dtype(name: str) -> np.dtype:
-    return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
@@ -261,9 +172,3 @@ def _encode(value: object) -> Any:
     if isinstance(value, tuple | list):
         return [_encode(v) for v in value]
     raise GmncError(f"a via attribute of type {type(value).__name__} cannot be stored: {value!r}")
-
-
-def _decode(value: Any) -> object:
-    if isinstance(value, list):
-        return tuple(_decode(v) for v in value)
-    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .options import Dims, Inputs, Json, Model, Quiet, parse_dims, parse_inputs
-from .session import BAD_INPUT, errors_to_exit_codes, is_store, output, print_json, steps
+from .session import BAD_INPUT, cell, errors_to_exit_codes, is_store, output, print_json, steps
 
 if TYPE_CHECKING:
     from ..frontend.check import Finding
@@ -59,22 +59,21 @@ def _entry(finding: Finding) -> dict[str, Any]:
 
 def _print_table(model: Path, found: list[Finding]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     console = output()
     if not found:
-        console.print(escape(f"{model}: every operator is lowered"), soft_wrap=True)
+        console.print(cell(f"{model}: every operator is lowered"), soft_wrap=True)
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("problem", "operator", "opset", "nodes", "reason", "hint"):
         table.add_column(name, overflow="fold")
     for f in found:
         nodes = [*f.nodes[:_SHOWN], *([f"and {len(f.nodes) - _SHOWN} more"] if len(f.nodes) > _SHOWN else [])]
-        hint = f"nearest rule: {f.nearest}\n{f.hint}" if f.nearest else f.hint
+        hint = [*([f"nearest rule: {f.nearest}"] if f.nearest else []), f.hint]
         operator = f"{f.domain or 'ai.onnx'}::{f.op}" if f.op else ""
-        cells = (f.kind, operator, str(f.opset or ""), "\n".join(nodes), f.reason, hint)
-        table.add_row(*(escape(c) for c in cells))
+        cells = ([f.kind], [operator], [str(f.opset or "")], nodes, [f.reason], hint)
+        table.add_row(*("\n".join(map(cell, lines)) for lines in cells))
     console.print(table)
     operators = len({(f.domain, f.op, f.opset) for f in found if f.op})
     console.print(f"{operators} operators, {sum(len(f.nodes) for f in found)} nodes are not lowered")

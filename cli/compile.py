@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Dims, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, is_store, lower, note, output, print_json, progress
+from .options import Dims, FoldWeights, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import cell, errors_to_exit_codes, is_store, lower, note, output, print_json, progress
 
 if TYPE_CHECKING:
     from ..ir import ParameterGraph
@@ -29,6 +29,7 @@ def compile_model(
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -37,10 +38,14 @@ def compile_model(
         from ..ir import LoadError
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        if out is not None:
+            from ..backends.files import target
+
+            target(out, [model])
         with progress(f"lowering {model.name}", quiet):
             if is_store(model):
                 raise LoadError(f"{model}: this is a gmnc store already; look at it with `gmnc inspect {model}`")
-            graph, seconds = lower(model, dims, inputs, on_unsupported)
+            graph, seconds = lower(model, dims, inputs, on_unsupported, fold_weights)
         if out is not None:
             from ..backends import store
 
@@ -77,7 +82,6 @@ def report(graph: ParameterGraph, model: Path, seconds: float) -> dict[str, Any]
 
 def _print_tables(graph: ParameterGraph, seconds: float) -> None:
     from rich.columns import Columns
-    from rich.markup import escape
 
     nodes: Counter[str] = Counter()
     for group in graph.groups:
@@ -97,11 +101,11 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
     console.print(Columns(tables, padding=(0, 4)))
     for op in graph.opaque:
         name = f"{op.domain}::{op.op}" if op.domain else op.op
-        console.print(f"opaque: {escape(name)} at {escape(repr(op.node))}: {escape(op.reason)}", soft_wrap=True)
+        console.print(f"opaque: {cell(name)} at {cell(repr(op.node))}: {cell(op.reason)}", soft_wrap=True)
     for problem in graph.unsupported:
         hint = f" ({problem.hint})" if problem.hint else ""
         text = f"unsupported: {problem.op} (opset {problem.opset}) at {problem.node!r}: {problem.reason}{hint}"
-        console.print(escape(text), soft_wrap=True)
+        console.print(cell(text), soft_wrap=True)
     console.print(
         f"{len(graph.groups)} groups, {len(graph.edges) + len(graph.links)} blocks, lowered in {seconds:.3f} s"
     )
@@ -110,12 +114,11 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
 def _table(title: str, counts: Any, total: int) -> Any:
     """A two-column table of counts with a total below."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column(title, footer="total", overflow="fold")
     table.add_column("", footer=f"{total:,}", justify="right")
     for name, count in counts.items():
-        table.add_row(escape(name), f"{count:,}")
+        table.add_row(cell(name), f"{count:,}")
     return table

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .inspect import Source
-from .options import Dims, Inputs, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .options import Dims, FoldWeights, Inputs, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
 from .session import errors_to_exit_codes, note, open_graph, progress
 
 __all__ = ["Shown", "draw_model"]
@@ -34,14 +34,17 @@ def draw_model(
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     quiet: Quiet = False,
 ) -> None:
     """Draw the parameter graph of a MODEL or a STORE, layer by layer."""
     with errors_to_exit_codes():
         from ..backends.draw import draw
+        from ..backends.files import target
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        target(out, [model])
         with progress(f"drawing {model.name}", quiet):
             shown: Any = view.value
-            draw(open_graph(model, dims, inputs, on_unsupported), out, shown)
+            draw(open_graph(model, dims, inputs, on_unsupported, fold_weights), out, shown)
         note(f"wrote {out}", quiet)

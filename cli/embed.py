@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, note, open_graph, output, print_json, steps
+from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import cell, errors_to_exit_codes, note, open_graph, output, print_json, steps
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,23 +70,36 @@ def embed_models(
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Embed each MODEL as one vector by a graph metanetwork."""
     with errors_to_exit_codes():
+        from ..backends.files import replacing, sources, target
+
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        read = [*models, *([weights] if weights is not None else [])]
         write = None if out is None else _writer(out)
+        if out is not None:
+            target(out, read)
         where = _device(device, kernel)
         net, origin = _metanetwork(weights, seed, kernel)
         net = net.to(where).eval()
         rows: list[dict[str, Any]] = []
+
+        def graph_of(path: Path) -> ParameterGraph:
+            graph = open_graph(path, dims, inputs, on_unsupported, fold_weights)
+            read.extend(map(Path, sources(graph)))
+            return graph
+
         with steps(quiet) as watch:
             for number, path in enumerate(models):
                 watch(f"embedding {path.name}", number, len(models))
-                rows.append(_row(net, path, lambda p: open_graph(p, dims, inputs, on_unsupported), where))
+                rows.append(_row(net, path, graph_of, where))
         if out is not None and write is not None:
-            write(out, rows, origin)
+            with replacing(out, read) as temporary:
+                write(temporary, rows, origin)
     if json:
         print_json({"weights": origin, "outputs": net.options["outputs"], "models": rows})
     elif out is None:
@@ -151,7 +164,9 @@ def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], devic
         if not embedding.isfinite().all():
             raise GmncError("the embedding is not finite: look for NaN, infinity or huge values in the parameters")
     except GmncError as error:
-        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
+        if str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
+        raise
     return {"model": str(path), "parameter_edges": graph.num_parameter_edges, "embedding": embedding.tolist()}
 
 
@@ -174,19 +189,14 @@ def _table(rows: list[dict[str, Any]]) -> np.ndarray:
 def _write_safetensors(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
     from safetensors.numpy import save_file
 
-    from ..backends.files import replacing
-
     about = {"models": text.dumps([row["model"] for row in rows]), "weights": origin}
-    with replacing(path) as temporary:
-        save_file({"embeddings": _table(rows)}, temporary, about)
+    save_file({"embeddings": _table(rows)}, path, about)
 
 
 def _write_npy(path: Path, rows: list[dict[str, Any]], origin: str) -> None:
     import numpy as np
 
-    from ..backends.files import replacing
-
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with path.open("wb") as file:
         np.save(file, _table(rows))
 
 
@@ -195,7 +205,6 @@ _WRITERS = {".safetensors": _write_safetensors, ".npy": _write_npy}
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -205,5 +214,5 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         first = " ".join(f"{v:+.4f}" for v in row["embedding"][:_SHOWN])
         more = len(row["embedding"]) - _SHOWN
-        table.add_row(escape(row["model"]), f"{row['parameter_edges']:,}", first + (f" … {more} more" * (more > 0)))
+        table.add_row(cell(row["model"]), f"{row['parameter_edges']:,}", first + (f" … {more} more" * (more > 0)))
     output().print(table)

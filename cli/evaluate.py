@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from .options import Json, Quiet
-from .session import errors_to_exit_codes, note, print_json
+from .session import errors_to_exit_codes, note, print_json, say
 
 __all__ = ["Part", "evaluate_runs"]
 
@@ -49,6 +49,6 @@ def evaluate_runs(
     if json:
         print_json({"rows": to_json(rows), "pictures": [str(p) for p in made]})
     else:
-        typer.echo(markdown(rows), nl=False)
+        say(markdown(rows), end="")
     for path in made:
         note(f"wrote {path}", quiet)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, open_graph, output, print_json, progress
+from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,7 @@ def inspect_model(
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -34,7 +35,7 @@ def inspect_model(
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
         with progress(f"reading {model.name}", quiet):
-            found = listing(open_graph(model, dims, inputs, on_unsupported), model)
+            found = listing(open_graph(model, dims, inputs, on_unsupported, fold_weights), model)
         if json:
             print_json(found)
         else:
@@ -127,7 +128,6 @@ def _vias(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
 
 def _print_tables(found: dict[str, Any]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     console = output()
@@ -138,7 +138,7 @@ def _print_tables(found: dict[str, Any]) -> None:
     groups.add_column("value", overflow="fold")
     for g in found["groups"]:
         numbers = (g["size"], g["depth"], g["pinned"] or "")
-        groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), escape(g["node"]), escape(g["value"]))
+        groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), cell(g["node"]), cell(g["value"]))
     blocks = Table("from", "to", "role", "shape", title="blocks", box=box.SIMPLE_HEAD, title_justify="left")
     blocks.add_column("parameter or node", overflow="fold")
     blocks.add_column("via", overflow="fold")
@@ -148,14 +148,14 @@ def _print_tables(found: dict[str, Any]) -> None:
         shape = "×".join(map(str, b["shape"])) + (f" slots {'×'.join(map(str, b['slots']))}" if b["slots"] else "")
         via = " | ".join(v for v in b["via"] if v)
         cells = (_names(b["src"]), _names(b["dst"]), role, shape, b.get("parameter") or b["node"], via)
-        blocks.add_row(*(escape(c) for c in cells))
+        blocks.add_row(*(cell(c) for c in cells))
     console.print(groups)
     console.print(blocks)
     for way in ("inputs", "outputs"):
         for port in found[way]:
             via = " | ".join(v for v in port["via"] if v)
             text = f"{way[:-1]} {port['name']}: {_names(port['groups'])}, {port['nodes']} distinct entries"
-            console.print(escape(text + (f", via {via}" if via else "")), soft_wrap=True)
+            console.print(cell(text + (f", via {via}" if via else "")), soft_wrap=True)
 
 
 def _names(groups: list[int]) -> str:

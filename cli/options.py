@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["Dims", "Inputs", "Json", "Kinds", "Model", "OnUnsupported", "Policy", "Quiet", "parse_dims", "parse_inputs"]
+__all__ = [
+    "Dims",
+    "FoldWeights",
+    "Inputs",
+    "Json",
+    "Kinds",
+    "Model",
+    "OnUnsupported",
+    "Policy",
+    "Quiet",
+    "parse_dims",
+    "parse_inputs",
+]
 
 
 class OnUnsupported(StrEnum):
@@ -29,6 +41,12 @@ Inputs = Annotated[
 ]
 Policy = Annotated[
     OnUnsupported, typer.Option(help="An operator without a rule becomes an opaque node, or an error (exit code 2).")
+]
+FoldWeights = Annotated[
+    bool,
+    typer.Option(
+        "--fold-weights", help="Take the weights that the model computes for parameters, not those that it stores."
+    ),
 ]
 Kinds = Annotated[str, typer.Option(metavar="KINDS", help="Kinds of symmetries, by commas: permutation, sign, scale.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .options import Json
-from .session import errors_to_exit_codes, output, print_json
+from .session import cell, errors_to_exit_codes, output, print_json
 
 if TYPE_CHECKING:
     from ..frontend.plugins import Plugin
@@ -56,7 +56,6 @@ def listing(plugin: Plugin) -> dict[str, Any]:
 
 def _print_table(found: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -69,6 +68,6 @@ def _print_table(found: list[dict[str, Any]]) -> None:
             for r in plugin["rules"]
         ]
         name = f"{plugin['distribution']} {plugin['version']}"
-        cells = (name, plugin["entry_point"], plugin["state"], plugin["error"] or "\n".join(rules))
-        table.add_row(*(escape(c) for c in cells))
+        cells = ([name], [plugin["entry_point"]], [plugin["state"]], [plugin["error"]] if plugin["error"] else rules)
+        table.add_row(*("\n".join(map(cell, lines)) for lines in cells))
     output().print(table)

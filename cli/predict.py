@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, open_graph, output, print_json, steps
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, say, steps
 
 if TYPE_CHECKING:
     from ..tasks.predictor import Predictor
@@ -56,9 +56,7 @@ def predict_accuracy(
     for row in rows:
         if row["far"] and not quiet:
             reasons = "; ".join(row["far"])
-            typer.echo(
-                f"gmnc: warning: {row['model']}: far from the networks that the predictor knows: {reasons}", err=True
-            )
+            say(f"gmnc: warning: {row['model']}: far from the networks that the predictor knows: {reasons}", err=True)
 
 
 def _row(
@@ -72,14 +70,15 @@ def _row(
         graph = open_graph(path, dims, inputs, policy)
         found = predictor(blocks(graph))
     except GmncError as error:
-        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
+        if str(path) not in str(error):
+            error.args = (f"{path}: {error}",)
+        raise
     edges = graph.num_parameter_edges
     return {"model": str(path), "parameter_edges": edges, "accuracy": found.accuracy, "far": list(found.far)}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -88,5 +87,5 @@ def _print(rows: list[dict[str, Any]]) -> None:
     table.add_column("accuracy", justify="right")
     for row in rows:
         mark = " ?" if row["far"] else ""
-        table.add_row(escape(row["model"]), f"{row['parameter_edges']:,}", f"{row['accuracy']:.3f}{mark}")
+        table.add_row(cell(row["model"]), f"{row['parameter_edges']:,}", f"{row['accuracy']:.3f}{mark}")
     output().print(table)

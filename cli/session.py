@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -20,12 +21,14 @@ from .options import OnUnsupported
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from ..ir import ParameterGraph
 
 __all__ = [
     "BAD_INPUT",
     "CHECK_FAILED",
+    "cell",
     "errors_to_exit_codes",
     "is_store",
     "lower",
@@ -34,6 +37,7 @@ __all__ = [
     "output",
     "print_json",
     "progress",
+    "say",
     "steps",
 ]
 
@@ -47,8 +51,8 @@ def errors_to_exit_codes() -> Iterator[None]:
     from ..ir import GmncError, GraphError
 
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: typer.echo(f"gmnc: warning: {message}", err=True)
+        with warnings.catch_warnings(), _logged():
+            warnings.showwarning = lambda message, *_: say(f"gmnc: warning: {message}", err=True)
             yield
     except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
         raise
@@ -56,6 +60,9 @@ def errors_to_exit_codes() -> Iterator[None]:
         _fail(f"a check failed: {error}", CHECK_FAILED)
     except GmncError as error:
         _fail(str(error), BAD_INPUT)
+    except (MemoryError, RecursionError) as error:
+        what = "memory" if isinstance(error, MemoryError) else "depth of the stack"
+        _fail(f"the command needs more {what} than there is: {error}", BAD_INPUT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", BAD_INPUT)
@@ -69,9 +76,37 @@ def errors_to_exit_codes() -> Iterator[None]:
 
 def _fail(message: str, code: int) -> None:
     if os.environ.get("GMNC_DEBUG", "") not in ("", "0"):
-        traceback.print_exc()
-    typer.echo(f"gmnc: {message}", err=True)
+        say(traceback.format_exc(), err=True)
+    say(f"gmnc: {message}", err=True)
     raise typer.Exit(code)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """What libraries log is told as warnings are."""
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: say(f"gmnc: warning: {record.getMessage()}", err=True)  # type: ignore[method-assign]
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
+
+
+def say(text: str, err: bool = False, end: str = "\n") -> None:
+    """Print text, on stderr if `err`: everything that is no table and no JSON, and may hold names from a model."""
+    from ..ir.printable import printable
+
+    typer.echo(printable(text, lines=True) + end, err=err, nl=False)
+
+
+def cell(text: str) -> str:
+    """A text that may hold names from a model, as one line of a table."""
+    from rich.markup import escape
+
+    from ..ir.printable import printable
+
+    return escape(printable(text))
 
 
 @contextmanager
@@ -81,9 +116,8 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
         yield
         return
     from rich.console import Console
-    from rich.markup import escape
 
-    with Console(stderr=True).status(escape(text)):
+    with Console(stderr=True).status(cell(text)):
         yield
 
 
@@ -104,7 +138,7 @@ def steps(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int],
     timer.start()
     try:
         task = bar.add_task("", total=None)
-        yield lambda what, done, total: bar.update(task, description=what, completed=done, total=total or None)
+        yield lambda what, done, total: bar.update(task, description=cell(what), completed=done, total=total or None)
     finally:
         timer.cancel()
         timer.join()
@@ -114,29 +148,43 @@ def steps(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int],
 def note(text: str, quiet: bool) -> None:
     """One line on stderr, unless `quiet`."""
     if not quiet:
-        typer.echo(text, err=True)
+        say(text, err=True)
 
 
 def output() -> Console:
     """The console for tables on stdout: as wide as the terminal, or wide enough for a log."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+    from ..ir.printable import printable
+
+    class Printing(Console):
+        """Lets nothing of a text steer the terminal."""
+
+        def render_str(self, text: str, **options: Any) -> Text:
+            return super().render_str(printable(text, lines=True), **options)
+
+    return Printing(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
 def print_json(value: object) -> None:
     """`value` as JSON on stdout."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
 
 def lower(
-    path: Path, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], on_unsupported: OnUnsupported
+    path: Path,
+    dims: Mapping[str, int],
+    inputs: Mapping[str, tuple[int, ...]],
+    on_unsupported: OnUnsupported,
+    fold_weights: bool = False,
 ) -> tuple[ParameterGraph, float]:
     """The parameter graph of an ONNX file, and the seconds that it took to load and lower it."""
     from ..frontend import compile
 
     start = time.perf_counter()
-    graph = compile(path, dims=dims, inputs=inputs, on_unsupported=on_unsupported.value)
+    policy: Literal["opaque", "error"] = "opaque" if on_unsupported is OnUnsupported.opaque else "error"
+    graph = compile(path, dims=dims, inputs=inputs, on_unsupported=policy, fold_weights=fold_weights)
     return graph, time.perf_counter() - start
 
 
@@ -151,11 +199,15 @@ def is_store(path: Path) -> bool:
 
 
 def open_graph(
-    path: Path, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], on_unsupported: OnUnsupported
+    path: Path,
+    dims: Mapping[str, int],
+    inputs: Mapping[str, tuple[int, ...]],
+    on_unsupported: OnUnsupported,
+    fold_weights: bool = False,
 ) -> ParameterGraph:
     """The parameter graph of an ONNX file, lowered, or of a store, loaded."""
     if is_store(path):
         from ..backends import store
 
         return store.load(path)
-    return lower(path, dims, inputs, on_unsupported)[0]
+    return lower(path, dims, inputs, on_unsupported, fold_weights)[0]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .inspect import Source
-from .options import Dims, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import errors_to_exit_codes, open_graph, output, print_json, progress
+from .options import Dims, FoldWeights, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress
 
 if TYPE_CHECKING:
     from ..ir.symmetries import Symmetries
@@ -20,6 +20,7 @@ def list_symmetries(
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -27,7 +28,7 @@ def list_symmetries(
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
         with progress(f"finding the symmetries of {model.name}", quiet):
-            found = open_graph(model, dims, inputs, on_unsupported).symmetries(kinds.split(","))
+            found = open_graph(model, dims, inputs, on_unsupported, fold_weights).symmetries(kinds.split(","))
             data = found.to_json()
         if json:
             print_json({"model": str(model), **data})
@@ -37,7 +38,6 @@ def list_symmetries(
 
 def _print_table(found: Symmetries) -> None:
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
     console = output()
@@ -52,7 +52,7 @@ def _print_table(found: Symmetries) -> None:
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
         counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
         more = [f"{n:,}" if n else "" for n in counts]
-        table.add_row(escape(family.name), escape(family.what), str(len(family.generators) or ""), size, *more)
+        table.add_row(cell(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
     size = f"{'' if found.exact else 'at least '}10^{found.log10_size:,.2f}"
     console.print(f"{size} symmetries by {len(found.generators):,} generators, {len(found.orbits):,} orbits")

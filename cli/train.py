@@ -88,6 +88,7 @@ def train_metanetwork(
 ) -> None:
     """Train a metanetwork on a zoo: RUN gets a checkpoint, a log, and result.json with metrics of the test members."""
     with errors_to_exit_codes():
+        from ..backends.files import target
         from ..ir import GmncError
         from ..tasks import training
         from ..tasks.experiment import Settings, run
@@ -97,6 +98,8 @@ def train_metanetwork(
             raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
         if predictor is not None and probes:
             raise GmncError("--predictor: `gmnc predict` reads parameters alone; leave --probes out")
+        if predictor is not None:
+            target(predictor, [p for p in (*zoo.rglob("*"), *out.glob("*")) if p.is_file()])
         settings = Settings(
             task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
             _options(option), examples, probes,

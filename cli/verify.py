@@ -7,12 +7,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import Dims, Inputs, Json, Kinds, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import CHECK_FAILED, errors_to_exit_codes, is_store, output, print_json, steps
+from .options import (
+    Dims,
+    FoldWeights,
+    Inputs,
+    Json,
+    Kinds,
+    Model,
+    OnUnsupported,
+    Policy,
+    Quiet,
+    parse_dims,
+    parse_inputs,
+)
+from .session import CHECK_FAILED, cell, errors_to_exit_codes, is_store, output, print_json, say, steps
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from ..testing import Report
 
 __all__ = ["verify_model"]
@@ -27,18 +37,29 @@ def verify_model(
         typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
     ] = None,
     kinds: Kinds = "permutation",
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="S", help="Seconds that ONNX Runtime may take for one answer.")
+    ] = 120,
+    allow_unchecked: Annotated[
+        bool, typer.Option("--allow-unchecked", help="Exit code 0, not 1, if nothing could be checked.")
+    ] = False,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
+    fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all; exit code 1 if one fails."""
+    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all.
+
+    Exit code 1 if one fails, or if the symmetries could not be checked.
+    """
     with errors_to_exit_codes():
+        from ..backends.npz import read_arrays
         from ..ir import LoadError
 
         dims, shapes = parse_dims(dim), parse_inputs(input)
-        given = None if inputs is None else _arrays(inputs)
+        given = None if inputs is None else read_arrays(inputs)
         if is_store(model):
             raise LoadError(f"{model}: a store holds no network to run; give the ONNX file that it was made from")
         from ..testing import verify
@@ -46,49 +67,41 @@ def verify_model(
         with steps(quiet) as watch:
             report = verify(
                 model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","), watch=watch,
-                dims=dims, on_unsupported=on_unsupported.value,
+                timeout=timeout, dims=dims, on_unsupported=on_unsupported.value, fold_weights=fold_weights,
             )  # fmt: skip
     if json:
         print_json(report.to_json())
     else:
         _print(report)
     for complaint in report.complaints():
-        typer.echo(complaint, err=True)
-    if not report.holds:
+        say(complaint, err=True)
+    if not report.holds or (report.sound is None and not allow_unchecked):
         raise typer.Exit(CHECK_FAILED)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; raises `LoadError` if it is none."""
-    import numpy as np
-
-    from ..ir import LoadError
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise LoadError(f"{path}: no such file") from None
-    except (ValueError, OSError, AttributeError, EOFError) as error:
-        raise LoadError(f"{path}: not a file of arrays; write it with numpy.savez(path, NAME=array)") from error
-
-
 def _print(report: Report) -> None:
-    from rich.markup import escape
 
     console = output()
     changed = "moved" if set(report.kinds) <= {"permutation"} else "changed"
-    verdict = {True: "sound", False: "NOT SOUND", None: "not checked"}[report.sound]
+    unknown = "cannot tell" if report.trials else "not checked"
+    if report.graph is not None:
+        console.print(f"model: {cell(report.graph.name)}", soft_wrap=True)
+    verdict = {True: "sound", False: "NOT SOUND", None: unknown}[report.sound]
     console.print(
         f"symmetries: {verdict}; {_generators(report)}, {report.trials} products run, up to "
         f"{report.moved_parameters:,} parameters {changed}, "
         f"error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
     )
-    console.print(f"negative controls: {report.tried} tried, {report.detected} detected")
-    console.print(f"writing parameters back: {escape(report.round_trip)}", soft_wrap=True)
+    console.print(
+        f"negative controls: {report.tried} tried, {report.detected} detected, "
+        f"error {report.sensitivity:.2g} (ten times the tolerance is needed)"
+    )
+    if report.reacting is not None:
+        console.print(f"outputs react to {100 * report.reacting:.3g} % of the parameters")
+    console.print(f"writing parameters back: {cell(report.round_trip)}", soft_wrap=True)
     console.print(f"account: {'closed' if report.account_closed else 'NOT CLOSED'}")
     for reason in report.skipped:
-        console.print(f"skipped: {escape(reason)}", soft_wrap=True)
+        console.print(f"skipped: {cell(reason)}", soft_wrap=True)
 
 
 def _generators(report: Report) -> str:

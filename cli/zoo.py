@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .options import Json, Quiet
-from .session import errors_to_exit_codes, note, print_json, steps
+from .session import errors_to_exit_codes, note, print_json, say, steps
 
 __all__ = ["Kind", "make_zoo", "zoo"]
 
@@ -67,7 +67,7 @@ def make_zoo(
     if json:
         print_json({"zoo": str(out), "kind": kind.value, "size": size, "seed": seed, "made": made, "seconds": seconds})
     else:
-        typer.echo(f"{out}: {size:,} networks, {made:,} of them new, in {seconds / 60:.1f} minutes")
+        say(f"{out}: {size:,} networks, {made:,} of them new, in {seconds / 60:.1f} minutes")
 
 
 def _estimating(step: Callable[[str, int, int], None], quiet: bool) -> Callable[[str, int, int], None]:

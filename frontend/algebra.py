@@ -1,4 +1,4 @@
-"""The primitives that rules are made of, on values. Two algebras implement them: `Lowering` and `Discovery`."""
+"""The primitives that rules are made of, on values; `Lowering`, `Discovery` and `Entrywise` implement them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,24 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from .budget import PLACES
 from .primitives.contraction import Spec
-from .primitives.elements import Elements
+from .primitives.elements import Arena, Elements
 from .primitives.labels import compress
+from .primitives.moving import carried
 from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
+from .registry import Unsupported
 
-__all__ = ["Algebra", "Move"]
+__all__ = ["Algebra", "Move", "Tracing"]
 
 Move = Callable[[np.ndarray], np.ndarray]
 
@@ -27,13 +31,23 @@ Move = Callable[[np.ndarray], np.ndarray]
 class Algebra(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
 
+    def ignores(self, op: Op) -> bool:
+        """Whether what the op does makes no difference here: it is taken for opaque."""
+        return False
+
+    def settled(self, op: Op) -> None:
+        """All of the op has been lowered."""
+        return
+
     def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
         """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
+        shape = op.shape(index)
+        bounded = partial(carried, function, shape=shape)
         if x.data is not None and not x.is_activation:
-            return self.constant(op, function(x.data), index)
-        factors = self.moved(x, function, op.shape(index)) if x.is_activation else ()
-        elements = self.weight(x).move(function) if x.elements is not None or not factors else None
-        return replace(op.result(factors, elements, index), same=_copies(x, function, op.shape(index)))
+            return self.constant(op, bounded(x.data), index)
+        factors = self.moved(x, function, shape) if x.is_activation else ()
+        elements = self.weight(x).move(bounded) if x.elements is not None or not factors else None
+        return replace(op.result(factors, elements, index), same=_copies(x, bounded, shape))
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
         """`x`, constant or not, in another shape (row-major)."""
@@ -66,8 +80,11 @@ class Algebra(ABC):
         """
 
     @abstractmethod
-    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
-        """Factors of a matrix of weights that starts a stream: of its rows and of its columns."""
+    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+        """Factors of a matrix of weights that starts a stream: of its rows and of its columns.
+
+        They are its last two axes longer than 1, or its first two if it is the kernel of a convolution.
+        """
 
     @abstractmethod
     def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
@@ -200,6 +217,45 @@ class Algebra(ABC):
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
 
 
+class Tracing(Algebra):
+    """Follows labels through the network and builds nothing."""
+
+    def weight(self, value: Value) -> Elements:
+        """Elements of the constant; a computed one stands in as elements of its own."""
+        if value.elements is not None:
+            return value.elements
+        return Arena({value.name: math.prod(value.shape)}).tensor(value.name, value.shape)
+
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: Code,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """Elements of the tensor."""
+        assert x.elements is not None
+        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
+
+    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """The elements of the first parameter, broadcast: which function of them is meant is of no interest here."""
+        elements = next((v.elements for v in inputs if v is not None and v.elements is not None), None)
+        if elements is None:
+            raise Unsupported("it is computed from no parameter")
+        shape = op.shape()
+        lead = (1,) * (len(shape) - len(elements.shape))
+        return op.result(elements=elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape)))
+
+    def unused(self, value: Value, reason: str) -> None:
+        """Nothing to note."""
+
+    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
+        """As if nothing was known."""
+        return self.opaque(op, "")
+
+
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
     """Labels of a value whose shape changes by axes of size 1 only."""
     sizes = iter([n for n, size in zip(labels.shape, old, strict=True) if size != 1])
@@ -211,6 +267,8 @@ def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:
     if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
     sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
-    numbers = np.arange(np.prod(sizes, dtype=np.int64)).reshape(sizes)
-    moved = compress(function(np.broadcast_to(numbers, x.shape)).reshape(shape))
+    if math.prod(sizes) > PLACES:
+        return frozenset()
+    numbers = np.arange(math.prod(sizes)).reshape(sizes)
+    moved = compress(function(np.broadcast_to(numbers, x.shape)))
     return frozenset(a for a, n in enumerate(shape) if n > 1 and moved.shape[a] == 1)

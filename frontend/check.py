@@ -6,18 +6,16 @@ import difflib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
-from .compile import build
+from .compile import build, opened, ruled
+from .faults import of_file
 from .inference.shapes import Known
 from .interpret import NO_RULE, finder, opset_of
-from .load import load
 from .normalise import FUNCTION, normalise
-from .plugins import installed
 from .prepare import prepare
 from .registry import Registry, Rule
 from .rewriting.expand import has_body
@@ -60,27 +58,35 @@ def check(
     """What of a model is opaque or stops its lowering, grouped by operator and reason; bodies and functions included.
 
     source, dims, inputs, registry: as for `gmnc.compile`. watch: called with (what is done, steps done, steps in all).
-    Raises `LoadError` for what is no usable model.
+    Raises `LoadError` for what is no usable model, and `LoweringError` where memory runs out.
     """
-    rules = registry or installed()
+    rules = ruled(registry)
     watch("reading", 0, 3)
-    model = load(source)
-    name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
+    model, name, where = opened(source, dims or {}, inputs or {})
+    with of_file(where):
+        found = _found(model, name, dims or {}, inputs or {}, rules, watch)
+    watch("done", 3, 3)
+    return [_advised(f, rules) for f in _grouped(found)]
+
+
+def _found(
+    model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
+    watch: Watch,
+) -> list[Finding]:  # fmt: skip
+    """What stands in the way, node by node."""
     network: ir.Model | None = None
     known: dict[ir.Value, Known] = {}
     try:
         watch("finding shapes", 1, 3)
-        network, known = prepare(model, dims or {}, inputs or {}, rules)
+        network, known = prepare(model, dims, inputs, rules)
         watch("lowering", 2, 3)
         found = [*_opaque(network, build(model, name, network, known, "opaque", rules))]
-        found += _without_rule(network, known, rules, bodies_only=True)
+        return [*found, *_without_rule(network, known, rules, bodies_only=True)]
     except LoadError:
         raise
     except GmncError as error:
         found = [Finding("error", "", "", 0, (), str(error))]
-        found += _without_rule(network or normalise(model), known, rules, bodies_only=False)
-    watch("done", 3, 3)
-    return [_advised(f, rules) for f in _grouped(found)]
+        return [*found, *_without_rule(network or normalise(model), known, rules, bodies_only=False)]
 
 
 def _opaque(network: ir.Model, graph: ParameterGraph) -> Iterator[Finding]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,10 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from ..ir import AccountEntry, LoweringError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import AccountEntry, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .faults import of_file
 from .fold import folded
+from .inference.asked import check_asked
 from .inference.attributes import ATTRIBUTE
 from .inference.evaluate import evaluate
 from .inference.shapes import Known
@@ -28,7 +31,9 @@ from .primitives.values import Value
 from .registry import Registry, Unsupported
 from .rewriting.rewriting import MADE
 
-__all__ = ["build", "compile"]
+__all__ = ["build", "compile", "opened", "ruled"]
+
+_POLICIES = ("opaque", "error")
 
 
 def compile(
@@ -49,35 +54,65 @@ def compile(
     fold_weights: take what the model computes from its parameters alone (weight norm, a merged low-rank update) for the
     parameter, not what it stores. The weights are read; the graph is of the folded model, which is its `model`.
 
-    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, and
-    `UnsupportedError` under the policy "error".
+    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, the model has no
+    dimension or input of a name that is given, or needs more than the budget or than there is memory,
+    `UnsupportedError` under the policy "error", `PluginError` for an error in a rule that is not built in, and
+    `GmncError` for an option of an unknown value.
+    """
+    if on_unsupported not in _POLICIES:
+        raise GmncError(f"on_unsupported is {on_unsupported!r}: choose {' or '.join(map(repr, _POLICIES))}")
+    rules = ruled(registry)
+    model, name, where = opened(source, dims or {}, inputs or {})
+    with of_file(where):
+        if fold_weights:
+            model, name = folded(model, dims or {}, inputs or {}, rules), f"{name}, its weights folded"
+        network, known = prepare(model, dims or {}, inputs or {}, rules)
+        return build(model, name, network, known, on_unsupported, rules)
+
+
+def opened(
+    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, dims: Mapping[str, int],
+    inputs: Mapping[str, tuple[int, ...]],
+) -> tuple[ir.Model, str, str]:  # fmt: skip
+    """A model, what its graph is to be called, and what errors call its file.
+
+    Raises `LoadError`, and `LoweringError` where sizes are given of what the model does not have.
     """
     model = load(source)
-    name = Path(source).name if isinstance(source, str | os.PathLike) else (model.graph.name or "model")
-    rules = registry or installed()
-    try:
-        if fold_weights:
-            model = folded(model, dims or {}, inputs or {}, rules)
-        return _lower(model, name, dims or {}, inputs or {}, on_unsupported, rules)
-    except (LoweringError, UnsupportedError) as error:
-        where = source if isinstance(source, str | os.PathLike) else name
-        raise type(error)(f"{where}: {error}") from error
+    where = os.fspath(source) if isinstance(source, str | os.PathLike) else model.graph.name or "model"
+    with of_file(where):
+        check_asked(model, dims, inputs)
+    return model, Path(where).name if isinstance(source, str | os.PathLike) else where, where
 
 
-def _lower(
-    model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]],
-    on_unsupported: str, rules: Registry,
-) -> ParameterGraph:  # fmt: skip
-    network, known = prepare(model, dims, inputs, rules)
-    return build(model, name, network, known, on_unsupported, rules)
+def ruled(registry: Registry | None) -> Registry:
+    """The rules of a compilation; raises `GmncError` for what is no registry."""
+    if registry is not None and not isinstance(registry, Registry):
+        raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, as installed().overlay()")
+    return installed() if registry is None else registry
 
 
 def build(
     model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], on_unsupported: str, rules: Registry
 ) -> ParameterGraph:
-    """The graph of a model that `prepare` has made ready."""
-    constants = plan(network, known, finder(rules, network))
-    interpreter = Interpreter(network, known, constants, rules)
+    """The graph of a model that `prepare` has made ready: of one entry, where it acts entry by entry along an axis."""
+    whole = Interpreter(network, known, plan(network, known, finder(rules, network)), rules)
+    # Rules may assume more of lines, or of sizes, than holds: then the sizes of the file do as well.
+    with suppress(GmncError):
+        one = whole.of_one_entry()
+        problems = len(whole.problems)
+        if one is not None:
+            graph = _built(model, name, network, known, one, on_unsupported)
+            if len(graph.unsupported) <= problems:
+                return graph
+    return _built(model, name, network, known, whole, on_unsupported)
+
+
+def _built(
+    model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], interpreter: Interpreter,
+    on_unsupported: str,
+) -> ParameterGraph:  # fmt: skip
+    constants = interpreter.plan
     classes = interpreter.discover()
 
     carried: dict[str, np.ndarray] = {}
@@ -173,7 +208,7 @@ def _drop_unused_constants(state: State) -> None:
 def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
     """A reason for every element that has no edge."""
     builder = lowering.state.builder
-    entries = [AccountEntry(v.name or "", t.size, "scalar literal") for v, t in constants.literals.items()]
+    entries = [AccountEntry(v.name or "", t.size, _of_literal(t)) for v, t in constants.literals.items()]
     fates = _fates(network, constants, lowering)
     for value in constants.parameters:
         name = value.name or ""
@@ -181,6 +216,11 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
         if left:
             entries.append(AccountEntry(name, left, fates.get(name, "never read" if value.uses() else "dead")))
     return entries
+
+
+def _of_literal(tensor: ir.TensorProtocol) -> str:
+    """Several numbers that differ from 0 are of places (see `literals.is_literal`)."""
+    return "scalar literal" if tensor.size == 1 or not np.any(tensor.numpy()) else "positional constant"
 
 
 def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:

@@ -15,30 +15,29 @@ import numpy as np
 
 from ..ir import LoweringError
 from ..ir.distinct import distinct
-from .algebra import Algebra, Move
+from .algebra import Move, Tracing
+from .budget import LABELS, PLACES, SMALLER, bear
 from .primitives.contraction import Spec
-from .primitives.elements import Arena, Elements
+from .primitives.elements import Elements
 from .primitives.labels import compress, nodes_of, port, unlabelled
-from .primitives.quantised import Code, Packing
+from .primitives.moving import carried
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
-from .primitives.storing import Aligned
 from .primitives.values import Op, Value
-from .registry import Unsupported
 
 __all__ = ["FINE", "MOST", "Discovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-FINE = 1 << 23
+FINE = LABELS
 """Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
 
-MOST = 1 << 23
+MOST = LABELS
 """Labels of all sources together, eight bytes each."""
 
 
-class Discovery(Algebra):
+class Discovery(Tracing):
     """Walks element labels up to the first weight and collects which of them are one feature."""
 
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
@@ -79,7 +78,7 @@ class Discovery(Algebra):
         if self.count + more > MOST:
             raise LoweringError(
                 f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
-                "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224): they seldom change the graph"
+                f"{SMALLER}: sizes seldom change the graph"
             )
 
     def classes(self) -> dict[str, np.ndarray]:
@@ -156,9 +155,13 @@ class Discovery(Algebra):
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
         return compress(port(made).reshape(labels[0].shape))
 
+    def ignores(self, op: Op) -> bool:
+        """Whether no operand has labels."""
+        return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Every entry has a label of its own here."""
-        return self.independent([compress(function(np.broadcast_to(f, x.shape)).reshape(shape)) for f in x.factors])
+        return self.independent([compress(carried(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors])
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """One label tensor for all."""
@@ -166,47 +169,15 @@ class Discovery(Algebra):
             return tuple(factors)
         return (self._merge(list(factors)),)
 
-    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
         """Its rows and columns are told apart in any case."""
         return (unlabelled(value.rank),)
-
-    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
-        """The elements of the first parameter, broadcast: which ones they are is of no interest here."""
-        elements = next((v.elements for v in inputs if v is not None and v.elements is not None), None)
-        if elements is None:
-            raise Unsupported("it is computed from no parameter")
-        shape = op.shape()
-        lead = (1,) * (len(shape) - len(elements.shape))
-        return op.result(elements=elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape)))
-
-    def weight(self, value: Value) -> Elements:
-        """Elements of the constant; a computed one stands in as elements of its own."""
-        if value.elements is not None:
-            return value.elements
-        size = math.prod(value.shape)
-        return Arena({value.name: size}).tensor(value.name, value.shape)
-
-    def stored(
-        self,
-        x: Value,
-        sides: Sequence[Aligned],
-        code: Code,
-        value: str = "",
-        packing: Packing | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> Elements:
-        """Elements of the tensor."""
-        assert x.elements is not None
-        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
 
     def stream(self, value: Value) -> Value:
         """A constant without labels is of no interest here."""
         if value.is_activation:
             return value
         return value.relabelled((unlabelled(value.rank),))
-
-    def unused(self, value: Value, reason: str) -> None:
-        """Nothing to note."""
 
     def passes(
         self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
@@ -336,6 +307,7 @@ class Discovery(Algebra):
         for value in inputs:
             value = self.stream(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
+        bear(math.prod(op.shape()), PLACES, "entries in a row")
         return op.result((compress(np.concatenate(parts, axis=axis)),))
 
     def mix(
@@ -347,10 +319,6 @@ class Discovery(Algebra):
         first = inputs[0]
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)
-
-    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """As if nothing was known."""
-        return self.opaque(op, "")
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
-from ..ir import GmncError, LoweringError, PluginError, Problem
+from ..ir import LoweringError, Problem
 from .algebra import Algebra
 from .discover import Discovery
+from .entrywise import Entrywise, Kept
+from .foreign import blamed
 from .inference.program_data import STORED
 from .inference.settings import settings
 from .inference.shapes import Known
@@ -49,10 +52,21 @@ def finder(rules: Registry, model: ir.Model) -> Callable[[ir.Node], Rule | None]
 
 
 class Interpreter:
-    """One model, read by an algebra: constants once, activations by labels."""
+    """One model, read by an algebra: constants once, activations by labels.
 
-    def __init__(self, model: ir.Model, known: Mapping[ir.Value, Known], plan: Plan, registry: Registry) -> None:
+    kept: the places of values that `known` has left, where these are not all.
+    """
+
+    def __init__(
+        self,
+        model: ir.Model,
+        known: Mapping[ir.Value, Known],
+        plan: Plan,
+        registry: Registry,
+        kept: Mapping[ir.Value, Kept] | None = None,
+    ) -> None:
         self.model = model
+        self._kept = kept or {}
         self.known = known
         self.plan = plan
         self.problems: list[Problem] = []
@@ -61,6 +75,7 @@ class Interpreter:
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[ir.Value, Value] = {}
         self._streams: dict[ir.Value, Value] = {}
+        self._settings: dict[ir.Node, dict[str, Any]] = {}
 
     def find(self, node: ir.Node) -> Rule | None:
         """The rule of a node, or None."""
@@ -68,6 +83,18 @@ class Interpreter:
         if key not in self._rules:
             self._rules[key] = self._registry.find(node.domain, node.op_type, opset_of(self.model, node.domain))
         return self._rules[key]
+
+    def of_one_entry(self) -> Interpreter | None:
+        """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
+        algebra = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
+        self._walk(algebra, lambda v, x: algebra.source(x.shape), lambda v, x: algebra.stream(x).factors)
+        kept = algebra.kept({**self._values, **self._streams})
+        if not kept:
+            return None
+        known = {v: _part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
+        one = Interpreter(self.model, known, self.plan, self._registry, kept)
+        one._settings = self._settings
+        return one
 
     def discover(self) -> dict[str, np.ndarray]:
         """Features of every source: see `Discovery.classes`."""
@@ -116,35 +143,49 @@ class Interpreter:
     def _visit(self, algebra: Algebra, node: ir.Node) -> None:
         rule, outputs = self.find(node), node.outputs
         if not outputs or not all(v in self.plan.computed for v in outputs):
-            self._values.update(_named(outputs, self._untracked(algebra, node, self._op(algebra, node), rule)))
+            self._values.update(self._untracked(algebra, node, rule))
             return
         weights = any(v in self.plan.held for v in outputs)
         if weights:
-            self._values.update(_named(outputs, self._weights(algebra, self._op(algebra, node, weights=True), rule)))
+            op = self._op(algebra, node, weights=True)
+            self._values.update(self._made(algebra, op, outputs, self._weights(algebra, op, rule)))
         if not any(v in self.plan.streams for v in outputs):
             return
-        if weights and (node.op_type in STORED or self.plan.paired.issuperset(outputs)):
+        if weights and (node.op_type in STORED or all(v in self.plan.paired for v in outputs)):
             starts = {v: self._values[v] for v in outputs}
             streams = {v: x.relabelled(self._start(algebra, v, x)) for v, x in starts.items()}
         else:
-            made = _named(outputs, self._untracked(algebra, node, self._op(algebra, node), rule))
+            made = self._untracked(algebra, node, rule)
             streams = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
         self._streams.update(streams)
         if not weights:
             self._values.update(streams)
 
-    def _untracked(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
-        """Discovery looks at nothing that depends on no labels."""
-        idle = isinstance(algebra, Discovery) and not self._tracked(op) and not (rule and rule.starts)
-        return algebra.opaque(op, "") if idle else self._apply(algebra, node, op, rule)
+    def _untracked(self, algebra: Algebra, node: ir.Node, rule: Rule | None) -> dict[ir.Value, Value]:
+        """What a node makes; some algebras look at nothing of which they do not follow the operands."""
+        op = self._op(algebra, node)
+        idle = not (rule and rule.starts) and algebra.ignores(op)
+        made = algebra.opaque(op, "") if idle else self._apply(algebra, node, op, rule)
+        return self._made(algebra, op, node.outputs, made)
+
+    def _made(
+        self, algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
+    ) -> dict[ir.Value, Value]:
+        algebra.settled(op)
+        return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+        made = 0
         if isinstance(algebra, Lowering):
+            made = algebra.state.builder.size
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         try:
             return self._lowered(algebra, node, op, rule)
         except Unsupported as problem:
             name = rule.function if rule is not None else ""
+            if isinstance(algebra, Lowering):
+                # What the rule made before it gave up is not understood either.
+                algebra.state.builder.pin_from(made)
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return algebra.opaque(op, problem.reason)
 
@@ -179,8 +220,15 @@ class Interpreter:
         except Unsupported:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
-    def _tracked(self, op: Op) -> bool:
-        return any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+    def _fitted(self, value: ir.Value, made: Value) -> Value:
+        """A constant that was made whole, as the part of it that is kept."""
+        if not self._kept or made.elements is None or made.elements.shape == made.shape:
+            return made
+        kept = self._kept.get(value, {})
+        fitted = made.elements.move(lambda a: _places(a, kept))
+        if fitted.shape != made.shape:
+            raise LoweringError(f"{made.name!r} of shape {made.shape} has elements of shape {fitted.shape}")
+        return replace(made, elements=fitted)
 
     def _is_outer(self, value: ir.Value) -> bool:
         """Whether it is a value of the main graph, not one of a body."""
@@ -207,8 +255,14 @@ class Interpreter:
         results = tuple(self._result(v) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
-            results, settings(node, opset_of(self.model, node.domain)),
+            results, dict(self._settings_of(node)),
         )  # fmt: skip
+
+    def _settings_of(self, node: ir.Node) -> dict[str, Any]:
+        """Attributes of a node, read once for all walks."""
+        if node not in self._settings:
+            self._settings[node] = settings(node, opset_of(self.model, node.domain))
+        return self._settings[node]
 
     def _result(self, value: ir.Value) -> Result | None:
         if not value.name:
@@ -253,11 +307,22 @@ class Interpreter:
         return made
 
     def _start(self, algebra: Algebra, value: ir.Value, x: Value) -> tuple[np.ndarray, ...]:
-        return algebra.paired(x) if value in self.plan.paired else self._source(value, x)
+        kernel = self.plan.paired.get(value)
+        return self._source(value, x) if kernel is None else algebra.paired(x, kernel)
 
 
-def _named(outputs: Sequence[ir.Value], made: Sequence[Value | None]) -> dict[ir.Value, Value]:
-    return {v: x for v, x in zip(outputs, made, strict=False) if x is not None}
+def _places(array: np.ndarray, kept: Kept) -> np.ndarray:
+    """The places of an array that are kept; a view where it is the first."""
+    for axis, places in kept.items():
+        first = len(places) == 1 and places[0] == 0
+        array = array[(slice(None),) * axis + (slice(0, 1) if first else places,)]
+    return array
+
+
+def _part(known: Known, kept: Kept) -> Known:
+    """What is known of the places that are kept."""
+    shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
+    return Known(shape, known.dtype, None if known.data is None else _places(known.data, kept))
 
 
 def _holds_parameters(value: Value | None) -> bool:
@@ -265,21 +330,21 @@ def _holds_parameters(value: Value | None) -> bool:
 
 
 def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:
-    """The outputs of a rule. An error in a built-in one is the model's fault, any error in a plug-in's its own."""
-    try:
-        made = rule.lower(algebra, op)
-        outputs: list[Value | None] = list(made) if isinstance(made, list) else [made]
-        if rule.origin:
+    """The outputs of a rule. An error in a built-in one is the model's fault, any error in another its own."""
+    where = f"node {op.name!r} ({op.type})"
+    if rule.foreign:
+        with blamed(rule, f"rule {rule.function}", where):
+            outputs = _outputs(rule.lower(algebra, op))
             _check_outputs(op, outputs)
-    except (Unsupported, GmncError):
-        raise
-    except Exception as error:
-        if rule.origin:
-            raise PluginError(rule.origin, f"rule {rule.function}", f"node {op.name!r} ({op.type})", error) from error
-        if isinstance(error, _MISFITS):
-            raise LoweringError(f"node {op.name!r} ({op.type}): its operands do not fit together: {error}") from error
-        raise
-    return outputs
+            return outputs
+    try:
+        return _outputs(rule.lower(algebra, op))
+    except _MISFITS as error:
+        raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
+
+
+def _outputs(made: Value | list[Value | None]) -> list[Value | None]:
+    return list(made) if isinstance(made, list) else [made]
 
 
 _MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
@@ -290,7 +355,7 @@ def _check_outputs(op: Op, outputs: list[Value | None]) -> None:
     if len(outputs) < len(op.results):
         raise ValueError(f"it returned {len(outputs)} of {len(op.results)} outputs")
     for index, value in enumerate(outputs):
-        if value is None:
+        if value is None and (index >= len(op.results) or op.results[index] is None):
             continue
         if not isinstance(value, Value):
             raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -17,7 +16,8 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from ..ir.errors import LoadError, root_cause
-from .reading.external import ExternalFiles
+from ..ir.files import MappedFile
+from .reading.external import ExternalFiles, check_entries
 from .reading.garbage import paused
 from .reading.sparse_tensors import is_sparse, written_out
 from .reading.wellformed import check_graphs, check_names, check_tensor, wrong_size
@@ -27,8 +27,8 @@ __all__ = ["load"]
 
 # Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
 _HERE = "gmnc:this-file"
-# Keys in the model's meta, for write-back: the bytes of the file, and what makes a model of a message.
-_SOURCE, _READER = "gmnc.source", "gmnc.reader"
+# Keys in the model's meta, for write-back: the file, what makes a model of a message, and all files that are read.
+_SOURCE, _READER, _FILES = "gmnc.source", "gmnc.reader", "gmnc.files"
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Model:
@@ -42,7 +42,9 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
     with paused():
         if isinstance(source, ir.Model):
             where = source.graph.name or "model"
-            _check_tensors(source, partial(_keep, ExternalFiles(where, None)))
+            files = ExternalFiles(where, None)
+            _check_tensors(source, partial(_keep, files))
+            source.meta.setdefault(_FILES, files.paths)
             check_graphs(source, where, sort=False)
             return source
         if isinstance(source, onnx.ModelProto):
@@ -60,7 +62,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | ir.Model) -> ir.Mode
 
 
 def _load_file(path: Path, where: str) -> ir.Model:
-    data = _map(path, where)
+    data = MappedFile(where)
     with path.open("rb") as file:
         proto = _parse(PagedFile(file.fileno()), where)
     model = _deserialize(proto, where)
@@ -74,18 +76,8 @@ def _load_file(path: Path, where: str) -> ir.Model:
     _check_tensors(model, place)
     # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
     model.meta[_SOURCE] = data
+    model.meta[_FILES] = (os.path.abspath(where), *files.paths)
     return model
-
-
-def _map(path: Path, where: str) -> mmap.mmap:
-    try:
-        with path.open("rb") as file:
-            if os.fstat(file.fileno()).st_size == 0:
-                raise LoadError(f"{where}: the file is empty; export or download the model again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise LoadError(f"{where}: cannot read the file: {reason}") from error
 
 
 def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
@@ -106,6 +98,7 @@ def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
 def _deserialize(proto: onnx.ModelProto, where: str) -> ir.Model:
     proto = written_out(proto, where)
     check_names(proto.graph, where)
+    check_entries(proto, where)
     proto = _without_map_types(proto)
     try:
         with _quiet("onnx_ir"):
@@ -154,17 +147,17 @@ def _keep(files: ExternalFiles, tensor: ir.TensorProtocol) -> ir.TensorProtocol:
     """The tensor itself, checked against what holds its bytes."""
     check_tensor(tensor, files.where)
     if isinstance(tensor, ir.ExternalTensor):
-        files.check(tensor)
+        return files.check(tensor)
     return tensor
 
 
-def _mapped(tensor: ir.ExternalTensor, data: mmap.mmap, where: str) -> ir.LazyTensor:
+def _mapped(tensor: ir.ExternalTensor, file: MappedFile, where: str) -> ir.LazyTensor:
     """The tensor over the mapped model file."""
     check_tensor(tensor, where)
     offset, length = tensor.offset or 0, tensor.length or 0
-    if length != tensor.nbytes or offset + length > len(data):
+    if length != tensor.nbytes or offset + length > len(file.data):
         raise LoadError(wrong_size(where, tensor, length))
-    read = partial(_read, data, offset, length, tensor.dtype, tensor.shape, tensor.name)
+    read = partial(_read, file, offset, length, tensor.dtype, tensor.shape, tensor.name)
     return ir.LazyTensor(
         read, tensor.dtype, tensor.shape, name=tensor.name, doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props) or None,
@@ -172,13 +165,14 @@ def _mapped(tensor: ir.ExternalTensor, data: mmap.mmap, where: str) -> ir.LazyTe
 
 
 def _read(
-    data: mmap.mmap, offset: int, length: int, dtype: ir.DataType, shape: ir.Shape, name: str
+    file: MappedFile, offset: int, length: int, dtype: ir.DataType, shape: ir.Shape, name: str
 ) -> ir.TensorProtocol:
+    file.check()
     if dtype.bitwidth < 8:
-        packed = np.frombuffer(data, np.uint8, length, offset)
+        packed = np.frombuffer(file.data, np.uint8, length, offset)
         return ir.PackedTensor(packed, dtype, shape=shape, name=name)
     kind = np.dtype(dtype.numpy()).newbyteorder("<")
-    array = np.frombuffer(data, kind, length // kind.itemsize, offset).reshape(shape.numpy())
+    array = np.frombuffer(file.data, kind, length // kind.itemsize, offset).reshape(shape.numpy())
     return ir.Tensor(array, dtype, shape=shape, name=name)
 
 

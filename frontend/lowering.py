@@ -12,7 +12,8 @@ import numpy as np
 from ..ir import OpaqueOp, Parameter
 from ..ir.distinct import distinct
 from .algebra import Algebra, Move
-from .primitives.attaching import Part, attach, coordinates
+from .budget import LABELS, PLACES, bear
+from .primitives.attaching import Part, attach
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract
@@ -22,6 +23,7 @@ from .primitives.entangled import entangle
 from .primitives.grid import free_axes, moved, placed, spread, unfold
 from .primitives.joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
 from .primitives.labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
+from .primitives.pairing import paired
 from .primitives.products import product_sum
 from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units, recur
@@ -62,23 +64,11 @@ class Lowering(Algebra):
             self.state.pin(labels)
         return (labels,)
 
-    def paired(self, value: Value) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
         """A node per row and per column of a matrix that starts a stream, with its elements as edges between them."""
-        state, wide = self.state, [a for a, n in enumerate(value.shape) if n > 1]
-        if len(wide) < 2:
+        if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
-        axes, rest = wide[:2], wide[2:]
-        rows, columns = state.nodes("param", value.shape[axes[0]], 0), state.nodes("neuron", value.shape[axes[1]], 1)
-        order = [axes[1], axes[0], *rest, *(a for a in range(value.rank) if value.shape[a] == 1)]
-        elements = self.weight(value).move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
-        slots = coordinates([value.shape[a] for a in rest])
-        block = state.edges(columns[None], rows[None], np.zeros((1, 1), np.int32), elements, "source", slots)
-        via = state.builder.via("Source", (), (0,), (block,))
-        factors = [
-            port(ids, via).reshape([n if b == a else 1 for b, n in enumerate(value.shape)])
-            for ids, a in ((rows, axes[0]), (columns, axes[1]))
-        ]
-        return self.independent(factors)
+        return self.independent(paired(self.state, self.weight(value), value.shape, kernel))
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
@@ -95,6 +85,7 @@ class Lowering(Algebra):
         count = occurrence(labels)
         many = int(count.max()) + 1
         size = math.prod(grid)
+        bear(count.size * size, PLACES, "places of its input")
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
         return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
@@ -134,7 +125,8 @@ class Lowering(Algebra):
         if value.is_activation:
             return value
         if value.data is None:
-            every = np.arange(int(np.prod(value.shape, dtype=np.int64))).reshape(value.shape)
+            bear(math.prod(value.shape), LABELS, "elements of a constant that are neurons")
+            every = np.arange(math.prod(value.shape)).reshape(value.shape)
             return value.relabelled(self.source(value, compress(every)))
         number = uniform(value.data)
         one = np.zeros((1,) * value.rank, dtype=np.int64)
@@ -169,7 +161,22 @@ class Lowering(Algebra):
                 x, y = inputs[i], inputs[j]
                 if i != j and x is not None and y is not None and x.same:
                     inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
+        inputs = [self._matrix(v, inputs) for v in inputs]
         return op.result(elementwise(self.state, self.constants, self.fates, op, inputs))
+
+    def _matrix(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
+        """A constant that varies over two axes of neurons of another operand joins it, as a value of two axes too."""
+        if value is None or value.is_activation or not value.is_constant:
+            return value
+        wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
+        met = (
+            sum(not wide.isdisjoint(a - f.ndim for a in varying(f)) for f in v.factors)
+            for v in operands
+            if v is not None
+        )
+        if len(wide) != 2 or max(met, default=0) < 2:
+            return value
+        return value.relabelled(self.paired(value))
 
     def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
         """`x` without the copies along axes on which the other value's labels vary: broadcast instead, as it were.
@@ -397,6 +404,7 @@ class Lowering(Algebra):
             shape = [n if a in keep else 1 for a, n in enumerate(_with(others, axis, value.shape[axis]))]
             parts.append(np.broadcast_to(labels, shape))
         whole = _with(others, axis, sum(v.shape[axis] for v in values))
+        bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels in a row")
         labels = np.concatenate(parts, axis=axis)
         return self.moved(values[0].relabelled((labels,), whole), lambda a: a, whole)
 

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes.common import InlinePass
 
 from ..ir.errors import LoadError, root_cause
 from .inference.attributes import ATTRIBUTE, PARAMETERS, parameters
 from .reading.garbage import paused
+from .rewriting.calls import check_calls
+from .rewriting.inlining import Inliner
 from .rewriting.order import Reads, reads, subgraphs, topological, walk
 from .rewriting.versions import import_alike
 
@@ -35,22 +36,27 @@ def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda func
     Initializers that were Constant nodes carry `CONSTANT` in their `meta`. An initializer of a subgraph keeps its name
     unless the main graph has one of that name already (then "_1", "_2", ... is appended).
     keep: local functions that are not inlined, so that their calls stay as they are.
-    Raises `LoadError` if local functions call each other in a circle, or import versions that mean something else.
+    Raises `LoadError` if local functions call each other in a circle, make more nodes than the budget allows, or
+    import versions that mean something else.
     """
     with paused():
         inlined = bool(model.functions)
         if inlined:
+            called = check_calls(model, keep)
             try:
                 model = model.clone()
+                for identifier in model.functions.keys() - called:
+                    # Inlining would be done within these as well.
+                    del model.functions[identifier]
                 import_alike(model, keep)
                 for function in model.functions.values():
                     for node in function.all_nodes():
                         node.metadata_props[FUNCTION] = f"{function.domain}::{function.name}"
-                model = InlinePass(lambda function: not keep(function))(model).model
+                model = Inliner()(model).model
+            except (MemoryError, RecursionError):
+                raise
             except Exception as error:
-                raise LoadError(
-                    f"{model.graph.name}: the model's functions cannot be inlined: {root_cause(error)}"
-                ) from error
+                raise LoadError(f"the model's functions cannot be inlined: {root_cause(error)}") from error
         copier = _Copier(model.graph, share=inlined)
         graph = copier.main()
         return ir.Model(

@@ -37,7 +37,7 @@ class Plan:
     a function of one stored element (moved, negated, scaled, masked); all other computed values are lowered like
     activations. streams: constants that are lowered like activations. as_stream: operands (node, index) that are read
     in that form; a held value or a parameter may be read as a weight elsewhere. paired: parameters and held values that
-    start a stream of which rows and columns are neurons, as they are of weights.
+    start a stream of which rows and columns are neurons, as they are of weights; whether they are those of a kernel.
     """
 
     parameters: dict[ir.Value, ir.TensorProtocol] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Plan:
     held: set[ir.Value] = field(default_factory=set)
     streams: set[ir.Value] = field(default_factory=set)
     as_stream: set[tuple[ir.Node, int]] = field(default_factory=set)
-    paired: set[ir.Value] = field(default_factory=set)
+    paired: dict[ir.Value, bool] = field(default_factory=dict)
 
     def is_weight(self, value: ir.Value | None) -> bool:
         """Whether its entries are parameters, or functions of one each."""
@@ -81,9 +81,9 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     _stream(made, nodes, model.graph.outputs, known, find)
     matrices = _matrices_among(made, nodes, known)
     made.streams, made.as_stream = set(), set()
-    _stream(made, nodes, model.graph.outputs, known, find, matrices)
-    starts = {v for v in made.streams & matrices if made.is_weight(v)}
-    made.paired = {v for v in starts if int(np.prod(known[v].shape)) > 1}
+    _stream(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    starts = (v for v in matrices if v in made.streams and made.is_weight(v))
+    made.paired = {v: matrices[v] for v in starts if int(np.prod(known[v].shape)) > 1}
     return made
 
 
@@ -210,66 +210,32 @@ def _wide(known: Mapping[ir.Value, Known], value: ir.Value | None, rank: int) ->
     return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
 
 
-def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> set[ir.Value]:
-    """Constants that end in the place of a matrix of weights, what they are computed from and moved to included."""
-    ends: list[ir.Value] = []
+def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> dict[ir.Value, bool]:
+    """Constants that end in the place of a matrix of weights, what they are computed from and moved to included.
+
+    For each whether that is the kernel of a convolution.
+    """
+    ends: list[tuple[ir.Value, bool]] = []
     for node in nodes:
         for index in CONTRACTIONS.get(node.op_type, ()) if not node.domain else ():
             value = node.inputs[index] if index < len(node.inputs) else None
-            looked_up = node.op_type != "Gather" or not _is_data(node.inputs[1], known)
-            if value is None or not made.is_constant(value) or not looked_up:
+            if value is None or not made.is_constant(value):
+                continue
+            places = node.inputs[1] if node.op_type == "Gather" else None
+            if places is not None and _is_data(places, known):
                 continue
             if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
-                ends.append(value)
-    seen: set[ir.Value] = set()
+                ends.append((value, node.op_type.startswith("Conv")))
+    seen: dict[ir.Value, bool] = {}
     while ends:
-        value = ends.pop()
+        value, kernel = ends.pop()
         if value not in seen:
-            seen.add(value)
-            node = value.producer()
-            if node is not None and value in made.computed and node.op_type not in STORED:
-                ends += [v for v in node.inputs if v is not None and made.is_constant(v)]
+            seen[value] = kernel
+            maker = value.producer()
+            if maker is not None and value in made.computed and maker.op_type not in STORED:
+                ends += [(v, kernel) for v in maker.inputs if v is not None and made.is_constant(v)]
     for node in nodes:
         sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
-        if sources and all(v in made.held for v in node.outputs) and seen.issuperset(sources):
-            seen.update(node.outputs)
+        if sources and all(v in made.held for v in node.outputs) and all(v in seen for v in sources):
+            seen.update((v, seen[sources[0]]) for v in node.outputs if v not in seen)
     return seen
-
-
-def _is_matrix(made: Plan, node: ir.Node, value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
-    """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
-    constant = all(v in made.computed for v in node.outputs)
-    return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
-
-
-def _wide(known: Mapping[ir.Value, Known], value: ir.Value | None, rank: int) -> frozenset[int]:
-    """Axes of size > 1, counted as the result's."""
-    shape = known[value].shape if value is not None and value in known else ()
-    return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
-
-
-def _pair(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> None:
-    """Sources of streams that end in the place of a matrix of weights, or that are one elsewhere."""
-    ends: list[ir.Value] = []
-    for node in nodes:
-        for index in CONTRACTIONS.get(node.op_type, ()) if not node.domain else ():
-            value = node.inputs[index] if index < len(node.inputs) else None
-            if (
-                value is None
-                or not made.is_constant(value)
-                or (node.op_type == "Gather" and _is_data(node.inputs[1], known))
-            ):
-                continue
-            if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
-                ends.append(value)
-    seen: set[ir.Value] = set()
-    while ends:
-        value = ends.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        node = value.producer()
-        if node is not None and value in made.computed and node.op_type not in STORED:
-            ends += [v for v in node.inputs if v is not None and made.is_constant(v)]
-        elif value in made.streams and int(np.prod(known[value].shape)) > 1:
-            made.paired.add(value)

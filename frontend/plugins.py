@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
+from .foreign import quiet
 from .registry import Registry, Rule, builtin
 
 __all__ = ["GROUP", "Plugin", "enabled", "installed", "plugins"]
@@ -76,10 +77,13 @@ def _loaded() -> tuple[Plugin, ...]:
     for entry in _entries():
         plugin = _describe(entry)
         try:
-            rules = [replace(r, origin=f"{plugin.distribution} {plugin.version}") for r in _rules(entry)]
+            with quiet():
+                rules = [replace(r, origin=f"{plugin.distribution} {plugin.version}") for r in _rules(entry)]
             _merge(everything, rules)
             plugin = replace(plugin, rules=tuple(rules))
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:
             plugin = replace(plugin, error=f"{type(error).__name__}: {error}")
         found.append(plugin)
     return tuple(found)

@@ -56,10 +56,28 @@ class Rule:
     origin: str = ""
     refuses: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise `TypeError` for a field of another type, which would show only where the rule is looked for."""
+        for name in ("op", "domain", "declared", "origin"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"a rule's {name} must be text, not {getattr(self, name)!r}")
+        if not isinstance(self.since, int) or isinstance(self.since, bool) or self.since < 1:
+            raise TypeError(f"a rule's since must be a whole number of at least 1, not {self.since!r}")
+        if not callable(self.lower) or not (self.shapes is None or callable(self.shapes)):
+            raise TypeError(f"the rule of {self.op} must be a function, and its shapes one or None")
+        if self.weights is not None and not all(isinstance(i, int) for i in self.weights):
+            raise TypeError(f"a rule's weights must be numbers of operands or None, not {self.weights!r}")
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is code from outside of gmnc: a plug-in's, or an overlay's."""
+        package = __name__.rpartition(".")[0]
+        return bool(self.origin) or not f"{_named(self.lower, '__module__')}.".startswith(f"{package}.")
+
     @property
     def function(self) -> str:
         """The lowering function by its full name."""
-        return f"{self.lower.__module__}.{self.lower.__qualname__}"
+        return f"{_named(self.lower, '__module__')}.{_named(self.lower, '__qualname__')}"
 
     def __str__(self) -> str:
         """The operator and the version: ``ai.onnx::Conv since 1``."""
@@ -106,6 +124,11 @@ class Registry:
             yield from versions
         if self.parent:
             yield from self.parent
+
+
+def _named(function: object, attribute: str) -> str:
+    """The name of a function, or of its module; a question mark for what has none."""
+    return getattr(function, attribute, None) or "?"
 
 
 def _canonical(domain: str) -> str:

@@ -16,6 +16,8 @@ __all__ = ["NO_SLOT", "GraphBuilder"]
 
 NO_SLOT = np.zeros((1, 0), dtype=np.int32)
 
+Box = tuple[tuple[int, int], ...]
+
 
 class GraphBuilder:
     """Collects the parts of a graph; `finish` freezes them.
@@ -23,7 +25,9 @@ class GraphBuilder:
     Node ids, group depths and via ids are final as soon as they are handed out.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_vias: int = 1 << 24) -> None:
+        """most_vias: entries of the table of vias, at which `via` raises `MemoryError`."""
+        self._most_vias = most_vias
         self.groups: list[NodeGroup] = []
         self.edges: list[EdgeBlock] = []
         self.links: list[LinkBlock] = []
@@ -33,10 +37,11 @@ class GraphBuilder:
         self._via_ids: dict[Via, int] = {self.vias[0]: 0}
         self._starts = np.zeros(64, dtype=np.int64)
         self._depths = np.zeros(64, dtype=np.int32)
-        self._size = 0
+        self.size = 0
         self._pins: list[np.ndarray] = []
         self._pairs: list[np.ndarray] = []
         self._sites: dict[str, list[ParameterView]] = defaultdict(list)
+        self._boxes: dict[str, list[Box | None]] = defaultdict(list)
 
     def nodes(
         self, kind: str, size: int, depth: int = 0, node: str = "", value: str = "", scope: str = ""
@@ -46,10 +51,10 @@ class GraphBuilder:
         if count == len(self._starts):
             self._starts = np.concatenate([self._starts, np.zeros_like(self._starts)])
             self._depths = np.concatenate([self._depths, np.zeros_like(self._depths)])
-        self._starts[count], self._depths[count] = self._size, depth
-        self.groups.append(NodeGroup(kind, self._size, size, depth, node, value, scope))
-        self._size += size
-        return np.arange(self._size - size, self._size, dtype=np.int32)
+        self._starts[count], self._depths[count] = self.size, depth
+        self.groups.append(NodeGroup(kind, self.size, size, depth, node, value, scope))
+        self.size += size
+        return np.arange(self.size - size, self.size, dtype=np.int32)
 
     def group_of(self, ids: np.ndarray) -> np.ndarray:
         """Group index of each node id, same shape."""
@@ -73,11 +78,14 @@ class GraphBuilder:
         attributes: Iterable[tuple[str, object]] = (),
         parents: tuple[int, ...] = (0,),
         blocks: tuple[int, ...] = (),
+        sizes: tuple[int, ...] = (),
     ) -> int:
         """The id of this via entry, made on first use."""
-        entry = Via(op, tuple(sorted(attributes)), parents, blocks)
+        entry = Via(op, tuple(sorted(attributes)), parents, blocks, sizes)
         known = self._via_ids.get(entry)
         if known is None:
+            if len(self.vias) >= self._most_vias:
+                raise MemoryError(f"more than {self._most_vias:,} vias")
             known = self._via_ids[entry] = len(self.vias)
             self.vias.append(entry)
         return known
@@ -85,6 +93,10 @@ class GraphBuilder:
     def pin(self, ids: np.ndarray) -> None:
         """Fix these nodes: they carry their index from now on."""
         self._pins.append(distinct(ids))
+
+    def pin_from(self, start: int) -> None:
+        """Fix every node from this one on."""
+        self.pin(np.arange(start, self.size))
 
     def pair(self, ids: np.ndarray) -> None:
         """Note that values of these nodes vary over nodes of another axis as well."""
@@ -141,6 +153,10 @@ class GraphBuilder:
         """The untied views of a parameter so far."""
         return self._sites[name]
 
+    def boxes(self, name: str) -> list[Box | None]:
+        """Of each of these views what `ParameterView.box` says."""
+        return self._boxes[name]
+
     def finish(
         self,
         name: str,
@@ -152,7 +168,7 @@ class GraphBuilder:
         model: object = None,
     ) -> ParameterGraph:
         """Freeze into a `ParameterGraph`; raises `GraphError` if an invariant is broken."""
-        pinned, paired = np.zeros((2, self._size), dtype=bool)
+        pinned, paired = np.zeros((2, self.size), dtype=bool)
         for mask, marked in ((pinned, self._pins), (paired, self._pairs)):
             for ids in marked:
                 mask[ids] = True
@@ -171,13 +187,14 @@ class GraphBuilder:
         box = view.box(shape)
         fresh = True
         if seen:
-            boxes = [v.box(shape) for v in seen]
+            boxes = self._boxes[view.name]
             if box is not None and box in boxes:
                 return True
             if box is None or any(b is None or _meet(b, box) for b in boxes):
                 fresh = self._untouched(view)
         if fresh:
             seen.append(view)
+            self._boxes[view.name].append(box)
         return not fresh
 
     def _untouched(self, view: ParameterView) -> bool:

@@ -27,8 +27,12 @@ def check(graph: ParameterGraph) -> None:
         _check_links(graph, index, link)
     _check_vias(graph)
     for port in (*graph.inputs, *graph.outputs):
+        if port.nodes.shape != port.via.shape or port.nodes.ndim != 1:
+            raise GraphError(f"port {port.name!r}: nodes {port.nodes.shape} and vias {port.via.shape} differ")
         _check_ids(port.nodes, graph.num_nodes, f"port {port.name!r}: node")
         _check_ids(port.via, len(graph.vias), f"port {port.name!r}: via")
+    if graph.paired is not None and graph.paired.shape != graph.pinned.shape:
+        raise GraphError(f"paired {graph.paired.shape} is not one for each of the {graph.num_nodes} nodes")
     _check_account(graph)
 
 
@@ -60,6 +64,8 @@ def _check_groups(graph: ParameterGraph) -> None:
 
 
 def _check_ids(ids: np.ndarray, limit: int, what: str) -> None:
+    # Once where they are broadcast, which may make them as long as the parameters.
+    ids = ids[tuple(slice(0, 1) if step == 0 else slice(None) for step in ids.strides)]
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= limit):
         raise GraphError(f"{what} id out of range [0, {limit})")
 
@@ -74,6 +80,8 @@ def _check_edges(graph: ParameterGraph, index: int, block: EdgeBlock) -> None:
         )
     if block.slots.ndim != 2 or block.slots.shape[0] != s or block.slots.shape[1] > 3:
         raise GraphError(f"{what}: slots {block.slots.shape} do not fit S={s}")
+    if block.view.index is not None and block.view.index.shape != block.shape:
+        raise GraphError(f"{what}: the index {block.view.index.shape} does not fit the view {block.shape}")
     table = graph.constants if block.constant else graph.parameters
     parameter = table.get(block.view.name)
     if parameter is None:
@@ -98,7 +106,7 @@ def _check_links(graph: ParameterGraph, index: int, link: LinkBlock) -> None:
 
 def _check_vias(graph: ParameterGraph) -> None:
     for index, via in enumerate(graph.vias):
-        if any(parent >= index for parent in via.parents):
+        if any(not 0 <= parent < index for parent in via.parents):
             raise GraphError(f"via {index} ({via.op}) comes before one of its parents")
         if any(not 0 <= block < len(graph.edges) for block in via.blocks):
             raise GraphError(f"via {index} ({via.op}) names an edge block that does not exist")

@@ -8,6 +8,7 @@ __all__ = [
     "PluginError",
     "StorageWarning",
     "UnsupportedError",
+    "one_line",
     "root_cause",
 ]
 
@@ -29,13 +30,16 @@ class UnsupportedError(GmncError):
 
 
 class PluginError(GmncError):
-    """The code of a plug-in raised an error while a model was lowered."""
+    """The code of a rule that is not built in (a plug-in's, an overlay's) raised an error while a model was lowered."""
 
     def __init__(self, distribution: str, code: str, where: str, error: BaseException) -> None:
-        super().__init__(
-            f"{where}: {code} of the plug-in {distribution} raised {type(error).__name__}: {error}; "
-            "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
-        )
+        """distribution: of the plug-in; empty for a rule of an overlay."""
+        raised = f"raised {type(error).__name__}: {error}"
+        if distribution:
+            advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
+            super().__init__(f"{where}: {code} of the plug-in {distribution} {raised}; {advice}")
+        else:
+            super().__init__(f"{where}: {code} {raised}; correct it")
 
 
 class GraphError(GmncError):
@@ -52,3 +56,9 @@ def root_cause(error: BaseException) -> str:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:300]
+
+
+def one_line(error: BaseException) -> str:
+    """The message of a library's error, however many lines it has, in one of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:299]}…"

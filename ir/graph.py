@@ -81,12 +81,14 @@ class Via:
     op: ONNX operator type, or the name of the elementwise function that a chain of them amounts to.
     attributes: sorted (name, value) pairs. parents: via ids that it was applied to (one; several where branches of
     one neuron meet; none for entry 0, "nothing yet"). blocks: indices of the edge blocks attached in this step.
+    sizes: of grids; they tell steps of one graph apart and say nothing of the network, so graphs are compared without.
     """
 
     op: str
     attributes: tuple[tuple[str, object], ...] = ()
     parents: tuple[int, ...] = ()
     blocks: tuple[int, ...] = ()
+    sizes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -337,7 +337,7 @@ def _via_classes(graph: ParameterGraph) -> np.ndarray:
     classes: list[int] = []
     for via in graph.vias:
         blocks = tuple((graph.edges[b].role, graph.edges[b].shape[3]) for b in via.blocks)
-        key = (via.op, via.attributes, tuple(classes[p] for p in via.parents), blocks)
+        key = (via.op, via.attributes, via.sizes, tuple(classes[p] for p in via.parents), blocks)
         classes.append(known.setdefault(key, len(known)))
     return np.array(classes, dtype=np.int64)
 

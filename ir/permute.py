@@ -255,7 +255,8 @@ def _via_keys(graph: ParameterGraph, blocks: Mapping[int, int], known: dict[Hash
     """A number for every via, equal for equal vias when the blocks in it are mapped."""
     keys: list[int] = []
     for via in graph.vias:
-        key = (via.op, via.attributes, tuple(keys[p] for p in via.parents), tuple(blocks.get(b, b) for b in via.blocks))
+        through = tuple(blocks.get(b, b) for b in via.blocks)
+        key = (via.op, via.attributes, via.sizes, tuple(keys[p] for p in via.parents), through)
         keys.append(known.setdefault(key, len(known)))
     return keys
 

@@ -17,8 +17,8 @@ class Ports:
 
     node: int64 [size], the node of each port. of_via: the nodes that reach a via other than 0, int64, ascending.
     after: which via a step that attaches a block makes of which: (block, via before) to via. hub_block: int64
-    [num_nodes], the block whose elements a hub holds, -1 for other nodes. value: int64 [vias], the via of the value that
-    an edge multiplies, without the function of the parameter that follows.
+    [num_nodes], the block whose elements a hub holds, -1 for other nodes. value: int64 [vias], the via of the value
+    that an edge multiplies, without the function of the parameter that follows.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:

@@ -25,20 +25,37 @@ if TYPE_CHECKING:
 
 __all__ = ["block_line", "link_line", "summary", "via_text"]
 
+_LONGEST = 4000
+
 
 def via_text(graph: HasVias, via: int) -> str:
-    """The chain of steps behind a via id, oldest first; branches that met are shown in parentheses."""
-    steps: list[str] = []
-    while via:
-        entry = graph.vias[via]
-        text = entry.op
-        if entry.attributes:
-            text += "[" + ", ".join(f"{k}={_short(v)}" for k, v in entry.attributes) + "]"
-        if len(entry.parents) > 1:
-            text += "(" + ", ".join(via_text(graph, p) or "x" for p in entry.parents) + ")"
-        steps.append(text)
-        via = entry.parents[0] if len(entry.parents) == 1 else 0
-    return " > ".join(reversed(steps))
+    """The chain of steps behind a via id, oldest first; branches that met are shown in parentheses.
+
+    Of more than 4,000 characters the last: copies of copies would be told again each time.
+    """
+    texts, stack = {0: ""}, [via]
+    while stack:
+        steps, at = list[str](), stack[-1]
+        while at not in texts and len(graph.vias[at].parents) == 1:
+            steps.append(_step(graph.vias[at]))
+            at = graph.vias[at].parents[0]
+        if at not in texts and (missing := [p for p in graph.vias[at].parents if p not in texts]):
+            stack += missing
+            continue
+        if at not in texts:
+            met = ", ".join(texts[p] or "x" for p in graph.vias[at].parents)
+            texts[at] = _ended(f"{_step(graph.vias[at])}({met})" if met else _step(graph.vias[at]))
+        texts[stack.pop()] = _ended(" > ".join([texts[at]] * bool(texts[at]) + steps[::-1]))
+    return texts[via]
+
+
+def _step(entry: Via) -> str:
+    attributes = ", ".join(f"{k}={_short(v)}" for k, v in entry.attributes)
+    return f"{entry.op}[{attributes}]" if attributes else entry.op
+
+
+def _ended(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"…{text[-_LONGEST:]}"
 
 
 def block_line(graph: ParameterGraph, block: EdgeBlock) -> str:

@@ -59,13 +59,12 @@ def generators(graph: ParameterGraph, limit: int | None = None) -> list[Automorp
 def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None = None) -> list[np.ndarray]:
     """Node orbits of more than one node under the automorphisms (default: the generators), int64 ids, ascending."""
     found = generators(graph) if automorphisms is None else list(automorphisms)
-    roots = np.arange(graph.num_nodes)
-    if found:
-        moved, leads = connected(np.concatenate([a.src for a in found]), np.concatenate([a.dst for a in found]))
-        roots[moved] = leads
-    order = np.argsort(roots, kind="stable")
-    cuts = np.flatnonzero(np.diff(roots[order])) + 1
-    return sorted((np.sort(o) for o in np.split(order, cuts) if len(o) > 1), key=lambda o: int(o[0]))
+    if not found:
+        return []
+    moved, leads = connected(np.concatenate([a.src for a in found]), np.concatenate([a.dst for a in found]))
+    order = np.argsort(leads, kind="stable")
+    cuts = np.flatnonzero(np.diff(leads[order])) + 1
+    return sorted((np.sort(o) for o in np.split(moved[order], cuts) if len(o) > 1), key=lambda o: int(o[0]))
 
 
 def product(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Automorphism:

@@ -15,6 +15,7 @@ from ..ir import GmncError
 from ..kernels import Layout
 from .encode import PROPORTIONS, NodeEncoder, TypeEncoder, seen
 from .layer import Edges, Layer, State, mean_by_graph, mlp
+from .options import check_options
 from .stream import Step, Stream, with_squares
 
 __all__ = ["GMN", "HEADS", "READOUTS", "scaled"]
@@ -72,6 +73,7 @@ class GMN(nn.Module):
         kernel: str = "auto",
     ) -> None:
         self.options = {n: v for n, v in locals().items() if n not in ("self", "__class__", "kernel")}
+        check_options(self.options)
         super().__init__()
         if head not in HEADS:
             raise GmncError(f"there is no head {head!r}: choose {' or '.join(HEADS)}")

@@ -7,6 +7,7 @@ from torch import nn
 
 from ..backends.blocks import Blocks
 from ..kernels import Layout, Terms, edge_update
+from .options import HIDDEN_ACTIVATIONS
 
 __all__ = ["Edges", "Layer", "State", "mean_by_graph", "mlp"]
 
@@ -105,5 +106,5 @@ def mean_by_graph(nodes: torch.Tensor, graph: Blocks, by_group: bool) -> torch.T
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float, activation: str) -> nn.Sequential:
     """Two layers."""
-    function = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}[activation]
+    function = dict(zip(HIDDEN_ACTIVATIONS, (nn.ReLU, nn.SiLU, nn.Tanh), strict=True))[activation]
     return nn.Sequential(nn.Linear(inputs, hidden), function(), nn.Dropout(dropout), nn.Linear(hidden, outputs))

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..backends.blocks import Blocks
 from ..ir import GmncError
+from ..ir.errors import root_cause
 from .baselines import DMC, DeepSets, StatNN
 from .gmn import GMN
 from .nfn import NFN
@@ -45,5 +46,5 @@ def metanetwork(name: str, outputs: int, like: Blocks, head: str = "invariant", 
     usual = _BOTH | _GMN.get(head, {}) if name == "gmn" else {}
     try:
         return _CLASSES[name](**{n: v for n, v in given.items() if n in takes}, **(usual | options))
-    except TypeError as error:
-        raise GmncError(f"{name}: {error}") from error
+    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise GmncError(f"{name}: {root_cause(error)}; look at its options") from error

@@ -18,6 +18,7 @@ from ..metanets import GMN, metanetwork
 from .answers import WithAnswers, answers, standardised
 from .experiment import Experiment, Settings
 from .predictor import fit_predictor
+from .records import numbers, words
 from .training import Watch, by_budget, shuffled
 
 __all__ = ["NONE", "SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
@@ -50,7 +51,7 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
     """
     if name not in SPLITS:
         raise GmncError(f"there is no split {name!r}: choose {', '.join(SPLITS)}")
-    families = np.asarray(table["family"])
+    families = words(table, "family")
     if name == "family":
         if held_out not in families:
             known = ", ".join(sorted(set(families.tolist())))
@@ -58,7 +59,7 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
             raise GmncError(f"split 'family' holds out one family, and {which}: choose by --held-out: {known}")
         test = families == held_out
     elif name == "width":
-        test = _wide(families, np.asarray(table["width"]))
+        test = _wide(families, numbers(table, "width"))
     else:
         test = np.zeros(len(families), dtype=bool)
         test[np.random.default_rng(0).permutation(len(families))[: round(_TEST * len(families))]] = True
@@ -161,7 +162,7 @@ def experiment(
         raise GmncError(f"--model {NONE} reads answers to probes alone: choose how many by --probes")
     if settings.model == NONE and settings.metanet:
         raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
-    accuracy = np.asarray(zoo.table["accuracy"], dtype=np.float64)
+    accuracy = numbers(zoo.table, "accuracy", 0, 1).astype(np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
     said = standardised(answers(zoo, settings.probes, progress), parts.train) if settings.probes else None
     task = Accuracy(
@@ -178,7 +179,7 @@ def experiment(
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         found = task.predict(trained, parts.test)
         expected = accuracy[parts.test]
-        names = np.asarray(zoo.table["family"])[parts.test]
+        names = words(zoo.table, "family")[parts.test]
         mean = metrics(expected, np.full(len(expected), accuracy[parts.train].mean()))
         families = {str(f): metrics(expected[names == f], found[names == f]) for f in sorted(set(names.tolist()))}
         if predictor is not None and isinstance(trained, GMN):

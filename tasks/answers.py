@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 
 from ..backends.files import replacing
 from ..ir import GmncError
+from ..ir.files import FileState
 from .members import Zoo
 from .training import Watch
 
@@ -53,7 +55,7 @@ def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
     """
     path = zoo.cache / f"answers-{count}-of-{len(zoo)}.safetensors"
     state = hashlib.sha256(f"{zoo.state} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()
-    found = _kept(path, state)
+    found = _kept(path, state, (len(zoo), count))
     if found is None:
         rows = []
         for number in range(len(zoo)):
@@ -62,7 +64,7 @@ def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
                 progress("answers to probes", number + 1, len(zoo))
         found = np.stack(rows)
         with replacing(path) as temporary:
-            save_file({"answers": found}, temporary, {"state": state})
+            save_file({"answers": found}, temporary, {"state": state, "sum": str(zlib.crc32(found.tobytes()))})
     return found
 
 
@@ -98,13 +100,16 @@ class WithAnswers(nn.Module):
         return torch.cat([own(given), *(metanet(graph) for metanet in others)], dim=1)
 
 
-def _kept(path: Path, state: str) -> np.ndarray | None:
-    """What is in the cache, None if it is of another state."""
+def _kept(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
+    """What is in the cache, None if it is of another state or damaged."""
     try:
+        FileState.of(path)
         with safe_open(path, framework="np") as file:
-            return file.get_tensor("answers") if (file.metadata() or {}).get("state") == state else None
+            found, about = file.get_tensor("answers"), file.metadata()
+        same = about["state"] == state and about["sum"] == str(zlib.crc32(found.tobytes())) and found.shape[:2] == shape
     except Exception:  # whatever is wrong with a cache, it is made again
         return None
+    return found if same else None
 
 
 def _run(path: Path, count: int) -> np.ndarray:

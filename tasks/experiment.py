@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,10 +12,12 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..backends.files import replacing
+from ..backends.fields import read_json, valid
+from ..backends.files import make_folder, write_json
 from ..ir import GmncError, LoadError
-from . import training
+from . import records, training
 from .parallel import rank
+from .zoo import ABOUT
 
 __all__ = ["RESULT", "RUN", "Experiment", "Settings", "load_result", "run"]
 
@@ -75,6 +76,7 @@ def run(
     Returns what is written as `RESULT`. Raises `GmncError` if the folder holds a run of other settings.
     """
     asked = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
+    valid(asked, records.RUN, "what was asked for")
     _refuse_other(out, asked)
     torch.manual_seed(settings.seed)
     experiment = prepare(settings)
@@ -99,8 +101,7 @@ def run(
         **found,
     }
     if rank() == 0:
-        with replacing(out / RESULT) as temporary:
-            temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write_json(out / RESULT, result, indent=1)
     return result
 
 
@@ -109,22 +110,19 @@ def load_result(out: Path) -> dict[str, Any]:
     path = out / RESULT
     if not path.is_file():
         raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        # Settings that a run of an earlier version did not have are the usual ones.
-        found["settings"] = asdict(Settings(**found["settings"]))
-        found["metrics"], found["history"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise LoadError(f"{path}: not the result of a run ({error!r})") from error
-    return found
+    found = read_json(path, records.result, "; not the result of a run")
+    # Settings that a run of an earlier version did not have are the usual ones.
+    return {**found, "settings": asdict(Settings(**found["settings"]))}
 
 
 def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
     """Raise `GmncError` if the folder holds a run of which something else was asked."""
     path = out / RUN
+    if (out / ABOUT).exists():
+        raise GmncError(f"{out}: is a zoo; choose another folder for the run")
     if not path.is_file():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = read_json(path, records.RUN)
     # What a run of an earlier version was not asked is as usual.
     usual = {"settings": asdict(Settings(task="", zoo="")), "options": asdict(training.Options())}
     other = [
@@ -140,9 +138,7 @@ def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
 def _claim(out: Path, asked: Mapping[str, Any]) -> None:
     """Write what was asked for, unless it is there."""
     if rank() == 0 and not (out / RUN).is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        with replacing(out / RUN) as temporary:
-            temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+        write_json(make_folder(out) / RUN, asked, indent=1)
 
 
 def _device_name(device: str) -> str:

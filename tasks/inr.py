@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..backends.files import make_folder
 from ..backends.onnx import write
 from ..frontend import compile
 from ..ir import GmncError
@@ -20,6 +21,7 @@ from .fields import pixels
 from .images import SIZE
 from .population import Population, Scaled
 from .probes import Probes
+from .records import numbers
 from .siren import grid, render
 from .training import shuffled
 
@@ -129,10 +131,11 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     """zoo: a `gmnc.tasks.members.Zoo` of kind ``inr``."""
     if "image" not in zoo.table:
         raise GmncError("inr-edit needs a zoo of pictures: gmnc zoo make --kind inr")
-    image = np.asarray(zoo.table["image"])
-    chosen = parts(image, np.asarray(zoo.table["test"]) == 1, settings.seed)
+    images = pixels()[0]
+    image = numbers(zoo.table, "image", 0, len(images) - 1).astype(np.int64)
+    chosen = parts(image, numbers(zoo.table, "test") == 1, settings.seed)
     population = Population(zoo.members)
-    task = Dilation(population, pixels()[0][image], chosen, seed=settings.seed, most=settings.members)
+    task = Dilation(population, images[image], chosen, seed=settings.seed, most=settings.members)
     options = dict(settings.metanet)
     probes = options.pop("probes", _PROBES if settings.model == "gmn" else 0)
     if not isinstance(probes, int) or probes < 0:
@@ -171,7 +174,7 @@ def on_disk(
     Pictures are rows of pixels: ``original`` and ``edited`` as ONNX Runtime renders the files before and after,
     ``target`` the dilated one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     device = next(model.parameters(), task.points).device
     with torch.no_grad():
         edited = model(task.population.values[items].to(device)).cpu()

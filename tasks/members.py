@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import warnings
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,9 +17,11 @@ import torch
 from .. import __version__
 from ..backends import store
 from ..backends.blocks import Blocks, blocks
-from ..backends.files import replacing
+from ..backends.fields import integer, mapping, read_json, table, text, word
+from ..backends.files import make_folder, replacing, write_json
 from ..frontend import compile
-from ..ir import GmncError, ParameterGraph
+from ..ir import GmncError, LoadError, ParameterGraph
+from ..ir.files import FileState, MappedFile
 from .zoo import read_index
 
 __all__ = ["Zoo"]
@@ -69,7 +72,7 @@ class Zoo(Sequence[Blocks]):
         state = _state(folder, table)
         cached, shared = _load(stem, state), dict[str, Blocks]()
         if cached is None:
-            cache.mkdir(exist_ok=True)
+            make_folder(cache)
             shared = _fill(folder, table, stem, state, progress or (lambda *_: None))
             cached = _load(stem, state)
         assert cached is not None
@@ -127,28 +130,46 @@ def _state(folder: Path, table: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256(__version__.encode())
     for file, architecture in zip(table["file"], table["architecture"], strict=True):
         path = folder / str(file)
-        try:
-            found = path.stat()
-        except OSError as error:
-            raise GmncError(f"{path}: a network of the zoo is missing; run `gmnc zoo make` again") from error
-        digest.update(f"{file} {architecture} {found.st_size} {found.st_mtime_ns}\n".encode())
+        if not path.exists():
+            raise GmncError(f"{path}: a network of the zoo is missing; run `gmnc zoo make` again")
+        found = FileState.of(path)
+        digest.update(f"{file} {architecture} {found.size} {found.modified}\n".encode())
     for room in ("ir", "frontend", "backends"):
         for path in sorted((Path(__file__).parent.parent / room).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
 
+_CACHED = table({"state": text, "sums": mapping(integer(most=2**32), word)})
+"""What the cache says of itself. sums: checksums of its files, by name."""
+
+
 def _load(stem: Path, state: str) -> _Cached | None:
-    """What is in the cache, None if it is of another state."""
-    try:
-        about = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
-        if about["state"] != state:
-            return None
-        starts = np.array(about["starts"], dtype=np.int64)
-        flat = np.load(stem.with_suffix(".npy"), mmap_mode="r")
-    except (OSError, ValueError, KeyError, TypeError):
+    """What is in the cache, None if that is nothing, of another state, or damaged, of which a warning tells."""
+    about = stem.with_suffix(".json")
+    if not about.exists():
         return None
-    return _Cached(flat, starts) if len(flat) == starts[-1] else None
+    try:
+        found = read_json(about, _CACHED)
+        if found["state"] != state:
+            return None
+        if any(_sum(stem.with_name(name)) != found["sums"].get(name) for name in (*_arrays(stem), *found["sums"])):
+            raise ValueError
+        flat, starts = (np.load(stem.with_name(name), mmap_mode="r") for name in _arrays(stem))
+    except (OSError, ValueError, LoadError):
+        warnings.warn(f"{about}: the cache of the zoo is damaged and is made anew", stacklevel=2)
+        return None
+    return _Cached(flat, starts)
+
+
+def _arrays(stem: Path) -> tuple[str, str]:
+    """Names of the files of `_Cached`."""
+    return f"{stem.name}.npy", f"{stem.name}-starts.npy"
+
+
+def _sum(path: Path) -> int:
+    """A checksum of a file."""
+    return zlib.crc32(MappedFile(path).data)
 
 
 def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> dict[str, Blocks]:
@@ -168,11 +189,12 @@ def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, wa
             found[number] = template.values(path, model)
             watch("networks", len(found), len(table["file"]))
     flat = [found[number] for number in range(len(found))]
-    with replacing(stem.with_suffix(".npy")) as temporary, temporary.open("wb") as file:
-        np.save(file, np.concatenate(flat))
-    starts = np.cumsum([0, *map(len, flat)]).tolist()
-    with replacing(stem.with_suffix(".json")) as temporary:
-        temporary.write_text(json.dumps({"state": state, "starts": starts}), encoding="utf-8")
+    names = _arrays(stem)
+    for name, array in zip(names, (np.concatenate(flat), np.cumsum([0, *map(len, flat)])), strict=True):
+        with replacing(stem.with_name(name)) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    sums = {name: _sum(stem.with_name(name)) for name in (*names, *map(_graph_file, shared))}
+    write_json(stem.with_suffix(".json"), {"state": state, "sums": sums})
     return shared
 
 
@@ -225,7 +247,10 @@ class _Template:
         for tensor in model.graph.initializer:
             start = self.places.get(tensor.name)
             if start is not None:
-                array = onnx.numpy_helper.to_array(tensor)
+                try:
+                    array = onnx.numpy_helper.to_array(tensor)
+                except ValueError as error:
+                    raise GmncError(f"{path}: tensor {tensor.name!r} is damaged ({error}); delete the file") from error
                 flat[start : start + array.size] = array.reshape(-1)
         return flat
 

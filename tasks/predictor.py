@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ..backends.blocks import Blocks
+from ..backends.fields import integer, listed, mapping, number, parsed, plain, row, table
 from ..ir import GmncError, LoadError
 from ..metanets import GMN
 from ..metanets.baselines import statistics
@@ -24,6 +25,19 @@ SHIPPED = Path(__file__).with_name("predictor.safetensors")
 
 _KEY = "gmnc.tasks.predictor"
 _MARGIN, _UNKNOWN = 0.1, 0.1
+_FEATURES = (
+    "log parameters", "log neurons and other nodes", "depth", "log root mean square of the parameters",
+    "log greatest parameter", "log spread within a tensor, on average",
+)  # fmt: skip
+# Powers of ten of them are shown.
+_range, _depths = row(number(-300, 300), number(-300, 300)), row(number(0, 1e12), number(0, 1e12))
+_HEADER = table(
+    {
+        "ranges": table({name: _depths if name == "depth" else _range for name in _FEATURES}),
+        "words": listed(integer(-(2**63), 2**63 - 1)),
+        "about": mapping(plain),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,9 @@ class Predictor:
         model, header = load(path), about(path).get(_KEY)
         if header is None:
             raise LoadError(f"{path}: a metanetwork, but no predictor; `gmnc train accuracy --predictor` writes one")
-        found = json.loads(header)
+        if (model.head, model.options["outputs"]) != ("invariant", 1):
+            raise LoadError(f"{path}: a metanetwork that gives no one number per network, as a predictor must")
+        found = parsed(header, _HEADER, str(path))
         ranges = {name: (low, high) for name, (low, high) in found["ranges"].items()}
         return Predictor(model, ranges, frozenset(found["words"]), found["about"])
 
@@ -105,14 +121,15 @@ def features(graph: Blocks) -> dict[str, float]:
     mean, deviation = (numbers[:, i] if len(numbers) else numbers.new_zeros(1) for i in (0, 1))
     most = numbers[:, 2:7].abs().amax() if len(numbers) else 0.0
     square = (size * (mean.square() + deviation.square())).sum() / size.sum()
-    return {
-        "log parameters": float(np.log10(float(size.sum()))),
-        "log neurons and other nodes": float(np.log10(max(graph.num_nodes, 1))),
-        "depth": float(graph.nodes[:, 1].max()) if graph.num_nodes else 0.0,
-        "log root mean square of the parameters": float(np.log10(float(square.sqrt()) + 1e-6)),
-        "log greatest parameter": float(np.log10(float(most) + 1e-6)),
-        "log spread within a tensor, on average": float((deviation + 1e-3).log10().mean()),
-    }
+    found = (
+        float(np.log10(float(size.sum()))),
+        float(np.log10(max(graph.num_nodes, 1))),
+        float(graph.nodes[:, 1].max()) if graph.num_nodes else 0.0,
+        float(np.log10(float(square.sqrt()) + 1e-6)),
+        float(np.log10(float(most) + 1e-6)),
+        float((deviation + 1e-3).log10().mean()),
+    )
+    return dict(zip(_FEATURES, found, strict=True))
 
 
 def vocabulary(graph: Blocks) -> dict[int, int]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.files import replacing
+from ..backends.files import make_folder, replacing
 from ..ir import GmncError
 
 __all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "titles", "to_json"]
@@ -177,7 +177,7 @@ def _line(cells: Iterable[str]) -> str:
 
 def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Learning curves of all runs, and what each run predicted where it says so; PNG files, returned."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     made = []
     titled = list(zip(results, titles(results), strict=True))
     for task in dict.fromkeys(r["settings"]["task"] for r in results):

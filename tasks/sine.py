@@ -17,6 +17,7 @@ from ..metanets.layer import mlp
 from .experiment import Experiment, Settings
 from .inr import parts
 from .population import Population, Scaled
+from .records import numbers
 from .training import shuffled
 
 __all__ = ["Contrast", "Encoder", "experiment", "flipped", "info_nce", "regression"]
@@ -145,9 +146,9 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
         raise GmncError("inr-ssl needs a zoo of sines: gmnc zoo make --kind sine")
     count = len(zoo.members) // 2
     members = np.arange(2 * count).reshape(count, 2)
-    if not np.array_equal(np.asarray(zoo.table["function"])[members], np.arange(count)[:, None].repeat(2, 1)):
+    if not np.array_equal(numbers(zoo.table, "function")[members], np.arange(count)[:, None].repeat(2, 1)):
         raise GmncError("inr-ssl needs the members of the zoo in their order, two for each function")
-    answers = np.stack([np.asarray(zoo.table[name], dtype=np.float64)[::2][:count] for name in "ab"], axis=1)
+    answers = np.stack([numbers(zoo.table, name).astype(np.float64)[::2][:count] for name in "ab"], axis=1)
     functions = np.arange(count)
     tested = np.isin(functions, np.random.default_rng(0).permutation(count)[: round(_TEST * count)])
     chosen = parts(functions, tested, settings.seed)

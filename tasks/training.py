@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import time
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backends.files import replacing
+from ..backends.files import make_folder, write_bytes
 from ..ir import GmncError, LoadError
+from .checkpoint import read_checkpoint
 from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
 
 __all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "Watch", "by_budget", "fit", "learning_rate", "shuffled"]
@@ -152,6 +154,8 @@ class _Run:
         batches = self.task.batches(number)
         if not batches:
             raise GmncError("there is nothing to train on")
+        if self.step >= len(batches):
+            raise LoadError(f"{self.out / CHECKPOINT}: step {self.step} of {len(batches)}; of another run, remove it")
         self.started = time.monotonic() - self.spent
         self.model.train()
         for step in range(self.step, len(batches)):
@@ -192,6 +196,8 @@ class _Run:
             with torch.no_grad():
                 metrics = self.task.evaluate(self.model, "valid")
         metrics = agreed(metrics)
+        if not all(map(math.isfinite, metrics.values())):
+            raise GmncError(f"in validation after epoch {number + 1}: {metrics}; choose a lower learning rate")
         score = self.task.score(metrics)
         better = self.history.best < 0 or score > self.history.rows[self.history.best]["score"]
         row = {
@@ -224,11 +230,12 @@ class _Run:
             "rng": self._rng(),
         }
         if rank() == 0:
-            self.out.mkdir(parents=True, exist_ok=True)
-            with replacing(self.out / CHECKPOINT) as temporary:
-                torch.save(state, temporary)
-            with replacing(self.out / LOG) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in self.history.rows), encoding="utf-8")
+            make_folder(self.out)
+            # In memory first: torch hides what the system says of a file.
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_bytes(self.out / CHECKPOINT, buffer.getbuffer())
+            write_bytes(self.out / LOG, "".join(json.dumps(row) + "\n" for row in self.history.rows).encode())
 
     def _rng(self) -> list[torch.Tensor]:
         """The state of torch's generator in each process."""
@@ -246,22 +253,14 @@ class _Run:
         path = self.out / CHECKPOINT
         if not path.is_file():
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            other = {k for k, v in asdict(self.options).items() if state["options"].get(k) != v}
-            other -= {"checkpoint_seconds"}
-            if other:
-                raise GmncError(f"{path}: of a run with another {', '.join(sorted(other))}; choose another folder")
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-        except GmncError:
-            raise
-        except Exception as error:
-            raise LoadError(f"{path}: not of this run ({error}); remove it, or choose another folder") from error
+        state = read_checkpoint(path, asdict(self.options), self.model, self.optimizer)
         self.history, self.best = History(**state["history"]), state["best"]
         self.step, self.sums, self.spent = state["step"], state["sums"], state["spent"]
         if len(state["rng"]) == world():
-            torch.set_rng_state(state["rng"][rank()])
+            try:
+                torch.set_rng_state(state["rng"][rank()])
+            except RuntimeError as error:
+                raise LoadError(f"{path}: damaged state of the random numbers ({error}); remove it") from error
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:

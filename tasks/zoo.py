@@ -7,7 +7,6 @@ DIR/rows/00042.json: rows that are not in the index yet.
 from __future__ import annotations
 
 import importlib
-import json
 import multiprocessing
 import os
 import signal
@@ -21,8 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
-from ..backends.files import replacing
-from ..ir import GmncError
+from ..backends.fields import Wrong, read_json, valid
+from ..backends.files import make_folder, replacing, sweep, write_json
+from ..ir import GmncError, LoadError
+from . import records
+from .records import NETWORKS
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["ABOUT", "INDEX", "KINDS", "Maker", "Member", "about", "make", "read_index"]
 
 ABOUT, INDEX = "zoo.json", "index.parquet"
-_NETWORKS, _ROWS = "networks", "rows"
+_ROWS = "rows"
 
 KINDS: dict[str, tuple[str, str]] = {
     "classifiers": ("classifiers", "Classifiers"),
@@ -82,7 +84,9 @@ def make(
     if size < 1 or workers < 1 or seed < 0:
         raise GmncError("a zoo needs a size and a number of workers of at least 1, and a seed of at least 0")
     maker = _maker(kind)
-    _claim(out, {"kind": kind, "size": size, "seed": seed, "gmnc": __version__})
+    wanted = {"kind": kind, "size": size, "seed": seed, "gmnc": __version__}
+    valid(wanted, records.ABOUT, f"the zoo {out}")
+    _claim(out, wanted)
     rows = _finished(out)
     missing = [number for number in range(size) if number not in rows]
     watch = progress or (lambda *_: None)
@@ -96,13 +100,9 @@ def make(
 
 def about(folder: Path) -> dict[str, Any]:
     """What a zoo says of itself: kind, size, seed, gmnc. Raises `GmncError` if the folder is no zoo."""
-    try:
-        found = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not {"kind", "size", "seed"} <= set(found):
-            raise ValueError
-    except (OSError, ValueError) as error:
-        raise GmncError(f"{folder} is not a zoo (no {ABOUT}); make one with `gmnc zoo make --out {folder}`") from error
-    return found
+    if not (folder / ABOUT).is_file():
+        raise GmncError(f"{folder} is not a zoo (no {ABOUT}); make one with `gmnc zoo make --out {folder}`")
+    return read_json(folder / ABOUT, records.ABOUT)
 
 
 def read_index(folder: Path) -> dict[str, np.ndarray]:
@@ -111,15 +111,29 @@ def read_index(folder: Path) -> dict[str, np.ndarray]:
     Raises `GmncError` if the folder is no zoo, or the zoo is unfinished or damaged.
     """
     parquet = _parquet()
-    path = folder / INDEX
+    path, size = folder / INDEX, about(folder)["size"]
     if not path.is_file():
-        about(folder)
         raise GmncError(f"{folder}: the zoo is not finished; run the `gmnc zoo make` that began it again to go on")
     try:
+        rows = parquet.read_metadata(path).num_rows
+        if not 1 <= rows <= size:
+            raise Wrong(f"1 to {size} rows", rows)
         table = parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise GmncError(f"{path}: damaged ({error}); delete it and run `gmnc zoo make` again") from error
-    return {name: table.column(name).to_numpy() for name in table.column_names}
+        found = {name: table.column(name).to_numpy() for name in table.column_names}
+        for name in {**dict.fromkeys(("id", "file", "architecture")), **found}:
+            _checked_column(name, found)
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, Wrong) as error:
+        raise LoadError(f"{path}: damaged ({error}); delete it and run `gmnc zoo make` again") from error
+    return found
+
+
+def _checked_column(name: str, found: Mapping[str, np.ndarray]) -> None:
+    if name not in found:
+        raise Wrong(f"a column {name!r}", list(found))
+    try:
+        records.column(name, found[name])
+    except Wrong as error:
+        raise error.within(f".{name}") from None
 
 
 def _maker(kind: str) -> Maker:
@@ -143,18 +157,17 @@ def _claim(out: Path, wanted: dict[str, Any]) -> None:
                 f"{out} holds another zoo ({', '.join(different) or 'size ' + str(found['size'])}): "
                 f"choose another folder, or delete it"
             )
-    elif out.is_dir() and any(out.iterdir()):
-        raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
-    for folder in (out, out / _NETWORKS, out / _ROWS):
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob(".*.tmp"):
-            left.unlink(missing_ok=True)
-    with replacing(out / ABOUT) as temporary:
-        temporary.write_text(json.dumps(wanted) + "\n", encoding="utf-8")
+    elif out.is_dir():
+        sweep(out)
+        if any(out.iterdir()):
+            raise GmncError(f"{out} is not empty and not a zoo: choose a new or an empty folder")
+    for folder in (out, out / NETWORKS, out / _ROWS):
+        sweep(make_folder(folder))
+    write_json(out / ABOUT, wanted)
 
 
 def _file(number: int) -> str:
-    return f"{_NETWORKS}/{number:05}.onnx"
+    return f"{NETWORKS}/{number:05}.onnx"
 
 
 def _finished(out: Path) -> dict[int, dict[str, Any]]:
@@ -164,9 +177,9 @@ def _finished(out: Path) -> dict[int, dict[str, Any]]:
         columns = {name: column.tolist() for name, column in read_index(out).items()}
         rows = {i: {name: column[at] for name, column in columns.items()} for at, i in enumerate(columns["id"])}
     for path in (out / _ROWS).glob("*.json"):
-        row = json.loads(path.read_text(encoding="utf-8"))
+        row = read_json(path, records.index_row)
         rows[row["id"]] = row
-    there = {path.name for path in (out / _NETWORKS).iterdir()}
+    there = {path.name for path in (out / NETWORKS).iterdir()}
     return {i: row for i, row in rows.items() if Path(row["file"]).name in there}
 
 
@@ -175,7 +188,10 @@ def _write_index(out: Path, rows: Mapping[int, dict[str, Any]], size: int) -> No
     import pyarrow as pa
 
     ordered = [rows[number] for number in range(size)]
-    table = pa.Table.from_pylist(ordered)
+    try:
+        table = pa.Table.from_pylist(ordered)
+    except pa.ArrowException as error:
+        raise GmncError(f"{out / INDEX}: rows do not fit together ({error}); delete {out / _ROWS}") from error
     with replacing(out / INDEX) as temporary:
         _parquet().write_table(table, temporary)
     for path in (out / _ROWS).glob("*.json"):
@@ -279,8 +295,7 @@ def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
     for number, member in zip(numbers, members, strict=False):
         write(member.graph, member.values, out / _file(number))
         row = {"id": number, "file": _file(number), "architecture": member.architecture, **member.row}
-        with replacing(out / _ROWS / f"{number:05}.json") as temporary:
-            temporary.write_text(json.dumps(row), encoding="utf-8")
+        write_json(out / _ROWS / f"{number:05}.json", row)
         done += 1
         if _stop is not None and _stop.is_set():
             break

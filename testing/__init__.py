@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .asserts import assert_isomorphic, assert_same_up_to_symmetry, assert_sound, count
+    from .asserts import assert_exact, assert_isomorphic, assert_same_up_to_symmetry, assert_sound, count
+    from .brute import BruteForce, brute_force
     from .builders import build, values, with_values
     from .inputs import random_inputs
     from .llama import Llama
@@ -20,12 +21,15 @@ if TYPE_CHECKING:
     from .verification import verify
 
 __all__ = [
+    "BruteForce",
     "Failure",
     "Llama",
     "Report",
+    "assert_exact",
     "assert_isomorphic",
     "assert_same_up_to_symmetry",
     "assert_sound",
+    "brute_force",
     "build",
     "count",
     "disagreement",
@@ -38,12 +42,15 @@ __all__ = [
 ]
 
 _HOME = {
+    "BruteForce": "brute",
     "Failure": "report",
     "Llama": "llama",
     "Report": "report",
+    "assert_exact": "asserts",
     "assert_isomorphic": "asserts",
     "assert_same_up_to_symmetry": "asserts",
     "assert_sound": "asserts",
+    "brute_force": "brute",
     "build": "builders",
     "count": "asserts",
     "disagreement": "runtime",

@@ -11,19 +11,32 @@ import onnx_ir as ir
 
 from ..frontend import compile
 from ..ir import ParameterGraph, colours, isomorphic
+from .brute import BruteForce, brute_force
 from .report import Report
 from .verification import verify
 
-__all__ = ["assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
+__all__ = ["assert_exact", "assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
 
 Model = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 
 
 def assert_sound(model: Model, **options: Any) -> Report:
-    """`verify` finds nothing wrong, and could check something. options: of `verify`. Returns the report."""
+    """`verify` finds nothing wrong, and could tell. options: of `verify`. Returns the report."""
     report = verify(model, **options)
-    assert report.sound is not None, f"nothing could be run: {'; '.join(report.skipped)}"
     assert report.holds, "\n\n".join(report.complaints())
+    assert report.sound is not None, f"not checked: {'; '.join(report.skipped)}"
+    return report
+
+
+def assert_exact(model: str | os.PathLike[str] | onnx.ModelProto, **options: Any) -> BruteForce:
+    """`brute_force` finds no claim that is false and no symmetry that is missed.
+
+    options: of `brute_force`. Returns the report.
+    """
+    report = brute_force(model, **options)
+    assert report.runs, f"nothing could be run: {'; '.join(report.skipped)}"
+    assert not report.false, "\n".join(report.false)
+    assert not report.missed, "\n".join(report.misses())
     return report
 
 
@@ -31,7 +44,8 @@ def assert_isomorphic(a: Model | ParameterGraph, b: Model | ParameterGraph, valu
     """The graphs have the same structure, as far as colour refinement tells; with `values`, the same parameters too."""
     left, right = _graph(a), _graph(b)
     ours, theirs = count(left), count(right)
-    differing = {what: (ours[what], theirs[what]) for what in ours if ours[what] != theirs[what]}
+    found = {what: (ours.get(what), theirs.get(what)) for what in {**ours, **theirs}}
+    differing = {what: pair for what, pair in found.items() if pair[0] != pair[1]}
     assert not differing, f"the graphs differ in numbers: {differing}"
     assert isomorphic(left, right, values=False), f"same numbers, other structure: {_apart(left, right, values=False)}"
     if values:

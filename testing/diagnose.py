@@ -14,7 +14,7 @@ from ..ir import ParameterGraph
 from ..ir.permute import Automorphism, describe
 from ..ir.rescaling import Rescaling, product
 from .report import Failure
-from .trial import Trial
+from .trial import Errors, Trial
 
 __all__ = ["Generator", "culprits", "involved"]
 
@@ -23,9 +23,7 @@ Generator = Automorphism | Rescaling
 _MOST = 3
 
 
-def culprits(
-    trial: Trial, failing: Sequence[Generator], tolerance: float, registry: Registry | None = None
-) -> list[Failure]:
+def culprits(trial: Trial, failing: Sequence[Generator], registry: Registry | None = None) -> list[Failure]:
     """The generators at fault in a failing product, one of each kind (set of node groups), a few at most.
 
     If a product fails, one of its halves does: each is found in as many runs as halving takes.
@@ -33,14 +31,14 @@ def culprits(
     left = list(failing)
     found: list[Failure] = []
     while left and len(found) < _MOST:
-        error = _error(trial, left)
-        if error < tolerance:
+        errors = _errors(trial, left)
+        if trial.excess(errors) < 1:
             break
-        worst, error = _halve(trial, left, tolerance, error)
+        worst, errors = _halve(trial, left, errors)
         groups = _groups(trial.graph, worst)
         nodes = tuple(involved(trial.graph, worst, registry))
         words = worst.describe() if isinstance(worst, Rescaling) else describe(trial.graph, worst)
-        found.append(Failure(error, words, groups, nodes))
+        found.append(Failure(max(errors.values(), default=0.0), words, groups, nodes))
         left = [g for g in left if type(g) is not type(worst) or _groups(trial.graph, g) != groups]
     return found
 
@@ -99,19 +97,19 @@ def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
     return rule.function
 
 
-def _halve(trial: Trial, failing: list[Generator], tolerance: float, error: float) -> tuple[Generator, float]:
+def _halve(trial: Trial, failing: list[Generator], errors: Errors) -> tuple[Generator, Errors]:
     while len(failing) > 1:
         half = failing[: len(failing) // 2]
-        found = _error(trial, half)
-        if found < tolerance:
+        found = _errors(trial, half)
+        if trial.excess(found) < 1:
             half = failing[len(failing) // 2 :]
-            found = _error(trial, half)
-        failing, error = half, found
-    return failing[0], error
+            found = _errors(trial, half)
+        failing, errors = half, found
+    return failing[0], errors
 
 
-def _error(trial: Trial, generators: Sequence[Generator]) -> float:
-    return trial.error(product(trial.graph, generators).apply(trial.values))
+def _errors(trial: Trial, generators: Sequence[Generator]) -> Errors:
+    return trial.errors(product(trial.graph, generators).apply(trial.values))
 
 
 def _nodes(generator: Generator) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Random inputs that a network can take: the shapes that lowering chose, token ids within their tables."""
+"""Random inputs that a network can take and answers to: shapes that lowering chose, values that their uses ask for."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,58 +11,113 @@ import onnx
 import onnx_ir as ir
 
 from ..backends.values import dtype_of
-from ..frontend import Registry, installed
+from ..frontend import Registry
+from ..frontend.compile import opened, ruled
+from ..frontend.faults import of_file
 from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
-from ..frontend.load import load
 from ..frontend.normalise import normalise
 from ..ir import GmncError, ParameterGraph
+from .uses import Uses, uses_of
 
-__all__ = ["InputSpec", "around_splits", "draw", "input_specs", "random_inputs"]
+__all__ = ["STYLES", "InputSpec", "Network", "Style", "around_splits", "draw", "input_specs", "random_inputs", "read"]
 
-_INDEXING = {"Gather": 1, "GatherElements": 1, "GatherND": 1}
-_MOVING = ("Cast", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
+Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+
 _NUMBERS = 4
+_BYTES = 256
+_RARE = 0.1
 _MANY, _FEW, _SMALL = 256, 16, 4096
 
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """A graph input. dtype: NumPy's name or "string". high: integers are drawn from 0 .. high - 1."""
+    """A graph input, and what its values are drawn from.
+
+    dtype: NumPy's name or "string". Integers are drawn from low .. high - 1, or from `choices`, the numbers that the
+    network compares them with (now and then, if they index a table too). Floats are normal, with mean `shift` and
+    deviation `scale`, or positive.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str
     high: int = _NUMBERS
+    low: int = 0
+    choices: tuple[int, ...] = ()
+    mask: bool = False
+    shift: float = 0.0
+    scale: float = 1.0
+    positive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """A way to draw. high: a limit of integers. ones: masks let all pass. positive: all floats. spread: of floats."""
+
+    high: int | None = None
+    ones: bool = False
+    positive: bool = False
+    spread: float = 1.0
+
+
+STYLES = (
+    Style(),
+    Style(ones=True, positive=True),
+    Style(high=2, spread=0.1),
+    Style(high=1, positive=True, spread=10.0),
+)
+"""Tried in this order, until the network runs and its outputs react to the parameters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A normalised model, and what is known of its values before it runs."""
+
+    model: ir.Model
+    known: Mapping[ir.Value, Known]
+
+
+def read(
+    model: Source,
+    dims: Mapping[str, int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    registry: Registry | None = None,
+) -> Network:
+    """The model as `gmnc.compile` reads it. dims, shapes, registry: its options `dims`, `inputs`, `registry`."""
+    rules = ruled(registry)
+    source, _, where = opened(model, dims or {}, shapes or {})
+    with of_file(where):
+        network = normalise(source)
+        return Network(network, infer(network, dims, shapes, finder(rules, network)))
 
 
 def input_specs(
-    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    model: Source | Network,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     registry: Registry | None = None,
 ) -> list[InputSpec]:
-    """What `gmnc.compile` takes the inputs to be. dims, shapes, registry: its options `dims`, `inputs`, `registry`.
+    """What `gmnc.compile` takes the inputs to be; arguments as of `read`.
 
-    Integers that index a table stay within it; those that are compared or cast to numbers (masks) are 0 or 1; others
-    are below 4. Raises `GmncError` for an input that is no tensor.
+    Integers that index a table stay within it, whatever is added to them before; lengths stay within the axis that
+    they are lengths of; masks are 0 or 1; others are below 4, and bytes that become numbers below 256. Floats have the
+    mean and the scale that a normalisation in front of the network expects.
+    Raises `GmncError` for an input that is no tensor.
     """
-    network = normalise(load(model))
-    known = infer(network, dims, shapes, finder(registry or installed(), network))
+    network = model if isinstance(model, Network) else read(model, dims, shapes, registry)
     specs = []
-    for value in network.graph.inputs:
-        entry = known[value]
+    for value in network.model.graph.inputs:
+        entry = network.known[value]
         if not entry.dtype:
             raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
-        limits = list(_limits(value, known))
-        high = min((n for n in limits if n > 0), default=_NUMBERS)
-        specs.append(InputSpec(value.name or "", entry.shape, entry.dtype, high))
+        specs.append(_spec(value.name or "", entry, uses_of(value, network.known)))
     return specs
 
 
-def draw(specs: list[InputSpec], rng: np.random.Generator, high: int | None = None) -> dict[str, np.ndarray]:
-    """One array per input: standard normal, integers below `high` (default: each input's own), booleans."""
-    return {s.name: _array(s, rng, s.high if high is None else min(high, s.high)) for s in specs}
+def draw(specs: list[InputSpec], rng: np.random.Generator, style: Style = STYLES[0]) -> dict[str, np.ndarray]:
+    """One array per input."""
+    return {s.name: _array(s, rng, style) for s in specs}
 
 
 def around_splits(
@@ -102,7 +157,7 @@ def _near(columns: list[np.ndarray] | None, shape: tuple[int, ...], rng: np.rand
 
 
 def random_inputs(
-    model: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    model: Source,
     seed: int = 0,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -111,35 +166,44 @@ def random_inputs(
     return draw(input_specs(model, dims, shapes), np.random.default_rng(seed))
 
 
-def _array(spec: InputSpec, rng: np.random.Generator, high: int) -> np.ndarray:
+def _spec(name: str, entry: Known, uses: Uses) -> InputSpec:
+    low, high = uses.range or (0, 0)
+    free = high <= low and not uses.lengths
+    mask = free and (uses.closing or (uses.mask and "float" not in entry.dtype))
+    if high <= low and uses.lengths:
+        low, high = 1, 1 + min(uses.lengths)
+    elif high <= low:
+        low, high = 0, 2 if mask else _BYTES if uses.numbers and entry.dtype == "uint8" else _NUMBERS
+    return InputSpec(
+        name, entry.shape, entry.dtype, high, low, tuple(sorted(uses.choices)), mask, uses.shift, uses.scale,
+        uses.positive,
+    )  # fmt: skip
+
+
+def _array(spec: InputSpec, rng: np.random.Generator, style: Style) -> np.ndarray:
     if spec.dtype == "string":
         return rng.choice(np.array(["a", "b"], dtype=object), spec.shape)
     dtype = dtype_of(spec.dtype)
     if dtype == np.bool_:
-        return np.asarray(rng.random(spec.shape) < 0.75)
+        return np.ones(spec.shape, np.bool_) if style.ones else np.asarray(rng.random(spec.shape) < 0.75)
     if dtype.kind in "iu":
-        return np.asarray(rng.integers(0, high, spec.shape)).astype(dtype)
+        return _integers(spec, rng, style).astype(dtype)
     if dtype.kind == "c":
         return (rng.standard_normal(spec.shape) + 1j * rng.standard_normal(spec.shape)).astype(dtype)
-    return np.asarray(rng.standard_normal(spec.shape)).astype(dtype)
+    if spec.mask:
+        return np.ones(spec.shape, dtype) if style.ones else (rng.random(spec.shape) < 0.75).astype(dtype)
+    values = spec.shift + spec.scale * style.spread * rng.standard_normal(spec.shape)
+    return np.asarray(np.abs(values) if spec.positive or style.positive else values).astype(dtype)
 
 
-def _limits(value: ir.Value, known: Mapping[ir.Value, Known]) -> Iterator[int]:
-    """One past the largest integers that the uses of a value allow; as far as the value is only moved."""
-    seen, queue = {value}, [value]
-    while queue:
-        here = queue.pop()
-        for node, place in here.uses():
-            if _INDEXING.get(node.op_type) == place and node.inputs[0] is not None and node.inputs[0] in known:
-                axis = node.attributes.get_int("axis", 0)
-                yield known[node.inputs[0]].shape[axis]
-            elif node.op_type == "OneHot" and place == 0:
-                depth = node.inputs[1]
-                data = None if depth is None or depth not in known else known[depth].data
-                yield _NUMBERS if data is None else int(data.reshape(-1)[0])
-            elif node.op_type in ("Equal", "Greater", "Less", "Where", "Not", "Mul", "Sub"):
-                yield 2
-            elif node.op_type in _MOVING and place == 0:
-                new = [v for v in node.outputs if v not in seen]
-                seen.update(new)
-                queue += new
+def _integers(spec: InputSpec, rng: np.random.Generator, style: Style) -> np.ndarray:
+    if spec.mask and style.ones:
+        return np.ones(spec.shape, np.int64)
+    high = spec.high if style.high is None else min(spec.low + style.high, spec.high)
+    values = np.asarray(rng.integers(spec.low, max(high, spec.low + 1), spec.shape))
+    if not spec.choices or spec.mask:
+        return values
+    indexing = (spec.low, spec.high) != (0, _NUMBERS)
+    chosen = rng.choice(np.array(spec.choices), spec.shape)
+    allowed = (chosen >= spec.low) & (chosen < spec.high) if indexing else True
+    return np.where((rng.random(spec.shape) < (_RARE if indexing else 1.0)) & allowed, chosen, values)

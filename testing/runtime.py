@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
 
 from ..backends import onnx as write_back
 from ..backends.datafiles import external_tensors
 from ..ir import ParameterGraph, StorageWarning
+from .processes import Here, Runner
+from .worker import answers, session
 
 __all__ = ["Arrays", "Network", "disagreement", "run"]
 
@@ -25,41 +26,35 @@ _LARGEST = 1 << 30
 
 
 class Network:
-    """The network of a graph, to be run with any parameter values."""
+    """The network of a graph, to be run with any parameter values. runner: by default `Here`."""
 
-    def __init__(self, graph: ParameterGraph) -> None:
-        self.graph = graph
+    def __init__(self, graph: ParameterGraph, runner: Runner | None = None) -> None:
+        self.graph, self.runner = graph, runner or Here()
         size = sum(p.size * 4 for p in graph.parameters.values())
         self._in_files = size > _LARGEST or (
             isinstance(graph.model, ir.Model) and next(external_tensors(graph.model), None) is not None
         )
 
     def run(self, values: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
-        """The outputs for each of the feeds, with these values written into the model."""
-        with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        """The outputs for each of the feeds, with these values written into the model; raises `NotRunnable`."""
+        if not self._in_files:
+            return self.runner.run(ir.to_proto(self._written(values)).SerializeToString(), feeds)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "network.onnx"
+            self._written(values, path)
+            return self.runner.run(path, feeds)
+
+    def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> ir.Model:
+        with warnings.catch_warnings():
             # Controls leave the grids of quantised weights; rounded, so that scales matter.
             warnings.simplefilter("ignore", StorageWarning)
-            path = Path(folder) / "network.onnx" if self._in_files else None
-            written = write_back.write(self.graph, values, path, rounded=True)
-            return _run(ir.to_proto(written).SerializeToString() if path is None else path, feeds)
+            return write_back.write(self.graph, values, path, rounded=True)
 
 
 def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np.ndarray]) -> Arrays:
-    """Outputs by name; CPU, one thread, no graph optimisation. Outputs that are no tensors are left out."""
-    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else Path(model)
-    return _run(source, [inputs])[0]
-
-
-def _run(source: bytes | Path, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    model = source if isinstance(source, bytes) else os.fspath(source)
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    results = (zip(names, session.run(names, dict(feed)), strict=True) for feed in feeds)
-    return [{name: value for name, value in pairs if isinstance(value, np.ndarray)} for pairs in results]
+    """Outputs by name; CPU, one thread, no graph optimisation. Sequences come as tensors, see `worker.flat`."""
+    source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
+    return answers(session(source), [inputs])[0]
 
 
 def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..backends.values import dtype_of
-from ..ir import GmncError, ParameterGraph
+from ..ir import ParameterGraph
+from .precision import eps_of, tolerance_of
+from .processes import NotRunnable, Runner, Stopped
 from .runtime import Arrays, Network, disagreement
 
-__all__ = ["NotRunnable", "Trial", "shaken", "shaken_values", "tolerance_of"]
+__all__ = ["Errors", "NotRunnable", "Trial", "shaken", "shaken_values"]
 
-ROUNDING_STEPS = 64
+Errors = dict[str, float]
+"""Per output, how far it changed, relative to its largest magnitude."""
+
 _ROUNDING = 3e-7
+_AMPLIFIED = 30
 _HUGE = 1e6
-
-
-class NotRunnable(GmncError):
-    """ONNX Runtime does not run the network, or its outputs say nothing. Its text is the reason."""
+_PARTS = 8
 
 
 class Trial:
     """A network with distinct random weights and its outputs for some inputs.
 
     values: the weights, by name, of every parameter that has an edge. base: the outputs for each of the feeds. names:
-    outputs that are compared; `skipped` says why others are not.
+    outputs that are compared; `skipped` says why others are not. tolerances: by output, from the float type that
+    `types` says of it (see `precision.float_types`), or all equal to `tolerance`.
     """
 
     def __init__(
-        self, graph: ParameterGraph, feeds: Sequence[Mapping[str, np.ndarray]], rng: np.random.Generator
+        self,
+        graph: ParameterGraph,
+        feeds: Sequence[Mapping[str, np.ndarray]],
+        rng: np.random.Generator,
+        runner: Runner | None = None,
+        types: Mapping[str, str] | None = None,
+        tolerance: float | None = None,
     ) -> None:
         self.graph, self.feeds, self.rng = graph, feeds, rng
-        self.network = Network(graph)
+        self.network = Network(graph, runner)
         self.skipped: list[str] = []
         names = sorted({b.view.name for b in graph.edges if not b.constant})
         own = {n: graph.parameters[n].load() for n in names}
@@ -42,77 +50,110 @@ class Trial:
             self.values = own
             self.base, again = self._twice(own)
         self.names = self._compared(own, again)
+        self.fixed = tolerance is not None
+        self.tolerances = {
+            n: tolerance or tolerance_of(graph, _type(n, self.base[0][n], types or {})) for n in self.base[0]
+        }
+
+    def errors(self, changes: Mapping[str, np.ndarray]) -> Errors:
+        """Change of every compared output when these parameters are put in; infinite if the network stops running.
+
+        Raises `Stopped` where ONNX Runtime crashes or does not end.
+        """
+        try:
+            new = self.network.run({**self.values, **changes}, self.feeds)
+        except Stopped:
+            raise
+        except NotRunnable:
+            return dict.fromkeys(self.names, float("inf"))
+        if any(a.keys() != b.keys() for a, b in zip(self.base, new, strict=True)):
+            return dict.fromkeys(self.names, float("inf"))
+        return {
+            name: max(disagreement({"": a[name]}, {"": b[name]}) for a, b in zip(self.base, new, strict=True))
+            for name in sorted(self.names)
+        }
 
     def error(self, changes: Mapping[str, np.ndarray]) -> float:
-        """Disagreement of the outputs when these parameters are put in; infinite if the network stops running."""
-        try:
-            new = self._attempt({**self.values, **changes})
-        except NotRunnable:
-            return float("inf")
-        return max(
-            (disagreement(self._kept(a), self._kept(b)) for a, b in zip(self.base, new, strict=True)), default=0.0
-        )
+        """The largest of the `errors`."""
+        return max(self.errors(changes).values(), default=0.0)
+
+    def excess(self, errors: Errors) -> float:
+        """The largest error as a multiple of what is allowed for its output; a claim holds below 1."""
+        return max((e / self.tolerances[n] for n, e in errors.items()), default=0.0)
+
+    def widen(self) -> None:
+        """Allow for what the network makes of rounding: changes of the weights of that size. Once at most."""
+        if self.fixed:
+            return
+        self.fixed = True
+        for name, error in self.conditioning().items():
+            self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
 
     def changed(self, changes: Mapping[str, np.ndarray]) -> int:
         """How many elements differ from the values."""
         return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
 
-    def conditioning(self) -> float:
-        """Error from changes of the weights of the size of rounding: what no comparison can do better than."""
+    def conditioning(self) -> Errors:
+        """Errors from changes of the weights of the size of rounding: what no comparison can do better than."""
         noise = {
             n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
             for n, v in self.values.items()
             if v.dtype.kind == "f"
         }
-        return self.error(noise)
+        return self.errors(noise)
 
-    def _kept(self, outputs: Arrays) -> Arrays:
-        return {n: v for n, v in outputs.items() if n in self.names}
+    def reacting(self) -> float:
+        """The share of the parameters (elements of tensors) to which an output reacts, tensor by tensor.
 
-    def _attempt(self, values: Mapping[str, np.ndarray], times: int = 1) -> list[Arrays]:
-        try:
-            return self.network.run(values, [*self.feeds] * times)
-        except GmncError:
-            raise
-        except Exception as error:
-            raise NotRunnable(_first_line(error)) from error
+        Of networks with more than a few tensors, tensors are changed in groups of about equal size.
+        """
+        total = sum(v.size for v in self.values.values())
+        moving = sum(
+            sum(self.values[n].size for n in part)
+            for part in self._parts()
+            if self.excess(self.errors(shaken_values(self.graph, {n: self.values[n] for n in part}, self.rng))) > 1
+        )
+        return moving / total if total else 0.0
+
+    def _parts(self) -> Iterator[list[str]]:
+        names = list(self.values)
+        ends = np.cumsum([self.values[n].size for n in names])
+        if len(names) <= _PARTS:
+            yield from ([n] for n in names)
+            return
+        which = np.minimum(_PARTS * (ends - 1) // max(int(ends[-1]), 1), _PARTS - 1).tolist()
+        yield from ([n for n, w in zip(names, which, strict=True) if w == part] for part in sorted(set(which)))
 
     def _twice(self, values: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays]]:
         """The outputs of two runs of one session."""
-        found = self._attempt(values, times=2)
+        found = self.network.run(values, [*self.feeds] * 2)
         return found[: len(self.feeds)], found[len(self.feeds) :]
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """Outputs that a comparison says something about. again: of a second run."""
-        other = self._attempt(own if own is not self.values else shaken_values(self.graph, own, self.rng))
+        changed = own if own is not self.values else shaken_values(self.graph, own, self.rng)
+        other = self.network.run(changed, self.feeds)
         names = set()
         for name in self.base[0]:
-            runs = [(a[name], b[name], c[name]) for a, b, c in zip(self.base, again, other, strict=True)]
-            if any(disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
+            runs = [(a[name], b.get(name), c.get(name)) for a, b, c in zip(self.base, again, other, strict=True)]
+            if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
                 self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
             elif not any(_any_finite(a) for a, _, _ in runs):
                 self.skipped.append(f"output {name!r}: nothing in it is finite")
             else:
                 names.add(name)
-                if all(disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
+                if all(c is not None and disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
                     self.skipped.append(f"output {name!r}: it does not depend on the parameters")
         for port in self.graph.outputs:
-            if port.name not in self.base[0]:
-                self.skipped.append(f"output {port.name!r}: it is no tensor")
+            if not any(n == port.name or n.startswith(f"{port.name}[") for n in self.base[0]):
+                self.skipped.append(f"output {port.name!r}: it is no tensor, and no sequence of any")
         return names
 
 
-def tolerance_of(graph: ParameterGraph, outputs: Mapping[str, np.ndarray]) -> float:
-    """How far outputs may differ: 64 rounding steps of the coarsest float type, times the square root of the depth.
-
-    Types count if parameters on edges or outputs have them; float32 if none does. Rounding errors of independent
-    layers add up like a random walk.
-    """
-    names = {graph.parameters[b.view.name].dtype for b in graph.edges if not b.constant}
-    dtypes = {dtype_of(n) for n in names} | {v.dtype for v in outputs.values()}
-    steps = [_eps(d) for d in dtypes if "float" in d.name] or [_eps(np.dtype(np.float32))]
-    depth = max((g.depth for g in graph.groups), default=0)
-    return ROUNDING_STEPS * max(steps) * max(depth, 1) ** 0.5
+def _type(name: str, value: np.ndarray, types: Mapping[str, str]) -> str:
+    """The float type of an output; of an element of a sequence, that of the sequence."""
+    own = value.dtype.name if "float" in value.dtype.name else "float32"
+    return max((types.get(name, types.get(name.partition("[")[0], own)), own), key=eps_of)
 
 
 def shaken_values(
@@ -145,19 +186,9 @@ def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.where(np.isfinite(cast), cast, tensor)
 
 
-def _eps(dtype: np.dtype) -> float:
-    import ml_dtypes
-
-    return float(ml_dtypes.finfo(dtype).eps)
-
-
 def _finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _any_finite(array: np.ndarray) -> bool:
     return array.dtype.kind != "f" or not array.size or bool(np.isfinite(array).any())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -22,39 +22,49 @@ How = Literal["dynamo", "dynamo-optimized", "torchscript"]
 HOWS: tuple[How, ...] = get_args(How)
 
 
-def export(module: nn.Module, inputs: tuple[Tensor, ...], how: How, opset: int | None = None) -> onnx.ModelProto:
+def export(
+    module: nn.Module, inputs: tuple[Tensor, ...], how: How, opset: int | None = None, symbolic: bool = False
+) -> onnx.ModelProto:
     """The module as ONNX. `opset` is the exporter's own default if not given.
 
     "dynamo": `dynamo=True, optimize=False`. "dynamo-optimized": with the onnxscript optimizer. "torchscript": the older
-    exporter, told to leave BatchNorm and constants alone.
+    exporter, told to leave BatchNorm and constants alone. symbolic: the first axis of the inputs is called `batch`.
     """
     with _quiet():
         if how == "torchscript":
-            return _torchscript(module, inputs, opset)
+            return _torchscript(module, inputs, opset, symbolic)
         program = torch.onnx.export(
-            module, inputs, dynamo=True, optimize=how == "dynamo-optimized", opset_version=opset, verbose=False
-        )
+            module, inputs, dynamo=True, optimize=how == "dynamo-optimized", opset_version=opset, verbose=False,
+            dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in inputs) if symbolic else None,
+        )  # fmt: skip
     assert program is not None
     return program.model_proto
 
 
-def exported(name: str, how: How, opset: int | None = None) -> onnx.ModelProto:
-    """`export` of a network of the zoo or a variant, kept in a temporary folder of this state of the zoo."""
-    path = _folder() / f"{name}-{how}-{opset or 'default'}.onnx"
+def exported(name: str, how: How, opset: int | None = None, batch: int | None = 1) -> onnx.ModelProto:
+    """`export` of a network of the zoo or a variant, kept in a temporary folder of this state of the zoo.
+
+    batch: how often the example is repeated along the batch; None makes the batch symbolic.
+    """
+    path = _folder() / f"{name}-{how}-{opset or 'default'}{'' if batch == 1 else f'-{batch}'}.onnx"
     if not path.exists():
         module, inputs = (NETWORKS | VARIANTS)[name]()
+        # Exporters take a batch of 1 for a constant.
+        inputs = tuple(torch.cat([x] * (batch or 3)) for x in inputs)
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_bytes(export(module, inputs, how, opset).SerializeToString())
+        draft.write_bytes(export(module, inputs, how, opset, batch is None).SerializeToString())
         draft.replace(path)
     return onnx.load(path)
 
 
-def _torchscript(module: nn.Module, inputs: tuple[Tensor, ...], opset: int | None) -> onnx.ModelProto:
+def _torchscript(module: nn.Module, inputs: tuple[Tensor, ...], opset: int | None, symbolic: bool) -> onnx.ModelProto:
+    names = [f"input{i}" for i in range(len(inputs))]
+    axes = {"input_names": names, "dynamic_axes": {n: {0: "batch"} for n in names}} if symbolic else {}
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "model.onnx")
         torch.onnx.export(
             module, inputs, path, dynamo=False, opset_version=opset or 17,
-            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False, **axes,
         )  # fmt: skip
         return onnx.load(path)
 

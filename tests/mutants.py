@@ -140,8 +140,8 @@ def without_step(op: str) -> Change:
     """Steps of this name are left out of vias."""
 
     def change(old: Any) -> Any:
-        def via(self: Any, name: str, attributes: Any, parents: tuple[int, ...] = (), *blocks: Any) -> int:
-            return parents[0] if name == op else old(self, name, attributes, parents, *blocks)
+        def via(self: Any, name: str, attributes: Any, parents: tuple[int, ...] = (), *rest: Any, **named: Any) -> int:
+            return parents[0] if name == op else old(self, name, attributes, parents, *rest, **named)
 
         return via
 
@@ -161,15 +161,15 @@ def slots_as_they_come(old: Any) -> Any:
 
 
 def by_number(old: Any) -> Any:
-    return lambda factors, factor, axes, attributes, shape: {n: v for n, v in attributes.items() if n != "axes"}
+    return lambda state, factors, factor, axes, attributes, shape: {n: v for n, v in attributes.items() if n != "axes"}
 
 
 def of_any_factor(old: Any) -> Any:
     """Names the axes alike for all factors."""
 
-    def over(factors: Any, factor: Any, axes: Any, attributes: Any, shape: Any) -> Any:
+    def over(state: Any, factors: Any, factor: Any, axes: Any, attributes: Any, shape: Any) -> Any:
         varies = next((f for f in factors if any(f.shape[a] > 1 for a in axes)), factor)
-        return old((varies,), varies, axes, attributes, shape)
+        return old(state, (varies,), varies, axes, attributes, shape)
 
     return over
 

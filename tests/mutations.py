@@ -86,7 +86,20 @@ _TWINS = "test_twins.py::test_what_differs_between_branches_keeps_their_weights_
 _COPIES = "test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart"
 _VIA = "ir.builder:GraphBuilder.via"
 
+_WEIGHTS = "test_computed_weights.py"
 LOWERING = [
+    Mutation("A parameter is what the file stores", "linear expressions are not taken apart",
+             "frontend.rewriting.linearity:distribute", constantly(0),
+             f"{_WEIGHTS}::test_a_linear_expression_has_the_graph_of_its_activations[a product]"),
+    Mutation("A parameter is what the file stores", "edges do not say which function of it they carry",
+             "frontend.primitives.state:State._reparametrized", unchanged(1),
+             f"{_WEIGHTS}::test_functions_of_one_element_are_traces_of_its_edge[Softplus]"),
+    Mutation("A parameter is what the file stores", "a matrix that is computed with is a vector of numbers",
+             "frontend.plan:_matrices_among", constantly({}),
+             f"{_WEIGHTS}::test_expressions_that_are_not_linear_have_the_right_symmetries[a product of entries]"),
+    Mutation("A parameter is what the file stores", "unknown computations pin nothing",
+             "frontend.compile:_pin_ends_of_opaque", constantly(None),
+             f"{_WEIGHTS}::test_a_computed_weight_that_no_rule_knows_pins_what_it_touches"),
     Mutation("A function of one neuron stays on it", "operands that name the same nodes join",
              "frontend.primitives.joins:_same_nodes", constantly(None),
              "test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
@@ -127,7 +140,7 @@ LOWERING = [
     Mutation("What moves places is in the via", "it is not",
              "frontend.primitives.grid:Moves.put", unchanged(1), f"{_TWINS}[halves of merged places]"),
     Mutation("What moves places is in the via", "it is, but not which places it takes",
-             "frontend.primitives.grid:_marks", constantly(()),
+             "frontend.primitives.grid:described", constantly(""),
              "test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
     Mutation("What moves places is in the via", "functions of numbers do not go before it",
              "frontend.primitives.grid:Moves.under", as_it_comes,
@@ -190,6 +203,9 @@ LOWERING = [
 ]  # fmt: skip
 
 SYMMETRY = [
+    Mutation("Scales follow linear functions of parameters only", "they follow all functions",
+             "ir.balance:Balance._follows", constantly(True),
+             f"{_WEIGHTS}::test_scales_and_signs_respect_functions_of_parameters"),
     Mutation("Kinds are kept", "closure does not see them", _CLOSURE, KINDS,
              "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
     Mutation("Kinds are kept", "colours do not show them", _COLOURS, KINDS,

@@ -1,7 +1,7 @@
 """A zoo of small torch networks, and how many parameter edges each must give.
 
 A few thousand parameters each. Axes that mean different things differ in length, and all tensors hold distinct random
-values, since exporters merge equal ones. Batch size is 1 everywhere.
+values, since exporters merge equal ones. The batch size of the examples is 1.
 """
 
 from __future__ import annotations
@@ -119,10 +119,9 @@ VARIANTS: dict[str, Callable[[], Example]] = {
 def expected_edges(module: nn.Module) -> int:
     """Parameters (a tied one once), BatchNorm's running statistics, and rotary tables, which vary over neurons.
 
-    A table that is computed from its frequencies counts, the frequencies do not: they are folded into it. Nor do
-    integer buffers (BatchNorm's counter, Swin's offsets) and masks, which vary over positions alone.
+    Of a table that is computed in the file its frequencies count. Integer buffers (BatchNorm's counter, Swin's offsets)
+    and masks, which vary over positions alone, do not.
     """
-    counted = ("running_mean", "running_var", "cos", "sin")
+    counted = ("running_mean", "running_var", "cos", "sin", "frequency")
     buffers = [buffer for name, buffer in module.named_buffers() if name.split(".")[-1] in counted]
-    computed = module.tables() if isinstance(module, Llama) and module.computed else ()
-    return sum(tensor.numel() for tensor in (*module.parameters(), *buffers, *computed))
+    return sum(tensor.numel() for tensor in (*module.parameters(), *buffers))

@@ -102,10 +102,10 @@ def _pieces() -> Iterator[Case]:
                opset=18)  # fmt: skip
     yield rows("Split", "positions", "p, q = Split<axis = 1>(h, sizes)\n o = Mul(q, p)", opset=13,
                ints={"sizes": [1, 2]})  # fmt: skip
-    yield rows("Slice", "of-sequence",
+    yield rows("Split", "of-sequence",
                "q = SplitToSequence<axis = 2>(h, k)\n i = Constant<value_int = 1>()\n o = SequenceAt(q, i)", width=3,
                ints={"k": [3, 3]})  # fmt: skip
-    yield rows("Slice", "of-sequence-joined",
+    yield rows("Split", "of-sequence-joined",
                "q = SplitToSequence<axis = 2>(h, k)\n o = ConcatFromSequence<axis = 2>(q)", ints={"k": [3, 3]},
                alike=["o = Identity(h)"])  # fmt: skip
 

@@ -257,4 +257,4 @@ def test_sizes_beyond_reason_are_one_message(tmp_path: Path, size: int) -> None:
     result = run("compile", path)
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert str(path) in result.stderr
-    assert ("--input" in result.stderr) == (size == 10**9)  # the other one overflows the shapes behind it
+    assert "--input" in result.stderr

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from test_cli import CNN, MLP, parsed, run
 
@@ -13,6 +14,7 @@ from gmnc import testing
 from gmnc.testing import Failure
 
 KEYS = [
+    "model",
     "sound",
     "trials",
     "generators",
@@ -20,6 +22,9 @@ KEYS = [
     "moved_parameters",
     "max_error",
     "tolerance",
+    "sensitivity",
+    "reacting",
+    "outputs",
     "negative_controls",
     "round_trip",
     "account_closed",
@@ -72,8 +77,14 @@ def test_verify_prints_a_line_for_each_claim() -> None:
     result = run("verify", MLP)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].startswith("symmetries: sound; 2 generators, 8 products run, up to 12 parameters moved, error ")
-    assert lines[2:] == ["writing parameters back: bit-exact", "account: closed"]
+    assert lines[0] == "model: mlp.onnx"
+    assert lines[1].startswith("symmetries: sound; 2 generators, 8 products run, up to 12 parameters moved, error ")
+    assert lines[2].startswith("negative controls: ")
+    assert lines[3:] == [
+        "outputs react to 100 % of the parameters",
+        "writing parameters back: bit-exact",
+        "account: closed",
+    ]
     assert result.stderr == ""
 
 
@@ -139,3 +150,14 @@ def test_verify_checks_signs_and_scales_if_asked_to() -> None:
     assert "3 permutation + 4 sign + 8 scale generators" in run(
         "verify", CNN, "--trials", 1, "--kinds", "permutation,sign,scale"
     ).stdout.replace("\n", " ")
+
+
+def test_effective_weights_are_claims_about_the_folded_model(tmp_path: Path) -> None:
+    text = "(float[2, 3] x) => (float[2, 2] y) { w = MatMul(a, b) h = MatMul(x, w) r = Tanh(h) y = MatMul(r, v) }"
+    path = tmp_path / "low rank.onnx"
+    onnx.save(testing.build(text, {"a": (3, 2), "b": (2, 4), "v": (4, 2)}), path)
+    stored, effective = (parsed("verify", path, *options) for options in ([], ["--fold-weights"]))
+    assert (stored["model"], effective["model"]) == ("low rank.onnx", "low rank.onnx, its weights folded")
+    assert (stored["generators"], effective["generators"]) == (4, 3)
+    assert stored["sound"] is effective["sound"] is True
+    assert parsed("compile", path, "--fold-weights")["parameters"]["total"] == 3 * 4 + 4 * 2

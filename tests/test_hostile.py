@@ -12,7 +12,10 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from hostile import attempt, case, seeds
+from bombs import bombs
+from damaged import KINDS
+from damaged import tried as damaged
+from hostile import attempt, case, seeds, tried
 from onnx import numpy_helper
 
 import gmnc
@@ -24,6 +27,25 @@ COUNT = int(os.environ.get("GMNC_HOSTILE", "0")) or 150
 
 def test_damaged_files_are_errors_with_a_message() -> None:
     problems = [f"{o.number}: {o.problem}" for o in attempt(0, COUNT) if o.problem]
+    assert not problems, "\n".join(problems)
+
+
+def test_small_files_that_ask_for_much_take_little() -> None:
+    """With every command that reads a model; those for which other programs run are tested where these are."""
+    made = bombs()
+    names, commands = list(made), [["compile"], ["check"], ["inspect", "--json"], ["symmetries"], ["draw"]]
+    outcomes = tried(lambda number: made[names[number]], 0, len(names), commands)
+    problems = [f"{names[o.number]}: {o.problem}" for o in outcomes if o.problem]
+    assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_files_of_other_kinds_are_errors_with_a_message(kind: str) -> None:
+    """3,000 stores, and 500 each of the others, for 20,000 models."""
+    if kind != "stores":
+        pytest.importorskip("pyarrow", reason="an extra of the experiments: pip install 'gmnc[tasks]'")
+    count = COUNT // (7 if kind == "stores" else 40)
+    problems = [f"{o.number}: {o.problem}" for o in damaged(kind, 0, count) if o.problem]
     assert not problems, "\n".join(problems)
 
 

@@ -246,8 +246,79 @@ def test_wrong_operands_of_a_built_in_rule_are_the_fault_of_the_model() -> None:
         raise ValueError("the moon is full")
 
     registry.add(Rule("MatMul", "", 1, careless, (0, 1)))
-    with pytest.raises(LoweringError, match="the moon is full"):
+    with pytest.raises(PluginError, match=r"careless raised ValueError: the moon is full; correct it"):
         gmnc.compile(riddle(), registry=registry)
+    careless.__module__ = "gmnc.frontend.rules.linear"
+    with pytest.raises(LoweringError, match="do not fit together: the moon is full"):
+        gmnc.compile(riddle(), registry=registry)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("None", "TypeError: it returned NoneType as output 0, not a Value"),
+        ("[]", "ValueError: it returned 0 of 1 outputs"),
+        ("op.result", "TypeError: it returned method as output 0"),
+        ("exit(0)", "SystemExit: 0"),
+    ],
+)
+def test_a_bad_rule_of_an_overlay_is_named_with_file_and_node(returned: str, said: str) -> None:
+    registry = installed().overlay()
+    names: dict[str, Any] = {}
+    exec(f"def mine(ctx, op): return {returned}", {"exit": sys.exit}, names)
+    registry.add(Rule("Riddle", "acme", 1, names["mine"]))
+    with pytest.raises(PluginError, match=rf"^agraph: node .* \(Riddle\): rule .*mine raised {said}"):
+        gmnc.compile(riddle(), registry=registry)
+
+
+@pytest.mark.parametrize("body", ["return None", "raise SystemExit(0)", "raise KeyError('x')"])
+def test_a_plug_in_cannot_end_the_program(install: Install, body: str, tmp_path: Path) -> None:
+    source = f"""
+        from gmnc.frontend import rule
+
+        @rule("Riddle", domain="acme")
+        def riddle(ctx, op):
+            print("for whom?")
+            {body}
+    """
+    install("acme-rules", "acme_rules", source, "acme_rules")
+    path = tmp_path / "riddle.onnx"
+    onnx.save(riddle(), path)
+    result = CliRunner().invoke(app, ["compile", str(path), "--json"])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert f"{path}: node" in result.stderr
+    assert "of the plug-in acme-rules 1.5 raised" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [
+        ("class Odd(BaseException): pass\n        raise Odd('no')", "Odd: no"),
+        (
+            "from gmnc.frontend import rule\n        rule('R', domain='acme', since='x')(print)",
+            "TypeError: a rule's since",
+        ),
+        ("from gmnc.frontend import rule\n        rule(7, domain='acme')(print)", "TypeError: a rule's op"),
+    ],
+)
+def test_a_plug_in_that_fails_in_any_way_is_left_out(install: Install, first: str, error: str) -> None:
+    install("acme-broken", "acme_broken", f"        {first}\n", "acme_broken")
+    with pytest.warns(RuntimeWarning, match="acme-broken"):
+        assert gmnc.compile(riddle()).opaque
+    [plugin] = listed()
+    assert plugin["state"] == "failed"
+    assert plugin["error"].startswith(error)
+
+
+def test_what_a_plug_in_prints_does_not_mix_with_results(install: Install, tmp_path: Path) -> None:
+    install("acme-rules", "acme_rules", "print('hello')\n" + textwrap.dedent(RULES), "acme_rules")
+    path = tmp_path / "riddle.onnx"
+    onnx.save(riddle(), path)
+    result = CliRunner().invoke(app, ["compile", str(path), "--json"])
+    assert json.loads(result.stdout)["opaque"] == []
+    assert "hello" in result.stderr
 
 
 @pytest.mark.parametrize("code", ["import gmnc, gmnc.frontend", "from gmnc.cli import main; main()"])

@@ -291,7 +291,7 @@ def test_shapes_that_contradict_each_other(name: str) -> None:
 
 def test_wrong_sizes_for_inputs() -> None:
     model = _parse("(float[n,3] x) => (float[n,3] y)", "y = Relu(x)")
-    for wrong in ({"z": (1, 3)}, {"x": (1, 4)}, {"x": (3,)}):
+    for wrong in ({"x": (1, 4)}, {"x": (3,)}):
         with pytest.raises(LoweringError, match="input"):
             infer(model, inputs=wrong)
     with pytest.raises(LoweringError, match="--input x="):

@@ -127,15 +127,16 @@ class Swin(nn.Module):
         q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
         scores = (q * (d // self.heads) ** -0.5) @ k.transpose(-2, -1)
         scores = scores + self.table[self.offsets.view(-1)].view(n, n, -1).permute(2, 0, 1)[None]
-        y = F.softmax(scores + self.mask[:, None], dim=-1) @ v
+        scores = scores.reshape(-1, len(self.mask), self.heads, n, n) + self.mask[:, None]
+        y = F.softmax(scores.reshape(b, self.heads, n, n), dim=-1) @ v
         return self.proj(y.transpose(1, 2).reshape(b, n, d))
 
     def forward(self, image: Tensor) -> Tensor:
         x = self.embed(image).permute(0, 2, 3, 1)
         side, k = self.side, self.window
         y = torch.roll(self.norm1(x), (-self.shift, -self.shift), dims=(1, 2))
-        y = self.attend(self.windows(y)).view(1, side // k, side // k, k, k, self.dim)
-        y = y.permute(0, 1, 3, 2, 4, 5).reshape(1, side, side, self.dim)
+        y = self.attend(self.windows(y)).view(-1, side // k, side // k, k, k, self.dim)
+        y = y.permute(0, 1, 3, 2, 4, 5).reshape(-1, side, side, self.dim)
         x = x + torch.roll(y, (self.shift, self.shift), dims=(1, 2))
         return x + self.mlp(self.norm2(x))
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ...ir import GmncError, ParameterGraph
-from ..files import replacing
+from ..files import replacing, sources, target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -31,6 +31,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
         raise GmncError(f"cannot draw to {path.name!r}: give a name that ends in .svg or .png")
+    target(path, sources(graph))
     if not graph.num_nodes:
         raise GmncError(f"graph {graph.name!r} has no nodes to draw")
     try:
@@ -45,7 +46,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     with matplotlib.rc_context(_SETTINGS):
         figure = picture(graph)
         kind = path.suffix.lower()[1:]
-        with replacing(path) as temporary:
+        with replacing(path, sources(graph)) as temporary:
             figure.savefig(temporary, format=kind, dpi=_dpi(figure), metadata={"Date": None} if kind == "svg" else {})
     return path
 

@@ -32,6 +32,7 @@ from .parts import (
     text_width,
     via_texts,
     wrapped,
+    write,
 )
 
 __all__ = ["group_picture"]
@@ -209,7 +210,7 @@ class _Sheet:
         self._draw_bands(axes, x, top, height, strip, where)
         for box in range(len(self.text)):
             self._draw_box(axes, box, x[box], top[self.layer[box]])
-        axes.text(MARGIN, size[1] + 12, title, size=SMALL, color=GREY, va="center_baseline")
+        write(axes, MARGIN, size[1] + 12, title, size=SMALL, color=GREY, va="center_baseline")
         draw_legend(axes, rows, MARGIN, size[1] + 12 + LINE)
         return figure
 
@@ -345,7 +346,8 @@ class _Sheet:
         for row, runs in enumerate(self.text[box]):
             at = x - sum(r.width for r in runs) / 2
             for run in runs:
-                axes.text(
+                write(
+                    axes,
                     at + run.space,
                     top + PAD + LINE * (row + 0.5),
                     run.text,

@@ -35,6 +35,7 @@ from .parts import (
     text_width,
     via_texts,
     wrapped,
+    write,
 )
 
 __all__ = ["node_picture"]
@@ -171,7 +172,7 @@ class _Sheet:
         self._draw_nodes(axes, position)
         self._draw_params(axes, spots)
         self._draw_heads(axes, column_x, down)
-        axes.text(MARGIN, low + 26, title, size=SMALL, color=GREY, va="center_baseline")
+        write(axes, MARGIN, low + 26, title, size=SMALL, color=GREY, va="center_baseline")
         draw_legend(axes, rows, MARGIN, low + 26 + LINE)
         return figure
 
@@ -297,12 +298,12 @@ class _Sheet:
                 axes.add_patch(_mark(g.kind, x, y, radius, rim))
                 glyph = _GLYPHS.get(g.kind, str(i))
                 if size >= 3.0:
-                    axes.text(x, y, glyph, size=size, ha="center", va="center_baseline", color=INK, zorder=4)
+                    write(axes, x, y, glyph, size=size, ha="center", va="center_baseline", color=INK, zorder=4)
 
     def _draw_params(self, axes: Axes, spots: dict[tuple[int, int], tuple[float, float]]) -> None:
         for (group, _), (x, y) in spots.items():
             axes.add_patch(_mark("param", x, y, 5.0, 0.8))
-            axes.text(x - 9, y, self._param_label(group), size=SMALL, ha="right", va="center_baseline", color=INK)
+            write(axes, x - 9, y, self._param_label(group), size=SMALL, ha="right", va="center_baseline", color=INK)
 
     def _draw_heads(self, axes: Axes, column_x: np.ndarray, down: float) -> None:
         for box, lines in enumerate(self.heads):
@@ -312,7 +313,8 @@ class _Sheet:
                 if i == 0:
                     style = {"size": TITLE, "weight": "bold", "color": INK}
                 y = top + LINE * (i + 0.5)
-                axes.text(
+                write(
+                    axes,
                     column_x[self.layer[box]],
                     y,
                     line,

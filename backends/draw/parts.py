@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +19,7 @@ from matplotlib.textpath import TextToPath
 
 from ...ir import EdgeBlock, LinkBlock, ParameterGraph
 from ...ir.distinct import distinct
+from ...ir.printable import printable
 
 __all__ = [
     "DASHES",
@@ -38,6 +40,7 @@ __all__ = [
     "text_width",
     "via_texts",
     "wrapped",
+    "write",
 ]
 
 INK, GREY = "#1f2933", "#697586"
@@ -133,7 +136,7 @@ def role_colours(graph: ParameterGraph) -> dict[str, str]:
 def text_width(text: str, size: float, weight: str = "normal") -> float:
     """Width in points of one line of text."""
     font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
-    return float(TextToPath().get_text_width_height_descent(text, font, ismath=False)[0])
+    return float(TextToPath().get_text_width_height_descent(printable(text), font, ismath=False)[0])
 
 
 def fit(text: str, width: float, size: float) -> str:
@@ -170,6 +173,11 @@ def wrapped(chain: str, width: float, size: float) -> list[str]:
 def via_texts(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
     """The distinct, non-empty via chains among the ids."""
     return [t for t in (graph.via_text(int(v)) for v in distinct(vias)) if t]
+
+
+def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
+    """Put a text into a picture as it is: names hold no formulas, and nothing that XML cannot say."""
+    axes.text(x, y, printable(text), parse_math=False, **style)
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -228,4 +236,4 @@ def draw_legend(axes: Axes, rows: list[list[tuple[float, Key]]], left: float, to
             else:
                 box = Rectangle((at + 4, y - 4.5), 12, 9, facecolor=entry.colour, edgecolor=INK, lw=entry.rim)
                 axes.add_patch(box)
-            axes.text(at + 26, y, entry.label, size=KEY_SIZE, va="center_baseline", color=INK)
+            write(axes, at + 26, y, entry.label, size=KEY_SIZE, va="center_baseline", color=INK)

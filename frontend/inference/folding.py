@@ -14,12 +14,10 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from ..budget import FOLDED
 from .attributes import own_inputs
 
-__all__ = ["LIMIT", "NEVER", "elementwise", "fold", "run"]
-
-LIMIT = 1 << 22
-"""Stored elements above which nothing is folded."""
+__all__ = ["FOLDS", "NEVER", "core", "elementwise", "fold", "run", "stored"]
 
 NEVER = frozenset(
     [
@@ -49,14 +47,14 @@ def fold(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Arra
 
     Raises whatever NumPy raises where the inputs do not fit.
     """
-    if node.op_type in NEVER or any(a is not None and _stored(a) > LIMIT for a in inputs):
+    if node.op_type in NEVER:
         return None
     return run(node, opset, inputs)
 
 
 def run(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
     """The outputs of `node` for these inputs, whatever their size; None if it cannot be run."""
-    function = _FOLDS.get(node.op_type) if not node.domain else None
+    function = FOLDS.get(node.op_type) if not node.domain else None
     if function is not None:
         with np.errstate(all="ignore"):
             return [np.asarray(function(node, opset, inputs))]
@@ -83,14 +81,14 @@ def _reference(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> lis
     return [np.asarray(v) for v in values]
 
 
-def _stored(array: Array) -> int:
+def stored(array: Array) -> int:
     """Elements that are really there."""
-    if array.size <= LIMIT:
+    if array.size <= FOLDED:
         return array.size
     return int(np.prod([n for n, s in zip(array.shape, array.strides, strict=True) if s], dtype=np.int64))
 
 
-def _core(array: Array) -> Array:
+def core(array: Array) -> Array:
     """One copy of what a zero-stride axis repeats."""
     if array.size <= 64 or 0 not in array.strides:
         return array
@@ -99,7 +97,7 @@ def _core(array: Array) -> Array:
 
 def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
     """`function` of broadcast arrays, computed once per stored element."""
-    result = np.asarray(function(*map(_core, arrays)))
+    result = np.asarray(function(*map(core, arrays)))
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     return result if result.shape == shape else np.broadcast_to(result, shape)
 
@@ -166,13 +164,13 @@ def _reshape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     shape = [int(n) for n in target]
     if not _attr(node, "allowzero", 0):
         shape = [array.shape[k] if n == 0 else n for k, n in enumerate(shape)]
-    core = _core(array)
-    if core.size == 1 and array.size > 1:
+    single = core(array)
+    if single.size == 1 and array.size > 1:
         rest = int(np.prod([n for n in shape if n >= 0], dtype=np.int64))
         shape = [array.size // rest if n < 0 else n for n in shape]
         if int(np.prod(shape, dtype=np.int64)) != array.size:
             raise ValueError(f"cannot reshape {array.shape} into {tuple(shape)}")
-        return np.broadcast_to(core.reshape(()), shape)
+        return np.broadcast_to(single.reshape(()), shape)
     return array.reshape(shape)
 
 
@@ -239,7 +237,7 @@ def _global_lp_pool(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.asarray((np.abs(array) ** p).sum(axis=axes, keepdims=True) ** (1 / p), dtype=array.dtype)
 
 
-_FOLDS: dict[str, Fold] = {
+FOLDS: dict[str, Fold] = {
     "Abs": _each(np.abs), "Neg": _each(np.negative), "Sqrt": _each(np.sqrt), "Exp": _each(np.exp),
     "Log": _each(np.log), "Sin": _each(np.sin), "Cos": _each(np.cos), "Tanh": _each(np.tanh),
     "Floor": _each(np.floor), "Ceil": _each(np.ceil), "Round": _each(np.rint), "Sign": _each(np.sign),

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import onnx_ir as ir
 
+from ..budget import FOLDED
 from ..normalise import CONSTANT
 
 __all__ = ["is_literal"]
@@ -60,10 +61,13 @@ _QUANTISERS = {
 _STARTS = frozenset((op, slot) for op in ("RNN", "GRU", "LSTM") for slot in (5, 6))
 _CARRIERS = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 _LIMIT = 1 << 16
+_FORBIDS = -1e4
+"""At most as much is added to a score that is not to count."""
 
 
 def is_literal(value: ir.Value) -> bool:
-    """Whether a constant is a literal, not a parameter: one element, or the zeros that a recurrent cell starts from.
+    """Whether a constant is a literal, not a parameter: one element, zeros that a recurrent cell starts from, numbers
+    of places, or one huge negative number that forbids all of them.
 
     And an exporter made it up: it was a Constant node (see `normalise`), or its name is one that an exporter gives to
     its own constants.
@@ -74,7 +78,7 @@ def is_literal(value: ir.Value) -> bool:
     if tensor is None:
         return False
     if tensor.size != 1:
-        return _is_zero_start(value, tensor)
+        return _is_zero_start(value, tensor) or _is_positional(value, tensor)
     if _is_of_activation(value):
         return True
     name = value.name or ""
@@ -106,6 +110,19 @@ def _depends(value: ir.Value | None) -> bool:
             return True
         waiting += node.inputs
     return False
+
+
+def _is_positional(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether it is what an exporter computed from sizes: 0, 1, 2, ... along one axis, or a mask before it is cut."""
+    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
+    if not made_up or not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point():
+        return False
+    numbers = tensor.numpy().reshape(-1)
+    first, last = float(numbers[0]), float(numbers[-1])
+    if first == last and not first > _FORBIDS:
+        return bool((numbers == numbers[0]).all())
+    along = sum(n > 1 for n in tensor.shape.numpy())
+    return (first, last, along) == (0, len(numbers) - 1, 1) and bool((numbers == np.arange(len(numbers))).all())
 
 
 def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:

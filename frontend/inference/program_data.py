@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import onnx_ir as ir
 
+from ..budget import FOLDED
 from ..rewriting.order import walk
 from .attributes import DOMAIN
-from .folding import LIMIT
 from .literals import is_literal
 
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "quantised"]
@@ -86,10 +86,10 @@ def _small(tensor: ir.TensorProtocol) -> bool:
 def initializer_data(value: ir.Value) -> np.ndarray | None:
     """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings, nothing.
 
-    None for parameters, and for more than `folding.LIMIT` elements.
+    None for parameters, and for more than `budget.FOLDED` elements.
     """
     tensor = value.const_value
-    if tensor is None or tensor.size > LIMIT:
+    if tensor is None or tensor.size > FOLDED:
         return None
     learnable = tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
     parameter = learnable and tensor.size > 0 and not is_literal(value) and not _setting(value)

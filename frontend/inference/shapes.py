@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from ...ir.errors import LoweringError, PluginError
+from ...ir.errors import LoweringError
+from ..budget import FOLDED_BYTES, SMALLER, absurd
+from ..foreign import blamed
 from ..primitives.values import Op, Value
 from ..reading.garbage import paused
 from ..registry import Rule, Unsupported
 from ..rewriting.order import describe, subgraphs
 from . import ml_shapes
+from .affordable import affordable
 from .agreement import disagreement
 from .attributes import DOMAIN
 from .choosing import chosen
 from .contrib import Shaped, output_shapes
 from .folding import elementwise, fold
+from .known import Known, at_most, hint, key, of_array, of_type, shape_of
+from .native import unfit
 from .program_data import initializer_data, quantised
 from .protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
 from .settings import settings
@@ -29,21 +33,6 @@ from .sizes import DEFAULTS, Sizes
 from .tables import cuts
 
 __all__ = ["Known", "infer"]
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of a value before the network runs.
-
-    shape: concrete. dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for what is no tensor
-    (a sequence, an optional), whose shape is ().
-    data: the value itself, of that shape, where it follows from shapes, integers and literals; None for parameters and
-    for all that depends on them or on the inputs. May be a zero-stride view: read it, do not write it.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    data: np.ndarray | None = None
 
 
 def infer(
@@ -82,7 +71,10 @@ def infer(
 
 
 class _Inference:
-    """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them."""
+    """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them.
+
+    folded: bytes of what was computed.
+    """
 
     def __init__(
         self,
@@ -97,6 +89,7 @@ class _Inference:
         self.find = find
         self.known: dict[ir.Value, Known] = {}
         self.misfits: set[ir.Graph] = set()
+        self.folded = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
     def cuts(self) -> list[tuple[int, int, int]]:
@@ -122,12 +115,12 @@ class _Inference:
 
     def inputs(self) -> None:
         """Shapes of the graph inputs."""
-        names = {v.name for v in self.model.graph.inputs}
-        if unknown := self.sizes.inputs.keys() - names:
-            raise LoweringError(f"the model has no input {sorted(unknown)}; its inputs are {sorted(map(str, names))}")
         for value in self.model.graph.inputs:
             if isinstance(value.type, ir.TensorType):
-                self.known[value] = Known(self.sizes.of_input(value), dtype_name(value.type.dtype))
+                shape = self.sizes.of_input(value)
+                if reason := absurd(shape):
+                    raise LoweringError(f"input {value.name!r} has {reason}; {SMALLER}")
+                self.known[value] = Known(shape, dtype_name(value.type.dtype))
             else:
                 self.known[value] = Known((), "")
 
@@ -137,12 +130,11 @@ class _Inference:
             inputs = [None if v is None else self.known.get(v) for v in node.inputs]
             try:
                 outputs = self._node(node, inputs)
+                pairs = list(zip(node.outputs, outputs, strict=False))
+                found = {v: k or self._declared(v) or at_most(node, inputs) for v, k in pairs}
             except (ValueError, LookupError, TypeError, ArithmeticError) as error:
                 raise self._misfit(node, inputs, str(error)) from error
-            for value, known in zip(node.outputs, outputs, strict=False):
-                known = known or self._declared(value) or _at_most(node, inputs)
-                if known is not None and value.name:
-                    self.known[value] = known
+            self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
 
     def _node(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if node.op_type in _BODIES and not node.domain:
@@ -153,7 +145,7 @@ class _Inference:
 
     def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
-            return [_of_array(_shape_of(node, inputs[0]))]
+            return [of_array(shape_of(node, inputs[0]))]
         if (
             node.op_type == "CastLike"
             and inputs[0] is not None
@@ -161,20 +153,24 @@ class _Inference:
             and inputs[1] is not None
         ):
             data = inputs[0].data
-            return [_of_array(elementwise(lambda a: a.astype(inputs[1].dtype), data))]  # type: ignore[union-attr]
+            return [of_array(elementwise(lambda a: a.astype(inputs[1].dtype), data))]  # type: ignore[union-attr]
         if all(k is None or k.data is not None for k in inputs) and (inputs or node.op_type in _NULLARY):
             arrays = self._fold(node, inputs)
             if arrays is not None:
-                return [_of_array(a) for a in arrays]
+                return [of_array(a) for a in arrays]
+        return self._inferred(node, inputs)
+
+    def _inferred(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+        """Outputs without their data."""
         rule = self.find(node)
         if rule is not None and rule.shapes is not None:
             return self._by_rule(node, inputs, rule, rule.shapes)
         if node.domain == DOMAIN:
             return _contrib(node, inputs, ml_shapes.output_shapes)
-        key = _key(node, inputs)
-        known = self.memo.get(key)
+        decisive = key(node, inputs)
+        known = self.memo.get(decisive)
         if known is None:
-            known = self.memo[key] = self._schema(node, inputs)
+            known = self.memo[decisive] = self._schema(node, inputs)
         return known
 
     def _by_rule(
@@ -184,21 +180,32 @@ class _Inference:
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
         name, version = node.name or node.op_type, self._opset(node)
         op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        found: list[Known | None] = []
+        blame = blamed(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()
         try:
-            found: list[Known | None] = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
-        except Unsupported:
-            found = []
-        except Exception as error:
-            if rule.origin:
-                raise PluginError(rule.origin, f"shapes of rule {rule.function}", describe(node), error) from error
+            with suppress(Unsupported), blame:
+                found = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+        except (AssertionError, AttributeError) as error:
             raise self._misfit(node, inputs, str(error)) from error
         return found + [None] * (len(node.outputs) - len(found))
 
-    def _fold(self, node: ir.Node, inputs: Sequence[Known | None]) -> list[np.ndarray] | None:
+    def _fold(self, node: ir.Node, inputs: list[Known | None]) -> list[np.ndarray] | None:
+        """The outputs of a node, computed; None where it cannot be, or would take more than the budget."""
+        arrays = [None if k is None else k.data for k in inputs]
         try:
-            return fold(node, self._opset(node), [None if k is None else k.data for k in inputs])
+            if self.folded > FOLDED_BYTES or not affordable(node, arrays, lambda: self._made(node, inputs)):
+                return None
+            results = fold(node, self._opset(node), arrays)
         except Exception as error:
             raise self._misfit(node, inputs, str(error)) from error
+        self.folded += sum(a.nbytes for a in results or () if a.base is None)
+        return results
+
+    def _made(self, node: ir.Node, inputs: list[Known | None]) -> list[tuple[int, ...] | None]:
+        """The shapes of what a node makes, as far as they are known without making it."""
+        with suppress(LoweringError):
+            return _shapes(self._inferred(node, inputs))
+        return []
 
     def _schema(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         """Outputs by the ONNX schema's own inference."""
@@ -207,16 +214,18 @@ class _Inference:
             return _contrib(node, inputs)
         proto = node_proto(node)
         types = {f"i{i}": type_proto(k.shape, k.dtype) for i, k in enumerate(inputs) if k is not None}
-        data = {f"i{i}": tensor_proto(a) for i, k in enumerate(inputs) if (a := _hint(node, k)) is not None}
+        data = {f"i{i}": tensor_proto(a) for i, k in enumerate(inputs) if (a := hint(node, k)) is not None}
         tensors = {name: t for name, t in types.items() if t is not None}
         if len(tensors) < len(types):
             return _contrib(node, inputs)
+        if reason := unfit(node, _shapes(inputs)):
+            raise self._misfit(node, inputs, reason)
         try:
             found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
-        except (InferenceError, onnx.checker.ValidationError) as error:
+        except (InferenceError, onnx.checker.ValidationError, MemoryError) as error:
             raise self._misfit(node, inputs, inference_reason(error)) from error
         outputs = [found.get(f"o{k}") for k in range(len(node.outputs))]
-        known = [None if t is None else _resolve(t) for t in outputs]
+        known = [None if t is None else of_type(t) for t in outputs]
         if all(k is None for k in known):
             return _contrib(node, inputs)
         wrong = None if node.domain else disagreement(node, _shapes(inputs), _shapes(known))
@@ -313,16 +322,6 @@ _GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or 
 _FIXED = "the model contradicts itself; export it again"
 
 
-def _key(node: ir.Node, inputs: list[Known | None]) -> Hashable:
-    """All that decides what the schema infers."""
-    attributes = tuple(
-        (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
-        for name, a in node.attributes.items()
-    )
-    operands = tuple(k and (k.shape, k.dtype, None if (a := _hint(node, k)) is None else a.tobytes()) for k in inputs)
-    return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
-
-
 def _contrib(
     node: ir.Node,
     inputs: list[Known | None],
@@ -334,60 +333,6 @@ def _contrib(
 
 def _shapes(values: Sequence[Known | None]) -> list[tuple[int, ...] | None]:
     return [None if k is None else k.shape for k in values]
-
-
-def _hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
-    """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
-    if known is None or known.data is None or known.data.size > 64:
-        return None
-    if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
-        return known.data
-    return None
-
-
-def _of_array(array: np.ndarray) -> Known:
-    return Known(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
-
-
-def _shape_of(node: ir.Node, known: Known) -> np.ndarray:
-    if node.op_type == "Size":
-        return np.array(np.prod(known.shape, dtype=np.int64))
-    start = node.attributes.get_int("start", 0)
-    end = node.attributes.get_int("end", len(known.shape))
-    return np.array(known.shape[start:end], dtype=np.int64)
-
-
-def _resolve(found: onnx.TypeProto) -> Known | None:
-    """A type as inferred; None if it leaves a dimension open."""
-    if not found.HasField("tensor_type"):
-        return Known((), "") if found.WhichOneof("value") else None
-    tensor = found.tensor_type
-    if not tensor.elem_type or not tensor.HasField("shape"):
-        return None
-    if not all(d.HasField("dim_value") for d in tensor.shape.dim):
-        return None
-    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(ir.DataType(tensor.elem_type)))
-
-
-def _at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
-    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
-
-    MaxUnpool makes the shape that it is told, of which ONNX infers nothing.
-    """
-    if node.op_type not in ("NonZero", "Compress", "MaxUnpool") or node.domain or inputs[0] is None:
-        return None
-    shape = inputs[0].shape
-    if node.op_type == "MaxUnpool":
-        told = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
-        return None if told is None else Known(tuple(told.tolist()), inputs[0].dtype)
-    if node.op_type == "NonZero":
-        return Known((len(shape), math.prod(shape)), "int64")
-    axis = node.attributes.get_int("axis", 0)
-    if "axis" not in node.attributes:
-        shape = (math.prod(shape),)
-    condition = inputs[1].data if inputs[1] is not None else None
-    kept = shape[axis] if condition is None else int(np.count_nonzero(condition[: shape[axis]]))
-    return Known((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)
 
 
 def _ints(node: ir.Node, name: str, count: int) -> list[int]:

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-from .folding import LIMIT
+from ..budget import FOLDED
 
 __all__ = ["LONGEST", "cuts"]
 
 LONGEST = 2048
 """Rows of a table that a sequence is made as long as by itself: longer ones make masks that are not folded."""
 
-assert LONGEST**2 <= LIMIT
+assert LONGEST**2 <= FOLDED
 
 
 def cuts(model: ir.Model, shapes: Mapping[ir.Value, Sequence[int]], data: Mapping[ir.Value, np.ndarray]) -> Iterator[

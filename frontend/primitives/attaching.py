@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir.distinct import distinct
+from ..budget import PLACES, bear
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
@@ -182,6 +183,7 @@ def coordinates(sizes: list[int]) -> np.ndarray:
     """Slot coordinates of free axes, int32 [S, <=3]."""
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)
+    bear(math.prod(sizes), PLACES, "slots of edges")
     if len(sizes) > 3:
-        return np.arange(np.prod(sizes), dtype=np.int32)[:, None]
+        return np.arange(math.prod(sizes), dtype=np.int32)[:, None]
     return np.ascontiguousarray(np.indices(sizes, dtype=np.int32).reshape(len(sizes), -1).T)

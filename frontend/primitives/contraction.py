@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...ir.distinct import distinct
+from ..budget import PLACES, bear
 from .elements import Elements
 from .grid import free_axes, runs, spread
 from .joins import Factors, independent, join, reordered, shared_neuron
@@ -160,7 +162,8 @@ def _slots(sizes: list[int]) -> np.ndarray:
     sizes = [s for s in sizes if s > 1]
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)
+    bear(math.prod(sizes), PLACES, "slots of edges")
     if len(sizes) > 3:
-        return np.arange(np.prod(sizes), dtype=np.int32)[:, None]
+        return np.arange(math.prod(sizes), dtype=np.int32)[:, None]
     grid = np.indices(sizes, dtype=np.int32)
     return np.ascontiguousarray(grid.reshape(len(sizes), -1).T)

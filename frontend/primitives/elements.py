@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import ParameterView
+from ..budget import COPIED, bear
 from ..registry import Unsupported
 from .labels import constant_along
 from .regions import affine_view, regions
@@ -45,9 +46,10 @@ class Elements:
 
     @property
     def numbers(self) -> np.ndarray:
-        """Element numbers within the arena, int64, same shape."""
+        """Element numbers within the arena, int64, same shape. Raises `TooLarge`."""
         if self.array.dtype != np.int8:
             return self.array
+        bear(self.array.size, COPIED, "elements of a weight in another order")
         axes = np.ogrid[tuple(slice(n) for n in self.array.shape)]
         start = self.arena.number_of(self.array)
         steps = sum((a * s for a, s in zip(axes, self.array.strides, strict=True)), np.zeros((), dtype=np.int64))

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...ir import GraphBuilder
 from ...ir.distinct import distinct
-from ..registry import Unsupported
+from ..budget import LABELS, MOVES, PLACES, bear
 from .labels import (
     compress,
     constant_along,
@@ -32,13 +32,14 @@ from .labels import (
     varying,
     vias_of,
 )
+from .moving import carried
+from .places import described
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
 Grid = tuple[int, ...]
 Factors = tuple[np.ndarray, ...]
 _SHORT = 8
-_MOST = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,16 @@ class Move:
 
 
 class Moves:
-    """The vias that end in a `Move`."""
+    """The vias that end in a `Move`.
+
+    A move that is regular is named without the sizes of grids: what it is in a network does not depend on them.
+    """
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
         self._moves: dict[int, Move] = {}
+        self._alike: dict[tuple[int, Grid, str], list[Grid]] = {}
+        self._described: dict[tuple[Grid, Grid, bytes], str | None] = {}
 
     def split(self, via: int, grid: Grid) -> Move:
         """The last move of a via whose array has this grid; one that does nothing if there is none."""
@@ -69,9 +75,25 @@ class Moves:
         """The via after a move."""
         if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
-        new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        words = self._words(base, grid, at)
+        if words is None:
+            new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+        else:
+            # At one size of the base, only how many copies there are is not in the words.
+            alike = self._alike.setdefault((via, base, words), [])
+            if grid not in alike:
+                alike.append(grid)
+            number = alike.index(grid)
+            items = [("axes", words), *([("number", number)] if number else [])]
+            new = self._builder.via("Move", items, (via,), sizes=(*base, *grid))
         self._moves.setdefault(new, Move(via, base, grid, at))
         return new
+
+    def _words(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
+        key = (base, grid, hashlib.blake2b(at.astype(np.int64, copy=False).tobytes(), digest_size=16).digest())
+        if key not in self._described:
+            self._described[key] = described(base, grid, at)
+        return self._described[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
         """A function of single numbers at each place: it goes before the last move where all operands have the same."""
@@ -145,17 +167,20 @@ def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
     first = split[0].at
     if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
         return first.reshape(*(1 for _ in inverse.shape), -1)
+    bear(inverse.size * len(first), PLACES, "places that its operand was moved to")
     return np.stack([m.at for m in split])[inverse]
 
 
 def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
     """Labels of arrays at these places: which [...] as in `found`, at [which.size or 1, places] over `grid`."""
+    bear(which.size, LABELS, "labels of a value")
     ports, base = found.origin(which)
     if len(at) == 1 and len(found.bases) == 1:
         return map_via(ports, lambda via: moves.put(via, found.bases[0], grid, at[0]))
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
     vias = vias_of(ports).reshape(-1)
     first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
+    bear(len(first), MOVES, "different moves of entries")
     own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
     new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
     return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))
@@ -263,7 +288,7 @@ def _carry(
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
     at = found.at.reshape((*(found.at.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
-    which, at = (function(np.broadcast_to(a, shape)).reshape(new_shape) for a in (found.which, at))
+    which, at = (carried(function, np.broadcast_to(a, shape), new_shape) for a in (found.which, at))
     return found, compress(which), at
 
 
@@ -275,6 +300,7 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
     at = at[part].transpose([*rest, *grid])
     # Places that are the same for all labels stay one row.
     many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
+    bear(many * math.prod(sizes), PLACES, "places that entries move to")
     at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
     labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
     return labels.reshape(which.shape)
@@ -282,9 +308,8 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
 
 @lru_cache(maxsize=256)
 def _everywhere(grid: Grid) -> np.ndarray:
-    """Every place of a grid in order, int64 [places]. Raises `Unsupported` for more than can be held."""
-    if math.prod(grid) > _MOST:
-        raise Unsupported(f"it moves entries of {list(grid)} places: more than {_MOST:,}", "give smaller sizes (--dim)")
+    """Every place of a grid in order, int64 [places]. Raises `TooLarge` for more than can be held."""
+    bear(math.prod(grid), PLACES, f"places of a grid {list(grid)}")
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places

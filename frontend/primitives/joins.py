@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..budget import PLACES, bear
 from .grid import Grid, free_axes, moved, spread, stacked
 from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
 from .state import State
@@ -50,6 +51,7 @@ def join(
         operands = [operands[i] for i in np.argsort(ranks, kind="stable")]
     ranks = sorted(ranks) if ordered else [0] * len(operands)
     shape = np.broadcast_shapes(*(o.shape for o in operands))
+    bear(math.prod(shape) * len(operands), PLACES, "labels that meet")
     rows = np.stack([np.broadcast_to(o, shape).reshape(-1) for o in operands], axis=1)
     for rank in set(ranks):
         columns = [i for i, r in enumerate(ranks) if r == rank]

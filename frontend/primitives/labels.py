@@ -97,10 +97,12 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Returns (first [d]: index of the first row of each kind, which [n]: kind of each row).
     """
+    if len(rows) == 1:
+        return np.zeros(1, np.int64), np.zeros(1, np.int64)
     if rows.shape[1] == 1:
         _, first, inverse = np.unique(rows[:, 0], return_index=True, return_inverse=True)
     else:
-        packed = np.ascontiguousarray(rows).view([("", rows.dtype)] * rows.shape[1])[:, 0]
+        packed = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
         _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
     rank = np.empty_like(order)

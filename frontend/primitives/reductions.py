@@ -27,7 +27,7 @@ def reduce(
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
     out = []
     for factor in factors:
-        items = _over(factors, factor, axes, attributes, shape).items()
+        items = _over(state, factors, factor, axes, attributes, shape).items()
         inside = [a for a in axes if factor.shape[a] > 1]
         labels = gathered(state, factor, inside, "reduce", "reduce", grid, whole) if inside else factor
         out.append(map_via(labels, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
@@ -47,7 +47,7 @@ def couple(
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
     out = []
     for factor in factors:
-        named = _over(factors, factor, axes, attributes, shape)
+        named = _over(state, factors, factor, axes, attributes, shape)
         items = named.items()
         inside = [a for a in axes if factor.shape[a] > 1]
         if inside and not _whole(state, factor, inside):
@@ -117,15 +117,22 @@ def layout(factors: Factors, shape: tuple[int, ...]) -> dict[str, object]:
 
 
 def _over(
-    factors: Factors, factor: np.ndarray, axes: Sequence[int], attributes: dict[str, object], shape: tuple[int, ...]
+    state: State,
+    factors: Factors,
+    factor: np.ndarray,
+    axes: Sequence[int],
+    attributes: dict[str, object],
+    shape: tuple[int, ...],
 ) -> dict[str, object]:
     """Attributes of the step of one factor, with the axes named by what they are, as layouts differ.
 
     They are its neurons, those of other factors, or axes of the grid.
     """
-    grid = free_axes(factors, shape)
-    over: list[object] = [grid.index(a) - len(grid) for a in sorted(axes) if a in grid]
-    if len(over) == len(grid):
+    grid, places = free_axes(factors, shape), [a for a in sorted(axes) if all(f.shape[a] == 1 for f in factors)]
+    over: list[object] = [grid.index(a) - len(grid) for a in places if a in grid]
+    # Where all axes of the grid have been merged with those of neurons, moves say which place an entry is.
+    merged = not grid and not state.moves.none(factor, ())
+    if (places or merged) and len(over) == len(grid):
         over = ["all places"]
     if any(factor.shape[a] > 1 for a in axes):
         over.append("neurons")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import islice, pairwise
 
 import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
+from ..budget import BLOCKS, COPIED, bear
 from .labels import occurrence
 
 __all__ = ["Region", "affine_view", "regions", "single_uses"]
@@ -38,13 +39,16 @@ def affine_view(name: str, numbers: np.ndarray) -> ParameterView:
 
 
 def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Region, ParameterView]]:
-    """The parts of a view that hold no element twice and are as a whole new or tied to earlier blocks."""
+    """The parts of a view that hold no element twice and are as a whole new or tied to earlier blocks.
+
+    Raises `TooLarge`.
+    """
     shape = builder.parameters[view.name].shape
     box = view.box(shape)
-    boxes = [v.box(shape) for v in builder.views(view.name)]
-    if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in boxes):
+    if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in builder.boxes(view.name)):
         yield (slice(None),) * 4, view
         return
+    bear(view.size, COPIED, "elements of a weight that are read again")
     numbers = view.elements()
     uses = occurrence(numbers)
     taken = np.zeros(builder.parameters[view.name].size, dtype=bool)
@@ -54,7 +58,10 @@ def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Re
     if not np.ptp(uses):
         yield (slice(None),) * 4, view
         return
-    for region in regions(uses):
+    bear(int(uses.max()), BLOCKS, "copies of one element of a weight")
+    found = list(islice(regions(uses), BLOCKS + 1))
+    bear(len(found), BLOCKS, "blocks of edges")
+    for region in found:
         yield region, affine_view(view.name, numbers[region])
 
 

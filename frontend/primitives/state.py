@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
 from ...ir.distinct import distinct
+from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements, Part
 from .functions import Function, FunctionVias
@@ -39,7 +40,7 @@ class State:
     scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`). traces: of `Elements`.
     """
 
-    builder: GraphBuilder = field(default_factory=GraphBuilder)
+    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(VIAS))
     site: Site = field(default_factory=Site)
     grids: dict[str, Grid] = field(default_factory=dict)
     scoped: list[np.ndarray] = field(default_factory=list)
@@ -54,7 +55,8 @@ class State:
         self.cohesion = Cohesion(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
-        """Ids of a new group of nodes made at the present site, int32 [size]."""
+        """Ids of a new group of nodes made at the present site, int32 [size]. Raises `TooLarge`."""
+        bear(size, LABELS, "nodes")
         ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
         if pinned:
             self.builder.pin(ids)

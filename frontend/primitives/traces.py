@@ -9,6 +9,7 @@ from .quantised import Grid
 
 __all__ = ["Traces"]
 
+_LONG = 1000
 _LINEAR = {"Scale", "Neg", "Mul", "Div"}
 
 
@@ -40,8 +41,9 @@ class Traces:
         return self._grids.get(trace)
 
     def text(self, trace: int) -> str:
-        """The function in words."""
-        return via_text(self._builder, trace)
+        """The function in words, other ones for another function."""
+        text = via_text(self._builder, trace)
+        return text if len(text) < _LONG else f"{text} ({trace})"
 
     def tables(self, trace: int) -> tuple[int, ...]:
         """Which tables the function takes."""

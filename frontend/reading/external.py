@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from typing import Any
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 
 from ...ir.errors import LoadError
+from ...ir.files import FileState, inside
 
-__all__ = ["ExternalFiles"]
+__all__ = ["ExternalFiles", "check_entries"]
+
+_BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 class ExternalFiles:
@@ -21,10 +30,18 @@ class ExternalFiles:
     def __init__(self, where: str, folder: str | None) -> None:
         self.where = where
         self.folder = folder
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._states: dict[tuple[str, str], FileState] = {}
 
-    def check(self, tensor: ir.ExternalTensor) -> None:
-        """Raise `LoadError` unless the tensor's bytes are there; point the tensor at its folder."""
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the files that were met."""
+        return tuple(state.path for state in self._states.values())
+
+    def check(self, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
+        """The tensor in the model's folder, which refuses to be read once its file has changed.
+
+        Raises `LoadError` unless its bytes are there. A tensor of a model in memory is returned as it is.
+        """
         if self.folder == "":
             raise LoadError(
                 f"{self.where}: tensor {tensor.name!r} lies in {os.fspath(tensor.location)!r}, but a model in memory "
@@ -35,9 +52,10 @@ class ExternalFiles:
         folder, location = os.fspath(tensor.base_dir), os.fspath(tensor.location)
         if isinstance(location, bytes):
             raise LoadError(f"{self.where}: tensor {tensor.name!r}: its file's name {location!r} is not text")
-        size = self._sizes.get((folder, location))
-        if size is None:
-            size = self._sizes[folder, location] = self._size(tensor.name, folder, location)
+        state = self._states.get((folder, location))
+        if state is None:
+            state = self._states[folder, location] = self._state(tensor.name, folder, location)
+        size = state.size
         offset = tensor.offset or 0
         length = tensor.nbytes if tensor.length is None else tensor.length
         if length < tensor.nbytes:
@@ -55,26 +73,80 @@ class ExternalFiles:
                 f"{self.where}: tensor {tensor.name!r} ends at byte {offset + length} of external data file "
                 f"{location!r}, which has {size}; the file is truncated or belongs to another model"
             )
+        return tensor if self.folder is None else _Unchanged(tensor, state)
 
-    def _size(self, name: str, folder: str, location: str) -> int:
-        """Bytes of a data file that exists and lies in the folder, symbolic links followed."""
+    def _state(self, name: str, folder: str, location: str) -> FileState:
+        """Of a data file that exists and lies in the folder, symbolic links followed."""
         what = f"{self.where}: tensor {name!r}: external data file {location!r}"
         if not location:
             raise LoadError(f"{self.where}: tensor {name!r} is external, but names no file")
-        if folder:
-            base = os.path.realpath(folder)
-            inside = os.path.normpath(os.path.join(base, location))
-            real = os.path.realpath(inside)
-            if os.path.isabs(location) or not _within(inside, base) or not _within(real, base):
-                raise LoadError(f"{what} is outside of the model's folder; move it beside the model")
+        if "\0" in location:
+            raise LoadError(f"{what}: no file can have this name; export the model again")
+        if folder and not inside(folder, location):
+            raise LoadError(f"{what} is outside of the model's folder; move it beside the model")
         path = os.path.join(folder, location)
         if not os.path.isfile(path):
             raise LoadError(f"{what} is missing; keep it beside the model")
         status = os.stat(path)
         if folder and status.st_nlink > 1:
             raise LoadError(f"{what} has several hard links, which onnx-ir refuses to map; copy the file")
-        return status.st_size
+        return FileState.of(path)
 
 
-def _within(path: str, base: str) -> bool:
-    return os.path.commonpath([path, base]) == base
+class _Unchanged(ir.ExternalTensor):
+    """An external tensor of a file that must be what it was: each reading looks at the file first."""
+
+    __slots__ = ("_state",)
+
+    def __init__(self, tensor: ir.ExternalTensor, state: FileState) -> None:
+        super().__init__(
+            tensor.location, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name,
+            doc_string=tensor.doc_string, metadata_props=dict(tensor.metadata_props) or None, base_dir=tensor.base_dir,
+        )  # fmt: skip
+        self._state = state
+
+    def numpy(self) -> np.ndarray:
+        self._state.check(self.raw)
+        return super().numpy()
+
+    def __array__(self, dtype: Any = None) -> np.ndarray:
+        self._state.check(self.raw)
+        return super().__array__(dtype)
+
+    def tobytes(self) -> bytes:
+        self._state.check(self.raw)
+        return super().tobytes()
+
+    def tofile(self, file: Any) -> None:
+        self._state.check(self.raw)
+        super().tofile(file)
+
+
+def check_entries(proto: onnx.ModelProto, where: str) -> None:
+    """Raise `LoadError` unless offsets and lengths of external data are numbers."""
+    for tensor in _tensors(proto):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            for entry in tensor.external_data:
+                if entry.key in ("offset", "length") and not _NUMBER.fullmatch(entry.value):
+                    raise LoadError(
+                        f"{where}: tensor {tensor.name!r}: the {entry.key} of its external data is {entry.value!r}, "
+                        "which is no number; export the model again"
+                    )
+
+
+def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor: initializers and attributes, of bodies and functions too."""
+    graphs = [proto.graph]
+    lists = [f.node for f in proto.functions]
+    while graphs or lists:
+        if graphs:
+            graph = graphs.pop()
+            yield from graph.initializer
+            for sparse in graph.sparse_initializer:
+                yield from (sparse.values, sparse.indices)
+            lists.append(graph.node)
+            continue
+        for node in lists.pop():
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
+                graphs += [attribute.g, *attribute.graphs] if attribute.type in _BODIES else []

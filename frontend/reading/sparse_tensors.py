@@ -16,11 +16,9 @@ from onnx import helper, numpy_helper
 
 from ...ir.distinct import distinct
 from ...ir.errors import LoadError
+from ..budget import COPIED
 
-__all__ = ["LARGEST", "is_sparse", "written_out"]
-
-LARGEST = 1 << 26
-"""Elements that a sparse tensor may have, zeros and all: each takes eight bytes while the graph is made."""
+__all__ = ["is_sparse", "written_out"]
 
 _OPSET = 11
 _NUMBERS = set(helper.get_all_tensor_dtypes()) - {onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED}
@@ -161,7 +159,7 @@ class _Writer:
     def _indices(self, name: str, tensor: onnx.SparseTensorProto) -> np.ndarray:
         """int64 [values, axes]: the place of each value, each once."""
         shape, count = tuple(tensor.dims), tuple(tensor.values.dims)
-        if not name or not shape or min(shape) < 0 or math.prod(shape) > LARGEST or len(count) != 1:
+        if not name or not shape or min(shape) < 0 or math.prod(shape) > COPIED or len(count) != 1:
             raise self._damaged(name, f"its shape {list(shape)} or that of its values, {list(count)}, cannot be read")
         if tensor.values.data_type not in _NUMBERS:
             raise self._damaged(name, "its values are no numbers")

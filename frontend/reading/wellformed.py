@@ -10,12 +10,12 @@ import onnx
 import onnx_ir as ir
 
 from ...ir.errors import LoadError
+from ..budget import AXES, absurd
 from ..rewriting.order import CycleError, Reads, describe, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
 
 _BODIES = {onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS}
-_MOST_AXES = 32
 _NEWEST = 2**31 - 1
 
 
@@ -57,9 +57,12 @@ def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
     if undefined:
         raise LoadError(f"{where}: tensor {tensor.name!r} has no data type; the file is damaged, export it again")
     shape = tensor.shape.numpy()
-    if len(shape) > _MOST_AXES or any(n < 0 for n in shape):
-        axes = list(shape) if len(shape) <= _MOST_AXES else f"of {len(shape)} axes"
-        raise LoadError(f"{where}: tensor {tensor.name!r} has the impossible shape {axes}; export the model again")
+    if any(n < 0 for n in shape):
+        raise LoadError(
+            f"{where}: tensor {tensor.name!r} has the impossible shape {list(shape)}; export the model again"
+        )
+    if reason := absurd(shape):
+        raise LoadError(f"{where}: tensor {tensor.name!r} has {reason}; export the model again")
     if tensor.dtype is ir.DataType.STRING:
         _check_strings(tensor, where)
     if not isinstance(tensor, ir.TensorProtoTensor):
@@ -153,7 +156,7 @@ def _check_text(graph: ir.Graph, where: str) -> None:
         if isinstance(value.name, bytes):
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
     for value in (*graph.inputs, *(o for node in graph for o in node.outputs)):
-        if value.shape is not None and len(value.shape) > _MOST_AXES:
+        if value.shape is not None and len(value.shape) > AXES:
             what = "input" if value.is_graph_input() else "value"
             raise LoadError(f"{where}: {what} {value.name!r} has {len(value.shape)} axes; export the model again")
     for value in graph.inputs:

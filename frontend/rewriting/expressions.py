@@ -75,6 +75,22 @@ class Expressions:
         assert node is not None
         return node.attributes.get_int("axis", 1) % len(self.shape(value))
 
+    def reduced(self, value: ir.Value) -> list[int]:
+        """The axes of a reduction."""
+        node = value.producer()
+        assert node is not None
+        source = node.inputs[0]
+        assert source is not None
+        rank = len(self.shape(source))
+        given: Sequence[int] | np.ndarray | None = node.attributes.get_ints("axes", None)
+        if given is None and len(node.inputs) > 1 and node.inputs[1] is not None:
+            given = self._data(node.inputs[1])
+            if given is None:
+                raise NotLinear
+        if given is None or len(given) == 0:
+            return [] if node.attributes.get_int("noop_with_empty_axes", 0) else list(range(rank))
+        return sorted(int(a) % rank for a in given)
+
     def gemm(self, value: ir.Value) -> tuple[float, float, tuple[bool, bool]]:
         """Alpha, beta, and which operands of a Gemm are transposed."""
         node = value.producer()
@@ -223,7 +239,7 @@ class Expressions:
 
 _MOVING = frozenset(
     {"Identity", "Cast", "CastLike", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Slice",
-     "Split", "Gather"}
+     "Split", "Gather", "ReduceSum"}
 )  # fmt: skip
 _PLAIN = frozenset({"float16", "float32", "float64"})
 

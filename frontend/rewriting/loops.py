@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ...ir import LoweringError
+from ..budget import TRIPS
 from ..inference.program_data import MOVEMENT
 from ..registry import Unsupported
 from .induction import counters, program_values, read_by_step, same_number
@@ -17,7 +18,6 @@ from .splice import Splicer, origin
 
 __all__ = ["loop", "scan"]
 
-_MOST_TRIPS = 64
 _MOST_ROWS = 1 << 20
 _DOMAIN = "gmnc"
 _SIZES = "give concrete sizes with --dim or --input"
@@ -141,7 +141,7 @@ def _never(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
 
 
 def _may_repeat(splicer: Splicer, new: _Loop) -> bool:
-    return new.trips is not None and new.trips <= _MOST_TRIPS and splicer.bears(new.graph, new.trips)
+    return new.trips is not None and new.trips <= TRIPS and splicer.bears(new.graph, new.trips)
 
 
 def _own_weights(splicer: Splicer, new: _Loop, program: set[ir.Value]) -> set[ir.Value] | None:

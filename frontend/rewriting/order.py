@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
+from ...ir.printable import printable
+
 __all__ = ["CycleError", "Reads", "describe", "reads", "subgraphs", "topological", "walk"]
 
 Reads = dict[ir.Graph, dict[ir.Value, None]]
@@ -23,7 +25,7 @@ class CycleError(ValueError):
 
 def describe(node: ir.Node) -> str:
     """A node in words: its operator with its name, or with the value that it makes where it has no name."""
-    op = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+    op = printable(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
     if node.name:
         return f"{op} node {node.name!r}"
     return f"{op} node that makes {[o.name for o in node.outputs if o.name]}"

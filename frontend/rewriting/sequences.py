@@ -8,14 +8,13 @@ from functools import cache
 import numpy as np
 import onnx_ir as ir
 
+from ..budget import ENTRIES
 from ..inference.protos import schema_of
 from ..inference.shapes import Known
 from .control import REASON
 from .splice import Splicer
 
 __all__ = ["unpack"]
-
-_MOST_ENTRIES = 256
 
 Entry = Callable[[], ir.Value]
 """An entry of a sequence, made (once) when it is needed."""
@@ -38,7 +37,7 @@ def unpack(model: ir.Model, known: dict[ir.Value, Known]) -> bool:
                 work.replace(node, [value])
         elif node.op_type in _MAKERS and node.domain in ("", "gmnc"):
             entries = _MAKERS[node.op_type](work, node)
-            if entries is not None and len(entries) <= _MOST_ENTRIES:
+            if entries is not None and len(entries) <= ENTRIES:
                 work.entries[node.outputs[0]] = entries
     return work.changed
 
@@ -103,7 +102,7 @@ def _erase(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
 
 
 def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
-    """Slices; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
+    """Parts; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
     x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     entry = None if x is None else work.splicer.known.get(x)
     sizes = np.array(1) if given is None else work.splicer.data(given)
@@ -111,35 +110,50 @@ def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
     length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
-    if length > size * _MOST_ENTRIES:
+    if length > size * ENTRIES:
         return None
     if sizes.ndim == 0:
         sizes = np.array([min(size, length - at) for at in range(0, length, size)])
     keep = given is not None or bool(node.attributes.get_int("keepdims", 1))
-    stops = np.cumsum(sizes)
-    return [_piece(work, node, entry, axis, int(b - n), int(b), keep) for n, b in zip(sizes, stops, strict=True)]
+    if sizes.sum() != length:
+        return None
+    return _pieces(work, node, entry, axis, sizes.tolist()) if keep else _rows(work, node, entry, axis)
 
 
-def _piece(work: _Unpacking, node: ir.Node, whole: Known, axis: int, start: int, stop: int, keep: bool) -> Entry:
-    splicer, middle = work.splicer, (stop - start,) if keep else ()
+def _pieces(work: _Unpacking, node: ir.Node, whole: Known, axis: int, sizes: list[int]) -> list[Entry]:
+    """Parts along an axis, all of one Split."""
+    splicer = work.splicer
 
     @cache
-    def make() -> ir.Value:
-        piece = cut()
-        splicer.known[piece] = Known((*whole.shape[:axis], *middle, *whole.shape[axis + 1 :]), whole.dtype)
-        return piece
+    def made() -> Sequence[ir.Value]:
+        attributes: dict[str, int | Sequence[int]] = {"axis": axis}
+        inputs = [node.inputs[0]]
+        if splicer.opset < 13:
+            attributes["split"] = sizes
+        else:
+            inputs.append(splicer.literal(f"{node.name}.sizes", np.array(sizes)))
+        parts = splicer.add(node, "Split", inputs, attributes, count=len(sizes))
+        for part, size in zip(parts, sizes, strict=True):
+            splicer.known[part] = Known((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
+        return parts
 
-    def cut() -> ir.Value:
-        if not keep:
-            place = splicer.literal(f"{node.name}.place", np.array(start))
-            return splicer.add(node, "Gather", [node.inputs[0], place], {"axis": axis})[0]
-        if splicer.opset < 10:
-            bounds = {"starts": [start], "ends": [stop], "axes": [axis]}
-            return splicer.add(node, "Slice", [node.inputs[0]], bounds)[0]
-        numbers = [splicer.literal(f"{node.name}.bound", np.array([n])) for n in (start, stop, axis)]
-        return splicer.add(node, "Slice", [node.inputs[0], *numbers])[0]
+    return [lambda i=i: made()[i] for i in range(len(sizes))]  # type: ignore[misc]
 
-    return make
+
+def _rows(work: _Unpacking, node: ir.Node, whole: Known, axis: int) -> list[Entry]:
+    """Single entries along an axis, which goes."""
+
+    def row(place: int) -> Entry:
+        @cache
+        def made() -> ir.Value:
+            number = work.splicer.literal(f"{node.name}.place", np.array(place))
+            made = work.splicer.add(node, "Gather", [node.inputs[0], number], {"axis": axis})[0]
+            work.splicer.known[made] = Known((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
+            return made
+
+        return made
+
+    return [row(place) for place in range(whole.shape[axis])]
 
 
 def _choice(work: _Unpacking, node: ir.Node) -> None:

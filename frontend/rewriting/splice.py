@@ -8,12 +8,11 @@ import numpy as np
 import onnx_ir as ir
 
 from ...ir import LoweringError
+from ..budget import LOOPED
 from ..inference.shapes import Known
 from .order import reads, walk
 
 __all__ = ["Splicer", "origin"]
-
-_MOST_NODES = 1 << 14
 
 
 class Splicer:
@@ -34,6 +33,7 @@ class Splicer:
         self._nodes = {node.name for node in walk(graph)}
         self.delivered: set[ir.Value] = set()
         self._weights: dict[ir.Value, bool] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
 
     def data(self, value: ir.Value | None) -> np.ndarray | None:
         """The numbers of a value, where they are known."""
@@ -71,7 +71,7 @@ class Splicer:
 
     def bears(self, body: ir.Graph, times: int) -> bool:
         """Whether the graph stays of a bearable size with a body in it so many times."""
-        return len(self.graph) + times * sum(1 for _ in walk(body)) <= _MOST_NODES
+        return len(self.graph) + times * sum(1 for _ in walk(body)) <= LOOPED
 
     def expect(self, node: ir.Node, results: int) -> None:
         """Raises `LoweringError` unless a node has as many outputs as its body gives."""
@@ -156,9 +156,10 @@ class Splicer:
             self.known[same] = self.known[output]
 
     def _free(self, stem: str, taken: set[str | None]) -> str:
-        name, number = stem, 1
+        name, key = stem, (id(taken), stem)
         while name in taken:
-            name, number = f"{stem}_{number}", number + 1
+            self._numbers[key] = number = self._numbers.get(key, 0) + 1
+            name = f"{stem}_{number}"
         taken.add(name)
         return name
 

@@ -39,8 +39,14 @@ def iteration(ctx: Algebra, op: Op) -> Value:
 def step(ctx: Algebra, op: Op) -> Value:
     """The entry of an operand that an iteration reads; the others share its nodes, as time is a free axis."""
     x = ctx.stream(op.input(0))
-    marks = {n: op.attr(n) for n in ("backward", "loop", "trips") if op.attr(n)}
-    return op.result(ctx.step(x, int(op.attr("axis")), marks).factors)
+    axis = int(op.attr("axis"))
+    # As many iterations as there are entries go without saying.
+    marks = {
+        n: op.attr(n)
+        for n in ("backward", "loop", "trips")
+        if op.attr(n) and (n, op.attr(n)) != ("trips", x.shape[axis])
+    }
+    return op.result(ctx.step(x, axis, marks).factors)
 
 
 @rule("LoopEnd", domain="gmnc")

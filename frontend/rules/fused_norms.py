@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..algebra import Algebra
 from ..primitives.values import Op, Result, Value
 from ..registry import Unsupported, rule
@@ -73,5 +75,8 @@ def embed_norm(ctx: Algebra, op: Op) -> list[Value | None]:
         y = step(ctx, op, "Add", [y, step(ctx, op, "Gather", [op.input(4), op.input(1)], shape, axis=0)])
     out: list[Value | None] = [done(op, _norm(ctx, op, y, op.inputs[5:7], "LayerNormalization"))]
     for index, result in enumerate(op.results[1:], 1):
-        out.append(done(op, y, index) if result is not None and index == 2 else None)
+        if result is not None and index == 1:
+            out.append(ctx.constant(op, np.zeros(op.shape(1), np.int32), 1))
+        else:
+            out.append(None if result is None else done(op, y, index))
     return out

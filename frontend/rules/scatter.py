@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 
 from ..algebra import Algebra
+from ..budget import COPIED, PLACES, bear
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
 from ..registry import rule
@@ -44,6 +45,7 @@ def scatter_nd(ctx: Algebra, op: Op) -> Value:
 def sparse(ctx: Algebra, op: Op) -> Value:
     """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
     elements = ctx.weight(op.input(0))
+    bear(math.prod(op.shape()), COPIED, "elements of a weight in another order")
     numbers = np.full(op.shape(), NOTHING)
     numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
     return op.result(elements=Elements(elements.arena, numbers))
@@ -65,6 +67,7 @@ def _written(ctx: Algebra, op: Op, places: np.ndarray) -> Value:
         return _anywhere(ctx, op)
     data, updates = ctx.stream(op.input(0)), ctx.stream(op.input(2))
     size = math.prod(data.shape)
+    bear(size, PLACES, "places")
     source = np.zeros(size, dtype=np.int64)
     source[places] = np.arange(len(places))
     mask = np.zeros(size, dtype=bool)

@@ -10,6 +10,7 @@ from . import (
     classic,
     control,
     convolution,
+    derived,
     elementwise,
     linear,
     movement,
@@ -36,6 +37,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **sequences.STEPS,
     **sources.STEPS,
     **classic.STEPS,
+    **derived.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Name of each family to the step that takes values of the pool and puts new ones there."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..sketch import Sketch, Tensor
+from .derived import derived
 
 __all__ = ["vector", "weight"]
 
@@ -23,7 +24,7 @@ def weight(sketch: Sketch, shape: Sequence[int], fan: int | None = None) -> Tens
         return _tied(sketch, shape) or sketch.parameter(shape, scale)
     if way < 88 and len(shape) > 1:
         return _moved(sketch, shape, scale)
-    return sketch.choice(_COMPUTED)(sketch, shape, scale)
+    return _dequantised(sketch, shape, scale) if way < 91 else derived(sketch, shape, scale)
 
 
 def vector(sketch: Sketch, shape: Sequence[int], positive: bool = False) -> Tensor:
@@ -58,14 +59,6 @@ def _moved(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
     return sketch.node("Gather", stacked, sketch.integers(sketch.integer(0, 1)), axis=0)
 
 
-def _low_rank(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
-    if len(shape) < 2:
-        return sketch.parameter(shape, scale)
-    rank = sketch.integer(1, 2)
-    a, b = sketch.parameter((*shape[:-1], rank), scale), sketch.parameter((rank, shape[-1]))
-    return sketch.node("Add", sketch.parameter(shape, scale), sketch.node("MatMul", a, b))
-
-
 def _dequantised(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
     steps = np.round(sketch.numbers(shape) * 100).astype(np.int8)
     stored = sketch.initializer(steps)
@@ -74,22 +67,3 @@ def _dequantised(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor
     axis = sketch.integer(0, len(shape) - 1)
     scales = sketch.initializer(sketch.numbers((shape[axis],), scale / 100, positive=True))
     return sketch.node("DequantizeLinear", stored, scales, axis=axis)
-
-
-def _normed(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
-    """Weight norm along the first axis."""
-    if not shape or sketch.opset < 18:
-        return sketch.parameter(shape, scale)
-    v = sketch.parameter(shape, scale)
-    g = sketch.parameter((shape[0], *[1] * (len(shape) - 1)))
-    if len(shape) == 1:
-        return sketch.node("Mul", v, g)
-    norm = sketch.node("ReduceL2", v, sketch.integers([*range(1, len(shape))]), keepdims=1)
-    return sketch.node("Mul", sketch.node("Div", v, norm), g)
-
-
-def _scaled(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
-    return sketch.node("Mul", sketch.parameter(shape, scale), sketch.literal(0.75))
-
-
-_COMPUTED = (_low_rank, _dequantised, _normed, _scaled)

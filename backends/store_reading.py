@@ -1,0 +1,269 @@
+"""The header and the tables of a store, checked field by field, and the graph that they tell of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, get_args
+
+import ml_dtypes
+import numpy as np
+
+from ..ir import (
+    NODE_KINDS,
+    AccountEntry,
+    EdgeBlock,
+    GmncError,
+    LinkBlock,
+    NodeGroup,
+    OpaqueOp,
+    Origin,
+    Parameter,
+    ParameterGraph,
+    ParameterView,
+    Port,
+    Problem,
+    Via,
+)
+from ..ir.files import MappedFile
+from .fields import Check, Wrong, flag, integer, listed, mapping, maybe, one_of, row, table, text
+
+__all__ = ["HEADER", "LONGEST_HEADER", "TABLES", "Tensors", "graph_of"]
+
+LONGEST_HEADER = 100_000_000
+"""Bytes, as safetensors has it."""
+
+_BROADCAST = 1 << 29
+"""Elements of all arrays of a graph, with those that are broadcast and so take no room in the file."""
+_DEEPEST = 8
+_FAR = 1 << 62
+_DTYPES = {
+    np.dtype(kind).name: np.dtype(kind)
+    for kind in (
+        *(np.bool_, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64, np.float16),
+        *(np.float32, np.float64, np.complex64, np.complex128, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn),
+        *(ml_dtypes.float8_e4m3fnuz, ml_dtypes.float8_e5m2, ml_dtypes.float8_e5m2fnuz, ml_dtypes.float8_e8m0fnu),
+        *(ml_dtypes.int4, ml_dtypes.uint4, ml_dtypes.int2, ml_dtypes.uint2, ml_dtypes.float4_e2m1fn),
+        *(ml_dtypes.float6_e2m3fn, ml_dtypes.float6_e3m2fn),
+    )
+}
+"""What a parameter's numbers may be."""
+
+_count = integer(most=_FAR)
+_SIZES = listed(_count, most=32)
+
+HEADER = mapping(lambda entry: entry)
+"""Of a safetensors file: its tensors by name, and metadata."""
+_TENSOR = table({"dtype": text, "shape": _SIZES, "data_offsets": row(_count, _count)})
+
+
+def _attribute(value: Any, depth: int = 0) -> Any:
+    """A value of a via's attribute."""
+    if value is None or isinstance(value, bool | float):
+        return value
+    if isinstance(value, int):
+        return integer(-(2**63), 2**64)(value)
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, dict):
+        return table({"bytes": _hexadecimal})(value)
+    if not isinstance(value, list) or depth == _DEEPEST:
+        raise Wrong("a value of an attribute", value)
+    return [_attribute(entry, depth + 1) for entry in value]
+
+
+def _hexadecimal(value: Any) -> str:
+    try:
+        bytes.fromhex(text(value))
+    except ValueError:
+        raise Wrong("bytes in hexadecimal", value) from None
+    return text(value)
+
+
+def _reference(axes: int) -> Check[list[Any]]:
+    """Where an array lies: its offset, its shape as stored (1 for an axis that is only broadcast), and its shape."""
+    sizes = listed(_count, axes, axes)
+
+    def check(value: Any) -> list[Any]:
+        offset, stored, shape = row(_count, sizes, sizes)(value)
+        if any(once not in (1, size) for once, size in zip(stored, shape, strict=True)):
+            raise Wrong("a shape that the stored array can be broadcast to", shape)
+        return [offset, stored, shape]
+
+    return check
+
+
+_line, _grid, _cube = _reference(1), _reference(2), _reference(4)
+_four = listed(_count, 4, 4)
+_steps = listed(integer(-_FAR, _FAR), 4, 4)
+_numbers = row(text, _SIZES, one_of(*_DTYPES), one_of(*get_args(Origin)))
+_port = row(text, _line, _line)
+
+TABLES = table(
+    {
+        "version": integer(1, most=1),
+        "name": text,
+        "groups": listed(row(one_of(*NODE_KINDS), *[integer()] * 3, *[text] * 3)),
+        "edges": listed(
+            table(
+                {
+                    "dst": _grid,
+                    "src": _grid,
+                    "slots": _grid,
+                    "via": _grid,
+                    "view": row(text, _count, _four, _steps, maybe(_cube)),
+                    "rest": row(text, flag, flag, text),
+                }
+            )
+        ),
+        "links": listed(row(_line, _line, _line, maybe(_line), maybe(_grid), text, text)),
+        "vias": listed(
+            row(
+                text,
+                listed(row(text, _attribute)),
+                listed(integer()),
+                listed(integer()),
+                listed(integer(0, 2**63)),
+                least=4,
+            )
+        ),
+        "parameters": listed(_numbers),
+        "constants": listed(_numbers),
+        "account": listed(row(text, _count, text)),
+        "inputs": listed(_port),
+        "outputs": listed(_port),
+        "opaque": listed(row(*[text] * 4)),
+        "unsupported": listed(row(text, text, integer(-1), text, text, text, text, least=5)),
+    },
+    {"paired": maybe(_line)},
+)
+"""Of a store. Ids are in their ranges only once the graph was checked."""
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """The tensors of a store. places: of each where its bytes begin and end, and its type as safetensors calls it."""
+
+    file: MappedFile
+    places: Mapping[str, tuple[int, int, str]]
+
+    @staticmethod
+    def of(file: MappedFile, start: int, header: Mapping[str, Any]) -> Tensors:
+        """Raises `Wrong` for one that lies outside of the file."""
+        places = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            try:
+                found = _TENSOR(entry)
+                first, last = found["data_offsets"]
+                if not first <= last <= len(file.array) - start:
+                    raise Wrong("bytes that the file has; it is truncated", [first, last])
+            except Wrong as error:
+                raise error.within(f".{name}") from None
+            places[name] = (start + first, start + last, found["dtype"])
+        return Tensors(file, places)
+
+    def read(self, name: str, dtype: np.dtype, kind: str = "") -> np.ndarray:
+        """The elements of a tensor in a row, a view of the map. kind: what safetensors must call their type, if any."""
+        if name not in self.places:
+            raise Wrong(f"a tensor {name!r}", list(self.places)[:3])
+        first, last, found = self.places[name]
+        if (kind and found != kind) or (last - first) % dtype.itemsize:
+            raise Wrong(f"{dtype.name} in the tensor {name!r}", found)
+        return self.file.array[first:last].view(dtype)
+
+    def numbers(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """A parameter. Raises `GmncError` if the store has no values, or the file changed."""
+        if name not in self.places:
+            raise GmncError(
+                f"{self.file.state.path} was saved without values: save it again with values=True to read {name!r}"
+            )
+        self.file.check()
+        return np.asarray(self.read(name, dtype).reshape(shape))
+
+
+class _Arrays:
+    """The arrays of a graph, views of the two tensors that hold them."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self.pools = {
+            np.dtype(np.int32): tensors.read("structure/int32", np.dtype(np.int32), "I32"),
+            np.dtype(np.int64): tensors.read("structure/int64", np.dtype(np.int64), "I64"),
+        }
+        self.left = _BROADCAST
+
+    def get(self, reference: list[Any], dtype: type = np.int32) -> np.ndarray:
+        offset, stored, shape = reference
+        pool, size = self.pools[np.dtype(dtype)], math.prod(stored)
+        self.left -= math.prod(shape)
+        if offset + size > len(pool) or self.left < 0:
+            raise Wrong(f"an array within the {len(pool)} elements of its tensor", reference)
+        once = pool[offset : offset + size].reshape(stored)
+        return np.asarray(once if stored == shape else np.broadcast_to(once, shape))
+
+    def maybe(self, reference: list[Any] | None, dtype: type = np.int32) -> np.ndarray | None:
+        return None if reference is None else self.get(reference, dtype)
+
+
+def graph_of(tables: Mapping[str, Any], tensors: Tensors) -> ParameterGraph:
+    """The graph of tables that were checked. Raises `Wrong` if the tensors do not have what these say."""
+    arrays = _Arrays(tensors)
+    pinned = _truths(tensors.read("structure/pinned", np.dtype(np.uint8), "BOOL"))
+    paired = tables.get("paired")
+    return ParameterGraph(
+        tables["name"],
+        tuple(NodeGroup(*g) for g in tables["groups"]),
+        pinned,
+        tuple(_edge(e, arrays) for e in tables["edges"]),
+        tuple(_link(e, arrays) for e in tables["links"]),
+        tuple(Via(op, tuple((k, _decode(x)) for k, x in a), *map(tuple, rest)) for op, a, *rest in tables["vias"]),
+        _numbered(tables["parameters"], "parameter", tensors),
+        _numbered(tables["constants"], "constant", tensors),
+        tuple(AccountEntry(*e) for e in tables["account"]),
+        tuple(Port(name, arrays.get(nodes), arrays.get(via)) for name, nodes, via in tables["inputs"]),
+        tuple(Port(name, arrays.get(nodes), arrays.get(via)) for name, nodes, via in tables["outputs"]),
+        tuple(OpaqueOp(*o) for o in tables["opaque"]),
+        tuple(Problem(*p) for p in tables["unsupported"]),
+        paired=None if paired is None else arrays.get(paired).astype(bool),
+    )
+
+
+def _edge(entry: Mapping[str, Any], arrays: _Arrays) -> EdgeBlock:
+    name, offset, shape, strides, index = entry["view"]
+    view = ParameterView(name, offset, tuple(shape), tuple(strides), arrays.maybe(index, np.int64))
+    role, tied, constant, node = entry["rest"]
+    dst, src, slots, via = (arrays.get(entry[part]) for part in ("dst", "src", "slots", "via"))
+    return EdgeBlock(dst, src, view, role, slots, via, tied, constant, node)
+
+
+def _link(entry: list[Any], arrays: _Arrays) -> LinkBlock:
+    dst, src, via = (arrays.get(a) for a in entry[:3])
+    return LinkBlock(dst, src, entry[5], via, arrays.maybe(entry[3]), arrays.maybe(entry[4]), entry[6])
+
+
+def _numbered(rows: list[list[Any]], kind: str, tensors: Tensors) -> dict[str, Parameter]:
+    """Parameters or constants by name; what is there of their values has the size that they need."""
+    found: dict[str, Parameter] = {}
+    for name, sizes, dtype, origin in rows:
+        key, shape, there = f"{kind}/{name}", tuple(sizes), _DTYPES[dtype]
+        first, last, _ = tensors.places.get(key, (0, math.prod(shape) * there.itemsize, ""))
+        if name in found or last - first != math.prod(shape) * there.itemsize:
+            raise Wrong(f"one {kind} {name!r} of the bytes that {list(shape)} of {dtype} needs", last - first)
+        load: Callable[[], np.ndarray] = partial(tensors.numbers, key, shape, there)
+        found[name] = Parameter(name, shape, dtype, origin, load)
+    return found
+
+
+def _truths(given: np.ndarray) -> np.ndarray:
+    if given.size and given.max() > 1:
+        raise Wrong("true and false", int(given.max()))
+    return np.asarray(given.view(bool))
+
+
+def _decode(value: Any) -> object:
+    if isinstance(value, list):
+        return tuple(_decode(v) for v in value)
+    return bytes.fromhex(value["bytes"]) if isinstance(value, dict) else value

@@ -1,0 +1,405 @@
+"""Axes along which the network acts entry by entry, as along the batch: it is lowered for one entry of each.
+
+Every axis of an input, and every axis along which something is copied, gets a *line*: a label on each place that says
+which entry of the line it belongs to. The network is walked with the same rules as in lowering. A primitive that mixes
+entries, or tells them apart, ends the line; where values meet, their lines become one, or end if they do not agree.
+What is left at the end are lines along which the network is one function, applied to every entry: its graph is that of
+one entry, however many entries the export has.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from .algebra import Move, Tracing
+from .lines import Line, Lines, digits, first_places
+from .primitives.contraction import Spec
+from .primitives.elements import Elements
+from .primitives.labels import compress, constant_along, nodes_of, occurrence, port, unlabelled, varying, vias_of
+from .primitives.recurrence import Units
+from .primitives.sparse import Layer
+from .primitives.values import Op, Value
+
+__all__ = ["Entrywise", "Kept"]
+
+Kept = Mapping[int, np.ndarray]
+"""By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
+
+# What moves entries by its shapes alone, at any size: where lines go says all there is to say.
+_BY_SHAPE = frozenset({
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "CastLike", "Dropout", "Transpose", "Expand",
+    "Tile", "Split",
+})  # fmt: skip
+_INDEXED = frozenset({"Gather", "GatherElements", "GatherND"})
+# Steps that are no known function of one number and yet look at one entry at a time.
+_SINGLE = frozenset({
+    "Cast", "Mask", "Quantize", "Dequantize", "Binarizer", "PostTransform", "Kernel", "Sign", "Last", "Lengths",
+    "TreeEnsemble", "Iteration", "Stack", "OneHot", "BothClasses", "Sink",
+})  # fmt: skip
+_MOST = 1 << 24
+_COPYING = frozenset({"Expand", "Tile"})
+_WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Windows"})
+
+
+class Entrywise(Tracing):
+    """Walks lines through the network. Labels are (line, entry); a value without lines has one label of none.
+
+    shapes: of the values of the network, by name.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
+        self.lines = Lines()
+        self._constants: dict[str, dict[int, list[Line]]] = {}
+        self._seen: set[str] = set()
+
+    # Lines
+
+    def _lines(self, x: Value) -> list[Line]:
+        """The lines of an activation that have not ended."""
+        out = []
+        for factor in x.factors:
+            if factor.size and factor.flat[0] >= 0:
+                number, axes = int(nodes_of(factor).flat[0]), varying(factor)
+                line = Line(number, axes[0] if axes else 0, vias_of(factor).reshape(-1))
+                whole = len(axes) == 1 and len(line.entry) == x.shape[line.axis]
+                if not whole or not self.lines.is_whole(line):
+                    self.lines.end([line])
+                elif self.lines.live(line):
+                    out.append(line)
+        return out
+
+    def _labels(self, lines: Iterable[Line], rank: int) -> tuple[np.ndarray, ...]:
+        """Lines as factors of a value of this rank."""
+        found: dict[int, Line] = {}
+        for line in lines:
+            root = self.lines.root(line.number)
+            known = found.setdefault(root, line)
+            if known.axis != line.axis or not np.array_equal(known.entry, line.entry):
+                self.lines.end([line])
+        made = [(port(n, v.entry), v.axis) for n, v in found.items() if self.lines.live(v)]
+        shaped = [labels.reshape([-1 if a == axis else 1 for a in range(rank)]) for labels, axis in made]
+        return tuple(shaped) or (unlabelled(rank),)
+
+    def _made(self, x: Value, lines: Iterable[Line], shape: tuple[int, ...]) -> Value:
+        return x.relabelled(self._labels(lines, len(shape)), shape)
+
+    def _meet(self, values: Sequence[Value], shape: tuple[int, ...]) -> list[Line]:
+        """The lines of values that are broadcast against each other; those that do not agree end."""
+        out = []
+        lines = [self._lines(v) for v in values]
+        for axis, size in enumerate(shape):
+            if size == 1:
+                continue
+            here = [(v, axis - len(shape) + v.rank, own) for v, own in zip(values, lines, strict=True)]
+            wide = [(v, a, own) for v, a, own in here if a >= 0 and v.shape[a] == size]
+            active = [[w for w in own if w.axis == a] for v, a, own in wide if v.is_activation]
+            common = self.lines.agreed(active)
+            common = [w for w in common if all(_copied(v, a, w.entry) for v, a, _ in wide if not v.is_activation)]
+            every = [w for own in active for w in own]
+            self.lines.end(w for w in every if not any(np.array_equal(w.entry, c.entry) for c in common))
+            for v, a, _ in wide:
+                if not v.is_activation:
+                    self._told(v, a, common)
+            out += [w.at(axis) for w in common]
+        return out
+
+    def _told(self, constant: Value, axis: int, lines: list[Line]) -> None:
+        """An axis of a constant is used along these lines; they end if it is used in another way elsewhere."""
+        self._seen.add(constant.name)
+        if not constant.name:
+            return
+        if self._shapes.get(constant.name) != constant.shape:
+            self.lines.end(lines)
+            return
+        known = self._constants.setdefault(constant.name, {}).setdefault(axis, lines)
+        agreed = self.lines.agreed([known, lines])
+        if len(agreed) < max(len(known), len(lines)):
+            self.lines.end([*known, *lines])
+
+    def _mixed(self, values: Iterable[Value | None]) -> None:
+        """Everything in these values is looked at at once."""
+        for value in values:
+            if value is not None:
+                self.lines.end(self._lines(value))
+                for axis in range(value.rank if not value.is_activation else 0):
+                    self._told(value, axis, [])
+
+    def _without(self, x: Value, axes: Iterable[int]) -> list[Line]:
+        """The lines of a value, of which those along `axes` end."""
+        gone = set(axes)
+        lines = self._lines(x)
+        self.lines.end(w for w in lines if w.axis in gone)
+        return [w for w in lines if w.axis not in gone]
+
+    def kept(self, values: Mapping[Any, Value]) -> dict[Any, Kept]:
+        """Which places of each value are of one entry, where these are not all; values: what the walk has made."""
+        while True:
+            ended = self.lines.ended
+            found = {key: self._first(x) for key, x in values.items()}
+            if self.lines.ended == ended:
+                return {key: kept for key, kept in found.items() if kept}
+
+    def _first(self, x: Value) -> dict[int, np.ndarray]:
+        lines = self._lines(x) if x.is_activation else []
+        lines += [w.at(a) for a, own in self._constants.get(x.name, {}).items() for w in own if self.lines.live(w)]
+        out = {}
+        for axis in {w.axis for w in lines}:
+            here = [w for w in lines if w.axis == axis]
+            places = first_places(here)
+            if places is None:
+                self.lines.end(here)
+            else:
+                out[axis] = places
+        return out
+
+    # Values
+
+    def source(self, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Labels of an input: a line along every axis."""
+        return self._labels((w for a, n in enumerate(shape) for w in self.lines.new(a, n)), len(shape))
+
+    def stream(self, value: Value) -> Value:
+        """A constant has a line along every axis of copies; one without a name is made by a rule, of any size."""
+        if value.is_activation:
+            return value
+        if value.name and self._shapes.get(value.name) != value.shape:
+            return value.relabelled((unlabelled(value.rank),))
+        self._seen.add(value.name)
+        known = self._constants.setdefault(value.name, {}) if value.name else {}
+        for axis, size in enumerate(value.shape):
+            if size > 1 and axis not in known:
+                lines = self.lines.new(axis, size)
+                known[axis] = [w for w in lines if _copied(value, axis, w.entry)]
+        return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
+
+    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+        """Rows and columns of weights are told apart."""
+        self._mixed([value])
+        return (unlabelled(value.rank),)
+
+    # Primitives
+
+    def ignores(self, op: Op) -> bool:
+        """Whether no operand has a line and the result has none either."""
+        return op.type not in _COPYING and not any(self._lines(v) for v in op.inputs if v is not None)
+
+    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
+        """Lines are moved like the entries; axes of copies get lines."""
+        if not x.is_activation:
+            return super().move(x, function, op, index)
+        shape, by_shape = op.shape(index), op.type in _BY_SHAPE and not op.domain
+        indexed = op.type in _INDEXED and not op.domain
+        if indexed:
+            # The indices of the first entry are those of the network for one entry if its places come first.
+            self.lines.end(w for w in self._lines(x) if not w.comes_first)
+        moved = self._moved(x, function, shape, by_shape, by_shape or indexed)
+        if indexed:
+            self._picked(op, moved)
+        if op.type in _COPYING:
+            moved += [w for a, n in enumerate(shape) if _expanded(x.shape, shape, a) for w in self.lines.new(a, n)]
+        return op.result(self._labels(moved, len(shape)), index=index)
+
+    def settled(self, op: Op) -> None:
+        """Constants that the rule has read in another way than through a primitive are used whole."""
+        self._mixed(v for v in op.inputs if v is not None and not v.is_activation and v.name not in self._seen)
+        self._seen.clear()
+
+    def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
+        """Lines where the entries are."""
+        if not x.is_activation:
+            return super().reshaped(x, shape)
+        return self._made(x, self._moved(x, lambda a: a.reshape(shape), shape, True, True), shape)
+
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Lines go on where entries of each are moved alike."""
+        return self._labels(self._moved(x, function, shape, False, False), len(shape))
+
+    def _picked(self, op: Op, lines: Sequence[Line]) -> None:
+        """Known indices are used along the lines of what they pick."""
+        indices = op.optional(1)
+        first = op.axis(default=0) if op.type == "Gather" else 0
+        for axis, size in enumerate(() if indices is None or indices.data is None else indices.shape):
+            assert indices is not None
+            tuples = op.type == "GatherND" and axis == indices.rank - 1
+            if size > 1:
+                self._told(indices, axis, [w for w in lines if w.axis == first + axis and not tuples])
+
+    def _moved(self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool, any_size: bool) -> list[Line]:
+        """The lines of `x` after data movement. by_shape: see `_BY_SHAPE`; any_size: whether axes may be resized."""
+        lines, out = self._lines(x), []
+        if max(math.prod(x.shape), math.prod(shape)) > _MOST or 0 in shape:
+            self.lines.end(lines)
+            return []
+        for line in lines:
+            labels = port(line.number, line.entry).reshape([-1 if a == line.axis else 1 for a in range(x.rank)])
+            new = Value("", shape, "", (compress(function(np.broadcast_to(labels, x.shape)).reshape(shape)),))
+            found = self._lines(new)
+            # Numbers that take a part of an axis do not fit that of one entry.
+            if not found or not (any_size or shape[found[0].axis] == x.shape[line.axis]):
+                self.lines.end([line])
+            out += found
+        if not by_shape and out and not self._alike(x, lines, function, shape, out):
+            self.lines.end(out)
+        return [w for w in out if self.lines.live(w)]
+
+    @staticmethod
+    def _alike(x: Value, lines: Sequence[Line], function: Move, shape: tuple[int, ...], moved: Sequence[Line]) -> bool:
+        """Whether all entries of the lines of `x` are moved in the same way: to the same places from the same ones."""
+        numbers = np.zeros((1,) * x.rank, np.int64)
+        for axis, size in enumerate(x.shape):
+            entries = [w.entry for w in lines if w.axis == axis]
+            mine = (
+                np.ravel_multi_index(entries, [int(e.max()) + 1 for e in entries]) if entries else np.zeros(size, int)
+            )
+            numbers = numbers * size + occurrence(mine).reshape([-1 if a == axis else 1 for a in range(x.rank)])
+        places = function(np.broadcast_to(numbers, x.shape)).reshape(shape)
+        return all(constant_along(digits(places, w), w.axis + 1) for w in moved)
+
+    def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """Lines are independent of each other."""
+        return tuple(factors)
+
+    def passes(
+        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Value:
+        """A step that is not known to look at single entries may look at all places."""
+        if function is not None or op in _SINGLE:
+            mixed: Iterable[int] = ()
+        elif op == "Pad":
+            mixed = [a % x.rank for a in attributes["axes"]]
+        else:
+            mixed = range(2 if op in _WINDOWS else 0, x.rank)
+        return self._made(x, self._without(x, mixed), x.shape)
+
+    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """Lines meet."""
+        return op.result(self._labels(self._meet([v for v in inputs if v is not None], op.shape()), len(op.shape())))
+
+    def attach(
+        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
+    ) -> Value:
+        """Vectors tell the entries along their axis apart."""
+        return self._made(x, self._without(x, [axis for _, _, axis in constants]), x.shape)
+
+    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+        """Lines go on along axes that the weight neither has nor slides over."""
+        sizes = dict(zip(spec.w, weight.shape, strict=True))
+        shared = {t for t in spec.x if t in spec.out and sizes.get(t, 1) == 1 and t not in spec.window}
+        lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in shared])
+        return self._made(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
+
+    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """Rows go on."""
+        return self._made(x, self._without(x, [1]), (x.shape[0], layers[-1].size))
+
+    def recur(
+        self,
+        x: Value,
+        cell: Sequence[Units],
+        initial: Mapping[str, Value],
+        lengths: Value | None,
+        outputs: Sequence[str],
+    ) -> list[Value]:
+        """Rows of the batch go on, where they start alike and have lengths of their own."""
+        rows = [self._made(x, [w.at(0) for w in self._without(x, (0, 2))], x.shape[1:2])]
+        rows += [self._made(v, self._without(v, (1,)), v.shape[:1]) for v in initial.values()]
+        met = self._meet([*rows, *([] if lengths is None else [lengths])], x.shape[1:2])
+        size = {units.name: units.size for units in cell}
+        return [self._made(x, met, (x.shape[1], size[name])) for name in outputs]
+
+    def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
+        """Iterations see one entry after the other."""
+        lines = [w.at(w.axis - (w.axis > axis)) for w in self._without(x, [axis])]
+        return self._made(x, lines, (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+    def carry(self, name: str, initial: Value) -> Value:
+        """As what it starts as, until `close` says otherwise."""
+        lines = self._lines(self.stream(initial))
+        return Value(name, initial.shape, initial.dtype, self._labels(lines, initial.rank))
+
+    def close(self, carry: Value, initial: Value, end: Value) -> None:
+        """Lines that go round must come back."""
+        self._meet([carry, initial, end], carry.shape)
+
+    def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
+        """Lines go on along axes that are not summed."""
+        out = letters[2]
+        operands = []
+        for value, own in ((x, letters[0]), (y, letters[1])):
+            lines = self._without(value, [a for a, t in enumerate(own) if t not in out])
+            sizes = {t: n for t, n in zip(own, value.shape, strict=True) if t in out}
+            moved = [w.at(out.index(own[w.axis])) for w in lines]
+            operands.append(self._made(value, moved, tuple(sizes.get(t, 1) for t in out)))
+        return self._made(x, self._meet(operands, shape), shape)
+
+    def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """Entries along the axes are mixed."""
+        return self._made(x, self._without(x, axes), tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+
+    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """Entries along the axes are mixed."""
+        return self._made(x, self._without(x, axes), x.shape)
+
+    def order(
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
+    ) -> Value:
+        """Entries along the axes are mixed."""
+        return self._made(x, self._without(x, axes), shape)
+
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+        """Every place looks up the same table."""
+        return self._made(x, self._lines(x), shape)
+
+    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+        """Lines beside the axis meet; one along it goes on if all operands have it."""
+        values = [self.stream(v) for v in inputs if v.shape[axis] > 0]
+        along = [[w for w in self._lines(v) if w.axis == axis] for v in values]
+        common = self.lines.agreed(along)
+        self.lines.end(w for own in along for w in own if not any(np.array_equal(w.entry, c.entry) for c in common))
+        shape = op.shape()
+        thin = tuple(1 if a == axis else n for a, n in enumerate(shape))
+        beside = [
+            v.relabelled(self._labels([w for w in self._lines(v) if w.axis != axis], v.rank), v.shape) for v in values
+        ]
+        lines = [Line(w.number, axis, np.tile(w.entry, len(values))) for w in common]
+        return op.result(self._labels([*self._meet(beside, thin), *lines], len(shape)))
+
+    def mix(
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
+    ) -> Value:
+        """Everything may depend on everything."""
+        self._mixed(inputs)
+        return inputs[0].relabelled((unlabelled(len(shape)),), shape)
+
+    def opaque(self, op: Op, reason: str) -> list[Value | None]:
+        """Everything may depend on everything."""
+        self._mixed(op.inputs)
+        return [
+            None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
+            for r in op.results
+        ]
+
+
+def _copied(value: Value, axis: int, entry: np.ndarray) -> bool:
+    """Whether a constant is the same for all entries of a line along an axis of it."""
+    array = value.data
+    if array is None and value.elements is None:
+        return False
+    if array is None:
+        assert value.elements is not None
+        array = value.elements.array
+        if array.dtype == np.int8 and value.elements.bare:
+            return array.strides[axis] == 0
+        array = value.elements.keys
+    return array.strides[axis] == 0 or constant_along(digits(array, Line(0, axis, entry)), axis + 1)
+
+
+def _expanded(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> bool:
+    """Whether an axis comes from broadcasting."""
+    before = axis - len(new) + len(old)
+    return before < 0 or old[before] == 1

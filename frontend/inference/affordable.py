@@ -1,0 +1,97 @@
+"""Whether folding a node stays within the budget: known before anything is computed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from ..budget import FOLDED, STEPS
+from .folding import FOLDS, core, stored
+
+__all__ = ["affordable"]
+
+Arrays = Sequence[np.ndarray]
+Shapes = Sequence[tuple[int, ...] | None]
+
+# Operators whose reference implementation is a few calls of NumPy; that of others may count in Python.
+_VECTORISED = frozenset(
+    "Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
+    "Celu Clip Compress Cosh CumSum DepthToSpace Elu Erf Expand EyeLike Flatten GatherElements Gelu HardSigmoid "
+    "HardSwish IsInf LayerNormalization LeakyRelu LogSoftmax Mean MeanVarianceNormalization Mish NonZero OneHot "
+    "PRelu Pad RMSNormalization ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin "
+    "ReduceProd ReduceSum ReduceSumSquare Relu Selu Shrink Sigmoid Sinh Size Softmax Softplus Softsign "
+    "SpaceToDepth Split Sum Swish Tan ThresholdedRelu Tile TopK".split()
+)
+# Operators that multiply all entries of their operands: their work is no more than the product of the sizes.
+_PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
+_WORK = 1 << 28
+# Operators whose result has a shape that depends on data, but is no larger than their operands times their axes.
+_NO_LARGER = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression", "StringSplit", "SequenceAt"})
+
+
+def affordable(node: ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
+    """Whether the outputs of a node may be computed from these operands.
+
+    shapes: of its outputs, None where one is not known; asked only where the operands do not tell.
+    Raises `ValueError` where these do not fit together.
+    """
+    arrays = [a for a in inputs if a is not None]
+    if any(stored(a) > FOLDED for a in arrays):
+        return False
+    if not node.domain and node.op_type in FOLDS:
+        return _MADE.get(node.op_type, _broadcast)(node, arrays) <= FOLDED
+    whole = math.prod(max(a.size, 1) for a in arrays)
+    if node.op_type in _PRODUCTS:
+        return whole <= _WORK
+    most = FOLDED if node.op_type in _VECTORISED else STEPS
+    if any(a.size > most for a in arrays):
+        return False
+    made = shapes()
+    if any(s is None for s in made) or not made:
+        return node.op_type in _NO_LARGER
+    return sum(math.prod(s) for s in made if s is not None) <= most
+
+
+def _broadcast(node: ir.Node, arrays: Arrays) -> int:
+    return math.prod(np.broadcast_shapes(*(core(a).shape for a in arrays)))
+
+
+def _nothing(node: ir.Node, arrays: Arrays) -> int:
+    return 0
+
+
+def _all(node: ir.Node, arrays: Arrays) -> int:
+    return arrays[0].size
+
+
+def _reshape(node: ir.Node, arrays: Arrays) -> int:
+    return 0 if core(arrays[0]).size == 1 else arrays[0].size
+
+
+def _concat(node: ir.Node, arrays: Arrays) -> int:
+    return sum(a.size for a in arrays)
+
+
+def _gather(node: ir.Node, arrays: Arrays) -> int:
+    data, index = arrays
+    axis = node.attributes.get_int("axis", 0)
+    return index.size * math.prod(n for a, n in enumerate(data.shape) if a != axis % max(data.ndim, 1))
+
+
+def _range(node: ir.Node, arrays: Arrays) -> int:
+    start, limit, delta = (float(a.reshape(())) for a in arrays)
+    count = (limit - start) / delta if delta else math.inf
+    return math.ceil(count) if math.isfinite(count) and count < FOLDED else FOLDED + 1
+
+
+_MADE: Mapping[str, Callable[[ir.Node, Arrays], int]] = {
+    **dict.fromkeys(("Identity", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Expand", "ConstantOfShape"), _nothing),
+    **dict.fromkeys(("Trilu", "GlobalLpPool"), _all),
+    "Reshape": _reshape,
+    "Concat": _concat,
+    "Gather": _gather,
+    "Range": _range,
+}

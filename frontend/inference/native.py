@@ -1,0 +1,77 @@
+"""What ONNX's own shape inference cannot be given: it is native code that trusts some settings, and hangs or dies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import onnx_ir as ir
+
+from ..budget import AXES
+
+__all__ = ["unfit"]
+
+Shapes = Sequence[tuple[int, ...] | None]
+
+_TERM = r"[A-Za-z]*(\.\.\.)?[A-Za-z]*"
+_EQUATION = re.compile(rf"{_TERM}(,{_TERM})*(->{_TERM})?")
+# Operands that list sizes or indices, one for each axis of a result.
+_LISTS = {
+    "Expand": (1,), "Reshape": (1,), "ConstantOfShape": (0,), "Tile": (1,), "Resize": (1, 2, 3), "Upsample": (1,),
+    "Pad": (3,), "CenterCropPad": (1,), "AffineGrid": (1,), "MaxUnpool": (2,), "Slice": (1, 2, 3, 4),
+    "Squeeze": (1,), "Unsqueeze": (1,), "Col2Im": (1, 2),
+}  # fmt: skip
+
+
+def unfit(node: ir.Node, inputs: Shapes) -> str:
+    """Why a node must not be handed to ONNX's inference; empty if it may.
+
+    inputs: shapes of the operands, None where one is left out.
+    """
+    for name, attribute in node.attributes.items():
+        if attribute.type is ir.AttributeType.STRING and "\0" in attribute.as_string():
+            return f"attribute {name!r} holds a character that is no text"
+    for place in _LISTS.get(node.op_type, ()):
+        if place < len(inputs) and (shape := inputs[place]) and len(shape) == 1 and shape[0] > AXES:
+            return f"operand {place} is about {shape[0]:,} axes, more than {AXES}"
+    if not -AXES <= (axis := node.attributes.get_int("axis", 0) if _is_number(node, "axis") else 0) <= AXES:
+        return f"its axis is {axis}"
+    check = _CHECKS.get(node.op_type)
+    return check(node, inputs) if check is not None else ""
+
+
+def _is_number(node: ir.Node, name: str) -> bool:
+    attribute = node.attributes.get(name)
+    return attribute is not None and attribute.type is ir.AttributeType.INT
+
+
+def _einsum(node: ir.Node, inputs: Shapes) -> str:
+    equation = node.attributes["equation"].as_string()
+    if not _EQUATION.fullmatch(equation.replace(" ", "")):
+        return f"{equation[:80]!r} is no equation of letters, commas, dots and an arrow, as in 'bij,bjk->bik'"
+    return ""
+
+
+def _gather_nd(node: ir.Node, inputs: Shapes) -> str:
+    batch = node.attributes.get_int("batch_dims", 0)
+    ranks = [len(shape) for shape in inputs if shape is not None]
+    return "" if 0 <= batch < max(min(ranks, default=1), 1) else f"batch_dims is {batch}, of ranks {ranks}"
+
+
+def _normalisation(node: ir.Node, inputs: Shapes) -> str:
+    axis, rank = node.attributes.get_int("axis", -1), len(inputs[0] or ()) if inputs else 0
+    return "" if -rank <= axis < max(rank, 1) else f"its axis is {axis}, of {rank}"
+
+
+def _split(node: ir.Node, inputs: Shapes) -> str:
+    count = node.attributes.get_int("num_outputs", len(node.outputs))
+    return "" if count == len(node.outputs) else f"num_outputs is {count}, it has {len(node.outputs)} outputs"
+
+
+_CHECKS: Mapping[str, Callable[[ir.Node, Shapes], str]] = {
+    "Einsum": _einsum,
+    "GatherND": _gather_nd,
+    "LayerNormalization": _normalisation,
+    "RMSNormalization": _normalisation,
+    "Split": _split,
+}

@@ -1,0 +1,106 @@
+"""Lines: which entry of an axis, the batch say, every place of a value belongs to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Line", "Lines", "digits", "first_places"]
+
+_LONGEST = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a value: its number, the axis that it lies along, and the entry of each place there, int64 [size]."""
+
+    number: int
+    axis: int
+    entry: np.ndarray
+
+    def at(self, axis: int) -> Line:
+        """The same along another axis."""
+        return Line(self.number, axis, self.entry)
+
+    @property
+    def comes_first(self) -> bool:
+        """Whether the places of the first entry come before all others."""
+        return bool((np.diff(self.entry) >= 0).all())
+
+
+class Lines:
+    """All lines of a network: which of them are one, and which have ended."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self._size: list[int] = []
+        self._ended: set[int] = set()
+
+    @property
+    def ended(self) -> int:
+        """How many have ended so far."""
+        return len(self._ended)
+
+    def new(self, axis: int, size: int) -> list[Line]:
+        """A new line along an axis; none where there is one entry, or too many."""
+        if not 1 < size <= _LONGEST:
+            return []
+        self._parent.append(len(self._parent))
+        self._size.append(size)
+        return [Line(self._parent[-1], axis, np.arange(size))]
+
+    def root(self, number: int) -> int:
+        """The number of the line that this one is."""
+        while self._parent[number] != number:
+            self._parent[number] = self._parent[self._parent[number]]
+            number = self._parent[number]
+        return number
+
+    def live(self, line: Line) -> bool:
+        """Whether a line has not ended."""
+        return self.root(line.number) not in self._ended
+
+    def end(self, lines: Iterable[Line]) -> None:
+        """End lines, everywhere."""
+        self._ended.update(self.root(line.number) for line in lines)
+
+    def is_whole(self, line: Line) -> bool:
+        """Whether the entries are all there, as one digit of the numbers of the places: `(place // run) % count`."""
+        entry, count = line.entry, self._size[line.number]
+        run = int(np.argmax(entry != 0)) or 1
+        return len(entry) % (run * count) == 0 and bool((entry == np.arange(len(entry)) // run % count).all())
+
+    def agreed(self, parts: Sequence[Sequence[Line]]) -> list[Line]:
+        """The lines of the first part that all the others have too, made one with theirs."""
+        common = []
+        for line in parts[0] if parts else ():
+            twins = [w for part in parts for w in part if np.array_equal(w.entry, line.entry)]
+            if len(twins) == len(parts):
+                for twin in twins:
+                    self._unite(twin, line)
+                common.append(line)
+        return common
+
+    def _unite(self, a: Line, b: Line) -> None:
+        """Make two lines one; it has ended if one of them has."""
+        old, new = self.root(a.number), self.root(b.number)
+        if old in self._ended:
+            self._ended.add(new)
+        self._parent[old] = new
+
+
+def digits(array: np.ndarray, line: Line) -> np.ndarray:
+    """An array with the axis of a line as three: before, of the line, within."""
+    run, count = int(np.argmax(line.entry != 0)) or 1, int(line.entry.max()) + 1
+    return array.reshape(*array.shape[: line.axis], -1, count, run, *array.shape[line.axis + 1 :])
+
+
+def first_places(lines: Sequence[Line]) -> np.ndarray | None:
+    """The places of the first entry of all these lines along one axis; None where they are not independent."""
+    distinct = list({w.entry.tobytes(): w for w in lines}.values())
+    places = np.flatnonzero(np.all([w.entry == 0 for w in distinct], axis=0))
+    every = len(places) * math.prod(int(w.entry.max()) + 1 for w in distinct)
+    return places if every == len(distinct[0].entry) else None

@@ -1,0 +1,70 @@
+"""Data movement on arrays that are too large to be written out: only what NumPy can express as a view."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..budget import PLACES, TooLarge
+
+__all__ = ["carried"]
+
+
+def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """`function(array)` in the given shape, for data movement.
+
+    Raises `TooLarge` where a result beyond the budget (`PLACES`) would be written out; views may be of any size.
+    """
+    if math.prod(shape) <= PLACES:
+        return function(array).reshape(shape)
+    try:
+        return function(array.view(_Viewed)).reshape(shape).view(np.ndarray)
+    except _WrittenOut:
+        raise TooLarge(f"it writes out {math.prod(shape):,} entries, more than {PLACES:,}") from None
+
+
+class _WrittenOut(Exception):
+    """What was to be a view is none."""
+
+
+class _Viewed(np.ndarray):
+    """An array of which only views are made."""
+
+    def __array_function__(self, func: Any, types: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
+        if func not in _VIEWS:
+            raise _WrittenOut
+        plain = [a.view(np.ndarray) if isinstance(a, _Viewed) else a for a in args]
+        return func(*plain, **kwargs).view(_Viewed)
+
+    def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
+        raise _WrittenOut
+
+    def __getitem__(self, key: Any) -> Any:
+        keys = key if isinstance(key, tuple) else (key,)
+        if not all(k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) for k in keys):
+            raise _WrittenOut
+        return super().__getitem__(key)
+
+    def reshape(self, *shape: Any, **kwargs: Any) -> Any:
+        """A view of this shape, or an error."""
+        wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
+        flat = self.view(np.ndarray)
+        if -1 not in wanted and math.prod(wanted) != self.size:
+            raise ValueError(f"cannot reshape {self.shape} into {tuple(wanted)}")
+        try:
+            return flat.reshape(wanted, copy=False).view(_Viewed)
+        except ValueError as error:
+            raise _WrittenOut from error
+
+    def _written(self, *args: Any, **kwargs: Any) -> Any:
+        raise _WrittenOut
+
+    astype = choose = compress = copy = cumsum = flatten = ravel = repeat = take = _written
+
+
+_VIEWS = frozenset(
+    {np.broadcast_to, np.expand_dims, np.flip, np.moveaxis, np.reshape, np.squeeze, np.swapaxes, np.transpose}
+)

@@ -1,0 +1,33 @@
+"""A matrix of weights that is computed with: a node per row and per column, and its elements as edges between them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .attaching import coordinates
+from .elements import Elements
+from .joins import Factors
+from .labels import port
+from .state import State
+
+__all__ = ["paired"]
+
+
+def paired(state: State, elements: Elements, shape: tuple[int, ...], kernel: bool = False) -> Factors:
+    """Labels of the rows and of the columns of a tensor of weights, one factor each.
+
+    Rows and columns are the last two axes longer than 1, of the kernel of a convolution the first two; places along
+    other axes are slots. An edge leads from the row (`param`) to the column (`neuron`) of its element.
+    """
+    wide = [a for a, n in enumerate(shape) if n > 1]
+    axes, rest = (wide[:2], wide[2:]) if kernel else (wide[-2:], wide[:-2])
+    rows, columns = state.nodes("param", shape[axes[0]], 0), state.nodes("neuron", shape[axes[1]], 1)
+    order = [axes[1], axes[0], *rest, *(a for a, n in enumerate(shape) if n == 1)]
+    entries = elements.move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
+    slots = coordinates([shape[a] for a in rest])
+    block = state.edges(columns[None], rows[None], np.zeros((1, 1), np.int32), entries, "source", slots)
+    via = state.builder.via("Source", (), (0,), (block,))
+    return tuple(
+        port(ids, via).reshape([n if b == a else 1 for b, n in enumerate(shape)])
+        for ids, a in ((rows, axes[0]), (columns, axes[1]))
+    )

@@ -1,0 +1,58 @@
+"""Calls of local functions: how many nodes inlining them makes, known before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import onnx_ir as ir
+
+from ...ir.errors import LoadError
+from ..budget import MADE, MORE
+from .order import describe
+
+__all__ = ["check_calls"]
+
+Key = tuple[str, str, str]
+
+
+def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> Collection[Key]:
+    """The functions to inline: those that the main graph calls, by way of others or not, and that are not to `keep`.
+
+    Raises `LoadError` if they call each other in a circle, or inlining makes more nodes than the budget.
+    """
+    functions = {key: function for key, function in model.functions.items() if not keep(function)}
+    sizes: dict[Key, int] = {}
+    calls = [node for node in model.graph.all_nodes() if node.op_identifier() in functions]
+    for node in calls:
+        _measure(node.op_identifier(), functions, sizes)
+    made = sum(sizes[node.op_identifier()] for node in calls)
+    written = sum(1 for graph in (model.graph, *(f.graph for f in functions.values())) for _ in graph.all_nodes())
+    if made > (most := max(MADE, MORE * written)):
+        largest = max(calls, key=lambda node: sizes[node.op_identifier()])
+        raise LoadError(
+            f"{describe(largest)}: inlining functions makes {made:,} nodes of the {written:,} in the file, more than "
+            f"{most:,}; export the model with its functions inlined, or with fewer calls"
+        )
+    return sizes.keys()
+
+
+def _measure(start: Key, functions: dict[Key, ir.Function], sizes: dict[Key, int]) -> None:
+    """Add to `sizes` how many nodes a function and those that it calls become."""
+    waiting, stack = set[Key](), [start]
+    while stack:
+        key = stack[-1]
+        if key in sizes:
+            stack.pop()
+            continue
+        nodes = list(functions[key].all_nodes())
+        calls = [c for node in nodes if (c := node.op_identifier()) in functions and c not in sizes]
+        if not calls:
+            sizes[key] = sum(sizes.get(node.op_identifier(), 1) for node in nodes)
+            continue
+        waiting.add(key)
+        if not waiting.isdisjoint(calls):
+            raise LoadError(
+                f"function {key[1]!r} of domain {key[0]!r} calls itself, or one that calls it; "
+                "functions must not be recursive, export the model again"
+            )
+        stack += calls

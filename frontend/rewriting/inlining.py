@@ -1,0 +1,52 @@
+"""Inlining of local functions: onnx-ir's, with names that are found in one step however often a function is called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import onnx_ir as ir
+from onnx_ir.passes.common import InlinePass
+
+from .order import walk
+
+__all__ = ["Inliner"]
+
+
+class Inliner(InlinePass):
+    """As its base, which tries one number after another for each name: quadratic in the calls of a function."""
+
+    def _reset(self, model: ir.Model) -> None:
+        super()._reset(model)
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def _instantiate_call(self, node: ir.Node, call_site_id: str) -> tuple[Sequence[ir.Node], Sequence[ir.Value]]:
+        taken = self._used_value_names, self._used_node_names
+        # Names within one body differ from each other; that they differ from all others is seen to below.
+        self._used_value_names, self._used_node_names = set(), set()
+        nodes, values = super()._instantiate_call(node, call_site_id)
+        self._used_value_names, self._used_node_names = taken
+        for made in _all(nodes):
+            made.name = self._free(made.name or made.op_type, self._used_node_names)
+            for output in made.outputs:
+                output.name = self._free(output.name or "val", self._used_value_names)
+        return nodes, values
+
+    def _free(self, stem: str, taken: set[str]) -> str:
+        name = stem
+        while name in taken:
+            key = id(taken), stem
+            self._numbers[key] = number = self._numbers.get(key, 1) + 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        return name
+
+
+def _all(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
+    for node in nodes:
+        yield node
+        for attribute in node.attributes.values():
+            if attribute.type is ir.AttributeType.GRAPH:
+                yield from walk(attribute.as_graph())
+            elif attribute.type is ir.AttributeType.GRAPHS:
+                for graph in attribute.as_graphs():
+                    yield from walk(graph)

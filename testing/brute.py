@@ -1,0 +1,317 @@
+"""The second oracle: symmetries found by trying, on the tensors that a small file stores, against those claimed.
+
+`brute_force` swaps equal-shaped slices of the stored tensors, in all combinations, and runs each. What runs equal must
+be claimed by the graph, or be one of `KNOWN`; what the graph claims must run equal on what the file stores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, combinations
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..frontend import compile
+from ..ir import ParameterGraph, isomorphic
+from ..ir.permute import apply, describe
+from .builders import with_values
+from .inputs import draw, input_specs, read
+from .precision import eps_of, float_types, tolerance_of
+from .runtime import Arrays, Network, disagreement
+from .slices import Slot, axes, connected, pairs, slots
+from .stored import StoredNetwork, hoisted
+from .trial import shaken, shaken_values
+
+__all__ = ["KNOWN", "BruteForce", "Finding", "brute_force"]
+
+KNOWN = {
+    "sum": "the outputs depend on a sum of the swapped values only (two biases in a row, a mean behind a bias), or not "
+    "on them at all: a continuous family, no permutation of neurons",
+    "product": "the outputs depend on a product of the swapped values only (two scales in a row): likewise",
+}
+"""Kinds of swaps that keep the function and are never claimed, with the reason."""
+
+_DRAWS = 8
+_AMPLIFIED = 30
+_APART = 10
+_ROUNDING = 3e-7
+_BETWEEN = (0.31, 0.74)
+_GENERATORS = 200
+_CLAIM_DRAWS = 3
+_JOINED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A swap of slices that keeps the function. kind: a key of `KNOWN`, "claimed" or "missed"."""
+
+    slots: tuple[Slot, ...]
+    pair: tuple[int, int]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class BruteForce:
+    """What `brute_force` found.
+
+    false: claims that change the output when the stored tensors are permuted, in words with the error.
+    found: swaps that keep the function. claims: how many generators were run. runs: in all.
+    complete: whether every combination was tried. skipped: why not, and what could not be run.
+    """
+
+    false: tuple[str, ...]
+    found: tuple[Finding, ...]
+    claims: int
+    runs: int
+    complete: bool
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def missed(self) -> tuple[Finding, ...]:
+        """Swaps that keep the function, are not claimed, and are of no known kind."""
+        return tuple(f for f in self.found if f.kind == "missed")
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(f.kind for f in self.found).items()))
+        lines = [f"{self.claims} claims run, {len(self.false)} false; swaps that run equal: {kinds or 'none'}"]
+        return "\n".join([*lines, *self.false, *self.misses(), *self.skipped])
+
+    def misses(self) -> list[str]:
+        """The missed swaps in words, those of the same slices together."""
+        by: dict[tuple[Slot, ...], list[str]] = {}
+        for found in self.missed:
+            by.setdefault(found.slots, []).append("{} <-> {}".format(*found.pair))
+        return [f"missed: {', '.join(swaps)} of {', '.join(map(str, some))}" for some, swaps in by.items()]
+
+
+def brute_force(
+    model: onnx.ModelProto | str | os.PathLike[str], *, seed: int = 0, most: int = 20_000, **options: Any
+) -> BruteForce:
+    """Search the symmetries of a small network by trying them, and compare with those that its graph claims.
+
+    A swap exchanges entries i and j of an axis, or of an axis taken as blocks, strides or both; equal-shaped tensors
+    in a row count as an axis too. All combinations of swaps of one size are tried (`most` runs at most), with shaken
+    values that all differ, on several inputs. Quantised tensors, attributes and tensors in bodies are not swapped.
+    options: of `gmnc.compile`. Raises what `gmnc.compile` raises.
+    """
+    source = hoisted(model if isinstance(model, onnx.ModelProto) else onnx.load(os.fspath(model)))
+    graph = compile(source, **options)
+    network = StoredNetwork(source, _fixed(graph))
+    if not network.tensors:
+        return BruteForce((), (), 0, 0, True, ("the file stores no float tensor that could be permuted",))
+    rng = np.random.default_rng(seed)
+    reading = read(source, options.get("dims"), options.get("inputs"), options.get("registry"))
+    specs, types = input_specs(reading), float_types(reading)
+    try:
+        tolerance = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
+        search = _Search(network, tolerance, [draw(specs, rng) for _ in range(_DRAWS)], rng, most)
+    except Exception as error:  # whatever ONNX Runtime raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
+    if not search.base[0] or not search.reacts():
+        return BruteForce((), (), 0, search.runs, False, ("no output reacts to the stored tensors",))
+    claims = graph.symmetries().generators[:_GENERATORS]
+    false = tuple(w for g in claims if (w := search.failure(graph, g)))
+    judge = _Judge(source, search, options, graph)
+    found = [judge.finding(some, pair) for some, pair in search.swaps()]
+    return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
+
+
+class _Search:
+    """A network with several draws of values and inputs, and their outputs. values: float64 [elements] per draw."""
+
+    def __init__(
+        self,
+        network: StoredNetwork,
+        tolerance: float,
+        feeds: Sequence[dict[str, np.ndarray]],
+        rng: np.random.Generator,
+        most: int,
+    ) -> None:
+        self.network, self.feeds, self.rng, self.most = network, feeds, rng, most
+        self.runs, self.complete = 0, True
+        self.skipped: list[str] = []
+        self.values = [self._drawn() for _ in feeds]
+        self.base: list[Arrays] = [self._run(v, i) for i, v in enumerate(self.values)]
+        again = self._run(self.values[0], 0)
+        steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
+        self.base = [{n: v for n, v in b.items() if n in steady} for b in self.base]
+        noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
+        amplified = max(self._error(i, v) for i, v in enumerate(noise))
+        self.tolerance = max(tolerance, _AMPLIFIED * amplified)
+
+    def _drawn(self) -> np.ndarray:
+        """Values of each tensor in another order, so that signs differ too, and shaken."""
+        new = self.network.own.copy()
+        for t in self.network.tensors:
+            values = self.rng.permutation(new[t.places].reshape(-1)).astype(t.dtype)
+            new[t.places.reshape(-1)] = shaken(values, self.rng)
+        return new
+
+    def reacts(self) -> bool:
+        """Whether other values change an output."""
+        return self._error(0, self.values[1]) > _APART * self.tolerance
+
+    def failure(self, graph: ParameterGraph, generator: Any) -> str:
+        """What is wrong with a claim, when it permutes what the file stores; "" if nothing is."""
+        worst = max(self._moved_error(graph, generator, i) for i in range(_CLAIM_DRAWS))
+        if worst < self.tolerance:
+            return ""
+        return f"a claimed symmetry changes the output by {worst:.3g}: {describe(graph, generator)}"
+
+    def _moved_error(self, graph: ParameterGraph, generator: Any, number: int) -> float:
+        values = self.values[number]
+        mine = {t.name: values[t.places].astype(t.dtype) for t in self.network.tensors}
+        own = {n: p.load() for n, p in graph.parameters.items()}
+        others = shaken_values(graph, {n: v for n, v in own.items() if n not in mine}, self.rng)
+        named = {**others, **mine}
+        moved = apply(graph, generator, named)
+        if moved.keys() <= mine.keys():
+            new = values.copy()
+            for t in self.network.tensors:
+                new[t.places] = moved.get(t.name, mine[t.name])
+            return self._error(number, new)
+        # What is stored on a grid, or in an attribute, is written into the file.
+        written, feeds = Network(graph), [self.feeds[number]]
+        [before], [after] = written.run(named, feeds), written.run({**named, **moved}, feeds)
+        return disagreement(*({n: v for n, v in found.items() if n in self.base[0]} for found in (before, after)))
+
+    def swaps(self) -> Iterator[tuple[tuple[Slot, ...], tuple[int, int]]]:
+        """Minimal sets of slots whose entries i and j can be exchanged together.
+
+        Swaps of one pair commute, so the sets that work form a vector space over GF(2): once one is found, one of its
+        slots (the pivot) need not be tried again with that pair. Blocks of entries that all trade places do so too.
+        """
+        free: set[frozenset[tuple[str, int]]] = set()
+        for n, every in sorted(slots(self.network.tensors).items(), reverse=True):
+            kept: dict[tuple[Slot, ...], list[tuple[int, int]]] = {}
+            for pair in pairs(n):
+                left = list(every)
+                for some in self._sets(list(kept), left):
+                    if self.runs >= self.most:
+                        self.skipped.append(f"not every combination was tried: {self.most} runs are spent")
+                        self.complete = False
+                        return
+                    if axes(some) in free:
+                        left.remove(some[0])
+                    elif self._keeps(some, pair):
+                        left.remove(some[0])
+                        kept.setdefault(some, []).append(pair)
+                        yield some, pair
+            free.update(
+                axes(some) for some, found in kept.items() if not any(s.rank for s in some) and connected(n, found)
+            )
+
+    def silent(self, elements: np.ndarray) -> bool:
+        """Whether the outputs do not depend on these elements (bool [elements])."""
+        noise = np.where(elements, 1 + 0.3 * self.rng.standard_normal(len(elements)), 1)
+        return all(self._error(i, values * noise) < self.tolerance for i, values in enumerate(self.values))
+
+    def known(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> str:
+        """The key of `KNOWN` that explains why a swap keeps the function, or ""."""
+        if all(self._error(i, self._blend(i, some, pair, t, False)) < self.tolerance for i, t in self._between()):
+            return "sum"
+        if all(self._error(i, self._blend(i, some, pair, t, True)) < self.tolerance for i, t in self._between()):
+            return "product"
+        return ""
+
+    def swapped(self, number: int, some: Sequence[Slot], pair: tuple[int, int]) -> np.ndarray:
+        """The values of a draw with entries i and j of these slots exchanged."""
+        places = np.arange(len(self.values[number]))
+        for slot in some:
+            here, there = slot.entries(pair[0]), slot.entries(pair[1])
+            places[here], places[there] = places[there], places[here].copy()
+        return self.values[number][places]
+
+    def _sets(self, first: list[tuple[Slot, ...]], every: list[Slot]) -> Iterator[tuple[Slot, ...]]:
+        """Sets of slots: those that another pair had, then all, small ones first. `every` shrinks meanwhile."""
+        sizes = (combinations(tuple(every), size) for size in range(1, len(every) + 1))
+        yield from (some for some in chain(first, *sizes) if set(some) <= set(every))
+
+    def _keeps(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> bool:
+        return all(self._error(i, self.swapped(i, some, pair)) < self.tolerance for i in range(len(self.values)))
+
+    def _between(self) -> Iterator[tuple[int, float]]:
+        return ((i, t) for i in range(3) for t in _BETWEEN)
+
+    def _blend(
+        self, number: int, some: tuple[Slot, ...], pair: tuple[int, int], t: float, geometric: bool
+    ) -> np.ndarray:
+        """Values on the way from a draw to the swapped one."""
+        here, there = self.values[number], self.swapped(number, some, pair)
+        if not geometric:
+            return here + t * (there - here)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            way = np.sign(here) * np.abs(here) ** (1 - t) * np.abs(there) ** t
+        return np.where(np.sign(here) == np.sign(there), way, np.nan)
+
+    def _error(self, number: int, values: np.ndarray) -> float:
+        new = self._run(values, number)
+        return disagreement(self.base[number], {n: new[n] for n in self.base[number]})
+
+    def _run(self, values: np.ndarray, number: int) -> Arrays:
+        self.runs += 1
+        return self.network.run(values, self.feeds[number])
+
+
+class _Judge:
+    """Says of swaps that keep the function whether the graph claims them.
+
+    It does if the network with permuted values has a graph that is isomorphic, values included: as no two values are
+    equal, only an automorphism of the structure can map one to the other.
+    """
+
+    def __init__(
+        self, source: onnx.ModelProto, search: _Search, options: dict[str, Any], graph: ParameterGraph
+    ) -> None:
+        self.source, self.search, self.options = source, search, options
+        self.reference = self._graph(search.values[0])
+        self.hidden = _without_edge(search.network, graph)
+        self.families: dict[tuple[int, int, int], list[tuple[Slot, ...]]] = {}
+
+    def finding(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> Finding:
+        """A swap with its kind. What is known to be missed may have to join another swap before that is claimed."""
+        if self._claimed(some, pair):
+            return Finding(some, pair, "claimed")
+        families = self.families.setdefault((some[0].n, *pair), [])
+        kind = self.search.known(some, pair)
+        if kind:
+            families.append(some)
+            return Finding(some, pair, kind)
+        for size in range(1, len(families[:_JOINED]) + 1):
+            for others in combinations(families[:_JOINED], size):
+                if self._claimed((*some, *chain(*others)), pair):
+                    return Finding(some, pair, "claimed")
+        return Finding(some, pair, "missed")
+
+    def _claimed(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> bool:
+        values = self.search.swapped(0, some, pair)
+        if not isomorphic(self.reference, self._graph(values)):
+            return False
+        unseen = self.hidden & (values != self.search.values[0])
+        return not unseen.any() or self.search.silent(unseen)
+
+    def _graph(self, values: np.ndarray) -> ParameterGraph:
+        tensors = {t.name: values[t.places].astype(t.dtype) for t in self.search.network.tensors}
+        return compile(with_values(self.source, **tensors), **self.options)
+
+
+def _without_edge(network: StoredNetwork, graph: ParameterGraph) -> np.ndarray:
+    """bool [elements]: whether an element is on no edge, so that its value does not show in the graph."""
+    hidden = np.ones(len(network.own), dtype=bool)
+    start = {t.name: t.start for t in network.tensors}
+    for block in graph.edges:
+        if block.view.name in start:
+            hidden[start[block.view.name] + block.view.elements().reshape(-1)] = False
+    return hidden
+
+
+def _fixed(graph: ParameterGraph) -> frozenset[str]:
+    """Stored tensors that are numbers of the program, or that are stored on a grid."""
+    numbers = {e.name for e in graph.account if e.where == "scalar literal"}
+    return frozenset({*numbers, *graph.constants, *(n for n, p in graph.parameters.items() if p.storage is not None)})

@@ -1,0 +1,140 @@
+"""ONNX Runtime in a process of its own: `python worker.py` answers requests on stdin, so that it may crash or hang.
+
+Imports nothing of gmnc. A message is a line of JSON and the raw bytes of its arrays; neither side unpickles anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO, Any
+
+import numpy as np
+
+__all__ = ["Answer", "answers", "flat", "main", "receive", "send", "session"]
+
+Answer = dict[str, np.ndarray]
+
+
+def answers(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Answer]:
+    """The outputs of a session for each of the feeds; sequences come as their elements, see `flat`.
+
+    Raises what ONNX Runtime raises.
+    """
+    names = [output.name for output in running.get_outputs()]
+    return [dict(flat(zip(names, running.run(names, dict(feed)), strict=True))) for feed in feeds]
+
+
+def session(source: bytes | str) -> Any:
+    """An `onnxruntime.InferenceSession` on the CPU, with one thread and without graph optimisation.
+
+    source: a model, or its path. Raises what ONNX Runtime raises.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def flat(outputs: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Outputs as tensors: a sequence of maps is a table of its values by ascending key, one of tensors comes apart."""
+    for name, value in outputs:
+        if isinstance(value, np.ndarray):
+            yield name, value
+        elif isinstance(value, dict):
+            yield name, _row(value)
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            yield name, np.stack([_row(v) for v in value])
+        elif isinstance(value, list):
+            yield from ((f"{name}[{i}]", np.asarray(v)) for i, v in enumerate(value))
+
+
+def _row(value: Mapping[Any, Any]) -> np.ndarray:
+    return np.array([value[key] for key in sorted(value)])
+
+
+def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> None:
+    """Write a message. arrays: by name, any number of such groups."""
+    tables, bodies = [], []
+    for group in arrays:
+        table = []
+        for name, array in group.items():
+            texts = array.dtype.kind in "OUS"
+            body = json.dumps(array.reshape(-1).tolist(), default=str).encode() if texts else array.tobytes()
+            table.append([name, "text" if texts else array.dtype.name, list(array.shape), len(body)])
+            bodies.append(body)
+        tables.append(table)
+    stream.write(json.dumps({**header, "arrays": tables}).encode() + b"\n")
+    for body in bodies:
+        stream.write(body)
+    stream.flush()
+
+
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[Answer]]:
+    """Read a message; raises `EOFError` where there is no whole one."""
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise EOFError
+    header = json.loads(line)
+    return header, [{name: _array(stream, *rest) for name, *rest in table} for table in header.pop("arrays")]
+
+
+def _array(stream: IO[bytes], dtype: str, shape: list[int], size: int) -> np.ndarray:
+    body = stream.read(size)
+    if len(body) < size:
+        raise EOFError
+    if dtype == "text":
+        return np.array(json.loads(body), dtype=object).reshape(shape)
+    return np.frombuffer(body, dtype=_dtype(dtype)).reshape(shape)
+
+
+def _dtype(name: str) -> np.dtype:
+    try:
+        return np.dtype(name)
+    except TypeError:
+        import ml_dtypes
+
+        return np.dtype(getattr(ml_dtypes, name))
+
+
+def main() -> None:
+    """Answer requests until stdin ends. argv: the limit of memory in bytes, 0 for none."""
+    stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    # What libraries print must not get between the answers.
+    os.dup2(2, 1)
+    _limit(int(sys.argv[1]))
+    while True:
+        try:
+            header, feeds = receive(stdin)
+        except EOFError:
+            return
+        source = header["path"] or stdin.read(header["size"])
+        stage = "load"
+        try:
+            running = session(source)
+            stage = "run"
+            found = answers(running, feeds)
+        except BaseException as error:
+            send(stdout, {"error": str(error).strip() or type(error).__name__, "stage": stage}, [])
+        else:
+            send(stdout, {"error": ""}, found)
+
+
+def _limit(size: int) -> None:
+    if not size:
+        return
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (size, size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+if __name__ == "__main__":
+    main()
