@@ -18,6 +18,7 @@ from .fold import folded
 from .inference.asked import check_asked
 from .inference.attributes import ATTRIBUTE
 from .inference.evaluate import evaluate
+from .inference.literals import is_literal
 from .inference.shapes import Known
 from .interpret import Interpreter, finder
 from .load import load
@@ -208,7 +209,7 @@ def _drop_unused_constants(state: State) -> None:
 def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
     """A reason for every element that has no edge."""
     builder = lowering.state.builder
-    entries = [AccountEntry(v.name or "", t.size, _of_literal(t)) for v, t in constants.literals.items()]
+    entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
     fates = _fates(network, constants, lowering)
     for value in constants.parameters:
         name = value.name or ""
@@ -218,9 +219,10 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
     return entries
 
 
-def _of_literal(tensor: ir.TensorProtocol) -> str:
-    """Several numbers that differ from 0 are of places (see `literals.is_literal`)."""
-    return "scalar literal" if tensor.size == 1 or not np.any(tensor.numpy()) else "positional constant"
+def _of_literal(value: ir.Value, tensor: ir.TensorProtocol) -> str:
+    """Why it is no parameter: literals of several numbers that differ from 0 are of places, others are settings."""
+    positional = tensor.size > 1 and is_literal(value) and bool(np.any(tensor.numpy()))
+    return "positional constant" if positional else "scalar literal"
 
 
 def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
