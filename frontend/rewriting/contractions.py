@@ -28,12 +28,11 @@ class Term:
 class Contraction:
     """`sum x * weight` over letters, one operand of the weight's expression after the other.
 
-    out: the letters of the result. sizes: of every letter. cuts: for letters of which an expression is a part, how that
+    sizes: of every letter. cuts: for letters of which an expression is a part, how that
     is taken from an axis, the last step first. opened: whether any expression was taken apart.
     """
 
     made: Expressions
-    out: str
     sizes: dict[str, int]
     cuts: dict[str, tuple[Callable[[ir.Value, int], ir.Value], ...]] = field(default_factory=dict)
     opened: bool = False
@@ -352,7 +351,7 @@ def contracted(made: Expressions, x: ir.Value, weight: ir.Value, letters: tuple[
     """The contraction by letters of x, weight and result, taken apart. Raises `NotLinear` where it cannot be."""
     left, right, out = letters
     sizes = dict(zip(left, made.shape(x), strict=True)) | dict(zip(right, made.shape(weight), strict=True))
-    c = Contraction(made, out, sizes)
+    c = Contraction(made, sizes)
     own = "".join(_NONE if n == 1 else t for n, t in zip(made.shape(weight), right, strict=True))
     term = c.times(Term(x, left), weight, own, out)
     if not c.opened:

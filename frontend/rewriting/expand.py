@@ -10,12 +10,11 @@ import onnx_ir as ir
 
 from ..inference.protos import type_proto
 from ..inference.shapes import Known
-from ..normalise import FUNCTION
 from ..registry import Rule
 from .order import subgraphs
 from .versions import changed
 
-__all__ = ["expand", "has_body", "is_body"]
+__all__ = ["expand", "has_body"]
 
 _DOMAIN = "gmnc.body"
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
@@ -54,11 +53,6 @@ def has_body(node: ir.Node, opset: int) -> bool:
     except onnx.defs.SchemaError:
         return False
     return bool(schema.has_function or schema.has_context_dependent_function)
-
-
-def is_body(node: ir.Node) -> bool:
-    """Whether a node of a normalised model comes from the body of an operator."""
-    return node.metadata_props.get(FUNCTION, "").startswith(f"{_DOMAIN}::")
 
 
 def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:
