@@ -38,8 +38,14 @@ def verify_model(
     ] = None,
     kinds: Kinds = "permutation",
     timeout: Annotated[
-        float, typer.Option(min=0.1, metavar="S", help="Seconds that ONNX Runtime may take for one answer.")
-    ] = 120,
+        float | None,
+        typer.Option(
+            min=0.1,
+            metavar="S",
+            show_default="120; 4 and one per MiB of parameters if there is a loop",
+            help="Seconds that ONNX Runtime may take for one answer.",
+        ),
+    ] = None,
     allow_unchecked: Annotated[
         bool, typer.Option("--allow-unchecked", help="Exit code 0, not 1, if nothing could be checked.")
     ] = False,
@@ -67,7 +73,7 @@ def verify_model(
         with steps(quiet) as watch:
             report = verify(
                 model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","), watch=watch,
-                timeout=timeout, dims=dims, on_unsupported=on_unsupported.value, fold_weights=fold_weights,
+                timeout=timeout or "auto", dims=dims, on_unsupported=on_unsupported.value, fold_weights=fold_weights,
             )  # fmt: skip
     if json:
         print_json(report.to_json())

@@ -14,6 +14,7 @@ __all__ = [
     "AXES",
     "BLOCKS",
     "COPIED",
+    "DRAWN",
     "ELEMENTS",
     "ENTRIES",
     "FOLDED",
@@ -66,6 +67,9 @@ VIAS = 1 << 20
 
 COPIED = 1 << 26
 """Elements of a weight that is numbered one by one: stored sparsely, or moved so that no view of the file says it."""
+
+DRAWN = 1 << 26
+"""Entries of an input that is drawn at random."""
 
 MADE = 1 << 13
 """Nodes that inlining functions makes, or `MORE` times those that the file lists, if these are more."""

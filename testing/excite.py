@@ -11,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from ..ir import GmncError, ParameterGraph
-from .inputs import STYLES, InputSpec, around_splits, draw, input_specs, read
+from .inputs import STYLES, InputSpec, around_splits, draw, input_specs, is_large, read
 from .precision import float_types
 from .processes import NotRunnable, Runner, Stopped
 from .trial import Trial
@@ -44,11 +44,13 @@ def start(
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")
-    whole = {n: v for n, v in given.items() if v.dtype.kind not in "fc"}
+    large = {s.name for s in specs if is_large(s)}
+    whole = {n: v for n, v in given.items() if v.dtype.kind not in "fc" or n in large}
+    drawable = [s for s in specs if s.name not in whole]
     best: tuple[Trial, float] | None = None
     first: NotRunnable | None = None
     for style in STYLES:
-        drawn = draw(specs, rng, style)
+        drawn = draw(drawable, rng, style)
         feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
         feeds += around_splits(graph, feeds[0], rng)
         earlier = [] if best is None else best[0].feeds

@@ -12,12 +12,14 @@ import onnx_ir as ir
 
 from ..backends.values import dtype_of
 from ..frontend import Registry
+from ..frontend.budget import DRAWN, SMALLER, elements
 from ..frontend.compile import opened, ruled
 from ..frontend.faults import of_file
 from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
 from ..frontend.normalise import normalise
 from ..ir import GmncError, ParameterGraph
+from .processes import NotRunnable
 from .uses import Uses, uses_of
 
 __all__ = ["STYLES", "InputSpec", "Network", "Style", "around_splits", "draw", "input_specs", "random_inputs", "read"]
@@ -115,8 +117,19 @@ def input_specs(
     return specs
 
 
+def is_large(spec: InputSpec) -> bool:
+    """Whether an input is too large to be drawn."""
+    return elements(spec.shape) > DRAWN
+
+
 def draw(specs: list[InputSpec], rng: np.random.Generator, style: Style = STYLES[0]) -> dict[str, np.ndarray]:
-    """One array per input."""
+    """One array per input; raises `NotRunnable` where these would be too large."""
+    for spec in specs:
+        if is_large(spec):
+            raise NotRunnable(
+                f"input {spec.name!r} of shape {list(spec.shape)} has more than {DRAWN:,} entries, the most that are "
+                f"drawn; {SMALLER}, or give an array with --inputs FILE.npz"
+            )
     return {s.name: _array(s, rng, style) for s in specs}
 
 

@@ -13,16 +13,19 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import onnx_ir as ir
 
 from ..ir import GmncError
 from . import worker
 from .worker import Answer
 
-__all__ = ["Child", "Here", "NotRunnable", "Runner", "Stopped"]
+__all__ = ["Child", "Here", "NotRunnable", "Runner", "Stopped", "patience"]
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
 _BASE, _PER_BYTE = 3 << 29, 10
+
+_USUAL, _LOOPING, _PER_SECOND = 120.0, 4.0, 1 << 20
 
 
 class NotRunnable(GmncError):
@@ -125,13 +128,23 @@ class Child:
 
     def _reason(self, process: subprocess.Popen[bytes], late: bool) -> str:
         if late:
-            return f"ONNX Runtime did not end within {self.timeout:g} s (--timeout)"
+            return f"ONNX Runtime did not end within {self.timeout:.3g} s (--timeout)"
         code = process.returncode
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"exit code {code}"
         return f"ONNX Runtime ended with {name} (it may use {self.memory / (1 << 30):.1f} GiB of memory)"
+
+
+def patience(model: ir.Model, size: int) -> float:
+    """Seconds that an answer may take: 120, or 4 and one per MiB of parameters where a loop may be endless.
+
+    size: bytes of the parameters.
+    """
+    graphs = (model.graph, *(function.graph for function in model.functions.values()))
+    looping = any(node.op_type == "Loop" for graph in graphs for node in graph.all_nodes())
+    return min(_USUAL, _LOOPING + size / _PER_SECOND) if looping else _USUAL
 
 
 def _first_line(error: object) -> str:

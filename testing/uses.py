@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from ..frontend.inference.folding import core
 from ..frontend.inference.shapes import Known
 
 __all__ = ["Uses", "uses_of"]
@@ -25,6 +26,7 @@ _COMPARING = {"Equal", "Greater", "Less", "GreaterOrEqual", "LessOrEqual"}
 _LOGICAL = {"Not", "And", "Or", "Xor"}
 _MOST_CHOICES = 16
 _LEAST, _LARGE = 1e-6, 1e3
+_SAMPLE = 1 << 16
 
 
 @dataclass(slots=True)
@@ -174,6 +176,6 @@ def _number(value: ir.Value | None, known: Mapping[ir.Value, Known], size: bool 
         data = value.const_value.numpy()
     if data is None or not data.size or data.dtype.kind not in "iuf":
         return None
-    numbers = data.astype(np.float64)
+    numbers = core(data).reshape(-1)[:_SAMPLE].astype(np.float64)
     number = float(np.sqrt(np.mean(numbers**2)) if size and data.size > 1 else numbers.mean())
     return number if np.isfinite(number) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -19,7 +19,7 @@ from .controls import controls as negative
 from .diagnose import Generator, culprits
 from .excite import start
 from .precision import tolerance_of
-from .processes import Child, Here, NotRunnable, Runner
+from .processes import Child, Here, NotRunnable, Runner, patience
 from .report import Failure, OutputCheck, Report
 from .trial import Errors, Trial
 from .writing import round_trip
@@ -43,7 +43,7 @@ def verify(
     kinds: Sequence[str] = ("permutation",),
     tolerance: float | None = None,
     controls: int = 3,
-    timeout: float | None = None,
+    timeout: float | Literal["auto"] | None = None,
     watch: Watch | None = None,
     **options: Any,
 ) -> Report:
@@ -60,8 +60,9 @@ def verify(
     ones (`dims`, `registry`, ...). kinds: those of `KINDS` that are checked. controls: how many of each form (see
     `controls.controls`). tolerance: by default `precision.tolerance_of` the types on the way to each output, and where
     the network itself amplifies rounding more, 30 times what rounding does.
-    timeout: seconds that ONNX Runtime may take for an answer, in a child process, which may crash; None for none, in
-    this process. watch: called with (what is done, steps done, steps in all).
+    timeout: seconds that ONNX Runtime may take for an answer, in a child process, which may crash; "auto" for those
+    of `processes.patience`; None for no limit, in this process.
+    watch: called with (what is done, steps done, steps in all).
 
     What cannot be checked (ONNX Runtime lacks an operator, an output is not finite, or differs from run to run) is in
     `Report.skipped`. Raises what `gmnc.compile` raises, and `GmncError` for unknown kinds or inputs.
@@ -78,6 +79,9 @@ def verify(
     claimed |= {r.kind: r.dimension for r in claims.rescalings}
     check = _Check(graph, claims, any(claimed.values()), told)
     size = sum(p.size * 4 for p in graph.parameters.values())
+    if timeout == "auto":
+        assert isinstance(graph.model, ir.Model)
+        timeout = patience(graph.model, size)
     runner: Runner = Here() if timeout is None else Child(timeout, size)
     told("drawing inputs", 0, trials)
     try:

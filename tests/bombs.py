@@ -68,6 +68,16 @@ def _two(first: onnx.NodeProto, then: str, x: Sequence[int | str] = (1,), **arra
     return _model([first, _node(then, ["x", "m"], ["y"])], x, **arrays)
 
 
+def _loop(count: int | None) -> onnx.ModelProto:
+    """A loop that runs so often, or for ever."""
+    kinds = {"i": TensorProto.INT64, "c": TensorProto.BOOL, "d": TensorProto.BOOL}
+    i, c, v, d, o = (helper.make_tensor_value_info(n, kinds.get(n, TensorProto.FLOAT), None) for n in "icvdo")
+    body = helper.make_graph([_node("Identity", ["c"], ["d"]), _node("Mul", ["v", "w"], ["o"])], "b", [i, c, v], [d, o])
+    read = ["n" if count else "", "t", "x"]
+    more = {"n": np.array(count)} if count else {}
+    return _model([_node("Loop", read, ["y"], body=body)], w=_weight(4), t=np.array(True), **more)
+
+
 _SIZED: dict[str, Callable[[int], onnx.ModelProto]] = {
     "Expand": lambda n: _one("Expand", "x s", (4, 1), s=_whole(4, n)),
     "Expand of a weight": lambda n: _two(
@@ -108,6 +118,9 @@ _SIZED: dict[str, Callable[[int], onnx.ModelProto]] = {
     "OneHot": lambda n: _model(
         [_node("Cast", ["x"], ["k"], to=7), _node("OneHot", ["k", "n", "v"], ["y"])], n=np.array(n), v=_weight(2)
     ),
+    "loop": lambda n: _loop(n),
+    "endless loop": lambda n: _loop(None),
+    "image": lambda n: _one("Conv", "x w", (1, 1, n // 64, 64), w=_weight(2, 1, 3, 3)),
     "rows of a table": lambda n: _two(_node("Gather", ["w", "k"], ["m"]), "Add", w=_weight(3, 2), k=_whole(*[0] * 40)),
 }  # fmt: skip
 

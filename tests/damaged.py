@@ -29,7 +29,7 @@ __all__ = ["KINDS", "tried"]
 _ODD = (
     None, True, False, 0, 1, -1, 2**31, -(2**31), 2**62, -(2**63), 10**30, 0.5, 1e308, float("nan"), float("inf"),
     float("-inf"), "", "x", "..", "../../escaped", "/tmp/escaped", "a/b", "\0", "\ud800", "é", "$x^$", "x" * 300,
-    "networks/../../outside.onnx", "float32", "object", "int", [], {}, [[]], [0, [1], [2**40]],
+    "networks/../../outside.onnx", "\x1b[31m", "float32", "object", "int", [], {}, [[]], [0, [1], [2**40]],
 )  # fmt: skip
 SMALL = ["--option", "width=4", "--option", "layers=1", "--option", "buckets=8"]
 

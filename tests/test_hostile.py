@@ -6,7 +6,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -15,7 +18,7 @@ import pytest
 from bombs import bombs
 from damaged import KINDS
 from damaged import tried as damaged
-from hostile import attempt, case, seeds, tried
+from hostile import MEMORY, SECONDS, attempt, case, seeds, tried
 from onnx import numpy_helper
 
 import gmnc
@@ -37,6 +40,25 @@ def test_small_files_that_ask_for_much_take_little() -> None:
     outcomes = tried(lambda number: made[names[number]], 0, len(names), commands)
     problems = [f"{names[o.number]}: {o.problem}" for o in outcomes if o.problem]
     assert not problems, "\n".join(problems)
+
+
+@pytest.mark.parametrize(
+    "name", ["loop 1e+09", "endless loop 1e+06", "ConstantOfShape 1e+09", "image 1e+09", "doubling Add x 3000"]
+)
+def test_verify_of_small_files_that_ask_for_much_takes_little(name: str, tmp_path: Path) -> None:
+    """Of the command and all that it starts."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(bombs()[name])
+    command = [sys.executable, "-c", "from gmnc.cli import main; main()", "verify", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    said = process.stdout.read()
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode in (0, 1, 2), said
+    assert "Traceback" not in said
+    assert used.ru_utime + used.ru_stime < SECONDS, said
+    assert used.ru_maxrss * 1024 < MEMORY, said
 
 
 @pytest.mark.parametrize("kind", KINDS)

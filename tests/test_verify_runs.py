@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
+import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 from gmnc.cli import app
 from gmnc.testing import assert_sound, build, run, verify
 from gmnc.testing.inputs import STYLES, draw, input_specs
-from gmnc.testing.processes import Child, Here, NotRunnable
+from gmnc.testing.processes import Child, Here, NotRunnable, patience
 
 MLP = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 
@@ -208,6 +209,20 @@ def test_an_endless_network_is_stopped() -> None:
     report = verify(endless(), timeout=3)
     assert report.sound is None
     assert "did not end within 3 s" in report.skipped[0]
+
+
+def test_a_loop_is_given_less_time() -> None:
+    def within(model: onnx.ModelProto, size: int) -> float:
+        return patience(ir.from_proto(model), size)
+
+    assert within(mlp(), 0) == 120
+    assert within(endless(), 1 << 20) == 5
+    assert within(endless(), 1 << 40) == 120
+    text = '<ir_version: 9, opset_import: ["": 18, "local": 1]> g (float[2, 4] x) => (float[2, 2] y) { y = local.f(x) }'
+    hidden = onnx.parser.parse_model(text)
+    function = helper.make_function("local", "f", ["x"], ["y"], endless().graph.node, [helper.make_opsetid("", 18)])
+    hidden.functions.append(function)
+    assert within(hidden, 0) == 4
 
 
 def test_a_crash_is_reported() -> None:

@@ -17,6 +17,7 @@ from ...ir import GraphBuilder
 __all__ = ["COMMUTATIVE", "FUNCTIONS", "PREDICATES", "Function", "FunctionVias"]
 
 Function = Callable[..., np.ndarray]
+_Name = tuple[str, dict[str, object]]
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _POSITIVE = np.array([0.003, 0.04, 0.3, 0.77, 1.0, 1.6, 2.2, 2.9, 3.1, 4.4, 5.9, 6.5, 11.0, 21.0, 150.0, 1e3])
@@ -171,7 +172,7 @@ class FunctionVias:
         self._builder = builder
         self._suffix: dict[int, tuple[int, np.ndarray]] = {}
         with np.errstate(all="ignore"):
-            self._named = [(name, np.asarray(f(PROBES), dtype=np.float64)) for name, f in _NAMED]
+            self._values = np.array([f(PROBES) for _, f in _NAMED], dtype=np.float64)
 
     def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
         """The via after `op` is applied to the branches `vias` of one neuron (one via for a unary step).
@@ -184,7 +185,8 @@ class FunctionVias:
         base = bases.pop()
         with np.errstate(all="ignore"):
             samples = np.asarray(function(*(self._split(v)[1] for v in vias)), dtype=np.float64)
-        return self._canonical(base, samples, vias, op, attributes)
+            name = self._recognise(samples)
+        return self._canonical(base, samples, name, vias, op, attributes)
 
     def scale(self, via: int) -> tuple[int, float]:
         """Split a trailing scale off: (the via before it, the factor); (via, 1.0) if there is none."""
@@ -197,9 +199,9 @@ class FunctionVias:
         return self._suffix.get(via, (via, PROBES))
 
     def _canonical(
-        self, base: int, samples: np.ndarray, vias: tuple[int, ...], op: str, attributes: dict[str, object]
-    ) -> int:
-        name = self._recognise(samples)
+        self, base: int, samples: np.ndarray, name: _Name | None, vias: tuple[int, ...], op: str,
+        attributes: dict[str, object],
+    ) -> int:  # fmt: skip
         if name == ("Identity", {}):
             return base
         if name is not None:
@@ -209,7 +211,7 @@ class FunctionVias:
         self._suffix[new] = (base, samples)
         return new
 
-    def _recognise(self, samples: np.ndarray) -> tuple[str, dict[str, object]] | None:
+    def _recognise(self, samples: np.ndarray) -> _Name | None:
         """The function's name and attributes, or None if it is none of the known ones."""
         if samples.shape != PROBES.shape:
             return None
@@ -219,13 +221,11 @@ class FunctionVias:
             line = factor * PROBES + shift
             if np.allclose(samples, line, rtol=1e-5, atol=1e-6 * max(1.0, abs(shift))):
                 return _affine(factor, shift)
-        for name, known in self._named:
-            if np.allclose(samples, known, rtol=5e-4, atol=1e-6, equal_nan=True):
-                return name, {}
-        return None
+        same = np.isclose(samples, self._values, rtol=5e-4, atol=1e-6, equal_nan=True).all(axis=1)
+        return (_NAMED[int(same.argmax())][0], {}) if same.any() else None
 
 
-def _affine(factor: float, shift: float) -> tuple[str, dict[str, object]]:
+def _affine(factor: float, shift: float) -> _Name:
     factor, shift = (float(f"{v:.5g}") for v in (factor, shift))
     if abs(shift) < 1e-12:
         return ("Identity", {}) if factor == 1 else ("Scale", {"factor": factor})
