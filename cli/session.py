@@ -205,9 +205,16 @@ def open_graph(
     on_unsupported: OnUnsupported,
     fold_weights: bool = False,
 ) -> ParameterGraph:
-    """The parameter graph of an ONNX file, lowered, or of a store, loaded."""
+    """The parameter graph of an ONNX file, lowered, or of a store, loaded; `LoadError` for options without effect."""
     if is_store(path):
         from ..backends import store
+        from ..ir import LoadError
 
+        options = {"--dim": dims, "--input": inputs, "--fold-weights": fold_weights}
+        if given := [name for name, value in options.items() if value]:
+            raise LoadError(
+                f"{path}: a store holds a graph that is lowered already, for which {given[0]} is too late; "
+                "give the ONNX file that it was made from"
+            )
         return store.load(path)
     return lower(path, dims, inputs, on_unsupported, fold_weights)[0]

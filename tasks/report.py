@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backends.files import make_folder, replacing
 from ..ir import GmncError
+from ..ir.printable import printable
 
 __all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "titles", "to_json"]
 
@@ -257,5 +258,11 @@ def edits(result: Mapping[str, Any], path: Path) -> None:
 
 
 def _write(figure: Any, path: Path) -> None:
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        # Names of runs and families are no mathematics.
+        text.set_parse_math(False)
+        text.set_text(printable(text.get_text(), lines=True))
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

@@ -210,6 +210,16 @@ def test_a_store_cannot_be_compiled(tmp_path: Path) -> None:
     assert "gmnc inspect" in result.stderr
 
 
+@pytest.mark.parametrize("option", [("--dim", "batch=2"), ("--input", "x=1x2"), ("--fold-weights",)])
+@pytest.mark.parametrize("command", ["inspect", "symmetries"])
+def test_options_of_lowering_are_refused_for_a_store(command: str, option: tuple[str, ...], tmp_path: Path) -> None:
+    store = tmp_path / "mlp.safetensors"
+    assert run("compile", MLP, "-o", store).exit_code == 0
+    result = run(command, store, *option)
+    assert result.exit_code == 2
+    assert f"for which {option[0]} is too late" in result.stderr
+
+
 def test_an_unwritable_output_is_exit_code_2(tmp_path: Path) -> None:
     result = run("compile", MLP, "-o", tmp_path / "no such folder" / "out.safetensors")
     assert result.exit_code == 2
