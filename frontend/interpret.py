@@ -32,6 +32,8 @@ __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 Start = Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
 
+_PINNED = "which this rule does not take for a weight; what they reach is pinned"
+_FOLD = "take the weights that the model computes instead: fold_weights=True, --fold-weights"
 _SHAPES = (
     "give concrete sizes with --dim or --input if it depends on data; else write a rule, or its shapes, for the "
     "operator that makes it, or declare it in the file"
@@ -175,14 +177,19 @@ class Interpreter:
         return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
-        made = 0
+        made, derived = 0, 0
         if isinstance(algebra, Lowering):
-            made = algebra.state.builder.size
+            made, derived = algebra.state.builder.size, len(algebra.constants.derived)
             algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
+        name = rule.function if rule is not None else ""
         try:
-            return self._lowered(algebra, node, op, rule)
+            outputs = self._lowered(algebra, node, op, rule)
+            if isinstance(algebra, Lowering):
+                for weight in list(algebra.constants.derived)[derived:]:
+                    reason, hint = f"{weight!r} is computed from several parameters, {_PINNED}", _FOLD
+                    self.problems.append(Problem(op.type, op.domain, op.opset, op.name, reason, hint, name))
+            return outputs
         except Unsupported as problem:
-            name = rule.function if rule is not None else ""
             if isinstance(algebra, Lowering):
                 # What the rule made before it gave up is not understood either.
                 algebra.state.builder.pin_from(made)

@@ -19,6 +19,7 @@ from .reading.garbage import paused
 from .rewriting.calls import check_calls
 from .rewriting.inlining import Inliner
 from .rewriting.order import Reads, reads, subgraphs, topological, walk
+from .rewriting.rewriting import DOMAIN, MADE
 from .rewriting.versions import import_alike
 
 __all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
@@ -132,6 +133,8 @@ class _Copier:
                 tensor = constant_tensor(node)
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
+                    if node.metadata_props.get(FUNCTION, "").startswith(f"{DOMAIN}."):
+                        self.made[node.outputs[0]].meta[MADE] = True
         live = _live(order, graph.outputs, self.memo)
         for node in order:
             if node not in live:
@@ -224,7 +227,7 @@ class _Copier:
 def _value(value: ir.Value, name: str | None = None) -> ir.Value:
     """A copy, perhaps under another name: renaming the copy itself would rename the tensor that both share."""
     copy = ir.Value(name=name or value.name, shape=value.shape, type=value.type, const_value=value.const_value)
-    copy.meta.update({key: value.meta[key] for key in (CONSTANT, ATTRIBUTE) if key in value.meta})
+    copy.meta.update({key: value.meta[key] for key in (CONSTANT, ATTRIBUTE, MADE) if key in value.meta})
     return copy
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
-import numpy as np
 import onnx_ir as ir
 
 from .inference.literals import is_literal
@@ -24,6 +24,8 @@ _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLi
 _OF_LOOPS = {"Carry", "Step", "LoopEnd"}
 CONTRACTIONS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (0, 1), "Gemm": (0, 1), "Einsum": (0, 1), "Conv": (1,), "ConvTranspose": (1,), "Gather": (0,),
+    "com.microsoft.FusedMatMul": (0, 1), "com.microsoft.FusedGemm": (0, 1), "com.microsoft.FusedConv": (1,),
+    "com.microsoft.NhwcConv": (1,), "com.microsoft.Attention": (1,),
 }  # fmt: skip
 """Operands that an operator takes for a matrix of weights, both of whose axes are neurons."""
 
@@ -79,11 +81,10 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     _compute(made, nodes, known)
     _hold(made, nodes, known, find)
     _stream(made, nodes, model.graph.outputs, known, find)
-    matrices = _matrices_among(made, nodes, known)
+    matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
     made.streams, made.as_stream = set(), set()
     _stream(made, nodes, model.graph.outputs, known, find, matrices.keys())
-    starts = (v for v in matrices if v in made.streams and made.is_weight(v))
-    made.paired = {v: matrices[v] for v in starts if int(np.prod(known[v].shape)) > 1}
+    made.paired = {v: matrices[v] for v in matrices if v in made.streams and made.is_weight(v)}
     return made
 
 
@@ -108,6 +109,7 @@ def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
 def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], find: Find) -> None:
     """Data movement of weights, and elementwise functions of one weight."""
     same: dict[ir.Value, tuple[ir.Value, object]] = {}
+    changed: set[ir.Value] = set()
     for node in nodes:
         if not node.outputs or node.outputs[0] not in made.computed:
             continue
@@ -124,8 +126,11 @@ def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], fin
             if len(origins) == 1 and known[sources[0]].shape == known[node.outputs[0]].shape:
                 same[node.outputs[0]] = origins.pop(), None
             made.held.update(node.outputs)
-        elif rule is not None and rule.moves:
+            changed.update(node.outputs)
+        elif rule is not None and rule.moves and changed.isdisjoint(node.inputs[1:]):
+            # Scales and zero points are read as they are stored.
             made.held.update(node.outputs)
+            changed.update(node.outputs if node.inputs[0] in changed else ())
 
 
 def _kept(node: ir.Node, sources: list[ir.Value], known: Mapping[ir.Value, Known]) -> bool:
@@ -168,8 +173,10 @@ def _streamed(
     """The operands of a node that are read like activations."""
     places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
     mixed = [i for i in places if not made.is_weight(node.inputs[i])]
-    if constant and node.op_type in STORED:
+    if constant and node.op_type in STORED and node.outputs[0] in made.held:
         return mixed
+    if constant and rule is not None and rule.moves and rule.weights and node.outputs[0] not in made.held:
+        return sorted({*mixed, *places[:1]})
     if rule is None:
         return places if constant else mixed
     if not constant:
@@ -217,7 +224,7 @@ def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, K
     """
     ends: list[tuple[ir.Value, bool]] = []
     for node in nodes:
-        for index in CONTRACTIONS.get(node.op_type, ()) if not node.domain else ():
+        for index in CONTRACTIONS.get(f"{node.domain}.{node.op_type}".lstrip("."), ()):
             value = node.inputs[index] if index < len(node.inputs) else None
             if value is None or not made.is_constant(value):
                 continue
@@ -225,14 +232,14 @@ def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, K
             if places is not None and _is_data(places, known):
                 continue
             if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
-                ends.append((value, node.op_type.startswith("Conv")))
+                ends.append((value, "Conv" in node.op_type))
     seen: dict[ir.Value, bool] = {}
     while ends:
         value, kernel = ends.pop()
         if value not in seen:
             seen[value] = kernel
             maker = value.producer()
-            if maker is not None and value in made.computed and maker.op_type not in STORED:
+            if maker is not None and value in made.computed and (maker.op_type not in STORED or value not in made.held):
                 ends += [(v, kernel) for v in maker.inputs if v is not None and made.is_constant(v)]
     for node in nodes:
         sources = [v for v in node.inputs if v is not None and made.is_constant(v)]

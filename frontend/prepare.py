@@ -12,6 +12,7 @@ from .interpret import finder, opset_of
 from .normalise import normalise
 from .plan import plan
 from .registry import Registry, builtin
+from .rewriting.cells import write_out
 from .rewriting.control import flatten
 from .rewriting.dequantised import recognise as recognise_dequantised
 from .rewriting.expand import expand
@@ -31,6 +32,9 @@ def prepare(
     After `settled`, products with computed weights are taken apart, and idioms are recognised.
     """
     network, known = settled(model, dims, inputs, rules)
+    find = finder(rules, network)
+    if write_out(network, known, plan(network, known, find).mixed, find):
+        network, known = settled(network, dims, inputs, rules)
     distribute(network, known, plan(network, known, finder(rules, network)).mixed)
     recognise(network, known)
     extend(network)

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import onnx
 import pytest
+from test_computed_operands import recurrent
 
 import gmnc
 from gmnc.backends.onnx import write
@@ -214,16 +215,15 @@ def test_derived_tensors_are_refused_with_their_sources() -> None:
     assert all(np.array_equal(again.parameters[n].load(), new[n]) for n in new)
 
 
-def test_a_computed_weight_that_no_rule_knows_pins_what_it_touches() -> None:
-    """The weights of an LSTM are a product: sound, and nothing of it is free."""
-    body = """(float[3, 1, 4] x) => (float[3, 1, 1, 2] y) {
-        f = MatMul(p, q)
-        w = Reshape(f, c)
-        h, hn, cn = LSTM<hidden_size = 2>(x, w, r)
-        y = Identity(h)
-    }"""
-    model = build(body, {"p": (8, 3), "q": (3, 4), "r": (1, 8, 2)}, {"c": [1, 8, 4]})
+def test_a_computed_weight_that_no_rule_knows_pins_what_it_touches_and_says_so() -> None:
+    """Rows of different lengths are no Scan; nothing of the weights is free then."""
+    model = recurrent("q = MatMul(f, k) c = Reshape(q, c3) y1, h = RNN<hidden_size = 4>(x, c, r, , n)",
+                      {"f": (4, 3), "k": (3, 3), "r": (1, 4, 4)}, n=np.array([3, 2], np.int32))  # fmt: skip
     graph = gmnc.compile(model)
     assert_sound(model)
-    assert graph.num_parameters == 8 * 3 + 3 * 4 + 8 * 2
+    assert graph.num_parameter_edges == graph.num_parameters == 4 * 3 + 3 * 3 + 4 * 4 + 4 * 2
     assert not graph.symmetries().generators
+    [problem] = graph.unsupported
+    assert problem.op == "RNN"
+    assert "'c' is computed from several parameters" in problem.reason
+    assert "--fold-weights" in problem.hint

@@ -163,7 +163,7 @@ def _on_activation(ctx: Algebra, op: Op, x: Value, axes: tuple[int, ...]) -> Val
     """Numbers of the program enter the via; parameters are attached; what depends on the input is computed."""
     operands = {n: v for n, i in (("scale", 1), ("zero_point", 2), ("whole", 3)) if (v := op.optional(i)) is not None}
     if any(v.data is None and (not v.is_constant or np.prod(v.shape) == 1) for v in operands.values()):
-        return op.result(_by_arithmetic(ctx, op, x, operands).factors)
+        return op.result(_by_arithmetic(ctx, op, x, operands, axes).factors)
     name = "Dequantize" if op.type.startswith("Dequantize") else "Quantize"
     marks: dict[str, Any] = {} if name == "Dequantize" else {"type": op.results[0].dtype if op.results[0] else ""}
     attached: list[tuple[Value, str, int]] = []
@@ -180,8 +180,8 @@ def _on_activation(ctx: Algebra, op: Op, x: Value, axes: tuple[int, ...]) -> Val
     return op.result(ctx.passes(x, name, marks).factors)
 
 
-def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value]) -> Value:
-    """Scale and zero point that depend on the input, or are a parameter of all, are operands like any other."""
+def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value], axes: tuple[int, ...]) -> Value:
+    """Scale and zero point that are computed, or are a parameter of all, are operands like any other."""
     steps = [("Sub", "zero_point"), ("Mul", "scale"), ("Mul", "whole")]
     if op.type.startswith("Quantize"):
         steps = [("Div", "scale"), ("Add", "zero_point")]
@@ -190,9 +190,23 @@ def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value]) -
         value = operands.get(role)
         if value is None:
             continue
-        if value.shape and np.prod(value.shape) > 1:
-            raise Unsupported(f"a {role} of shape {list(value.shape)} is computed from the input")
-        value = ctx.reshaped(value, ()) if value.is_activation and not value.is_constant else value
+        value = _beside(ctx, role, value, x, axes)
         step = Op(kind, "", 14, op.name, (x, value), (Result(x.name, x.shape, x.dtype),), {})
         x = ctx.elementwise(step, (x, value))
     return x
+
+
+def _beside(ctx: Algebra, role: str, value: Value, x: Value, axes: tuple[int, ...]) -> Value:
+    """A scale or zero point in a shape that is broadcast against `x`."""
+    shape: tuple[int, ...] = ()
+    if np.prod(value.shape) > 1:
+        if len(axes) != 1 or value.rank != 1:
+            raise Unsupported(f"a {role} of shape {list(value.shape)} is computed")
+        shape = tuple(value.shape[0] if a == axes[0] else 1 for a in range(x.rank))
+    elif not value.is_activation or value.is_constant:
+        return value
+    if value.is_activation:
+        return ctx.reshaped(value, shape)
+    if value.data is not None:
+        return replace(value, shape=shape, data=value.data.reshape(shape))
+    return _in_shape(ctx, value, shape)

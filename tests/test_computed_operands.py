@@ -1,0 +1,182 @@
+"""Operators whose weights the file computes: recurrent, quantised and fused ones, and weights of one element."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import gmnc
+from gmnc.testing import assert_exact, assert_sound, build, verify
+
+
+def recurrent(text: str, shapes: dict[str, tuple[int, ...]], **arrays: np.ndarray) -> onnx.ModelProto:
+    """tanh(y1) V, where `text` makes y1 [3, 1, 2, 4] (or as many numbers) of x [3, 2, 3]."""
+    body = f"""(float[3, 2, 3] x) => (float[3, 2, 2] y) {{
+        c3 = Constant<value_ints = [1, 4, 3]>() c324 = Constant<value_ints = [3, 2, 4]>()
+        c0 = Constant<value_ints = [0]>() c2 = Constant<value_ints = [2]>()
+        {text} s1 = Reshape(y1, c324) t1 = Tanh(s1) y = MatMul(t1, V)
+    }}"""
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> cell {body}')
+    rng = np.random.default_rng(0)
+    given = {n: rng.uniform(0.1, 1, s).astype(np.float32) for n, s in {**shapes, "V": (4, 2)}.items()}
+    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in {**given, **arrays}.items())
+    onnx.checker.check_model(model)
+    return model
+
+
+NORM = "n = ReduceL2<keepdims = 1>(r, c2) d = Div(r, n) q = Mul(d, g)"
+GRU = {"w": (1, 12, 3), "r": (1, 12, 4), "g": (1, 12, 1), "b": (1, 24)}
+LSTM = {"w": (1, 16, 3), "r": (1, 16, 4), "e": (1, 16, 4)}
+CELLS = {
+    "low rank": (
+        "p = MatMul(f, k) u = Unsqueeze(p, c0) q = Add(r, u) y1, h = RNN<hidden_size = 4>(x, w, q)",
+        {"w": (1, 4, 3), "r": (1, 4, 4), "f": (4, 2), "k": (2, 4)}, (4, 2),
+    ),
+    "a skew matrix": (
+        "rt = Transpose<perm = [0, 2, 1]>(r) q = Sub(r, rt) y1, h = RNN<hidden_size = 4>(x, w, q)",
+        {"w": (1, 4, 3), "r": (1, 4, 4)}, (4,),
+    ),
+    "weight norm of an LSTM": (
+        f"{NORM} y1, h, c = LSTM<hidden_size = 4>(x, w, q)", {"w": (1, 16, 3), "r": (1, 16, 4), "g": (1, 16, 1)}, (4,)
+    ),
+    "a sum, backward": (
+        'q = Add(r, e) y1, h, c = LSTM<hidden_size = 4, direction = "reverse">(x, w, q, b)',
+        {**LSTM, "b": (1, 32)}, (4, 2),
+    ),
+    "input and forget gate in one": (
+        "q = Add(r, e) y1, h, c = LSTM<hidden_size = 4, input_forget = 1>(x, w, q)", LSTM, ()
+    ),
+    "weight norm of a GRU": (f"{NORM} y1, h = GRU<hidden_size = 4>(x, w, q, b)", GRU, (4,)),
+    "reset after the product": (
+        f"{NORM} y1, h = GRU<hidden_size = 4, linear_before_reset = 1>(x, w, q, b)", GRU, (4,)
+    ),
+    "the last state": (
+        "q = Add(w, e) y2, h = RNN<hidden_size = 4>(x, q, r) y1 = Expand(h, c324)",
+        {"w": (1, 4, 3), "e": (1, 4, 3), "r": (1, 4, 4)}, (4, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units(name: str) -> None:
+    text, shapes, orders = CELLS[name]
+    model = recurrent(text, shapes)
+    graph = gmnc.compile(model)
+    assert not graph.unsupported
+    assert sum(graph.not_parameters().values()) == (12 if "gate in one" in name else 0)
+    assert graph.num_parameters == sum(math.prod(i.dims) for i in model.graph.initializer)
+    if orders:
+        right = sum(math.log10(math.factorial(n)) for n in orders)
+        assert graph.symmetries().log10_size == pytest.approx(right)
+        assert assert_exact(model, most=1500).claims
+    assert assert_sound(model).detected
+
+
+def test_both_directions_peepholes_and_first_states() -> None:
+    text = """q = Add(r, e) hs = Tile(h0, t) cs = Tile(g0, t)
+        yy, h, c = LSTM<hidden_size = 4, direction = "bidirectional", clip = 3.0>(x, w, q, b, , hs, cs, p)
+        ya, yb = Split<axis = 1, num_outputs = 2>(yy) y1 = Add(ya, yb)"""
+    shapes = {"w": (2, 16, 3), "r": (2, 16, 4), "e": (2, 16, 4), "b": (2, 32), "p": (2, 12)}
+    model = recurrent(text, {**shapes, "h0": (2, 1, 4), "g0": (2, 1, 4)}, t=np.array([1, 2, 1]))
+    graph = gmnc.compile(model)
+    assert not graph.unsupported
+    assert graph.num_parameter_edges == graph.num_parameters
+    report = assert_sound(model)
+    assert report.detected
+    assert report.reacting == 1
+
+
+CONVOLUTION = """(float[1, 2, 5, 5] x) => (float[1, 2] y) {{
+    a = Conv(x, u) b = Tanh(a) {} t = Tanh(c) m = GlobalAveragePool(t) f = Flatten(m) y = MatMul(f, v)
+}}"""
+SCALES = np.array([-4, -4.1, -4.2, -4.3], np.float32)
+CODES = np.random.default_rng(1).integers(-99, 99, (4, 4, 3, 3)).astype(np.int8)
+ZERO, ZEROS = np.int8(0), np.zeros(4, np.int8)
+ROUNDED = "i = QuantizeLinear{0}(s, q, z) d = DequantizeLinear{0}(i, q, z) c = Conv(b, d)"
+QUANTISED: dict[str, tuple[str, dict[str, np.ndarray | None]]] = {
+    "a learned step": ("q = Exp(l) " + ROUNDED.format(""), {"s": None, "l": SCALES[0], "z": ZERO}),
+    "a learned step per channel": (
+        "q = Exp(l) " + ROUNDED.format("<axis = 0>"), {"s": None, "l": SCALES, "z": ZEROS}
+    ),
+    "the greatest entry": (
+        "e = Abs(s) g = ReduceMax<keepdims = 0>(e) k = Constant<value_float = 127.0>() q = Div(g, k) "
+        + ROUNDED.format(""),
+        {"s": None, "z": ZERO},
+    ),
+    "the greatest entry of a channel": (
+        "e = Abs(s) o = Constant<value_ints = [1, 2, 3]>() g = ReduceMax<keepdims = 0>(e, o) "
+        "k = Constant<value_float = 127.0>() q = Div(g, k) " + ROUNDED.format("<axis = 0>"),
+        {"s": None, "z": ZEROS},
+    ),
+    "a product that is rounded": (
+        "w = Mul(s, s2) i = QuantizeLinear(w, q) d = DequantizeLinear(i, q) c = Conv(b, d)",
+        {"s": None, "s2": None, "q": np.float32(0.01)},
+    ),
+    "stored codes and a learned scale": (
+        "q = Exp(l) d = DequantizeLinear<axis = 0>(i, q, z) c = Conv(b, d)", {"i": CODES, "l": SCALES, "z": ZEROS}
+    ),
+    "stored codes and a product of scales": (
+        "q = Mul(l, l2) d = DequantizeLinear<axis = 0>(i, q, z) c = Conv(b, d)",
+        {"i": CODES, "l": np.exp(SCALES), "l2": 1 + np.exp(SCALES), "z": ZEROS},
+    ),
+    "stored codes beside a weight": (
+        "d = DequantizeLinear<axis = 0>(i, q, z) w = Add(d, s) c = Conv(b, w)",
+        {"i": CODES, "q": np.exp(SCALES), "s": None, "z": ZEROS},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", QUANTISED)
+def test_scales_that_are_computed_and_weights_that_are_computed_and_rounded(name: str) -> None:
+    text, given = QUANTISED[name]
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> g {CONVOLUTION.format(text)}')
+    rng = np.random.default_rng(0)
+    for key, array in {"u": rng.random((4, 2, 3, 3)), "v": rng.random((4, 2)), **given}.items():
+        numbers = rng.random((4, 4, 3, 3)) if array is None else np.asarray(array)
+        wide = numbers.astype(np.float32) if numbers.dtype == np.float64 else numbers
+        model.graph.initializer.append(numpy_helper.from_array(wide, key))
+    onnx.checker.check_model(model)
+    graph = gmnc.compile(model)
+    assert not graph.unsupported
+    assert graph.num_parameter_edges == sum(math.prod(i.dims) for i in model.graph.initializer)
+    # Channels before and after the weight; and that the two factors may trade places.
+    right = 2 * math.log10(24) + (math.log10(2) if "product that" in name else 0)
+    assert graph.symmetries().log10_size == pytest.approx(right)
+    report = verify(model)
+    assert report.sound is not False
+    assert report.detected or "rounded" in name
+
+
+FUSED = {
+    "FusedMatMul": ("w = Mul(s, s2) c = com.microsoft.FusedMatMul<alpha = 0.5>(b, w)", (4, 4)),
+    "FusedGemm": ('w = Add(s, s2) c = com.microsoft.FusedGemm<activation = "Relu">(b, w, k)', (4, 4)),
+    "Attention": ("e = Constant<value_ints = [0]>() bb = Unsqueeze(b, e) w = Mul(s, s2) "
+                  "cc = com.microsoft.Attention<num_heads = 2>(bb, w, k) c = Squeeze(cc, e)", (4, 12)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_fused_operators_take_computed_weights_as_others_do(name: str) -> None:
+    text, shape = FUSED[name]
+    body = f"(float[3, 4] x) => (float[3, 2] y) {{ a = MatMul(x, u) b = Tanh(a) {text} t = Tanh(c) y = MatMul(t, v) }}"
+    shapes = {"u": (4, 4), "v": (4, 2), "s": shape, "s2": shape, **({} if name == "FusedMatMul" else {"k": shape[1:]})}
+    model = build(body, shapes, domains={"com.microsoft": 1})
+    graph = gmnc.compile(model)
+    assert not graph.unsupported
+    assert graph.num_parameter_edges == graph.num_parameters
+    # The hidden units before the weight, and that the two factors may trade places.
+    assert graph.symmetries().log10_size > math.log10(24) + math.log10(2) - 1e-9
+    assert assert_sound(model).detected
+
+
+def test_a_weight_of_one_element_starts_a_stream() -> None:
+    text = """(float[3, 4] x) => (float[3, 2] y) {
+        a = MatMul(x, u) b = Tanh(a) s = Softplus(w) q = MatMul(s, p) c = MatMul(b, q) d = Tanh(c) y = MatMul(d, v)
+    }"""
+    model = build(text, {"u": (4, 1), "w": (1, 1), "p": (1, 5), "v": (5, 2)})
+    assert gmnc.compile(model).num_parameter_edges == 20
+    assert_exact(model)
