@@ -168,6 +168,9 @@ class Entrywise(Tracing):
         if value.is_activation:
             return value
         if value.name and self._shapes.get(value.name) != value.shape:
+            if value.data is not None and value.data.size == 1:
+                # A rule found that all entries are one number, at any size.
+                self._seen.add(value.name)
             return value.relabelled((unlabelled(value.rank),))
         self._seen.add(value.name)
         known = self._constants.setdefault(value.name, {}) if value.name else {}

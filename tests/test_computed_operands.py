@@ -90,6 +90,34 @@ def test_both_directions_peepholes_and_first_states() -> None:
     assert report.reacting == 1
 
 
+CELL_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+SCAN = """(float[3, {0}, 3] x) => (float[p, q, r] y) {{
+    h0 = ConstantOfShape(s) xi = MatMul(x, w)
+    hl, k = Scan<num_scan_inputs = 1, body = b (float[n, 4] hi, float[n, 4] xt) => (float[n, 4] ho, float[n, 4] o) {{
+        e2 = MatMul(hi, r) e3 = Add(xt, e2) ho = Tanh(e3) o = Identity(ho)
+    }}>(h0, xi)
+    t = Tanh(k) y = MatMul(t, v)
+}}"""
+
+
+@pytest.mark.parametrize("op", [*CELL_GATES, "Scan"])
+def test_the_batch_makes_no_odds(op: str) -> None:
+    """Also where a loop starts from zeros, as many as there are rows."""
+
+    def lowered(batch: int, steps: int) -> str:
+        if op == "Scan":
+            model = build(SCAN.format(batch), {"w": (3, 4), "r": (4, 4), "v": (4, 2)}, {"s": [batch, 4]})
+            return gmnc.compile(model).fingerprint()
+        width = 4 * CELL_GATES[op]
+        text = f"""(float[{steps}, {batch}, 3] x) => (float[p, q, r, s] y) {{
+            q1 = Add(r, e) h, hn = {op}<hidden_size = 4>(x, w, q1, b) t = Tanh(h) y = MatMul(t, v)
+        }}"""
+        shapes = {"w": (1, width, 3), "r": (1, width, 4), "e": (1, width, 4), "b": (1, 2 * width), "v": (4, 2)}
+        return gmnc.compile(build(text, shapes)).fingerprint()
+
+    assert len({lowered(batch, steps) for batch in (1, 2, 8) for steps in (3, 5)}) == 1
+
+
 CONVOLUTION = """(float[1, 2, 5, 5] x) => (float[1, 2] y) {{
     a = Conv(x, u) b = Tanh(a) {} t = Tanh(c) m = GlobalAveragePool(t) f = Flatten(m) y = MatMul(f, v)
 }}"""
