@@ -6,11 +6,18 @@ import math
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
 import gmnc
-from gmnc.testing import assert_exact, assert_sound, build, verify
+from gmnc.frontend.interpret import finder
+from gmnc.frontend.load import load
+from gmnc.frontend.plan import plan
+from gmnc.frontend.plugins import installed
+from gmnc.frontend.prepare import settled
+from gmnc.frontend.rewriting.cells import write_out
+from gmnc.testing import assert_exact, assert_sound, build, run, verify
 
 
 def recurrent(text: str, shapes: dict[str, tuple[int, ...]], **arrays: np.ndarray) -> onnx.ModelProto:
@@ -91,6 +98,58 @@ def test_both_directions_peepholes_and_first_states() -> None:
 
 
 CELL_GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+# Attributes and further operands of cells whose every number matters.
+FORMS = {
+    "an LSTM": ("LSTM", "", "b"),
+    "without biases": ("LSTM", "", ""),
+    "both directions": ("LSTM", 'direction = "bidirectional"', "b"),
+    "backward": ("GRU", 'direction = "reverse"', "b"),
+    "peepholes and first states": ("LSTM", "clip = 2.0", "b, , h0, c0, p"),
+    "one gate for two": ("LSTM", "input_forget = 1", "b"),
+    "a GRU": ("GRU", "", "b, , h0"),
+    "reset after the product": ("GRU", "linear_before_reset = 1", "b"),
+    "a plain cell": ("RNN", "", "b"),
+    "other functions": ("LSTM", 'activations = ["softsign", "Relu", "Sigmoid"]', "b"),
+    "functions of two directions": ("RNN", 'direction = "bidirectional", activations = ["Relu", "Softplus"]', "b"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_cell_that_is_written_out_computes_the_same(form: str) -> None:
+    """In ONNX Runtime; symmetries alone would not tell gates that are mistaken for each other."""
+    op, marks, more = FORMS[form]
+    ways, width = 2 if "bidirectional" in marks else 1, 4 * CELL_GATES[op]
+    results = "yy, h, c" if op == "LSTM" else "yy, h"
+    text = f"""(float[3, 2, 3] x) => (float[i, j, k, l] y, float[o, p, q] last) {{
+        q = Add(r, e) {results} = {op}<hidden_size = 4{", " * bool(marks)}{marks}>(x, w, q{", " * bool(more)}{more})
+        y = Identity(yy) last = Identity({results[-1]})
+    }}"""
+    shapes = {
+        "w": (width, 3),
+        "r": (width, 4),
+        "e": (width, 4),
+        "b": (2 * width,),
+        "p": (12,),
+        "h0": (2, 4),
+        "c0": (2, 4),
+    }
+    own = {n: (ways, *s) for n, s in shapes.items() if n in ("w", "r", "e") or n in more.split(", ")}
+    model = build(text, own)
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(rng.standard_normal(tensor.dims).astype(np.float32), tensor.name))
+    rules = installed()
+    network, known = settled(load(model), {}, {}, rules)
+    find = finder(rules, network)
+    assert write_out(network, known, plan(network, known, find).mixed, find)
+    written = ir.to_proto(network)
+    assert op not in {n.op_type for n in written.graph.node}
+    feed = {"x": rng.standard_normal((3, 2, 3)).astype(np.float32)}
+    right, found = run(model, feed), run(written, feed)
+    for name in ("y", "last"):
+        np.testing.assert_allclose(found[name], right[name], rtol=1e-5, atol=1e-6)
+
+
 SCAN = """(float[3, {0}, 3] x) => (float[p, q, r] y) {{
     h0 = ConstantOfShape(s) xi = MatMul(x, w)
     hl, k = Scan<num_scan_inputs = 1, body = b (float[n, 4] hi, float[n, 4] xt) => (float[n, 4] ho, float[n, 4] o) {{
