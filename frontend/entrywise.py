@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import Move, Tracing
-from .lines import Line, Lines, digits, first_places
+from .lines import Line, Lines, copied, digits, first_places, is_broadcast
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.labels import compress, constant_along, nodes_of, occurrence, port, unlabelled, varying, vias_of
@@ -99,7 +99,7 @@ class Entrywise(Tracing):
             wide = [(v, a, own) for v, a, own in here if a >= 0 and v.shape[a] == size]
             active = [[w for w in own if w.axis == a] for v, a, own in wide if v.is_activation]
             common = self.lines.agreed(active)
-            common = [w for w in common if all(_copied(v, a, w.entry) for v, a, _ in wide if not v.is_activation)]
+            common = [w for w in common if all(copied(v, a, w.entry) for v, a, _ in wide if not v.is_activation)]
             every = [w for own in active for w in own]
             self.lines.end(w for w in every if not any(np.array_equal(w.entry, c.entry) for c in common))
             for v, a, _ in wide:
@@ -177,7 +177,7 @@ class Entrywise(Tracing):
         for axis, size in enumerate(value.shape):
             if size > 1 and axis not in known:
                 lines = self.lines.new(axis, size)
-                known[axis] = [w for w in lines if _copied(value, axis, w.entry)]
+                known[axis] = [w for w in lines if copied(value, axis, w.entry)]
         return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
@@ -204,7 +204,7 @@ class Entrywise(Tracing):
         if indexed:
             self._picked(op, moved)
         if op.type in _COPYING:
-            moved += [w for a, n in enumerate(shape) if _expanded(x.shape, shape, a) for w in self.lines.new(a, n)]
+            moved += [w for a, n in enumerate(shape) if is_broadcast(x.shape, shape, a) for w in self.lines.new(a, n)]
         return op.result(self._labels(moved, len(shape)), index=index)
 
     def settled(self, op: Op) -> None:
@@ -386,23 +386,3 @@ class Entrywise(Tracing):
             None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
             for r in op.results
         ]
-
-
-def _copied(value: Value, axis: int, entry: np.ndarray) -> bool:
-    """Whether a constant is the same for all entries of a line along an axis of it."""
-    array = value.data
-    if array is None and value.elements is None:
-        return False
-    if array is None:
-        assert value.elements is not None
-        array = value.elements.array
-        if array.dtype == np.int8 and value.elements.bare:
-            return array.strides[axis] == 0
-        array = value.elements.keys
-    return array.strides[axis] == 0 or constant_along(digits(array, Line(0, axis, entry)), axis + 1)
-
-
-def _expanded(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> bool:
-    """Whether an axis comes from broadcasting."""
-    before = axis - len(new) + len(old)
-    return before < 0 or old[before] == 1

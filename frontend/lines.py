@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Line", "Lines", "digits", "first_places"]
+from .primitives.labels import constant_along
+from .primitives.values import Value
+
+__all__ = ["Line", "Lines", "copied", "digits", "first_places", "is_broadcast"]
 
 _LONGEST = 1 << 16
 
@@ -104,3 +107,23 @@ def first_places(lines: Sequence[Line]) -> np.ndarray | None:
     places = np.flatnonzero(np.all([w.entry == 0 for w in distinct], axis=0))
     every = len(places) * math.prod(int(w.entry.max()) + 1 for w in distinct)
     return places if every == len(distinct[0].entry) else None
+
+
+def copied(value: Value, axis: int, entry: np.ndarray) -> bool:
+    """Whether a constant is the same for all entries of a line along an axis of it."""
+    array = value.data
+    if array is None and value.elements is None:
+        return False
+    if array is None:
+        assert value.elements is not None
+        array = value.elements.array
+        if array.dtype == np.int8 and value.elements.bare:
+            return array.strides[axis] == 0
+        array = value.elements.keys
+    return array.strides[axis] == 0 or constant_along(digits(array, Line(0, axis, entry)), axis + 1)
+
+
+def is_broadcast(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> bool:
+    """Whether an axis comes from broadcasting."""
+    before = axis - len(new) + len(old)
+    return before < 0 or old[before] == 1

@@ -20,8 +20,8 @@ from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.entangled import entangle
-from .primitives.grid import free_axes, moved, placed, spread, unfold
-from .primitives.joins import Factors, Operand, combine, independent, join, pin_against_free, shared_neuron
+from .primitives.grid import free_axes, moved, placed, unfold
+from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
 from .primitives.labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
 from .primitives.pairing import paired
 from .primitives.products import product_sum
@@ -29,6 +29,7 @@ from .primitives.quantised import Code, Packing
 from .primitives.recurrence import Units, recur
 from .primitives.reductions import couple, layout, order, reduce
 from .primitives.sparse import Layer, sparse
+from .primitives.stacking import resized, stack
 from .primitives.state import State, align
 from .primitives.storing import Aligned, store
 from .primitives.values import Op, Value
@@ -306,13 +307,15 @@ class Lowering(Algebra):
         labelled = any(axis in varying(f) for v in values for f in v.factors)
         if labelled or all(v.shape[axis] == 1 for v in values):
             copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
-            return replace(op.result(self._stack(values, axis)), same=frozenset({axis} if copies else ()))
+            labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
+            made = self.moved(values[0].relabelled((labels,), shape), lambda a: a, shape)
+            return replace(op.result(made), same=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
             return self.state.builder.via("Concat", (), vias)
 
-        operands = [Operand(v.factors, _with(v.shape, axis, 1)) for v in values]
-        shape = _with(op.shape(), axis, 1)
+        operands = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
+        shape = resized(op.shape(), axis, 1)
         factors = combine(self.state, operands, shape, "concat", range(len(operands)), step, lambda _, via: via)
         along = (("axis", free_axes(factors, op.shape()).index(axis)),)
         return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
@@ -390,29 +393,7 @@ class Lowering(Algebra):
             return x.factors[0]
         return join(self.state, x.factors, "pair")
 
-    def _stack(self, values: Sequence[Value], axis: int) -> Factors:
-        """Labels one after the other, each at its own place along every axis on which some vary."""
-        operands = [Operand((self._tuple(v),), _with(v.shape, axis, 1)) for v in values]
-        factors = [o.factors[0] for o in pin_against_free(self.state, operands)]
-        keep = sorted({axis, *(a for f in factors for a in varying(f))})
-        others = np.broadcast_shapes(*(_with(v.shape, axis, 1) for v in values))
-        parts = []
-        for factor, value in zip(factors, values, strict=True):
-            axes = free_axes([factor], value.shape)
-            grid = [a for a, n in enumerate(value.shape) if n > 1 and a not in keep]
-            labels = spread(self.state.moves, factor, value.shape, axes, value.shape, keep, grid)
-            shape = [n if a in keep else 1 for a, n in enumerate(_with(others, axis, value.shape[axis]))]
-            parts.append(np.broadcast_to(labels, shape))
-        whole = _with(others, axis, sum(v.shape[axis] for v in values))
-        bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels in a row")
-        labels = np.concatenate(parts, axis=axis)
-        return self.moved(values[0].relabelled((labels,), whole), lambda a: a, whole)
-
 
 def _alike(x: Value, y: Value) -> bool:
     """Whether two values have the same labels."""
     return len(x.factors) == len(y.factors) and all(map(np.array_equal, x.factors, y.factors))
-
-
-def _with(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    return (*shape[:axis], size, *shape[axis + 1 :])

@@ -1,0 +1,42 @@
+"""Values one after the other along an axis that carries labels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..budget import LABELS, bear
+from .grid import free_axes, spread
+from .joins import Operand, pin_against_free
+from .labels import varying
+from .state import State
+
+__all__ = ["resized", "stack"]
+
+
+def stack(state: State, values: Sequence[Operand], axis: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Labels of the whole, each at its own place along every axis on which some vary, and its shape.
+
+    values: of one factor each.
+    """
+    rows = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
+    factors = [o.factors[0] for o in pin_against_free(state, rows)]
+    keep = sorted({axis, *(a for f in factors for a in varying(f))})
+    others = np.broadcast_shapes(*(row.shape for row in rows))
+    parts = []
+    for factor, value in zip(factors, values, strict=True):
+        axes = free_axes([factor], value.shape)
+        grid = [a for a, n in enumerate(value.shape) if n > 1 and a not in keep]
+        labels = spread(state.moves, factor, value.shape, axes, value.shape, keep, grid)
+        shape = [n if a in keep else 1 for a, n in enumerate(resized(others, axis, value.shape[axis]))]
+        parts.append(np.broadcast_to(labels, shape))
+    whole = resized(others, axis, sum(v.shape[axis] for v in values))
+    bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels in a row")
+    return np.concatenate(parts, axis=axis), whole
+
+
+def resized(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
+    """The shape with another size of one axis."""
+    return (*shape[:axis], size, *shape[axis + 1 :])
