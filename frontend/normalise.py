@@ -22,10 +22,15 @@ from .rewriting.order import Reads, reads, subgraphs, topological, walk
 from .rewriting.rewriting import DOMAIN, MADE
 from .rewriting.versions import import_alike
 
-__all__ = ["CONSTANT", "FUNCTION", "constant_tensor", "normalise"]
+__all__ = ["CONSTANT", "FUNCTION", "LEARNED", "constant_tensor", "normalise"]
 
 CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""
+
+LEARNED = "gmnc.learned"
+"""Key in `onnx_ir.Value.meta` of an initializer of which the exporter says that it is a parameter or a buffer."""
+
+_SIGNATURE = "pkg.torch.export.graph_signature.InputSpec.kind"
 
 FUNCTION = "gmnc.function"
 """Key in `onnx_ir.Node.metadata_props` of a node that was inlined: the local function that it comes from."""
@@ -34,7 +39,8 @@ FUNCTION = "gmnc.function"
 def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda function: False) -> ir.Model:
     """A normalised copy; tensors, types and shapes are shared with `model`, which stays as it is.
 
-    Initializers that were Constant nodes carry `CONSTANT` in their `meta`. An initializer of a subgraph keeps its name
+    Initializers that were Constant nodes carry `CONSTANT` in their `meta`, as do those that torch.onnx made beside the
+    parameters and buffers of which it keeps a list; these carry `LEARNED`. An initializer of a subgraph keeps its name
     unless the main graph has one of that name already (then "_1", "_2", ... is appended).
     keep: local functions that are not inlined, so that their calls stay as they are.
     Raises `LoadError` if local functions call each other in a circle, make more nodes than the budget allows, or
@@ -94,8 +100,11 @@ class _Copier:
 
     def main(self) -> ir.Graph:
         graph = self.graph
+        listed = any(_SIGNATURE in v.metadata_props for v in graph.initializers.values())
         for name, value in graph.initializers.items():
-            self.made[value] = self.initializers[name] = _value(value)
+            self.made[value] = self.initializers[name] = copy = _value(value)
+            if listed:
+                copy.meta[LEARNED if _SIGNATURE in value.metadata_props else CONSTANT] = name
         inputs = [self._copy(v) for v in graph.inputs if not v.is_initializer()]
         nodes = self._nodes(graph)
         outputs = [self.made[v] for v in graph.outputs]
@@ -227,7 +236,7 @@ class _Copier:
 def _value(value: ir.Value, name: str | None = None) -> ir.Value:
     """A copy, perhaps under another name: renaming the copy itself would rename the tensor that both share."""
     copy = ir.Value(name=name or value.name, shape=value.shape, type=value.type, const_value=value.const_value)
-    copy.meta.update({key: value.meta[key] for key in (CONSTANT, ATTRIBUTE, MADE) if key in value.meta})
+    copy.meta.update({key: value.meta[key] for key in (CONSTANT, LEARNED, ATTRIBUTE, MADE) if key in value.meta})
     return copy
 
 

@@ -127,10 +127,12 @@ def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], fin
                 same[node.outputs[0]] = origins.pop(), None
             made.held.update(node.outputs)
             changed.update(node.outputs)
-        elif rule is not None and rule.moves and changed.isdisjoint(node.inputs[1:]):
+        elif rule is not None and rule.moves:
             # Scales and zero points are read as they are stored.
-            made.held.update(node.outputs)
-            changed.update(node.outputs if node.inputs[0] in changed else ())
+            sides = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
+            if changed.isdisjoint(sides):
+                made.held.update(node.outputs)
+                changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
 
 
 def _kept(node: ir.Node, sources: list[ir.Value], known: Mapping[ir.Value, Known]) -> bool:

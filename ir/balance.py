@@ -65,13 +65,14 @@ class Balance:
         if (self.ports.hub_block[block.dst] >= 0).all():
             terms = [((1.0, block.dst.astype(np.int64)), 1)]
             self._made[block.dst] = True
-        elif self._sources[block.src].all():
+        elif self._sources[block.src].all() and block.src.shape[1] == 1:
             terms = self._vector(number, block)
         elif block.role in _WEIGHTS:
             self._made[block.dst] = True
             sources = self.ports.ids(block.src, self.ports.value[block.via])
             terms = [((1.0, block.dst.astype(np.int64)), 1), ((-1.0, sources), 2)]
         else:
+            # Among them a matrix that is computed with, between nodes of its rows and of its columns.
             self._still[block.dst] = True
             self._still[block.src] = True
             return

@@ -27,8 +27,8 @@ def controls(
     """Changed tensors of up to `each` controls of each form.
 
     One side only: one of the tensors that a random symmetry permutes, or that changes of sign or scale among the
-    `symmetries` (by default permutations alone) change. Across heads: the weights of two nodes that only
-    trade places together with others. Across groups: the weights of two nodes of one group that never trade places.
+    `symmetries` (by default permutations alone) change, or some entries of the only one. Across heads: the weights of
+    two nodes that only trade places together with others. Across groups: those of two nodes of one group that never do.
     """
     symmetries = symmetries or graph.symmetries()
     for rescalings in symmetries.rescalings:
@@ -62,12 +62,23 @@ def controls(
 def one_sided(
     values: Mapping[str, np.ndarray], changes: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """One of the changed tensors; nothing if there are fewer than two."""
+    """One of the changed tensors, or some of the changed entries of the only one; nothing if there are no two."""
     changed = sorted(_different(values, changes))
-    if len(changed) < 2:
+    if not changed:
         return {}
     name = changed[int(rng.integers(len(changed)))]
-    return {name: changes[name]}
+    return {name: changes[name]} if len(changed) > 1 else _some(name, values[name], changes[name], rng)
+
+
+def _some(name: str, old: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """About half of the entries that differ, at least one and not all."""
+    places = rng.permutation(np.flatnonzero(old != new))
+    if len(places) < 2:
+        return {}
+    mixed = np.array(old, copy=True, order="C")
+    chosen = places[: len(places) // 2]
+    mixed.reshape(-1)[chosen] = new.reshape(-1)[chosen]
+    return {name: mixed}
 
 
 def swapped(graph: ParameterGraph, values: Mapping[str, np.ndarray], a: int, b: int) -> dict[str, np.ndarray]:

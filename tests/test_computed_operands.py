@@ -17,7 +17,7 @@ from gmnc.frontend.plan import plan
 from gmnc.frontend.plugins import installed
 from gmnc.frontend.prepare import settled
 from gmnc.frontend.rewriting.cells import write_out
-from gmnc.testing import assert_exact, assert_sound, build, run, verify
+from gmnc.testing import assert_exact, assert_sound, brute_force, build, run, verify
 
 
 def recurrent(text: str, shapes: dict[str, tuple[int, ...]], **arrays: np.ndarray) -> onnx.ModelProto:
@@ -236,6 +236,87 @@ def test_scales_that_are_computed_and_weights_that_are_computed_and_rounded(name
     report = verify(model)
     assert report.sound is not False
     assert report.detected or "rounded" in name
+
+
+INTEGERS = np.random.default_rng(3).integers(-90, 90, (4, 4)).astype(np.int8)
+NIBBLES = INTEGERS[:2].view(np.uint8)
+FLOATS: dict[str, tuple[int, ...]] = {"s4": (4,), "s24": (2, 4), "s214": (2, 1, 4), "z214": (2, 1, 4), "s41": (4, 1)}
+GROUPED = "g = Constant<value_ints = [2, 2, 4]>() h = Constant<value_ints = [4, 4]>() "
+# Ways in which exporters spell a weight that they store in 8 bits; how many trade places (of four, four) by groups.
+SPELLED: dict[str, tuple[str, tuple[int, ...]]] = {
+    "scaled": ("c = Cast<to = 1>(q) w = Mul(c, s4)", (4, 4)),
+    "not scaled": ("w = Cast<to = 1>(q)", (4, 4)),
+    "divided": ("c = Cast<to = 1>(q) w = Div(c, s4)", (4, 4)),
+    "transposed": ("t = Transpose(q) c = Cast<to = 1>(t) w = Mul(c, s4)", (4, 4)),
+    "cast like the scale": ("c = CastLike(q, s4) w = Mul(c, s4)", (4, 4)),
+    "zero points in integers": (
+        "a0 = Cast<to = 6>(q) b0 = Cast<to = 6>(z) d = Sub(a0, b0) c = Cast<to = 1>(d) w = Mul(c, s4)", (4, 4)
+    ),
+    "scales by group": (
+        "i = Constant<value_ints = [0, 0, 1, 1]>() t = Gather(s24, i) c = Cast<to = 1>(q) w = Mul(c, t)", ()
+    ),
+    "reshaped into groups": (GROUPED + "c = Cast<to = 1>(q) r = Reshape(c, g) k = Mul(r, s214) w = Reshape(k, h)", ()),
+    "groups with zero points": (
+        GROUPED + "r = Reshape(q, g) c = Cast<to = 1>(r) d = Sub(c, z214) k = Mul(d, s214) w = Reshape(k, h)", ()
+    ),
+    "rows that are picked": (
+        "i = Constant<value_ints = [1, 2, 0, 3]>() r = Gather(q, i) c = Cast<to = 1>(r) "
+        "t = Gather(s41, i) w = Mul(c, t)",
+        (4, 4),
+    ),
+    "two in a byte": (
+        'm = Constant<value = uint8 {15}>() f = Constant<value = uint8 {4}>() l = BitwiseAnd(n, m) '
+        'e = BitShift<direction = "RIGHT">(n, f) j = Concat<axis = 0>(l, e) c = Cast<to = 1>(j) w = Mul(c, s4)',
+        (),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_integers_that_become_floats_are_weights_however_they_do(name: str) -> None:
+    text, orders = SPELLED[name]
+    body = f"""<ir_version: 9, opset_import: ["" : 20]> g (float[1, 3] x) => (float[1, 2] y) {{
+        a = MatMul(x, u) {text} h0 = MatMul(a, w) t0 = Tanh(h0) y = MatMul(t0, v)
+    }}"""
+    model = onnx.parser.parse_model(body)
+    words = set(body.replace("(", " ").replace(")", " ").replace(",", " ").split())
+    rng = np.random.default_rng(0)
+    arrays = {"q": INTEGERS, "z": INTEGERS[0], "n": NIBBLES}
+    for key, shape in {"u": (3, 4), "v": (4, 2), **FLOATS, **dict.fromkeys(arrays, ())}.items():
+        if key in words:
+            array = arrays.get(key, rng.uniform(0.01, 0.1, shape).astype(np.float32))
+            model.graph.initializer.append(numpy_helper.from_array(array, key))
+    onnx.checker.check_model(model)
+    graph = gmnc.compile(model)
+    assert not graph.unsupported
+    assert graph.num_parameter_edges == sum(math.prod(i.dims) for i in model.graph.initializer)
+    if orders:
+        right = sum(math.log10(math.factorial(n)) for n in orders)
+        assert graph.symmetries().log10_size == pytest.approx(right)
+    assert assert_sound(model).tried
+    assert not brute_force(model, most=500).false
+
+
+def test_a_mask_of_bytes_is_no_weight() -> None:
+    text = """(float[1, 3] x) => (float[1, 2] y) {
+        m = Constant<value = uint8[3, 4] {1, 0, 1, 1, 1, 1, 0, 1, 0, 1, 1, 1}>() c = Cast<to = 1>(m) w = Mul(c, u)
+        a = MatMul(x, w) t = Tanh(a) y = MatMul(t, v)
+    }"""
+    assert set(gmnc.compile(build(text, {"u": (3, 4), "v": (4, 2)})).parameters) == {"u", "v"}
+
+
+def test_the_scale_of_a_scale_has_an_edge() -> None:
+    text = """(float[2, 3] x) => (float[2, 2] y) {
+        a = MatMul(x, u) k = DequantizeLinear(s, l) d = DequantizeLinear<axis = 1>(q, k) m = MatMul(a, d)
+        t = Tanh(m) y = MatMul(t, v)
+    }"""
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> g {text}')
+    rng = np.random.default_rng(0)
+    scales = {"s": np.array([10, 20, 30, 40], np.uint8), "l": np.float32(0.001), "q": INTEGERS}
+    for key, array in {"u": rng.random((3, 4), np.float32), "v": rng.random((4, 2), np.float32), **scales}.items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), key))
+    assert gmnc.compile(model).num_parameter_edges == 41
+    assert assert_sound(model).tried
 
 
 FUSED = {

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..budget import FOLDED
-from ..normalise import CONSTANT
+from ..normalise import CONSTANT, LEARNED
 
 __all__ = ["is_literal"]
 
@@ -58,19 +58,16 @@ _QUANTISERS = {
     "Quant": (1, 2, 3),
     "BipolarQuant": (1,),
 }
-_STARTS = frozenset((op, slot) for op in ("RNN", "GRU", "LSTM") for slot in (5, 6))
-_CARRIERS = frozenset({"Concat", "Expand", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
-_LIMIT = 1 << 16
 _FORBIDS = -1e4
 """At most as much is added to a score that is not to count."""
 
 
 def is_literal(value: ir.Value) -> bool:
-    """Whether a constant is a literal, not a parameter: one element, zeros that a recurrent cell starts from, numbers
-    of places, or one huge negative number that forbids all of them.
+    """Whether a constant is a literal, not a parameter: one element, zeros, numbers of places, or one huge negative
+    number that forbids all of them.
 
-    And an exporter made it up: it was a Constant node (see `normalise`), or its name is one that an exporter gives to
-    its own constants.
+    And an exporter made it up: it was a Constant node or is on no list of parameters (see `normalise`), or its name is
+    one that an exporter gives to its own constants.
     What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none; but
     the scale and the zero point of an activation are literals.
     """
@@ -78,12 +75,11 @@ def is_literal(value: ir.Value) -> bool:
     if tensor is None:
         return False
     if tensor.size != 1:
-        return _is_zero_start(value, tensor) or _is_positional(value, tensor)
+        return _is_uniform_or_positional(value, tensor)
     if _is_of_activation(value):
         return True
     name = value.name or ""
-    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(name) is not None
-    if not made_up and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
+    if not _is_made_up(value) and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
         return False
     return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
 
@@ -112,32 +108,20 @@ def _depends(value: ir.Value | None) -> bool:
     return False
 
 
-def _is_positional(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
-    """Whether it is what an exporter computed from sizes: 0, 1, 2, ... along one axis, or a mask before it is cut."""
-    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
-    if not made_up or not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point():
+def _is_made_up(value: ir.Value) -> bool:
+    """Whether an exporter made a constant, as far as it or the name says."""
+    if LEARNED in value.meta:
+        return False
+    return CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
+
+
+def _is_uniform_or_positional(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    """Whether it is zeros, 0, 1, 2, ... along one axis, or a mask before it is cut: what comes of sizes alone."""
+    if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_made_up(value):
         return False
     numbers = tensor.numpy().reshape(-1)
     first, last = float(numbers[0]), float(numbers[-1])
-    if first == last and not first > _FORBIDS:
+    if first == last and not (first and first > _FORBIDS):
         return bool((numbers == numbers[0]).all())
     along = sum(n > 1 for n in tensor.shape.numpy())
     return (first, last, along) == (0, len(numbers) - 1, 1) and bool((numbers == np.arange(len(numbers))).all())
-
-
-def _is_zero_start(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
-    """Whether it is an exporter's zeros, and nothing but the initial state of recurrent cells and loops."""
-    made_up = CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
-    if not made_up or not 0 < tensor.size <= _LIMIT or not _only_starts(value):
-        return False
-    return not np.any(tensor.numpy())
-
-
-def _only_starts(value: ir.Value) -> bool:
-    uses = value.uses()
-    return bool(uses) and all(
-        (use.node.op_type, use.idx) in _STARTS
-        or use.node.op_type in ("Carry", "LoopEnd")
-        or (use.node.op_type in _CARRIERS and all(_only_starts(o) for o in use.node.outputs))
-        for use in uses
-    )

@@ -12,7 +12,7 @@ from ..rewriting.order import walk
 from .attributes import DOMAIN
 from .literals import is_literal
 
-__all__ = ["MOVEMENT", "STORED", "initializer_data", "quantised"]
+__all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
 
 _DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
 STORED = _DEQUANTISERS | {"Sparse"}
@@ -25,6 +25,10 @@ _QUANTISED_OPS = _DEQUANTISERS | frozenset(
         "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE",
     }
 )  # fmt: skip
+# What integers go through before they become floats.
+_INTEGER = frozenset({
+    "Add", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod", "Mul", "Neg", "Sub", "Where",
+})  # fmt: skip
 MOVEMENT = frozenset(
     [
         "Identity",
@@ -54,18 +58,21 @@ def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[
     """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
 
     Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
-    find: the rule of a node. What an operator that neither ONNX nor a rule knows gets in 8 bits or less is taken for
-    weights, as shapes and indices have more.
+    find: the rule of a node. What becomes a float, or is read by an operator that neither ONNX nor a rule knows, is
+    taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more.
     """
     nodes = list(walk(graph))
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
     foreign = [n for n in nodes if n.domain not in ("", DOMAIN) and find(n) is None]
+    casts = [n for n in nodes if not n.domain and _makes_floats(n)]
     small = {v for v in _sources(foreign) if v.const_value is not None and _small(v.const_value)}
+    numbers = _sources(casts, _INTEGER)
+    small |= {v for v in numbers if v.const_value is not None and _small(v.const_value) and not is_mask(v.const_value)}
     return {v for v in stored | small if v.is_initializer() and not is_literal(v)}
 
 
-def _sources(nodes: Iterable[ir.Node]) -> set[ir.Value]:
-    """The operands of nodes, and what data movement makes them from."""
+def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) -> set[ir.Value]:
+    """The operands of nodes, and what data movement and the operators `through` make them from."""
     found: set[ir.Value] = set()
     todo = [v for node in nodes for v in node.inputs if v is not None]
     while todo:
@@ -74,9 +81,28 @@ def _sources(nodes: Iterable[ir.Node]) -> set[ir.Value]:
             continue
         found.add(value)
         producer = value.producer()
-        if producer is not None and producer.op_type in MOVEMENT | {"Step"}:
+        if producer is None or producer.domain not in ("", DOMAIN):
+            continue
+        if producer.op_type in through or producer.op_type == "Concat":
+            todo.extend(v for v in producer.inputs if v is not None)
+        elif producer.op_type in MOVEMENT | {"Step"}:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
     return found
+
+
+def _makes_floats(node: ir.Node) -> bool:
+    """Whether it is a cast to a type of floats."""
+    if node.op_type == "Cast":
+        kind = node.attributes.get_int("to", 0)
+        return bool(kind) and ir.DataType(kind).is_floating_point()
+    like = node.inputs[1] if node.op_type == "CastLike" and len(node.inputs) > 1 else None
+    return like is not None and like.dtype is not None and like.dtype.is_floating_point()
+
+
+def is_mask(tensor: ir.TensorProtocol) -> bool:
+    """Whether all numbers are 0 or 1; of large tensors the first ones are looked at alone."""
+    numbers = tensor.numpy().reshape(-1)
+    return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:FOLDED]))
 
 
 def _small(tensor: ir.TensorProtocol) -> bool:

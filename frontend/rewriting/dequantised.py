@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from ..inference.program_data import is_mask
 from .order import walk
 from .rewriting import DOMAIN, Writer, remove_dead
 
@@ -45,9 +46,9 @@ def _operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
 
 
 def _stored(value: ir.Value | None) -> bool:
-    """Whether it is a tensor of small integers, more than one."""
+    """Whether it is a tensor of small integers, more than one, and no mask."""
     tensor = None if value is None else value.const_value
-    return tensor is not None and tensor.dtype in _STORED and tensor.size > 1
+    return tensor is not None and tensor.dtype in _STORED and tensor.size > 1 and not is_mask(tensor)
 
 
 def _weight(value: ir.Value | None) -> bool:

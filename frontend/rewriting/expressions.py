@@ -39,9 +39,12 @@ class Expressions:
         return value in self._pushed or value in self._mixed
 
     def operator(self, value: ir.Value) -> str:
-        """The operator of the default domain that makes a value."""
+        """The operator of the default domain that makes a value; none where an integer becomes a float."""
         node = value.producer()
-        return node.op_type if node is not None and not node.domain else ""
+        if node is None or node.domain:
+            return ""
+        before = self._known.get(node.inputs[0]) if node.op_type in ("Cast", "CastLike") and node.inputs[0] else None
+        return "" if before is not None and before.dtype.startswith(("int", "uint", "bool")) else node.op_type
 
     def inputs(self, value: ir.Value) -> list[ir.Value]:
         """The operands of a value that are computed or stored; of data movement only the first."""
