@@ -35,8 +35,8 @@ __all__ = ["HEADER", "LONGEST_HEADER", "TABLES", "Tensors", "graph_of"]
 LONGEST_HEADER = 100_000_000
 """Bytes, as safetensors has it."""
 
-_BROADCAST = 1 << 29
-"""Elements of all arrays of a graph, with those that are broadcast and so take no room in the file."""
+_BROADCAST = 1 << 24
+"""Elements of all arrays of a graph that are broadcast and so take no room in the file."""
 _DEEPEST = 8
 _FAR = 1 << 62
 _DTYPES = {
@@ -198,7 +198,7 @@ class _Arrays:
     def get(self, reference: list[Any], dtype: type = np.int32) -> np.ndarray:
         offset, stored, shape = reference
         pool, size = self.pools[np.dtype(dtype)], math.prod(stored)
-        self.left -= math.prod(shape)
+        self.left -= math.prod(shape) if stored != shape else 0
         if offset + size > len(pool) or self.left < 0:
             raise Wrong(f"an array within the {len(pool)} elements of its tensor", reference)
         once = pool[offset : offset + size].reshape(stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from .evaluate import evaluate_runs
 from .inspect import inspect_model
 from .plugins import list_plugins
 from .predict import predict_accuracy
+from .session import errors_to_exit_codes, streams
 from .symmetries import list_symmetries
 from .train import train_metanetwork
 from .verify import verify_model
@@ -31,17 +33,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("compile")(compile_model)
-app.command("check")(check_model)
-app.command("inspect")(inspect_model)
-app.command("draw")(draw_model)
-app.command("embed")(embed_models)
-app.command("symmetries")(list_symmetries)
-app.command("verify")(verify_model)
-app.command("plugins")(list_plugins)
-app.command("train")(train_metanetwork)
-app.command("evaluate")(evaluate_runs)
-app.command("predict")(predict_accuracy)
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "compile": compile_model,
+    "check": check_model,
+    "inspect": inspect_model,
+    "draw": draw_model,
+    "embed": embed_models,
+    "symmetries": list_symmetries,
+    "verify": verify_model,
+    "plugins": list_plugins,
+    "train": train_metanetwork,
+    "evaluate": evaluate_runs,
+    "predict": predict_accuracy,
+}
+for _name, _command in _COMMANDS.items():
+    # What is printed after the work is done may fail as well.
+    app.command(_name)(errors_to_exit_codes()(_command))
 app.add_typer(zoo, name="zoo")
 
 
@@ -62,4 +69,5 @@ def _options(
 
 def main() -> None:
     """Entry point of the `gmnc` script."""
+    streams()
     app()

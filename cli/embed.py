@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
+from .options import (
+    LARGEST_SEED,
+    Dims,
+    FoldWeights,
+    Inputs,
+    Json,
+    OnUnsupported,
+    Policy,
+    Quiet,
+    parse_dims,
+    parse_inputs,
+)
 from .session import cell, errors_to_exit_codes, note, open_graph, output, print_json, steps
 
 if TYPE_CHECKING:
@@ -54,7 +65,9 @@ def embed_models(
             help="Weights of the metanetwork, as gmnc.metanets.save writes them.",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of random weights, when none are given.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of random weights, when none are given.")
+    ] = 0,
     device: Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = (
         "auto"
     ),

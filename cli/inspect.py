@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,13 +136,13 @@ def _print_tables(found: dict[str, Any]) -> None:
         groups.add_column(name, justify="right")
     groups.add_column("node", overflow="fold")
     groups.add_column("value", overflow="fold")
-    for g in found["groups"]:
+    for g in shown(found["groups"], "groups"):
         numbers = (g["size"], g["depth"], g["pinned"] or "")
         groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), cell(g["node"]), cell(g["value"]))
     blocks = Table("from", "to", "role", "shape", title="blocks", box=box.SIMPLE_HEAD, title_justify="left")
     blocks.add_column("parameter or node", overflow="fold")
     blocks.add_column("via", overflow="fold")
-    for b in found["blocks"]:
+    for b in shown(found["blocks"], "blocks"):
         marks = " tied" * b.get("tied", False) + " constant" * b.get("constant", False)
         role = f"{b['role']}{marks}" + " (link)" * (b["type"] == "links")
         shape = "×".join(map(str, b["shape"])) + (f" slots {'×'.join(map(str, b['slots']))}" if b["slots"] else "")

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "LARGEST_SEED",
     "Dims",
     "FoldWeights",
     "Inputs",
@@ -53,12 +54,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and not
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
 
 
+LARGEST_SEED = 2**63 - 1
+_DIGITS = 18
+"""Digits of a size, at most: more are no size of anything."""
+
+
+def _size(text: str) -> int:
+    """A size of at least 1; 0 for what is none."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
+
+
 def parse_dims(values: list[str] | None) -> dict[str, int]:
     """``["batch=4"]`` as ``{"batch": 4}``; raises `typer.BadParameter` for anything else."""
     dims: dict[str, int] = {}
     for text in values or ():
         name, _, size = text.rpartition("=")
-        if not name or not size.isascii() or not size.isdigit() or int(size) < 1:
+        if not name or not _size(size):
             raise typer.BadParameter(f"{text!r}: expected NAME=SIZE with a size of at least 1", param_hint="--dim")
         dims[name] = int(size)
     return dims
@@ -70,7 +81,7 @@ def parse_inputs(values: list[str] | None) -> dict[str, tuple[int, ...]]:
     for text in values or ():
         name, _, shape = text.rpartition("=")
         sizes = shape.lower().split("x")
-        if not name or not all(s.isascii() and s.isdigit() and int(s) > 0 for s in sizes):
+        if not name or not all(map(_size, sizes)):
             raise typer.BadParameter(f"{text!r}: expected NAME=SIZExSIZE..., as in x=1x3x224x224", param_hint="--input")
         inputs[name] = tuple(map(int, sizes))
     return inputs

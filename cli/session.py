@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -10,10 +11,10 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
@@ -38,11 +39,27 @@ __all__ = [
     "print_json",
     "progress",
     "say",
+    "shown",
     "steps",
+    "streams",
 ]
 
+_Row = TypeVar("_Row")
 CHECK_FAILED, BAD_INPUT = 1, 2
 _PLAIN_WIDTH = 160
+_ROWS = 1000
+_PIPE_CLOSED = 141
+"""Exit code where nobody reads what is printed: that of a process which SIGPIPE ends, as a shell says it."""
+
+
+def streams() -> None:
+    """Let no output fail for what a stream cannot encode, or because it is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -54,8 +71,12 @@ def errors_to_exit_codes() -> Iterator[None]:
         with warnings.catch_warnings(), _logged():
             warnings.showwarning = lambda message, *_: say(f"gmnc: warning: {message}", err=True)
             yield
-    except (typer.Exit, typer.Abort, typer.BadParameter, BrokenPipeError):
+    except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
+    except BrokenPipeError:
+        # Nor is anything left to be said when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        raise typer.Exit(_PIPE_CLOSED) from None
     except GraphError as error:
         _fail(f"a check failed: {error}", CHECK_FAILED)
     except GmncError as error:
@@ -164,6 +185,13 @@ def output() -> Console:
             return super().render_str(printable(text, lines=True), **options)
 
     return Printing(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
+
+
+def shown(rows: Sequence[_Row], what: str) -> Iterator[_Row]:
+    """The first rows of a table; where there are many more, it is said on stderr that `--json` lists them."""
+    yield from rows[:_ROWS]
+    if len(rows) > _ROWS:
+        say(f"gmnc: {len(rows) - _ROWS:,} more {what} are not shown; --json lists all", err=True)
 
 
 def print_json(value: object) -> None:

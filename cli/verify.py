@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .options import (
+    LARGEST_SEED,
     Dims,
     FoldWeights,
     Inputs,
@@ -31,7 +33,7 @@ __all__ = ["verify_model"]
 def verify_model(
     model: Model,
     trials: Annotated[int, typer.Option(min=1, metavar="N", help="How many products of generators are run.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of all that is random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of all that is random.")] = 0,
     inputs: Annotated[
         Path | None,
         typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
@@ -41,6 +43,7 @@ def verify_model(
         float | None,
         typer.Option(
             min=0.1,
+            max=1e6,
             metavar="S",
             show_default="120; 4 and one per MiB of parameters if there is a loop",
             help="Seconds that ONNX Runtime may take for one answer.",
@@ -64,6 +67,8 @@ def verify_model(
         from ..backends.npz import read_arrays
         from ..ir import LoadError
 
+        if timeout is not None and math.isnan(timeout):
+            raise typer.BadParameter("'nan' is no number of seconds", param_hint="--timeout")
         dims, shapes = parse_dims(dim), parse_inputs(input)
         given = None if inputs is None else read_arrays(inputs)
         if is_store(model):

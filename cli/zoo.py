@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .options import Json, Quiet
+from .options import LARGEST_SEED, Json, Quiet
 from .session import errors_to_exit_codes, note, print_json, say, steps
 
 __all__ = ["Kind", "make_zoo", "zoo"]
@@ -34,10 +34,11 @@ def _zoo() -> None:
 
 
 @zoo.command("make")
+@errors_to_exit_codes()
 def make_zoo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the zoo.", show_default=False)],
     size: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 3000,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed makes the same zoo.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed makes the same zoo.")] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
     kind: Annotated[
         Kind,

@@ -19,16 +19,21 @@ __all__ = [
     "ENTRIES",
     "FOLDED",
     "FOLDED_BYTES",
+    "FOLDED_STEPS",
     "LABELS",
     "LOOPED",
     "MADE",
     "MORE",
+    "MOST_OPERANDS",
     "MOVES",
+    "OPERANDS",
     "PLACES",
     "SMALLER",
+    "SPARSE",
     "STEPS",
     "TRIPS",
     "VIAS",
+    "WEIGHT_STEPS",
     "TooLarge",
     "absurd",
     "bear",
@@ -48,7 +53,19 @@ FOLDED_BYTES = 1 << 30
 """Bytes of all constants that are computed, together."""
 
 STEPS = 1 << 16
-"""Elements of a constant whose operator is computed number by number, in Python."""
+"""Elements of a constant whose operator is computed number by number, in Python, times the window of each."""
+
+FOLDED_STEPS = 1 << 18
+"""Those of all constants together."""
+
+WEIGHT_STEPS = 1 << 21
+"""Those of a weight that the file computes, where its numbers are asked for."""
+
+OPERANDS = 1 << 12
+"""Operands of a node that is lowered."""
+
+MOST_OPERANDS = 1 << 14
+"""Operands of any node."""
 
 PLACES = 1 << 25
 """Places of a grid that is written out, and entries of a tensor that data movement copies."""
@@ -65,11 +82,14 @@ MOVES = 1 << 16
 VIAS = 1 << 20
 """Entries of a graph's table of vias."""
 
-COPIED = 1 << 26
+COPIED = 1 << 25
 """Elements of a weight that is numbered one by one: stored sparsely, or moved so that no view of the file says it."""
 
 DRAWN = 1 << 26
 """Entries of an input that is drawn at random."""
+
+SPARSE = 1 << 12
+"""Sparse tensors, each of which is written out with four nodes."""
 
 MADE = 1 << 13
 """Nodes that inlining functions makes, or `MORE` times those that the file lists, if these are more."""

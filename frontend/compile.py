@@ -17,7 +17,7 @@ from .faults import of_file
 from .fold import folded
 from .inference.asked import check_asked
 from .inference.attributes import ATTRIBUTE
-from .inference.evaluate import evaluate
+from .inference.evaluate import evaluate, hopeless
 from .inference.literals import is_literal
 from .inference.shapes import Known
 from .interpret import Interpreter, finder
@@ -155,6 +155,8 @@ def _evaluated(network: ir.Model, known: Mapping[ir.Value, Known], name: str) ->
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
         raise Unsupported("an operator dequantises a computed constant", "let the file hold the stored tensor itself")
+    if reason := hopeless(known, value):
+        raise Unsupported(reason)
     entry = known[value]
     return Parameter(name, entry.shape, entry.dtype, "constant", lambda: evaluate(network, known, value))
 

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from ..ir import LoweringError, Problem
 from .algebra import Algebra
+from .budget import OPERANDS, bear
 from .discover import Discovery
 from .entrywise import Entrywise, Kept
 from .foreign import blamed
@@ -199,6 +200,7 @@ class Interpreter:
     def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
+        bear(len(op.inputs), OPERANDS, "operands")
         if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = None if rule.refuses else self._shapeless(node)

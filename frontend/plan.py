@@ -228,7 +228,7 @@ def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, K
     for node in nodes:
         for index in CONTRACTIONS.get(f"{node.domain}.{node.op_type}".lstrip("."), ()):
             value = node.inputs[index] if index < len(node.inputs) else None
-            if value is None or not made.is_constant(value):
+            if value is None or value not in known or not made.is_constant(value):
                 continue
             places = node.inputs[1] if node.op_type == "Gather" else None
             if places is not None and _is_data(places, known):
@@ -242,9 +242,9 @@ def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, K
             seen[value] = kernel
             maker = value.producer()
             if maker is not None and value in made.computed and (maker.op_type not in STORED or value not in made.held):
-                ends += [(v, kernel) for v in maker.inputs if v is not None and made.is_constant(v)]
+                ends += [(v, kernel) for v in maker.inputs if v is not None and v in known and made.is_constant(v)]
     for node in nodes:
         sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
         if sources and all(v in made.held for v in node.outputs) and all(v in seen for v in sources):
-            seen.update((v, seen[sources[0]]) for v in node.outputs if v not in seen)
+            seen.update((v, seen[sources[0]]) for v in node.outputs if v in known and v not in seen)
     return seen

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from ..backends.values import dtype_of
 from ..ir import GmncError, ParameterGraph
 from .inputs import STYLES, InputSpec, around_splits, draw, input_specs, is_large, read
 from .precision import float_types
@@ -44,6 +45,7 @@ def start(
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")
+    given = {s.name: _fitting(s, given[s.name]) for s in specs if s.name in given}
     large = {s.name for s in specs if is_large(s)}
     whole = {n: v for n, v in given.items() if v.dtype.kind not in "fc" or n in large}
     drawable = [s for s in specs if s.name not in whole]
@@ -69,6 +71,19 @@ def start(
     if best is None:
         raise NotRunnable(f"{first}{_wanted(specs, given)}")
     return best
+
+
+def _fitting(spec: InputSpec, array: np.ndarray) -> np.ndarray:
+    """An array in the type of the input; raises `GmncError` for numbers of another kind."""
+    if spec.dtype == "string":
+        fits, dtype = array.dtype.kind in "OUS", np.dtype(object)
+    else:
+        dtype = dtype_of(spec.dtype)
+        kinds = "b" if dtype == np.bool_ else "biu" if dtype.kind in "iu" else "biufc" if dtype.kind == "c" else "biuf"
+        fits = array.dtype.kind in kinds or array.dtype == dtype
+    if not fits:
+        raise GmncError(f"input {spec.name!r} is of type {spec.dtype}, the array that is given of {array.dtype}")
+    return array if array.dtype is dtype else array.astype(dtype)
 
 
 def _wanted(specs: list[InputSpec], given: Mapping[str, np.ndarray]) -> str:

@@ -122,7 +122,8 @@ class Child:
         # It finds what this process finds, however its path was set, but nothing in the working folder.
         paths = os.pathsep.join(p for p in sys.path if p)
         return subprocess.Popen(
-            [sys.executable, "-P", worker.__file__, str(self.memory)], env={**os.environ, "PYTHONPATH": paths},
+            [sys.executable, "-P", worker.__file__, str(self.memory), str(os.getpid())],
+            env={**os.environ, "PYTHONPATH": paths},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
 

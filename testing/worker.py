@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
@@ -103,10 +105,11 @@ def _dtype(name: str) -> np.dtype:
 
 
 def main() -> None:
-    """Answer requests until stdin ends. argv: the limit of memory in bytes, 0 for none."""
+    """Answer requests until stdin ends. argv: the limit of memory in bytes, 0 for none; the process that asks."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     # What libraries print must not get between the answers.
     os.dup2(2, 1)
+    _end_with(int(sys.argv[2]))
     _limit(int(sys.argv[1]))
     while True:
         try:
@@ -123,6 +126,17 @@ def main() -> None:
             send(stdout, {"error": str(error).strip() or type(error).__name__, "stage": stage}, [])
         else:
             send(stdout, {"error": ""}, found)
+
+
+def _end_with(parent: int) -> None:
+    """End when the process that asks is gone, also while ONNX Runtime runs."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _limit(size: int) -> None:

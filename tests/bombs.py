@@ -26,6 +26,12 @@ def bombs() -> dict[str, bytes]:
     made.update((f"names {text!r}", _named(text)) for text in _TEXTS)
     made.update((f"functions {count}", calls(count)) for count in (11, 15, 60))
     made["recursion"] = recursion()
+    squares = [_node("MatMul", [f"a{i}"] * 2, [f"a{i + 1}"]) for i in range(30)]
+    made["powers"] = _model([*squares, _node("MatMul", ["x", "a30"], ["y"])], (1, 2), a0=_weight(2, 2))
+    made["sparse tensors"] = _sparse(15000)
+    made["outside indices"] = _sparse(1)
+    made["outside indices"].graph.sparse_initializer[0].indices.data_location = onnx.TensorProto.EXTERNAL
+    made["one name twice"] = _named_twice(60000)
     made.update((f"einsum {text!r}", _einsum(text)) for text in ("i\0,j->ij", "é->é", "..", "-", "1->1"))
     made.update(_odd())
     return {name: model.SerializeToString() for name, model in made.items()}
@@ -48,6 +54,23 @@ def _whole(*numbers: int) -> np.ndarray:
     return np.array(numbers, np.int64)
 
 
+def _sparse(count: int) -> onnx.ModelProto:
+    """Many sparse tensors without values."""
+    model = _model([_node("Add", ["x", "w"], ["y"])], w=_weight(4))
+    for i in range(count):
+        sparse = model.graph.sparse_initializer.add(dims=[1])
+        sparse.values.CopyFrom(onnx.TensorProto(name=f"s{i}", data_type=TensorProto.FLOAT, dims=[0]))
+        sparse.indices.CopyFrom(onnx.TensorProto(data_type=TensorProto.INT64, dims=[0]))
+    return model
+
+
+def _named_twice(count: int) -> onnx.ModelProto:
+    model = _model([_node("Add", ["x", "w"], ["y"])], w=_weight(4))
+    for i in (*range(count), count - 1):
+        model.graph.initializer.add(name=f"a{i}", data_type=TensorProto.FLOAT, dims=[0])
+    return model
+
+
 def _weight(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
@@ -66,6 +89,47 @@ def _one(op: str, operands: str, x: Sequence[int | str] = (4,), opset: int = 18,
 def _two(first: onnx.NodeProto, then: str, x: Sequence[int | str] = (1,), **arrays: np.ndarray) -> onnx.ModelProto:
     """What a node makes of constants, then put to the input."""
     return _model([first, _node(then, ["x", "m"], ["y"])], x, **arrays)
+
+
+def _made(name: str, *shape: int) -> list[onnx.NodeProto]:
+    """Numbers of the program in this shape, as floats."""
+    count, start, one = int(np.prod(shape)), _whole(0)[0], _whole(1)[0]
+    given = {"n": np.array(count), "a": start, "b": one, "s": _whole(*shape)}
+    constants = [
+        _node("Constant", [], [name + k], value=numpy_helper.from_array(np.asarray(v))) for k, v in given.items()
+    ]
+    return [
+        *constants, _node("Range", [f"{name}a", f"{name}n", f"{name}b"], [f"{name}r"]),
+        _node("Reshape", [f"{name}r", f"{name}s"], [f"{name}i"]), _node("Cast", [f"{name}i"], [name], to=1),
+    ]  # fmt: skip
+
+
+_SUMMED = (_node("ReduceSum", ["m"], ["q"], keepdims=0), _node("Add", ["x", "q"], ["y"]))
+
+
+def _windows(size: int) -> onnx.ModelProto:
+    """A window as large as the image around each of its places."""
+    op = {SIZES[0]: "MaxPool", SIZES[1]: "AveragePool"}.get(size, "LpPool")
+    pool = _node(op, ["r"], ["m"], kernel_shape=[255, 255], pads=[127] * 4)
+    return _model([*_made("r", 1, 1, 256, 256), pool, *_SUMMED])
+
+
+def _samples(size: int) -> onnx.ModelProto:
+    """Many samples for each place of the result, or many grids of them."""
+    image, number = _made("r", 1, 1, 256, 256), numpy_helper.from_array(_whole(0))
+    if size == SIZES[0]:
+        marks = {"output_height": 256, "output_width": 256, "sampling_ratio": 100}
+        roi = [_node("Constant", [], ["k"], value=number), _node("RoiAlign", ["r", "b", "k"], ["m"], **marks)]
+        return _model([*image, *_made("b", 1, 4), *roi, *_SUMMED])
+    grids = [_node("GridSample", ["r", "g"], [f"o{i}"]) for i in range(8)]
+    total = _node("Sum", [f"o{i}" for i in range(8)], ["m"])
+    return _model([*image, *_made("g", 1, 256, 128, 2), *grids, total, *_SUMMED])
+
+
+def _products(size: int) -> onnx.ModelProto:
+    """An outer product of two long vectors."""
+    product = _node("Einsum", ["r", "r"], ["m"], equation="i,j->ij")
+    return _model([*_made("r", 16384 if size == SIZES[0] else 4096), product, *_SUMMED])
 
 
 def _loop(count: int | None) -> onnx.ModelProto:
@@ -118,6 +182,14 @@ _SIZED: dict[str, Callable[[int], onnx.ModelProto]] = {
     "OneHot": lambda n: _model(
         [_node("Cast", ["x"], ["k"], to=7), _node("OneHot", ["k", "n", "v"], ["y"])], n=np.array(n), v=_weight(2)
     ),
+    "windows of made numbers": lambda n: _windows(n),
+    "samples of made numbers": lambda n: _samples(n),
+    "products of made numbers": lambda n: _products(n),
+    "windows of a weight": lambda n: _model(
+        [_node("MaxPool", ["w"], ["m"], kernel_shape=[255, 255], pads=[127] * 4), _node("Mul", ["x", "m"], ["y"])],
+        (1, 1, 256, 256), w=_weight(1, 1, 256, 256),
+    ) if n == SIZES[0] else _one("Relu", "x"),
+    "operands": lambda n: _model([_node("Sum", ["x"] * min(n // 10, 10**5), ["y"])]),
     "loop": lambda n: _loop(n),
     "endless loop": lambda n: _loop(None),
     "image": lambda n: _one("Conv", "x w", (1, 1, n // 64, 64), w=_weight(2, 1, 3, 3)),

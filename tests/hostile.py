@@ -1,6 +1,6 @@
 """Damaged ONNX files: networks that hold everything, with bytes or fields changed, and a process to try them.
 
-`python tests/hostile.py 20000` tries that many and prints what went wrong; `python tests/hostile.py 20000 --first 137
+`python tests/hostile.py 20000` tries that many and prints what went wrong; `python tests/hostile.py 1 --first 137
 --count 1 --keep FILE` replays one and keeps its file. Case n is the same every time.
 """
 

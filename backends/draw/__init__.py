@@ -11,9 +11,10 @@ from ..files import replacing, sources, target
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_NODES", "View", "draw"]
+__all__ = ["MAX_EDGES", "MAX_NODES", "View", "draw"]
 
 MAX_NODES = 300
+MAX_EDGES = 50_000
 
 # Fixed ids: the same graph gives the same bytes. No hinting: text is as wide as it was measured.
 _SETTINGS: dict[Any, Any] = {"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans", "text.hinting": "none"}
@@ -25,7 +26,8 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     """Write a picture of `graph` to `path` (.svg or .png) and return the path.
 
     view: "nodes" shows every node and edge (colour by role, width by value, dots for negative values), "groups" shows
-    node groups as boxes and blocks as bands; "auto" takes "nodes" for graphs of up to `MAX_NODES` nodes.
+    node groups as boxes and blocks as bands; "auto" takes "nodes" for graphs of up to `MAX_NODES` nodes and
+    `MAX_EDGES` edges and links.
     Raises `GmncError` if the format is another one, the graph is empty, or matplotlib (extra ``draw``) is missing.
     """
     path = Path(path)
@@ -41,7 +43,8 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     from .groups import group_picture
     from .nodes import node_picture
 
-    small = graph.num_nodes <= MAX_NODES
+    edges = sum(block.size for block in graph.edges) + graph.num_links
+    small = graph.num_nodes <= MAX_NODES and edges <= MAX_EDGES
     picture = node_picture if view == "nodes" or (view == "auto" and small) else group_picture
     with matplotlib.rc_context(_SETTINGS):
         figure = picture(graph)

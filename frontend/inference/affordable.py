@@ -11,7 +11,7 @@ import onnx_ir as ir
 from ..budget import FOLDED, STEPS
 from .folding import FOLDS, core, stored
 
-__all__ = ["affordable"]
+__all__ = ["affordable", "steps"]
 
 Arrays = Sequence[np.ndarray]
 Shapes = Sequence[tuple[int, ...] | None]
@@ -44,15 +44,33 @@ def affordable(node: ir.Node, inputs: Sequence[np.ndarray | None], shapes: Calla
     if not node.domain and node.op_type in FOLDS:
         return _MADE.get(node.op_type, _broadcast)(node, arrays) <= FOLDED
     whole = math.prod(max(a.size, 1) for a in arrays)
-    if node.op_type in _PRODUCTS:
-        return whole <= _WORK
-    most = FOLDED if node.op_type in _VECTORISED else STEPS
-    if any(a.size > most for a in arrays):
+    product = node.op_type in _PRODUCTS
+    if product and whole > _WORK:
+        return False
+    quick = product or node.op_type in _VECTORISED
+    if any(a.size > (FOLDED if quick else STEPS) for a in arrays):
         return False
     made = shapes()
     if any(s is None for s in made) or not made:
         return node.op_type in _NO_LARGER
-    return sum(math.prod(s) for s in made if s is not None) <= most
+    count = sum(math.prod(s) for s in made if s is not None)
+    return count <= FOLDED if quick else count * _each(node) <= STEPS
+
+
+def steps(node: ir.Node, made: int) -> int:
+    """What a node that makes so many elements counts for, if its operator is computed number by number in Python."""
+    quick = node.op_type in FOLDS or node.op_type in _PRODUCTS or node.op_type in _VECTORISED
+    return 0 if quick and not node.domain else made * _each(node)
+
+
+def _each(node: ir.Node) -> int:
+    """What each element takes where operators look at windows, samples or pieces of texts."""
+    attributes = node.attributes
+    window = math.prod(max(int(n), 1) for n in attributes.get_ints("kernel_shape", None) or ())
+    samples = max(attributes.get_int("sampling_ratio", 0), 1) ** 2
+    grams = max(attributes.get_int("max_gram_length", 1), 1) * (1 + max(attributes.get_int("max_skip_count", 0), 0))
+    cells = 64 if node.op_type in ("Resize", "GridSample", "RoiAlign", "Upsample") else 1
+    return window * samples * grams * cells
 
 
 def _broadcast(node: ir.Node, arrays: Arrays) -> int:

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from ...ir import LoweringError
+from ..budget import WEIGHT_STEPS
 from ..primitives.quantised import TABLES, packed
 from ..rewriting.order import describe
+from .affordable import steps
 from .folding import run
 from .shapes import Known
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "hopeless"]
 
 
 def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) -> np.ndarray:
     """The tensor of a value that depends on initializers, and on what is known without them, only.
 
-    Raises `LoweringError` where an op cannot be run.
+    Raises `LoweringError` where an op cannot be run, or takes more than the budget.
     """
+    if slow := hopeless(known, value):
+        raise LoweringError(slow)
     made: dict[ir.Value, np.ndarray] = {}
     stack = [value]
     while stack:
@@ -53,6 +58,25 @@ def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) 
                 raise LoweringError(f"{describe(node)}: this constant expression cannot be evaluated")
             made.update(zip(node.outputs, outputs, strict=False))
     return made[value]
+
+
+def hopeless(known: Mapping[ir.Value, Known], value: ir.Value) -> str:
+    """Why the numbers of a value are not computed; empty if they are."""
+    waiting, seen = [value], set[ir.Value]()
+    while waiting:
+        top = waiting.pop()
+        node = None if top in seen else top.producer()
+        seen.add(top)
+        entry = known.get(top)
+        if node is None or entry is None or entry.data is not None or top.const_value is not None:
+            continue
+        if node.domain != "gmnc" and steps(node, math.prod(entry.shape)) > WEIGHT_STEPS:
+            return (
+                f"{describe(node)}: it makes {list(entry.shape)} of weights, one number after the other, which takes "
+                "too long; let the file hold the result"
+            )
+        waiting += [v for v in node.inputs if v is not None]
+    return ""
 
 
 def _own(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:

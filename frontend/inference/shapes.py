@@ -11,14 +11,14 @@ import onnx_ir as ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ...ir.errors import LoweringError
-from ..budget import FOLDED_BYTES, SMALLER, absurd
+from ..budget import FOLDED_BYTES, FOLDED_STEPS, SMALLER, absurd
 from ..foreign import blamed
 from ..primitives.values import Op, Value
 from ..reading.garbage import paused
 from ..registry import Rule, Unsupported
 from ..rewriting.order import describe, subgraphs
 from . import ml_shapes
-from .affordable import affordable
+from .affordable import affordable, steps
 from .agreement import disagreement
 from .attributes import DOMAIN
 from .choosing import chosen
@@ -73,7 +73,7 @@ def infer(
 class _Inference:
     """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them.
 
-    folded: bytes of what was computed.
+    folded, stepped: bytes of what was computed, and elements of it that were computed one by one.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class _Inference:
         self.find = find
         self.known: dict[ir.Value, Known] = {}
         self.misfits: set[ir.Graph] = set()
-        self.folded = 0
+        self.folded = self.stepped = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
     def cuts(self) -> list[tuple[int, int, int]]:
@@ -193,12 +193,14 @@ class _Inference:
         """The outputs of a node, computed; None where it cannot be, or would take more than the budget."""
         arrays = [None if k is None else k.data for k in inputs]
         try:
-            if self.folded > FOLDED_BYTES or not affordable(node, arrays, lambda: self._made(node, inputs)):
+            spent = self.folded > FOLDED_BYTES or self.stepped > FOLDED_STEPS
+            if spent or not affordable(node, arrays, lambda: self._made(node, inputs)):
                 return None
             results = fold(node, self._opset(node), arrays)
         except Exception as error:
             raise self._misfit(node, inputs, str(error)) from error
         self.folded += sum(a.nbytes for a in results or () if a.base is None)
+        self.stepped += steps(node, sum(a.size for a in results or ()))
         return results
 
     def _made(self, node: ir.Node, inputs: list[Known | None]) -> list[tuple[int, ...] | None]:

@@ -7,6 +7,7 @@ Slice, Split and most Reshapes for free. Where no view exists the array is repla
 
 from __future__ import annotations
 
+import math
 import mmap
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import ParameterView
-from ..budget import COPIED, bear
+from ..budget import COPIED, PLACES, bear
 from ..registry import Unsupported
 from .labels import constant_along
 from .regions import affine_view, regions
@@ -98,6 +99,7 @@ class Elements:
         first = parts[0]
         if any(p.arena is not first.arena for p in parts):
             raise Unsupported("constants of different sorts are put together")
+        bear(sum(math.prod(p.shape) for p in parts), PLACES, "elements of weights that are put together")
         trace: int | np.ndarray = first.trace if isinstance(first.trace, int) else -1
         if any(not isinstance(p.trace, int) or p.trace != trace for p in parts):
             trace = join([np.broadcast_to(np.asarray(p.trace, dtype=np.int64), p.shape) for p in parts])

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from ...ir.distinct import distinct
 from ...ir.errors import LoadError
-from ..budget import COPIED
+from ..budget import COPIED, SPARSE
 
 __all__ = ["is_sparse", "written_out"]
 
@@ -37,6 +37,8 @@ def written_out(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """
     if not is_sparse(proto):
         return proto
+    if (count := _count(proto.graph)) > SPARSE:
+        raise LoadError(f"{where}: {count:,} sparse tensors, more than {SPARSE:,}; store them densely")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     for imports in (copy.opset_import, *(f.opset_import for f in copy.functions)):
@@ -55,6 +57,10 @@ def written_out(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
 
 def _any(graph: onnx.GraphProto) -> bool:
     return bool(graph.sparse_initializer) or _constants(graph.node) or any(map(_any, _bodies(graph.node)))
+
+
+def _count(graph: onnx.GraphProto) -> int:
+    return len(graph.sparse_initializer) + sum(map(_count, _bodies(graph.node)))
 
 
 def _constants(nodes: Iterable[onnx.NodeProto]) -> bool:
@@ -95,14 +101,19 @@ class _Writer:
         own = {v.name for values in (graph.input, graph.initializer) for v in values} | set(_made(graph.node))
         names = {old: new for old, new in outer.items() if old not in own}
         head: list[onnx.NodeProto] = []
+        named = {t.name for t in graph.initializer}
         for tensor in graph.sparse_initializer:
             name = tensor.values.name
-            if any(t.name == name for t in graph.initializer):
+            if name in named:
                 raise LoadError(f"{self.where}: initializer {name!r} is named twice")
+            named.add(name)
             graph.initializer.append(tensor.values)
             names[name] = self._scatter(name, tensor, head)
-            for value in [v for v in graph.input if v.name == name]:
-                graph.input.remove(value)
+        sparse = {t.values.name for t in graph.sparse_initializer}
+        inputs = [v for v in graph.input if v.name not in sparse]
+        if len(inputs) < len(graph.input):
+            del graph.input[:]
+            graph.input.extend(inputs)
         del graph.sparse_initializer[:]
         names = self.nodes(graph.node, names, head)
         for value in graph.output:
@@ -163,7 +174,8 @@ class _Writer:
             raise self._damaged(name, f"its shape {list(shape)} or that of its values, {list(count)}, cannot be read")
         if tensor.values.data_type not in _NUMBERS:
             raise self._damaged(name, "its values are no numbers")
-        if tensor.indices.data_type != onnx.TensorProto.INT64 or tensor.indices.external_data:
+        outside = tensor.indices.external_data or tensor.indices.data_location == onnx.TensorProto.EXTERNAL
+        if tensor.indices.data_type != onnx.TensorProto.INT64 or outside:
             raise self._damaged(name, "its indices are no 64-bit integers inside of the model")
         try:
             places = numpy_helper.to_array(tensor.indices)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -10,7 +11,7 @@ import onnx
 import onnx_ir as ir
 
 from ...ir.errors import LoadError
-from ..budget import AXES, absurd
+from ..budget import AXES, MOST_OPERANDS, absurd
 from ..rewriting.order import CycleError, Reads, describe, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
@@ -26,7 +27,7 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
         ("initializer", [t.name for t in graph.initializer]),
     ):
         if len(set(names)) < len(names) or "" in names:
-            name = next(n for i, n in enumerate(names) if not n or n in names[:i])
+            name = next((n for n, count in Counter(names).items() if n and count > 1), "")
             raise LoadError(f"{where}: {kind} {name!r} is named twice" if name else f"{where}: {kind} without a name")
     taken = {i.name for i in graph.input} | {t.name for t in graph.initializer}
     for node in graph.node:
@@ -184,6 +185,8 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
             raise LoadError(
                 f"{where}: {describe(node)} has {len(node.inputs)} operands, it needs {least}; export the model again"
             )
+        if len(node.inputs) > MOST_OPERANDS:
+            raise LoadError(f"{where}: {describe(node)} has {len(node.inputs):,} operands, more than {MOST_OPERANDS:,}")
         left_out = next((i for i in needed if i < len(node.inputs) and node.inputs[i] is None), None)
         if left_out is not None:
             raise LoadError(f"{where}: {describe(node)} lacks its operand {left_out}; export the model again")

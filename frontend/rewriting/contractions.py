@@ -39,7 +39,9 @@ class Contraction:
 
     def fresh(self, size: int) -> str:
         """A new letter."""
-        letter = next(t for t in _ALPHABET if t not in self.sizes)
+        letter = next((t for t in _ALPHABET if t not in self.sizes), None)
+        if letter is None:
+            raise NotLinear
         self.sizes[letter] = size
         return letter
 
