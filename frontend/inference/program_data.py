@@ -81,7 +81,7 @@ def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) ->
             continue
         found.add(value)
         producer = value.producer()
-        if producer is None or producer.domain not in ("", DOMAIN):
+        if producer is None:
             continue
         if producer.op_type in through or producer.op_type == "Concat":
             todo.extend(v for v in producer.inputs if v is not None)
