@@ -143,7 +143,8 @@ class Trial:
             else:
                 names.add(name)
                 if all(c is not None and disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
-                    self.skipped.append(f"output {name!r}: it does not depend on the parameters")
+                    which = " that are on edges" if self.graph.num_opaque_parameters else ""
+                    self.skipped.append(f"output {name!r}: it does not depend on the parameters{which}")
         for port in self.graph.outputs:
             if not any(n == port.name or n.startswith(f"{port.name}[") for n in self.base[0]):
                 self.skipped.append(f"output {port.name!r}: it is no tensor, and no sequence of any")

@@ -13,7 +13,7 @@ from corpus import corpus_file
 import gmnc
 from gmnc.backends.onnx import write
 from gmnc.ir import LoweringError
-from gmnc.testing import build, count, disagreement, random_inputs, run, verify, with_values
+from gmnc.testing import assert_sound, build, count, disagreement, random_inputs, run, verify, with_values
 
 _SAME_NAMES = """(float[2, 3] x, bool c) => (float[2, 4] y) {
     h = Relu(x)
@@ -318,3 +318,25 @@ def test_a_carried_value_of_a_billion_rows_is_an_error_that_says_so() -> None:
     }"""
     with pytest.raises(LoweringError, match=r"carry.*more than 8,388,608 elements"):
         gmnc.compile(build(text, {"w": (4, 4)}))
+
+
+def test_a_loop_over_slices_that_only_its_number_tells_is_repeated() -> None:
+    """A bag of embeddings, as torch exports it: where a bag ends is known once the iteration is."""
+    text = """(int64[2, 3] x) => (float[2, 2] y) {
+        f = Reshape(x, m1)
+        e = Loop(n, tr) <body = b (int64 i, bool c) => (bool co, float[d] r) {
+            co = Identity(c) s = Gather(off, i) t = Gather(end, i) su = Unsqueeze(s, z) tu = Unsqueeze(t, z)
+            ix = Slice(f, su, tu, z) g = Gather(E, ix) r = ReduceMean<keepdims = 0>(g, z)
+        }>
+        h = Tanh(e) y = MatMul(h, v)
+    }"""
+    whole = {"m1": [-1], "off": [0, 3], "end": [3, 6], "z": [0], "n": 2}
+    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> bag {text}')
+    rng = np.random.default_rng(0)
+    arrays = {"E": rng.random((7, 4), np.float32), "v": rng.random((4, 2), np.float32), "tr": np.array(True)}
+    arrays |= {name: np.array(value, np.int64) for name, value in whole.items()}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(a, n) for n, a in arrays.items())
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == 7 * 4 + 4 * 2
+    assert graph.symmetries().log10_size == pytest.approx(np.log10(24))
+    assert assert_sound(model).detected

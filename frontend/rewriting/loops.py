@@ -110,14 +110,17 @@ def _ints(node: ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
 
 
 def _make_flat(splicer: Splicer, node: ir.Node, new: _Loop, program: set[ir.Value]) -> None:
-    """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be."""
+    """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be.
+
+    Repeated too where sizes in the body are not known, as they may be once the number of the iteration is.
+    """
     own = _own_weights(splicer, new, program)
     steady = all(map(splicer.alike, new.initials, new.ends()))
     if new.trips == 0:
         results = _never(splicer, node, new)
     elif own is None and not steady:
         raise Unsupported("iterations differ in form, and in weights that are computed from their own", _UNROLL)
-    elif own or not steady:
+    elif own or not steady or (_shapeless(splicer, new) and _may_repeat(splicer, new)):
         repeats = new.exact and not new.deciders and _may_repeat(splicer, new)
         if not steady and not repeats:
             raise Unsupported("iterations differ in form, and how many there are is not known or too many", _SIZES)
@@ -126,6 +129,11 @@ def _make_flat(splicer: Splicer, node: ir.Node, new: _Loop, program: set[ir.Valu
         results = _once(splicer, node, new)
     for index, value in enumerate(results):
         splicer.deliver(node, index, value)
+
+
+def _shapeless(splicer: Splicer, new: _Loop) -> bool:
+    """Whether not even the rank, or only a guess of the sizes, of a value of the body is known."""
+    return any(value not in splicer.known for node in new.graph for value in node.outputs if value.name)
 
 
 def _never(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
