@@ -22,7 +22,10 @@ from ..ir import GmncError, ParameterGraph
 from .processes import NotRunnable
 from .uses import Uses, uses_of
 
-__all__ = ["STYLES", "InputSpec", "Network", "Style", "around_splits", "draw", "input_specs", "random_inputs", "read"]
+__all__ = [
+    "STYLES", "InputSpec", "Network", "Style", "around_splits", "draw", "input_specs", "is_large", "random_inputs",
+    "read",
+]  # fmt: skip
 
 Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
 

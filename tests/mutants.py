@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gmnc.frontend.primitives.joins import gathered
+from gmnc.frontend.primitives.joins import Operand, gathered
 from gmnc.frontend.primitives.labels import compress, map_via, periodic
+from gmnc.frontend.primitives.stacking import stack
 from gmnc.ir import ParameterGraph
 
 __all__ = [
@@ -114,9 +115,12 @@ def any_order(old: Any) -> Any:
 
 
 def stacked(old: Any) -> Any:
-    return lambda self, inputs, axis, op: op.result(
-        self._stack([self.stream(v) for v in inputs if v.shape[axis] > 0], axis)
-    )
+    def concat(self: Any, inputs: Any, axis: int, op: Any) -> Any:
+        values = [self.stream(v) for v in inputs if v.shape[axis] > 0]
+        labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
+        return op.result(self.moved(values[0].relabelled((labels,), shape), lambda a: a, shape))
+
+    return concat
 
 
 def no_coordinates(old: Any) -> Any:
