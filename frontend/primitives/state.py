@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
-from ...ir.distinct import distinct
 from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements, Part
@@ -83,11 +82,11 @@ class State:
 
     def marked(self, labels: np.ndarray, op: str, numbers: np.ndarray) -> np.ndarray:
         """Labels whose vias say a number, of the labels' shape, for each entry; negative ones need none."""
-        new = labels.copy()
-        for number in distinct(numbers[numbers >= 0]).tolist():
-            here = numbers == number
-            items = (("number", number),)
-            new[here] = map_via(labels[here], lambda v, items=items: self.builder.via(op, items, (v,)))  # type: ignore[misc]
+        new, here = labels.copy(), (numbers >= 0) & (labels >= 0)
+        marked = labels[here]
+        pairs, places = np.unique(np.stack([numbers[here], vias_of(marked)]), axis=1, return_inverse=True)
+        made = [self.builder.via(op, (("number", n),), (via,)) for n, via in pairs.T.tolist()]
+        new[here] = port(nodes_of(marked), np.array(made, dtype=np.int64)[places.reshape(-1)])
         return new
 
     def ordered(self, labels: np.ndarray) -> np.ndarray:
