@@ -348,3 +348,24 @@ def test_a_weight_of_one_element_starts_a_stream() -> None:
     model = build(text, {"u": (4, 1), "w": (1, 1), "p": (1, 5), "v": (5, 2)})
     assert gmnc.compile(model).num_parameter_edges == 20
     assert_exact(model)
+
+
+def test_zeros_of_the_program_are_no_parameters_in_any_slot() -> None:
+    """A state that starts from stored zeros, unrolled: one graph for every batch."""
+
+    def lowered(batch: int) -> gmnc.ParameterGraph:
+        zeros = ", ".join(["0"] * 4 * batch)
+        text = f"""(float[{batch}, 3] x) => (float[{batch}, 2] y) {{
+            z = Constant<value = float[{batch}, 4] {{{zeros}}}>() a = MatMul(x, u) b = MatMul(z, r) c = Add(a, b)
+            h = Tanh(c) d = MatMul(h, r) e = Tanh(d) y = MatMul(e, v)
+        }}"""
+        return gmnc.compile(build(text, {"u": (3, 4), "r": (4, 4), "v": (4, 2)}))
+
+    graphs = [lowered(batch) for batch in (1, 2, 8)]
+    assert {g.num_parameter_edges for g in graphs} == {12 + 16 + 8}
+    assert len({g.fingerprint() for g in graphs}) == 1
+
+
+def test_tied_embeddings_have_controls() -> None:
+    text = "(int64[1, 2] x) => (float[1, 2, 6] y) { e = Gather(E, x) t = Tanh(e) et = Transpose(E) y = MatMul(t, et) }"
+    assert assert_sound(build(text, {"E": (6, 4)})).detected

@@ -9,6 +9,7 @@ import pytest
 import torch
 from corpus import CORPUS, corpus_file
 
+import gmnc
 from gmnc.frontend.inference.literals import is_literal
 from gmnc.frontend.load import load
 from gmnc.frontend.normalise import normalise
@@ -88,3 +89,9 @@ def test_networks_made_by_others() -> None:
     pitch = ones("basic_pitch")
     assert {n for n, literal in pitch.items() if literal} == {n for n in pitch if "normalized_log_1" in n}
     assert onnx.__version__
+
+
+def test_what_torch_does_not_list_among_its_parameters_it_made() -> None:
+    net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.Softplus(), torch.nn.Linear(5, 2)).eval()
+    model = torch.onnx.export(net, (torch.randn(2, 3),), dynamo=True, verbose=False).model_proto
+    assert gmnc.compile(model).num_parameter_edges == sum(p.numel() for p in net.parameters())
