@@ -340,3 +340,46 @@ def test_a_loop_over_slices_that_only_its_number_tells_is_repeated() -> None:
     assert graph.num_parameter_edges == 7 * 4 + 4 * 2
     assert graph.symmetries().log10_size == pytest.approx(np.log10(24))
     assert assert_sound(model).detected
+
+
+COUNTED = {
+    "n = Constant<value_int = 3>() h, c = Loop(n, , x, first)": "Identity(go)",
+    "h, c = Loop(, go, x, first)": "Less(k, three)",
+    "h, c = Loop( , , x, first)": "LessOrEqual(k, two)",
+    "h, c = Loop(, yes, x, first)": "Less(j, two)",
+    "h, c = Loop(, yes , x, first)": "LessOrEqual(j, one)",
+}
+
+
+@pytest.mark.parametrize("call", COUNTED)
+def test_a_loop_that_goes_on_while_it_counts_is_one_of_so_many_iterations(call: str) -> None:
+    """As torch.onnx writes the loops of its function library."""
+    text = f"""(float[2, 4] x) => (float[2, 2] y) {{
+        first = Constant<value_int = 0>() one = Constant<value_int = 1>() two = Constant<value_int = 2>()
+        three = Constant<value_int = 3>() yes = Constant<value = bool {{1}}>() go = Less(first, three)
+        {call} <body = b (int64 i, bool e, float[2, 4] s, int64 j) => (bool f, float[2, 4] t, int64 k) {{
+            m = Gather(w, j) a = MatMul(s, m) t = Tanh(a) k = Add(j, one) g = {COUNTED[call]} f = Identity(g)
+        }}>
+        y = MatMul(h, v)
+    }}"""
+    model = build(text, {"w": (3, 4, 4), "v": (4, 2)})
+    graph = gmnc.compile(model)
+    assert not graph.opaque
+    assert graph.num_parameter_edges == 3 * 16 + 8
+    assert graph.symmetries().log10_size == pytest.approx(3 * math.log10(24))
+    assert assert_sound(model).detected
+
+
+def test_a_loop_that_counts_to_what_the_input_says_stays_open() -> None:
+    text = """(float[2, 4] x, int64 end) => (float[2, 2] y) {
+        first = Constant<value_int = 0>() one = Constant<value_int = 1>() yes = Constant<value = bool {1}>()
+        h0 = MatMul(x, u)
+        h, c = Loop(, yes, h0, first) <body = b (int64 i, bool e, float[2, 4] s, int64 j)
+                                       => (bool f, float[2, 4] t, int64 k) {
+            a = MatMul(s, w) t = Tanh(a) k = Add(j, one) f = Less(k, end)
+        }>
+        y = MatMul(h, v)
+    }"""
+    graph = gmnc.compile(build(text, {"u": (4, 4), "w": (4, 4), "v": (4, 2)}))
+    assert graph.num_parameter_edges == 40
+    assert graph.symmetries().log10_size == pytest.approx(math.log10(24))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from .order import reads
 from .splice import Splicer, origin
 
-__all__ = ["counters", "program_values", "read_by_step", "same_number"]
+__all__ = ["counters", "limit", "program_values", "read_by_step", "same_number"]
 
 _SAME_NUMBER = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"})
 
@@ -44,10 +44,8 @@ def counters(
     """The carried values, by place, that start at a known number and grow by one, computed from the iteration."""
     found: dict[int, ir.Value] = {}
     for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
-        start, entry = splicer.number(initial), splicer.known.get(initial)
-        if start is None or entry is None or entry.shape or np.dtype(entry.dtype).kind not in "iu":
-            continue
-        if not _is_next(splicer, origin(end), inner):
+        start, entry = _whole(splicer, initial), splicer.known.get(initial)
+        if start is None or entry is None or entry.shape or not _is_next(splicer, origin(end), inner):
             continue
         value = iteration
         if start:
@@ -57,6 +55,33 @@ def counters(
             [value] = splicer.add(node, "Cast", [value], {"to": to})
         found[index] = value
     return found
+
+
+def limit(
+    splicer: Splicer, again: ir.Value, carried: Sequence[ir.Value], initials: Sequence[ir.Value],
+    ends: Sequence[ir.Value],
+) -> int | None:  # fmt: skip
+    """How many iterations there are of a loop that goes on while a carried counter is below a known number."""
+    test = origin(again).producer()
+    if test is None or test.domain or test.op_type not in ("Less", "LessOrEqual"):
+        return None
+    counter, bound = (None if v is None else origin(v) for v in test.inputs)
+    last = _whole(splicer, bound)
+    for inner, initial, end in zip(carried, initials, ends, strict=True):
+        start = _whole(splicer, initial)
+        if start is None or last is None or not _is_next(splicer, origin(end), inner):
+            continue
+        if counter is not None and same_number(counter) in (same_number(origin(end)), inner):
+            # The test is made after an iteration: of what the counter was in it, or has become.
+            late = same_number(counter) is inner
+            return max(1, last - start + (test.op_type == "LessOrEqual") + late)
+    return None
+
+
+def _whole(splicer: Splicer, value: ir.Value | None) -> int | None:
+    """The one number of an integer type that a value is, where it is known."""
+    data = splicer.data(value)
+    return splicer.number(value) if data is not None and data.dtype.kind in "iu" else None
 
 
 def _is_next(splicer: Splicer, end: ir.Value, inner: ir.Value) -> bool:

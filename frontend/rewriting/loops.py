@@ -12,7 +12,7 @@ from ...ir import LoweringError
 from ..budget import TRIPS
 from ..inference.program_data import MOVEMENT
 from ..registry import Unsupported
-from .induction import counters, program_values, read_by_step, same_number
+from .induction import counters, limit, program_values, read_by_step, same_number
 from .order import reads
 from .splice import Splicer, origin
 
@@ -72,11 +72,16 @@ def loop(splicer: Splicer, node: ir.Node) -> None:
     if len(carried) < len(initials):
         raise Unsupported("a carried value is missing", "give every carried value an initial one")
     never = (count is not None and count <= 0) or splicer.number(start) == 0
-    new = _Loop(graph, carried, 0 if never else count if count is not None and count < _MOST_ROWS else None, lead=1)
+    new = _Loop(graph, carried, None, lead=1)
     new.rows = [(0, False)] * (len(graph.outputs) - 1 - len(carried))
+    counted = trips is None and (start is None or splicer.data(start) is not None)
+    if counted:
+        count = limit(splicer, again, new.carried(), carried, new.ends())
+        counted = count is not None
+    new.trips = 0 if never else count if count is not None and count < _MOST_ROWS else None
     program = program_values(splicer, graph, [iteration, condition], new.carried(), carried, new.ends())
     new.deciders = [v for v in (trips, start) if v is not None and splicer.data(v) is None]
-    new.exact = origin(again) is condition or splicer.number(again) == 1
+    new.exact = counted or origin(again) is condition or splicer.number(again) == 1
     if not new.exact and again not in program:
         new.deciders.append(again)
     _make_flat(splicer, node, new, program)
