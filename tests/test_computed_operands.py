@@ -269,6 +269,12 @@ SPELLED: dict[str, tuple[str, tuple[int, ...]]] = {
         'e = BitShift<direction = "RIGHT">(n, f) j = Concat<axis = 0>(l, e) c = Cast<to = 1>(j) w = Mul(c, s4)',
         (),
     ),
+    "eight in an integer of 32 bits": (
+        "k = Constant<value = uint32[8] {0, 4, 8, 12, 16, 20, 24, 28}>() m = Constant<value = uint32 {15}>() "
+        'f = Constant<value_ints = [2, 1]>() r = Reshape(p, f) e = BitShift<direction = "RIGHT">(r, k) '
+        "l = BitwiseAnd(e, m) h = Constant<value_ints = [4, 4]>() j = Reshape(l, h) c = Cast<to = 1>(j) w = Mul(c, s4)",
+        (),
+    ),
 }  # fmt: skip
 
 
@@ -281,7 +287,7 @@ def test_integers_that_become_floats_are_weights_however_they_do(name: str) -> N
     model = onnx.parser.parse_model(body)
     words = set(body.replace("(", " ").replace(")", " ").replace(",", " ").split())
     rng = np.random.default_rng(0)
-    arrays = {"q": INTEGERS, "z": INTEGERS[0], "n": NIBBLES}
+    arrays = {"q": INTEGERS, "z": INTEGERS[0], "n": NIBBLES, "p": NIBBLES.reshape(-1).view(np.uint32)}
     for key, shape in {"u": (3, 4), "v": (4, 2), **FLOATS, **dict.fromkeys(arrays, ())}.items():
         if key in words:
             array = arrays.get(key, rng.uniform(0.01, 0.1, shape).astype(np.float32))

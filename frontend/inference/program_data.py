@@ -25,10 +25,9 @@ _QUANTISED_OPS = _DEQUANTISERS | frozenset(
         "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE",
     }
 )  # fmt: skip
-# What integers go through before they become floats.
-_INTEGER = frozenset({
-    "Add", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod", "Mul", "Neg", "Sub", "Where",
-})  # fmt: skip
+# What integers go through before they become floats; what takes them out of wider ones.
+_BITS = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
+_INTEGER = _BITS | {"Add", "Div", "Mod", "Mul", "Neg", "Sub", "Where"}
 MOVEMENT = frozenset(
     [
         "Identity",
@@ -59,7 +58,8 @@ def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[
 
     Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
     find: the rule of a node. What becomes a float, or is read by an operator that neither ONNX nor a rule knows, is
-    taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more.
+    taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more; so are wider ones out of
+    which bits are taken on the way.
     """
     nodes = list(walk(graph))
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
@@ -67,14 +67,18 @@ def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]
     small = {v for v in _sources(foreign) if v.const_value is not None and _small(v.const_value)}
     numbers = _sources(casts, _INTEGER)
-    small |= {v for v in numbers if v.const_value is not None and _small(v.const_value) and not is_mask(v.const_value)}
+    packed = _sources((n for n in nodes if n.op_type in _BITS and n.outputs[0] in numbers), _INTEGER)
+    for value in numbers:
+        tensor = value.const_value
+        if tensor is not None and (_small(tensor) or (value in packed and _several(tensor))) and not is_mask(tensor):
+            small.add(value)
     return {v for v in stored | small if v.is_initializer() and not is_literal(v)}
 
 
 def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) -> set[ir.Value]:
     """The operands of nodes, and what data movement and the operators `through` make them from."""
     found: set[ir.Value] = set()
-    todo = [v for node in nodes for v in node.inputs if v is not None]
+    todo = [v for node in nodes for v in _operands(node)]
     while todo:
         value = todo.pop()
         if value in found:
@@ -84,10 +88,16 @@ def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) ->
         if producer is None:
             continue
         if producer.op_type in through or producer.op_type == "Concat":
-            todo.extend(v for v in producer.inputs if v is not None)
+            todo.extend(_operands(producer))
         elif producer.op_type in MOVEMENT | {"Step"}:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
     return found
+
+
+def _operands(node: ir.Node) -> Iterable[ir.Value]:
+    """The inputs that are there, but for the numbers of bits that something is shifted by."""
+    inputs = node.inputs[:1] if node.op_type == "BitShift" else node.inputs
+    return (v for v in inputs if v is not None)
 
 
 def _makes_floats(node: ir.Node) -> bool:
@@ -105,8 +115,12 @@ def is_mask(tensor: ir.TensorProtocol) -> bool:
     return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:FOLDED]))
 
 
+def _several(tensor: ir.TensorProtocol) -> bool:
+    return tensor.dtype.is_integer() and tensor.size > 1
+
+
 def _small(tensor: ir.TensorProtocol) -> bool:
-    return tensor.dtype.is_integer() and tensor.dtype.bitwidth <= 8 and tensor.size > 1
+    return _several(tensor) and tensor.dtype.bitwidth <= 8
 
 
 def initializer_data(value: ir.Value) -> np.ndarray | None:
