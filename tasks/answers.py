@@ -24,6 +24,8 @@ __all__ = ["WithAnswers", "answers", "standardised", "strokes"]
 _LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
 _POINTS, _PEN = 64, 0.06
 """Of a curve; its half width as a part of the image."""
+_MOST = 1 << 14
+"""Images: those of 28 by 28 places are 50 MB."""
 
 
 @cache
@@ -51,8 +53,10 @@ def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
     """What each member of a zoo of classifiers gives for `strokes`, by ONNX Runtime: float32 [n, count, classes].
 
     Written into the zoo's cache. progress: called with what is done, members run, and members in all. Raises
-    `GmncError` if a member does not take a batch of square grey images.
+    `GmncError` if a member does not take a batch of square grey images, or if too many images are asked for.
     """
+    if count > _MOST:
+        raise GmncError(f"probes: at most {_MOST:,}, not {count:,}")
     path = zoo.cache / f"answers-{count}-of-{len(zoo)}.safetensors"
     state = hashlib.sha256(f"{zoo.state} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()
     found = _kept(path, state, (len(zoo), count))

@@ -140,6 +140,11 @@ def test_accuracies_are_read_from_answers(model: str, tmp_path: Path, monkeypatc
     assert found["settings"]["probes"] == 2
 
 
+def test_more_probes_than_can_be_held_are_refused() -> None:
+    with pytest.raises(GmncError, match=r"probes: at most 16,384, not 1,000,000,000,000"):
+        answers(fake_zoo(), 10**12)  # type: ignore[arg-type]
+
+
 def test_without_probes_none_has_nothing_to_read() -> None:
     with pytest.raises(GmncError, match="--model none reads answers to probes alone: choose how many by --probes"):
         accuracy.experiment(Settings("accuracy", "fake", "none"), zoo())
