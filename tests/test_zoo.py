@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def copy(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy", ignore=shutil.ignore_patterns("cache")))
+
+
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """Interrupts are not ignored, as they are in background jobs; a child process inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def outputs(path: Path | bytes, x: np.ndarray) -> np.ndarray:
@@ -182,6 +191,7 @@ def wait_for_rows(out: Path, count: int, run: subprocess.Popen[bytes]) -> None:
     raise AssertionError("nothing was made")
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
     code = "from gmnc.cli import main; main()"
@@ -197,6 +207,7 @@ def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> No
     assert len(list((out / "networks").glob("*.onnx"))) == len(list((out / "rows").glob("*.json"))) < 100
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_path: Path) -> None:
     before, seen = signal.getsignal(signal.SIGINT), list[int]()
 
@@ -212,6 +223,7 @@ def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_pa
     assert seen[-1] == len(list((tmp_path / "zoo" / "rows").glob("*.json"))) < 60
 
 
+@pytest.mark.usefixtures("interrupts")
 def test_a_second_interrupt_is_raised_at_once() -> None:
     acts: list[int] = []
 
