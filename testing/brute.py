@@ -6,6 +6,7 @@ be claimed by the graph, or be one of `KNOWN`; what the graph claims must run eq
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ KNOWN = {
 """Kinds of swaps that keep the function and are never claimed, with the reason."""
 
 _DRAWS = 8
+_SMALLEST = 1e-6
 _AMPLIFIED = 30
 _APART = 10
 _ROUNDING = 3e-7
@@ -122,6 +124,11 @@ def brute_force(
     return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
 
 
+def _largest(array: np.ndarray) -> float:
+    """The largest magnitude of numbers; infinite for what are none."""
+    return float(np.abs(array).max(initial=0)) if array.dtype.kind in "fiu" else math.inf
+
+
 class _Search:
     """A network with several draws of values and inputs, and their outputs. values: float64 [elements] per draw."""
 
@@ -140,7 +147,9 @@ class _Search:
         self.base: list[Arrays] = [self._run(v, i) for i, v in enumerate(self.values)]
         again = self._run(self.values[0], 0)
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
-        self.base = [{n: v for n, v in b.items() if n in steady} for b in self.base]
+        # What is zero but for rounding, as a mean of what was centred, tells nothing.
+        told = {n for n in steady if not all(_largest(b[n]) <= _SMALLEST for b in self.base)}
+        self.base = [{n: v for n, v in b.items() if n in told} for b in self.base]
         noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
         amplified = max(self._error(i, v) for i, v in enumerate(noise))
         self.tolerance = max(tolerance, _AMPLIFIED * amplified)
@@ -167,8 +176,9 @@ class _Search:
     def _moved_error(self, graph: ParameterGraph, generator: Any, number: int) -> float:
         values = self.values[number]
         mine = {t.name: values[t.places].astype(t.dtype) for t in self.network.tensors}
-        own = {n: p.load() for n, p in graph.parameters.items()}
-        others = shaken_values(graph, {n: v for n, v in own.items() if n not in mine}, self.rng)
+        on_edges = {b.view.name for b in graph.edges if not b.constant}
+        own = {n: graph.parameters[n].load() for n in sorted(on_edges - mine.keys())}
+        others = shaken_values(graph, own, self.rng)
         named = {**others, **mine}
         moved = apply(graph, generator, named)
         if moved.keys() <= mine.keys():
@@ -242,13 +252,11 @@ class _Search:
     def _blend(
         self, number: int, some: tuple[Slot, ...], pair: tuple[int, int], t: float, geometric: bool
     ) -> np.ndarray:
-        """Values on the way from a draw to the swapped one."""
+        """Values on the way from a draw to the swapped one; `geometric` keeps products, with signs as they are."""
         here, there = self.values[number], self.swapped(number, some, pair)
         if not geometric:
             return here + t * (there - here)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            way = np.sign(here) * np.abs(here) ** (1 - t) * np.abs(there) ** t
-        return np.where(np.sign(here) == np.sign(there), way, np.nan)
+        return np.sign(here) * np.abs(here) ** (1 - t) * np.abs(there) ** t
 
     def _error(self, number: int, values: np.ndarray) -> float:
         new = self._run(values, number)
