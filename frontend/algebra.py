@@ -23,9 +23,10 @@ from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
 from .registry import Unsupported
 
-__all__ = ["Algebra", "Move", "Tracing"]
+__all__ = ["Algebra", "Move", "Rows", "Tracing"]
 
 Move = Callable[[np.ndarray], np.ndarray]
+Rows = Mapping[int, Sequence[int | None]]
 
 
 class Algebra(ABC):
@@ -182,9 +183,13 @@ class Algebra(ABC):
 
     @abstractmethod
     def order(
-        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
-    ) -> Value:
-        """An op whose result depends on the order along `axes`; those in the attributes are counted from the end."""
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
+        mixed: bool = True,
+    ) -> Value:  # fmt: skip
+        """An op whose result depends on the order along `axes`; those in the attributes are counted from the end.
+
+        mixed: whether entries along the axes have to do with each other, not each with what it meets alone.
+        """
 
     @abstractmethod
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
@@ -196,12 +201,14 @@ class Algebra(ABC):
 
     @abstractmethod
     def mix(
-        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
-    ) -> Value:
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
+        places: Sequence[int] = (), rows: Rows | None = None,
+    ) -> Value:  # fmt: skip
         """Join several activations of unlike shapes into one.
 
         keep: output axis -> axis of the first operand whose labels it keeps; everything else is joined in order.
-        places: axes of the other operands that are positions.
+        places: axes of the other operands that are positions. rows: output axis -> axis of each operand, of whose
+        entries every entry of the output sees its own alone; None for an operand that it sees whole.
         """
 
     @abstractmethod

@@ -15,9 +15,9 @@ import numpy as np
 
 from ..ir import LoweringError
 from ..ir.distinct import distinct
-from .algebra import Move, Tracing
+from .algebra import Move, Rows, Tracing
 from .budget import LABELS, PLACES, SMALLER, bear
-from .primitives.contraction import Spec
+from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.labels import compress, nodes_of, port, unlabelled
 from .primitives.moving import carried
@@ -209,7 +209,7 @@ class Discovery(Tracing):
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
         """Positions that share the weight are one feature; nothing behind it is tracked."""
-        sizes = dict(zip(spec.w, weight.shape, strict=True))
+        sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
         apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
         self._share(x, [i for i in range(x.rank) if i not in apart])
         self._tell(x, apart)
@@ -286,8 +286,9 @@ class Discovery(Tracing):
         return x
 
     def order(
-        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
-    ) -> Value:
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
+        mixed: bool = True,
+    ) -> Value:  # fmt: skip
         """Places that are sorted, resized or windowed are one feature."""
         self._share(x, axes)
         factors = []
@@ -311,8 +312,9 @@ class Discovery(Tracing):
         return op.result((compress(np.concatenate(parts, axis=axis)),))
 
     def mix(
-        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
-    ) -> Value:
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
+        places: Sequence[int] = (), rows: Rows | None = None,
+    ) -> Value:  # fmt: skip
         """Places of the operands are one feature each, but for the axes that are kept."""
         for other in inputs[1:]:
             self._share(other, places)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from .algebra import Move, Tracing
-from .lines import Line, Lines, copied, digits, first_places, is_broadcast
+from .algebra import Move, Rows, Tracing
+from .lines import Kept, Line, Lines, copied, digits, first_places, is_broadcast
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.labels import compress, constant_along, nodes_of, occurrence, port, unlabelled, varying, vias_of
@@ -24,10 +24,7 @@ from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.values import Op, Value
 
-__all__ = ["Entrywise", "Kept"]
-
-Kept = Mapping[int, np.ndarray]
-"""By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
+__all__ = ["Entrywise"]
 
 # What moves entries by its shapes alone, at any size: where lines go says all there is to say.
 _BY_SHAPE = frozenset({
@@ -39,6 +36,8 @@ _INDEXED = frozenset({"Gather", "GatherElements", "GatherND"})
 _SINGLE = frozenset({
     "Cast", "Mask", "Quantize", "Dequantize", "Binarizer", "PostTransform", "Kernel", "Sign", "Last", "Lengths",
     "TreeEnsemble", "Iteration", "Stack", "OneHot", "BothClasses", "Sink",
+    # What is chosen is mixed behind these steps, not in them.
+    "Gather", "GatherElements", "GatherND", "Compress",
 })  # fmt: skip
 _MOST = 1 << 24
 _COPYING = frozenset({"Expand", "Tile"})
@@ -286,12 +285,18 @@ class Entrywise(Tracing):
     def attach(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors tell the entries along their axis apart."""
-        return self._made(x, self._without(x, [axis for _, _, axis in constants]), x.shape)
+        """Vectors tell the entries along their axis apart, but where they hold one vector for every entry."""
+        for vector, _, axis in constants:
+            own = next((a for a, n in enumerate(vector.shape) if n > 1), None)
+            if own is not None:
+                here = [(w, copied(vector, own, w.entry)) for w in self._lines(x) if w.axis == axis]
+                self.lines.end(w for w, same in here if not same)
+                self._told(vector, own, [w for w, same in here if same])
+        return self._made(x, self._lines(x), x.shape)
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
-        """Lines go on along axes that the weight neither has nor slides over."""
-        sizes = dict(zip(spec.w, weight.shape, strict=True))
+        """Lines go on along axes along which the weight does not differ, nor slides."""
+        sizes = dict(zip(spec.w, weight.squeezed().shape, strict=True))
         shared = {t for t in spec.x if t in spec.out and sizes.get(t, 1) == 1 and t not in spec.window}
         lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in shared])
         return self._made(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
@@ -349,10 +354,12 @@ class Entrywise(Tracing):
         return self._made(x, self._without(x, axes), x.shape)
 
     def order(
-        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
-    ) -> Value:
-        """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), shape)
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
+        mixed: bool = True,
+    ) -> Value:  # fmt: skip
+        """Entries along the axes are mixed, or meet others, each its own."""
+        gone = [a for a in axes if mixed or shape[a] != x.shape[a]]
+        return self._made(x, self._without(x, gone), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
         """Every place looks up the same table."""
@@ -373,11 +380,19 @@ class Entrywise(Tracing):
         return op.result(self._labels([*self._meet(beside, thin), *lines], len(shape)))
 
     def mix(
-        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
-    ) -> Value:
-        """Everything may depend on everything."""
-        self._mixed(inputs)
-        return inputs[0].relabelled((unlabelled(len(shape)),), shape)
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
+        places: Sequence[int] = (), rows: Rows | None = None,
+    ) -> Value:  # fmt: skip
+        """Lines along `rows` meet; everything else may depend on everything."""
+        rows, operands = rows or {}, []
+        for number, value in enumerate(inputs):
+            own = {n: a for a in rows if (n := rows[a][number]) is not None}
+            lines = self._without(value, [a for a in range(value.rank) if a not in own])
+            wide = {a: value.shape[n] for n, a in own.items()}
+            sizes = tuple(wide.get(a, 1) for a in range(len(shape)))
+            operands.append(self._made(value, [w.at(own[w.axis]) for w in lines], sizes))
+        met = self._meet(operands, tuple(n if a in rows else 1 for a, n in enumerate(shape)))
+        return inputs[0].relabelled(self._labels(met, len(shape)), shape)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Everything may depend on everything."""

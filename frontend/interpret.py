@@ -13,12 +13,13 @@ from ..ir import LoweringError, Problem
 from .algebra import Algebra
 from .budget import OPERANDS, bear
 from .discover import Discovery
-from .entrywise import Entrywise, Kept
+from .entrywise import Entrywise
 from .foreign import blamed
 from .inference.program_data import STORED
 from .inference.settings import settings
 from .inference.shapes import Known
 from .inference.signatures import unknown
+from .lines import Kept, kept_part, kept_places
 from .lowering import Lowering
 from .plan import Plan
 from .primitives.elements import Arena
@@ -26,7 +27,7 @@ from .primitives.state import Site
 from .primitives.values import Op, Result, Value
 from .registry import DataDependent, Registry, Rule, Unsupported
 from .rewriting.control import REASON
-from .rewriting.order import reads
+from .rewriting.order import needed_nodes, reads
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 
@@ -51,13 +52,21 @@ def opset_of(model: ir.Model, domain: str) -> int:
 
 def finder(rules: Registry, model: ir.Model) -> Callable[[ir.Node], Rule | None]:
     """What finds the rule of a node of the model, or None."""
-    return lambda node: rules.find(node.domain, node.op_type, opset_of(model, node.domain))
+    found: dict[tuple[str, str], Rule | None] = {}
+
+    def find(node: ir.Node) -> Rule | None:
+        key = (node.domain, node.op_type)
+        if key not in found:
+            found[key] = rules.find(*key, opset_of(model, node.domain))
+        return found[key]
+
+    return find
 
 
 class Interpreter:
     """One model, read by an algebra: constants once, activations by labels.
 
-    kept: the places of values that `known` has left, where these are not all.
+    kept: the places of values that `known` has left, where these are not all. whole: what is known of all places.
     """
 
     def __init__(
@@ -67,25 +76,21 @@ class Interpreter:
         plan: Plan,
         registry: Registry,
         kept: Mapping[ir.Value, Kept] | None = None,
+        whole: Mapping[ir.Value, Known] | None = None,
     ) -> None:
         self.model = model
         self._kept = kept or {}
         self.known = known
+        self._whole = known if whole is None else whole
         self.plan = plan
         self.problems: list[Problem] = []
         self._registry = registry
-        self._rules: dict[tuple[str, str], Rule | None] = {}
+        self._find = finder(registry, model)
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[ir.Value, Value] = {}
+        self._constants: dict[ir.Value, Value] = {}
         self._streams: dict[ir.Value, Value] = {}
         self._settings: dict[ir.Node, dict[str, Any]] = {}
-
-    def find(self, node: ir.Node) -> Rule | None:
-        """The rule of a node, or None."""
-        key = (node.domain, node.op_type)
-        if key not in self._rules:
-            self._rules[key] = self._registry.find(node.domain, node.op_type, opset_of(self.model, node.domain))
-        return self._rules[key]
 
     def of_one_entry(self) -> Interpreter | None:
         """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
@@ -94,8 +99,8 @@ class Interpreter:
         kept = algebra.kept({**self._values, **self._streams})
         if not kept:
             return None
-        known = {v: _part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
-        one = Interpreter(self.model, known, self.plan, self._registry, kept)
+        known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
+        one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known)
         one._settings = self._settings
         return one
 
@@ -130,28 +135,30 @@ class Interpreter:
     def _walk(self, algebra: Algebra, enter: Start, source: Start) -> None:
         """enter, source: the labels of an input, and of a constant that starts a stream."""
         self.problems.clear()
-        self._values, self._streams = {}, {}
+        self._values, self._constants, self._streams = {}, {}, {}
         self._source = source
         for value in self.model.graph.inputs:
             if value not in self.model.graph.initializers.values():
-                x = self._plain(value)
+                x = _typed(value, self.known)
                 self._values[value] = x.relabelled(enter(value, x))
+        needed = needed_nodes(self.model.graph, self._is_known)
         for node in self.model.graph:
-            if not node.outputs or not all(self._is_known(v) for v in node.outputs):
+            if node in needed:
                 self._visit(algebra, node)
         for value in self.model.graph.outputs:
             if value in self.plan.streams:
                 self._values[value] = self._stream(algebra, value)
 
     def _visit(self, algebra: Algebra, node: ir.Node) -> None:
-        rule, outputs = self.find(node), node.outputs
+        rule, outputs = self._find(node), node.outputs
         if not outputs or not all(v in self.plan.computed for v in outputs):
             self._values.update(self._untracked(algebra, node, rule))
             return
         weights = any(v in self.plan.held for v in outputs)
         if weights:
-            op = self._op(algebra, node, weights=True)
-            self._values.update(self._made(algebra, op, outputs, self._weights(algebra, op, rule)))
+            op = self._constant_op(node)
+            self._constants.update(self._named(algebra, op, outputs, self._weights(algebra, op, rule)))
+            self._values.update({v: self._fitted(v, self._constants[v]) for v in outputs if v in self._constants})
         if not any(v in self.plan.streams for v in outputs):
             return
         if weights and (node.op_type in STORED or all(v in self.plan.paired for v in outputs)):
@@ -174,8 +181,14 @@ class Interpreter:
     def _made(
         self, algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
     ) -> dict[ir.Value, Value]:
+        return {v: self._fitted(v, x) for v, x in self._named(algebra, op, outputs, made).items()}
+
+    @staticmethod
+    def _named(
+        algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
+    ) -> dict[ir.Value, Value]:
         algebra.settled(op)
-        return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
+        return {v: x for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         made, derived = 0, 0
@@ -231,13 +244,15 @@ class Interpreter:
 
     def _fitted(self, value: ir.Value, made: Value) -> Value:
         """A constant that was made whole, as the part of it that is kept."""
-        if not self._kept or made.elements is None or made.elements.shape == made.shape:
+        kept, entry = self._kept.get(value), self.known.get(value)
+        if not kept or entry is None:
             return made
-        kept = self._kept.get(value, {})
-        fitted = made.elements.move(lambda a: _places(a, kept))
-        if fitted.shape != made.shape:
-            raise LoweringError(f"{made.name!r} of shape {made.shape} has elements of shape {fitted.shape}")
-        return replace(made, elements=fitted)
+        elements = made.elements
+        if elements is not None and elements.shape != entry.shape:
+            elements = elements.move(lambda a: kept_places(a, kept))
+        if elements is not None and elements.shape != entry.shape:
+            raise LoweringError(f"{made.name!r} of shape {entry.shape} has elements of shape {elements.shape}")
+        return replace(made, shape=entry.shape, elements=elements)
 
     def _is_outer(self, value: ir.Value) -> bool:
         """Whether it is a value of the main graph, not one of a body."""
@@ -252,16 +267,29 @@ class Interpreter:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
-    def _op(self, algebra: Algebra, node: ir.Node, weights: bool = False) -> Op:
-        """The node for its rule. weights: every operand is read as a weight."""
+    def _op(self, algebra: Algebra, node: ir.Node) -> Op:
+        """The node for its rule."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
             None if v is None
-            else self._stream(algebra, v) if not weights and (node, i) in self.plan.as_stream
+            else self._stream(algebra, v) if (node, i) in self.plan.as_stream
             else self._value(v)
             for i, v in enumerate((*node.inputs, *captured))
         ]  # fmt: skip
-        results = tuple(self._result(v) for v in node.outputs)
+        return self._with(node, inputs, self.known)
+
+    def _constant_op(self, node: ir.Node) -> Op:
+        """The node for its rule, every operand read whole and as a weight."""
+        inputs = [None if v is None else self._constants.get(v) or self._operand(v) for v in node.inputs]
+        return self._with(node, inputs, self._whole)
+
+    def _operand(self, value: ir.Value) -> Value:
+        """A constant, whole; or what lends a type or a shape alone, as it is."""
+        made = self._values.get(value)
+        return made if made is not None and made.is_activation else self._stored(value, self._whole)
+
+    def _with(self, node: ir.Node, inputs: Sequence[Value | None], known: Mapping[ir.Value, Known]) -> Op:
+        results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
             results, dict(self._settings_of(node)),
@@ -273,39 +301,26 @@ class Interpreter:
             self._settings[node] = settings(node, opset_of(self.model, node.domain))
         return self._settings[node]
 
-    def _result(self, value: ir.Value) -> Result | None:
-        if not value.name:
-            return None
-        entry = self.known.get(value)
-        return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "")
-
-    def _plain(self, value: ir.Value) -> Value:
-        entry = self.known.get(value)
-        if entry is None:
-            raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
-        return Value(value.name or "", entry.shape, entry.dtype)
-
     def _value(self, value: ir.Value) -> Value:
         """The value as the algebra knows it; constants are made on first use."""
         made = self._values.get(value)
-        if made is not None:
-            return made
-        entry = self.known.get(value)
-        tensor = value.const_value
-        name = value.name or ""
+        if made is None:
+            made = self._values[value] = self._stored(value, self.known)
+        return made
+
+    def _stored(self, value: ir.Value, known: Mapping[ir.Value, Known]) -> Value:
+        """A constant that no node has made."""
+        entry, tensor, name = known.get(value), value.const_value, value.name or ""
         if value in self.plan.parameters and tensor is not None:
             shape = tuple(tensor.shape.numpy())
-            made = Value(name, shape, str(tensor.dtype.numpy()), elements=self._arena.tensor(name, shape))
-        elif entry is not None and entry.data is not None:
-            made = Value(name, entry.shape, entry.dtype, data=entry.data)
-        elif tensor is not None:
-            made = Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
-        elif value in self.plan.computed:
-            made = replace(self._plain(value), derived=True)
-        else:
-            raise LoweringError(f"value {name!r} is used but nothing produces it")
-        self._values[value] = made
-        return made
+            return Value(name, shape, str(tensor.dtype.numpy()), elements=self._arena.tensor(name, shape))
+        if entry is not None and entry.data is not None:
+            return Value(name, entry.shape, entry.dtype, data=entry.data)
+        if tensor is not None:
+            return Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
+        if value in self.plan.computed:
+            return replace(_typed(value, known), derived=True)
+        raise LoweringError(f"value {name!r} is used but nothing produces it")
 
     def _stream(self, algebra: Algebra, value: ir.Value) -> Value:
         """A constant as it is read by what is lowered like an activation."""
@@ -320,18 +335,15 @@ class Interpreter:
         return self._source(value, x) if kernel is None else algebra.paired(x, kernel)
 
 
-def _places(array: np.ndarray, kept: Kept) -> np.ndarray:
-    """The places of an array that are kept; a view where it is the first."""
-    for axis, places in kept.items():
-        first = len(places) == 1 and places[0] == 0
-        array = array[(slice(None),) * axis + (slice(0, 1) if first else places,)]
-    return array
+def _result(value: ir.Value, entry: Known | None) -> Result | None:
+    return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "") if value.name else None
 
 
-def _part(known: Known, kept: Kept) -> Known:
-    """What is known of the places that are kept."""
-    shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
-    return Known(shape, known.dtype, None if known.data is None else _places(known.data, kept))
+def _typed(value: ir.Value, known: Mapping[ir.Value, Known]) -> Value:
+    entry = known.get(value)
+    if entry is None:
+        raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
+    return Value(value.name or "", entry.shape, entry.dtype)
 
 
 def _holds_parameters(value: Value | None) -> bool:

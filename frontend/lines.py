@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .inference.shapes import Known
 from .primitives.labels import constant_along
 from .primitives.values import Value
 
-__all__ = ["Line", "Lines", "copied", "digits", "first_places", "is_broadcast"]
+__all__ = ["Kept", "Line", "Lines", "copied", "digits", "first_places", "is_broadcast", "kept_part", "kept_places"]
+
+Kept = Mapping[int, np.ndarray]
+"""By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
 
 _LONGEST = 1 << 16
 
@@ -127,3 +131,17 @@ def is_broadcast(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> bool:
     """Whether an axis comes from broadcasting."""
     before = axis - len(new) + len(old)
     return before < 0 or old[before] == 1
+
+
+def kept_places(array: np.ndarray, kept: Kept) -> np.ndarray:
+    """The places of an array that are kept; a view where it is the first."""
+    for axis, places in kept.items():
+        first = len(places) == 1 and places[0] == 0
+        array = array[(slice(None),) * axis + (slice(0, 1) if first else places,)]
+    return array
+
+
+def kept_part(known: Known, kept: Kept) -> Known:
+    """What is known of the places that are kept."""
+    shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
+    return Known(shape, known.dtype, None if known.data is None else kept_places(known.data, kept))

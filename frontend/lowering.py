@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir import OpaqueOp, Parameter
 from ..ir.distinct import distinct
-from .algebra import Algebra, Move
+from .algebra import Algebra, Move, Rows
 from .budget import LABELS, PLACES, bear
 from .primitives.attaching import Part, attach
 from .primitives.carrying import carry, close
@@ -279,8 +279,9 @@ class Lowering(Algebra):
         return x.relabelled(couple(self.state, x.factors, axes, op, attributes, x.shape))
 
     def order(
-        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...]
-    ) -> Value:
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
+        mixed: bool = True,
+    ) -> Value:  # fmt: skip
         """Labelled axes are pinned."""
         return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
 
@@ -321,8 +322,9 @@ class Lowering(Algebra):
         return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
 
     def mix(
-        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int], places: Sequence[int] = ()
-    ) -> Value:
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
+        places: Sequence[int] = (), rows: Rows | None = None,
+    ) -> Value:  # fmt: skip
         """Per kept label of the first operand, one join node of it and of everything in the others, in places."""
         state = self.state
         first = inputs[0]

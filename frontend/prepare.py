@@ -19,6 +19,7 @@ from .rewriting.expand import expand
 from .rewriting.idioms import recognise
 from .rewriting.kernels import unfold
 from .rewriting.linearity import distribute
+from .rewriting.rows import by_row
 from .rewriting.sequences import unpack
 
 __all__ = ["prepare", "settled"]
@@ -29,14 +30,17 @@ def prepare(
 ) -> tuple[ir.Model, dict[ir.Value, Known]]:
     """The network that is lowered, with what is known of its values.
 
-    After `settled`, products with computed weights are taken apart, and idioms are recognised.
+    After `settled`, products with computed weights are taken apart, and idioms and numbered rows are recognised.
     """
     network, known = settled(model, dims, inputs, rules)
     find = finder(rules, network)
-    if write_out(network, known, plan(network, known, find).mixed, find):
+    mixed = plan(network, known, find).mixed
+    if write_out(network, known, mixed, find):
         network, known = settled(network, dims, inputs, rules)
-    distribute(network, known, plan(network, known, finder(rules, network)).mixed)
+        mixed = plan(network, known, finder(rules, network)).mixed
+    distribute(network, known, mixed)
     recognise(network, known)
+    by_row(network, known)
     extend(network)
     return network, known
 

@@ -34,9 +34,9 @@ class _Edges:
 def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
     """Stable colours of the nodes, uint64 [num_nodes].
 
-    Nodes start with kind, pinned index and output place; edges carry role, slot, via, operand, what they share with
-    other edges and, with `values`, the bits of the parameter. Equal colours in two graphs mean that refinement cannot
-    tell the nodes apart.
+    Nodes start with kind, pinned index, whether they are paired, and output place; edges carry role, slot, via,
+    operand, whether they are parameters, what they share with other edges and, with `values`, the bits of what they
+    hold. Equal colours in two graphs mean that refinement cannot tell the nodes apart.
     """
     colour, vias, classes = _initial(graph), _via_hashes(graph), 0
     while True:
@@ -116,7 +116,7 @@ def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.n
         for number in via.blocks:
             block = graph.edges[number]
             sources = 0 if colour is None else int(_mix(colour[distinct(block.src)]).sum())
-            blocks.append((block.role, block.shape[3], sources))
+            blocks.append((_role(block), block.shape[3], sources))
         hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)
 
@@ -126,6 +126,8 @@ def _initial(graph: ParameterGraph) -> np.ndarray:
     for group in graph.groups:
         run = slice(group.start, group.stop)
         place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
+        if graph.paired is not None:
+            place += np.where(graph.paired[run], _GOLDEN, np.uint64(0))
         colour[run] = _mix(place + _hash(group.kind))
     return colour
 
@@ -167,7 +169,12 @@ def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_E
 def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:
     """Labels of a block without its values, broadcastable to [B, N, K, S]."""
     source = _mix(vias[block.via] + _occurrence(block.src, block.via))[:, None, :, None]
-    return _mix(source + _mix(_rows(block.slots))[None, None, None, :] + _hash("edge", block.role))
+    return _mix(source + _mix(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
+
+
+def _role(block: EdgeBlock) -> str:
+    """What a block is for; numbers of the program are no parameters."""
+    return f"constant {block.role}" if block.constant else block.role
 
 
 def _occurrence(src: np.ndarray, via: np.ndarray) -> np.ndarray:

@@ -10,13 +10,14 @@ import numpy as np
 
 from ...ir.distinct import distinct
 from ..budget import PLACES, bear
+from ..registry import Unsupported
 from .elements import Elements
 from .grid import free_axes, runs, spread
 from .joins import Factors, independent, join, reordered, shared_neuron
 from .labels import compress, map_via, nodes_of, port, varying, vias_of
 from .state import State, align
 
-__all__ = ["Spec", "contract", "emit", "shared_source"]
+__all__ = ["Spec", "contract", "emit", "fitted", "shared_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +43,26 @@ def contract(
     DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
     that differs where the weight is shared is joined first; contracted axes without labels become slots.
     """
+    weight = fitted(weight, spec, out)
     source, kept = shared_source(state, factors, shape, weight.shape, spec)
     natural = replace(spec, out=_in_order(spec))
     new = emit(state, source, shape, kept, weight, natural, role)
     factors = independent(state, [new, *(compress(align(f, spec.x, natural.out)) for f in kept)])
     return reordered(state, factors, out, natural.out, spec.out)
+
+
+def fitted(weight: Elements, spec: Spec, out: tuple[int, ...]) -> Elements:
+    """A weight of as many copies as an export has entries, for a result `out` of one entry: the first of them.
+
+    Raises `Unsupported` where they are no copies.
+    """
+    sizes = dict(zip(spec.out, out, strict=True))
+    once = [a for a, t in enumerate(spec.w) if sizes.get(t) == 1 and weight.shape[a] > 1]
+    if not once:
+        return weight
+    if any(weight.squeezed().shape[a] > 1 for a in once):
+        raise Unsupported("its weight is of another size than its result")
+    return weight.move(lambda a: a[tuple(slice(1) if i in once else slice(None) for i in range(a.ndim))])
 
 
 def _in_order(spec: Spec) -> str:

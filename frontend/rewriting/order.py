@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import onnx_ir as ir
 
 from ...ir.printable import printable
 
-__all__ = ["CycleError", "Reads", "describe", "reads", "subgraphs", "topological", "walk"]
+__all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological", "walk"]
 
 Reads = dict[ir.Graph, dict[ir.Value, None]]
 """The values that a graph's nodes read, nodes of bodies included."""
@@ -66,6 +66,20 @@ def _read_in(graph: ir.Graph, memo: Reads) -> dict[ir.Value, None]:
     if graph not in memo:
         memo[graph] = dict.fromkeys([*(v for inner in graph for v in reads(inner, memo)), *graph.outputs])
     return memo[graph]
+
+
+def needed_nodes(graph: ir.Graph, is_known: Callable[[ir.Value], bool]) -> set[ir.Node]:
+    """The nodes on which outputs depend through values that are not known: not those that lend their shape alone."""
+    found: set[ir.Node] = set()
+    memo: Reads = {}
+    waiting = list(graph.outputs)
+    while waiting:
+        value = waiting.pop()
+        node = None if is_known(value) else value.producer()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += reads(node, memo)
+    return found
 
 
 def topological(graph: ir.Graph, memo: Reads | None = None) -> list[ir.Node]:

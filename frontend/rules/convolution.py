@@ -18,50 +18,58 @@ _KERNEL = "pqrstl"
 @rule("Conv", weights=(1, 2))
 def conv(ctx: Algebra, op: Op) -> Value:
     """Grouped convolution: w is [M, C/groups, *kernel] (Conv since 1)."""
-    w = op.input(1)
-    groups = int(op.attr("group", 1))
-    shape = (groups, w.shape[0] // groups, *w.shape[1:])
-    return _convolve(ctx, op, ctx.stream(op.input(0)), groups, shape, "gmc", {}, op.optional(2))
+    x, w = op.input(0), op.input(1)
+    return _convolve(ctx, op, ctx.stream(x), _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(2))
 
 
 @rule("ConvTranspose", weights=(1, 2))
 def conv_transpose(ctx: Algebra, op: Op) -> Value:
     """Transposed convolution: w is [C, M/groups, *kernel] (ConvTranspose since 1)."""
-    w = op.input(1)
-    groups = int(op.attr("group", 1))
-    shape = (groups, w.shape[0] // groups, *w.shape[1:])
-    return _convolve(ctx, op, ctx.stream(op.input(0)), groups, shape, "gcm", {"transposed": 1}, op.optional(2))
+    x, w = op.input(0), op.input(1)
+    shape = _by_group(w, x.shape[1], op.shape()[1])
+    return _convolve(ctx, op, ctx.stream(x), shape, "gcm", {"transposed": 1}, op.optional(2))
 
 
 @rule("DeformConv", weights=(1, 3))
 def deform_conv(ctx: Algebra, op: Op) -> Value:
     """What is convolved is sampled where offsets (and a mask) say, per channel (DeformConv since 19)."""
-    x, w, groups = ctx.stream(op.input(0)), op.input(1), int(op.attr("group", 1))
+    x, w = ctx.stream(op.input(0)), op.input(1)
     if w.is_activation and not w.is_constant:
         raise DataDependent("the weight of a deformable convolution is computed from the input")
     offsets = int(op.attr("offset_group", 1))
     # Channels of one group of offsets are sampled alike, those of another are not.
     x = ctx.order(x, (*((1,) if offsets > 1 else ()), *range(2, x.rank)), op.type, {"offset_group": offsets}, x.shape)
     where = [ctx.stream(v) for v in (op.input(2), op.optional(4)) if v is not None]
-    sampled = ctx.mix([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3))
-    shape = (groups, w.shape[0] // groups, *w.shape[1:])
-    return _convolve(ctx, op, sampled, groups, shape, "gmc", {}, op.optional(3))
+    sampled = ctx.mix([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3), {0: (0,) * (1 + len(where))})
+    return _convolve(ctx, op, sampled, _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(3))
+
+
+def _by_group(w: Value, rows: int, columns: int) -> tuple[int, ...]:
+    """The shape of a kernel, its rows by group; rows, columns: the channels of all groups that these stand for.
+
+    What the operator says are the groups is not asked: where they are the batch, one entry has fewer.
+    """
+    groups = columns // w.shape[1] if w.shape[1] else 0
+    each = rows // groups if groups else 0
+    if not each or columns % w.shape[1] or rows % groups or w.shape[0] % rows:
+        raise Unsupported(f"a kernel of shape {list(w.shape)} for {rows} and {columns} channels")
+    return (w.shape[0] // each, each, *w.shape[1:])
 
 
 def _convolve(
     ctx: Algebra,
     op: Op,
     x: Value,
-    groups: int,
     shape: tuple[int, ...],
     letters: str,
     marks: dict[str, Any],
     bias: Value | None,
 ) -> Value:
+    """shape: of the kernel by group, over `letters`: group, channel of the input, channel of the result."""
     w = op.input(1)
     space = x.rank - 2
-    if space > len(_SPACE) or x.shape[1] % groups:
-        raise Unsupported(f"{space} spatial axes, {x.shape[1]} channels in {groups} groups")
+    if space > len(_SPACE):
+        raise Unsupported(f"{space} spatial axes")
     marks = {**marks, **_geometry(op)}
     if 1 in w.shape[2:] and any(n > 1 for n in w.shape[2:]):
         marks["kernel_shape"] = w.shape[2:]
@@ -69,7 +77,9 @@ def _convolve(
         x = ctx.passes(x, op.type, marks)
     if w.is_activation and not w.is_constant:
         return _biased(ctx, op, _by_activation(ctx, op, x, ctx.reshaped(w, shape), letters), bias)
-    split = ctx.reshaped(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    c = shape[letters.index("c")]
+    groups = x.shape[1] // c
+    split = ctx.reshaped(x, (x.shape[0], groups, c, *x.shape[2:]))
     window, kernel = _SPACE[:space], _KERNEL[:space]
     spec = Spec("ngc" + window, letters + kernel, "ngm" + window.upper(), window)
     out = op.shape()

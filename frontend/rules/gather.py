@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..algebra import Algebra, Rows
 from ..primitives.constants import digest
 from ..primitives.values import Op, Value
 from ..registry import DataDependent, Unsupported, rule
@@ -27,9 +27,10 @@ def gather(ctx: Algebra, op: Op) -> Value:
         return op.result(ctx.passes(indices, "Gather", {"table": digest(table.data)}).factors)
     if table.is_activation and not table.elements:
         keep = {a + (indices.rank - 1) * (a > axis): a for a in range(table.rank) if a != axis}
-        return _chosen(ctx, op, table, indices, keep)
-    rows = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
-    found = ctx.gather_rows(rows, indices, indices.shape + rows.shape[1:])
+        rows = {**{a: (n, None) for a, n in keep.items()}, **{axis + a: (None, a) for a in range(indices.rank)}}
+        return _chosen(ctx, op, table, indices, keep, rows)
+    elements = ctx.weight(table).move(lambda a: np.moveaxis(a, axis, 0))
+    found = ctx.gather_rows(elements, indices, indices.shape + elements.shape[1:])
     if axis:
         order = [
             *range(indices.rank, indices.rank + axis),
@@ -48,8 +49,9 @@ def gather_elements(ctx: Algebra, op: Op) -> Value:
     if indices.data is None:
         aligned = [a for a in range(x.rank) if a != axis]
         shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
-        ordered = ctx.order(ctx.stream(x), aligned, op.type, {"to": shape}, shape)
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned})
+        ordered = ctx.order(ctx.stream(x), aligned, op.type, {"to": shape}, shape, mixed=False)
+        rows = {a: (None if a == axis else a, a) for a in range(x.rank)}
+        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned}, rows)
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
     return ctx.move(x, lambda a: np.take_along_axis(a[part], known, axis=axis), op)
@@ -61,13 +63,17 @@ def gather_nd(ctx: Algebra, op: Op) -> Value:
     x, indices, batch = op.input(0), op.input(1), int(op.attr("batch_dims", 0))
     if indices.data is None:
         behind = batch + indices.shape[-1]
-        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape)
+        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape, mixed=False)
         keep = {indices.rank - 1 + i: behind + i for i in range(x.rank - behind)}
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep})
+        rows: Rows = {
+            **{a: (a if a < batch else None, a) for a in range(indices.rank - 1)},
+            **{a: (n, None) for a, n in keep.items()},
+        }
+        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
     known = indices.data
     inner = known.ndim - 1 - batch
-    rows = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
-    where = (*rows, *np.moveaxis(known, -1, 0))
+    numbers = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
+    where = (*numbers, *np.moveaxis(known, -1, 0))
     return ctx.move(x, lambda a: a[where], op)
 
 
@@ -79,7 +85,8 @@ def compress(ctx: Algebra, op: Op) -> Value:
         if op.attr("axis") is None:
             raise DataDependent("which entries are kept is data")
         axis = op.axis()
-        return _chosen(ctx, op, ctx.stream(x), _streamed(ctx, condition), {a: a for a in range(x.rank) if a != axis})
+        keep = {a: a for a in range(x.rank) if a != axis}
+        return _chosen(ctx, op, ctx.stream(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
     places = tuple(np.flatnonzero(condition.data).tolist())
     if op.attr("axis") is None:
         return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op)
@@ -93,11 +100,12 @@ def _streamed(ctx: Algebra, indices: Value) -> Value:
     return ctx.stream(indices)
 
 
-def _chosen(ctx: Algebra, op: Op, x: Value, indices: Value, keep: Mapping[int, int]) -> Value:
+def _chosen(ctx: Algebra, op: Op, x: Value, indices: Value, keep: Mapping[int, int], rows: Rows) -> Value:
     """A join of all that may be chosen and of the choice, per label of the axes kept: output axis -> axis of x."""
     attributes = {"axis": op.axis(default=0) - x.rank, "batch": int(op.attr("batch_dims", 0)) - x.rank}
     marked = ctx.passes(x, op.type, attributes)
-    return op.result(ctx.mix([marked, indices], op.type, op.shape(), dict(keep), range(indices.rank)).factors)
+    places = range(indices.rank)
+    return op.result(ctx.mix([marked, indices], op.type, op.shape(), dict(keep), places, rows).factors)
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:

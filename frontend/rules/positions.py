@@ -171,11 +171,17 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
     attributes["mode"] = str(attributes.get("mode", "linear")).replace("bilinear", "linear").replace("bicubic", "cubic")
     if grid.data is not None:
-        attributes["places"] = digest(grid.data)
+        attributes["places"] = digest(_first_if_alike(grid.data))
     x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
     if not grid.is_activation:
         return op.result(x.factors)
-    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1)).factors)
+    rows = {0: (0, 0), 1: (1, None), **{a: (None, a - 1) for a in range(2, x.rank)}}
+    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1), rows).factors)
+
+
+def _first_if_alike(array: np.ndarray) -> np.ndarray:
+    """The first row where all rows of a batch hold the same, so that it does not matter how many there are."""
+    return array[:1] if (array == array[:1]).all() else array
 
 
 @rule("AffineGrid")
@@ -206,7 +212,7 @@ def col_to_im(ctx: Algebra, op: Op) -> Value:
     blocks = ctx.reshaped(x, (shape[0], shape[1], x.shape[1] // shape[1], x.shape[2]))
     blocks = ctx.passes(blocks, op.type, attributes)
     if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):
-        return op.result(ctx.mix([blocks], op.type, shape, {0: 0, 1: 1}).factors)
+        return op.result(ctx.mix([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)}).factors)
     return op.result(
         ctx.reshaped(
             blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2))
@@ -255,7 +261,8 @@ def reverse_sequence(ctx: Algebra, op: Op) -> Value:
     x, lengths = ctx.stream(op.input(0)), op.input(1)
     time, batch = (int(op.attr(name, default)) % x.rank for name, default in (("time_axis", 0), ("batch_axis", 1)))
     if lengths.data is not None:
-        return _ordered(ctx, op, x, (time,), {"batch": batch - x.rank, "lengths": digest(lengths.data)})
+        attributes = {"batch": batch - x.rank, "lengths": digest(_first_if_alike(lengths.data))}
+        return _ordered(ctx, op, x, (time,), attributes)
     y = _ordered(ctx, op, x, (time,), {"batch": batch - x.rank})
     rows = ctx.reshaped(ctx.stream(lengths), tuple(n if a == batch else 1 for a, n in enumerate(x.shape)))
     return ctx.elementwise(Op(op.type, "", op.opset, op.name, (y, rows), op.results, {}), (y, rows))

@@ -29,4 +29,6 @@ def region_pool(ctx: Algebra, op: Op) -> Value:
     regions = [v for v in op.inputs[1:] if v is not None and v.is_activation]
     if not regions:
         return op.result(pooled.factors)
-    return op.result(ctx.mix([pooled, *regions], op.type, shape, {1: 1}, (0,)).factors)
+    each = (None, *[0 for _ in regions])
+    rows = {1: (1, *[None for _ in regions]), **({0: each} if len(regions) == len(op.inputs) - 1 else {})}
+    return op.result(ctx.mix([pooled, *regions], op.type, shape, {1: 1}, (0,), rows).factors)

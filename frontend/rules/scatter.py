@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..algebra import Algebra, Rows
 from ..budget import COPIED, PLACES, bear
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
@@ -55,10 +55,15 @@ def _anywhere(ctx: Algebra, op: Op) -> Value:
     """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
     data = ctx.stream(op.input(0))
     attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
-    ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape)
-    others = [ctx.stream(v) for v in op.inputs[1:] if v is not None]
+    ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape, mixed=False)
+    indices, updates = (ctx.stream(v) for v in op.inputs[1:3] if v is not None)
     keep = {a: a for a in range(data.rank)}
-    return op.result(ctx.mix([ordered, *others], op.type, op.shape(), keep).factors)
+    if op.type == "ScatterND":
+        behind = updates.rank - data.rank
+        rows: Rows = {a: (a, None, a + behind) for a in range(indices.shape[-1], data.rank)}
+    else:
+        rows = {a: (a, a, a) for a in range(data.rank) if a != op.axis(default=0)}
+    return op.result(ctx.mix([ordered, indices, updates], op.type, op.shape(), keep, rows=rows).factors)
 
 
 def _written(ctx: Algebra, op: Op, places: np.ndarray) -> Value:
