@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from .algebra import Move, Rows, Tracing
-from .lines import Kept, Line, Lines, copied, digits, first_places, is_broadcast
+from .lines import Kept, Line, Lines, copied, digits, first_places, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.labels import compress, constant_along, nodes_of, occurrence, port, unlabelled, varying, vias_of
@@ -40,8 +40,7 @@ _SINGLE = frozenset({
     "Gather", "GatherElements", "GatherND", "Compress",
 })  # fmt: skip
 _MOST = 1 << 24
-_COPYING = frozenset({"Expand", "Tile"})
-_WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Windows"})
+_WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Windows", "Col2Im"})
 
 
 class Entrywise(Tracing):
@@ -97,7 +96,8 @@ class Entrywise(Tracing):
             here = [(v, axis - len(shape) + v.rank, own) for v, own in zip(values, lines, strict=True)]
             wide = [(v, a, own) for v, a, own in here if a >= 0 and v.shape[a] == size]
             active = [[w for w in own if w.axis == a] for v, a, own in wide if v.is_activation]
-            common = self.lines.agreed(active)
+            # What constants alone widen is copied.
+            common = self.lines.agreed(active) if active else self.lines.new(axis, size)
             common = [w for w in common if all(copied(v, a, w.entry) for v, a, _ in wide if not v.is_activation)]
             every = [w for own in active for w in own]
             self.lines.end(w for w in every if not any(np.array_equal(w.entry, c.entry) for c in common))
@@ -180,15 +180,17 @@ class Entrywise(Tracing):
         return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Rows and columns of weights are told apart."""
-        self._mixed([value])
-        return (unlabelled(value.rank),)
+        """Rows and columns of weights are told apart; copies of them are not."""
+        return self.stream(value).factors
 
     # Primitives
 
     def ignores(self, op: Op) -> bool:
         """Whether no operand has a line and the result has none either."""
-        return op.type not in _COPYING and not any(self._lines(v) for v in op.inputs if v is not None)
+        operands = [v for v in op.inputs if v is not None]
+        size = max((math.prod(v.shape) for v in operands if v.is_activation), default=0)
+        copies = any(r is not None and math.prod(r.shape or ()) > size for r in op.results)
+        return not copies and not any(self._lines(v) for v in operands)
 
     def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
         """Lines are moved like the entries; axes of copies get lines."""
@@ -200,10 +202,10 @@ class Entrywise(Tracing):
             # The indices of the first entry are those of the network for one entry if its places come first.
             self.lines.end(w for w in self._lines(x) if not w.comes_first)
         moved = self._moved(x, function, shape, by_shape, by_shape or indexed)
+        if (by_shape or indexed) and math.prod(x.shape) < math.prod(shape) <= _MOST:
+            moved += self.lines.of_copies(function(np.arange(math.prod(x.shape)).reshape(x.shape)).reshape(shape))
         if indexed:
             self._picked(op, moved)
-        if op.type in _COPYING:
-            moved += [w for a, n in enumerate(shape) if is_broadcast(x.shape, shape, a) for w in self.lines.new(a, n)]
         return op.result(self._labels(moved, len(shape)), index=index)
 
     def settled(self, op: Op) -> None:
@@ -295,10 +297,12 @@ class Entrywise(Tracing):
         return self._made(x, self._lines(x), x.shape)
 
     def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
-        """Lines go on along axes along which the weight does not differ, nor slides."""
-        sizes = dict(zip(spec.w, weight.squeezed().shape, strict=True))
-        shared = {t for t in spec.x if t in spec.out and sizes.get(t, 1) == 1 and t not in spec.window}
-        lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in shared])
+        """Lines go on along axes along which the weight has copies for their entries, or does not lie, nor slides."""
+        lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in spec.out or t in spec.window])
+        own = {a: spec.w.index(t) for a, t in enumerate(spec.x) if t in spec.w}
+        goes = [w.axis not in own or shared(weight, own[w.axis], w.entry) for w in lines]
+        self.lines.end(w for w, on in zip(lines, goes, strict=True) if not on)
+        lines = [w for w, on in zip(lines, goes, strict=True) if on]
         return self._made(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
 
     def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:

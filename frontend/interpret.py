@@ -156,8 +156,8 @@ class Interpreter:
             return
         weights = any(v in self.plan.held for v in outputs)
         if weights:
-            op = self._constant_op(node)
-            self._constants.update(self._named(algebra, op, outputs, self._weights(algebra, op, rule)))
+            constants = self._weights(algebra, self._constant_op(node), rule)
+            self._constants.update({v: x for v, x in zip(outputs, constants, strict=False) if x is not None})
             self._values.update({v: self._fitted(v, self._constants[v]) for v in outputs if v in self._constants})
         if not any(v in self.plan.streams for v in outputs):
             return
@@ -181,14 +181,8 @@ class Interpreter:
     def _made(
         self, algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
     ) -> dict[ir.Value, Value]:
-        return {v: self._fitted(v, x) for v, x in self._named(algebra, op, outputs, made).items()}
-
-    @staticmethod
-    def _named(
-        algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
-    ) -> dict[ir.Value, Value]:
         algebra.settled(op)
-        return {v: x for v, x in zip(outputs, made, strict=False) if x is not None}
+        return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         made, derived = 0, 0

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .inference.shapes import Known
+from .primitives.elements import Elements
 from .primitives.labels import constant_along
 from .primitives.values import Value
 
-__all__ = ["Kept", "Line", "Lines", "copied", "digits", "first_places", "is_broadcast", "kept_part", "kept_places"]
+__all__ = ["Kept", "Line", "Lines", "copied", "digits", "first_places", "kept_part", "kept_places", "shared"]
 
 Kept = Mapping[int, np.ndarray]
 """By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
@@ -58,6 +59,23 @@ class Lines:
         self._parent.append(len(self._parent))
         self._size.append(size)
         return [Line(self._parent[-1], axis, np.arange(size))]
+
+    def of_copies(self, places: np.ndarray) -> list[Line]:
+        """New lines along the axes of an array, or along a digit of one, on which its numbers repeat."""
+        found = []
+        for axis, size in enumerate(places.shape):
+            for count in range(size, 1, -1):
+                if size % count or size > _LONGEST:
+                    continue
+                for entry in (np.repeat(np.arange(count), size // count), np.tile(np.arange(count), size // count)):
+                    if constant_along(digits(places, Line(0, axis, entry)), axis + 1):
+                        [line] = self.new(axis, count)
+                        found.append(Line(line.number, axis, entry))
+                        break
+                else:
+                    continue
+                break
+        return found
 
     def root(self, number: int) -> int:
         """The number of the line that this one is."""
@@ -115,22 +133,26 @@ def first_places(lines: Sequence[Line]) -> np.ndarray | None:
 
 def copied(value: Value, axis: int, entry: np.ndarray) -> bool:
     """Whether a constant is the same for all entries of a line along an axis of it."""
-    array = value.data
-    if array is None and value.elements is None:
-        return False
-    if array is None:
-        assert value.elements is not None
-        array = value.elements.array
-        if array.dtype == np.int8 and value.elements.bare:
-            return array.strides[axis] == 0
-        array = value.elements.keys
+    if value.data is not None:
+        return _alike(value.data, axis, entry)
+    return value.elements is not None and _copies(value.elements, axis, entry)
+
+
+def _copies(elements: Elements, axis: int, entry: np.ndarray) -> bool:
+    """Whether elements are the same for all entries of a line along an axis of them."""
+    array = elements.array
+    if array.dtype == np.int8 and elements.bare:
+        return array.strides[axis] == 0
+    return _alike(elements.keys, axis, entry)
+
+
+def shared(weight: Elements, axis: int, entry: np.ndarray) -> bool:
+    """Whether a weight is one for all entries of a line along an axis of it, on which it may be broadcast."""
+    return weight.shape[axis] == 1 or (weight.shape[axis] == len(entry) and _copies(weight, axis, entry))
+
+
+def _alike(array: np.ndarray, axis: int, entry: np.ndarray) -> bool:
     return array.strides[axis] == 0 or constant_along(digits(array, Line(0, axis, entry)), axis + 1)
-
-
-def is_broadcast(old: tuple[int, ...], new: tuple[int, ...], axis: int) -> bool:
-    """Whether an axis comes from broadcasting."""
-    before = axis - len(new) + len(old)
-    return before < 0 or old[before] == 1
 
 
 def kept_places(array: np.ndarray, kept: Kept) -> np.ndarray:

@@ -39,9 +39,9 @@ FUNCTION = "gmnc.function"
 def normalise(model: ir.Model, keep: Callable[[ir.Function], bool] = lambda function: False) -> ir.Model:
     """A normalised copy; tensors, types and shapes are shared with `model`, which stays as it is.
 
-    Initializers that were Constant nodes carry `CONSTANT` in their `meta`, as do those that torch.onnx made beside the
-    parameters and buffers of which it keeps a list; these carry `LEARNED`. An initializer of a subgraph keeps its name
-    unless the main graph has one of that name already (then "_1", "_2", ... is appended).
+    Initializers that were Constant nodes carry `CONSTANT` in their `meta`, as do those that torch.onnx made, or found
+    in the code, beside the parameters and buffers of which it keeps a list; these carry `LEARNED`. An initializer of a
+    subgraph keeps its name unless the main graph has one of that name already (then "_1", "_2", ... is appended).
     keep: local functions that are not inlined, so that their calls stay as they are.
     Raises `LoadError` if local functions call each other in a circle, make more nodes than the budget allows, or
     import versions that mean something else.
@@ -104,7 +104,8 @@ class _Copier:
         for name, value in graph.initializers.items():
             self.made[value] = self.initializers[name] = copy = _value(value)
             if listed:
-                copy.meta[LEARNED if _SIGNATURE in value.metadata_props else CONSTANT] = name
+                kind = value.metadata_props.get(_SIGNATURE)
+                copy.meta[LEARNED if kind in ("PARAMETER", "BUFFER") else CONSTANT] = name
         inputs = [self._copy(v) for v in graph.inputs if not v.is_initializer()]
         nodes = self._nodes(graph)
         outputs = [self.made[v] for v in graph.outputs]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnx_ir as ir
 from ..budget import FOLDED
 from ..normalise import CONSTANT, LEARNED
 
-__all__ = ["is_literal"]
+__all__ = ["is_exporters_own", "is_literal"]
 
 # Names that exporters give to constants of their own, by exporter. A module's parameters keep the module's names.
 _MADE_UP = (
@@ -31,6 +32,10 @@ _MADE_UP = (
 _PATTERN = re.compile("|".join(f"(?:{pattern})" for _, pattern in _MADE_UP))
 # TensorFlow Lite joins the names of all ops that it fused with semicolons; a variable's name says where it was read.
 _FUSED = re.compile(r"(?!.*(ReadVariableOp|Variable|FusedBatchNorm)).*;.*")
+
+# Names that torch.onnx gives to no tensor of a module, and where it says of what it has folded one.
+_TORCHS_OWN = re.compile(r"val_\d+|(.*/)?Constant_(\d+_)?output_\d+")
+_FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 
 _WEIGHT_SLOTS = frozenset(
     (op, slot)
@@ -63,8 +68,8 @@ _FORBIDS = -1e4
 
 
 def is_literal(value: ir.Value) -> bool:
-    """Whether a constant is a literal, not a parameter: one element, zeros, numbers of places, or one huge negative
-    number that forbids all of them.
+    """Whether a constant is a literal, not a parameter: one element, zeros, numbers of places, one huge negative
+    number that forbids all of them, or another number throughout of which it is known who made it.
 
     And an exporter made it up: it was a Constant node or is on no list of parameters (see `normalise`), or its name is
     one that an exporter gives to its own constants.
@@ -81,7 +86,30 @@ def is_literal(value: ir.Value) -> bool:
     name = value.name or ""
     if not _is_made_up(value) and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
         return False
-    return not any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
+    return not _fills_weight_slot(value)
+
+
+def is_exporters_own(value: ir.Value, like: str = "") -> bool:
+    """Whether no module owns a tensor of any size, not even through folding, unless of the shape of the value `like`.
+
+    Stricter than what is asked of a literal of one element.
+    """
+    name = value.name or ""
+    if not _TORCHS_OWN.fullmatch(name) and not (CONSTANT in value.meta and name.isdecimal()):
+        return False
+    try:
+        sources = ast.literal_eval(value.metadata_props.get(_FOLDED_FROM, "[]"))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+
+    def own(source: object) -> bool:
+        return isinstance(source, str) and (source == like or _TORCHS_OWN.fullmatch(source) is not None)
+
+    return isinstance(sources, list) and all(map(own, sources))
+
+
+def _fills_weight_slot(value: ir.Value) -> bool:
+    return any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
 
 
 def _is_of_activation(value: ir.Value) -> bool:
@@ -116,12 +144,15 @@ def _is_made_up(value: ir.Value) -> bool:
 
 
 def _is_uniform_or_positional(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
-    """Whether it is zeros, 0, 1, 2, ... along one axis, or a mask before it is cut: what comes of sizes alone."""
+    """Whether it is 0, 1, 2, ... along one axis, a mask before it is cut, or one number: what comes of sizes alone."""
     if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_made_up(value):
         return False
     numbers = tensor.numpy().reshape(-1)
     first, last = float(numbers[0]), float(numbers[-1])
-    if first == last and not (first and first > _FORBIDS):
-        return bool((numbers == numbers[0]).all())
+    if first == last:
+        anywhere = not first or first <= _FORBIDS
+        told = CONSTANT in value.meta or _FOLDED_FROM in value.metadata_props
+        own = anywhere or (told and is_exporters_own(value) and not _fills_weight_slot(value))
+        return own and bool((numbers == numbers[0]).all())
     along = sum(n > 1 for n in tensor.shape.numpy())
     return (first, last, along) == (0, len(numbers) - 1, 1) and bool((numbers == np.arange(len(numbers))).all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 
 import numpy as np
 
@@ -54,15 +55,27 @@ def contract(
 def fitted(weight: Elements, spec: Spec, out: tuple[int, ...]) -> Elements:
     """A weight of as many copies as an export has entries, for a result `out` of one entry: the first of them.
 
-    Raises `Unsupported` where they are no copies.
+    They lie one after the other along an axis, or every number lies beside its copies. Raises `Unsupported` where they
+    are no copies.
     """
     sizes = dict(zip(spec.out, out, strict=True))
-    once = [a for a, t in enumerate(spec.w) if sizes.get(t) == 1 and weight.shape[a] > 1]
-    if not once:
-        return weight
-    if any(weight.squeezed().shape[a] > 1 for a in once):
-        raise Unsupported("its weight is of another size than its result")
-    return weight.move(lambda a: a[tuple(slice(1) if i in once else slice(None) for i in range(a.ndim))])
+    for axis, letter in enumerate(spec.w):
+        size = sizes.get(letter, weight.shape[axis])
+        if size < weight.shape[axis]:
+            where = (*[slice(None)] * axis, _first_of_copies(weight, axis, size))
+            weight = weight.move(itemgetter(where))
+    return weight
+
+
+def _first_of_copies(weight: Elements, axis: int, size: int) -> slice:
+    """The places along an axis at which the first of copies lie."""
+    length, keys = weight.shape[axis], np.moveaxis(weight.keys, axis, 0)
+    count = length // size if size and length % size == 0 else 0
+    for step, apart in ((1, size), (count, 1)):
+        places = np.arange(size) * step
+        if count and all((keys[places + i * apart] == keys[places]).all() for i in range(count)):
+            return slice(0, size * step, step)
+    raise Unsupported("its weight is of another size than its result")
 
 
 def _in_order(spec: Spec) -> str:

@@ -5,17 +5,14 @@ Nothing here changes the graph, and of parameters no value is read but of tiny o
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
-from ..inference.literals import is_literal
+from ..inference.literals import is_exporters_own, is_literal
 from ..inference.shapes import Known
-from ..normalise import CONSTANT
 
 __all__ = [
     "Facts",
@@ -41,8 +38,6 @@ _PURE = (
     | {"Sqrt", "Reciprocal", "Exp", "Log", "Abs", "Neg", "Transpose", "Shape"}
 )  # fmt: skip
 _MOST_ELEMENTS = 4096
-_MADE_UP = re.compile(r"val_\d+|(.*/)?Constant_(\d+_)?output_\d+")
-_FOLDED = "pkg.onnxscript.optimizer.folded_from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +91,7 @@ class Facts:
         if numbers is None:
             value = core(value)
             numbers = self.data(value)
-        if numbers is None and _made_up(value, like):
+        if numbers is None and is_exporters_own(value, like.name or ""):
             tensor = value.const_value
             numbers = tensor.numpy() if tensor is not None and tensor.size <= _MOST_ELEMENTS else None
         if numbers is None:
@@ -250,12 +245,3 @@ def _same_literal(a: ir.Value, b: ir.Value) -> bool:
 
 def _settings(node: ir.Node) -> dict[str, object]:
     return {name: attribute.value for name, attribute in node.attributes.items()}
-
-
-def _made_up(value: ir.Value, like: ir.Value) -> bool:
-    """Whether a tensor of any size is an exporter's own: stricter than `is_literal`, which knows one-element ones."""
-    name = value.name or ""
-    if not _MADE_UP.fullmatch(name) and not (CONSTANT in value.meta and name.isdecimal()):
-        return False
-    sources = ast.literal_eval(value.metadata_props.get(_FOLDED, "[]"))
-    return all(_MADE_UP.fullmatch(s) or s == like.name for s in sources)

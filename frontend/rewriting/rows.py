@@ -7,17 +7,19 @@ Written with a batch axis, and with the mask, these nodes do not depend on how m
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from ..inference.shapes import Known
-from .matching import Facts, operands, producer
+from .matching import Facts, operands, producer, same
 from .rewriting import Writer
 
 __all__ = ["by_row"]
 
-_SAME_NUMBERS = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Expand", "Transpose", "Flatten"})
+_IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"})
+_SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
 def by_row(model: ir.Model, known: dict[ir.Value, Known]) -> int:
@@ -25,9 +27,12 @@ def by_row(model: ir.Model, known: dict[ir.Value, Known]) -> int:
 
     | found | put in its place |
     |---|---|
-    | GatherND(x, [row, i, ...]) | GatherND<batch_dims = 1>(x, [i, ...]) |
+    | GatherND(x, [row, i, ...]), the row in any column | GatherND<batch_dims = 1>(x, [i, ...]), x with its rows first |
     | Gather(x as [rows * n, m], row * n + i), 0 <= i < n | GatherND<batch_dims = 1>(x, [i]) |
-    | ScatterND(x, places where a mask is true, one number) | Where(mask, number, x) |
+    | Gather(x as [n * rows, m], i * rows + row), 0 <= i < n | likewise |
+    | ScatterND(x, [row, i], updates) | ScatterElements<axis = 1>(x, i, updates) |
+    | ScatterND(x, places where a mask is true, one entry) | Where(mask, entry, x) |
+    | Concat(x, x, ..., x) | Tile(x) |
 
     Indices that are known stay: what they move is followed entry by entry.
     known: the result of `shapes.infer`, which gains the new values.
@@ -49,13 +54,24 @@ class _Rewriter(Writer):
         super().__init__(node)
         self._known = known
 
-    def shaped(self, op: str, shape: tuple[int, ...], like: ir.Value, *inputs: ir.Value, **attributes: int) -> ir.Value:
+    def shaped(
+        self,
+        op: str,
+        shape: Sequence[int],
+        like: ir.Value,
+        *inputs: ir.Value,
+        **attributes: int | Sequence[int],
+    ) -> ir.Value:
         """A new node whose output has a shape, and the type of `like`."""
         value = self.one(op, *inputs, attributes=attributes)
-        self._known[value] = Known(shape, self._known[like].dtype)
+        self._known[value] = Known(tuple(shape), self._known[like].dtype)
         return value
 
-    def number(self, *numbers: int) -> ir.Value:
+    def reshaped(self, value: ir.Value, *shape: int) -> ir.Value:
+        """A value in another shape."""
+        return self.shaped("Reshape", shape, value, value, self.numbers_of(shape))
+
+    def numbers_of(self, numbers: Sequence[int]) -> ir.Value:
         """A constant of int64."""
         array = np.array(numbers, dtype=np.int64)
         value = self.one("Constant", attributes={"value": ir.Attr("value", ir.AttributeType.TENSOR, ir.Tensor(array))})
@@ -64,82 +80,182 @@ class _Rewriter(Writer):
 
 
 def _gather_nd(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
-    """The first of the indices is the row; the others stay."""
+    """One of the indices is the row; the others stay."""
     x, indices = inputs
-    joined = producer(indices, "Concat")
-    shape, out = facts.shape(x), facts.shape(writer.node.outputs[0])
-    if joined is None or shape is None or out is None or writer.integer("batch_dims"):
+    shape, out, columns = facts.shape(x), facts.shape(writer.node.outputs[0]), _columns(indices, facts)
+    all_indices = facts.shape(indices)
+    if shape is None or out is None or all_indices is None or writer.integer("batch_dims"):
         return False
-    row, *others = (v for v in joined.inputs if v is not None)
-    numbers, all_indices = facts.data(row), facts.shape(indices)
-    if not others or numbers is None or all_indices is None or numbers.shape[-1] != 1:
-        return False
-    if joined.attributes.get_int("axis", 0) % numbers.ndim != numbers.ndim - 1 or not _counts(numbers, shape[0]):
-        return False
-    if len(others) > 1:
+    if all_indices[-1] == 1:
+        return _gather(writer, inputs, facts)
+    for place, (axis, column) in enumerate(columns):
+        if not _counts(facts.data(column), shape[axis]):
+            continue
+        others = [v for i, (_, v) in enumerate(columns) if i != place]
         rest = (*all_indices[:-1], all_indices[-1] - 1)
-        picked = writer.shaped("Concat", rest, indices, *others, axis=-1)
-    else:
-        picked = others[0]
-    writer.replace([writer.shaped("GatherND", out, x, x, picked, batch_dims=1)])
-    return True
+        picked = writer.shaped("Concat", rest, indices, *others, axis=-1) if len(others) > 1 else others[0]
+        if axis:
+            order = (axis, *(a for a in range(len(shape)) if a != axis))
+            x = writer.shaped("Transpose", [shape[a] for a in order], x, x, perm=order)
+        writer.replace([writer.shaped("GatherND", out, x, x, picked, batch_dims=1)])
+        return True
+    return False
+
+
+def _columns(indices: ir.Value, facts: Facts) -> list[tuple[int, ir.Value]]:
+    """What index tuples are put together from: the first axis that each is of, and the value; nothing if it is one."""
+    joined = producer(indices, "Concat")
+    if joined is None:
+        return []
+    found, axis = [], 0
+    for value in joined.inputs:
+        shape = facts.shape(value)
+        if value is None or not shape or joined.attributes.get_int("axis", 0) % len(shape) != len(shape) - 1:
+            return []
+        found.append((axis, value))
+        axis += shape[-1]
+    return found if len(found) > 1 else []
 
 
 def _gather(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
-    """Rows of x lie one after the other, and the index counts through them all."""
+    """Rows of x lie one after the other, or side by side, and the index counts through them all."""
     flat, indices = inputs
-    source = producer(flat, "Flatten", "Reshape")
+    source = producer(_unmoved(flat, facts), "Flatten", "Reshape")
     x = None if source is None else source.inputs[0]
     shape, size, out = facts.shape(x), facts.shape(flat), facts.shape(writer.node.outputs[0])
     if x is None or writer.integer("axis") or shape is None or len(shape) < 2 or not size or out is None:
         return False
     if 0 in shape or size[0] != shape[0] * shape[1]:
         return False
+    indices = _in_order(indices, facts)
     for index, offset in operands(producer(indices, "Add")):
-        numbers, count = facts.data(offset), facts.shape(index)
+        numbers, count = facts.data(offset), facts.shape(indices)
         if numbers is None or numbers.dtype.kind not in "iu" or not count:
             continue
-        if numbers.ndim > len(count) or count[0] != shape[0] or count != facts.shape(indices):
+        first, second = shape[:2]
+        after = _row_numbers(np.broadcast_to(numbers, count), first, second)
+        beside = None if after else _factor(index, second, facts)
+        if after and _below(index, second, facts):
+            rows, own = first, index
+        elif (
+            beside is not None
+            and _below(beside, first, facts)
+            and _row_numbers(np.broadcast_to(numbers, count), second, 1)
+        ):
+            rows, own = second, beside
+            x = writer.shaped("Transpose", (second, first, *shape[2:]), x, x, perm=(1, 0, *range(2, len(shape))))
+        else:
             continue
-        numbers = numbers.reshape((1,) * (len(count) - numbers.ndim) + numbers.shape)
-        whole = numbers // shape[1]
-        if (numbers % shape[1]).any() or not _counts(whole, shape[0]) or not _below(index, shape[1], facts):
-            continue
-        one = writer.shaped("Reshape", (*count, 1), index, index, writer.number(*count, 1))
-        picked = writer.shaped("GatherND", (*count, *shape[2:]), x, x, one, batch_dims=1)
-        if out != (*count, *shape[2:]):
-            picked = writer.shaped("Reshape", out, x, picked, writer.number(*out))
-        writer.replace([picked])
+        each = math.prod(count) // rows
+        if facts.shape(own) != count:
+            own = writer.shaped("Expand", count, own, own, writer.numbers_of(count))
+        one = writer.reshaped(own, rows, each, 1)
+        picked = writer.shaped("GatherND", (rows, each, *shape[2:]), x, x, one, batch_dims=1)
+        writer.replace([writer.reshaped(picked, *out)])
         return True
     return False
 
 
+def _unmoved(value: ir.Value, facts: Facts) -> ir.Value:
+    """The value before nodes that leave it as it is."""
+    while (node := producer(value, "Identity", "Expand", "Concat", "Transpose")) is not None and node.inputs:
+        source, shape = node.inputs[0], facts.shape(value)
+        order = list(node.attributes.get_ints("perm", ()))
+        moves = node.op_type == "Transpose" and (not order or order != sorted(order))
+        if source is None or shape is None or facts.shape(source) != shape or moves:
+            break
+        value = source
+    return value
+
+
+def _in_order(value: ir.Value, facts: Facts) -> ir.Value:
+    """The value of the same numbers in the same order, before changes of shape and type."""
+    while True:
+        value = _unmoved(value, facts)
+        node = producer(value, *_IN_ORDER)
+        if node is None or node.inputs[0] is None:
+            return value
+        value = node.inputs[0]
+
+
+def _row_numbers(numbers: np.ndarray, rows: int, step: int) -> bool:
+    """Whether numbers, in their order, are 0, step, 2 step, ..., one for all that is of a row."""
+    flat = numbers.reshape(-1)
+    return len(flat) % rows == 0 and bool((flat.reshape(rows, -1) == step * np.arange(rows)[:, None]).all())
+
+
+def _factor(index: ir.Value, by: int, facts: Facts) -> ir.Value | None:
+    """The value that is multiplied by a number, of the same shape."""
+    for value, factor in operands(producer(index, "Mul")):
+        numbers = facts.data(factor)
+        if numbers is not None and numbers.size and (numbers == by).all() and facts.shape(value) == facts.shape(index):
+            return value
+    return None
+
+
 def _scatter_nd(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
-    """One number is put where a mask is true."""
+    """Rows of updates are put into rows of x; or one entry where a mask is true."""
+    if writer.node.attributes.get_string("reduction", "none") != "none":
+        return False
+    return _by_number(writer, inputs, facts) or _by_mask(writer, inputs, facts)
+
+
+def _by_number(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+    x, indices, updates = inputs
+    shape, columns = facts.shape(x), _columns(indices, facts)
+    if shape is None or len(columns) != 2 or facts.shape(updates) is None:
+        return False
+    (_, row), (axis, index) = columns
+    count = facts.shape(index)
+    if axis != 1 or not count or count[-1] != 1 or not _counts(facts.data(row), shape[0]) or count[0] != shape[0]:
+        return False
+    rows, each, rest = shape[0], math.prod(count) // shape[0], shape[2:]
+    place = writer.reshaped(index, rows, each, *(1 for _ in rest))
+    place = writer.shaped("Expand", (rows, each, *rest), index, place, writer.numbers_of((rows, each, *rest)))
+    put = writer.reshaped(updates, rows, each, *rest)
+    writer.replace([writer.shaped("ScatterElements", shape, x, x, place, put, axis=1)])
+    return True
+
+
+def _by_mask(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
     x, indices, updates = inputs
     listed = producer(indices, "Transpose")
     places = None if listed is None else producer(listed.inputs[0], "NonZero")
     if listed is None or places is None or tuple(listed.attributes.get_ints("perm", (1, 0))) != (1, 0):
         return False
-    mask, number = places.inputs[0], _repeated(updates, facts)
+    mask = places.inputs[0]
     shape, covered = facts.shape(x), facts.shape(mask)
-    if mask is None or number is None or shape is None or covered is None or covered != shape[: len(covered)]:
+    if mask is None or shape is None or covered is None or covered != shape[: len(covered)]:
         return False
-    if facts.known[mask].dtype != "bool" or writer.node.attributes.get_string("reduction", "none") != "none":
+    mask, covered = _narrowest(mask, covered, facts)
+    rest = shape[len(covered) :]
+    entry = _repeated(updates, rest, facts)
+    if entry is None or facts.known[mask].dtype != "bool":
         return False
-    if len(covered) < len(shape):
-        wide = (*covered, *(1 for _ in shape[len(covered) :]))
-        mask = writer.shaped("Reshape", wide, mask, mask, writer.number(*wide))
-    if facts.shape(number):
-        number = writer.shaped("Reshape", (1,), number, number, writer.number(1))
-    writer.replace([writer.shaped("Where", shape, x, mask, number, x)])
+    if rest and facts.shape(mask) != (*covered, *(1 for _ in rest)):
+        mask = writer.reshaped(mask, *covered, *(1 for _ in rest))
+    if facts.shape(entry):
+        entry = writer.reshaped(entry, *(rest if math.prod(facts.shape(entry) or ()) > 1 else (1,)))
+    writer.replace([writer.shaped("Where", shape, x, mask, entry, x)])
     return True
 
 
-def _counts(numbers: np.ndarray, rows: int) -> bool:
-    """Whether the entries along the first axis are 0, 1, ..., as many as there are rows, whatever the others."""
-    count = np.arange(rows).reshape(-1, *(1 for _ in numbers.shape[1:]))
-    return numbers.dtype.kind in "iu" and numbers.shape[0] == rows and bool((numbers == count).all())
+def _concat(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+    """One value, again and again."""
+    shape, out = facts.shape(inputs[0]), facts.shape(writer.node.outputs[0])
+    if not shape or out is None or len(inputs) < 2 or not all(same(v, inputs[0]) for v in inputs):
+        return False
+    axis = writer.integer("axis") % len(shape)
+    repeats = writer.numbers_of([len(inputs) if a == axis else 1 for a in range(len(shape))])
+    writer.replace([writer.shaped("Tile", out, inputs[0], inputs[0], repeats)])
+    return True
+
+
+def _counts(numbers: np.ndarray | None, rows: int) -> bool:
+    """Whether index columns [rows, ..., 1] are 0, 1, ... along the first axis, as many as there are rows."""
+    if numbers is None or numbers.dtype.kind not in "iu" or numbers.shape[-1] != 1 or numbers.shape[0] != rows:
+        return False
+    return bool((numbers == np.arange(rows).reshape(-1, *(1 for _ in numbers.shape[1:]))).all())
 
 
 def _below(index: ir.Value | None, size: int, facts: Facts) -> bool:
@@ -158,18 +274,48 @@ def _below(index: ir.Value | None, size: int, facts: Facts) -> bool:
             divisor = facts.integers(node.inputs[1])
             whole = not node.attributes.get_int("fmod", 0)
             return whole and divisor is not None and all(0 < d <= size for d in divisor)
-        index = node.inputs[0] if node.op_type in _SAME_NUMBERS else None
+        if node.op_type == "Clip":
+            limits = [facts.integers(v) or () for v in node.inputs[1:]]
+            return len(limits) == 2 and all(limits) and min(limits[0]) >= 0 and max(limits[1]) < size
+        index = node.inputs[0] if node.op_type in _SAME_NUMBERS and not _narrows(node, size) else None
     return False
 
 
-def _repeated(value: ir.Value | None, facts: Facts) -> ir.Value | None:
-    """The value of one element that this one repeats, if it is made so."""
+def _narrows(node: ir.Node, size: int) -> bool:
+    """Whether it casts to a type that does not hold all indices of an axis of this size."""
+    to = node.attributes.get_int("to", 0) if node.op_type == "Cast" else 0
+    kind = ir.DataType(to).numpy() if to else np.dtype(np.int64)
+    return kind.kind not in "iu" or size - 1 > np.iinfo(kind).max
+
+
+def _narrowest(mask: ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[ir.Value, tuple[int, ...]]:
+    """A mask before it is expanded along its last axes, and the axes that are left."""
+    node = producer(mask, "Expand")
+    source = None if node is None else node.inputs[0]
+    before = facts.shape(source)
+    if source is None or before is None or len(before) != len(covered):
+        return mask, covered
+    kept = max((a + 1 for a, n in enumerate(before) if n > 1), default=0)
+    return (source, covered[:kept]) if before[:kept] == covered[:kept] else (mask, covered)
+
+
+def _repeated(value: ir.Value | None, entry: tuple[int, ...], facts: Facts) -> ir.Value | None:
+    """The value of one number, or of the shape of an entry, that this one repeats, if it is made so."""
     while value is not None:
         shape, node = facts.shape(value), producer(value, "Expand", "Reshape", "Identity")
         if shape is not None and math.prod(shape) == 1:
             return value
-        value = None if node is None else node.inputs[0]
+        source = None if node is None else node.inputs[0]
+        before = facts.shape(source)
+        if node is not None and node.op_type == "Expand" and before is not None and _is_entry(before, entry):
+            return source
+        value = source
     return None
 
 
-_REWRITES = {"GatherND": _gather_nd, "Gather": _gather, "ScatterND": _scatter_nd}
+def _is_entry(shape: tuple[int, ...], entry: tuple[int, ...]) -> bool:
+    """Whether a shape is that of an entry, but for axes of size 1 before it."""
+    return bool(entry) and shape[-len(entry) :] == entry and math.prod(shape) == math.prod(entry)
+
+
+_REWRITES = {"GatherND": _gather_nd, "Gather": _gather, "ScatterND": _scatter_nd, "Concat": _concat}
