@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,17 +64,13 @@ class Lines:
         """New lines along the axes of an array, or along a digit of one, on which its numbers repeat."""
         found = []
         for axis, size in enumerate(places.shape):
-            for count in range(size, 1, -1):
-                if size % count or size > _LONGEST:
-                    continue
-                for entry in (np.repeat(np.arange(count), size // count), np.tile(np.arange(count), size // count)):
-                    if constant_along(digits(places, Line(0, axis, entry)), axis + 1):
-                        [line] = self.new(axis, count)
-                        found.append(Line(line.number, axis, entry))
-                        break
-                else:
-                    continue
-                break
+            first = places[tuple(slice(None) if a == axis else 0 for a in range(places.ndim))]
+            for entry in _digits_of(size) if size <= _LONGEST else ():
+                # Most entries are told apart by one row of places already.
+                if _alike(first, 0, entry) and _alike(places, axis, entry):
+                    [line] = self.new(axis, int(entry.max()) + 1)
+                    found.append(Line(line.number, axis, entry))
+                    break
         return found
 
     def root(self, number: int) -> int:
@@ -115,6 +111,14 @@ class Lines:
         if old in self._ended:
             self._ended.add(new)
         self._parent[old] = new
+
+
+def _digits_of(size: int) -> Iterator[np.ndarray]:
+    """All entries that an axis may have as one digit of its places, those of most entries first: int64 [size] each."""
+    for count in range(size, 1, -1):
+        if size % count == 0:
+            yield np.repeat(np.arange(count), size // count)
+            yield np.tile(np.arange(count), size // count)
 
 
 def digits(array: np.ndarray, line: Line) -> np.ndarray:
