@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import LARGEST_SEED, Json, Quiet
+from .options import Json, Quiet
 from .session import errors_to_exit_codes, note, output, print_json, steps
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def train_metanetwork(
     model: Annotated[Metanet, typer.Option(help="What learns.")] = Metanet.gmn,
     split: Annotated[SplitName, typer.Option(help="Which members train and which test.")] = SplitName.full,
     held_out: Annotated[str, typer.Option(metavar="FAMILY", help="The family that tests, with --split family.")] = "",
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of the weights and of the order of members.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of the order of members.")] = 0,
     epochs: Annotated[int, typer.Option(min=1, help="At most; the learning rate falls to 0 at their end.")] = 60,
     lr: Annotated[float, typer.Option(min=0.0, help="The greatest learning rate.")] = 2e-3,
     weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW, on matrices.")] = 0.01,

@@ -121,6 +121,8 @@ def brute_force(
     false = tuple(w for g in claims if (w := search.failure(graph, g)))
     judge = _Judge(source, search, options, graph)
     found = [judge.finding(some, pair) for some, pair in search.swaps()]
+    # By now all swaps are known that others may have to join.
+    found = [judge.finding(f.slots, f.pair) if f.kind == "missed" else f for f in found]
     return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
 
 

@@ -73,12 +73,12 @@ def _written() -> Iterator[Case]:
     )
     pick = (
         "m = ReduceMean<keepdims = 0>(g, last)\n a = ArgMax<axis = 1, keepdims = 1>(m)\n"
-        "u = ReduceMax<keepdims = 0>(g, one)\n i = Concat<axis = 1>(nought, a)\n"
+        "u = ReduceMax<keepdims = 0>(g, one)\n i = Concat<axis = 1>(a, nought)\n"
     )
     yield rows(
         "ScatterND",
         "by-activation",
-        pick + "o = ScatterND(h, i, u)",
+        pick + "t = Transpose<perm = [1, 0, 2]>(h)\n p = ScatterND(t, i, u)\n o = Transpose<perm = [1, 0, 2]>(p)",
         symmetric=False,
         ints={"last": [2], "one": [1], "nought": [[0]]},
     )

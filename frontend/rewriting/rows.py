@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 
 from ..inference.shapes import Known
-from .matching import Facts, operands, producer, same
+from .matching import Facts, core, operands, producer, same
 from .rewriting import Writer
 
 __all__ = ["by_row"]
@@ -32,7 +32,7 @@ def by_row(model: ir.Model, known: dict[ir.Value, Known]) -> int:
     | Gather(x as [n * rows, m], i * rows + row), 0 <= i < n | likewise |
     | ScatterND(x, [row, i], updates) | ScatterElements<axis = 1>(x, i, updates) |
     | ScatterND(x, places where a mask is true, one entry) | Where(mask, entry, x) |
-    | Concat(x, x, ..., x) | Tile(x) |
+    | Concat(x, x, ..., x), x a constant | Tile(x) |
 
     Indices that are known stay: what they move is followed entry by entry.
     known: the result of `shapes.infer`, which gains the new values.
@@ -127,7 +127,7 @@ def _gather(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
         return False
     if 0 in shape or size[0] != shape[0] * shape[1]:
         return False
-    indices = _in_order(indices, facts)
+    indices = _in_order(indices, size[0], facts)
     for index, offset in operands(producer(indices, "Add")):
         numbers, count = facts.data(offset), facts.shape(indices)
         if numbers is None or numbers.dtype.kind not in "iu" or not count:
@@ -168,12 +168,12 @@ def _unmoved(value: ir.Value, facts: Facts) -> ir.Value:
     return value
 
 
-def _in_order(value: ir.Value, facts: Facts) -> ir.Value:
-    """The value of the same numbers in the same order, before changes of shape and type."""
+def _in_order(value: ir.Value, size: int, facts: Facts) -> ir.Value:
+    """The value of the same numbers in the same order, before changes of shape, and of type if all below `size` fit."""
     while True:
         value = _unmoved(value, facts)
         node = producer(value, *_IN_ORDER)
-        if node is None or node.inputs[0] is None:
+        if node is None or node.inputs[0] is None or _narrows(node, size):
             return value
         value = node.inputs[0]
 
@@ -241,9 +241,9 @@ def _by_mask(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
 
 
 def _concat(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
-    """One value, again and again."""
+    """One constant, again and again."""
     shape, out = facts.shape(inputs[0]), facts.shape(writer.node.outputs[0])
-    if not shape or out is None or len(inputs) < 2 or not all(same(v, inputs[0]) for v in inputs):
+    if not shape or out is None or not core(inputs[0]).is_initializer() or not all(same(v, inputs[0]) for v in inputs):
         return False
     axis = writer.integer("axis") % len(shape)
     repeats = writer.numbers_of([len(inputs) if a == axis else 1 for a in range(len(shape))])
