@@ -103,3 +103,16 @@ def test_shared_weights_differ_from_equal_ones() -> None:
     apart = gmnc.compile(build(text.format("v"), {"w": (3, 3), "v": (3, 3), "o": (3, 3)}))
     equal = with_values(apart, {n: shared.parameters["w" if n == "v" else n].load() for n in "wvo"})
     assert not set(marks(shared)) & set(marks(equal))
+
+
+def test_numbers_of_the_program_differ_from_parameters() -> None:
+    """Only parameters are permuted: the same numbers as a table have other symmetries."""
+    text = "(float[1, 2] x) => (float[1, 2] y) { h = MatMul(x, w) m = MatMul(h, t) r = Relu(m) y = MatMul(r, v) }"
+    made = text.replace("m =", "a = Range(zero, six, one) c = Cast<to = 1>(a) t = Reshape(c, s) m =")
+    weights = {"w": (2, 2), "v": (3, 2)}
+    stored = build(text, {**weights, "t": (2, 3)}, {})
+    table = build(made, weights, {"zero": np.array(0), "six": np.array(6), "one": np.array(1), "s": [2, 3]})
+    graphs = gmnc.compile(stored), gmnc.compile(table)
+    assert graphs[0].symmetries().log10_size > graphs[1].symmetries().log10_size
+    prints = [graph.fingerprint(values=False) for graph in graphs]
+    assert prints[0] != prints[1]
