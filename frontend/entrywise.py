@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from .algebra import Move, Rows, Tracing
-from .lines import Kept, Line, Lines, copied, digits, first_places, shared
+from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
-from .primitives.labels import compress, constant_along, nodes_of, occurrence, port, unlabelled, varying, vias_of
+from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.values import Op, Value
@@ -248,22 +248,9 @@ class Entrywise(Tracing):
             if not found or not (any_size or shape[found[0].axis] == x.shape[line.axis]):
                 self.lines.end([line])
             out += found
-        if not by_shape and out and not self._alike(x, lines, function, shape, out):
+        if not by_shape and out and not moved_alike(x, lines, function, shape, out):
             self.lines.end(out)
         return [w for w in out if self.lines.live(w)]
-
-    @staticmethod
-    def _alike(x: Value, lines: Sequence[Line], function: Move, shape: tuple[int, ...], moved: Sequence[Line]) -> bool:
-        """Whether all entries of the lines of `x` are moved in the same way: to the same places from the same ones."""
-        numbers = np.zeros((1,) * x.rank, np.int64)
-        for axis, size in enumerate(x.shape):
-            entries = [w.entry for w in lines if w.axis == axis]
-            mine = (
-                np.ravel_multi_index(entries, [int(e.max()) + 1 for e in entries]) if entries else np.zeros(size, int)
-            )
-            numbers = numbers * size + occurrence(mine).reshape([-1 if a == axis else 1 for a in range(x.rank)])
-        places = function(np.broadcast_to(numbers, x.shape)).reshape(shape)
-        return all(constant_along(digits(places, w), w.axis + 1) for w in moved)
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """Lines are independent of each other."""

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .inference.shapes import Known
 from .primitives.elements import Elements
-from .primitives.labels import constant_along
+from .primitives.labels import constant_along, occurrence
 from .primitives.values import Value
 
-__all__ = ["Kept", "Line", "Lines", "copied", "digits", "first_places", "kept_part", "kept_places", "shared"]
+__all__ = [
+    "Kept",
+    "Line",
+    "Lines",
+    "copied",
+    "digits",
+    "first_places",
+    "kept_part",
+    "kept_places",
+    "moved_alike",
+    "shared",
+]
 
 Kept = Mapping[int, np.ndarray]
 """By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
@@ -133,6 +144,23 @@ def first_places(lines: Sequence[Line]) -> np.ndarray | None:
     places = np.flatnonzero(np.all([w.entry == 0 for w in distinct], axis=0))
     every = len(places) * math.prod(int(w.entry.max()) + 1 for w in distinct)
     return places if every == len(distinct[0].entry) else None
+
+
+def moved_alike(
+    x: Value,
+    lines: Sequence[Line],
+    function: Callable[[np.ndarray], np.ndarray],
+    shape: tuple[int, ...],
+    moved: Sequence[Line],
+) -> bool:
+    """Whether all entries of the lines of `x` are moved in the same way: to the same places from the same ones."""
+    numbers = np.zeros((1,) * x.rank, np.int64)
+    for axis, size in enumerate(x.shape):
+        entries = [w.entry for w in lines if w.axis == axis]
+        mine = np.ravel_multi_index(entries, [int(e.max()) + 1 for e in entries]) if entries else np.zeros(size, int)
+        numbers = numbers * size + occurrence(mine).reshape([-1 if a == axis else 1 for a in range(x.rank)])
+    places = function(np.broadcast_to(numbers, x.shape)).reshape(shape)
+    return all(constant_along(digits(places, w), w.axis + 1) for w in moved)
 
 
 def copied(value: Value, axis: int, entry: np.ndarray) -> bool:

@@ -326,8 +326,7 @@ class Lowering(Algebra):
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
         """Per kept label of the first operand, one join node of it and of everything in the others, in places."""
-        state = self.state
-        first = inputs[0]
+        state, first = self.state, inputs[0]
         letters = "abcdefghijklmnop"[: first.rank]
         labels = self._tuple(first)
         away = tuple(a for a in range(first.rank) if a not in keep.values() and labels.shape[a] > 1)

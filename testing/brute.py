@@ -116,13 +116,12 @@ def brute_force(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
     if not search.base[0] or not search.reacts():
-        return BruteForce((), (), 0, search.runs, False, ("no output reacts to the stored tensors",))
+        silent = (*search.skipped, "no output reacts to the stored tensors")
+        return BruteForce((), (), 0, search.runs, False, silent)
     claims = graph.symmetries().generators[:_GENERATORS]
     false = tuple(w for g in claims if (w := search.failure(graph, g)))
     judge = _Judge(source, search, options, graph)
     found = [judge.finding(some, pair) for some, pair in search.swaps()]
-    # By now all swaps are known that others may have to join.
-    found = [judge.finding(f.slots, f.pair) if f.kind == "missed" else f for f in found]
     return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
 
 
@@ -151,6 +150,7 @@ class _Search:
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
         # What is zero but for rounding, as a mean of what was centred, tells nothing.
         told = {n for n in steady if not all(_largest(b[n]) <= _SMALLEST for b in self.base)}
+        self.skipped += [f"output {n!r}: it is zero but for rounding" for n in sorted(steady - told)]
         self.base = [{n: v for n, v in b.items() if n in told} for b in self.base]
         noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
         amplified = max(self._error(i, v) for i, v in enumerate(noise))

@@ -8,12 +8,12 @@ import pytest
 import torch
 from exports import How, export
 from networks import randomise
-from row_networks import NETWORKS, Token
-from torch import Tensor, nn
+from row_networks import NETWORKS, Clipped, Token
+from torch import nn
 
 import gmnc
 from gmnc.ir import fingerprint
-from gmnc.testing import assert_isomorphic, assert_sound, build
+from gmnc.testing import assert_isomorphic, assert_sound, brute_force, build
 
 
 @pytest.mark.parametrize("how", ["dynamo", "torchscript"])
@@ -138,15 +138,29 @@ def test_which_indices_stay_in_their_row(index: str, leaves: bool) -> None:
 
 
 def test_numbers_in_the_code_are_no_parameters() -> None:
-    class Zeroed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.first, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> Tensor:
-            h = torch.tanh(self.first(x))
-            h[h > 0.1] = 0.3
-            return self.out(h)
-
     for how in ("torchscript", "dynamo", "dynamo-optimized"):
-        assert gmnc.compile(export(randomise(Zeroed()), (torch.rand(2, 3),), how)).num_parameter_edges == 26
+        model = export(randomise(Clipped()), NETWORKS[Clipped](2), how)
+        assert gmnc.compile(model).num_parameter_edges == 2 * 3 + 3 + 3 * 2 + 2
+
+
+MASKED = """(float[2, 3, 4] x) => (float[2, 3, 2] y) {{
+    a = MatMul(x, w) h = Tanh(a) o = Gather<axis = 2>(x, first) b = Greater(o, half) m = Expand(b, whole)
+    z = NonZero(m) i = Transpose(z) c = Cast<to = 7>(b) k = ReduceSum<keepdims = 0>(c) n = Reshape(k, one)
+    {0} u = Reshape(e, flat) p = ScatterND(h, i, u) y = MatMul(p, v)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("entries", "free"),
+    [
+        ("s = Concat<axis = 0>(n, four) e = Expand(t, s)", True),
+        # Not the vector again and again, but its first number, then its second.
+        ("s = Concat<axis = 0>(four, n) r = Reshape(t, column) e = Expand(r, s)", False),
+    ],
+)
+def test_the_order_of_entries_behind_a_mask_counts(entries: str, free: bool) -> None:
+    ints = {"first": [0], "whole": [2, 3, 4], "one": [1], "flat": [-1], "four": [4], "column": [4, 1]}
+    model = build(MASKED.format(entries), {"w": (4, 4), "v": (4, 2), "t": (4,), "half": ()}, ints)
+    report = brute_force(model, most=400)
+    assert not report.false
+    assert bool(report.claims) == free

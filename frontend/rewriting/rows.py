@@ -1,7 +1,7 @@
-"""Indices that spell out what an axis of a batch, or a mask, says: rows that read themselves, entries where it is true.
+"""What is written out row by row, as nodes that do not depend on how many rows there are.
 
-Exporters number the rows of a batch, to pick from each an entry of its own, or list the places where a mask is true.
-Written with a batch axis, and with the mask, these nodes do not depend on how many rows there are.
+Exporters number the rows of a batch, to pick from each an entry of its own, list the places where a mask is true, or
+put a constant together once per row: what an axis of a batch, the mask, and repetition say as well.
 """
 
 from __future__ import annotations
