@@ -1,31 +1,76 @@
-"""gmnc, the graph-metanetwork compiler: any ONNX file to a parameter graph, to tensors, and back."""
+"""gmnc, the graph-metanetwork compiler: any ONNX file to a parameter graph, to tensors, and back.
+
+The names here are for everyday work; each is loaded on first use, so that `import gmnc` is instant. The rooms
+(`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.tasks`,
+`gmnc.testing`) hold the rest.
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ._lazy import lazy
 
 if TYPE_CHECKING:
+    from .backends.blocks import Blocks, batch, blocks
+    from .backends.coo import coo
+    from .backends.draw import draw
+    from .backends.networkx import networkx
+    from .backends.onnx import write
+    from .backends.store import load, save
     from .frontend import LowerToParameterGraph, compile, from_torch
     from .ir import GmncError, ParameterGraph
+    from .metanets import GMN
+    from .symmetry import Symmetries, fingerprint, isomorphic, symmetries
+    from .testing import verify
 
-__all__ = ["GmncError", "LowerToParameterGraph", "ParameterGraph", "compile", "from_torch"]
+__all__ = [
+    "GMN",
+    "Blocks",
+    "GmncError",
+    "LowerToParameterGraph",
+    "ParameterGraph",
+    "Symmetries",
+    "batch",
+    "blocks",
+    "compile",
+    "coo",
+    "draw",
+    "fingerprint",
+    "from_torch",
+    "isomorphic",
+    "load",
+    "networkx",
+    "save",
+    "symmetries",
+    "verify",
+    "write",
+]
 
 __version__ = "0.1.0"
 
-_HOME = {
-    "GmncError": ".ir",
-    "LowerToParameterGraph": ".frontend",
-    "ParameterGraph": ".ir",
-    "compile": ".frontend",
-    "from_torch": ".frontend",
+_ROOMS = ("backends", "cli", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing")
+_HOMES = {
+    "GMN": "metanets",
+    "Blocks": "backends.blocks",
+    "GmncError": "ir",
+    "LowerToParameterGraph": "frontend",
+    "ParameterGraph": "ir",
+    "Symmetries": "symmetry",
+    "batch": "backends.blocks",
+    "blocks": "backends.blocks",
+    "compile": "frontend",
+    "coo": "backends.coo",
+    "draw": "backends.draw",
+    "fingerprint": "symmetry",
+    "from_torch": "frontend",
+    "isomorphic": "symmetry",
+    "load": "backends.store",
+    "networkx": "backends.networkx",
+    "save": "backends.store",
+    "symmetries": "symmetry",
+    "verify": "testing",
+    "write": "backends.onnx",
 }
 
-
-def __getattr__(name: str) -> Any:
-    """Load public names on first use, so that `import gmnc` is instant."""
-    if name in _HOME:
-        return getattr(import_module(_HOME[name], __name__), name)
-    if name in ("backends", "frontend", "ir", "kernels", "metanets", "testing"):
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy(__name__, _HOMES, _ROOMS)

@@ -5,17 +5,8 @@ Each form is a submodule, loaded on first use: importing this package imports ne
 
 from __future__ import annotations
 
-from importlib import import_module
-from types import ModuleType
+from .._lazy import lazy
 
 __all__ = ["blocks", "coo", "draw", "networkx", "onnx", "store"]
 
-
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
-        return import_module(f".{name}", __name__)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy(__name__, {}, __all__)

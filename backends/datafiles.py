@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError
 from ..ir.files import inside
@@ -23,26 +23,26 @@ _LONGEST = 255
 """Bytes of a file's name."""
 
 
-def external_tensors(model: ir.Model) -> Iterator[ir.ExternalTensor]:
+def external_tensors(model: onnx_ir.Model) -> Iterator[onnx_ir.ExternalTensor]:
     """Every external tensor of the model: initializers and attributes, of subgraphs and functions too."""
     for graph in (*model.graphs(), *(f.graph for f in model.functions.values())):
         for value in graph.initializers.values():
-            if isinstance(value.const_value, ir.ExternalTensor):
+            if isinstance(value.const_value, onnx_ir.ExternalTensor):
                 yield value.const_value
         for node in graph:
             for attribute in node.attributes.values():
                 if attribute.is_ref():
                     continue
-                if isinstance(attribute.value, ir.ExternalTensor):
+                if isinstance(attribute.value, onnx_ir.ExternalTensor):
                     yield attribute.value
-                elif attribute.type == ir.AttributeType.TENSORS:
-                    yield from (t for t in attribute.as_tensors() if isinstance(t, ir.ExternalTensor))
+                elif attribute.type == onnx_ir.AttributeType.TENSORS:
+                    yield from (t for t in attribute.as_tensors() if isinstance(t, onnx_ir.ExternalTensor))
 
 
 class Folders:
     """Where the data files of a loaded model lie."""
 
-    def __init__(self, model: ir.Model) -> None:
+    def __init__(self, model: onnx_ir.Model) -> None:
         self._tensors = list(external_tensors(model))
         self._folders = {os.fspath(t.location): Path(t.base_dir).absolute() for t in self._tensors}
 
@@ -140,7 +140,7 @@ def _range(tensor: onnx.TensorProto, length: int) -> tuple[int, int]:
     if "length" in entries:
         return start, start + int(entries["length"])
     if not length:
-        kind = ir.DataType(tensor.data_type)
+        kind = onnx_ir.DataType(tensor.data_type)
         count = 1
         for n in tensor.dims:
             count *= n

@@ -17,14 +17,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from ..ir import GmncError, ParameterGraph
+from ..ir.files import FILES
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["FILES", "make_folder", "replacing", "sources", "sweep", "target", "write_bytes", "write_json"]
-
-FILES = "gmnc.files"
-"""Key in `onnx_ir.Model.meta` of the paths of the files that the model was read from, data files included."""
+__all__ = ["make_folder", "replacing", "sources", "sweep", "target", "write_bytes", "write_json"]
 
 _PREFIX, _SUFFIX = ".gmnc-", ".tmp"
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError, ParameterGraph, StorageWarning
-from ..ir.files import MappedFile
+from ..ir.files import READER, SOURCE, MappedFile
 from .datafiles import Folders, copy_data, external_tensors
 from .files import target, write_bytes
 from .patching import Patcher
@@ -23,19 +23,13 @@ from .values import checked, same_bytes, values_from_edges
 
 __all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
-SOURCE = "gmnc.source"
-"""Key in `onnx_ir.Model.meta` of the file that the model was loaded from, mapped, or of its bytes."""
-
-READER = "gmnc.reader"
-"""Key in `onnx_ir.Model.meta` of what makes a model of a message that holds what onnx-ir lacks (sparse tensors)."""
-
 
 def write(
     graph: ParameterGraph,
     values: Mapping[str, np.ndarray] | None = None,
     path: str | os.PathLike[str] | None = None,
     rounded: bool = False,
-) -> ir.Model:
+) -> onnx_ir.Model:
     """The model that `graph` was compiled from, with new values; saved too if `path` is given.
 
     values: per parameter (a name in `graph.parameters`) an array of its shape, cast to its stored type (float to float,
@@ -60,7 +54,7 @@ def write(
     cannot be written.
     """
     model = graph.model
-    if not isinstance(model, ir.Model):
+    if not isinstance(model, onnx_ir.Model):
         raise GmncError(f"{graph.name!r} has no model to write to (stores hold none): compile the ONNX file again")
     planned = plan(graph, _changed(graph, values or {}), rounded)
     for entry in planned.off:
@@ -80,7 +74,7 @@ def write(
         path = target(path)
         moved = copy_data(proto, path, folders, patcher.external)
         _save(source if source is not None and not changed and not moved else proto, path)
-    read = model.meta.get(READER, ir.from_proto)
+    read = model.meta.get(READER, onnx_ir.from_proto)
     return _placed(read(proto), folders, None if path is None else Path(path).parent)
 
 
@@ -119,7 +113,7 @@ def _unknown(name: str, graph: ParameterGraph) -> str:
 def _sources(name: str, graph: ParameterGraph) -> list[str]:
     """The parameters that a value of the model is computed from, if it is computed from them alone."""
     model = graph.model
-    assert isinstance(model, ir.Model)
+    assert isinstance(model, onnx_ir.Model)
     waiting = [v for g in model.graphs() for n in g for v in n.outputs if v.name == name]
     found: dict[str, None] = {}
     seen = set(waiting)
@@ -136,7 +130,7 @@ def _sources(name: str, graph: ParameterGraph) -> list[str]:
     return list(found)
 
 
-def _source(model: ir.Model) -> bytes | mmap.mmap | None:
+def _source(model: onnx_ir.Model) -> bytes | mmap.mmap | None:
     """The bytes of the file that the model was loaded from; None if it came from memory."""
     source = model.meta.get(SOURCE)
     if isinstance(source, MappedFile):
@@ -145,10 +139,10 @@ def _source(model: ir.Model) -> bytes | mmap.mmap | None:
     return source if isinstance(source, bytes) else None
 
 
-def _proto(model: ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
+def _proto(model: onnx_ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
     """The model as it was in its file; for a model that came from memory, as onnx-ir serialises it."""
     if source is None:
-        return ir.to_proto(model)
+        return onnx_ir.to_proto(model)
     proto = onnx.ModelProto()
     proto.ParseFromString(source[:])
     return proto
@@ -162,7 +156,7 @@ def _save(model: onnx.ModelProto | bytes | mmap.mmap, path: Path) -> None:
     write_bytes(path, data)
 
 
-def _placed(model: ir.Model, folders: Folders, folder: Path | None) -> ir.Model:
+def _placed(model: onnx_ir.Model, folders: Folders, folder: Path | None) -> onnx_ir.Model:
     """The written model; its external tensors lie in `folder`, or where they were."""
     for tensor in external_tensors(model):
         tensor.base_dir = folders.of(os.fspath(tensor.location)) if folder is None else folder

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError, Parameter
 from .values import same_bytes
@@ -141,7 +141,7 @@ class Patcher:
             raise GmncError(f"{name!r} is an output of its graph and cannot be replaced by a constant")
         node.output[list(node.output).index(name)] = _fresh(f"{name}.computed", self._scopes)
         _drop(graph.value_info, name)
-        graph.initializer.append(ir.to_proto(ir.Tensor(array, name=name)))
+        graph.initializer.append(onnx_ir.to_proto(onnx_ir.Tensor(array, name=name)))
         self._sweep(scope, node)
         return True
 
@@ -263,7 +263,7 @@ def _drop(repeated: Any, name: str) -> None:
 
 
 def _bytes(tensor: onnx.TensorProto, array: np.ndarray) -> bytes:
-    return ir.Tensor(array, dtype=ir.DataType(tensor.data_type), shape=ir.Shape(tensor.dims)).tobytes()
+    return onnx_ir.Tensor(array, dtype=onnx_ir.DataType(tensor.data_type), shape=onnx_ir.Shape(tensor.dims)).tobytes()
 
 
 def _holds(holder: _Holder, parameter: Parameter) -> bool:
@@ -275,5 +275,5 @@ def _holds(holder: _Holder, parameter: Parameter) -> bool:
         return False
     if holder.data_location == onnx.TensorProto.EXTERNAL:
         return True
-    array, own = ir.serde.deserialize_tensor(holder).numpy(), parameter.load()
+    array, own = onnx_ir.serde.deserialize_tensor(holder).numpy(), parameter.load()
     return array.dtype == own.dtype and same_bytes(array, own)

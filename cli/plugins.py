@@ -8,7 +8,7 @@ from .options import Json
 from .session import cell, errors_to_exit_codes, output, print_json
 
 if TYPE_CHECKING:
-    from ..frontend.plugins import Plugin
+    from ..frontend.rules.plugins import Plugin
 
 __all__ = ["list_plugins", "listing"]
 
@@ -16,7 +16,7 @@ __all__ = ["list_plugins", "listing"]
 def list_plugins(json: Json = False) -> None:
     """List the installed plug-ins: their rules, which built-in ones these override, and what failed to load."""
     with errors_to_exit_codes():
-        from ..frontend.plugins import GROUP, plugins
+        from ..frontend.rules.plugins import GROUP, plugins
 
         found = [listing(p) for p in plugins()]
         if json:
@@ -30,7 +30,7 @@ def list_plugins(json: Json = False) -> None:
 def listing(plugin: Plugin) -> dict[str, Any]:
     """One plug-in in `gmnc plugins --json`."""
     from ..frontend import builtin
-    from ..frontend.plugins import enabled
+    from ..frontend.rules.plugins import enabled
 
     state = "off" if not enabled() else "failed" if plugin.error else "loaded"
     own = {(r.domain, r.op) for r in builtin()}

@@ -9,7 +9,7 @@ from .options import Dims, FoldWeights, Inputs, Json, Kinds, OnUnsupported, Poli
 from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, shown
 
 if TYPE_CHECKING:
-    from ..ir.symmetries import Symmetries
+    from ..symmetry.symmetries import Symmetries
 
 __all__ = ["list_symmetries"]
 
@@ -27,8 +27,10 @@ def list_symmetries(
     """List the symmetries of a MODEL or a STORE: orbits of nodes, their generators in words, the size of the group."""
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        from ..symmetry import symmetries
+
         with progress(f"finding the symmetries of {model.name}", quiet):
-            found = open_graph(model, dims, inputs, on_unsupported, fold_weights).symmetries(kinds.split(","))
+            found = symmetries(open_graph(model, dims, inputs, on_unsupported, fold_weights), kinds.split(","))
             data = found.to_json()
         if json:
             print_json({"model": str(model), **data})

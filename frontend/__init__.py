@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from .algebra import Algebra
 from .compile import compile
+from .errors import Unsupported
 from .passes import LowerToParameterGraph
-from .plugins import installed
 from .primitives.contraction import Spec
 from .primitives.values import Op, Value
-from .registry import Registry, Rule, Unsupported, builtin, rule
+from .rules.plugins import installed
+from .rules.registry import Registry, Rule, builtin, rule
 from .torch import from_torch
 
 __all__ = [

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .budget import PLACES
+from .errors import Unsupported
 from .primitives.contraction import Spec
 from .primitives.elements import Arena, Elements
 from .primitives.labels import compress
@@ -21,7 +22,6 @@ from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
-from .registry import Unsupported
 
 __all__ = ["Algebra", "Move", "Rows", "Tracing"]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from .registry import Unsupported
+from .errors import TooLarge
 
 __all__ = [
     "AXES",
@@ -28,13 +28,11 @@ __all__ = [
     "MOVES",
     "OPERANDS",
     "PLACES",
-    "SMALLER",
     "SPARSE",
     "STEPS",
     "TRIPS",
     "VIAS",
     "WEIGHT_STEPS",
-    "TooLarge",
     "absurd",
     "bear",
     "elements",
@@ -104,15 +102,6 @@ TRIPS = 64
 
 ENTRIES = 256
 """Entries of a sequence that is taken apart."""
-
-SMALLER = "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
-
-
-class TooLarge(Unsupported):
-    """Raised by a primitive where a node needs more than the budget."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason, SMALLER)
 
 
 def elements(shape: Iterable[int]) -> int:

@@ -8,17 +8,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
 from .compile import build, opened, ruled
 from .faults import of_file
 from .inference.shapes import Known
 from .interpret import NO_RULE, finder, opset_of
-from .normalise import FUNCTION, normalise
+from .model.keys import FUNCTION
 from .prepare import prepare
-from .registry import Registry, Rule
 from .rewriting.expand import has_body
+from .rewriting.normalise import normalise
+from .rules.registry import Registry, Rule
 
 __all__ = ["Finding", "check"]
 
@@ -48,7 +49,7 @@ class Finding:
 
 
 def check(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model,
     *,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, tuple[int, ...]] | None = None,
@@ -70,12 +71,12 @@ def check(
 
 
 def _found(
-    model: ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
+    model: onnx_ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
     watch: Watch,
 ) -> list[Finding]:  # fmt: skip
     """What stands in the way, node by node."""
-    network: ir.Model | None = None
-    known: dict[ir.Value, Known] = {}
+    network: onnx_ir.Model | None = None
+    known: dict[onnx_ir.Value, Known] = {}
     try:
         watch("finding shapes", 1, 3)
         network, known = prepare(model, dims, inputs, rules)
@@ -89,7 +90,7 @@ def _found(
         return [*found, *_without_rule(network or normalise(model), known, rules, bodies_only=False)]
 
 
-def _opaque(network: ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
+def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
     """What lowering made opaque."""
     nodes = {node.name: (path, node) for path, node in _walk(network.graph)}
     told = {problem.node for problem in graph.unsupported}
@@ -104,7 +105,7 @@ def _opaque(network: ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
 
 
 def _without_rule(
-    network: ir.Model, known: Mapping[ir.Value, Known], rules: Registry, bodies_only: bool
+    network: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], rules: Registry, bodies_only: bool
 ) -> Iterator[Finding]:
     """Nodes without rule and function body, but for those that are computed before lowering."""
     find = finder(rules, network)
@@ -117,7 +118,7 @@ def _without_rule(
             yield Finding("no rule", node.domain, node.op_type, opset, (path,), NO_RULE)
 
 
-def _walk(graph: ir.Graph, prefix: str = "") -> Iterator[tuple[str, ir.Node]]:
+def _walk(graph: onnx_ir.Graph, prefix: str = "") -> Iterator[tuple[str, onnx_ir.Node]]:
     """Every node with its path, bodies included."""
     for node in graph:
         function = node.metadata_props.get(FUNCTION)
@@ -127,12 +128,12 @@ def _walk(graph: ir.Graph, prefix: str = "") -> Iterator[tuple[str, ir.Node]]:
             yield from _walk(body, f"{path}/{name}/")
 
 
-def _bodies(node: ir.Node) -> Iterator[tuple[str, ir.Graph]]:
+def _bodies(node: onnx_ir.Node) -> Iterator[tuple[str, onnx_ir.Graph]]:
     """The bodies of a node with the names of their attributes."""
     for name, attribute in node.attributes.data.items():
-        if attribute.type is ir.AttributeType.GRAPH:
+        if attribute.type is onnx_ir.AttributeType.GRAPH:
             yield name, attribute.as_graph()
-        elif attribute.type is ir.AttributeType.GRAPHS:
+        elif attribute.type is onnx_ir.AttributeType.GRAPHS:
             yield from ((f"{name}[{i}]", body) for i, body in enumerate(attribute.as_graphs()))
 
 

@@ -10,27 +10,27 @@ from typing import Literal
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import AccountEntry, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .errors import Unsupported
 from .faults import of_file
 from .fold import folded
 from .inference.asked import check_asked
-from .inference.attributes import ATTRIBUTE
 from .inference.evaluate import evaluate, hopeless
 from .inference.literals import is_literal
 from .inference.shapes import Known
 from .interpret import Interpreter, finder
-from .load import load
 from .lowering import Lowering
+from .model.keys import ATTRIBUTE, MADE
 from .plan import Plan, plan
-from .plugins import installed
 from .prepare import prepare
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
-from .registry import Registry, Unsupported
-from .rewriting.rewriting import MADE
+from .reading.load import load
+from .rules.plugins import installed
+from .rules.registry import Registry
 
 __all__ = ["build", "compile", "opened", "ruled"]
 
@@ -38,7 +38,7 @@ _POLICIES = ("opaque", "error")
 
 
 def compile(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model,
+    source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model,
     *,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, tuple[int, ...]] | None = None,
@@ -72,9 +72,9 @@ def compile(
 
 
 def opened(
-    source: str | os.PathLike[str] | onnx.ModelProto | ir.Model, dims: Mapping[str, int],
+    source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model, dims: Mapping[str, int],
     inputs: Mapping[str, tuple[int, ...]],
-) -> tuple[ir.Model, str, str]:  # fmt: skip
+) -> tuple[onnx_ir.Model, str, str]:  # fmt: skip
     """A model, what its graph is to be called, and what errors call its file.
 
     Raises `LoadError`, and `LoweringError` where sizes are given of what the model does not have.
@@ -94,7 +94,12 @@ def ruled(registry: Registry | None) -> Registry:
 
 
 def build(
-    model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], on_unsupported: str, rules: Registry
+    model: onnx_ir.Model,
+    name: str,
+    network: onnx_ir.Model,
+    known: Mapping[onnx_ir.Value, Known],
+    on_unsupported: str,
+    rules: Registry,
 ) -> ParameterGraph:
     """The graph of a model that `prepare` has made ready: of one entry, where it acts entry by entry along an axis."""
     whole = Interpreter(network, known, plan(network, known, finder(rules, network)), rules)
@@ -110,9 +115,13 @@ def build(
 
 
 def _built(
-    model: ir.Model, name: str, network: ir.Model, known: Mapping[ir.Value, Known], interpreter: Interpreter,
+    model: onnx_ir.Model,
+    name: str,
+    network: onnx_ir.Model,
+    known: Mapping[onnx_ir.Value, Known],
+    interpreter: Interpreter,
     on_unsupported: str,
-) -> ParameterGraph:  # fmt: skip
+) -> ParameterGraph:
     constants = interpreter.plan
     classes = interpreter.discover()
 
@@ -142,7 +151,7 @@ def _built(
     )
 
 
-def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
+def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Parameter:
     place = value.meta.get(ATTRIBUTE)
     origin: Origin = "initializer" if place is None else "attribute"
     return Parameter(
@@ -150,7 +159,7 @@ def _parameter(value: ir.Value, tensor: ir.TensorProtocol) -> Parameter:
     )
 
 
-def _evaluated(network: ir.Model, known: Mapping[ir.Value, Known], name: str) -> Parameter:
+def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], name: str) -> Parameter:
     """A table of a constant that is computed from parameters, evaluated when a backend asks for it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
@@ -169,7 +178,7 @@ def _complaint(problems: list[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _outputs(lowering: Lowering, network: ir.Model, values: Mapping[ir.Value, Value]) -> list[Port]:
+def _outputs(lowering: Lowering, network: onnx_ir.Model, values: Mapping[onnx_ir.Value, Value]) -> list[Port]:
     """Pin what the outputs are made of."""
     ports = []
     for value in network.graph.outputs:
@@ -208,7 +217,7 @@ def _drop_unused_constants(state: State) -> None:
         del state.builder.constants[name]
 
 
-def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
+def _account(network: onnx_ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
     """A reason for every element that has no edge."""
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
@@ -221,16 +230,16 @@ def _account(network: ir.Model, constants: Plan, lowering: Lowering) -> list[Acc
     return entries
 
 
-def _of_literal(value: ir.Value, tensor: ir.TensorProtocol) -> str:
+def _of_literal(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> str:
     """Why it is no parameter: literals of several numbers that differ from 0 are of places, others are settings."""
     positional = tensor.size > 1 and is_literal(value) and bool(np.any(tensor.numpy()))
     return "positional constant" if positional else "scalar literal"
 
 
-def _fates(network: ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
+def _fates(network: onnx_ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
     """What became of the sources of computed constants that have no structure: they are under an opaque op."""
     fates, derived = dict(lowering.fates), lowering.constants.derived
-    roots: dict[ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
+    roots: dict[onnx_ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:
         sources = set().union(*(roots.get(v, set()) for v in node.inputs if v is not None))
         for output in node.outputs:

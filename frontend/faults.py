@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError, LoweringError
-from .budget import SMALLER
+from .errors import SMALLER
+from .model.traversal import describe
 from .primitives.values import Op
-from .rewriting.order import describe
 
 __all__ = ["of_file"]
 
@@ -38,7 +38,7 @@ def _place(error: BaseException) -> str:
     trace: TracebackType | None = error.__traceback__
     while trace is not None:
         for value in list(trace.tb_frame.f_locals.values()):
-            if isinstance(value, ir.Node):
+            if isinstance(value, onnx_ir.Node):
                 found = describe(value)
             elif isinstance(value, Op):
                 found = f"node {value.name!r} ({value.type})"

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from .inference.evaluate import evaluate
 from .inference.program_data import STORED
 from .interpret import finder
+from .model.traversal import reads
 from .plan import plan
 from .prepare import settled
-from .registry import Registry
-from .rewriting.order import reads
-from .rewriting.rewriting import remove_dead
+from .rewriting.writer import remove_dead
+from .rules.registry import Registry
 
 __all__ = ["folded"]
 
 
 def folded(
-    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> ir.Model:
+    model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> onnx_ir.Model:
     """A copy of a model in which computed weights are initializers, under the names of the values that they replace.
 
     Weights are read. What a body (a branch, a loop, a function) computes stays as it is, and so does data movement.
@@ -46,7 +46,7 @@ def folded(
     return _with(model, made)
 
 
-def _with(model: ir.Model, made: Mapping[str | None, np.ndarray]) -> ir.Model:
+def _with(model: onnx_ir.Model, made: Mapping[str | None, np.ndarray]) -> onnx_ir.Model:
     """A copy of the model whose values of these names are initializers."""
     copy = model.clone()
     graph = copy.graph
@@ -54,10 +54,10 @@ def _with(model: ir.Model, made: Mapping[str | None, np.ndarray]) -> ir.Model:
     for node in list(graph):
         for old in node.outputs:
             if old.name in made and not old.is_graph_output():
-                tensor = ir.Tensor(np.ascontiguousarray(made[old.name]), name=old.name)
-                new = ir.Value(name=old.name, const_value=tensor, shape=old.shape, type=old.type)
-                new.shape, new.type = ir.Shape(tensor.shape), ir.TensorType(tensor.dtype)
-                ir.convenience.replace_all_uses_with(old, new)
+                tensor = onnx_ir.Tensor(np.ascontiguousarray(made[old.name]), name=old.name)
+                new = onnx_ir.Value(name=old.name, const_value=tensor, shape=old.shape, type=old.type)
+                new.shape, new.type = onnx_ir.Shape(tensor.shape), onnx_ir.TensorType(tensor.dtype)
+                onnx_ir.convenience.replace_all_uses_with(old, new)
                 old.name = f"{old.name}.computed"
                 graph.initializers[tensor.name or ""] = new
                 remove_dead([old])

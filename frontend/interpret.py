@@ -7,31 +7,32 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import LoweringError, Problem
 from .algebra import Algebra
 from .budget import OPERANDS, bear
-from .discover import Discovery
+from .discovery import Discovery
 from .entrywise import Entrywise
-from .foreign import blamed
+from .errors import DataDependent, Unsupported
 from .inference.program_data import STORED
-from .inference.settings import settings
 from .inference.shapes import Known
 from .inference.signatures import unknown
 from .lines import Kept, kept_part, kept_places
 from .lowering import Lowering
+from .model.attributes import settings
+from .model.keys import REASON
+from .model.traversal import needed_nodes, reads
 from .plan import Plan
 from .primitives.elements import Arena
 from .primitives.state import Site
 from .primitives.values import Op, Result, Value
-from .registry import DataDependent, Registry, Rule, Unsupported
-from .rewriting.control import REASON
-from .rewriting.order import needed_nodes, reads
+from .rules.foreign import blamed
+from .rules.registry import Registry, Rule
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 
-Start = Callable[[ir.Value, Value], tuple[np.ndarray, ...]]
+Start = Callable[[onnx_ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
 
 _PINNED = "which this rule does not take for a weight; what they reach is pinned"
@@ -42,7 +43,7 @@ _SHAPES = (
 )
 
 
-def opset_of(model: ir.Model, domain: str) -> int:
+def opset_of(model: onnx_ir.Model, domain: str) -> int:
     """The version of a domain that the model imports (1 if it does not say)."""
     imports = model.graph.opset_imports
     if domain in ("", "ai.onnx"):
@@ -50,11 +51,11 @@ def opset_of(model: ir.Model, domain: str) -> int:
     return imports.get(domain, 1)
 
 
-def finder(rules: Registry, model: ir.Model) -> Callable[[ir.Node], Rule | None]:
+def finder(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
     """What finds the rule of a node of the model, or None."""
     found: dict[tuple[str, str], Rule | None] = {}
 
-    def find(node: ir.Node) -> Rule | None:
+    def find(node: onnx_ir.Node) -> Rule | None:
         key = (node.domain, node.op_type)
         if key not in found:
             found[key] = rules.find(*key, opset_of(model, node.domain))
@@ -71,12 +72,12 @@ class Interpreter:
 
     def __init__(
         self,
-        model: ir.Model,
-        known: Mapping[ir.Value, Known],
+        model: onnx_ir.Model,
+        known: Mapping[onnx_ir.Value, Known],
         plan: Plan,
         registry: Registry,
-        kept: Mapping[ir.Value, Kept] | None = None,
-        whole: Mapping[ir.Value, Known] | None = None,
+        kept: Mapping[onnx_ir.Value, Kept] | None = None,
+        whole: Mapping[onnx_ir.Value, Known] | None = None,
     ) -> None:
         self.model = model
         self._kept = kept or {}
@@ -87,10 +88,10 @@ class Interpreter:
         self._registry = registry
         self._find = finder(registry, model)
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
-        self._values: dict[ir.Value, Value] = {}
-        self._constants: dict[ir.Value, Value] = {}
-        self._streams: dict[ir.Value, Value] = {}
-        self._settings: dict[ir.Node, dict[str, Any]] = {}
+        self._values: dict[onnx_ir.Value, Value] = {}
+        self._constants: dict[onnx_ir.Value, Value] = {}
+        self._streams: dict[onnx_ir.Value, Value] = {}
+        self._settings: dict[onnx_ir.Node, dict[str, Any]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
         """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
@@ -123,7 +124,7 @@ class Interpreter:
         self._walk(algebra, lambda v, x: algebra.source(x.name, x.shape), lambda v, x: algebra.source(x.name, x.shape))
         return algebra
 
-    def lower(self, algebra: Lowering, classes: Mapping[str, np.ndarray]) -> dict[ir.Value, Value]:
+    def lower(self, algebra: Lowering, classes: Mapping[str, np.ndarray]) -> dict[onnx_ir.Value, Value]:
         """Build the graph through `algebra`; returns every value of the model."""
         self._walk(
             algebra,
@@ -149,7 +150,7 @@ class Interpreter:
             if value in self.plan.streams:
                 self._values[value] = self._stream(algebra, value)
 
-    def _visit(self, algebra: Algebra, node: ir.Node) -> None:
+    def _visit(self, algebra: Algebra, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
         if not outputs or not all(v in self.plan.computed for v in outputs):
             self._values.update(self._untracked(algebra, node, rule))
@@ -171,7 +172,7 @@ class Interpreter:
         if not weights:
             self._values.update(streams)
 
-    def _untracked(self, algebra: Algebra, node: ir.Node, rule: Rule | None) -> dict[ir.Value, Value]:
+    def _untracked(self, algebra: Algebra, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
         """What a node makes; some algebras look at nothing of which they do not follow the operands."""
         op = self._op(algebra, node)
         idle = not (rule and rule.starts) and algebra.ignores(op)
@@ -179,12 +180,12 @@ class Interpreter:
         return self._made(algebra, op, node.outputs, made)
 
     def _made(
-        self, algebra: Algebra, op: Op, outputs: Sequence[ir.Value], made: Sequence[Value | None]
-    ) -> dict[ir.Value, Value]:
+        self, algebra: Algebra, op: Op, outputs: Sequence[onnx_ir.Value], made: Sequence[Value | None]
+    ) -> dict[onnx_ir.Value, Value]:
         algebra.settled(op)
         return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
-    def _apply(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+    def _apply(self, algebra: Algebra, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         made, derived = 0, 0
         if isinstance(algebra, Lowering):
             made, derived = algebra.state.builder.size, len(algebra.constants.derived)
@@ -204,7 +205,7 @@ class Interpreter:
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return algebra.opaque(op, problem.reason)
 
-    def _lowered(self, algebra: Algebra, node: ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+    def _lowered(self, algebra: Algebra, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
         bear(len(op.inputs), OPERANDS, "operands")
@@ -220,7 +221,7 @@ class Interpreter:
         except DataDependent:
             return algebra.entangle(op)
 
-    def _shapeless(self, node: ir.Node) -> str | None:
+    def _shapeless(self, node: onnx_ir.Node) -> str | None:
         """The first operand of which not even the rank is known, as behind an operator that nothing is known of."""
         for index, value in enumerate(node.inputs):
             if value is not None and value not in self.known and value.const_value is None:
@@ -236,7 +237,7 @@ class Interpreter:
         except Unsupported:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
-    def _fitted(self, value: ir.Value, made: Value) -> Value:
+    def _fitted(self, value: onnx_ir.Value, made: Value) -> Value:
         """A constant that was made whole, as the part of it that is kept."""
         kept, entry = self._kept.get(value), self.known.get(value)
         if not kept or entry is None:
@@ -248,7 +249,7 @@ class Interpreter:
             raise LoweringError(f"{made.name!r} of shape {entry.shape} has elements of shape {elements.shape}")
         return replace(made, shape=entry.shape, elements=elements)
 
-    def _is_outer(self, value: ir.Value) -> bool:
+    def _is_outer(self, value: onnx_ir.Value) -> bool:
         """Whether it is a value of the main graph, not one of a body."""
         producer = value.producer()
         return (
@@ -257,11 +258,11 @@ class Interpreter:
             else value in self.known and (value.is_initializer() or value in self.model.graph.inputs)
         )
 
-    def _is_known(self, value: ir.Value) -> bool:
+    def _is_known(self, value: onnx_ir.Value) -> bool:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
-    def _op(self, algebra: Algebra, node: ir.Node) -> Op:
+    def _op(self, algebra: Algebra, node: onnx_ir.Node) -> Op:
         """The node for its rule."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
@@ -272,37 +273,37 @@ class Interpreter:
         ]  # fmt: skip
         return self._with(node, inputs, self.known)
 
-    def _constant_op(self, node: ir.Node) -> Op:
+    def _constant_op(self, node: onnx_ir.Node) -> Op:
         """The node for its rule, every operand read whole and as a weight."""
         inputs = [None if v is None else self._constants.get(v) or self._operand(v) for v in node.inputs]
         return self._with(node, inputs, self._whole)
 
-    def _operand(self, value: ir.Value) -> Value:
+    def _operand(self, value: onnx_ir.Value) -> Value:
         """A constant, whole; or what lends a type or a shape alone, as it is."""
         made = self._values.get(value)
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
-    def _with(self, node: ir.Node, inputs: Sequence[Value | None], known: Mapping[ir.Value, Known]) -> Op:
+    def _with(self, node: onnx_ir.Node, inputs: Sequence[Value | None], known: Mapping[onnx_ir.Value, Known]) -> Op:
         results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
             results, dict(self._settings_of(node)),
         )  # fmt: skip
 
-    def _settings_of(self, node: ir.Node) -> dict[str, Any]:
+    def _settings_of(self, node: onnx_ir.Node) -> dict[str, Any]:
         """Attributes of a node, read once for all walks."""
         if node not in self._settings:
             self._settings[node] = settings(node, opset_of(self.model, node.domain))
         return self._settings[node]
 
-    def _value(self, value: ir.Value) -> Value:
+    def _value(self, value: onnx_ir.Value) -> Value:
         """The value as the algebra knows it; constants are made on first use."""
         made = self._values.get(value)
         if made is None:
             made = self._values[value] = self._stored(value, self.known)
         return made
 
-    def _stored(self, value: ir.Value, known: Mapping[ir.Value, Known]) -> Value:
+    def _stored(self, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Value:
         """A constant that no node has made."""
         entry, tensor, name = known.get(value), value.const_value, value.name or ""
         if value in self.plan.parameters and tensor is not None:
@@ -316,7 +317,7 @@ class Interpreter:
             return replace(_typed(value, known), derived=True)
         raise LoweringError(f"value {name!r} is used but nothing produces it")
 
-    def _stream(self, algebra: Algebra, value: ir.Value) -> Value:
+    def _stream(self, algebra: Algebra, value: onnx_ir.Value) -> Value:
         """A constant as it is read by what is lowered like an activation."""
         made = self._streams.get(value)
         if made is None:
@@ -324,16 +325,16 @@ class Interpreter:
             made = self._streams[value] = x.relabelled(self._start(algebra, value, x))
         return made
 
-    def _start(self, algebra: Algebra, value: ir.Value, x: Value) -> tuple[np.ndarray, ...]:
+    def _start(self, algebra: Algebra, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:
         kernel = self.plan.paired.get(value)
         return self._source(value, x) if kernel is None else algebra.paired(x, kernel)
 
 
-def _result(value: ir.Value, entry: Known | None) -> Result | None:
+def _result(value: onnx_ir.Value, entry: Known | None) -> Result | None:
     return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "") if value.name else None
 
 
-def _typed(value: ir.Value, known: Mapping[ir.Value, Known]) -> Value:
+def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Value:
     entry = known.get(value)
     if entry is None:
         raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
@@ -382,7 +383,7 @@ def _check_outputs(op: Op, outputs: list[Value | None]) -> None:
                 raise ValueError(f"output {index} of shape {value.shape} has labels of shape {factor.shape}")
 
 
-def _scope(node: ir.Node) -> str:
+def _scope(node: onnx_ir.Node) -> str:
     """The exporter's name scope of a node: torch's module path, or what stands before the last slash of its name."""
     for key in ("namespace", "pkg.torch.onnx.name_scopes"):
         if key in node.metadata_props:

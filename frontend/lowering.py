@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import OpaqueOp, Parameter
-from ..ir.distinct import distinct
+from ..ir.arrays import distinct
 from .algebra import Algebra, Move, Rows
 from .budget import LABELS, PLACES, bear
 from .primitives.attaching import Part, attach

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir.graph import ParameterGraph
 
@@ -13,13 +13,13 @@ __all__ = ["LowerToParameterGraph", "LoweringResult"]
 
 
 @dataclass
-class LoweringResult(ir.passes.PassResult):
+class LoweringResult(onnx_ir.passes.PassResult):
     """What the pass returns: the model as it came, and its parameter graph."""
 
     graph: ParameterGraph
 
 
-class LowerToParameterGraph(ir.passes.PassBase):
+class LowerToParameterGraph(onnx_ir.passes.PassBase):
     """Lowers a model to its parameter graph and leaves the model as it is (a side-effect-only pass).
 
     The graph is in the result and, for pipelines that pass results on, in `graph` of the pass (None before a run).
@@ -33,7 +33,7 @@ class LowerToParameterGraph(ir.passes.PassBase):
         self.options = options
         self.graph: ParameterGraph | None = None
 
-    def call(self, model: ir.Model) -> LoweringResult:
+    def call(self, model: onnx_ir.Model) -> LoweringResult:
         """Lower `model`. Raises what `gmnc.compile` raises."""
         from . import compile
 

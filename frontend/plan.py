@@ -6,19 +6,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 
-import onnx_ir as ir
+import onnx_ir
 
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
 from .inference.shapes import Known
+from .model.keys import MADE
+from .model.traversal import reads
 from .primitives.functions import FUNCTIONS
-from .registry import Rule
-from .rewriting.order import reads
-from .rewriting.rewriting import MADE
+from .rules.registry import Rule
 
 __all__ = ["CONTRACTIONS", "Plan", "plan"]
 
-Find = Callable[[ir.Node], Rule | None]
+Find = Callable[[onnx_ir.Node], Rule | None]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 _OF_LOOPS = {"Carry", "Step", "LoopEnd"}
@@ -42,29 +42,29 @@ class Plan:
     start a stream of which rows and columns are neurons, as they are of weights; whether they are those of a kernel.
     """
 
-    parameters: dict[ir.Value, ir.TensorProtocol] = field(default_factory=dict)
-    literals: dict[ir.Value, ir.TensorProtocol] = field(default_factory=dict)
-    computed: set[ir.Value] = field(default_factory=set)
-    held: set[ir.Value] = field(default_factory=set)
-    streams: set[ir.Value] = field(default_factory=set)
-    as_stream: set[tuple[ir.Node, int]] = field(default_factory=set)
-    paired: dict[ir.Value, bool] = field(default_factory=dict)
+    parameters: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
+    literals: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
+    computed: set[onnx_ir.Value] = field(default_factory=set)
+    held: set[onnx_ir.Value] = field(default_factory=set)
+    streams: set[onnx_ir.Value] = field(default_factory=set)
+    as_stream: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
+    paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
 
-    def is_weight(self, value: ir.Value | None) -> bool:
+    def is_weight(self, value: onnx_ir.Value | None) -> bool:
         """Whether its entries are parameters, or functions of one each."""
         return value in self.parameters or value in self.held
 
     @property
-    def mixed(self) -> set[ir.Value]:
+    def mixed(self) -> set[onnx_ir.Value]:
         """What is computed from several parameters, or from several places of one."""
         return self.computed - self.held
 
-    def is_constant(self, value: ir.Value | None) -> bool:
+    def is_constant(self, value: onnx_ir.Value | None) -> bool:
         """Whether it is a parameter or computed from parameters alone."""
         return value in self.parameters or value in self.computed
 
 
-def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
+def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], find: Find) -> Plan:
     """Classify every constant of the model."""
     made = Plan()
     stored = quantised(model.graph, find)
@@ -88,7 +88,7 @@ def plan(model: ir.Model, known: Mapping[ir.Value, Known], find: Find) -> Plan:
     return made
 
 
-def _compute(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> None:
+def _compute(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known]) -> None:
     for node in nodes:
         inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
         constant = all(made.is_constant(v) or _is_data(v, known) for v in inputs)
@@ -101,15 +101,15 @@ def _compute(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) 
             made.computed.update(node.outputs)
 
 
-def _is_data(value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
+def _is_data(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> bool:
     entry = known.get(value)
     return (entry is not None and entry.data is not None) or value.const_value is not None
 
 
-def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], find: Find) -> None:
+def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known], find: Find) -> None:
     """Data movement of weights, and elementwise functions of one weight."""
-    same: dict[ir.Value, tuple[ir.Value, object]] = {}
-    changed: set[ir.Value] = set()
+    same: dict[onnx_ir.Value, tuple[onnx_ir.Value, object]] = {}
+    changed: set[onnx_ir.Value] = set()
     for node in nodes:
         if not node.outputs or node.outputs[0] not in made.computed:
             continue
@@ -135,7 +135,7 @@ def _hold(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known], fin
                 changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
 
 
-def _kept(node: ir.Node, sources: list[ir.Value], known: Mapping[ir.Value, Known]) -> bool:
+def _kept(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, Known]) -> bool:
     """Whether types stay: a float that becomes an integer is a step that no parameter takes."""
     if node.op_type not in ("Cast", "CastLike"):
         return bool(sources) and all(v in known for v in (*sources, node.outputs[0]))
@@ -145,11 +145,11 @@ def _kept(node: ir.Node, sources: list[ir.Value], known: Mapping[ir.Value, Known
 
 def _stream(
     made: Plan,
-    nodes: list[ir.Node],
-    outputs: Iterable[ir.Value],
-    known: Mapping[ir.Value, Known],
+    nodes: list[onnx_ir.Node],
+    outputs: Iterable[onnx_ir.Value],
+    known: Mapping[onnx_ir.Value, Known],
     find: Find,
-    starts: Set[ir.Value] = frozenset(),
+    starts: Set[onnx_ir.Value] = frozenset(),
 ) -> None:
     """Walk backwards: what is computed like an activation, and the operands that it is computed from in that way.
 
@@ -170,7 +170,7 @@ def _stream(
 
 
 def _streamed(
-    made: Plan, node: ir.Node, constant: bool, known: Mapping[ir.Value, Known], rule: Rule | None
+    made: Plan, node: onnx_ir.Node, constant: bool, known: Mapping[onnx_ir.Value, Known], rule: Rule | None
 ) -> list[int]:
     """The operands of a node that are read like activations."""
     places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
@@ -196,7 +196,9 @@ def _streamed(
     return sorted({*mixed, *data}) or places[:1]
 
 
-def _matrices(node: ir.Node, places: list[int], mixed: list[int], known: Mapping[ir.Value, Known]) -> list[int]:
+def _matrices(
+    node: onnx_ir.Node, places: list[int], mixed: list[int], known: Mapping[onnx_ir.Value, Known]
+) -> list[int]:
     """Weights among the operands of an elementwise operator that are no vectors along an axis of a stream."""
     rank = max((len(known[v].shape) for v in node.inputs if v is not None and v in known), default=0)
     wide = {i: _wide(known, node.inputs[i], rank) for i in places}
@@ -207,24 +209,26 @@ def _matrices(node: ir.Node, places: list[int], mixed: list[int], known: Mapping
     return found
 
 
-def _is_matrix(made: Plan, node: ir.Node, value: ir.Value, known: Mapping[ir.Value, Known]) -> bool:
+def _is_matrix(made: Plan, node: onnx_ir.Node, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> bool:
     """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
     constant = all(v in made.computed for v in node.outputs)
     return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
 
 
-def _wide(known: Mapping[ir.Value, Known], value: ir.Value | None, rank: int) -> frozenset[int]:
+def _wide(known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:
     """Axes of size > 1, counted as the result's."""
     shape = known[value].shape if value is not None and value in known else ()
     return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
 
 
-def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, Known]) -> dict[ir.Value, bool]:
+def _matrices_among(
+    made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known]
+) -> dict[onnx_ir.Value, bool]:
     """Constants that end in the place of a matrix of weights, what they are computed from and moved to included.
 
     For each whether that is the kernel of a convolution.
     """
-    ends: list[tuple[ir.Value, bool]] = []
+    ends: list[tuple[onnx_ir.Value, bool]] = []
     for node in nodes:
         for index in CONTRACTIONS.get(f"{node.domain}.{node.op_type}".lstrip("."), ()):
             value = node.inputs[index] if index < len(node.inputs) else None
@@ -235,7 +239,7 @@ def _matrices_among(made: Plan, nodes: list[ir.Node], known: Mapping[ir.Value, K
                 continue
             if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
                 ends.append((value, "Conv" in node.op_type))
-    seen: dict[ir.Value, bool] = {}
+    seen: dict[onnx_ir.Value, bool] = {}
     while ends:
         value, kernel = ends.pop()
         if value not in seen:

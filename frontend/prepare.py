@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import onnx_ir as ir
+import onnx_ir
 
-from .inference.attributes import extend
 from .inference.shapes import Known, infer
 from .interpret import finder, opset_of
-from .normalise import normalise
+from .model.attribute_weights import extend
 from .plan import plan
-from .registry import Registry, builtin
 from .rewriting.cells import write_out
 from .rewriting.control import flatten
 from .rewriting.dequantised import recognise as recognise_dequantised
 from .rewriting.expand import expand
 from .rewriting.idioms import recognise
-from .rewriting.kernels import unfold
 from .rewriting.linearity import distribute
+from .rewriting.normalise import normalise
+from .rewriting.quantized_ops import unfold
 from .rewriting.rows import by_row
 from .rewriting.sequences import unpack
+from .rules.registry import Registry, builtin
 
 __all__ = ["prepare", "settled"]
 
 
 def prepare(
-    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> tuple[ir.Model, dict[ir.Value, Known]]:
+    model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, Known]]:
     """The network that is lowered, with what is known of its values.
 
     After `settled`, products with computed weights are taken apart, and idioms and numbered rows are recognised.
@@ -46,14 +46,14 @@ def prepare(
 
 
 def settled(
-    model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> tuple[ir.Model, dict[ir.Value, Known]]:
+    model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
+) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, Known]]:
     """The normalised network with control flow flat and function bodies expanded; values keep their names."""
     network = normalise(model, keep=lambda function: _overrides(rules, model, function))
     while True:
         recognise_dequantised(network)
         unfold(network)
-        misfits: set[ir.Graph] = set()
+        misfits: set[onnx_ir.Graph] = set()
         find = finder(rules, network)
         known = infer(network, dims, inputs, find, misfits)
         changed = unpack(network, known) or flatten(network, known, misfits)
@@ -62,7 +62,7 @@ def settled(
         network = normalise(network)
 
 
-def _overrides(rules: Registry, model: ir.Model, function: ir.Function) -> bool:
+def _overrides(rules: Registry, model: onnx_ir.Model, function: onnx_ir.Function) -> bool:
     """Whether a rule that is not built in takes the place of a local function's body."""
     key = (function.domain, function.name, opset_of(model, function.domain))
     rule = rules.find(*key)

@@ -1,7 +1,6 @@
 """The parameter graph. Knows neither ONNX nor torch."""
 
 from .builder import GraphBuilder
-from .colours import colours, fingerprint, isomorphic
 from .errors import GmncError, GraphError, LoadError, LoweringError, PluginError, StorageWarning, UnsupportedError
 from .graph import (
     NODE_KINDS,
@@ -42,7 +41,4 @@ __all__ = [
     "StorageWarning",
     "UnsupportedError",
     "Via",
-    "colours",
-    "fingerprint",
-    "isomorphic",
 ]

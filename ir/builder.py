@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .distinct import distinct
+from .arrays import distinct
 from .errors import GraphError
 from .graph import AccountEntry, EdgeBlock, LinkBlock, NodeGroup, OpaqueOp, ParameterGraph, Port, Problem, Via
 from .views import Parameter, ParameterView

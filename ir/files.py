@@ -1,4 +1,4 @@
-"""Files that are read: what they were when they were opened, and what is inside of a folder."""
+"""Files that are read: what they were when they were opened, what is inside of a folder, where a model notes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,16 @@ import numpy as np
 
 from .errors import LoadError
 
-__all__ = ["FileState", "MappedFile", "inside"]
+__all__ = ["FILES", "READER", "SOURCE", "FileState", "MappedFile", "inside"]
+
+SOURCE = "gmnc.source"
+"""Key in the `meta` of a graph's model: the file it was loaded from, mapped, or its bytes."""
+
+READER = "gmnc.reader"
+"""Key in the `meta` of a graph's model: what parses a message that holds what onnx-ir lacks (sparse tensors)."""
+
+FILES = "gmnc.files"
+"""Key in the `meta` of a graph's model: the paths of the files it was read from, data files included."""
 
 
 @dataclass(frozen=True, slots=True)

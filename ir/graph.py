@@ -6,17 +6,14 @@ values are lazy views of the model's tensors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .views import Parameter, ParameterView
-
-if TYPE_CHECKING:
-    from .symmetries import Symmetries
 
 __all__ = [
     "NODE_KINDS",
@@ -31,6 +28,8 @@ __all__ = [
     "Problem",
     "Via",
 ]
+
+Made = TypeVar("Made")
 
 NODE_KINDS = (
     "input",
@@ -192,7 +191,7 @@ class Problem:
     rule: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ParameterGraph:
     """A neural network as a graph: neurons are nodes, every parameter is one edge.
 
@@ -217,8 +216,9 @@ class ParameterGraph:
     outputs: tuple[Port, ...]
     opaque: tuple[OpaqueOp, ...] = ()
     unsupported: tuple[Problem, ...] = ()
-    model: object = field(default=None, repr=False, compare=False)
+    model: object = field(default=None, repr=False)
     paired: np.ndarray | None = None
+    _derived: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_nodes(self) -> int:
@@ -278,6 +278,21 @@ class ParameterGraph:
 
         return via_text(self, via)
 
+    def derived(self, key: object, make: Callable[[], Made]) -> Made:
+        """What follows from the graph, made on first use and kept with it: a graph never changes.
+
+        Args:
+            key: Names it, hashable.
+            make: Makes it.
+
+        Returns:
+            What `make` returned the first time.
+        """
+        if key not in self._derived:
+            self._derived[key] = make()
+        found: Made = self._derived[key]
+        return found
+
     def check(self) -> None:
         """Verify every invariant (ids in range, shapes agree, one edge per element, the account closes).
 
@@ -286,30 +301,6 @@ class ParameterGraph:
         from .check import check
 
         check(self)
-
-    def symmetries(self, kinds: Sequence[str] = ("permutation",)) -> Symmetries:
-        """The permutations of nodes that keep the graph, and so, applied to the parameters, the network's function.
-
-        kinds: with "sign" and "scale" also what may be multiplied: values of odd functions by -1, of homogeneous ones
-        by a positive number. Found on the first call and kept. Raises `GmncError` for other kinds.
-        """
-        from .rescaling import checked_kinds
-        from .symmetries import Symmetries
-
-        kinds = checked_kinds(kinds)
-        known: dict[tuple[str, ...], Symmetries] = self.__dict__.setdefault("_symmetries", {})
-        if kinds not in known:
-            known[kinds] = Symmetries.of(self, kinds)
-        return known[kinds]
-
-    def fingerprint(self, values: bool = True) -> str:
-        """16 hex digits, equal for graphs that differ by the order of nodes or blocks, or by a symmetry, only.
-
-        values: whether parameter values count; without, the structure alone does. See `colours.fingerprint`.
-        """
-        from .colours import fingerprint
-
-        return fingerprint(self, values)
 
     def __str__(self) -> str:
         from .printer import summary

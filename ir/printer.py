@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .distinct import distinct
+from .arrays import distinct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,9 @@ models, `networks` (needs hypothesis) draws random ones. Each name is loaded on 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from .._lazy import lazy
 
 if TYPE_CHECKING:
     from .asserts import assert_exact, assert_isomorphic, assert_same_up_to_symmetry, assert_sound, count
@@ -41,7 +42,7 @@ __all__ = [
     "with_values",
 ]
 
-_HOME = {
+_HOMES = {
     "BruteForce": "brute",
     "Failure": "report",
     "Llama": "llama",
@@ -62,14 +63,4 @@ _HOME = {
     "with_values": "builders",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f".{_HOME[name]}", __name__), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy(__name__, _HOMES)

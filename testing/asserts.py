@@ -7,17 +7,18 @@ from collections import Counter
 from typing import Any
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..frontend import compile
-from ..ir import ParameterGraph, colours, isomorphic
+from ..ir import ParameterGraph
+from ..symmetry import colours, isomorphic
 from .brute import BruteForce, brute_force
 from .report import Report
 from .verification import verify
 
 __all__ = ["assert_exact", "assert_isomorphic", "assert_same_up_to_symmetry", "assert_sound", "count"]
 
-Model = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+Model = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 
 def assert_sound(model: Model, **options: Any) -> Report:

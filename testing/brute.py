@@ -18,8 +18,9 @@ import numpy as np
 import onnx
 
 from ..frontend import compile
-from ..ir import ParameterGraph, isomorphic
-from ..ir.permute import apply, describe
+from ..ir import ParameterGraph
+from ..symmetry import isomorphic, symmetries
+from ..symmetry.automorphism import apply, describe
 from .builders import with_values
 from .inputs import draw, input_specs, read
 from .precision import eps_of, float_types, tolerance_of
@@ -118,7 +119,7 @@ def brute_force(
     if not search.base[0] or not search.reacts():
         silent = (*search.skipped, "no output reacts to the stored tensors")
         return BruteForce((), (), 0, search.runs, False, silent)
-    claims = graph.symmetries().generators[:_GENERATORS]
+    claims = symmetries(graph).generators[:_GENERATORS]
     false = tuple(w for g in claims if (w := search.failure(graph, g)))
     judge = _Judge(source, search, options, graph)
     found = [judge.finding(some, pair) for some, pair in search.swaps()]

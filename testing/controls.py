@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..ir import EdgeBlock, ParameterGraph
-from ..ir.permute import Automorphism
-from ..ir.permute import apply as permuted
-from ..ir.symmetries import Symmetries
-from ..ir.symmetry import swap
+from ..symmetry import Symmetries, symmetries
+from ..symmetry.automorphism import Automorphism
+from ..symmetry.automorphism import apply as permuted
+from ..symmetry.find import swap
 
 __all__ = ["controls", "one_sided", "swapped"]
 
@@ -22,25 +22,25 @@ def controls(
     values: Mapping[str, np.ndarray],
     rng: np.random.Generator,
     each: int = 3,
-    symmetries: Symmetries | None = None,
+    claims: Symmetries | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Changed tensors of up to `each` controls of each form.
 
     One side only: one of the tensors that a random symmetry permutes, or that changes of sign or scale among the
-    `symmetries` (by default permutations alone) change, or some entries of the only one. Across heads: the weights of
+    `claims` (by default permutations alone) change, or some entries of the only one. Across heads: the weights of
     two nodes that only trade places together with others. Across groups: those of two nodes of one group that never do.
     """
-    symmetries = symmetries or graph.symmetries()
-    for rescalings in symmetries.rescalings:
+    claims = claims or symmetries(graph)
+    for rescalings in claims.rescalings:
         for _ in range(each if rescalings.dimension else 0):
             changes = one_sided(values, rescalings.sample(rng).apply(values), rng)
             if changes:
                 yield changes
-    if "permutation" not in symmetries.kinds:
+    if "permutation" not in claims.kinds:
         return
-    symmetries = graph.symmetries()
-    for _ in range(each if symmetries.generators else 0):
-        changes = one_sided(values, symmetries.sample(rng).apply(values), rng)
+    permutations = symmetries(graph)
+    for _ in range(each if permutations.generators else 0):
+        changes = one_sided(values, permutations.sample(rng).apply(values), rng)
         if changes:
             yield changes
     left = {True: each, False: each}

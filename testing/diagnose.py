@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..frontend import Registry, installed
 from ..frontend.interpret import opset_of
-from ..frontend.normalise import normalise
+from ..frontend.rewriting.normalise import normalise
 from ..ir import ParameterGraph
-from ..ir.permute import Automorphism, describe
-from ..ir.rescaling import Rescaling, product
+from ..symmetry.automorphism import Automorphism, describe
+from ..symmetry.rescaling import Rescaling, product
 from .report import Failure
 from .trial import Errors, Trial
 
@@ -65,7 +65,7 @@ def involved(
             names.append(link.node)
             vias.update(np.unique(link.via[touched]).tolist())
     model, rules = graph.model, registry or installed()
-    nodes = {n.name: n for g in normalise(model).graphs() for n in g} if isinstance(model, ir.Model) else {}
+    nodes = {n.name: n for g in normalise(model).graphs() for n in g} if isinstance(model, onnx_ir.Model) else {}
     for name in dict.fromkeys(n for n in names if n):
         node = nodes.get(name)
         op = node.op_type if node is not None else "(made while lowering)"
@@ -90,7 +90,7 @@ def _ops(graph: ParameterGraph, vias: set[int]) -> list[str]:
 
 
 def _rule(rules: Registry, model: object, op: str, domain: str) -> str:
-    opset = opset_of(model, domain) if isinstance(model, ir.Model) else 1
+    opset = opset_of(model, domain) if isinstance(model, onnx_ir.Model) else 1
     rule = rules.find(domain, op, opset)
     if rule is None:
         return "no rule of its own"

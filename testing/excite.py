@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..backends.values import dtype_of
 from ..ir import GmncError, ParameterGraph
@@ -19,7 +19,7 @@ from .trial import Trial
 
 __all__ = ["start"]
 
-Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 _ENOUGH = 0.9
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..backends.values import dtype_of
 from ..frontend import Registry
-from ..frontend.budget import DRAWN, SMALLER, elements
+from ..frontend.budget import DRAWN, elements
 from ..frontend.compile import opened, ruled
+from ..frontend.errors import SMALLER
 from ..frontend.faults import of_file
 from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
-from ..frontend.normalise import normalise
+from ..frontend.rewriting.normalise import normalise
 from ..ir import GmncError, ParameterGraph
 from .processes import NotRunnable
 from .uses import Uses, uses_of
@@ -27,7 +28,7 @@ __all__ = [
     "read",
 ]  # fmt: skip
 
-Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 _NUMBERS = 4
 _BYTES = 256
@@ -79,8 +80,8 @@ STYLES = (
 class Network:
     """A normalised model, and what is known of its values before it runs."""
 
-    model: ir.Model
-    known: Mapping[ir.Value, Known]
+    model: onnx_ir.Model
+    known: Mapping[onnx_ir.Value, Known]
 
 
 def read(

@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..backends.values import dtype_of
-from ..frontend.rewriting.order import reads
+from ..frontend.model.traversal import reads
 from ..ir import ParameterGraph
 from .inputs import Network
 
@@ -61,7 +61,7 @@ def eps_of(dtype: str) -> float:
     return float(ml_dtypes.finfo(dtype_of(dtype)).eps)
 
 
-def _dependent(network: Network) -> set[ir.Value]:
+def _dependent(network: Network) -> set[onnx_ir.Value]:
     """Values that depend on an input."""
     found = set(network.model.graph.inputs)
     for node in network.model.graph:
@@ -70,7 +70,7 @@ def _dependent(network: Network) -> set[ir.Value]:
     return found
 
 
-def _before(output: ir.Value) -> Iterator[ir.Value]:
+def _before(output: onnx_ir.Value) -> Iterator[onnx_ir.Value]:
     """Every value that an output is computed from, itself included."""
     seen, queue = {output}, [output]
     while queue:
@@ -82,7 +82,7 @@ def _before(output: ir.Value) -> Iterator[ir.Value]:
         queue += new
 
 
-def _type(network: Network, value: ir.Value, dependent: bool) -> str:
+def _type(network: Network, value: onnx_ir.Value, dependent: bool) -> str:
     """The float type in which a tensor is computed; "" if it is stored, moved, a scalar, or no float."""
     entry, node = network.known.get(value), value.producer()
     if entry is None or node is None or entry.data is not None or math.prod(entry.shape) <= 1:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..ir import GmncError
 from . import worker
@@ -138,7 +138,7 @@ class Child:
         return f"ONNX Runtime ended with {name} (it may use {self.memory / (1 << 30):.1f} GiB of memory)"
 
 
-def patience(model: ir.Model, size: int) -> float:
+def patience(model: onnx_ir.Model, size: int) -> float:
     """Seconds that an answer may take: 120, or 4 and one per MiB of parameters where a loop may be endless.
 
     size: bytes of the parameters.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..backends import onnx as write_back
 from ..backends.datafiles import external_tensors
@@ -32,19 +32,19 @@ class Network:
         self.graph, self.runner = graph, runner or Here()
         size = sum(p.size * 4 for p in graph.parameters.values())
         self._in_files = size > _LARGEST or (
-            isinstance(graph.model, ir.Model) and next(external_tensors(graph.model), None) is not None
+            isinstance(graph.model, onnx_ir.Model) and next(external_tensors(graph.model), None) is not None
         )
 
     def run(self, values: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
         """The outputs for each of the feeds, with these values written into the model; raises `NotRunnable`."""
         if not self._in_files:
-            return self.runner.run(ir.to_proto(self._written(values)).SerializeToString(), feeds)
+            return self.runner.run(onnx_ir.to_proto(self._written(values)).SerializeToString(), feeds)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
             self._written(values, path)
             return self.runner.run(path, feeds)
 
-    def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> ir.Model:
+    def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> onnx_ir.Model:
         with warnings.catch_warnings():
             # Controls leave the grids of quantised weights; rounded, so that scales matter.
             warnings.simplefilter("ignore", StorageWarning)

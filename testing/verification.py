@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..frontend import compile
 from ..ir import GraphError, ParameterGraph
-from ..ir.rescaling import KINDS, checked_kinds, product
-from ..ir.symmetries import Symmetries
+from ..symmetry import Symmetries, symmetries
+from ..symmetry.rescaling import KINDS, checked_kinds, product
 from .controls import controls as negative
 from .diagnose import Generator, culprits
 from .excite import start
@@ -26,7 +26,7 @@ from .writing import round_trip
 
 __all__ = ["KINDS", "verify"]
 
-Source = str | os.PathLike[str] | onnx.ModelProto | ir.Model
+Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 Watch = Callable[[str, int, int], None]
 
 _ROUNDS = 4
@@ -74,13 +74,13 @@ def verify(
     shapes = {**{n: v.shape for n, v in given.items()}, **(shapes or {})}
     graph = compile(model, inputs=shapes, **options)
     told("finding symmetries", 0, trials)
-    claims = graph.symmetries(kinds)
+    claims = symmetries(graph, kinds)
     claimed = {k: len(claims.generators) for k in kinds if k == "permutation"}
     claimed |= {r.kind: r.dimension for r in claims.rescalings}
     check = _Check(graph, claims, any(claimed.values()), told)
     size = sum(p.size * 4 for p in graph.parameters.values())
     if timeout == "auto":
-        assert isinstance(graph.model, ir.Model)
+        assert isinstance(graph.model, onnx_ir.Model)
         timeout = patience(graph.model, size)
     runner: Runner = Here() if timeout is None else Child(timeout, size)
     told("drawing inputs", 0, trials)
@@ -138,12 +138,12 @@ class _Check:
         """Both sides of the check."""
         self.trial = trial
         self.skipped += trial.skipped
-        self.symmetries(trial, trials if self.claimed and trial.names else 0, registry)
+        self.draws(trial, trials if self.claimed and trial.names else 0, registry)
         self.controls(trial, controls)
         if self.claimed and trial.names and not self.failures and not self._sees():
             self.skipped.append(self._blind())
 
-    def symmetries(self, trial: Trial, trials: int, registry: Any) -> None:
+    def draws(self, trial: Trial, trials: int, registry: Any) -> None:
         """Run changed networks; the first failing product is taken apart."""
         failing: Sequence[Generator] = ()
         for number in range(trials):

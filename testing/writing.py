@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..backends import onnx as write_back
 from ..backends.values import same_bytes
@@ -35,7 +35,7 @@ def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappin
         raise
     except GmncError as error:
         return f"not possible: {error}"
-    assert isinstance(graph.model, ir.Model)
+    assert isinstance(graph.model, onnx_ir.Model)
     before, after = _tensors(graph.model), _tensors(again)
     if before.keys() != after.keys():
         return f"{min(before.keys() ^ after.keys())[-1]!r} comes or goes"
@@ -43,15 +43,15 @@ def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappin
     return f"{changed[0][-1]!r} changes" if changed else "bit-exact"
 
 
-def _tensors(model: ir.Model) -> dict[tuple[str, ...], ir.TensorProtocol]:
+def _tensors(model: onnx_ir.Model) -> dict[tuple[str, ...], onnx_ir.TensorProtocol]:
     """Every initializer and tensor attribute, by where it is."""
-    found: dict[tuple[str, ...], ir.TensorProtocol] = {}
+    found: dict[tuple[str, ...], onnx_ir.TensorProtocol] = {}
     for number, graph in enumerate((*model.graphs(), *(f.graph for f in model.functions.values()))):
         for name, value in graph.initializers.items():
             if value.const_value is not None:
                 found[str(number), name] = value.const_value
         for place, node in enumerate(graph):
             for attribute in node.attributes.values():
-                if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                if attribute.type == onnx_ir.AttributeType.TENSOR and not attribute.is_ref():
                     found[str(number), str(place), node.name or "", attribute.name] = attribute.as_tensor()
     return found

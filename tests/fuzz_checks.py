@@ -8,16 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from test_store import same
 
+import gmnc
 from gmnc.backends import onnx as write_back
 from gmnc.backends import store
 from gmnc.ir import ParameterGraph
-from gmnc.ir.permute import Automorphism, apply
-from gmnc.ir.symmetry import product
+from gmnc.symmetry.automorphism import Automorphism, apply
+from gmnc.symmetry.find import product
 from gmnc.testing import Report, disagreement, verify
 from gmnc.testing.inputs import draw, input_specs
 from gmnc.testing.trial import Trial
@@ -71,7 +72,7 @@ def _changes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[s
 
 def _products(graph: ParameterGraph) -> Iterator[Automorphism]:
     """All generators together, and each of them."""
-    generators = graph.symmetries().generators
+    generators = gmnc.symmetries(graph).generators
     yield product(graph, generators)
     yield from generators
 
@@ -80,7 +81,7 @@ def _exact(
     graph: ParameterGraph, values: Mapping[str, np.ndarray], feeds: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
     """The outputs in double precision, by ONNX's reference evaluator."""
-    model = _doubled(ir.to_proto(write_back.write(graph, values)))
+    model = _doubled(onnx_ir.to_proto(write_back.write(graph, values)))
     names = [o.name for o in model.graph.output]
     wide = {n: _float(v) if v.dtype == np.float32 else v for n, v in feeds.items()}
     with np.errstate(all="ignore"):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from gmnc.frontend.inference.shapes import infer
-from gmnc.frontend.normalise import normalise
 from gmnc.frontend.rewriting.idioms import recognise
+from gmnc.frontend.rewriting.normalise import normalise
 
 Attributes = dict[str, object]
 
@@ -57,10 +57,10 @@ class LogSoftmax(OpRun):
         return ((z - np.log(np.exp(z).sum(axis=axis, keepdims=True))).astype(x.dtype),)
 
 
-def run_rewritten(model: ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+def run_rewritten(model: onnx_ir.Model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs of a model with nodes of the domain `gmnc`."""
     ops = [Standardize, RMSNormalize, LpNormalize, Softmax, LogSoftmax]
-    return ReferenceEvaluator(ir.to_proto(model), new_ops=ops).run(None, feeds)
+    return ReferenceEvaluator(onnx_ir.to_proto(model), new_ops=ops).run(None, feeds)
 
 
 def run_original(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -111,19 +111,19 @@ def standardised(g: Graph, axes: tuple[int, ...], x: str = "x", epsilon: float =
     return g.op("Div", c, g.op("Sqrt", g.op("Add", v, g.literal(epsilon))))
 
 
-def found(model: ir.Model) -> list[tuple[str, Attributes]]:
+def found(model: onnx_ir.Model) -> list[tuple[str, Attributes]]:
     """The nodes of the domain `gmnc` with their attributes, in order."""
     nodes = [n for n in model.graph.all_nodes() if n.domain == "gmnc"]
     return [(n.op_type, {k: a.value for k, a in n.attributes.items()}) for n in nodes]
 
 
-def ops(model: ir.Model) -> list[str]:
+def ops(model: onnx_ir.Model) -> list[str]:
     return [n.op_type for n in model.graph.all_nodes()]
 
 
-def recognised(proto: onnx.ModelProto, tolerance: float = 2e-5) -> ir.Model:
+def recognised(proto: onnx.ModelProto, tolerance: float = 2e-5) -> onnx_ir.Model:
     """The model after recognition, checked to compute the same and to know the shapes of its values."""
-    model = normalise(ir.from_proto(proto))
+    model = normalise(onnx_ir.from_proto(proto))
     known = infer(model)
     outputs = [v.name for v in model.graph.outputs]
     parameters = {n: v.const_value.numpy().copy() for n, v in model.graph.initializers.items() if v.const_value}
@@ -146,7 +146,7 @@ def recognised(proto: onnx.ModelProto, tolerance: float = 2e-5) -> ir.Model:
 
 
 def untouched(proto: onnx.ModelProto) -> None:
-    model = normalise(ir.from_proto(proto))
-    before = ir.to_proto(model).SerializeToString()
+    model = normalise(onnx_ir.from_proto(proto))
+    before = onnx_ir.to_proto(model).SerializeToString()
     assert recognise(model) == 0
-    assert ir.to_proto(model).SerializeToString() == before
+    assert onnx_ir.to_proto(model).SerializeToString() == before

@@ -77,7 +77,7 @@ class Outcome:
     failure: str
 
 
-_CLOSURE, _COLOURS = "ir.incidence:Incidence.__init__", "ir.colours:colours"
+_CLOSURE, _COLOURS = "symmetry.incidence:Incidence.__init__", "symmetry.isomorphism:colours"
 _HOLD = "test_networks_symmetry.py::test_claimed_symmetries_hold"
 _KNOWN = "test_networks_symmetry.py::test_known_groups"
 _TELL = "test_tell_apart.py::test_what_changes_the_output_changes_the_graph"
@@ -127,7 +127,7 @@ LOWERING = [
     Mutation("An axis is free or neural by its labels", "a weight shared by several neurons sees the first",
              "frontend.primitives.contraction:_source", first_of_several, "test_hand_counted.py::test_mixer_block"),
     Mutation("An axis is free or neural by its labels", "positions of an input are features each",
-             "frontend.discover:Discovery._share", constantly(None),
+             "frontend.discovery:Discovery._share", constantly(None),
              "test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
     Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a join",
              "frontend.primitives.joins:pin_against_free", unchanged(1), f"{_HOLD}[mixer-dynamo]"),
@@ -208,7 +208,7 @@ LOWERING = [
 
 SYMMETRY = [
     Mutation("Scales follow linear functions of parameters only", "they follow all functions",
-             "ir.balance:Balance._follows", constantly(True),
+             "symmetry.scaling_equations:ScalingEquations._follows", constantly(True),
              f"{_WEIGHTS}::test_scales_and_signs_respect_functions_of_parameters"),
     Mutation("Kinds are kept", "closure does not see them", _CLOSURE, KINDS,
              "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
@@ -232,24 +232,24 @@ SYMMETRY = [
     Mutation("Pinned nodes stay", "closure does not see them", _CLOSURE, PINS, f"{_HOLD}[perceptron-dynamo]"),
     Mutation("Pinned nodes stay", "colours do not show them", _COLOURS, PINS,
              "test_tell_apart.py::test_ports_keep_their_order"),
-    Mutation("Values make up the fingerprint", "colours do not show them", "ir.colours:_bits", no_bits,
+    Mutation("Values make up the fingerprint", "colours do not show them", "symmetry.isomorphism:_bits", no_bits,
              f"{_TELL}[channels of the stem alone-dynamo]"),
     Mutation("Weight sharing is kept", "colours do not show it", _COLOURS, TIES,
              "test_fingerprint.py::test_shared_weights_differ_from_equal_ones"),
     Mutation("Weight sharing is kept", "closure does not see it", _CLOSURE, TIES, f"{_KNOWN}[llama-dynamo]"),
     Mutation("Weight sharing is kept", "a move at one site forces nothing at the others",
-             "ir.ties:forced_pairs", constantly(set()), "test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
+             "symmetry.ties:forced_pairs", constantly(set()), "test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
     Mutation("Repeated sources pair up in order of occurrence", "they pair up in any order",
-             "ir.permute:_match", paired_backwards, "test_symmetry.py::test_flatten_keeps_positions"),
+             "symmetry.automorphism:_match", paired_backwards, "test_symmetry.py::test_flatten_keeps_positions"),
     Mutation("A swap across batches takes the whole batch", "all batches are one",
-             "ir.incidence:_merge", one_row, f"{_HOLD}[grouped-dynamo]"),
+             "symmetry.incidence:_merge", one_row, f"{_HOLD}[grouped-dynamo]"),
     Mutation("Constants along neurons keep them apart", "their values do not count",
-             "ir.incidence:Incidence._constant_arcs", without_values,
+             "symmetry.incidence:Incidence._constant_arcs", without_values,
              f"{_RULE}[Mul-table-on-neurons]"),
     Mutation("Blocks that vias name move along", "they need not",
-             "ir.closure:Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
+             "symmetry.closure:Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
     Mutation("Every edge has its image", "closures are not checked",
-             "ir.closure:Closure._verify", constantly(None),
+             "symmetry.closure:Closure._verify", constantly(None),
              "test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
 ]  # fmt: skip
 

@@ -17,8 +17,8 @@ from test_rules import CASES
 
 import gmnc
 from gmnc.frontend import Rule, builtin
-from gmnc.frontend.rewriting.kernels import KERNELS
-from gmnc.ir import isomorphic
+from gmnc.frontend.rewriting.quantized_ops import KERNELS
+from gmnc.symmetry import isomorphic
 from gmnc.testing import verify
 
 INTRO = """# Operators

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 from onnx import numpy_helper
 
 import gmnc
@@ -39,10 +39,10 @@ def quantised_mlp(dtype: type = np.int8, low: int = -60, high: int = 60) -> onnx
     )
 
 
-def tensors(model: ir.Model) -> dict[str, np.ndarray]:
-    return {t.name: numpy_helper.to_array(t) for t in ir.to_proto(model).graph.initializer}
+def tensors(model: onnx_ir.Model) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in onnx_ir.to_proto(model).graph.initializer}
 
 
 def permuted(graph: gmnc.ParameterGraph, seed: int = 0) -> dict[str, np.ndarray]:
     values = {n: p.load() for n, p in graph.parameters.items()}
-    return graph.symmetries().sample(np.random.default_rng(seed)).apply(values)
+    return gmnc.symmetries(graph).sample(np.random.default_rng(seed)).apply(values)

@@ -13,7 +13,8 @@ from exports import HOWS, exported
 from networks import NETWORKS, expected_edges
 
 import gmnc
-from gmnc.ir import ParameterGraph, isomorphic
+from gmnc.ir import ParameterGraph
+from gmnc.symmetry import isomorphic
 from gmnc.testing import Report, verify
 
 CONTROLS = ("detected", "tried")

@@ -50,7 +50,7 @@ def permuted(graph: ParameterGraph, tensors: Blocks, seed: int) -> Blocks:
     """With the network's parameters moved by one of its symmetries."""
     values = {n: p.load() for n, p in graph.parameters.items()}
     kept = {s.name for s in tensors.slots}
-    moved = graph.symmetries().sample(np.random.default_rng(seed)).apply(values)
+    moved = gmnc.symmetries(graph).sample(np.random.default_rng(seed)).apply(values)
     return tensors.with_values({n: v for n, v in moved.items() if n in kept})
 
 
@@ -92,7 +92,7 @@ def test_outputs_per_parameter_permute_with_the_parameters(make: Callable[[Block
     model = make(tensors).eval()
     moved = permuted(graph, tensors, 1)
     first, second = (t.per_parameter(model(t))[0] for t in (tensors, moved))
-    automorphism = graph.symmetries().sample(np.random.default_rng(1))
+    automorphism = gmnc.symmetries(graph).sample(np.random.default_rng(1))
     for channel in range(2):
         expected = automorphism.apply({n: v[..., channel].detach().numpy() for n, v in first.items()})
         for name, value in second.items():

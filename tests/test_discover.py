@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 import gmnc
-from gmnc.frontend import discover
-from gmnc.ir import LoweringError, isomorphic
+from gmnc.frontend import discovery
+from gmnc.ir import LoweringError
+from gmnc.symmetry import isomorphic
 from gmnc.testing import build
 
 TEXTS = {
@@ -28,7 +29,7 @@ TEXTS = {
 def test_axis_by_axis_the_features_are_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(*TEXTS[text])
     whole = gmnc.compile(model)
-    monkeypatch.setattr(discover, "FINE", 0)
+    monkeypatch.setattr(discovery, "FINE", 0)
     assert isomorphic(gmnc.compile(model), whole)
 
 
@@ -40,7 +41,7 @@ def test_an_image_of_a_thousand_million_numbers() -> None:
 
 def test_more_features_than_can_be_held_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(*TEXTS["image as vector"])
-    monkeypatch.setattr(discover, "FINE", 0)
-    monkeypatch.setattr(discover, "MOST", 11)
+    monkeypatch.setattr(discovery, "FINE", 0)
+    monkeypatch.setattr(discovery, "MOST", 11)
     with pytest.raises(LoweringError, match=r"'x' of shape \[2, 3, 4\]: .*--dim"):
         gmnc.compile(model)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from gmnc.ir.distinct import distinct
+from gmnc.ir.arrays import distinct
 
 
 @given(arrays(st.sampled_from([np.int32, np.int64]), array_shapes(min_dims=0, min_side=0), elements=st.integers(-5, 5)))

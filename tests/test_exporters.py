@@ -11,7 +11,8 @@ from exports import HOWS, How, exported
 from networks import NETWORKS, expected_edges
 
 import gmnc
-from gmnc.ir import ParameterGraph, isomorphic
+from gmnc.ir import ParameterGraph
+from gmnc.symmetry import isomorphic
 from gmnc.testing import assert_same_up_to_symmetry
 
 FLOATS = {onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16}

@@ -17,7 +17,8 @@ from typer.testing import CliRunner, Result
 import gmnc
 from gmnc.cli import app
 from gmnc.frontend import interpret
-from gmnc.frontend.budget import PLACES, TooLarge
+from gmnc.frontend.budget import PLACES
+from gmnc.frontend.errors import TooLarge
 from gmnc.frontend.primitives.moving import carried
 from gmnc.ir import GmncError, LoadError, LoweringError
 from gmnc.ir.printable import printable
@@ -101,8 +102,8 @@ def test_functions_are_counted_before_they_are_inlined(tmp_path: Path) -> None:
 
 
 def test_inlined_nodes_have_names_of_their_own() -> None:
-    graph = gmnc.frontend.load.load(calls(8))
-    names = [node.name for node in gmnc.frontend.normalise.normalise(graph).graph]
+    graph = gmnc.frontend.reading.load.load(calls(8))
+    names = [node.name for node in gmnc.frontend.rewriting.normalise.normalise(graph).graph]
     assert len(names) == len(set(names)) == 256
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 import pytest
 import torch
 
 import gmnc
-from gmnc.frontend.load import load
+from gmnc.frontend.reading.load import load
 
 
 class _Net(torch.nn.Module):
@@ -56,12 +56,12 @@ def test_the_pass_leaves_the_model_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     torch.onnx.export(_Net().eval(), (torch.ones(4, 2),), path, dynamo=True, optimize=False, verbose=False)
     model = load(path)
-    before = ir.to_proto(model).SerializeToString()
+    before = onnx_ir.to_proto(model).SerializeToString()
     lower = gmnc.LowerToParameterGraph(inputs={model.graph.inputs[0].name: (4, 2)})
-    result = ir.passes.Sequential(lower)(model)
+    result = onnx_ir.passes.Sequential(lower)(model)
     assert result.model is model
     assert not result.modified
-    assert ir.to_proto(model).SerializeToString() == before
+    assert onnx_ir.to_proto(model).SerializeToString() == before
     direct = lower(model)
     assert lower.graph is direct.graph
     assert direct.graph.num_parameter_edges == gmnc.compile(path).num_parameter_edges

@@ -11,7 +11,8 @@ import pytest
 from tiny import deepsets, packed_attention, separate_attention
 
 import gmnc
-from gmnc.ir import ParameterGraph, isomorphic
+from gmnc.ir import ParameterGraph
+from gmnc.symmetry import isomorphic
 from gmnc.testing import build, count
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from idiom_checks import Graph, found, ops, recognised, standardised
 from onnx import TensorProto, helper
 
-from gmnc.frontend.normalise import normalise
 from gmnc.frontend.rewriting.idioms import recognise
+from gmnc.frontend.rewriting.normalise import normalise
 
 MEANS = ("mean", "sum/n", "sum*n")
 SQUARES = ("pow", "mul", "sumsquare", "fast", "fast0")
@@ -296,7 +296,7 @@ def test_half_precision_keeps_its_casts() -> None:
     y = g.op("Div", d, g.op("Sqrt", g.op("Add", v, g.literal(1e-5))))
     model = recognised(g.model(y), 3e-3)
     assert ops(model) == ["Cast", "Standardize"]
-    assert model.graph.outputs[0].dtype == ir.DataType.FLOAT
+    assert model.graph.outputs[0].dtype == onnx_ir.DataType.FLOAT
 
 
 def test_names_and_notes_of_the_last_node_are_kept() -> None:
@@ -304,7 +304,7 @@ def test_names_and_notes_of_the_last_node_are_kept() -> None:
     y = standardised(g, (-1,))
     proto = g.model(g.op("Relu", y))
     proto.graph.node[-2].metadata_props.add(key="scope", value="encoder.norm")
-    model = normalise(ir.from_proto(proto))
+    model = normalise(onnx_ir.from_proto(proto))
     recognise(model)
     node = next(n for n in model.graph if n.domain == "gmnc")
     assert node.outputs[0].name == y

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from idiom_checks import Attributes, Graph, found, ops, recognised, standardised, untouched
 from onnx import helper, numpy_helper
 
-from gmnc.frontend.normalise import normalise
 from gmnc.frontend.rewriting.idioms import recognise
+from gmnc.frontend.rewriting.normalise import normalise
 
 
 class TestNoIdiom:
@@ -173,7 +173,7 @@ class TestUnitAffine:
 
     def test_constant_that_was_folded_from_a_parameter(self) -> None:
         for source, count in (("x", 1), ("val_3", 1), ("norm.weight", 0)):
-            model = normalise(ir.from_proto(self.instance("val_8", "val_11")))
+            model = normalise(onnx_ir.from_proto(self.instance("val_8", "val_11")))
             note = str(["val_2", source])
             model.graph.initializers["val_8"].metadata_props["pkg.onnxscript.optimizer.folded_from"] = note
             assert recognise(model) == count, source

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 import torch
 from corpus import CORPUS, corpus_file
 
 import gmnc
 from gmnc.frontend.inference.literals import is_literal
-from gmnc.frontend.load import load
-from gmnc.frontend.normalise import normalise
+from gmnc.frontend.reading.load import load
+from gmnc.frontend.rewriting.normalise import normalise
 
 
 class _Scaled(torch.nn.Module):
@@ -35,17 +35,17 @@ def test_what_torch_exports(exporter: str, tmp_path_factory: pytest.TempPathFact
     options = {"dynamo": exporter != "torchscript"} | ({"optimize": "opt" in exporter} if "dynamo" in exporter else {})
     torch.onnx.export(_Scaled().eval(), (torch.ones(2, 3),), path, verbose=False, **options)
     graph = normalise(load(path)).graph
-    ones = [v for v in graph.initializers.values() if v.dtype == ir.DataType.FLOAT and v.const_value.size == 1]
+    ones = [v for v in graph.initializers.values() if v.dtype == onnx_ir.DataType.FLOAT and v.const_value.size == 1]
     learned = sorted(float(v.const_value.numpy().reshape(-1)[0]) for v in ones if not is_literal(v))
     literals = {float(v.const_value.numpy().reshape(-1)[0]) for v in ones if is_literal(v)}
     assert np.allclose(learned, [0.1, 0.3, 0.7])
     assert literals == {0.25, 2.5}
 
 
-def _value(name: str, shape: list[int], op: str = "Mul", slot: int = 1) -> ir.Value:
-    value = ir.Value(name=name, const_value=ir.Tensor(np.ones(shape, np.float32), name=name))
-    inputs: list[ir.Value | None] = [None] * slot + [value]
-    ir.Node("", op, inputs)
+def _value(name: str, shape: list[int], op: str = "Mul", slot: int = 1) -> onnx_ir.Value:
+    value = onnx_ir.Value(name=name, const_value=onnx_ir.Tensor(np.ones(shape, np.float32), name=name))
+    inputs: list[onnx_ir.Value | None] = [None] * slot + [value]
+    onnx_ir.Node("", op, inputs)
     return value
 
 
@@ -82,7 +82,9 @@ def test_networks_made_by_others() -> None:
     def ones(name: str) -> dict[str, bool]:
         graph = normalise(load(corpus_file(name))).graph
         values = graph.initializers.values()
-        return {str(v.name): is_literal(v) for v in values if v.const_value.size == 1 and v.dtype == ir.DataType.FLOAT}
+        return {
+            str(v.name): is_literal(v) for v in values if v.const_value.size == 1 and v.dtype == onnx_ir.DataType.FLOAT
+        }
 
     assert all(ones("magika").values())
     assert not ones("surfaces_gbr_surrogate")["intercepts2"]

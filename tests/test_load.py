@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from corpus import CORPUS
 from onnx import TensorProto, helper, numpy_helper
 
-from gmnc.frontend.load import load
+from gmnc.frontend.reading.load import load
 from gmnc.ir import LoadError
 from gmnc.testing import build
 
@@ -44,19 +44,19 @@ def _set_external(path: Path, **entries: str) -> None:
     onnx.save(model, path)
 
 
-def _tensors(model: ir.Model) -> Iterator[ir.TensorProtocol]:
+def _tensors(model: onnx_ir.Model) -> Iterator[onnx_ir.TensorProtocol]:
     for graph in model.graphs():
         yield from (v.const_value for v in graph.initializers.values() if v.const_value is not None)
         for node in graph:
-            yield from (a.as_tensor() for a in node.attributes.values() if a.type == ir.AttributeType.TENSOR)
+            yield from (a.as_tensor() for a in node.attributes.values() if a.type == onnx_ir.AttributeType.TENSOR)
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
 def test_the_same_model_as_a_plain_parse(path: Path) -> None:
-    loaded, plain = load(path), ir.load(path)
+    loaded, plain = load(path), onnx_ir.load(path)
     for ours, theirs in zip(_tensors(loaded), _tensors(plain), strict=True):
         assert (ours.name, ours.dtype, ours.shape) == (theirs.name, theirs.dtype, theirs.shape)
-        if ours.dtype == ir.DataType.STRING:
+        if ours.dtype == onnx_ir.DataType.STRING:
             assert ours.numpy().tolist() == theirs.numpy().tolist()
         else:
             assert ours.tobytes() == theirs.tobytes()
@@ -73,20 +73,20 @@ def test_weights_in_the_file_are_mapped_and_saved_in_the_file(tmp_path: Path) ->
     np.testing.assert_array_equal(array, _WEIGHT)
     assert not array.flags.owndata
     assert not array.flags.writeable
-    assert ir.to_proto(model).graph.initializer[0].raw_data == _WEIGHT.tobytes()
+    assert onnx_ir.to_proto(model).graph.initializer[0].raw_data == _WEIGHT.tobytes()
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int4", "uint4", "float8_e4m3fn", "int8", "bool", "float64"])
 def test_every_data_type_is_read_from_the_map(tmp_path: Path, dtype: str) -> None:
-    kind = {d.numpy().name: d for d in ir.DataType if d.name not in ("UNDEFINED", "STRING")}[dtype]
+    kind = {d.numpy().name: d for d in onnx_ir.DataType if d.name not in ("UNDEFINED", "STRING")}[dtype]
     array = (np.arange(60 * 70) % 2).reshape(60, 70).astype(kind.numpy())
-    initializer = ir.Value(name="w", const_value=ir.Tensor(array, kind, name="w"))
+    initializer = onnx_ir.Value(name="w", const_value=onnx_ir.Tensor(array, kind, name="w"))
     proto = _model()
-    proto.graph.initializer[0].CopyFrom(ir.to_proto(initializer.const_value))
+    proto.graph.initializer[0].CopyFrom(onnx_ir.to_proto(initializer.const_value))
     path = tmp_path / "model.onnx"
     path.write_bytes(proto.SerializeToString())
     tensor = load(path).graph.initializers["w"].const_value
-    assert isinstance(tensor, ir.LazyTensor)
+    assert isinstance(tensor, onnx_ir.LazyTensor)
     np.testing.assert_array_equal(tensor.numpy().astype(np.float32), array.astype(np.float32))
 
 
@@ -95,7 +95,7 @@ def test_weights_beside_the_file_are_mapped(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     for source in (path, str(path), "model.onnx"):
         tensor = load(source).graph.initializers["w"].const_value
-        assert isinstance(tensor, ir.ExternalTensor)
+        assert isinstance(tensor, onnx_ir.ExternalTensor)
         np.testing.assert_array_equal(tensor.numpy(), _WEIGHT)
 
 
@@ -103,7 +103,7 @@ def test_memory_does_not_grow_with_the_weights(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(_model(weight=np.ones((64, 1_000_000), np.float32)).SerializeToString())
     program = (
-        "import resource, sys; from gmnc.frontend.load import load; peak = lambda: "
+        "import resource, sys; from gmnc.frontend.reading.load import load; peak = lambda: "
         "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak(); load(sys.argv[1]); print(peak() - before)"
     )
     done = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, check=True)
@@ -113,7 +113,7 @@ def test_memory_does_not_grow_with_the_weights(tmp_path: Path) -> None:
 def test_a_model_in_memory_is_taken_as_it_is() -> None:
     proto = _model()
     assert load(proto).graph.initializers["w"].const_value is not None
-    model = ir.from_proto(proto)
+    model = onnx_ir.from_proto(proto)
     assert load(model) is model
 
 
@@ -338,7 +338,7 @@ def test_external_data_of_a_model_in_memory_has_no_folder(tmp_path: Path) -> Non
     proto = onnx.load(_external(tmp_path), load_external_data=False)
     with pytest.raises(LoadError, match=r"'w'.*pass the path"):
         load(proto)
-    assert load(ir.load(tmp_path / "model.onnx")).graph.initializers["w"].const_value is not None
+    assert load(onnx_ir.load(tmp_path / "model.onnx")).graph.initializers["w"].const_value is not None
 
 
 def test_inputs_of_impossible_rank_and_bodies_that_are_missing() -> None:

@@ -69,7 +69,7 @@ def test_claimed_symmetries_hold(name: str, how: How) -> None:
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_known_groups(name: str, how: How) -> None:
-    found = gmnc.compile(exported(name, how)).symmetries()
+    found = gmnc.symmetries(gmnc.compile(exported(name, how)))
     assert found.log10_size == pytest.approx(log10(ORDERS[name] // COMPUTED.get((name, how), 1)))
     assert found.exact
     if name == "perceptron":

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
-import onnx_ir as ir
+import onnx_ir
 import onnxruntime as ort
 import pytest
 from corpus import CORPUS
 
-from gmnc.frontend.load import load
-from gmnc.frontend.normalise import CONSTANT, normalise
+from gmnc.frontend.model.keys import CONSTANT
+from gmnc.frontend.reading.load import load
+from gmnc.frontend.rewriting.normalise import normalise
 from gmnc.ir import LoadError
 
 
@@ -22,8 +23,8 @@ def _parse(text: str) -> onnx.ModelProto:
     return onnx.parser.parse_model(text)
 
 
-def _run(model: ir.Model, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    session = ort.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
+def _run(model: onnx_ir.Model, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    session = ort.InferenceSession(onnx_ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     return session.run(None, dict(feeds))
 
 
@@ -61,9 +62,9 @@ _CONSTANTS = f"""
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
 def test_parameters_and_the_given_model_stay(path: Path) -> None:
     model = load(path)
-    before = ir.to_proto(model).SerializeToString()
+    before = onnx_ir.to_proto(model).SerializeToString()
     normal = normalise(model)
-    assert ir.to_proto(model).SerializeToString() == before
+    assert onnx_ir.to_proto(model).SerializeToString() == before
     for name, value in model.graph.initializers.items():
         assert normal.graph.initializers[name].const_value is value.const_value
     assert all(n.op_type != "Constant" for n in normal.graph.all_nodes())
@@ -148,9 +149,9 @@ def _softmax(model: str, function: str) -> onnx.ModelProto:
 @pytest.mark.parametrize("function", [13, 17, 20])
 def test_a_function_may_import_a_version_in_which_its_operators_are_the_same(function: int) -> None:
     model = load(_softmax("18", str(function)))
-    before = ir.to_proto(model).SerializeToString()
+    before = onnx_ir.to_proto(model).SerializeToString()
     normal = normalise(model)
-    assert ir.to_proto(model).SerializeToString() == before
+    assert onnx_ir.to_proto(model).SerializeToString() == before
     assert [n.op_type for n in normal.graph] == ["MatMul", "Softmax"]
     assert normal.opset_imports[""] == 18
     x = {"x": np.array([[0.1, 0.2], [0.3, -0.4]], np.float32)}

@@ -21,8 +21,9 @@ from rule_cases_recurrent import recurrent_cases
 import gmnc
 from gmnc.frontend import builtin
 from gmnc.frontend.inference.signatures import SIGNATURES
-from gmnc.frontend.rewriting.kernels import KERNELS
-from gmnc.ir import EdgeBlock, isomorphic
+from gmnc.frontend.rewriting.quantized_ops import KERNELS
+from gmnc.ir import EdgeBlock
+from gmnc.symmetry import isomorphic
 from gmnc.testing import disagreement, random_inputs, run
 
 FIRST = 7

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import gmnc
 from gmnc.cli import app
 from gmnc.frontend import Registry, Rule, builtin, installed
-from gmnc.frontend import plugins as loading
+from gmnc.frontend.rules import plugins as loading
 from gmnc.ir import LoweringError, PluginError
 from gmnc.testing import build
 
@@ -68,7 +68,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 
 
 def builtin_declarations() -> dict[str, Any]:
-    from gmnc.frontend import registry
+    from gmnc.frontend.rules import registry
 
     return registry._DECLARED
 

@@ -55,7 +55,7 @@ def test_features_and_words_do_not_depend_on_the_order_of_neurons(zoo: FakeZoo) 
     tensors = blocks(graph)
     values = {n: p.load() for n, p in graph.parameters.items()}
     kept = {s.name for s in tensors.slots}
-    moved = graph.symmetries().sample(np.random.default_rng(0)).apply(values)
+    moved = gmnc.symmetries(graph).sample(np.random.default_rng(0)).apply(values)
     other = tensors.with_values({n: v for n, v in moved.items() if n in kept})
     assert features(other) == pytest.approx(features(tensors))
     assert vocabulary(other) == vocabulary(tensors)

@@ -8,7 +8,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from onnx import numpy_helper
 from quantised_models import MLP, permuted, quantised_mlp, quantised_model, tensors
@@ -63,14 +63,14 @@ def test_a_permuted_network_keeps_its_storage(dtype: type, low: int, high: int) 
     for name, axis in (("q", 1), ("s", 0), ("z", 0)):
         assert np.array_equal(new[name], old[name].take(order, axis=axis))
     inputs = random_inputs(model)
-    assert disagreement(run(model, inputs), run(ir.to_proto(written), inputs)) < 1e-6
+    assert disagreement(run(model, inputs), run(onnx_ir.to_proto(written), inputs)) < 1e-6
 
 
 def test_identity_is_bit_exact() -> None:
     model = quantised_mlp(np.int8, -128, 128)
     graph = gmnc.compile(model)
     written = write(graph, {n: p.load() for n, p in graph.parameters.items()})
-    assert ir.to_proto(written).graph == ir.to_proto(graph.model).graph
+    assert onnx_ir.to_proto(written).graph == onnx_ir.to_proto(graph.model).graph
 
 
 def test_what_leaves_the_grid_becomes_float_and_says_so() -> None:
@@ -80,7 +80,7 @@ def test_what_leaves_the_grid_becomes_float_and_says_so() -> None:
     [found] = off_grid(graph, {"q": new})
     assert (found.name, found.becomes) == ("q", "float")
     with pytest.warns(StorageWarning, match="'q' do not fit.*floats take its place"):
-        written = ir.to_proto(write(graph, {"q": new}))
+        written = onnx_ir.to_proto(write(graph, {"q": new}))
     tensors = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
     assert not {"q", "s", "z"} & tensors.keys()
     assert [n.op_type for n in written.graph.node] == ["MatMul", "Relu", "MatMul"]
@@ -102,7 +102,7 @@ def test_floats_take_every_place_of_a_tensor() -> None:
     assert graph.num_tied_edges == 30 + 5 + 5
     new = graph.parameters["q"].load() * np.float32(0.37)
     with pytest.warns(StorageWarning):
-        written = ir.to_proto(write(graph, {"q": new}))
+        written = onnx_ir.to_proto(write(graph, {"q": new}))
     x = random_inputs(model)["x"]
     expected = x @ new + np.sin(x) @ new
     assert np.allclose(run(written, {"x": x})["y"], expected, atol=1e-6)
@@ -183,13 +183,15 @@ def test_packed_weights_are_counted_and_written_unpacked() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         written = write(graph, permuted(graph))
-    old, new = ({t.name: numpy_helper.to_array(t) for t in m.graph.initializer} for m in (model, ir.to_proto(written)))
+    old, new = (
+        {t.name: numpy_helper.to_array(t) for t in m.graph.initializer} for m in (model, onnx_ir.to_proto(written))
+    )
     order = [int(np.flatnonzero((old["v"] == row).all(axis=1))[0]) for row in new["v"]]
     assert np.array_equal(new["z"], old["z"][order])
     # Padding is on no edge and stays where it is.
     assert np.array_equal(new["w"].reshape(8, 16)[:, :10], old["w"].reshape(8, 16)[order, :10])
     inputs = random_inputs(model)
-    assert disagreement(run(model, inputs), run(ir.to_proto(written), inputs)) < 1e-6
+    assert disagreement(run(model, inputs), run(onnx_ir.to_proto(written), inputs)) < 1e-6
 
 
 def test_blocks_limit_what_may_move() -> None:
@@ -205,7 +207,7 @@ def test_blocks_limit_what_may_move() -> None:
         u=rng.standard_normal((4, 6)).astype(np.float32), q=rng.integers(-60, 60, (6, 3)).astype(np.int8),
         s=rng.uniform(0.01, 0.02, (2, 3)).astype(np.float32),
     )  # fmt: skip
-    found = gmnc.compile(model).symmetries()
+    found = gmnc.symmetries(gmnc.compile(model))
     assert found.exact
     assert np.isclose(10**found.log10_size, 72)
     assert_sound(model)

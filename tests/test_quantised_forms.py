@@ -11,7 +11,8 @@ from quantised_models import permuted, quantised_mlp, quantised_model, tensors
 import gmnc
 from gmnc.backends.onnx import write
 from gmnc.frontend.primitives.quantised import linear, lookup, packed
-from gmnc.ir import GmncError, isomorphic
+from gmnc.ir import GmncError
+from gmnc.symmetry import isomorphic
 from gmnc.testing import assert_sound, disagreement, random_inputs, run
 
 

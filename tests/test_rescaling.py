@@ -15,9 +15,10 @@ from tiny import packed_attention, separate_attention
 
 import gmnc
 from gmnc.backends import store
-from gmnc.ir import GmncError, ParameterGraph, laws
-from gmnc.ir.linear import System
-from gmnc.ir.rescaling import KINDS
+from gmnc.ir import GmncError, ParameterGraph
+from gmnc.symmetry import homogeneity
+from gmnc.symmetry.linear import System
+from gmnc.symmetry.rescaling import KINDS
 from gmnc.testing import Report, build, verify
 from gmnc.testing.strategies import network
 
@@ -26,7 +27,7 @@ VECTORS = {"scale": (6,), "shift": (6,), "mean": (6,), "var": (6,)}
 
 def dimensions(graph: ParameterGraph) -> tuple[int, int]:
     """How many changes of sign and of scale generate all."""
-    sign, scale = graph.symmetries(KINDS).rescalings
+    sign, scale = gmnc.symmetries(graph, KINDS).rescalings
     return sign.dimension, scale.dimension
 
 
@@ -139,7 +140,7 @@ def test_queries_and_keys_change_against_each_other(attention: Callable[[], onnx
     # 2 heads of 2 dimensions: a pair of q and k each, and v, which the output's weights follow
     model = attention()
     assert checked(model) == (4 + 4, 4 + 4)
-    [_, scale] = gmnc.compile(model).symmetries(KINDS).rescalings
+    [_, scale] = gmnc.symmetries(gmnc.compile(model), KINDS).rescalings
     pair = scale.generator(0, 1.0)
     values = {n: p.load() for n, p in scale.graph.parameters.items()}
     new = pair.apply(values)
@@ -227,11 +228,11 @@ WRONG = {
     "max pool taken for odd": ("STEPS", "MaxPool", (1, 1), NORMS["max pool"][0]),
     "square taken for degree one": ("STEPS", "Square", (1, 0), perceptron("h = Mul(a, a)")),
     "layer norm without coupling": ("COUPLING", "Standardize", (False, False), NORMS["layer norm"][0]),
-    "slope taken for a factor": ("ATTACHED", "PRelu", laws.ATTACHED["Mul"], NORMS["slope per channel"][0]),
+    "slope taken for a factor": ("ATTACHED", "PRelu", homogeneity.ATTACHED["Mul"], NORMS["slope per channel"][0]),
     "mean taken for the variance": (
         "ATTACHED",
         "BatchNormalization",
-        (laws.Attachment(False, (0, 1)),) * 2,
+        (homogeneity.Attachment(False, (0, 1)),) * 2,
         NORMS["batch norm"][0],
     ),
 }
@@ -241,7 +242,7 @@ WRONG = {
 def test_a_wrong_law_is_found_out(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     table, step, law, model = WRONG[mistake]
     assert verify(model, kinds=["sign", "scale"], trials=2).holds
-    monkeypatch.setitem(getattr(laws, table), step, law)
+    monkeypatch.setitem(getattr(homogeneity, table), step, law)
     report = verify(model, kinds=["sign", "scale"], trials=2)
     assert report.sound is False
     assert any("change their s" in str(f) for f in report.failures)
@@ -256,9 +257,9 @@ def test_half_of_a_change_is_a_negative_control() -> None:
 def test_kinds_compose() -> None:
     model = image("h = BatchNormalization(a, scale, shift, mean, var)", **VECTORS)
     graph = gmnc.compile(model)
-    found = graph.symmetries(KINDS)
-    assert graph.symmetries(KINDS) is found
-    assert found.generators == graph.symmetries().generators
+    found = gmnc.symmetries(graph, KINDS)
+    assert gmnc.symmetries(graph, KINDS) is found
+    assert found.generators == gmnc.symmetries(graph).generators
     rng = np.random.default_rng(1)
     values = {n: p.load() for n, p in graph.parameters.items()}
     new = found.sample(rng).apply(values)
@@ -276,13 +277,13 @@ def test_a_store_has_the_same_symmetries(tmp_path: Path) -> None:
     graph = gmnc.compile(exported("mixer", "dynamo"))
     path = tmp_path / "graph.safetensors"
     store.save(graph, path)
-    assert store.load(path).symmetries(KINDS).to_json() == graph.symmetries(KINDS).to_json()
+    assert gmnc.symmetries(store.load(path), KINDS).to_json() == gmnc.symmetries(graph, KINDS).to_json()
 
 
 @pytest.mark.parametrize("kinds", [[], ["signs"], "sign"])
 def test_unknown_kinds_are_refused(kinds: list[str]) -> None:
     with pytest.raises(GmncError, match="permutation, sign, scale"):
-        gmnc.compile(perceptron("h = Tanh(a)")).symmetries(kinds)
+        gmnc.symmetries(gmnc.compile(perceptron("h = Tanh(a)")), kinds)
 
 
 def test_linear_systems() -> None:

@@ -12,7 +12,7 @@ from row_networks import NETWORKS, Clipped, Token
 from torch import nn
 
 import gmnc
-from gmnc.ir import fingerprint
+from gmnc.symmetry import fingerprint
 from gmnc.testing import assert_isomorphic, assert_sound, brute_force, build
 
 

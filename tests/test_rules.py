@@ -25,7 +25,7 @@ import gmnc
 from gmnc.frontend import Registry, Rule, builtin
 from gmnc.frontend.algebra import Algebra
 from gmnc.frontend.primitives.values import Op, Value
-from gmnc.ir import fingerprint, isomorphic
+from gmnc.symmetry import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 
 CASES = [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
-import onnx_ir as ir
+import onnx_ir
 import onnxruntime as ort
 import pytest
 from corpus import CORPUS, LIGHT
@@ -21,21 +21,21 @@ from onnx.backend.test.case.node import collect_testcases
 import gmnc
 from gmnc.frontend.inference.folding import fold
 from gmnc.frontend.inference.shapes import Known, infer
-from gmnc.frontend.load import load
-from gmnc.frontend.normalise import normalise
+from gmnc.frontend.reading.load import load
+from gmnc.frontend.rewriting.normalise import normalise
 from gmnc.ir import LoweringError
 
 
-def _parse(signature: str, body: str, opset: int = 17) -> ir.Model:
+def _parse(signature: str, body: str, opset: int = 17) -> onnx_ir.Model:
     text = f'<ir_version: 9, opset_import: ["" : {opset}, "gmnc" : 1, "other" : 1]> g {signature} {{ {body} }}'
     return normalise(load(onnx.parser.parse_model(text)))
 
 
-def _by_name(model: ir.Model, **options: Mapping[str, object]) -> dict[str, Known]:
+def _by_name(model: onnx_ir.Model, **options: Mapping[str, object]) -> dict[str, Known]:
     return {str(v.name): k for v, k in infer(model, **options).items()}  # type: ignore[arg-type]
 
 
-def _show_everything(model: ir.Model, known: Mapping[str, Known]) -> None:
+def _show_everything(model: onnx_ir.Model, known: Mapping[str, Known]) -> None:
     """Make every value of the main graph of which something is known an output, without a declared shape."""
     graph = model.graph
     shown = {v.name for v in graph.outputs}
@@ -45,10 +45,10 @@ def _show_everything(model: ir.Model, known: Mapping[str, Known]) -> None:
     for value in graph.outputs:
         value.shape = None
         if value.type is None and known[str(value.name)].dtype:
-            value.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(known[str(value.name)].dtype)))
+            value.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(np.dtype(known[str(value.name)].dtype)))
 
 
-def _feed(value: ir.Value, known: Known) -> np.ndarray:
+def _feed(value: onnx_ir.Value, known: Known) -> np.ndarray:
     rng = np.random.default_rng(0)
     if known.shape == () and known.dtype == "int64":
         return np.array(16000)
@@ -73,7 +73,7 @@ def test_agrees_with_onnxruntime(path: Path) -> None:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
-    data = ir.to_proto(model).SerializeToString()
+    data = onnx_ir.to_proto(model).SerializeToString()
     session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     names = [o.name for o in session.get_outputs()]
     values = session.run(names, {str(v.name): _feed(v, known[str(v.name)]) for v in model.graph.inputs})
@@ -256,7 +256,12 @@ def test_zero_stride_arrays_fold_like_full_ones(shape: list[int], op: str, dtype
     full = [rng.integers(1, 5, shape).astype(dtype) for _ in range(2)]
     wide = (70, *shape)
     arrays = [np.broadcast_to(full[0], wide), full[1]]
-    node = ir.Node("", op, [ir.Value(name="a"), ir.Value(name="b")], [ir.AttrInt64("fmod", 1)] if op == "Mod" else [])
+    node = onnx_ir.Node(
+        "",
+        op,
+        [onnx_ir.Value(name="a"), onnx_ir.Value(name="b")],
+        [onnx_ir.AttrInt64("fmod", 1)] if op == "Mod" else [],
+    )
     lazy, eager = fold(node, 17, arrays), fold(node, 17, [arrays[0].copy(), full[1]])
     assert lazy is not None
     assert eager is not None
@@ -312,7 +317,7 @@ def test_weights_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         return read
 
     for name in ("numpy", "tobytes", "__array__"):
-        monkeypatch.setattr(ir.LazyTensor, name, refuse(name))
+        monkeypatch.setattr(onnx_ir.LazyTensor, name, refuse(name))
     assert _by_name(normalise(load(path)))["y"].shape == (1, 64)
 
 

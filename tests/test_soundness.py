@@ -12,8 +12,8 @@ from exports import exported
 import gmnc
 from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.ir import ParameterGraph
-from gmnc.ir.permute import apply
-from gmnc.ir.symmetry import generators
+from gmnc.symmetry.automorphism import apply
+from gmnc.symmetry.find import generators
 from gmnc.testing import assert_sound, build, random_inputs
 from gmnc.testing.trial import Trial
 

@@ -8,7 +8,8 @@ import pytest
 from safetensors.numpy import load_file
 
 from gmnc.backends import store
-from gmnc.ir import GmncError, LoadError, Parameter, ParameterView, isomorphic
+from gmnc.ir import GmncError, LoadError, Parameter, ParameterView
+from gmnc.symmetry import isomorphic
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from onnx import TensorProto, helper
 from tiny import separate_attention
@@ -16,8 +16,8 @@ import gmnc
 from gmnc.backends.values import dtype_of
 from gmnc.frontend import Registry, Rule, builtin
 from gmnc.ir import GmncError
-from gmnc.ir.permute import apply
-from gmnc.ir.symmetry import swap
+from gmnc.symmetry.automorphism import apply
+from gmnc.symmetry.find import swap
 from gmnc.testing import (
     assert_isomorphic,
     assert_same_up_to_symmetry,
@@ -217,7 +217,7 @@ def test_tolerance_is_of_the_types_on_the_way_to_each_output() -> None:
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> agraph {text}')
     for name, shape, kind in (("scalar", (), "bfloat16"), ("table", (3, 5), "bfloat16"), ("v", (5, 2), "float32")):
         array = np.random.default_rng(0).uniform(0.5, 1, shape).astype(dtype_of(kind))
-        model.graph.initializer.append(ir.to_proto(ir.tensor(array, name=name)))
+        model.graph.initializer.append(onnx_ir.to_proto(onnx_ir.tensor(array, name=name)))
     assert float_types(read(model)) == {"y": "float32", "z": "bfloat16"}
     report = verify(model)
     assert report.sound

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.parser
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
@@ -213,7 +213,7 @@ def test_an_endless_network_is_stopped() -> None:
 
 def test_a_loop_is_given_less_time() -> None:
     def within(model: onnx.ModelProto, size: int) -> float:
-        return patience(ir.from_proto(model), size)
+        return patience(onnx_ir.from_proto(model), size)
 
     assert within(mlp(), 0) == 120
     assert within(endless(), 1 << 20) == 5

@@ -3,14 +3,14 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from written import X, floats, initializers, run, value
 
 from gmnc.backends.onnx import write
 from gmnc.backends.patching import Patcher
-from gmnc.frontend.load import load
+from gmnc.frontend.reading.load import load
 from gmnc.ir import AccountEntry, GmncError, GraphBuilder, Parameter, ParameterGraph
 
 
@@ -84,7 +84,7 @@ def test_the_model_comes_back_and_the_loaded_one_is_untouched(plain):
     graph = initializers(plain)
     old = np.array(graph.parameters["w"].load())
     model = write(graph, {"w": old + 1})
-    assert isinstance(model, ir.Model)
+    assert isinstance(model, onnx_ir.Model)
     assert np.array_equal(model.graph.initializers["w"].const_value.numpy(), old + 1)
     assert np.array_equal(graph.model.graph.initializers["w"].const_value.numpy(), old)
     assert np.array_equal(graph.parameters["w"].load(), old)
@@ -94,7 +94,7 @@ def test_the_model_comes_back_and_the_loaded_one_is_untouched(plain):
 def test_a_model_in_memory_is_written_too(plain, tmp_path, form):
     proto = onnx.load(plain)
     array = numpy_helper.to_array(proto.graph.initializer[0])
-    graph = graph_of(proto if form == "proto" else ir.from_proto(proto), w=(array, "initializer"))
+    graph = graph_of(proto if form == "proto" else onnx_ir.from_proto(proto), w=(array, "initializer"))
     write(graph, None, tmp_path / "same.onnx")
     for old, new in zip(proto.graph.initializer, onnx.load(tmp_path / "same.onnx").graph.initializer, strict=True):
         assert old == new
@@ -150,7 +150,7 @@ def test_a_missing_folder_is_refused(plain, tmp_path):
 )  # fmt: skip
 def test_values_are_cast_to_the_stored_type(tmp_path, stored, given):
     old, new = np.array([[1, 0, 1, 1]]).astype(stored), np.array([[0, 1, 1, 0]]).astype(given)
-    proto = ir.to_proto(ir.Tensor(old, name="w"))
+    proto = onnx_ir.to_proto(onnx_ir.Tensor(old, name="w"))
     node = helper.make_node("Shape", ["w"], ["y"])
     graph = helper.make_graph([node], "net", [value("x", 1, 4)], [value("y", 2, kind=TensorProto.INT64)], [proto])
     onnx.save(helper.make_model(graph), tmp_path / "net.onnx")
@@ -299,4 +299,4 @@ def test_identity_of_real_models(path, tmp_path):
     graph = ParameterGraph("real", (), np.zeros(0, bool), (), (), (), {}, {}, (), (), (), model=load(path))
     model = write(graph, None, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
-    assert isinstance(model, ir.Model)
+    assert isinstance(model, onnx_ir.Model)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 import pytest
 from onnx import TensorProto, helper
 from written import X, floats, initializers, run, value
@@ -75,7 +75,7 @@ def test_external_values_change_and_the_source_does_not(external, tmp_path, wher
     np.testing.assert_allclose(run(out), expected(new), rtol=1e-4)
     np.testing.assert_allclose(run(source), expected(arrays), rtol=1e-4)
     assert before.items() <= tree(source.parent).items()
-    assert all(isinstance(v.const_value, ir.ExternalTensor) for v in model.graph.initializers.values())
+    assert all(isinstance(v.const_value, onnx_ir.ExternalTensor) for v in model.graph.initializers.values())
     for name, array in new.items():
         assert np.array_equal(model.graph.initializers[name].const_value.numpy(), array)
     assert "net.bin" in tree(out.parent)
@@ -112,7 +112,7 @@ def test_external_values_without_a_path_stay_in_memory(external):
     source, arrays = external
     before = tree(source.parent)
     model = write(initializers(source), {"v": arrays["v"] * 2})
-    kinds = {name: type(v.const_value) is ir.ExternalTensor for name, v in model.graph.initializers.items()}
+    kinds = {name: type(v.const_value) is onnx_ir.ExternalTensor for name, v in model.graph.initializers.items()}
     assert kinds == {"w": True, "v": False, "b": True, "u": True}
     assert np.array_equal(model.graph.initializers["v"].const_value.numpy(), arrays["v"] * 2)
     assert np.array_equal(model.graph.initializers["b"].const_value.numpy(), arrays["b"])

@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper
 
-from gmnc.frontend.load import load
+from gmnc.frontend.reading.load import load
 from gmnc.ir import AccountEntry, GraphBuilder, Parameter
 
 X = np.arange(4, dtype=np.float32)[None]

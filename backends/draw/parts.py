@@ -18,7 +18,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextToPath
 
 from ...ir import EdgeBlock, LinkBlock, ParameterGraph
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ...ir.printable import printable
 
 __all__ = [

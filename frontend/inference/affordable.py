@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import FOLDED, STEPS
 from .folding import FOLDS, core, stored
@@ -32,7 +32,7 @@ _WORK = 1 << 28
 _NO_LARGER = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression", "StringSplit", "SequenceAt"})
 
 
-def affordable(node: ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
+def affordable(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
     """Whether the outputs of a node may be computed from these operands.
 
     shapes: of its outputs, None where one is not known; asked only where the operands do not tell.
@@ -57,13 +57,13 @@ def affordable(node: ir.Node, inputs: Sequence[np.ndarray | None], shapes: Calla
     return count <= FOLDED if quick else count * _each(node) <= STEPS
 
 
-def steps(node: ir.Node, made: int) -> int:
+def steps(node: onnx_ir.Node, made: int) -> int:
     """What a node that makes so many elements counts for, if its operator is computed number by number in Python."""
     quick = node.op_type in FOLDS or node.op_type in _PRODUCTS or node.op_type in _VECTORISED
     return 0 if quick and not node.domain else made * _each(node)
 
 
-def _each(node: ir.Node) -> int:
+def _each(node: onnx_ir.Node) -> int:
     """What each element takes where operators look at windows, samples or pieces of texts."""
     attributes = node.attributes
     window = math.prod(max(int(n), 1) for n in attributes.get_ints("kernel_shape", None) or ())
@@ -73,39 +73,39 @@ def _each(node: ir.Node) -> int:
     return window * samples * grams * cells
 
 
-def _broadcast(node: ir.Node, arrays: Arrays) -> int:
+def _broadcast(node: onnx_ir.Node, arrays: Arrays) -> int:
     return math.prod(np.broadcast_shapes(*(core(a).shape for a in arrays)))
 
 
-def _nothing(node: ir.Node, arrays: Arrays) -> int:
+def _nothing(node: onnx_ir.Node, arrays: Arrays) -> int:
     return 0
 
 
-def _all(node: ir.Node, arrays: Arrays) -> int:
+def _all(node: onnx_ir.Node, arrays: Arrays) -> int:
     return arrays[0].size
 
 
-def _reshape(node: ir.Node, arrays: Arrays) -> int:
+def _reshape(node: onnx_ir.Node, arrays: Arrays) -> int:
     return 0 if core(arrays[0]).size == 1 else arrays[0].size
 
 
-def _concat(node: ir.Node, arrays: Arrays) -> int:
+def _concat(node: onnx_ir.Node, arrays: Arrays) -> int:
     return sum(a.size for a in arrays)
 
 
-def _gather(node: ir.Node, arrays: Arrays) -> int:
+def _gather(node: onnx_ir.Node, arrays: Arrays) -> int:
     data, index = arrays
     axis = node.attributes.get_int("axis", 0)
     return index.size * math.prod(n for a, n in enumerate(data.shape) if a != axis % max(data.ndim, 1))
 
 
-def _range(node: ir.Node, arrays: Arrays) -> int:
+def _range(node: onnx_ir.Node, arrays: Arrays) -> int:
     start, limit, delta = (float(a.reshape(())) for a in arrays)
     count = (limit - start) / delta if delta else math.inf
     return math.ceil(count) if math.isfinite(count) and count < FOLDED else FOLDED + 1
 
 
-_MADE: Mapping[str, Callable[[ir.Node, Arrays], int]] = {
+_MADE: Mapping[str, Callable[[onnx_ir.Node, Arrays], int]] = {
     **dict.fromkeys(("Identity", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Expand", "ConstantOfShape"), _nothing),
     **dict.fromkeys(("Trilu", "GlobalLpPool"), _all),
     "Reshape": _reshape,

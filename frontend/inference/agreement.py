@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 __all__ = ["disagreement"]
 
@@ -15,7 +15,7 @@ Shapes = Sequence[Shape | None]
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool"})
 
 
-def disagreement(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def disagreement(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     """What is wrong with the shapes of a node of the default domain, None if nothing is known to be.
 
     Attributes that a shape depends on are read from the node; shapes that are not known (None) agree with everything.
@@ -33,7 +33,7 @@ def _at(shapes: Shapes, place: int) -> Shape | None:
     return shapes[place] if place < len(shapes) else None
 
 
-def _conv(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _conv(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     data, weight = _at(inputs, 0), _at(inputs, 1)
     group = node.attributes.get_int("group", 1)
     if data is None or weight is None or len(data) < 2 or data[1] == weight[1] * group:
@@ -41,7 +41,7 @@ def _conv(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     return f"the input has {data[1]} channels, the weight is for {weight[1] * group}"
 
 
-def _conv_transpose(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _conv_transpose(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     data, weight = _at(inputs, 0), _at(inputs, 1)
     if data is None or weight is None or data[1] == weight[0]:
         return _bias(_at(inputs, 2), _at(outputs, 0))
@@ -55,12 +55,12 @@ def _bias(bias: Shape | None, result: Shape | None) -> str | None:
     return f"the bias has the shape {list(bias)}, it must be {list(result[1:2])}"
 
 
-def _gemm(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _gemm(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     bias, result = _at(inputs, 2), _at(outputs, 0)
     return None if bias is None or result is None else _broadcasts(bias, result)
 
 
-def _scaled(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _scaled(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     """Scale and bias of LayerNormalization, RMSNormalization."""
     data = _at(inputs, 0)
     wrong = (_broadcasts(s, data) for s in inputs[1:3] if s is not None and data is not None)
@@ -75,14 +75,14 @@ def _broadcasts(shape: Shape, result: Shape) -> str | None:
     return None if fits else f"{list(shape)} does not broadcast to {list(result)}"
 
 
-def _reshape(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _reshape(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     before, after = _at(inputs, 0), _at(outputs, 0)
     if before is None or after is None or prod(before) == prod(after):
         return None
     return f"{list(before)} cannot be reshaped to {list(after)}"
 
 
-def _einsum(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _einsum(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     terms = node.attributes["equation"].as_string().replace(" ", "").split("->")[0].split(",")
     sizes: dict[str, int] = {}
     for term, shape in zip(terms, inputs, strict=False):
@@ -94,8 +94,8 @@ def _einsum(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     return None
 
 
-def _recurrent(gates: int) -> Callable[[ir.Node, Shapes, Shapes], str | None]:
-    def check(node: ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+def _recurrent(gates: int) -> Callable[[onnx_ir.Node, Shapes, Shapes], str | None]:
+    def check(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
         data, weight, recurrence = (_at(inputs, k) for k in range(3))
         if data is None or weight is None or recurrence is None:
             return None
@@ -108,7 +108,7 @@ def _recurrent(gates: int) -> Callable[[ir.Node, Shapes, Shapes], str | None]:
     return check
 
 
-_CHECKS: Mapping[str, Callable[[ir.Node, Shapes, Shapes], str | None]] = {
+_CHECKS: Mapping[str, Callable[[onnx_ir.Node, Shapes, Shapes], str | None]] = {
     "Conv": _conv,
     "ConvInteger": _conv,
     "ConvTranspose": _conv_transpose,

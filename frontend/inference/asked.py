@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir.errors import LoweringError
-from ..rewriting.order import walk
+from ..model.traversal import walk
 
 __all__ = ["check_asked"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-def check_asked(model: ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> None:
+def check_asked(model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> None:
     """Raise `LoweringError` unless names of dimensions and of inputs are in the model, and sizes whole numbers."""
     _known("dimension", dims, _dimensions(model))
     _known("input", inputs, (v.name or "" for v in model.graph.inputs))
@@ -34,12 +34,12 @@ def _known(what: str, given: Iterable[str], names: Iterable[str]) -> None:
         raise LoweringError(f"the model has no {what} {', '.join(map(repr, unknown))}; {says}")
 
 
-def _dimensions(model: ir.Model) -> Iterator[str]:
+def _dimensions(model: onnx_ir.Model) -> Iterator[str]:
     """The names in the shapes of all values, those in expressions (``2*seq``) included."""
     values = [*model.graph.inputs, *(o for node in walk(model.graph) for o in node.outputs)]
     for value in values:
         for dim in value.shape or ():
-            if isinstance(dim, ir.SymbolicDim) and dim.value:
+            if isinstance(dim, onnx_ir.SymbolicDim) and dim.value:
                 yield dim.value
                 yield from () if dim.value.isidentifier() else _NAME.findall(dim.value)
 

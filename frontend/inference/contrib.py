@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 __all__ = ["Shaped", "output_shapes"]
 
@@ -43,7 +43,7 @@ _TYPED = {"Dequantize": 1, "Quantize": 2}
 _DEFAULT_TYPE = {"Dequantize": "float32", "Quantize": "uint8"}
 
 
-def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+def output_shapes(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
     """The outputs of an operator, None where nothing is known.
 
     Operators of domain "gmnc" and one-to-one operators have the shape of their first input.
@@ -62,7 +62,7 @@ def output_shapes(node: ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped
 
 
 def _fused_matmul(
-    node: ir.Node, inputs: Sequence[Shaped | None], left: tuple[int, ...], dtype: str
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], left: tuple[int, ...], dtype: str
 ) -> list[Shaped | None]:
     if inputs[1] is None:
         return [None]
@@ -75,38 +75,40 @@ def _fused_matmul(
 
 
 def _matmul_nbits(
-    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
 ) -> list[Shaped | None]:
     return [((*shape[:-1], node.attributes["N"].as_int()), dtype)]
 
 
 def _weight_of_bits(
-    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
 ) -> list[Shaped | None]:
     scale = inputs[1]
     return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
 
 
 def _as_attribute(
-    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
 ) -> list[Shaped | None]:
     return [(tuple(node.attributes["shape"].as_ints()), dtype)]
 
 
 def _always(shaped: Shaped) -> Callable[..., list[Shaped | None]]:
-    def known(node: ir.Node, *_: object) -> list[Shaped | None]:
+    def known(node: onnx_ir.Node, *_: object) -> list[Shaped | None]:
         return [shaped] * len(node.outputs)
 
     return known
 
 
-def _step(node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str) -> list[Shaped | None]:
+def _step(
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+) -> list[Shaped | None]:
     axis = node.attributes["axis"].as_int()
     return [((*shape[:axis], *shape[axis + 1 :]), dtype)]
 
 
 def _loop_end(
-    node: ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
+    node: onnx_ir.Node, inputs: Sequence[Shaped | None], shape: tuple[int, ...], dtype: str
 ) -> list[Shaped | None]:
     """Carried values as they are, rows stacked along an axis each (see `control`)."""
     carried, rows, trips = (node.attributes[name].as_int() for name in ("carried", "rows", "trips"))

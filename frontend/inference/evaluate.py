@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir import LoweringError
 from ..budget import WEIGHT_STEPS
+from ..model.traversal import describe
 from ..primitives.quantised import TABLES, packed
-from ..rewriting.order import describe
 from .affordable import steps
 from .folding import run
 from .shapes import Known
@@ -19,14 +19,14 @@ from .shapes import Known
 __all__ = ["evaluate", "hopeless"]
 
 
-def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) -> np.ndarray:
+def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value) -> np.ndarray:
     """The tensor of a value that depends on initializers, and on what is known without them, only.
 
     Raises `LoweringError` where an op cannot be run, or takes more than the budget.
     """
     if slow := hopeless(known, value):
         raise LoweringError(slow)
-    made: dict[ir.Value, np.ndarray] = {}
+    made: dict[onnx_ir.Value, np.ndarray] = {}
     stack = [value]
     while stack:
         top = stack[-1]
@@ -60,9 +60,9 @@ def evaluate(model: ir.Model, known: Mapping[ir.Value, Known], value: ir.Value) 
     return made[value]
 
 
-def hopeless(known: Mapping[ir.Value, Known], value: ir.Value) -> str:
+def hopeless(known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value) -> str:
     """Why the numbers of a value are not computed; empty if they are."""
-    waiting, seen = [value], set[ir.Value]()
+    waiting, seen = [value], set[onnx_ir.Value]()
     while waiting:
         top = waiting.pop()
         node = None if top in seen else top.producer()
@@ -79,7 +79,7 @@ def hopeless(known: Mapping[ir.Value, Known], value: ir.Value) -> str:
     return ""
 
 
-def _own(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+def _own(node: onnx_ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
     """An operator of the domain `gmnc`."""
     stored = _STORED.get(node.op_type)
     if stored is not None:
@@ -87,7 +87,7 @@ def _own(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarra
     return _idiom(node, operands)
 
 
-def _lined(node: ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+def _lined(node: onnx_ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """A scale or zero point, broadcastable to what it belongs to (see `kernels`)."""
     if side is None or side.size == 1:
         return None if side is None else side.reshape(())
@@ -102,7 +102,7 @@ def _lined(node: ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np
     return side
 
 
-def _unpacked(node: ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
+def _unpacked(node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
     """DequantizeBits."""
     n, k, bits, block = (node.attributes[name].as_int() for name in ("N", "K", "bits", "block_size"))
     table, blocks = node.attributes.get_string("table", ""), -(-k // block)
@@ -117,7 +117,7 @@ def _unpacked(node: ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray 
 
 
 def _dequantised(
-    node: ir.Node, x: np.ndarray, scale: np.ndarray | None = None, zero: np.ndarray | None = None,
+    node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray | None = None, zero: np.ndarray | None = None,
     whole: np.ndarray | None = None,
 ) -> np.ndarray:  # fmt: skip
     shift = _lined(node, zero, x.shape)
@@ -127,21 +127,21 @@ def _dequantised(
     return numbers.astype(np.float32 if scale is None else scale.dtype)
 
 
-def _quantised(node: ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
+def _quantised(node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
     step, shift = _lined(node, scale, x.shape), _lined(node, zero, x.shape)
     kind = np.dtype(np.uint8) if zero is None else zero.dtype
     at = np.rint(x / step) + (0 if shift is None else shift.astype(np.float32))
     return np.clip(at, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
 
 
-def _dynamic(node: ir.Node, x: np.ndarray) -> np.ndarray:
+def _dynamic(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
     low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
     scale = (high - low) / 255 or 1.0
     zero = np.clip(np.rint(-low / scale), 0, 255)
     return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(x.dtype)
 
 
-def _spread(node: ir.Node, values: np.ndarray) -> np.ndarray:
+def _spread(node: onnx_ir.Node, values: np.ndarray) -> np.ndarray:
     """Sparse."""
     out = np.zeros(tuple(node.attributes["shape"].as_ints()), values.dtype)
     out[tuple(node.attributes["indices"].as_tensor().numpy().T)] = values
@@ -157,7 +157,7 @@ _STORED: Mapping[str, Callable[..., np.ndarray]] = {
 }
 
 
-def _idiom(node: ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
+def _idiom(node: onnx_ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray]:
     """What `idioms` put in the place of a written-out normalisation (see its table)."""
     x = operands[0]
     assert x is not None

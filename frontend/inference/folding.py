@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 from onnx.reference import ReferenceEvaluator
 
 from ..budget import FOLDED
-from .attributes import own_inputs
+from ..model.attribute_weights import own_inputs
 
 __all__ = ["FOLDS", "NEVER", "core", "elementwise", "fold", "run", "stored"]
 
@@ -39,10 +39,10 @@ NEVER = frozenset(
 )
 
 Array = np.ndarray
-Fold = Callable[[ir.Node, int, Sequence[Any]], Array]
+Fold = Callable[[onnx_ir.Node, int, Sequence[Any]], Array]
 
 
-def fold(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+def fold(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
     """The outputs of `node` for these inputs (None where an optional one is left out); None if it is not folded.
 
     Raises whatever NumPy raises where the inputs do not fit.
@@ -52,7 +52,7 @@ def fold(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Arra
     return run(node, opset, inputs)
 
 
-def run(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+def run(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
     """The outputs of `node` for these inputs, whatever their size; None if it cannot be run."""
     function = FOLDS.get(node.op_type) if not node.domain else None
     if function is not None:
@@ -63,13 +63,13 @@ def run(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array
     return _reference(node, opset, inputs)
 
 
-def _reference(node: ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
+def _reference(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
     inputs = inputs[: own_inputs(node)]
     names = ["" if a is None else f"i{k}" for k, a in enumerate(inputs)]
     proto = onnx.NodeProto(op_type=node.op_type, domain=node.domain, input=names)
     proto.output.extend(f"o{k}" if o.name else "" for k, o in enumerate(node.outputs))
     for attribute in node.attributes.values():
-        ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
+        onnx_ir.serde.serialize_attribute_into(proto.attribute.add(), attribute)
     try:
         evaluator = ReferenceEvaluator(proto, opsets={node.domain: opset, "": opset})
         values = evaluator.run(None, {n: a for n, a in zip(names, inputs, strict=True) if n})
@@ -102,7 +102,7 @@ def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
     return result if result.shape == shape else np.broadcast_to(result, shape)
 
 
-def _attr(node: ir.Node, name: str, default: Any = None) -> Any:
+def _attr(node: onnx_ir.Node, name: str, default: Any = None) -> Any:
     attribute = node.attributes.get(name)
     return default if attribute is None else attribute.value
 
@@ -112,7 +112,7 @@ def _each(function: Callable[..., Any]) -> Fold:
 
 
 def _chain(function: Callable[..., Any]) -> Fold:
-    def run(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    def run(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
         result = inputs[0]
         for other in inputs[1:]:
             result = elementwise(function, result, other)
@@ -131,34 +131,34 @@ def _power(a: Array, b: Array) -> Array:
     return np.asarray(np.power(a, b)).astype(a.dtype)
 
 
-def _cast(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
-    to = ir.DataType(_attr(node, "to"))
-    if to == ir.DataType.STRING or inputs[0].dtype == object or (to.bitwidth < 16 and to not in _WHOLE):
+def _cast(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+    to = onnx_ir.DataType(_attr(node, "to"))
+    if to == onnx_ir.DataType.STRING or inputs[0].dtype == object or (to.bitwidth < 16 and to not in _WHOLE):
         result = _reference(node, opset, inputs)
         assert result is not None
         return result[0]
     return elementwise(lambda a: a.astype(to.numpy()), inputs[0])
 
 
-_WHOLE = (ir.DataType.BOOL, ir.DataType.INT8, ir.DataType.UINT8)
+_WHOLE = (onnx_ir.DataType.BOOL, onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
 
 
-def _axes(node: ir.Node, inputs: Sequence[Any]) -> tuple[int, ...] | None:
+def _axes(node: onnx_ir.Node, inputs: Sequence[Any]) -> tuple[int, ...] | None:
     if len(inputs) > 1 and inputs[1] is not None:
         return tuple(int(a) for a in inputs[1].reshape(-1))
     axes = _attr(node, "axes")
     return None if axes is None else tuple(axes)
 
 
-def _unsqueeze(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _unsqueeze(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.expand_dims(inputs[0], _axes(node, inputs) or ())
 
 
-def _squeeze(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _squeeze(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.squeeze(inputs[0], _axes(node, inputs))
 
 
-def _reshape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _reshape(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     array = inputs[0]
     target = inputs[1] if len(inputs) > 1 else _attr(node, "shape")
     shape = [int(n) for n in target]
@@ -174,11 +174,11 @@ def _reshape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return array.reshape(shape)
 
 
-def _concat(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _concat(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.concatenate(inputs, axis=_attr(node, "axis", 1))
 
 
-def _gather(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _gather(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     array, index = inputs
     axis = _attr(node, "axis", 0)
     if index.size and (index.min() < -array.shape[axis] or index.max() >= array.shape[axis]):
@@ -186,7 +186,7 @@ def _gather(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.take(array, index, axis=axis)
 
 
-def _slice(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _slice(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     array = inputs[0]
     if opset < 10:
         starts, ends = _attr(node, "starts"), _attr(node, "ends")
@@ -206,32 +206,32 @@ def _slice(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return array[tuple(cut)]
 
 
-def _transpose(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _transpose(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     return np.transpose(inputs[0], _attr(node, "perm"))
 
 
-def _expand(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _expand(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     shape = np.broadcast_shapes(inputs[0].shape, tuple(int(n) for n in inputs[1]))
     return np.broadcast_to(inputs[0], shape)
 
 
-def _constant_of_shape(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _constant_of_shape(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     value = _attr(node, "value")
     number = np.zeros(1, np.float32) if value is None else value.numpy().reshape(1)
     return np.broadcast_to(number.reshape(()), tuple(int(n) for n in inputs[0]))
 
 
-def _range(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _range(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     start, limit, delta = (a.reshape(()) for a in inputs)
     return np.arange(start, limit, delta, dtype=start.dtype)
 
 
-def _trilu(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _trilu(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     k = int(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else 0
     return (np.triu if _attr(node, "upper", 1) else np.tril)(inputs[0], k)
 
 
-def _global_lp_pool(node: ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
+def _global_lp_pool(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     array, p = inputs[0], _attr(node, "p", 2)
     axes = tuple(range(2, array.ndim))
     return np.asarray((np.abs(array) ** p).sum(axis=axes, keepdims=True) ** (1 / p), dtype=array.dtype)

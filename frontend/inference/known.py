@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import absurd
-from .protos import dtype_name
+from ..model.protos import dtype_name
 
 __all__ = ["Known", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
 
@@ -50,10 +50,10 @@ def of_type(found: onnx.TypeProto) -> Known | None:
         return None
     if not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
-    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(ir.DataType(tensor.elem_type)))
+    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(onnx_ir.DataType(tensor.elem_type)))
 
 
-def key(node: ir.Node, inputs: Sequence[Known | None]) -> Hashable:
+def key(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Hashable:
     """All that decides what the schema infers."""
     attributes = tuple(
         (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
@@ -63,7 +63,7 @@ def key(node: ir.Node, inputs: Sequence[Known | None]) -> Hashable:
     return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
 
 
-def hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
+def hint(node: onnx_ir.Node, known: Known | None) -> np.ndarray | None:
     """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
     if known is None or known.data is None or known.data.size > 64:
         return None
@@ -72,7 +72,7 @@ def hint(node: ir.Node, known: Known | None) -> np.ndarray | None:
     return None
 
 
-def shape_of(node: ir.Node, known: Known) -> np.ndarray:
+def shape_of(node: onnx_ir.Node, known: Known) -> np.ndarray:
     """What a Shape or Size node gives."""
     if node.op_type == "Size":
         return np.array(np.prod(known.shape, dtype=np.int64))
@@ -81,7 +81,7 @@ def shape_of(node: ir.Node, known: Known) -> np.ndarray:
     return np.array(known.shape[start:end], dtype=np.int64)
 
 
-def at_most(node: ir.Node, inputs: Sequence[Known | None]) -> Known | None:
+def at_most(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Known | None:
     """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
 
     MaxUnpool makes the shape that it is told, of which ONNX infers nothing.

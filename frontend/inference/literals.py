@@ -6,10 +6,10 @@ import ast
 import re
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import FOLDED
-from ..normalise import CONSTANT, LEARNED
+from ..model.keys import CONSTANT, LEARNED
 
 __all__ = ["is_exporters_own", "is_literal"]
 
@@ -67,7 +67,7 @@ _FORBIDS = -1e4
 """At most as much is added to a score that is not to count."""
 
 
-def is_literal(value: ir.Value) -> bool:
+def is_literal(value: onnx_ir.Value) -> bool:
     """Whether a constant is a literal, not a parameter: one element, zeros, numbers of places, one huge negative
     number that forbids all of them, or another number throughout of which it is known who made it.
 
@@ -89,7 +89,7 @@ def is_literal(value: ir.Value) -> bool:
     return not _fills_weight_slot(value)
 
 
-def is_exporters_own(value: ir.Value, like: str = "") -> bool:
+def is_exporters_own(value: onnx_ir.Value, like: str = "") -> bool:
     """Whether no module owns a tensor of any size, not even through folding, unless of the shape of the value `like`.
 
     Stricter than what is asked of a literal of one element.
@@ -108,11 +108,11 @@ def is_exporters_own(value: ir.Value, like: str = "") -> bool:
     return isinstance(sources, list) and all(map(own, sources))
 
 
-def _fills_weight_slot(value: ir.Value) -> bool:
+def _fills_weight_slot(value: onnx_ir.Value) -> bool:
     return any((use.node.op_type, use.idx) in _WEIGHT_SLOTS for use in value.uses())
 
 
-def _is_of_activation(value: ir.Value) -> bool:
+def _is_of_activation(value: onnx_ir.Value) -> bool:
     """Whether it is nothing but scales and zero points of activations."""
     uses = value.uses()
     return bool(uses) and all(
@@ -121,7 +121,7 @@ def _is_of_activation(value: ir.Value) -> bool:
     )
 
 
-def _depends(value: ir.Value | None) -> bool:
+def _depends(value: onnx_ir.Value | None) -> bool:
     """Whether a value depends on the network's input."""
     waiting, seen = [value], set()
     while waiting:
@@ -136,14 +136,14 @@ def _depends(value: ir.Value | None) -> bool:
     return False
 
 
-def _is_made_up(value: ir.Value) -> bool:
+def _is_made_up(value: onnx_ir.Value) -> bool:
     """Whether an exporter made a constant, as far as it or the name says."""
     if LEARNED in value.meta:
         return False
     return CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
 
 
-def _is_uniform_or_positional(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+def _is_uniform_or_positional(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> bool:
     """Whether it is 0, 1, 2, ... along one axis, a mask before it is cut, or one number: what comes of sizes alone."""
     if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_made_up(value):
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import AXES
 
@@ -23,13 +23,13 @@ _LISTS = {
 }  # fmt: skip
 
 
-def unfit(node: ir.Node, inputs: Shapes) -> str:
+def unfit(node: onnx_ir.Node, inputs: Shapes) -> str:
     """Why a node must not be handed to ONNX's inference; empty if it may.
 
     inputs: shapes of the operands, None where one is left out.
     """
     for name, attribute in node.attributes.items():
-        if attribute.type is ir.AttributeType.STRING and "\0" in attribute.as_string():
+        if attribute.type is onnx_ir.AttributeType.STRING and "\0" in attribute.as_string():
             return f"attribute {name!r} holds a character that is no text"
     for place in _LISTS.get(node.op_type, ()):
         if place < len(inputs) and (shape := inputs[place]) and len(shape) == 1 and shape[0] > AXES:
@@ -40,35 +40,35 @@ def unfit(node: ir.Node, inputs: Shapes) -> str:
     return check(node, inputs) if check is not None else ""
 
 
-def _is_number(node: ir.Node, name: str) -> bool:
+def _is_number(node: onnx_ir.Node, name: str) -> bool:
     attribute = node.attributes.get(name)
-    return attribute is not None and attribute.type is ir.AttributeType.INT
+    return attribute is not None and attribute.type is onnx_ir.AttributeType.INT
 
 
-def _einsum(node: ir.Node, inputs: Shapes) -> str:
+def _einsum(node: onnx_ir.Node, inputs: Shapes) -> str:
     equation = node.attributes["equation"].as_string()
     if not _EQUATION.fullmatch(equation.replace(" ", "")):
         return f"{equation[:80]!r} is no equation of letters, commas, dots and an arrow, as in 'bij,bjk->bik'"
     return ""
 
 
-def _gather_nd(node: ir.Node, inputs: Shapes) -> str:
+def _gather_nd(node: onnx_ir.Node, inputs: Shapes) -> str:
     batch = node.attributes.get_int("batch_dims", 0)
     ranks = [len(shape) for shape in inputs if shape is not None]
     return "" if 0 <= batch < max(min(ranks, default=1), 1) else f"batch_dims is {batch}, of ranks {ranks}"
 
 
-def _normalisation(node: ir.Node, inputs: Shapes) -> str:
+def _normalisation(node: onnx_ir.Node, inputs: Shapes) -> str:
     axis, rank = node.attributes.get_int("axis", -1), len(inputs[0] or ()) if inputs else 0
     return "" if -rank <= axis < max(rank, 1) else f"its axis is {axis}, of {rank}"
 
 
-def _split(node: ir.Node, inputs: Shapes) -> str:
+def _split(node: onnx_ir.Node, inputs: Shapes) -> str:
     count = node.attributes.get_int("num_outputs", len(node.outputs))
     return "" if count == len(node.outputs) else f"num_outputs is {count}, it has {len(node.outputs)} outputs"
 
 
-_CHECKS: Mapping[str, Callable[[ir.Node, Shapes], str]] = {
+_CHECKS: Mapping[str, Callable[[onnx_ir.Node, Shapes], str]] = {
     "Einsum": _einsum,
     "GatherND": _gather_nd,
     "LayerNormalization": _normalisation,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import FOLDED
-from ..rewriting.order import walk
-from .attributes import DOMAIN
+from ..model.keys import ML_DOMAIN
+from ..model.traversal import walk
 from .literals import is_literal
 
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
@@ -53,7 +53,7 @@ _SETTINGS = frozenset({
 })  # fmt: skip
 
 
-def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[ir.Value]:
+def quantised(graph: onnx_ir.Graph, find: Callable[[onnx_ir.Node], object | None]) -> set[onnx_ir.Value]:
     """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
 
     Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
@@ -63,7 +63,7 @@ def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[
     """
     nodes = list(walk(graph))
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
-    foreign = [n for n in nodes if n.domain not in ("", DOMAIN) and find(n) is None]
+    foreign = [n for n in nodes if n.domain not in ("", ML_DOMAIN) and find(n) is None]
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]
     small = {v for v in _sources(foreign) if v.const_value is not None and _small(v.const_value)}
     numbers = _sources(casts, _INTEGER)
@@ -75,9 +75,9 @@ def quantised(graph: ir.Graph, find: Callable[[ir.Node], object | None]) -> set[
     return {v for v in stored | small if v.is_initializer() and not is_literal(v)}
 
 
-def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) -> set[ir.Value]:
+def _sources(nodes: Iterable[onnx_ir.Node], through: frozenset[str] = frozenset()) -> set[onnx_ir.Value]:
     """The operands of nodes, and what data movement and the operators `through` make them from."""
-    found: set[ir.Value] = set()
+    found: set[onnx_ir.Value] = set()
     todo = [v for node in nodes for v in _operands(node)]
     while todo:
         value = todo.pop()
@@ -94,36 +94,36 @@ def _sources(nodes: Iterable[ir.Node], through: frozenset[str] = frozenset()) ->
     return found
 
 
-def _operands(node: ir.Node) -> Iterable[ir.Value]:
+def _operands(node: onnx_ir.Node) -> Iterable[onnx_ir.Value]:
     """The inputs that are there, but for the numbers of bits that something is shifted by."""
     inputs = node.inputs[:1] if node.op_type == "BitShift" else node.inputs
     return (v for v in inputs if v is not None)
 
 
-def _makes_floats(node: ir.Node) -> bool:
+def _makes_floats(node: onnx_ir.Node) -> bool:
     """Whether it is a cast to a type of floats."""
     if node.op_type == "Cast":
         kind = node.attributes.get_int("to", 0)
-        return bool(kind) and ir.DataType(kind).is_floating_point()
+        return bool(kind) and onnx_ir.DataType(kind).is_floating_point()
     like = node.inputs[1] if node.op_type == "CastLike" and len(node.inputs) > 1 else None
     return like is not None and like.dtype is not None and like.dtype.is_floating_point()
 
 
-def is_mask(tensor: ir.TensorProtocol) -> bool:
+def is_mask(tensor: onnx_ir.TensorProtocol) -> bool:
     """Whether all numbers are 0 or 1; of large tensors the first ones are looked at alone."""
     numbers = tensor.numpy().reshape(-1)
     return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:FOLDED]))
 
 
-def _several(tensor: ir.TensorProtocol) -> bool:
+def _several(tensor: onnx_ir.TensorProtocol) -> bool:
     return tensor.dtype.is_integer() and tensor.size > 1
 
 
-def _small(tensor: ir.TensorProtocol) -> bool:
+def _small(tensor: onnx_ir.TensorProtocol) -> bool:
     return _several(tensor) and tensor.dtype.bitwidth <= 8
 
 
-def initializer_data(value: ir.Value) -> np.ndarray | None:
+def initializer_data(value: onnx_ir.Value) -> np.ndarray | None:
     """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings, nothing.
 
     None for parameters, and for more than `budget.FOLDED` elements.
@@ -131,12 +131,15 @@ def initializer_data(value: ir.Value) -> np.ndarray | None:
     tensor = value.const_value
     if tensor is None or tensor.size > FOLDED:
         return None
-    learnable = tensor.dtype.is_floating_point() or tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128)
+    learnable = tensor.dtype.is_floating_point() or tensor.dtype in (
+        onnx_ir.DataType.COMPLEX64,
+        onnx_ir.DataType.COMPLEX128,
+    )
     parameter = learnable and tensor.size > 0 and not is_literal(value) and not _setting(value)
     return None if parameter else tensor.numpy()
 
 
-def _setting(value: ir.Value) -> bool:
+def _setting(value: onnx_ir.Value) -> bool:
     """Whether all that reads it, data movement looked through, takes it for a setting."""
     uses = value.uses()
     return bool(uses) and all(

@@ -7,28 +7,29 @@ from contextlib import nullcontext, suppress
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ...ir.errors import LoweringError
-from ..budget import FOLDED_BYTES, FOLDED_STEPS, SMALLER, absurd
-from ..foreign import blamed
+from ..budget import FOLDED_BYTES, FOLDED_STEPS, absurd
+from ..errors import SMALLER, Unsupported
+from ..model.attributes import settings
+from ..model.gc_pause import paused
+from ..model.keys import ML_DOMAIN
+from ..model.protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
+from ..model.traversal import describe, subgraphs
 from ..primitives.values import Op, Value
-from ..reading.garbage import paused
-from ..registry import Rule, Unsupported
-from ..rewriting.order import describe, subgraphs
+from ..rules.foreign import blamed
+from ..rules.registry import Rule
 from . import ml_shapes
 from .affordable import affordable, steps
 from .agreement import disagreement
-from .attributes import DOMAIN
 from .choosing import chosen
 from .contrib import Shaped, output_shapes
 from .folding import elementwise, fold
 from .known import Known, at_most, hint, key, of_array, of_type, shape_of
 from .native import unfit
 from .program_data import initializer_data, quantised
-from .protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
-from .settings import settings
 from .sizes import DEFAULTS, Sizes
 from .tables import cuts
 
@@ -36,12 +37,12 @@ __all__ = ["Known", "infer"]
 
 
 def infer(
-    model: ir.Model,
+    model: onnx_ir.Model,
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, tuple[int, ...]] | None = None,
-    find: Callable[[ir.Node], Rule | None] = lambda node: None,
-    misfits: set[ir.Graph] | None = None,
-) -> dict[ir.Value, Known]:
+    find: Callable[[onnx_ir.Node], Rule | None] = lambda node: None,
+    misfits: set[onnx_ir.Graph] | None = None,
+) -> dict[onnx_ir.Value, Known]:
     """What is known of every value of a normalised model, values in subgraphs included.
 
     dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
@@ -78,17 +79,17 @@ class _Inference:
 
     def __init__(
         self,
-        model: ir.Model,
+        model: onnx_ir.Model,
         sizes: Sizes,
         memo: dict[Hashable, list[Known | None]],
-        find: Callable[[ir.Node], Rule | None],
+        find: Callable[[onnx_ir.Node], Rule | None],
     ) -> None:
         self.model = model
         self.sizes = sizes
         self.memo = memo
         self.find = find
-        self.known: dict[ir.Value, Known] = {}
-        self.misfits: set[ir.Graph] = set()
+        self.known: dict[onnx_ir.Value, Known] = {}
+        self.misfits: set[onnx_ir.Graph] = set()
         self.folded = self.stepped = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
@@ -99,10 +100,10 @@ class _Inference:
         shapes = {v: k.shape for v, k in self.known.items()}
         return list(cuts(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
 
-    def _opset(self, node: ir.Node) -> int:
+    def _opset(self, node: onnx_ir.Node) -> int:
         return node.version or self.model.opset_imports.get(node.domain, 1)
 
-    def initializers(self) -> dict[ir.Value, Known]:
+    def initializers(self) -> dict[onnx_ir.Value, Known]:
         """Shapes of the initializers, and the data of those that are no parameters."""
         stored = quantised(self.model.graph, self.find)
         known = {}
@@ -116,7 +117,7 @@ class _Inference:
     def inputs(self) -> None:
         """Shapes of the graph inputs."""
         for value in self.model.graph.inputs:
-            if isinstance(value.type, ir.TensorType):
+            if isinstance(value.type, onnx_ir.TensorType):
                 shape = self.sizes.of_input(value)
                 if reason := absurd(shape):
                     raise LoweringError(f"input {value.name!r} has {reason}; {SMALLER}")
@@ -124,7 +125,7 @@ class _Inference:
             else:
                 self.known[value] = Known((), "")
 
-    def graph(self, graph: ir.Graph) -> None:
+    def graph(self, graph: onnx_ir.Graph) -> None:
         """Walk over the nodes of a graph whose inputs are known."""
         for node in graph:
             inputs = [None if v is None else self.known.get(v) for v in node.inputs]
@@ -136,14 +137,14 @@ class _Inference:
                 raise self._misfit(node, inputs, str(error)) from error
             self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
 
-    def _node(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _node(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if node.op_type in _BODIES and not node.domain:
             return self._body(node, inputs)
         if any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
             return [None] * len(node.outputs)
         return self._outputs(node, inputs)
 
-    def _outputs(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _outputs(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
             return [of_array(shape_of(node, inputs[0]))]
         if (
@@ -160,12 +161,12 @@ class _Inference:
                 return [of_array(a) for a in arrays]
         return self._inferred(node, inputs)
 
-    def _inferred(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _inferred(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         """Outputs without their data."""
         rule = self.find(node)
         if rule is not None and rule.shapes is not None:
             return self._by_rule(node, inputs, rule, rule.shapes)
-        if node.domain == DOMAIN:
+        if node.domain == ML_DOMAIN:
             return _contrib(node, inputs, ml_shapes.output_shapes)
         decisive = key(node, inputs)
         known = self.memo.get(decisive)
@@ -174,7 +175,11 @@ class _Inference:
         return known
 
     def _by_rule(
-        self, node: ir.Node, inputs: list[Known | None], rule: Rule, shapes: Callable[[Op], Iterable[Shaped | None]]
+        self,
+        node: onnx_ir.Node,
+        inputs: list[Known | None],
+        rule: Rule,
+        shapes: Callable[[Op], Iterable[Shaped | None]],
     ) -> list[Known | None]:
         """Outputs as the rule says."""
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
@@ -189,7 +194,7 @@ class _Inference:
             raise self._misfit(node, inputs, str(error)) from error
         return found + [None] * (len(node.outputs) - len(found))
 
-    def _fold(self, node: ir.Node, inputs: list[Known | None]) -> list[np.ndarray] | None:
+    def _fold(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[np.ndarray] | None:
         """The outputs of a node, computed; None where it cannot be, or would take more than the budget."""
         arrays = [None if k is None else k.data for k in inputs]
         try:
@@ -203,13 +208,13 @@ class _Inference:
         self.stepped += steps(node, sum(a.size for a in results or ()))
         return results
 
-    def _made(self, node: ir.Node, inputs: list[Known | None]) -> list[tuple[int, ...] | None]:
+    def _made(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[tuple[int, ...] | None]:
         """The shapes of what a node makes, as far as they are known without making it."""
         with suppress(LoweringError):
             return _shapes(self._inferred(node, inputs))
         return []
 
-    def _schema(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _schema(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         """Outputs by the ONNX schema's own inference."""
         schema = schema_of(node.op_type, self._opset(node), node.domain)
         if schema is None:
@@ -235,22 +240,22 @@ class _Inference:
             raise self._misfit(node, inputs, wrong)
         return known
 
-    def _misfit(self, node: ir.Node, inputs: Sequence[Known | None], reason: str) -> LoweringError:
+    def _misfit(self, node: onnx_ir.Node, inputs: Sequence[Known | None], reason: str) -> LoweringError:
         hint = _GUESSED if self.sizes.guessed or self.sizes.inputs else _FIXED
         return LoweringError(
             f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
         )
 
-    def _declared(self, value: ir.Value) -> Known | None:
+    def _declared(self, value: onnx_ir.Value) -> Known | None:
         """What the model says of a value."""
-        if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
+        if isinstance(value.type, onnx_ir.TensorType) and value.type.dtype is onnx_ir.DataType.UNDEFINED:
             return None
-        if isinstance(value.type, ir.TensorType):
+        if isinstance(value.type, onnx_ir.TensorType):
             shape = self.sizes.of_value(value)
             return None if shape is None else Known(shape, dtype_name(value.type.dtype))
         return None if value.type is None else Known((), "")
 
-    def _body(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _body(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         if node.op_type == "If":
             return self._branches(node, inputs)
         body = subgraphs(node)[0]
@@ -258,7 +263,7 @@ class _Inference:
             return self._loop(node, body, inputs)
         return self._scan(node, body, inputs)
 
-    def _branches(self, node: ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _branches(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
         """Outputs of the branch that is taken; where that is not known, of the first whose shapes agree."""
         names = ["then_branch", "else_branch"]
         condition = inputs[0].data if inputs and inputs[0] is not None else None
@@ -278,7 +283,7 @@ class _Inference:
             raise errors[0]
         return [None if k is None else Known(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]
 
-    def _loop(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+    def _loop(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
         trips = inputs[0].data if inputs and inputs[0] is not None else None
         count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
         start: Sequence[Known | None] = [Known((), "int64"), Known((), "bool"), *inputs[2:]]
@@ -288,7 +293,7 @@ class _Inference:
         finals = [k and Known(k.shape, k.dtype) for k in ends[:carried]]
         return finals + [k and Known((count, *k.shape), k.dtype) for k in ends[carried:]]
 
-    def _scan(self, node: ir.Node, body: ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+    def _scan(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
         if self._opset(node) < 9:
             return [None] * len(node.outputs)
         scanned = node.attributes["num_scan_inputs"].as_int()
@@ -310,7 +315,7 @@ class _Inference:
         ]
         return [k and Known(k.shape, k.dtype) for k in ends[:states]] + stacked
 
-    def _enter(self, body: ir.Graph, start: Sequence[Known | None]) -> None:
+    def _enter(self, body: onnx_ir.Graph, start: Sequence[Known | None]) -> None:
         """Walk over a body; what is carried round it may change, so it counts as unknown data."""
         for value, known in zip(body.inputs, start, strict=False):
             if known is not None:
@@ -325,9 +330,9 @@ _FIXED = "the model contradicts itself; export it again"
 
 
 def _contrib(
-    node: ir.Node,
+    node: onnx_ir.Node,
     inputs: list[Known | None],
-    shapes: Callable[[ir.Node, Sequence[Shaped | None]], list[Shaped | None]] = output_shapes,
+    shapes: Callable[[onnx_ir.Node, Sequence[Shaped | None]], list[Shaped | None]] = output_shapes,
 ) -> list[Known | None]:
     found = shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
     return [f and Known(*f) for f in found]
@@ -337,6 +342,6 @@ def _shapes(values: Sequence[Known | None]) -> list[tuple[int, ...] | None]:
     return [None if k is None else k.shape for k in values]
 
 
-def _ints(node: ir.Node, name: str, count: int) -> list[int]:
+def _ints(node: onnx_ir.Node, name: str, count: int) -> list[int]:
     attribute = node.attributes.get(name)
     return [0] * count if attribute is None else list(attribute.as_ints())

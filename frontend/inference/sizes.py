@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir.errors import LoweringError
 
@@ -36,7 +36,7 @@ class Sizes:
         """The dimensions that got the default size, by name."""
         return [n for n, size in self._dims.items() if n not in self._given and size == self.default]
 
-    def of_input(self, value: ir.Value) -> tuple[int, ...]:
+    def of_input(self, value: onnx_ir.Value) -> tuple[int, ...]:
         """The shape of a graph input. Raises `LoweringError` if its rank is not known or a given shape does not fit."""
         given = self.inputs.get(value.name or "")
         shape = value.shape
@@ -49,19 +49,19 @@ class Sizes:
             self._bind(value, shape, given)
         return tuple(given)
 
-    def of_value(self, value: ir.Value) -> tuple[int, ...] | None:
+    def of_value(self, value: onnx_ir.Value) -> tuple[int, ...] | None:
         """The shape that the model declares for a value, if all of it is known by now."""
         if value.shape is None:
             return None
         sizes = [self._known(dim) for dim in value.shape]
         return None if None in sizes else tuple(s for s in sizes if s is not None)
 
-    def _guess(self, dim: int | ir.SymbolicDim, axis: int, rank: int) -> int:
+    def _guess(self, dim: int | onnx_ir.SymbolicDim, axis: int, rank: int) -> int:
         size = self._known(dim)
         if size is not None:
             return size
         self.guessed = True
-        name = dim.value if isinstance(dim, ir.SymbolicDim) else None
+        name = dim.value if isinstance(dim, onnx_ir.SymbolicDim) else None
         batch = name is not None and _BATCH.search(name) is not None
         first = axis == 0 and (rank > 1 or name is None) and not (name and _LONG.search(name))
         size = 1 if batch or first else self.default
@@ -69,7 +69,7 @@ class Sizes:
             size = self._dims.setdefault(name, size)
         return size
 
-    def _known(self, dim: int | ir.SymbolicDim) -> int | None:
+    def _known(self, dim: int | onnx_ir.SymbolicDim) -> int | None:
         if isinstance(dim, int):
             return dim if dim > 0 else None
         if not dim.value:
@@ -84,14 +84,14 @@ class Sizes:
             return None
         return size if isinstance(size, int) else None
 
-    def _bind(self, value: ir.Value, shape: ir.Shape, given: tuple[int, ...]) -> None:
+    def _bind(self, value: onnx_ir.Value, shape: onnx_ir.Shape, given: tuple[int, ...]) -> None:
         fits = len(given) == len(shape) and all(
             not isinstance(dim, int) or dim <= 0 or dim == size for dim, size in zip(shape, given, strict=True)
         )
         if not fits:
             raise LoweringError(f"input {value.name!r} is declared as {shape}; {tuple(given)} does not fit it")
         for dim, size in zip(shape, given, strict=True):
-            if isinstance(dim, ir.SymbolicDim) and dim.value and self._dims.setdefault(dim.value, size) != size:
+            if isinstance(dim, onnx_ir.SymbolicDim) and dim.value and self._dims.setdefault(dim.value, size) != size:
                 raise LoweringError(
                     f"input {value.name!r} of shape {tuple(given)}: dimension {dim.value!r} is {self._dims[dim.value]} "
                     "elsewhere"

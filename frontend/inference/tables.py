@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import FOLDED
 
@@ -17,14 +17,14 @@ LONGEST = 2048
 assert LONGEST**2 <= FOLDED
 
 
-def cuts(model: ir.Model, shapes: Mapping[ir.Value, Sequence[int]], data: Mapping[ir.Value, np.ndarray]) -> Iterator[
-    tuple[int, int, int]
-]:  # fmt: skip
+def cuts(
+    model: onnx_ir.Model, shapes: Mapping[onnx_ir.Value, Sequence[int]], data: Mapping[onnx_ir.Value, np.ndarray]
+) -> Iterator[tuple[int, int, int]]:
     """(rows, rows read, elements left out) of every table of parameters that is sliced or gathered at known places.
 
     shapes: of all values; data: the numbers of those that are no parameters.
     """
-    constant: dict[ir.Value, bool] = {}
+    constant: dict[onnx_ir.Value, bool] = {}
     for node in model.graph:
         if node.domain or node.op_type not in ("Slice", "Gather"):
             continue
@@ -43,7 +43,9 @@ def cuts(model: ir.Model, shapes: Mapping[ir.Value, Sequence[int]], data: Mappin
                 yield rows, read, int(np.prod(before, dtype=np.int64)) // rows * (rows - read)
 
 
-def _is_constant(value: ir.Value, data: Mapping[ir.Value, np.ndarray], memo: dict[ir.Value, bool]) -> bool:
+def _is_constant(
+    value: onnx_ir.Value, data: Mapping[onnx_ir.Value, np.ndarray], memo: dict[onnx_ir.Value, bool]
+) -> bool:
     """Whether a value is made of parameters and numbers alone."""
     waiting = [value]
     while waiting:

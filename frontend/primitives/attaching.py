@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ..budget import PLACES, bear
 from .elements import Elements
 from .grid import free_axes, runs

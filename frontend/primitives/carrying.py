@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from .grid import free_axes, spread
 from .joins import Factors, Operand, pin_against_free
 from .labels import compress, distinct_rows, nodes_of, port, varying

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from ...ir import EdgeBlock, GraphBuilder
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from .labels import unrepeated
 
 __all__ = ["Cohesion"]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...ir import Parameter
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .elements import Arena, Elements
 from .state import State
 from .values import Value

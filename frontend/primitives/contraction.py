@@ -9,9 +9,9 @@ from operator import itemgetter
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ..budget import PLACES, bear
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .elements import Elements
 from .grid import free_axes, runs, spread
 from .joins import Factors, independent, join, reordered, shared_neuron

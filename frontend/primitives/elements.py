@@ -17,7 +17,7 @@ import numpy as np
 
 from ...ir import ParameterView
 from ..budget import COPIED, PLACES, bear
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .labels import constant_along
 from .regions import affine_view, regions
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .attaching import Part, attach
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .joins import join
 from .labels import map_via
 from .state import State

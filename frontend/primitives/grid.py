@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...ir import GraphBuilder
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ..budget import LABELS, MOVES, PLACES, bear
 from .labels import (
     compress,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 
 __all__ = [
     "NONE",

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..budget import PLACES, TooLarge
+from ..budget import PLACES
+from ..errors import TooLarge
 
 __all__ = ["carried"]
 

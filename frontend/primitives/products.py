@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from .grid import free_axes
 from .joins import Factors, Operand, gathered, independent, join, meeting, reordered
 from .labels import compress, map_via, vias_of

@@ -6,7 +6,7 @@ from collections.abc import ItemsView, Sequence
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from .grid import free_axes
 from .joins import Factors, along, gathered, independent, members
 from .labels import distinct_rows, map_via, nodes_of, port, varying, vias_of

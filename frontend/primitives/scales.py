@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...ir import ParameterView
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from .labels import distinct_rows, port
 from .quantised import Grid, Side
 from .regions import affine_view, single_uses

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...ir import Parameter, Storage
-from ..registry import Unsupported
+from ..errors import Unsupported
 from .constants import Constants, uniform
 from .elements import Arena, Elements
 from .quantised import Code, Grid, Packing, Side

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import DataDependent, Unsupported
+from ..errors import DataDependent, Unsupported
 from .elements import Elements
 
 __all__ = ["Op", "Result", "Value"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir.errors import LoadError
 from ...ir.files import FileState, inside
@@ -37,7 +37,7 @@ class ExternalFiles:
         """Of the files that were met."""
         return tuple(state.path for state in self._states.values())
 
-    def check(self, tensor: ir.ExternalTensor) -> ir.ExternalTensor:
+    def check(self, tensor: onnx_ir.ExternalTensor) -> onnx_ir.ExternalTensor:
         """The tensor in the model's folder, which refuses to be read once its file has changed.
 
         Raises `LoadError` unless its bytes are there. A tensor of a model in memory is returned as it is.
@@ -93,12 +93,12 @@ class ExternalFiles:
         return FileState.of(path)
 
 
-class _Unchanged(ir.ExternalTensor):
+class _Unchanged(onnx_ir.ExternalTensor):
     """An external tensor of a file that must be what it was: each reading looks at the file first."""
 
     __slots__ = ("_state",)
 
-    def __init__(self, tensor: ir.ExternalTensor, state: FileState) -> None:
+    def __init__(self, tensor: onnx_ir.ExternalTensor, state: FileState) -> None:
         super().__init__(
             tensor.location, tensor.offset, tensor.length, tensor.dtype, shape=tensor.shape, name=tensor.name,
             doc_string=tensor.doc_string, metadata_props=dict(tensor.metadata_props) or None, base_dir=tensor.base_dir,

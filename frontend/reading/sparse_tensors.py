@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ...ir.errors import LoadError
 from ..budget import COPIED, SPARSE
 

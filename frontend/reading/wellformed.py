@@ -8,11 +8,11 @@ from functools import lru_cache
 from typing import Any
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir.errors import LoadError
 from ..budget import AXES, MOST_OPERANDS, absurd
-from ..rewriting.order import CycleError, Reads, describe, topological
+from ..model.traversal import CycleError, Reads, describe, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
 
@@ -49,10 +49,10 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
                     check_names(body, where)
 
 
-def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
+def check_tensor(tensor: onnx_ir.TensorProtocol, where: str) -> None:
     """It has a data type, a possible shape, and (where the numbers are in the message) as many as that needs."""
     try:
-        undefined = tensor.dtype is ir.DataType.UNDEFINED
+        undefined = tensor.dtype is onnx_ir.DataType.UNDEFINED
     except ValueError as error:
         raise LoadError(f"{where}: tensor {tensor.name!r}: {error}; the file is damaged, export it again") from error
     if undefined:
@@ -64,13 +64,13 @@ def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
         )
     if reason := absurd(shape):
         raise LoadError(f"{where}: tensor {tensor.name!r} has {reason}; export the model again")
-    if tensor.dtype is ir.DataType.STRING:
+    if tensor.dtype is onnx_ir.DataType.STRING:
         _check_strings(tensor, where)
-    if not isinstance(tensor, ir.TensorProtoTensor):
+    if not isinstance(tensor, onnx_ir.TensorProtoTensor):
         return
     raw = tensor.raw
     if raw.HasField("raw_data"):
-        if tensor.dtype is ir.DataType.STRING:
+        if tensor.dtype is onnx_ir.DataType.STRING:
             raise LoadError(
                 f"{where}: tensor {tensor.name!r} of strings has raw bytes; the file is damaged, export it again"
             )
@@ -85,10 +85,10 @@ def check_tensor(tensor: ir.TensorProtocol, where: str) -> None:
         )
 
 
-def _check_strings(tensor: ir.TensorProtocol, where: str) -> None:
+def _check_strings(tensor: onnx_ir.TensorProtocol, where: str) -> None:
     """Strings are in a field of their own, one for each element; bytes say nothing of where one ends."""
-    count = len(tensor.raw) if isinstance(tensor, ir.StringTensor) else -1
-    if isinstance(tensor, ir.TensorProtoTensor) and not tensor.raw.HasField("raw_data"):
+    count = len(tensor.raw) if isinstance(tensor, onnx_ir.StringTensor) else -1
+    if isinstance(tensor, onnx_ir.TensorProtoTensor) and not tensor.raw.HasField("raw_data"):
         count = len(tensor.raw.string_data)
     if count != tensor.size:
         raise LoadError(
@@ -97,7 +97,7 @@ def _check_strings(tensor: ir.TensorProtocol, where: str) -> None:
         )
 
 
-def wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
+def wrong_size(where: str, tensor: onnx_ir.TensorProtocol, length: int) -> str:
     """The complaint about a tensor of another size than its shape says."""
     return (
         f"{where}: tensor {tensor.name!r} holds {length} bytes, its shape {list(tensor.shape)} of {tensor.dtype} "
@@ -105,16 +105,16 @@ def wrong_size(where: str, tensor: ir.TensorProtocol, length: int) -> str:
     )
 
 
-def _numbers(tensor: ir.TensorProtocol) -> int:
+def _numbers(tensor: onnx_ir.TensorProtocol) -> int:
     """Entries of a tensor's typed field."""
-    if tensor.dtype in (ir.DataType.COMPLEX64, ir.DataType.COMPLEX128):
+    if tensor.dtype in (onnx_ir.DataType.COMPLEX64, onnx_ir.DataType.COMPLEX128):
         return 2 * tensor.size
-    if tensor.dtype is ir.DataType.STRING or tensor.dtype.bitwidth >= 8:
+    if tensor.dtype is onnx_ir.DataType.STRING or tensor.dtype.bitwidth >= 8:
         return tensor.size
     return -(-tensor.size * tensor.dtype.bitwidth // 8)
 
 
-def check_graphs(model: ir.Model, where: str, sort: bool) -> None:
+def check_graphs(model: onnx_ir.Model, where: str, sort: bool) -> None:
     """Every value is made by something, once and in an order that exists; operators have a version and their settings.
 
     sort: put nodes that do not stand in such an order into it.
@@ -151,7 +151,7 @@ def check_graphs(model: ir.Model, where: str, sort: bool) -> None:
         )
 
 
-def _check_text(graph: ir.Graph, where: str) -> None:
+def _check_text(graph: onnx_ir.Graph, where: str) -> None:
     """Names are text (protobuf hands on what is not UTF-8 as bytes), inputs have a type, values few axes."""
     for value in (*graph.inputs, *graph.initializers.values()):
         if isinstance(value.name, bytes):
@@ -161,7 +161,7 @@ def _check_text(graph: ir.Graph, where: str) -> None:
             what = "input" if value.is_graph_input() else "value"
             raise LoadError(f"{where}: {what} {value.name!r} has {len(value.shape)} axes; export the model again")
     for value in graph.inputs:
-        if isinstance(value.type, ir.TensorType) and value.type.dtype is ir.DataType.UNDEFINED:
+        if isinstance(value.type, onnx_ir.TensorType) and value.type.dtype is onnx_ir.DataType.UNDEFINED:
             raise LoadError(f"{where}: input {value.name!r} has no data type; export the model again")
     for node in graph:
         for name in (node.op_type, node.domain, node.name, *(o.name for o in node.outputs)):
@@ -169,7 +169,7 @@ def _check_text(graph: ir.Graph, where: str) -> None:
                 raise LoadError(f"{where}: the name {name!r} is not text; the file is damaged, export it again")
 
 
-def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, function: bool) -> None:
+def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: str, function: bool) -> None:
     """Versions are possible; attributes are of the types that schemas name, and those that must be there are."""
     for domain, version in imports.items():
         if not 0 < version <= _NEWEST:
@@ -193,7 +193,7 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
         found = node.attributes.data
         for name, attribute in found.items():
             kind = attribute.type
-            if kind is ir.AttributeType.UNDEFINED:
+            if kind is onnx_ir.AttributeType.UNDEFINED:
                 raise LoadError(f"{where}: {describe(node)}: attribute {name!r} has no type; export the model again")
             if not function and attribute.is_ref():
                 raise LoadError(
@@ -213,21 +213,21 @@ def _check_attributes(graph: ir.Graph, imports: Mapping[str, int], where: str, f
 @lru_cache(maxsize=4096)
 def _settings(
     domain: str, op: str, version: int
-) -> tuple[dict[str, ir.AttributeType], frozenset[str], int, tuple[int, ...]]:
+) -> tuple[dict[str, onnx_ir.AttributeType], frozenset[str], int, tuple[int, ...]]:
     """Types of attributes by name, which must be there, least operands, and which; nothing if there is no schema."""
     try:
         schema: Any = onnx.defs.get_schema(op, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
         return {}, frozenset(), 0, ()
-    kinds = {name: ir.AttributeType[a.type.name] for name, a in schema.attributes.items()}
+    kinds = {name: onnx_ir.AttributeType[a.type.name] for name, a in schema.attributes.items()}
     required = frozenset(name for name, a in schema.attributes.items() if a.required)
     single = onnx.defs.OpSchema.FormalParameterOption.Single
     return kinds, required, schema.min_input, tuple(i for i, p in enumerate(schema.inputs) if p.option == single)
 
 
-def _first_default(graph: ir.Graph) -> ir.Node | None:
+def _first_default(graph: onnx_ir.Graph) -> onnx_ir.Node | None:
     return next((node for node in graph if not node.domain), None)
 
 
-def _dangling(value: ir.Value) -> bool:
+def _dangling(value: onnx_ir.Value) -> bool:
     return value.producer() is None and not value.is_graph_input() and not value.is_initializer()

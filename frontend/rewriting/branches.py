@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir import LoweringError
-from ..registry import Unsupported
-from .splice import Splicer
+from ..errors import Unsupported
+from .editor import Splicer
 
 __all__ = ["branch"]
 
 
-def branch(splicer: Splicer, node: ir.Node) -> None:
+def branch(splicer: Splicer, node: onnx_ir.Node) -> None:
     """Splice the branches of an If node in before it (If since 1).
 
     A branch that cannot run on the present shapes is as good as one that is not taken; raises `Unsupported` if the only

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir.errors import LoadError
 from ..budget import MADE, MORE
-from .order import describe
+from ..model.traversal import describe
 
 __all__ = ["check_calls"]
 
 Key = tuple[str, str, str]
 
 
-def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> Collection[Key]:
+def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) -> Collection[Key]:
     """The functions to inline: those that the main graph calls, by way of others or not, and that are not to `keep`.
 
     Raises `LoadError` if they call each other in a circle, or inlining makes more nodes than the budget.
@@ -36,7 +36,7 @@ def check_calls(model: ir.Model, keep: Callable[[ir.Function], bool]) -> Collect
     return sizes.keys()
 
 
-def _measure(start: Key, functions: dict[Key, ir.Function], sizes: dict[Key, int]) -> None:
+def _measure(start: Key, functions: dict[Key, onnx_ir.Function], sizes: dict[Key, int]) -> None:
     """Add to `sizes` how many nodes a function and those that it calls become."""
     waiting, stack = set[Key](), [start]
     while stack:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import onnx.parser
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.shapes import Known
-from ..registry import Rule, builtin
+from ..model.keys import CELL_DOMAIN
+from ..rules.registry import Rule, builtin
 
 __all__ = ["write_out"]
 
-_DOMAIN = "gmnc.cell"
 _OPERANDS = ("x", "w", "r", "b", "lengths", "h0", "c0", "p")
 _RESULTS = ("y", "y_h", "y_c")
 _WEIGHTS = (1, 2, 3, 7)
@@ -23,7 +23,10 @@ _OLDEST = 13
 
 
 def write_out(
-    model: ir.Model, known: Mapping[ir.Value, Known], mixed: Set[ir.Value], find: Callable[[ir.Node], Rule | None]
+    model: onnx_ir.Model,
+    known: Mapping[onnx_ir.Value, Known],
+    mixed: Set[onnx_ir.Value],
+    find: Callable[[onnx_ir.Node], Rule | None],
 ) -> bool:
     """Turn such nodes of a normalised model into calls of local functions, which normalising again inlines.
 
@@ -43,19 +46,18 @@ def write_out(
         written += 1
         name = f"{node.op_type}{written}"
         operands, results = ", ".join(_OPERANDS[: len(node.inputs)]), ", ".join(_RESULTS[: len(node.outputs)])
-        text = (
-            f'<domain: "{_DOMAIN}", opset_import: ["" : {opset}]> {name} ({operands}) => ({results}) {{ {statements} }}'
-        )
-        function = ir.serde.deserialize_function(onnx.parser.parse_function(text))
+        head = f'<domain: "{CELL_DOMAIN}", opset_import: ["" : {opset}]> {name}'
+        text = f"{head} ({operands}) => ({results}) {{ {statements} }}"
+        function = onnx_ir.serde.deserialize_function(onnx.parser.parse_function(text))
         model.functions[function.identifier()] = function
-        node.domain, node.op_type = _DOMAIN, name
+        node.domain, node.op_type = CELL_DOMAIN, name
         node.attributes.clear()
     if written:
-        model.graph.opset_imports[_DOMAIN] = 1
+        model.graph.opset_imports[CELL_DOMAIN] = 1
     return written > 0
 
 
-def _operand(node: ir.Node, index: int) -> ir.Value | None:
+def _operand(node: onnx_ir.Node, index: int) -> onnx_ir.Value | None:
     return node.inputs[index] if index < len(node.inputs) else None
 
 
@@ -99,7 +101,7 @@ class _Step:
     the gates, in the order of the operator's activations.
     """
 
-    node: ir.Node
+    node: onnx_ir.Node
     text: _Text
     inputs: dict[str, str]
     recurrent: dict[str, str]
@@ -184,7 +186,7 @@ _CELLS = {
 }
 
 
-def _statements(node: ir.Node, known: Mapping[ir.Value, Known], opset: int) -> str | None:
+def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, Known], opset: int) -> str | None:
     """The body of the function; None where the operator stays as it is."""
     cell = _CELLS[node.op_type]
     x, r, lengths = (None if (v := _operand(node, i)) is None else known.get(v) for i in (0, 2, 4))
@@ -215,7 +217,7 @@ def _statements(node: ir.Node, known: Mapping[ir.Value, Known], opset: int) -> s
     return " ".join(text.lines)
 
 
-def _applied(node: ir.Node, cell: _Cell, directions: int) -> list[list[str]] | None:
+def _applied(node: onnx_ir.Node, cell: _Cell, directions: int) -> list[list[str]] | None:
     """The activations of each direction; None if one is not among those without numbers of their own."""
     given = node.attributes.get_strings("activations", ())
     names = [_ACTIVATIONS.get(name.lower(), "") for name in given or cell.activations * directions]
@@ -226,7 +228,7 @@ def _applied(node: ir.Node, cell: _Cell, directions: int) -> list[list[str]] | N
 
 
 def _direction(
-    node: ir.Node, cell: _Cell, text: _Text, x: str, number: int, way: int, applied: list[str],
+    node: onnx_ir.Node, cell: _Cell, text: _Text, x: str, number: int, way: int, applied: list[str],
     shape: tuple[int, int], batch_first: bool,
 ) -> list[str]:  # fmt: skip
     """The outputs of one direction: the first state at all steps, [T, B, H] or [B, T, H]; the last of each state."""
@@ -266,7 +268,7 @@ def _typed(kind: str, names: Sequence[str]) -> str:
     return ", ".join(f"{kind} {name}" for name in names)
 
 
-def _start(node: ir.Node, text: _Text, index: int, number: int, shape: tuple[int, int], axis: int) -> str:
+def _start(node: onnx_ir.Node, text: _Text, index: int, number: int, shape: tuple[int, int], axis: int) -> str:
     """The first value [B, H] of a state, zero by default."""
     if _operand(node, index) is not None:
         return text.entry(_OPERANDS[index], number, axis)

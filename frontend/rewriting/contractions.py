@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import onnx_ir as ir
+import onnx_ir
 
 from .expressions import Expressions, NotLinear
 
@@ -20,7 +20,7 @@ _NONE = "."
 class Term:
     """A value whose axes have letters, as in einsum."""
 
-    value: ir.Value
+    value: onnx_ir.Value
     letters: str
 
 
@@ -34,7 +34,7 @@ class Contraction:
 
     made: Expressions
     sizes: dict[str, int]
-    cuts: dict[str, tuple[Callable[[ir.Value, int], ir.Value], ...]] = field(default_factory=dict)
+    cuts: dict[str, tuple[Callable[[onnx_ir.Value, int], onnx_ir.Value], ...]] = field(default_factory=dict)
     opened: bool = False
 
     def fresh(self, size: int) -> str:
@@ -45,7 +45,7 @@ class Contraction:
         self.sizes[letter] = size
         return letter
 
-    def times(self, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+    def times(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
         """`x` times an expression, with the letters `keep` left (those that there are)."""
         step = None if not self.made.computed(value) else _STEPS.get(self.made.operator(value))
         if step is None:
@@ -53,7 +53,7 @@ class Contraction:
         self.opened = True
         return step(self, x, value, letters, keep)
 
-    def _leaf(self, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+    def _leaf(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
         value, letters = self.cut(value, letters)
         value = self.made.reshaped(value, [self.sizes[t] for t in letters])
         gone = [t for t in x.letters if t not in letters and t not in keep]
@@ -71,7 +71,7 @@ class Contraction:
         equation = f"{x.letters},{letters}->{out}"
         return Term(self.made.one("Einsum", x.value, value, shape=shape, equation=equation), out)
 
-    def cut(self, value: ir.Value, letters: str) -> tuple[ir.Value, str]:
+    def cut(self, value: onnx_ir.Value, letters: str) -> tuple[onnx_ir.Value, str]:
         """The part of an operand that the letters mean, and its letters without axes of size 1."""
         for axis, letter in enumerate(letters):
             for take in reversed(self.cuts.get(letter, ())):
@@ -91,18 +91,18 @@ class Contraction:
         operands = [self._aligned(t, letters) for t in (a, b)]
         return Term(self.made.one(op, *operands, shape=tuple(self.sizes[t] for t in letters)), letters)
 
-    def _aligned(self, term: Term, letters: str) -> ir.Value:
+    def _aligned(self, term: Term, letters: str) -> onnx_ir.Value:
         order = [term.letters.index(t) for t in letters if t in term.letters]
         value = self.made.transposed(term.value, order)
         first = next((i for i, t in enumerate(letters) if t in term.letters), len(letters))
         return self.made.reshaped(value, [self.sizes[t] if t in term.letters else 1 for t in letters[first:]])
 
-    def ordered(self, term: Term, letters: str) -> ir.Value:
+    def ordered(self, term: Term, letters: str) -> onnx_ir.Value:
         """The value of a term over exactly these letters."""
         value = self._aligned(term, letters)
         return self.made.expanded(value, [self.sizes[t] for t in letters])
 
-    def operands(self, value: ir.Value, letters: str) -> list[tuple[ir.Value, str]]:
+    def operands(self, value: onnx_ir.Value, letters: str) -> list[tuple[onnx_ir.Value, str]]:
         """The operands of an elementwise operator with their letters, none for axes along which they are broadcast."""
         found = []
         for operand in self.made.inputs(value):
@@ -111,7 +111,7 @@ class Contraction:
             found.append((operand, "".join(_NONE if n == 1 else t for n, t in zip(shape, own, strict=True))))
         return found
 
-    def product(self, x: Term, first: tuple[ir.Value, str], then: tuple[ir.Value, str], keep: str) -> Term:
+    def product(self, x: Term, first: tuple[onnx_ir.Value, str], then: tuple[onnx_ir.Value, str], keep: str) -> Term:
         """`x` times both, in the order in which no intermediate value has old and new letters at once."""
         for (a, own), (b, other) in sorted(
             ((first, then), (then, first)), key=lambda pair: self._rank(x, pair[0][1], keep)
@@ -128,14 +128,14 @@ class Contraction:
         return not any(t in x.letters and t not in keep for t in letters)
 
 
-Step = Callable[["Contraction", Term, ir.Value, str, str], Term]
+Step = Callable[["Contraction", Term, onnx_ir.Value, str, str], Term]
 
 
-def _same(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _same(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     return c.times(x, c.made.inputs(value)[0], letters, keep)
 
 
-def _transpose(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _transpose(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     perm = c.made.permutation(value)
     own = [_NONE] * len(perm)
     for axis, letter in zip(perm, letters, strict=True):
@@ -143,7 +143,7 @@ def _transpose(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str
     return c.times(x, c.made.inputs(value)[0], "".join(own), keep)
 
 
-def _reshape(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _reshape(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """Axes of size 1 come and go; axes that were merged are taken apart again, in `x` and in the result too."""
     source = c.made.inputs(value)[0]
     old, own, split = c.made.shape(source), "", {}
@@ -201,7 +201,7 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
     return groups
 
 
-def _sum(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _sum(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """Add, Sub, Sum: each operand by itself."""
     op = "Sub" if c.made.operator(value) == "Sub" else "Add"
     terms = [c.times(x, operand, own, keep) for operand, own in c.operands(value, letters)]
@@ -211,7 +211,7 @@ def _sum(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> T
     return total
 
 
-def _reduced(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _reduced(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """ReduceSum: its axes are letters over which the product is summed too."""
     source = c.made.inputs(value)[0]
     axes, shape = c.made.reduced(value), c.made.shape(source)
@@ -220,17 +220,17 @@ def _reduced(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) 
     return c.times(x, source, own, keep)
 
 
-def _negative(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _negative(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     term = c.times(x, c.made.inputs(value)[0], letters, keep)
     return Term(c.made.one("Neg", term.value, shape=tuple(c.sizes[t] for t in term.letters)), term.letters)
 
 
-def _multiply(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _multiply(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     first, then = c.operands(value, letters)
     return c.product(x, first, then, keep)
 
 
-def _divide(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _divide(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """The divisor scales the result, or it scales `x`."""
     (a, own), (divisor, other) = c.operands(value, letters)
     plain, under = c.cut(divisor, other)
@@ -242,7 +242,7 @@ def _divide(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -
     raise NotLinear
 
 
-def _matmul(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _matmul(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     a, b = c.made.inputs(value)[:2]
     ranks = len(c.made.shape(a)), len(c.made.shape(b))
     if max(ranks) > 2 or min(ranks) < 1:
@@ -253,7 +253,7 @@ def _matmul(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -
     return c.product(x, (a, left), (b, right), keep)
 
 
-def _gemm(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _gemm(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     a, b, *more = c.made.inputs(value)
     alpha, beta, flipped = c.made.gemm(value)
     inner = c.fresh(c.made.shape(a)[0 if flipped[0] else 1])
@@ -275,7 +275,7 @@ def _scaled(c: Contraction, term: Term, factor: float) -> Term:
     return Term(c.made.one("Mul", term.value, c.made.number(term.value, factor), shape=shape), term.letters)
 
 
-def _einsum(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _einsum(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     operands, (terms, out) = c.made.inputs(value), c.made.equation(value)
     if len(operands) != 2 or any(len(set(t)) < len(t) for t in terms):
         raise NotLinear
@@ -288,7 +288,7 @@ def _einsum(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -
     return c.product(x, first, then, keep)
 
 
-def _concat(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _concat(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """A sum over parts of `x`, or parts of the result."""
     axis, parts = c.made.axis(value), c.made.inputs(value)
     letter = letters[axis]
@@ -317,7 +317,7 @@ def _concat(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -
     return Term(c.made.one("Concat", *(t.value for t in found), shape=shape, axis=at), found[0].letters)
 
 
-def _part(c: Contraction, x: Term, value: ir.Value, letters: str, keep: str) -> Term:
+def _part(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
     """Slice, Split, Gather at known places: of every operand of the expression."""
     steps = c.made.parts(value)
     before = dict(c.cuts)
@@ -349,7 +349,9 @@ _STEPS: Mapping[str, Step] = {
 }
 
 
-def contracted(made: Expressions, x: ir.Value, weight: ir.Value, letters: tuple[str, str, str]) -> ir.Value:
+def contracted(
+    made: Expressions, x: onnx_ir.Value, weight: onnx_ir.Value, letters: tuple[str, str, str]
+) -> onnx_ir.Value:
     """The contraction by letters of x, weight and result, taken apart. Raises `NotLinear` where it cannot be."""
     left, right, out = letters
     sizes = dict(zip(left, made.shape(x), strict=True)) | dict(zip(right, made.shape(weight), strict=True))

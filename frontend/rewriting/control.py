@@ -15,31 +15,29 @@ says how many iterations there are, and its results depend on them.
 
 from __future__ import annotations
 
-import onnx_ir as ir
+import onnx_ir
 
+from ..errors import Unsupported
 from ..inference.shapes import Known
-from ..registry import Unsupported
+from ..model.keys import REASON
+from ..model.traversal import reads
 from .branches import branch
+from .editor import Splicer
 from .loops import loop, scan
-from .order import reads
-from .splice import Splicer
 
-__all__ = ["REASON", "flatten"]
-
-REASON = "gmnc.reason"
-"""Key in `onnx_ir.Node.meta` of what stays as it is: why, and what to do about it."""
+__all__ = ["flatten"]
 
 _FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 
 
-def flatten(model: ir.Model, known: dict[ir.Value, Known], misfits: set[ir.Graph]) -> bool:
+def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known], misfits: set[onnx_ir.Graph]) -> bool:
     """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
 
     known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,
     with a `REASON`. What depends on one of which more may be known afterwards is left for the next time.
     """
     splicer = Splicer(model.graph, known, misfits)
-    changed, stale = False, set[ir.Value]()
+    changed, stale = False, set[onnx_ir.Value]()
     for node in list(model.graph):
         if not stale.isdisjoint(reads(node)):
             stale.update(node.outputs)
@@ -51,7 +49,7 @@ def flatten(model: ir.Model, known: dict[ir.Value, Known], misfits: set[ir.Graph
     return changed
 
 
-def _is_flat(splicer: Splicer, node: ir.Node) -> bool:
+def _is_flat(splicer: Splicer, node: onnx_ir.Node) -> bool:
     """Whether a node could be made flat; if so, that is done."""
     splicer.delivered.clear()
     try:

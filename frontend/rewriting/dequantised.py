@@ -9,19 +9,20 @@
 
 from __future__ import annotations
 
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.program_data import is_mask
-from .order import walk
-from .rewriting import DOMAIN, Writer, remove_dead
+from ..model.keys import DOMAIN
+from ..model.traversal import walk
+from .writer import Writer, remove_dead
 
 __all__ = ["recognise"]
 
-_STORED = frozenset(ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
+_STORED = frozenset(onnx_ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
 _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
-def recognise(model: ir.Model) -> int:
+def recognise(model: onnx_ir.Model) -> int:
     """Rewrite these forms in a normalised model in place; returns how many were found."""
     count = 0
     for node in list(walk(model.graph)):
@@ -34,24 +35,24 @@ def recognise(model: ir.Model) -> int:
     return count
 
 
-def _made_by(value: ir.Value | None, *ops: str) -> ir.Node | None:
+def _made_by(value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:
     node = None if value is None else value.producer()
     return node if node is not None and not node.domain and node.op_type in ops else None
 
 
-def _operands(node: ir.Node) -> list[tuple[ir.Value, ir.Value]]:
+def _operands(node: onnx_ir.Node) -> list[tuple[onnx_ir.Value, onnx_ir.Value]]:
     """Both orders of the operands."""
     a, b = node.inputs[:2]
     return [] if a is None or b is None else [(a, b), (b, a)]
 
 
-def _stored(value: ir.Value | None) -> bool:
+def _stored(value: onnx_ir.Value | None) -> bool:
     """Whether it is a tensor of small integers, more than one, and no mask."""
     tensor = None if value is None else value.const_value
     return tensor is not None and tensor.dtype in _STORED and tensor.size > 1 and not is_mask(tensor)
 
 
-def _weight(value: ir.Value | None) -> bool:
+def _weight(value: onnx_ir.Value | None) -> bool:
     """Whether it is stored, or a stored float tensor that the model itself quantises."""
     source = _made_by(value, "DynamicQuantizeLinear")
     if source is None:
@@ -59,7 +60,7 @@ def _weight(value: ir.Value | None) -> bool:
     return value is source.outputs[0] and source.inputs[0] is not None and source.inputs[0].const_value is not None
 
 
-def _written_out(node: ir.Node) -> bool:
+def _written_out(node: onnx_ir.Node) -> bool:
     """Mul(Cast(q), scale), perhaps with Sub(..., zero point)."""
     for numbers, scale in _operands(node):
         constant = scale.const_value
@@ -70,7 +71,7 @@ def _written_out(node: ir.Node) -> bool:
         if (
             cast is None
             or not _stored(cast.inputs[0])
-            or ir.DataType(cast.attributes.get_int("to", 0)) != constant.dtype
+            or onnx_ir.DataType(cast.attributes.get_int("to", 0)) != constant.dtype
         ):
             continue
         zero = None if shift is None else shift.inputs[1]
@@ -85,7 +86,7 @@ def _written_out(node: ir.Node) -> bool:
     return False
 
 
-def _dynamic(node: ir.Node) -> bool:
+def _dynamic(node: onnx_ir.Node) -> bool:
     """Scales of both sides after the integer product of a dynamically quantised activation and a stored weight."""
     for product, scales in _operands(node):
         cast = _made_by(product, "Cast")
@@ -105,13 +106,13 @@ def _dynamic(node: ir.Node) -> bool:
     return False
 
 
-def _single(scale: ir.Value) -> bool:
+def _single(scale: onnx_ir.Value) -> bool:
     """Whether it is one number."""
     tensor = scale.const_value
     return _made_by(scale, "DynamicQuantizeLinear") is not None or (tensor is not None and tensor.size == 1)
 
 
-def _as_float(node: ir.Node, kernel: ir.Node, x: ir.Value | None, scale: ir.Value) -> None:
+def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None, scale: onnx_ir.Value) -> None:
     writer = Writer(node)
     zero = kernel.inputs[3] if len(kernel.inputs) > 3 else None
     matmul, weight = kernel.op_type == "MatMulInteger", kernel.inputs[1]
@@ -124,12 +125,12 @@ def _as_float(node: ir.Node, kernel: ir.Node, x: ir.Value | None, scale: ir.Valu
     writer.replace([writer.one("MatMul" if matmul else "Conv", *operands, attributes=attributes)])
 
 
-def _hoisted(value: ir.Value) -> bool:
+def _hoisted(value: onnx_ir.Value) -> bool:
     """Integers that are moved and then dequantised in one way: dequantised before they are moved."""
     if not _stored(value):
         return False
-    ends: list[ir.Node] = []
-    moved: list[ir.Value] = []
+    ends: list[onnx_ir.Node] = []
+    moved: list[onnx_ir.Value] = []
     waiting = [value]
     while waiting:
         top = waiting.pop()
@@ -153,20 +154,22 @@ def _hoisted(value: ir.Value) -> bool:
     return True
 
 
-def _dequantise_first(value: ir.Value, moved: list[ir.Value], ends: list[ir.Node], dtype: ir.DataType) -> None:
+def _dequantise_first(
+    value: onnx_ir.Value, moved: list[onnx_ir.Value], ends: list[onnx_ir.Node], dtype: onnx_ir.DataType
+) -> None:
     graph = ends[0].graph
     users = [u.node for u in value.uses()]
     assert graph is not None
-    node = ir.Node(DOMAIN, "Dequantize", [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
+    node = onnx_ir.Node(DOMAIN, "Dequantize", [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
     node.outputs[0].name = f"{ends[0].outputs[0].name}/Dequantize"
     first = next(n for n in graph if n in users)
     graph.insert_before(first, node)
     for user in users:
         user.replace_input_with(0, node.outputs[0])
     for inner in moved:
-        inner.type = ir.TensorType(dtype)
+        inner.type = onnx_ir.TensorType(dtype)
     for end in ends:
         numbers = end.inputs[0]
         assert numbers is not None
-        ir.convenience.replace_all_uses_with(end.outputs[0], numbers)
+        onnx_ir.convenience.replace_all_uses_with(end.outputs[0], numbers)
         remove_dead([end.outputs[0]])

@@ -6,21 +6,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
-import onnx_ir as ir
+import onnx_ir
 
-from ..inference.protos import type_proto
 from ..inference.shapes import Known
-from ..registry import Rule
-from .order import subgraphs
-from .versions import changed
+from ..model.keys import BODY_DOMAIN
+from ..model.opsets import changed
+from ..model.protos import type_proto
+from ..model.traversal import subgraphs
+from ..rules.registry import Rule
 
 __all__ = ["expand", "has_body"]
 
-_DOMAIN = "gmnc.body"
 _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
 
 
-def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.Node], Rule | None]) -> bool:
+def expand(
+    model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], find: Callable[[onnx_ir.Node], Rule | None]
+) -> bool:
     """Turn such nodes of a normalised model into calls of local functions, which normalising again inlines.
 
     Returns whether there were any. Bodies may depend on the types and shapes of the operands, hence `known`.
@@ -35,18 +37,18 @@ def expand(model: ir.Model, known: Mapping[ir.Value, Known], find: Callable[[ir.
         count += 1
         del body.output[len(node.outputs) :]
         _produce_all(body)
-        body.domain, body.name = _DOMAIN, f"{node.op_type}.{count}"
-        function = ir.serde.deserialize_function(body)
+        body.domain, body.name = BODY_DOMAIN, f"{node.op_type}.{count}"
+        function = onnx_ir.serde.deserialize_function(body)
         _name_apart(function, count)
         model.functions[function.identifier()] = function
         node.domain, node.op_type = function.domain, function.name
         node.resize_inputs(len(function.inputs))
     if count:
-        model.graph.opset_imports[_DOMAIN] = 1
+        model.graph.opset_imports[BODY_DOMAIN] = 1
     return count > 0
 
 
-def has_body(node: ir.Node, opset: int) -> bool:
+def has_body(node: onnx_ir.Node, opset: int) -> bool:
     """Whether ONNX defines the operator by a function."""
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
@@ -55,7 +57,7 @@ def has_body(node: ir.Node, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.FunctionProto | None:
+def _body(node: onnx_ir.Node, opset: int, known: Mapping[onnx_ir.Value, Known]) -> onnx.FunctionProto | None:
     """The schema's function for this node, attributes left as references; None if it has none."""
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
@@ -70,13 +72,13 @@ def _body(node: ir.Node, opset: int, known: Mapping[ir.Value, Known]) -> onnx.Fu
         if None in types:
             return None
         version = _latest(schema.context_dependent_function_opset_versions, opset)
-        proto = ir.serde.serialize_node(node).SerializeToString()
+        proto = onnx_ir.serde.serialize_node(node).SerializeToString()
         text = schema.get_context_dependent_function_with_opset_version(version, proto, types)
         return onnx.FunctionProto.FromString(text) if text else None
     return None
 
 
-def _is_data(node: ir.Node, known: Mapping[ir.Value, Known]) -> bool:
+def _is_data(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, Known]) -> bool:
     return all(v in known and known[v].data is not None for v in node.outputs)
 
 
@@ -98,7 +100,7 @@ def _produce_all(body: onnx.FunctionProto) -> None:
             body.node.append(onnx.helper.make_node("Identity", [body.input[0]], [name]))
 
 
-def _name_apart(function: ir.Function, number: int) -> None:
+def _name_apart(function: onnx_ir.Function, number: int) -> None:
     """Names that no other body has: to find free ones, inlining would try one number after another."""
     for node in function.all_nodes():
         node.name = f"{node.name or node.op_type}.{number}"

@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from math import prod
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.shapes import Known
-from .rewriting import MADE, Writer
+from ..model.keys import MADE
+from .writer import Writer
 
 __all__ = ["Expressions", "NotLinear"]
 
-Take = Callable[[ir.Value, int], ir.Value]
+Take = Callable[[onnx_ir.Value, int], onnx_ir.Value]
 
 
 class NotLinear(Exception):
@@ -26,19 +27,19 @@ class Expressions:
     known: gains the new values. mixed: the values that are computed from several parameters, or places of one.
     """
 
-    def __init__(self, node: ir.Node, known: dict[ir.Value, Known], mixed: Set[ir.Value]) -> None:
+    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, Known], mixed: Set[onnx_ir.Value]) -> None:
         self.node = node
         self._known = known
         self._mixed = mixed
         self._writer = Writer(node)
-        self._numbers: list[ir.Value] = []
-        self._pushed: set[ir.Value] = set()
+        self._numbers: list[onnx_ir.Value] = []
+        self._pushed: set[onnx_ir.Value] = set()
 
-    def computed(self, value: ir.Value) -> bool:
+    def computed(self, value: onnx_ir.Value) -> bool:
         """Whether a value mixes parameters: others are operands as they are."""
         return value in self._pushed or value in self._mixed
 
-    def operator(self, value: ir.Value) -> str:
+    def operator(self, value: onnx_ir.Value) -> str:
         """The operator of the default domain that makes a value; none where an integer becomes a float."""
         node = value.producer()
         if node is None or node.domain:
@@ -46,7 +47,7 @@ class Expressions:
         before = self._known.get(node.inputs[0]) if node.op_type in ("Cast", "CastLike") and node.inputs[0] else None
         return "" if before is not None and before.dtype.startswith(("int", "uint", "bool")) else node.op_type
 
-    def inputs(self, value: ir.Value) -> list[ir.Value]:
+    def inputs(self, value: onnx_ir.Value) -> list[onnx_ir.Value]:
         """The operands of a value that are computed or stored; of data movement only the first."""
         node = value.producer()
         assert node is not None
@@ -54,31 +55,31 @@ class Expressions:
             return [v for v in node.inputs[:1] if v is not None]
         return [v for v in node.inputs if v is not None]
 
-    def shape(self, value: ir.Value) -> tuple[int, ...]:
+    def shape(self, value: onnx_ir.Value) -> tuple[int, ...]:
         """Raises `NotLinear` where it is not known."""
         entry = self._known.get(value)
         if entry is None:
             raise NotLinear
         return entry.shape
 
-    def _data(self, value: ir.Value | None) -> np.ndarray | None:
+    def _data(self, value: onnx_ir.Value | None) -> np.ndarray | None:
         entry = None if value is None else self._known.get(value)
         return None if entry is None else entry.data
 
-    def permutation(self, value: ir.Value) -> tuple[int, ...]:
+    def permutation(self, value: onnx_ir.Value) -> tuple[int, ...]:
         """Of a Transpose."""
         node = value.producer()
         assert node is not None
         rank = len(self.shape(value))
         return tuple(node.attributes.get_ints("perm", tuple(reversed(range(rank)))))
 
-    def axis(self, value: ir.Value) -> int:
+    def axis(self, value: onnx_ir.Value) -> int:
         """Of a Concat."""
         node = value.producer()
         assert node is not None
         return node.attributes.get_int("axis", 1) % len(self.shape(value))
 
-    def reduced(self, value: ir.Value) -> list[int]:
+    def reduced(self, value: onnx_ir.Value) -> list[int]:
         """The axes of a reduction."""
         node = value.producer()
         assert node is not None
@@ -94,7 +95,7 @@ class Expressions:
             return [] if node.attributes.get_int("noop_with_empty_axes", 0) else list(range(rank))
         return sorted(int(a) % rank for a in given)
 
-    def gemm(self, value: ir.Value) -> tuple[float, float, tuple[bool, bool]]:
+    def gemm(self, value: onnx_ir.Value) -> tuple[float, float, tuple[bool, bool]]:
         """Alpha, beta, and which operands of a Gemm are transposed."""
         node = value.producer()
         assert node is not None
@@ -102,7 +103,7 @@ class Expressions:
         flipped = bool(get.get_int("transA", 0)), bool(get.get_int("transB", 0))
         return get.get_float("alpha", 1.0), get.get_float("beta", 1.0), flipped
 
-    def equation(self, value: ir.Value) -> tuple[list[str], str]:
+    def equation(self, value: onnx_ir.Value) -> tuple[list[str], str]:
         """The terms and the result of an Einsum that says all of them."""
         node = value.producer()
         assert node is not None
@@ -112,7 +113,7 @@ class Expressions:
             raise NotLinear
         return left.split(","), out
 
-    def parts(self, value: ir.Value) -> list[tuple[int, Take]]:
+    def parts(self, value: onnx_ir.Value) -> list[tuple[int, Take]]:
         """(axis, how to take the same part of another value) of a Slice, a Split or a Gather at known places."""
         node = value.producer()
         assert node is not None
@@ -142,35 +143,38 @@ class Expressions:
         return found
 
     def one(
-        self, op: str, *inputs: ir.Value, shape: Sequence[int], keep: Mapping[str, ir.Attr] | None = None,
+        self, op: str, *inputs: onnx_ir.Value, shape: Sequence[int], keep: Mapping[str, onnx_ir.Attr] | None = None,
         **attributes: int | float | str | Sequence[int],
-    ) -> ir.Value:  # fmt: skip
+    ) -> onnx_ir.Value:  # fmt: skip
         """A new node of one output of this shape, of the type of its first operand. keep: attributes of another."""
         made = self._writer.one(op, *inputs, attributes={**(keep or {}), **attributes})
         dtype = self._known[inputs[0]].dtype
         self._known[made] = Known(tuple(shape), dtype)
-        made.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype))) if dtype in _PLAIN else None
+        made.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(np.dtype(dtype))) if dtype in _PLAIN else None
         return made
 
-    def number(self, like: ir.Value, number: float) -> ir.Value:
+    def number(self, like: onnx_ir.Value, number: float) -> onnx_ir.Value:
         """A literal of the type of a value."""
         return self._constant(np.asarray(number, dtype=_dtype(self._known[like].dtype)))
 
-    def _constant(self, array: np.ndarray) -> ir.Value:
+    def _constant(self, array: np.ndarray) -> onnx_ir.Value:
         graph = self.node.graph
         assert graph is not None
         name = f"{self.node.outputs[0].name}/constant.{len(self._numbers)}"
         while name in graph.initializers:
             name += "_"
-        value = ir.Value(name=name, const_value=ir.Tensor(array, name=name))
+        value = onnx_ir.Value(name=name, const_value=onnx_ir.Tensor(array, name=name))
         value.meta[MADE] = True
-        value.shape, value.type = ir.Shape(array.shape), ir.TensorType(ir.DataType.from_numpy(array.dtype))
+        value.shape, value.type = (
+            onnx_ir.Shape(array.shape),
+            onnx_ir.TensorType(onnx_ir.DataType.from_numpy(array.dtype)),
+        )
         graph.initializers[name] = value
         self._known[value] = Known(array.shape, str(array.dtype), array)
         self._numbers.append(value)
         return value
 
-    def reshaped(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    def reshaped(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
         """In another shape, if it is another."""
         if self.shape(value) == tuple(shape):
             return value
@@ -178,20 +182,20 @@ class Expressions:
             raise NotLinear
         return self.one("Reshape", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
 
-    def expanded(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    def expanded(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
         """Broadcast, if it is not of this shape."""
         if self.shape(value) == tuple(shape):
             return value
         return self.one("Expand", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
 
-    def transposed(self, value: ir.Value, perm: Sequence[int]) -> ir.Value:
+    def transposed(self, value: onnx_ir.Value, perm: Sequence[int]) -> onnx_ir.Value:
         """With its axes in another order, if it is another."""
         if list(perm) == sorted(perm):
             return value
         shape = self.shape(value)
         return self.one("Transpose", value, shape=[shape[a] for a in perm], perm=tuple(perm))
 
-    def sum(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+    def sum(self, value: onnx_ir.Value, axes: Sequence[int]) -> onnx_ir.Value:
         """Over axes, which go."""
         shape = [1 if a in axes else n for a, n in enumerate(self.shape(value))]
         opset = self.node.graph.opset_imports.get("", 1) if self.node.graph is not None else 1
@@ -199,7 +203,7 @@ class Expressions:
             return self.one("ReduceSum", value, self._constant(np.asarray(axes, np.int64)), shape=shape, keepdims=1)
         return self.one("ReduceSum", value, shape=shape, keepdims=1, axes=tuple(axes))
 
-    def sliced(self, value: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
+    def sliced(self, value: onnx_ir.Value, axis: int, start: int, end: int, step: int = 1) -> onnx_ir.Value:
         """A part of an axis."""
         size = len(
             range(
@@ -210,11 +214,11 @@ class Expressions:
         operands = [self._constant(np.array([n], np.int64)) for n in (start, end, axis, step)]
         return self.one("Slice", value, *operands, shape=shape)
 
-    def _gathered(self, value: ir.Value, axis: int, places: np.ndarray) -> ir.Value:
+    def _gathered(self, value: onnx_ir.Value, axis: int, places: np.ndarray) -> onnx_ir.Value:
         shape = [len(places) if a == axis else n for a, n in enumerate(self.shape(value))]
         return self.one("Gather", value, self._constant(places), shape=shape, axis=axis)
 
-    def pushed(self, value: ir.Value, shape: Sequence[int]) -> ir.Value:
+    def pushed(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
         """An elementwise operator of operands that are reshaped, instead of its result: what follows axis 0 changes."""
         node = value.producer()
         assert node is not None
@@ -232,7 +236,7 @@ class Expressions:
         self._pushed.add(made)
         return made
 
-    def replace(self, result: ir.Value) -> None:
+    def replace(self, result: onnx_ir.Value) -> None:
         """Put what was written in the place of the node."""
         if result is self.node.outputs[0] or result.producer() is None:
             result = self.one("Identity", result, shape=self.shape(result))
@@ -248,4 +252,4 @@ _PLAIN = frozenset({"float16", "float32", "float64"})
 
 
 def _dtype(name: str) -> np.dtype:
-    return ir.DataType[name.upper()].numpy() if name == "bfloat16" else np.dtype(name)
+    return onnx_ir.DataType[name.upper()].numpy() if name == "bfloat16" else np.dtype(name)

@@ -6,17 +6,18 @@ So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are n
 from __future__ import annotations
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.shapes import Known, infer
-from .forms import Match, find
-from .matching import Facts, data_inputs, producer, same
-from .rewriting import DOMAIN, remove_dead
+from ..model.keys import DOMAIN
+from .patterns.forms import Match, find
+from .patterns.matching import Facts, data_inputs, producer, same
+from .writer import remove_dead
 
 __all__ = ["recognise"]
 
 
-def recognise(model: ir.Model, known: dict[ir.Value, Known] | None = None) -> int:
+def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known] | None = None) -> int:
     """Rewrite, in place, the idioms of a normalised model; returns how many were found.
 
     | node | inputs | attributes | computes |
@@ -59,9 +60,9 @@ def _admissible(matches: list[Match], facts: Facts) -> list[Match]:
         matches = kept
 
 
-def _inside(match: Match, facts: Facts) -> set[ir.Node]:
+def _inside(match: Match, facts: Facts) -> set[onnx_ir.Node]:
     """The nodes that compute the match from its inputs, the last one (the anchor) apart."""
-    found: set[ir.Node] = set()
+    found: set[onnx_ir.Node] = set()
     waiting = list(data_inputs(match.anchor)) if match.written_out else []
     while waiting:
         value = waiting.pop()
@@ -78,7 +79,7 @@ def _inside(match: Match, facts: Facts) -> set[ir.Node]:
     return found
 
 
-def _private(node: ir.Node, owned: set[ir.Node]) -> bool:
+def _private(node: onnx_ir.Node, owned: set[onnx_ir.Node]) -> bool:
     """Whether nothing but `owned` nodes and questions about shape and type look at a node's outputs."""
     return not any(value.is_graph_output() for value in node.outputs) and all(
         use.node in owned or use.node.op_type in ("Shape", "Size") or (use.node.op_type == "CastLike" and use.idx == 1)
@@ -87,7 +88,7 @@ def _private(node: ir.Node, owned: set[ir.Node]) -> bool:
     )
 
 
-def _rewrite(match: Match, known: dict[ir.Value, Known]) -> None:
+def _rewrite(match: Match, known: dict[onnx_ir.Value, Known]) -> None:
     """Put the idiom in place of its anchor."""
     anchor = match.anchor
     graph, old = anchor.graph, anchor.outputs[0]
@@ -99,19 +100,19 @@ def _rewrite(match: Match, known: dict[ir.Value, Known]) -> None:
     for node in nodes:
         node.metadata_props.update(anchor.metadata_props)
     before = [v for v in anchor.inputs if v is not None]
-    ir.convenience.replace_nodes_and_values(graph, anchor, [anchor], nodes, [old], [new])
+    onnx_ir.convenience.replace_nodes_and_values(graph, anchor, [anchor], nodes, [old], [new])
     remove_dead(before)
 
 
-def _nodes(match: Match, known: dict[ir.Value, Known]) -> list[ir.Node]:
+def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> list[onnx_ir.Node]:
     """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
-    nodes: list[ir.Node] = []
+    nodes: list[onnx_ir.Node] = []
 
-    def add(domain: str, op: str, *inputs: ir.Value, **attributes: int | float | tuple[int, ...]) -> ir.Value:
+    def add(domain: str, op: str, *inputs: onnx_ir.Value, **attributes: int | float | tuple[int, ...]) -> onnx_ir.Value:
         name = f"{match.anchor.outputs[0].name}/{op}"
-        node = ir.node(op, inputs, attributes, domain=domain, name=name)
+        node = onnx_ir.node(op, inputs, attributes, domain=domain, name=name)
         node.outputs[0].name = name
         known[node.outputs[0]] = Known(shape, dtype)
         nodes.append(node)
@@ -120,7 +121,7 @@ def _nodes(match: Match, known: dict[ir.Value, Known]) -> list[ir.Node]:
     y = match.x
     if out is not None and out.dtype != dtype:
         dtype = out.dtype
-        y = add("", "Cast", y, to=int(ir.DataType.from_numpy(np.dtype(dtype))))
+        y = add("", "Cast", y, to=int(onnx_ir.DataType.from_numpy(np.dtype(dtype))))
     y = add(DOMAIN, match.op, y, **match.attributes)
     for op, operand in (("Mul", match.scale), ("Add", match.shift)):
         if operand is not None:

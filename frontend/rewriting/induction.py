@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
-from .order import reads
-from .splice import Splicer, origin
+from ..model.traversal import reads
+from .editor import Splicer, origin
 
 __all__ = ["counters", "limit", "program_values", "read_by_step", "same_number"]
 
@@ -16,9 +16,9 @@ _SAME_NUMBER = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"}
 
 
 def program_values(
-    splicer: Splicer, body: ir.Graph, numbers: Sequence[ir.Value], carried: Sequence[ir.Value],
-    initials: Sequence[ir.Value], ends: Sequence[ir.Value],
-) -> set[ir.Value]:  # fmt: skip
+    splicer: Splicer, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], carried: Sequence[onnx_ir.Value],
+    initials: Sequence[onnx_ir.Value], ends: Sequence[onnx_ir.Value],
+) -> set[onnx_ir.Value]:  # fmt: skip
     """The values of a body that depend on neither parameters nor inputs: on `numbers` and on known data alone."""
     candidates = {
         inner: end
@@ -38,11 +38,15 @@ def program_values(
 
 
 def counters(
-    splicer: Splicer, node: ir.Node, iteration: ir.Value, carried: Sequence[ir.Value], initials: Sequence[ir.Value],
-    ends: Sequence[ir.Value],
-) -> dict[int, ir.Value]:  # fmt: skip
+    splicer: Splicer,
+    node: onnx_ir.Node,
+    iteration: onnx_ir.Value,
+    carried: Sequence[onnx_ir.Value],
+    initials: Sequence[onnx_ir.Value],
+    ends: Sequence[onnx_ir.Value],
+) -> dict[int, onnx_ir.Value]:
     """The carried values, by place, that start at a known number and grow by one, computed from the iteration."""
-    found: dict[int, ir.Value] = {}
+    found: dict[int, onnx_ir.Value] = {}
     for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
         start, entry = _whole(splicer, initial), splicer.known.get(initial)
         if start is None or entry is None or entry.shape or not _is_next(splicer, origin(end), inner):
@@ -51,15 +55,15 @@ def counters(
         if start:
             [value] = splicer.add(node, "Add", [value, splicer.literal(f"{node.name}.start", np.array(start))])
         if entry.dtype != "int64":
-            to = int(ir.DataType.from_numpy(np.dtype(entry.dtype)))
+            to = int(onnx_ir.DataType.from_numpy(np.dtype(entry.dtype)))
             [value] = splicer.add(node, "Cast", [value], {"to": to})
         found[index] = value
     return found
 
 
 def limit(
-    splicer: Splicer, again: ir.Value, carried: Sequence[ir.Value], initials: Sequence[ir.Value],
-    ends: Sequence[ir.Value],
+    splicer: Splicer, again: onnx_ir.Value, carried: Sequence[onnx_ir.Value], initials: Sequence[onnx_ir.Value],
+    ends: Sequence[onnx_ir.Value],
 ) -> int | None:  # fmt: skip
     """How many iterations there are of a loop that goes on while a carried counter is below a known number."""
     test = origin(again).producer()
@@ -78,13 +82,13 @@ def limit(
     return None
 
 
-def _whole(splicer: Splicer, value: ir.Value | None) -> int | None:
+def _whole(splicer: Splicer, value: onnx_ir.Value | None) -> int | None:
     """The one number of an integer type that a value is, where it is known."""
     data = splicer.data(value)
     return splicer.number(value) if data is not None and data.dtype.kind in "iu" else None
 
 
-def _is_next(splicer: Splicer, end: ir.Value, inner: ir.Value) -> bool:
+def _is_next(splicer: Splicer, end: onnx_ir.Value, inner: onnx_ir.Value) -> bool:
     adder = end.producer()
     if adder is None or adder.op_type != "Add" or adder.domain:
         return False
@@ -93,7 +97,9 @@ def _is_next(splicer: Splicer, end: ir.Value, inner: ir.Value) -> bool:
     return len(others) == 1 and splicer.number(others[0]) == 1
 
 
-def read_by_step(splicer: Splicer, body: ir.Graph, numbers: Sequence[ir.Value], marks: Mapping[str, int]) -> None:
+def read_by_step(
+    splicer: Splicer, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], marks: Mapping[str, int]
+) -> None:
     """Gather of an outer value at the number of the iteration (one of `numbers`) becomes a Step.
 
     marks: attributes of the Step.
@@ -115,7 +121,7 @@ def read_by_step(splicer: Splicer, body: ir.Graph, numbers: Sequence[ir.Value], 
         body.remove(node)
 
 
-def same_number(value: ir.Value) -> ir.Value:
+def same_number(value: onnx_ir.Value) -> onnx_ir.Value:
     """The value that casts and changes of shape make this one from."""
     while (node := value.producer()) is not None and node.op_type in _SAME_NUMBER and not node.domain:
         source = node.inputs[0]
@@ -125,6 +131,6 @@ def same_number(value: ir.Value) -> ir.Value:
     return value
 
 
-def _is_outer(value: ir.Value, body: ir.Graph) -> bool:
+def _is_outer(value: onnx_ir.Value, body: onnx_ir.Graph) -> bool:
     node = value.producer()
     return value not in body.inputs and (node is None or node.graph is not body)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-import onnx_ir as ir
+import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
-from .order import walk
+from ..model.traversal import walk
 
 __all__ = ["Inliner"]
 
@@ -15,11 +15,13 @@ __all__ = ["Inliner"]
 class Inliner(InlinePass):
     """As its base, which tries one number after another for each name: quadratic in the calls of a function."""
 
-    def _reset(self, model: ir.Model) -> None:
+    def _reset(self, model: onnx_ir.Model) -> None:
         super()._reset(model)
         self._numbers: dict[tuple[int, str], int] = {}
 
-    def _instantiate_call(self, node: ir.Node, call_site_id: str) -> tuple[Sequence[ir.Node], Sequence[ir.Value]]:
+    def _instantiate_call(
+        self, node: onnx_ir.Node, call_site_id: str
+    ) -> tuple[Sequence[onnx_ir.Node], Sequence[onnx_ir.Value]]:
         taken = self._used_value_names, self._used_node_names
         # Names within one body differ from each other; that they differ from all others is seen to below.
         self._used_value_names, self._used_node_names = set(), set()
@@ -41,12 +43,12 @@ class Inliner(InlinePass):
         return name
 
 
-def _all(nodes: Sequence[ir.Node]) -> Iterator[ir.Node]:
+def _all(nodes: Sequence[onnx_ir.Node]) -> Iterator[onnx_ir.Node]:
     for node in nodes:
         yield node
         for attribute in node.attributes.values():
-            if attribute.type is ir.AttributeType.GRAPH:
+            if attribute.type is onnx_ir.AttributeType.GRAPH:
                 yield from walk(attribute.as_graph())
-            elif attribute.type is ir.AttributeType.GRAPHS:
+            elif attribute.type is onnx_ir.AttributeType.GRAPHS:
                 for graph in attribute.as_graphs():
                     yield from walk(graph)

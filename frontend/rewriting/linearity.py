@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Set
 
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.shapes import Known
 from .contractions import contracted
@@ -24,7 +24,7 @@ from .expressions import Expressions, NotLinear
 __all__ = ["distribute"]
 
 
-def distribute(model: ir.Model, known: dict[ir.Value, Known], mixed: Set[ir.Value]) -> int:
+def distribute(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known], mixed: Set[onnx_ir.Value]) -> int:
     """Rewrite the contractions of a normalised model whose weight mixes parameters; returns how many were.
 
     known gains the new values. mixed: the values that are computed from several parameters, or places of one.
@@ -40,7 +40,7 @@ def distribute(model: ir.Model, known: dict[ir.Value, Known], mixed: Set[ir.Valu
     return done
 
 
-def _rewritten(rewrite: Callable[[Expressions, int], ir.Value], made: Expressions, place: int) -> bool:
+def _rewritten(rewrite: Callable[[Expressions, int], onnx_ir.Value], made: Expressions, place: int) -> bool:
     try:
         result = rewrite(made, place)
     except NotLinear:
@@ -49,7 +49,7 @@ def _rewritten(rewrite: Callable[[Expressions, int], ir.Value], made: Expression
     return True
 
 
-def _of_matmul(made: Expressions, place: int) -> ir.Value:
+def _of_matmul(made: Expressions, place: int) -> onnx_ir.Value:
     x, weight = made.node.inputs[1 - place], made.node.inputs[place]
     assert x is not None
     assert weight is not None
@@ -64,7 +64,7 @@ def _of_matmul(made: Expressions, place: int) -> ir.Value:
     return contracted(made, x, weight, (f"{lead}yw", "zy", f"{lead}zw"))
 
 
-def _of_gemm(made: Expressions, place: int) -> ir.Value:
+def _of_gemm(made: Expressions, place: int) -> onnx_ir.Value:
     node = made.node
     alpha, beta, flipped = made.gemm(node.outputs[0])
     x, weight = node.inputs[1 - place], node.inputs[place]
@@ -82,7 +82,7 @@ def _of_gemm(made: Expressions, place: int) -> ir.Value:
     return made.one("Add", y, bias, shape=made.shape(y))
 
 
-def _of_einsum(made: Expressions, place: int) -> ir.Value:
+def _of_einsum(made: Expressions, place: int) -> onnx_ir.Value:
     terms, out = made.equation(made.node.outputs[0])
     x, weight = made.node.inputs[1 - place], made.node.inputs[place]
     if len(made.node.inputs) != 2 or x is None or weight is None or any(len(set(t)) < len(t) for t in terms):
@@ -90,7 +90,7 @@ def _of_einsum(made: Expressions, place: int) -> ir.Value:
     return contracted(made, x, weight, (terms[1 - place], terms[place], out))
 
 
-def _of_conv(made: Expressions, place: int) -> ir.Value:
+def _of_conv(made: Expressions, place: int) -> onnx_ir.Value:
     """Scales of channels go before or after, sums become sums, low-rank kernels two convolutions."""
     node = made.node
     x, kernel = node.inputs[0], node.inputs[1]
@@ -104,7 +104,7 @@ def _of_conv(made: Expressions, place: int) -> ir.Value:
     return made.one("Add", y, made.reshaped(bias, [*made.shape(bias), *ones]), shape=made.shape(y))
 
 
-def _convolved(made: Expressions, x: ir.Value, kernel: ir.Value, top: bool = False) -> ir.Value:
+def _convolved(made: Expressions, x: onnx_ir.Value, kernel: onnx_ir.Value, top: bool = False) -> onnx_ir.Value:
     shape = made.shape(kernel)
     out = (made.shape(made.node.outputs[0])[0], shape[0], *made.shape(made.node.outputs[0])[2:])
     op = made.operator(kernel) if made.computed(kernel) else ""
@@ -145,7 +145,7 @@ def _convolved(made: Expressions, x: ir.Value, kernel: ir.Value, top: bool = Fal
     return made.one("Conv", x, kernel, shape=out, keep=attributes)
 
 
-def _of_gather(made: Expressions, place: int) -> ir.Value:
+def _of_gather(made: Expressions, place: int) -> onnx_ir.Value:
     """Rows of an elementwise expression, or of a product, are that of the rows."""
     node = made.node
     table, indices = node.inputs[0], node.inputs[1]
@@ -154,7 +154,7 @@ def _of_gather(made: Expressions, place: int) -> ir.Value:
     return _rows(made, table, indices, top=True)
 
 
-def _rows(made: Expressions, table: ir.Value, indices: ir.Value, top: bool = False) -> ir.Value:
+def _rows(made: Expressions, table: onnx_ir.Value, indices: onnx_ir.Value, top: bool = False) -> onnx_ir.Value:
     shape = made.shape(table)
     if len(shape) < 2 or shape[0] == 1:
         return table
@@ -173,7 +173,7 @@ def _rows(made: Expressions, table: ir.Value, indices: ir.Value, top: bool = Fal
 
 
 _PLACES = {"MatMul": (0, 1), "Gemm": (0, 1), "Einsum": (0, 1), "Conv": (1,), "Gather": (0,)}
-_REWRITES: Mapping[str, Callable[[Expressions, int], ir.Value]] = {
+_REWRITES: Mapping[str, Callable[[Expressions, int], onnx_ir.Value]] = {
     "MatMul": _of_matmul,
     "Gemm": _of_gemm,
     "Einsum": _of_einsum,

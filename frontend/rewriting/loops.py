@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ...ir import LoweringError
 from ..budget import TRIPS
+from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
-from ..registry import Unsupported
+from ..model.traversal import reads
+from .editor import Splicer, origin
 from .induction import counters, limit, program_values, read_by_step, same_number
-from .order import reads
-from .splice import Splicer, origin
 
 __all__ = ["loop", "scan"]
 
@@ -36,26 +36,26 @@ class _Loop:
     `lead` conditions, carried values, rows.
     """
 
-    graph: ir.Graph
-    initials: list[ir.Value]
+    graph: onnx_ir.Graph
+    initials: list[onnx_ir.Value]
     trips: int | None
-    scanned: list[tuple[ir.Value, int, bool]] = field(default_factory=list)
+    scanned: list[tuple[onnx_ir.Value, int, bool]] = field(default_factory=list)
     rows: list[tuple[int, bool]] = field(default_factory=list)
-    deciders: list[ir.Value] = field(default_factory=list)
+    deciders: list[onnx_ir.Value] = field(default_factory=list)
     lead: int = 0
     exact: bool = True
 
-    def carried(self) -> list[ir.Value]:
+    def carried(self) -> list[onnx_ir.Value]:
         """What the body reads of the carried values."""
         start = 2 * self.lead
         return list(self.graph.inputs[start : start + len(self.initials)])
 
-    def ends(self) -> list[ir.Value]:
+    def ends(self) -> list[onnx_ir.Value]:
         """What the body makes of the carried values."""
         return list(self.graph.outputs[self.lead : self.lead + len(self.initials)])
 
 
-def loop(splicer: Splicer, node: ir.Node) -> None:
+def loop(splicer: Splicer, node: onnx_ir.Node) -> None:
     """Make a Loop node flat (Loop since 1); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
@@ -87,7 +87,7 @@ def loop(splicer: Splicer, node: ir.Node) -> None:
     _make_flat(splicer, node, new, program)
 
 
-def scan(splicer: Splicer, node: ir.Node) -> None:
+def scan(splicer: Splicer, node: onnx_ir.Node) -> None:
     """Make a Scan node flat (Scan since 9); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     splicer.expect(node, len(graph.outputs))
@@ -109,12 +109,12 @@ def scan(splicer: Splicer, node: ir.Node) -> None:
     _make_flat(splicer, node, new, set())
 
 
-def _ints(node: ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
+def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
     attribute = node.attributes.get(name)
     return [0] * len(of) if attribute is None else list(attribute.as_ints())
 
 
-def _make_flat(splicer: Splicer, node: ir.Node, new: _Loop, program: set[ir.Value]) -> None:
+def _make_flat(splicer: Splicer, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
     """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be.
 
     Repeated too where sizes in the body are not known, as they may be once the number of the iteration is.
@@ -141,7 +141,7 @@ def _shapeless(splicer: Splicer, new: _Loop) -> bool:
     return any(value not in splicer.known for node in new.graph for value in node.outputs if value.name)
 
 
-def _never(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
+def _never(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """What is left of a loop without iterations: the initial values, and no rows."""
     empty = []
     for value, (axis, _) in zip(new.graph.outputs[new.lead + len(new.initials) :], new.rows, strict=True):
@@ -157,7 +157,7 @@ def _may_repeat(splicer: Splicer, new: _Loop) -> bool:
     return new.trips is not None and new.trips <= TRIPS and splicer.bears(new.graph, new.trips)
 
 
-def _own_weights(splicer: Splicer, new: _Loop, program: set[ir.Value]) -> set[ir.Value] | None:
+def _own_weights(splicer: Splicer, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:
     """Values of the body that are weights of one iteration; None if others are computed from them."""
     inputs = new.graph.inputs[len(new.graph.inputs) - len(new.scanned) :]
     own = {inner for inner, (v, _, _) in zip(inputs, new.scanned, strict=True) if splicer.is_weight(v)}
@@ -172,10 +172,10 @@ def _own_weights(splicer: Splicer, new: _Loop, program: set[ir.Value]) -> set[ir
     return own
 
 
-def _repeated(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
+def _repeated(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """The body as often as it runs, each time with nodes of its own; what no iteration changes is computed once."""
     _hoist(splicer, node, new.graph)
-    carried, rows = list(new.initials), [[] for _ in new.rows]  # type: list[ir.Value], list[list[ir.Value]]
+    carried, rows = list(new.initials), [[] for _ in new.rows]  # type: list[onnx_ir.Value], list[list[onnx_ir.Value]]
     name, trips = node.name or node.op_type, new.trips or 0
     for trip in range(trips):
         numbers = [np.array(trip), np.array(True)] if new.lead else []
@@ -187,14 +187,14 @@ def _repeated(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
         carried = made[: len(carried)]
         for row, value, (_, backward) in zip(rows, made[len(carried) :], new.rows, strict=True):
             row.insert(0 if backward else len(row), value)
-    stacked: list[ir.Value] = []
+    stacked: list[onnx_ir.Value] = []
     for row, (axis, _) in zip(rows, new.rows, strict=True):
         pieces = [splicer.unsqueezed(node, value, axis) for value in row]
         stacked += splicer.add(node, "Concat", pieces, {"axis": axis})
     return [*carried, *stacked]
 
 
-def _hoist(splicer: Splicer, node: ir.Node, graph: ir.Graph) -> None:
+def _hoist(splicer: Splicer, node: onnx_ir.Node, graph: onnx_ir.Graph) -> None:
     """Move what reads nothing of the body out of it."""
     inside = set(graph.inputs)
     outside = []
@@ -207,7 +207,7 @@ def _hoist(splicer: Splicer, node: ir.Node, graph: ir.Graph) -> None:
     splicer.lift(graph, outside, node)
 
 
-def _once(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
+def _once(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """The body once, between nodes of the domain `gmnc` (see `control`)."""
     marks = {"loop": splicer.loops}
     splicer.loops += 1
@@ -240,13 +240,13 @@ def _once(splicer: Splicer, node: ir.Node, new: _Loop) -> list[ir.Value]:
 
 
 def _numbers(
-    splicer: Splicer, node: ir.Node, new: _Loop, marks: dict[str, int]
-) -> tuple[list[ir.Value], dict[int, ir.Value]]:
+    splicer: Splicer, node: onnx_ir.Node, new: _Loop, marks: dict[str, int]
+) -> tuple[list[onnx_ir.Value], dict[int, onnx_ir.Value]]:
     """What the body reads as iteration and condition, and the carried values that count iterations, by place."""
     if not new.lead:
         return [], {}
     [iteration] = splicer.add(node, "Iteration", [], domain=_DOMAIN)
-    iteration.type, iteration.shape = ir.TensorType(ir.DataType.INT64), ir.Shape([])
+    iteration.type, iteration.shape = onnx_ir.TensorType(onnx_ir.DataType.INT64), onnx_ir.Shape([])
     counting = counters(splicer, node, iteration, new.carried(), new.initials, new.ends())
     same = [
         new.graph.inputs[0],

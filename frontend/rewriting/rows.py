@@ -10,11 +10,11 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..inference.shapes import Known
-from .matching import Facts, core, operands, producer, same
-from .rewriting import Writer
+from .patterns.matching import Facts, core, operands, producer, same
+from .writer import Writer
 
 __all__ = ["by_row"]
 
@@ -22,7 +22,7 @@ _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "F
 _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
-def by_row(model: ir.Model, known: dict[ir.Value, Known]) -> int:
+def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
     """Rewrite, in place, the nodes of a normalised model that pick or put by numbered rows; how many there were.
 
     | found | put in its place |
@@ -50,7 +50,7 @@ def by_row(model: ir.Model, known: dict[ir.Value, Known]) -> int:
 class _Rewriter(Writer):
     """A writer that notes the shapes of what it makes."""
 
-    def __init__(self, node: ir.Node, known: dict[ir.Value, Known]) -> None:
+    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, Known]) -> None:
         super().__init__(node)
         self._known = known
 
@@ -58,28 +58,30 @@ class _Rewriter(Writer):
         self,
         op: str,
         shape: Sequence[int],
-        like: ir.Value,
-        *inputs: ir.Value,
+        like: onnx_ir.Value,
+        *inputs: onnx_ir.Value,
         **attributes: int | Sequence[int],
-    ) -> ir.Value:
+    ) -> onnx_ir.Value:
         """A new node whose output has a shape, and the type of `like`."""
         value = self.one(op, *inputs, attributes=attributes)
         self._known[value] = Known(tuple(shape), self._known[like].dtype)
         return value
 
-    def reshaped(self, value: ir.Value, *shape: int) -> ir.Value:
+    def reshaped(self, value: onnx_ir.Value, *shape: int) -> onnx_ir.Value:
         """A value in another shape."""
         return self.shaped("Reshape", shape, value, value, self.numbers_of(shape))
 
-    def numbers_of(self, numbers: Sequence[int]) -> ir.Value:
+    def numbers_of(self, numbers: Sequence[int]) -> onnx_ir.Value:
         """A constant of int64."""
         array = np.array(numbers, dtype=np.int64)
-        value = self.one("Constant", attributes={"value": ir.Attr("value", ir.AttributeType.TENSOR, ir.Tensor(array))})
+        value = self.one(
+            "Constant", attributes={"value": onnx_ir.Attr("value", onnx_ir.AttributeType.TENSOR, onnx_ir.Tensor(array))}
+        )
         self._known[value] = Known(array.shape, "int64", array)
         return value
 
 
-def _gather_nd(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     """One of the indices is the row; the others stay."""
     x, indices = inputs
     shape, out, columns = facts.shape(x), facts.shape(writer.node.outputs[0]), _columns(indices, facts)
@@ -102,7 +104,7 @@ def _gather_nd(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
     return False
 
 
-def _columns(indices: ir.Value, facts: Facts) -> list[tuple[int, ir.Value]]:
+def _columns(indices: onnx_ir.Value, facts: Facts) -> list[tuple[int, onnx_ir.Value]]:
     """What index tuples are put together from: the first axis that each is of, and the value; nothing if it is one."""
     joined = producer(indices, "Concat")
     if joined is None:
@@ -117,7 +119,7 @@ def _columns(indices: ir.Value, facts: Facts) -> list[tuple[int, ir.Value]]:
     return found if len(found) > 1 else []
 
 
-def _gather(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _gather(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     """Rows of x lie one after the other, or side by side, and the index counts through them all."""
     flat, indices = inputs
     source = producer(_unmoved(flat, facts), "Flatten", "Reshape")
@@ -156,7 +158,7 @@ def _gather(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
     return False
 
 
-def _unmoved(value: ir.Value, facts: Facts) -> ir.Value:
+def _unmoved(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value:
     """The value before nodes that leave it as it is."""
     while (node := producer(value, "Identity", "Expand", "Concat", "Transpose")) is not None and node.inputs:
         source, shape = node.inputs[0], facts.shape(value)
@@ -168,7 +170,7 @@ def _unmoved(value: ir.Value, facts: Facts) -> ir.Value:
     return value
 
 
-def _in_order(value: ir.Value, size: int, facts: Facts) -> ir.Value:
+def _in_order(value: onnx_ir.Value, size: int, facts: Facts) -> onnx_ir.Value:
     """The value of the same numbers in the same order, before changes of shape, and of type if all below `size` fit."""
     while True:
         value = _unmoved(value, facts)
@@ -184,7 +186,7 @@ def _row_numbers(numbers: np.ndarray, rows: int, step: int) -> bool:
     return len(flat) % rows == 0 and bool((flat.reshape(rows, -1) == step * np.arange(rows)[:, None]).all())
 
 
-def _factor(index: ir.Value, by: int, facts: Facts) -> ir.Value | None:
+def _factor(index: onnx_ir.Value, by: int, facts: Facts) -> onnx_ir.Value | None:
     """The value that is multiplied by a number, of the same shape."""
     for value, factor in operands(producer(index, "Mul")):
         numbers = facts.data(factor)
@@ -193,14 +195,14 @@ def _factor(index: ir.Value, by: int, facts: Facts) -> ir.Value | None:
     return None
 
 
-def _scatter_nd(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _scatter_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     """Rows of updates are put into rows of x; or one entry where a mask is true."""
     if writer.node.attributes.get_string("reduction", "none") != "none":
         return False
     return _by_number(writer, inputs, facts) or _by_mask(writer, inputs, facts)
 
 
-def _by_number(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _by_number(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     x, indices, updates = inputs
     shape, columns = facts.shape(x), _columns(indices, facts)
     if shape is None or len(columns) != 2 or facts.shape(updates) is None:
@@ -217,7 +219,7 @@ def _by_number(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
     return True
 
 
-def _by_mask(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _by_mask(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     x, indices, updates = inputs
     listed = producer(indices, "Transpose")
     places = None if listed is None else producer(listed.inputs[0], "NonZero")
@@ -240,7 +242,7 @@ def _by_mask(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
     return True
 
 
-def _concat(writer: _Rewriter, inputs: list[ir.Value], facts: Facts) -> bool:
+def _concat(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
     """One constant, again and again."""
     shape, out = facts.shape(inputs[0]), facts.shape(writer.node.outputs[0])
     if not shape or out is None or not core(inputs[0]).is_initializer() or not all(same(v, inputs[0]) for v in inputs):
@@ -258,7 +260,7 @@ def _counts(numbers: np.ndarray | None, rows: int) -> bool:
     return bool((numbers == np.arange(rows).reshape(-1, *(1 for _ in numbers.shape[1:]))).all())
 
 
-def _below(index: ir.Value | None, size: int, facts: Facts) -> bool:
+def _below(index: onnx_ir.Value | None, size: int, facts: Facts) -> bool:
     """Whether indices are of entries of an axis of this size, counted from the front."""
     while index is not None:
         numbers, node = facts.data(index), producer(index)
@@ -281,14 +283,14 @@ def _below(index: ir.Value | None, size: int, facts: Facts) -> bool:
     return False
 
 
-def _narrows(node: ir.Node, size: int) -> bool:
+def _narrows(node: onnx_ir.Node, size: int) -> bool:
     """Whether it casts to a type that does not hold all indices of an axis of this size."""
     to = node.attributes.get_int("to", 0) if node.op_type == "Cast" else 0
-    kind = ir.DataType(to).numpy() if to else np.dtype(np.int64)
+    kind = onnx_ir.DataType(to).numpy() if to else np.dtype(np.int64)
     return kind.kind not in "iu" or size - 1 > np.iinfo(kind).max
 
 
-def _narrowest(mask: ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[ir.Value, tuple[int, ...]]:
+def _narrowest(mask: onnx_ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[onnx_ir.Value, tuple[int, ...]]:
     """A mask before it is expanded along its last axes, and the axes that are left."""
     node = producer(mask, "Expand")
     source = None if node is None else node.inputs[0]
@@ -299,7 +301,7 @@ def _narrowest(mask: ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[
     return (source, covered[:kept]) if before[:kept] == covered[:kept] else (mask, covered)
 
 
-def _repeated(value: ir.Value | None, entry: tuple[int, ...], facts: Facts) -> ir.Value | None:
+def _repeated(value: onnx_ir.Value | None, entry: tuple[int, ...], facts: Facts) -> onnx_ir.Value | None:
     """The value of one number, or of the shape of an entry, that this one repeats, if it is made so."""
     while value is not None:
         shape, node = facts.shape(value), producer(value, "Expand", "Reshape", "Identity")

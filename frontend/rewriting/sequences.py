@@ -6,21 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
-import onnx_ir as ir
+import onnx_ir
 
 from ..budget import ENTRIES
-from ..inference.protos import schema_of
 from ..inference.shapes import Known
-from .control import REASON
-from .splice import Splicer
+from ..model.keys import REASON
+from ..model.protos import schema_of
+from .editor import Splicer
 
 __all__ = ["unpack"]
 
-Entry = Callable[[], ir.Value]
+Entry = Callable[[], onnx_ir.Value]
 """An entry of a sequence, made (once) when it is needed."""
 
 
-def unpack(model: ir.Model, known: dict[ir.Value, Known]) -> bool:
+def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> bool:
     """Rewrite, in place, what reads sequences and optionals with known entries; returns whether there was anything.
 
     A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
@@ -47,40 +47,40 @@ class _Unpacking:
 
     def __init__(self, splicer: Splicer) -> None:
         self.splicer = splicer
-        self.entries: dict[ir.Value, list[Entry]] = {}
+        self.entries: dict[onnx_ir.Value, list[Entry]] = {}
         self.changed = False
 
-    def of(self, node: ir.Node, index: int = 0) -> list[Entry] | None:
+    def of(self, node: onnx_ir.Node, index: int = 0) -> list[Entry] | None:
         """The entries of an operand."""
         value = node.inputs[index] if index < len(node.inputs) else None
         return None if value is None else self.entries.get(value)
 
-    def replace(self, node: ir.Node, values: Sequence[ir.Value]) -> None:
+    def replace(self, node: onnx_ir.Node, values: Sequence[onnx_ir.Value]) -> None:
         """Values in the place of a node's outputs."""
         for index, value in enumerate(values):
             self.splicer.deliver(node, index, value)
         self.splicer.graph.remove(node)
         self.changed = True
 
-    def place(self, node: ir.Node, index: int, count: int) -> int | None:
+    def place(self, node: onnx_ir.Node, index: int, count: int) -> int | None:
         """The place that an operand names, counted from 0, among so many; None if it is not known or not there."""
         place = self.splicer.number(node.inputs[index])
         return None if place is None or not -count <= place < count else place % count
 
 
-def _entry(value: ir.Value) -> Entry:
+def _entry(value: onnx_ir.Value) -> Entry:
     return lambda: value
 
 
-def _construct(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+def _construct(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     return [_entry(v) for v in node.inputs if v is not None]
 
 
-def _same(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+def _same(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     return work.of(node)
 
 
-def _insert(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+def _insert(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     """At a place from -n to n among n entries; without one, at the end."""
     entries, new = work.of(node), node.inputs[1]
     if entries is None or new is None:
@@ -91,7 +91,7 @@ def _insert(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
     return None if place is None else [*entries[:place], _entry(new), *entries[place:]]
 
 
-def _erase(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+def _erase(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     entries = work.of(node)
     if not entries:
         return None
@@ -101,7 +101,7 @@ def _erase(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
     return None if place is None else entries[:place] + entries[place + 1 :]
 
 
-def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
+def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     """Parts; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
     x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     entry = None if x is None else work.splicer.known.get(x)
@@ -120,12 +120,12 @@ def _split(work: _Unpacking, node: ir.Node) -> list[Entry] | None:
     return _pieces(work, node, entry, axis, sizes.tolist()) if keep else _rows(work, node, entry, axis)
 
 
-def _pieces(work: _Unpacking, node: ir.Node, whole: Known, axis: int, sizes: list[int]) -> list[Entry]:
+def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int, sizes: list[int]) -> list[Entry]:
     """Parts along an axis, all of one Split."""
     splicer = work.splicer
 
     @cache
-    def made() -> Sequence[ir.Value]:
+    def made() -> Sequence[onnx_ir.Value]:
         attributes: dict[str, int | Sequence[int]] = {"axis": axis}
         inputs = [node.inputs[0]]
         if splicer.opset < 13:
@@ -140,12 +140,12 @@ def _pieces(work: _Unpacking, node: ir.Node, whole: Known, axis: int, sizes: lis
     return [lambda i=i: made()[i] for i in range(len(sizes))]  # type: ignore[misc]
 
 
-def _rows(work: _Unpacking, node: ir.Node, whole: Known, axis: int) -> list[Entry]:
+def _rows(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int) -> list[Entry]:
     """Single entries along an axis, which goes."""
 
     def row(place: int) -> Entry:
         @cache
-        def made() -> ir.Value:
+        def made() -> onnx_ir.Value:
             number = work.splicer.literal(f"{node.name}.place", np.array(place))
             made = work.splicer.add(node, "Gather", [node.inputs[0], number], {"axis": axis})[0]
             work.splicer.known[made] = Known((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
@@ -156,7 +156,7 @@ def _rows(work: _Unpacking, node: ir.Node, whole: Known, axis: int) -> list[Entr
     return [row(place) for place in range(whole.shape[axis])]
 
 
-def _choice(work: _Unpacking, node: ir.Node) -> None:
+def _choice(work: _Unpacking, node: onnx_ir.Node) -> None:
     """One of two sequences of the same length (see `branches`) becomes a sequence of choices."""
     one, other = work.of(node), work.of(node, 1)
     if one is None or other is None or len(one) != len(other):
@@ -166,7 +166,7 @@ def _choice(work: _Unpacking, node: ir.Node) -> None:
     work.replace(node, [work.splicer.add(node, op, chosen)[0]])
 
 
-def _map(work: _Unpacking, node: ir.Node) -> None:
+def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
     """SequenceMap: the body once per entry; its results become constructed sequences."""
     entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
     if not entries or not work.splicer.bears(body, len(entries)):
@@ -185,7 +185,7 @@ def _map(work: _Unpacking, node: ir.Node) -> None:
     work.replace(node, [work.splicer.add(node, "SequenceConstruct", pieces)[0] for pieces in columns])
 
 
-def _at(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+def _at(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     """The entry at a known place; at another one it is picked from all, where these are alike."""
     entries, splicer = work.of(node), work.splicer
     if not entries:
@@ -200,12 +200,12 @@ def _at(work: _Unpacking, node: ir.Node) -> ir.Value | None:
     return splicer.add(node, "Gather", [*stack, node.inputs[1]], {"axis": 0})[0]
 
 
-def _length(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+def _length(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     entries = work.of(node)
     return None if entries is None else work.splicer.literal(f"{node.name}.length", np.array(len(entries)))
 
 
-def _joined(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+def _joined(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     """ConcatFromSequence; a new axis is counted in the result."""
     entries = work.of(node)
     if not entries:
@@ -216,14 +216,14 @@ def _joined(work: _Unpacking, node: ir.Node) -> ir.Value | None:
     return work.splicer.add(node, "Concat", values, {"axis": axis})[0]
 
 
-def _element(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+def _element(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     entries = work.of(node)
     if entries is not None and _is_optional(node.inputs[0]):
         return entries[0]() if entries else None
     return node.inputs[0] if _is_there(work, node) else None
 
 
-def _has_element(work: _Unpacking, node: ir.Node) -> ir.Value | None:
+def _has_element(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     value = node.inputs[0] if node.inputs else None
     entries = work.of(node)
     there = None
@@ -234,14 +234,14 @@ def _has_element(work: _Unpacking, node: ir.Node) -> ir.Value | None:
     return None if there is None else work.splicer.literal(f"{node.name}.there", np.array(there))
 
 
-def _is_there(work: _Unpacking, node: ir.Node) -> bool:
+def _is_there(work: _Unpacking, node: onnx_ir.Node) -> bool:
     """Whether the operand is no optional at all, but a tensor or a sequence."""
     value = node.inputs[0]
     entry = None if value is None else work.splicer.known.get(value)
     return entry is not None and (bool(entry.dtype) or work.of(node) is not None)
 
 
-def _is_optional(value: ir.Value | None) -> bool:
+def _is_optional(value: onnx_ir.Value | None) -> bool:
     while value is not None and (node := value.producer()) is not None:
         if node.op_type != "Identity":
             return node.op_type == "Optional"
@@ -249,7 +249,7 @@ def _is_optional(value: ir.Value | None) -> bool:
     return False
 
 
-_MAKERS: Mapping[str, Callable[[_Unpacking, ir.Node], list[Entry] | None]] = {
+_MAKERS: Mapping[str, Callable[[_Unpacking, onnx_ir.Node], list[Entry] | None]] = {
     "SequenceConstruct": _construct,
     "SequenceEmpty": _construct,
     "SequenceInsert": _insert,
@@ -260,7 +260,7 @@ _MAKERS: Mapping[str, Callable[[_Unpacking, ir.Node], list[Entry] | None]] = {
     "Identity": _same,
     "Choice": _choice,
 }
-_READERS: Mapping[str, Callable[[_Unpacking, ir.Node], ir.Value | None]] = {
+_READERS: Mapping[str, Callable[[_Unpacking, onnx_ir.Node], onnx_ir.Value | None]] = {
     "SequenceAt": _at,
     "SequenceLength": _length,
     "ConcatFromSequence": _joined,

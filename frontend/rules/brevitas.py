@@ -9,7 +9,7 @@ from ..primitives.constants import uniform
 from ..primitives.quantised import rounded
 from ..primitives.storing import Aligned
 from ..primitives.values import Op, Result, Value
-from ..registry import rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
 from .fused import Shaped
 from .parts.steps import MICROSOFT, done, moved, refuse, step
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

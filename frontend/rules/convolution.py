@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..algebra import Algebra
+from ..errors import DataDependent, Unsupported
 from ..primitives.contraction import Spec
 from ..primitives.values import Op, Value
-from ..registry import DataDependent, Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -7,7 +7,7 @@ import numpy as np
 from ..algebra import Algebra
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from ..registry import rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
 from .fused import like_first
 from .parts.steps import MICROSOFT, done, moved, refuse, step
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
 from .linear import bilinear
 from .parts.steps import MICROSOFT, activated, done, step
+from .registry import rule
 
 __all__ = ["Shaped", "conv_shape", "like_first"]
 

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
 from .fused import Shaped, like_first
 from .parts.steps import MICROSOFT, done, step
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
 from .fused import Shaped, conv_shape, like_first
 from .parts.rotary import angles, rotated
 from .parts.steps import MICROSOFT, done, moved, step
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..algebra import Algebra, Rows
+from ..errors import DataDependent, Unsupported
 from ..primitives.constants import digest
 from ..primitives.values import Op, Value
-from ..registry import DataDependent, Unsupported, rule
+from .registry import rule
 
 __all__ = ["gather"]
 

@@ -10,11 +10,11 @@ import numpy as np
 
 from ..algebra import Algebra
 from ..primitives.values import Op, Value
-from ..registry import rule
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, put
 from .parts.rotary import angles, rotated
 from .parts.steps import MICROSOFT, absent, done, moved, refuse, step
+from .registry import rule
 
 __all__: list[str] = []
 

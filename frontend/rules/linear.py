@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.contraction import Spec
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__ = ["bilinear"]
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
-from ..inference.attributes import slot
+from ..errors import Unsupported
+from ..model.attribute_weights import slot
 from ..primitives.contraction import Spec
 from ..primitives.recurrence import INPUT
 from ..primitives.sparse import Layer, Sparse
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__ = ["as_rows", "biased", "classified", "digest", "labels", "parameter", "transformed"]
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
 from .gather import gather
 from .linear_models import digest, parameter
+from .registry import rule
 
 __all__: list[str] = []
 

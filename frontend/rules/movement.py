@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.elements import Elements
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

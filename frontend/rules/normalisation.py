@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__ = ["couple"]
 

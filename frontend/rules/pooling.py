@@ -6,7 +6,7 @@ from typing import Any
 
 from ..algebra import Algebra
 from ..primitives.values import Op, Value
-from ..registry import rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.constants import digest
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

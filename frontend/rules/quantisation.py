@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
 from ..primitives.storing import Aligned
 from ..primitives.values import Op, Result, Value
-from ..registry import Unsupported, rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import DataDependent, Unsupported
 from ..primitives.constants import uniform
 from ..primitives.elements import Elements
 from ..primitives.functions import FUNCTIONS
 from ..primitives.recurrence import INPUT, Feed, Step, Units, Weight
 from ..primitives.values import Op, Result, Value
-from ..registry import DataDependent, Unsupported, rule
 from .movement import transpose
+from .registry import rule
 
 __all__: list[str] = []
 

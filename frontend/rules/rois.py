@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..algebra import Algebra
 from ..primitives.constants import digest
 from ..primitives.values import Op, Value
-from ..registry import rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -11,7 +11,7 @@ from ..algebra import Algebra, Rows
 from ..budget import COPIED, PLACES, bear
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
-from ..registry import rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..algebra import Algebra
 from ..primitives.values import Op, Value
-from ..registry import rule
 from .normalisation import couple
+from .registry import rule
 
 __all__: list[str] = []
 

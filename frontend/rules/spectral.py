@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from ..algebra import Algebra
+from ..errors import DataDependent
 from ..primitives.values import Op, Result, Value
-from ..registry import DataDependent, rule
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.distinct import distinct
+from ...ir.arrays import distinct
 from ..algebra import Algebra
+from ..errors import Unsupported
 from ..primitives.recurrence import INPUT
 from ..primitives.sparse import Layer, Lines, Sparse
 from ..primitives.values import Op, Value
-from ..registry import Unsupported, rule
 from .linear_models import as_rows, biased, classified, labels, parameter, transformed
 from .parts.forest import MEMBER, MODES, Forest, forest, listed_forest
+from .registry import rule
 
 __all__: list[str] = []
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ....ir.distinct import distinct
-from ...registry import Unsupported
+from ....ir.arrays import distinct
+from ...errors import Unsupported
 
 __all__ = ["MEMBER", "MODES", "Forest", "forest", "listed_forest"]
 

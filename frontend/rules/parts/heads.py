@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ...algebra import Algebra
+from ...errors import Unsupported
 from ...primitives.values import Op, Result, Value
-from ...registry import Unsupported
 from .steps import moved, step
 
 __all__ = ["Scores", "attend", "cached", "from_heads", "mask", "put", "to_heads"]

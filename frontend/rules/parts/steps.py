@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ...algebra import Algebra
+from ...errors import Unsupported
 from ...primitives.values import Op, Result, Value
-from ...registry import Unsupported, builtin
+from ..registry import builtin
 
 __all__ = ["MICROSOFT", "absent", "activated", "done", "moved", "refuse", "step"]
 

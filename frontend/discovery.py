@@ -1,0 +1,349 @@
+"""Discovery: how many neurons is an input made of? One per feature that the weights tell apart.
+
+Every element of an input (and of a parameter that starts a stream) gets a label of its own; the network is walked with
+the same rules as in lowering, but a primitive that shares a weight over positions unifies the labels there. What is
+left are the features; whatever lies behind the first weight is of no interest and carries no label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..ir import LoweringError
+from ..ir.arrays import distinct
+from .algebra import Move, Rows, Tracing
+from .budget import LABELS, PLACES, bear
+from .errors import SMALLER
+from .primitives.contraction import Spec, fitted
+from .primitives.elements import Elements
+from .primitives.labels import compress, nodes_of, port, unlabelled
+from .primitives.moving import carried
+from .primitives.recurrence import Units
+from .primitives.sparse import Layer
+from .primitives.values import Op, Value
+
+__all__ = ["FINE", "MOST", "Discovery"]
+
+Pairs = tuple[np.ndarray, np.ndarray]
+
+
+FINE = LABELS
+"""Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
+
+MOST = LABELS
+"""Labels of all sources together, eight bytes each."""
+
+
+class Discovery(Tracing):
+    """Walks element labels up to the first weight and collects which of them are one feature."""
+
+    def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
+        """along: axes on which the labels of a source vary, where these are not all."""
+        self.count = 0
+        self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}
+        self.large: dict[str, tuple[int, ...]] = {}
+        self._along = along or {}
+        self._strong: list[Pairs] = []
+        self._weak: list[Pairs] = []
+        self._made: list[tuple[np.ndarray, list[np.ndarray]]] = []
+        self._told: list[np.ndarray] = []
+        self._cyclic = False
+
+    def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Labels for every element of a new source: one for all where there would be too many (see `large`).
+
+        Raises `LoweringError` where not even the labels along the axes asked for can be held.
+        """
+        if name not in self.shapes:
+            self.shapes[name] = (self.count, self._labelled(name, shape))
+            self.count += math.prod(self.shapes[name][1])
+        start, shape = self.shapes[name]
+        return (compress(port(np.arange(start, start + math.prod(shape))).reshape(shape)),)
+
+    def _labelled(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the labels of a source."""
+        along = self._along.get(name)
+        if along is None and self.count + math.prod(shape) > FINE:
+            self.large[name] = shape
+            along = ()
+        labelled = shape if along is None else tuple(n if a in along else 1 for a, n in enumerate(shape))
+        self._within(name, shape, math.prod(labelled))
+        return labelled
+
+    def _within(self, name: str, shape: tuple[int, ...], more: int) -> None:
+        """Raise `LoweringError` where so many more labels cannot be held."""
+        if self.count + more > MOST:
+            raise LoweringError(
+                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
+                f"{SMALLER}: sizes seldom change the graph"
+            )
+
+    def classes(self) -> dict[str, np.ndarray]:
+        """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""
+        parent = np.arange(self.count, dtype=np.int64)
+        told = np.zeros(self.count, dtype=bool)
+        for ids in self._told:
+            told[ids] = True
+        parent = self._solve(parent, self._strong)
+        for pair in self._weak:
+            roots = distinct(parent[np.concatenate(pair)])
+            if not np.isin(parent[told], roots).any():
+                parent = self._solve(parent, [pair])
+        out = {}
+        for name, (start, shape) in self.shapes.items():
+            size = math.prod(shape)
+            _, first, inverse = np.unique(parent[start : start + size], return_index=True, return_inverse=True)
+            rank = np.argsort(np.argsort(first))
+            out[name] = compress(rank[inverse].reshape(shape))
+        return out
+
+    def _solve(self, parent: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
+        """Unify the pairs, and the operands of entries that became one."""
+        for left, right in pairs:
+            parent = _unify(parent, left, right)
+        while True:
+            before, parent = parent, self._unify_operands(parent)
+            if not self._cyclic or (before == parent).all():
+                return parent
+
+    def _unify_operands(self, parent: np.ndarray) -> np.ndarray:
+        for made, operands in reversed(self._made):
+            _, first, inverse = np.unique(parent[made], return_index=True, return_inverse=True)
+            for operand in operands:
+                twin = operand[first][inverse]
+                use = (operand >= 0) & (twin >= 0)
+                parent = _unify(parent, operand[use], twin[use])
+        return parent
+
+    def _share(self, x: Value, axes: Sequence[int], weak: bool = False) -> None:
+        """A weight does not tell positions along `axes` apart."""
+        for factor in x.factors:
+            ids = nodes_of(factor)
+            whole = bool((ids >= 0).all())
+            for axis in axes:
+                if factor.shape[axis] > 1:
+                    greatest = ids.max(axis=axis, keepdims=True)
+                    twin = np.broadcast_to(greatest, ids.shape)
+                    use = (ids >= 0) & (twin >= 0)
+                    (self._weak if weak else self._strong).append((ids[use], twin[use]))
+                    # One of each line stands for it from here on, if there are no gaps.
+                    ids = greatest if whole else ids
+
+    def _tell(self, x: Value, axes: Sequence[int]) -> None:
+        """A weight tells entries along `axes` apart."""
+        for factor in x.factors:
+            if any(factor.shape[a] > 1 for a in axes):
+                ids = nodes_of(factor).reshape(-1)
+                self._told.append(ids[ids >= 0])
+
+    def _merge(self, operands: list[np.ndarray]) -> np.ndarray:
+        """Labels of entries that depend on several labelled ones: new elements that remember their operands."""
+        tracked = [o for o in operands if (o >= 0).any()]
+        if not tracked:
+            return unlabelled(operands[0].ndim)
+        labels = np.broadcast_arrays(*tracked)
+        if len(labels) > 1:
+            self._within("a value", labels[0].shape, 0 if labels[0].size <= FINE else labels[0].size)
+        if len(labels) == 1 or all((o == labels[0]).all() for o in labels):
+            return compress(labels[0])
+        self._within("a value", labels[0].shape, labels[0].size)
+        made = np.arange(self.count, self.count + labels[0].size)
+        self.count += len(made)
+        self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
+        return compress(port(made).reshape(labels[0].shape))
+
+    def ignores(self, op: Op) -> bool:
+        """Whether no operand has labels."""
+        return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
+
+    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Every entry has a label of its own here."""
+        return self.independent([compress(carried(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors])
+
+    def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
+        """One label tensor for all."""
+        if len(factors) <= 1:
+            return tuple(factors)
+        return (self._merge(list(factors)),)
+
+    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+        """Its rows and columns are told apart in any case."""
+        return (unlabelled(value.rank),)
+
+    def stream(self, value: Value) -> Value:
+        """A constant without labels is of no interest here."""
+        if value.is_activation:
+            return value
+        return value.relabelled((unlabelled(value.rank),))
+
+    def passes(
+        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
+    ) -> Value:
+        """Labels stay."""
+        return x
+
+    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+        """Merged labels of the activations; constants tell their entries apart."""
+        shape = op.shape()
+        labels = []
+        for value in inputs:
+            if value is not None and value.is_activation:
+                lift = (1,) * (len(shape) - value.rank)
+                labels += [f.reshape(lift + f.shape) for f in value.factors]
+        out = op.result((self._merge(labels),))
+        for value in inputs:
+            if value is not None and not value.is_activation and (value.data is None or value.data.size > 1):
+                lead = len(shape) - value.rank
+                self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
+        return out
+
+    def attach(
+        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
+    ) -> Value:
+        """Vectors tell the entries along their axis apart."""
+        self._tell(x, [axis for _, _, axis in constants])
+        return x
+
+    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+        """Positions that share the weight are one feature; nothing behind it is tracked."""
+        sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
+        apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
+        self._share(x, [i for i in range(x.rank) if i not in apart])
+        self._tell(x, apart)
+        return x.relabelled((unlabelled(len(shape)),), shape)
+
+    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+        """Rows that share the layers are one feature; nothing behind them is tracked."""
+        self._share(x, [0])
+        self._tell(x, [1])
+        return x.relabelled((unlabelled(2),), (x.shape[0], layers[-1].size))
+
+    def recur(
+        self,
+        x: Value,
+        cell: Sequence[Units],
+        initial: Mapping[str, Value],
+        lengths: Value | None,
+        outputs: Sequence[str],
+    ) -> list[Value]:
+        """Steps and rows of the batch share the weights."""
+        self._share(x, (0, 1))
+        self._tell(x, (2,))
+        for start in initial.values():
+            self._share(start, (0,))
+            self._tell(start, (1,))
+        if lengths is not None:
+            self._share(lengths, (0,))
+        size = {units.name: units.size for units in cell}
+        return [x.relabelled((unlabelled(2),), (x.shape[1], size[name])) for name in outputs]
+
+    def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
+        """All entries along the axis are one feature."""
+        self._share(x, (axis,))
+        first = (slice(None),) * axis + (0,)
+        return x.relabelled(tuple(f[first] for f in x.factors), (*x.shape[:axis], *x.shape[axis + 1 :]))
+
+    def carry(self, name: str, initial: Value) -> Value:
+        """New elements."""
+        size = math.prod(initial.shape)
+        self._within(name, initial.shape, size)
+        made = np.arange(self.count, self.count + size).reshape(initial.shape)
+        self.count += size
+        return initial.relabelled((compress(port(made)),))
+
+    def close(self, carry: Value, initial: Value, end: Value) -> None:
+        """Carried elements that are one feature are so before and after."""
+        made, *operands = (np.broadcast_to(self.independent(v.factors)[0], carry.shape) for v in (carry, initial, end))
+        self._made.append((nodes_of(made).reshape(-1), [nodes_of(o).reshape(-1) for o in operands]))
+        self._cyclic = True
+
+    def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
+        """Rows that are multiplied alike are probably places of one feature, unless a weight says otherwise."""
+        for value, own, other, partner in ((x, letters[0], letters[1], y), (y, letters[1], letters[0], x)):
+            mute = not any((f >= 0).any() for f in partner.factors)
+            alone = [i for i, t in enumerate(own) if t not in other or (mute and t not in letters[2])]
+            self._share(value, alone, weak=True)
+        return x.relabelled((unlabelled(len(shape)),), shape)
+
+    def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """What is summed alike is probably one feature, unless a weight says otherwise."""
+        self._share(x, axes, weak=True)
+        shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+        factors = []
+        for factor in x.factors:
+            inside = [a for a in axes if factor.shape[a] > 1]
+            rows = np.moveaxis(factor, inside, range(len(inside)))
+            flat = rows.reshape(-1, *rows.shape[len(inside) :])
+            keep = tuple(1 if a in inside else n for a, n in enumerate(factor.shape))
+            factors.append(self._merge([r.reshape(keep) for r in flat]) if len(flat) <= 64 else unlabelled(x.rank))
+        return x.relabelled(tuple(factors), shape)
+
+    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """Labels stay."""
+        return x
+
+    def order(
+        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
+        mixed: bool = True,
+    ) -> Value:  # fmt: skip
+        """Places that are sorted, resized or windowed are one feature."""
+        self._share(x, axes)
+        factors = []
+        for factor in x.factors:
+            first = tuple(slice(0, 1) if a in axes else slice(None) for a in range(x.rank))
+            factors.append(factor[first])
+        return x.relabelled(tuple(factors), shape)
+
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+        """Every place looks up the same table."""
+        self._share(x, range(x.rank))
+        return x.relabelled((unlabelled(len(shape)),), shape)
+
+    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+        """Movement of the element labels."""
+        parts = []
+        for value in inputs:
+            value = self.stream(value)
+            parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
+        bear(math.prod(op.shape()), PLACES, "entries in a row")
+        return op.result((compress(np.concatenate(parts, axis=axis)),))
+
+    def mix(
+        self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
+        places: Sequence[int] = (), rows: Rows | None = None,
+    ) -> Value:  # fmt: skip
+        """Places of the operands are one feature each, but for the axes that are kept."""
+        for other in inputs[1:]:
+            self._share(other, places)
+        first = inputs[0]
+        self._share(first, [a for a in range(first.rank) if a not in keep.values()])
+        return first.relabelled((unlabelled(len(shape)),), shape)
+
+    def opaque(self, op: Op, reason: str) -> list[Value | None]:
+        """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""
+        for value in {v.name: v for v in op.inputs if v is not None and v.is_activation}.values():
+            self._share(value, range(value.rank), weak=True)
+        return [
+            None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
+            for r in op.results
+        ]
+
+
+def _unify(parent: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Union of the classes of each pair, by label propagation with pointer jumping."""
+    while True:
+        a, b = parent[left], parent[right]
+        differ = a != b
+        if not differ.any():
+            return parent
+        low = np.minimum(a, b)[differ]
+        np.minimum.at(parent, np.maximum(a, b)[differ], low)
+        while True:
+            jumped = parent[parent]
+            if (jumped == parent).all():
+                break
+            parent = jumped

@@ -1,0 +1,86 @@
+"""Parameters that live in the attributes of `ai.onnx.ml` operators: read as operands, like initializers.
+
+Normalisation makes an initializer of each attribute of the table below, and notes them with the node, which stays as it
+is. Before lowering they become further operands of it, so that the account, ties and opaque operators treat these
+numbers as they treat every other weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx_ir
+
+from .keys import ML_DOMAIN, PARAMETERS
+from .traversal import walk
+
+__all__ = ["extend", "own_inputs", "parameters", "slot"]
+
+# Attributes by place: after the operator's one input comes an operand for each of these, by either of its spellings.
+_PARAMETERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "Imputer": (("imputed_value_floats",),),
+    "LabelEncoder": (("values_floats", "values_tensor"), ("keys_floats", "keys_tensor")),
+    "LinearClassifier": (("coefficients",), ("intercepts",)),
+    "LinearRegressor": (("coefficients",), ("intercepts",)),
+    "SVMClassifier": (("support_vectors",), ("coefficients",), ("rho",), ("prob_a",), ("prob_b",)),
+    "SVMRegressor": (("support_vectors",), ("coefficients",), ("rho",)),
+    "Scaler": (("offset",), ("scale",)),
+    "TreeEnsemble": (("nodes_splits",), ("leaf_weights",), ("membership_values",), ("nodes_hitrates",)),
+    "TreeEnsembleClassifier": (
+        ("nodes_values", "nodes_values_as_tensor"),
+        ("class_weights", "class_weights_as_tensor"),
+        ("base_values", "base_values_as_tensor"),
+        ("nodes_hitrates", "nodes_hitrates_as_tensor"),
+    ),
+    "TreeEnsembleRegressor": (
+        ("nodes_values", "nodes_values_as_tensor"),
+        ("target_weights", "target_weights_as_tensor"),
+        ("base_values", "base_values_as_tensor"),
+        ("nodes_hitrates", "nodes_hitrates_as_tensor"),
+    ),
+}
+
+
+def parameters(node: onnx_ir.Node) -> Iterator[tuple[int, str, onnx_ir.TensorProtocol]]:
+    """(place, attribute, its numbers) for the attributes of the operator's table that the node has.
+
+    Attributes count if they are lists of floats or float tensors and hold a number.
+    """
+    for place, spellings in enumerate(_PARAMETERS.get(node.op_type, ()) if node.domain == ML_DOMAIN else ()):
+        for name in spellings:
+            tensor = _numbers(node, name)
+            if tensor is not None:
+                yield place, name, tensor
+                break
+
+
+def extend(model: onnx_ir.Model) -> None:
+    """Make the initializers that are attributes further operands of their nodes, in place."""
+    for node in walk(model.graph):
+        for place, name in node.meta.get(PARAMETERS, {}).items():
+            node.resize_inputs(max(len(node.inputs), 2 + place))
+            node.replace_input_with(1 + place, model.graph.initializers[name])
+
+
+def _numbers(node: onnx_ir.Node, name: str) -> onnx_ir.TensorProtocol | None:
+    attribute = node.attributes.get(name)
+    if attribute is None or attribute.is_ref():
+        return None
+    if attribute.type == onnx_ir.AttributeType.FLOATS:
+        tensor: onnx_ir.TensorProtocol = onnx_ir.Tensor(np.array(attribute.value, np.float32))
+    elif attribute.type == onnx_ir.AttributeType.TENSOR and attribute.as_tensor().dtype.is_floating_point():
+        tensor = attribute.as_tensor()
+    else:
+        return None
+    return tensor if tensor.size else None
+
+
+def slot(op: str, name: str) -> int:
+    """The operand that the parameters of an attribute (its first spelling) are, of an operator of the table."""
+    return 1 + [spellings[0] for spellings in _PARAMETERS[op]].index(name)
+
+
+def own_inputs(node: onnx_ir.Node) -> int:
+    """How many operands the ONNX operator itself has."""
+    return 1 if node.meta.get(PARAMETERS) else len(node.inputs)

@@ -1,0 +1,44 @@
+"""Settings of nodes: their attributes as Python values, with the defaults of their schema."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import onnx
+import onnx_ir
+
+__all__ = ["settings"]
+
+
+def settings(node: onnx_ir.Node, opset: int) -> dict[str, Any]:
+    """By name: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
+    return {**_defaults(node.domain, node.op_type, opset), **{n: _plain(a) for n, a in node.attributes.items()}}
+
+
+@lru_cache(maxsize=4096)
+def _defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
+    try:
+        schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
+    except onnx.defs.SchemaError:
+        return {}
+    defaults = {
+        name: onnx.helper.get_attribute_value(a.default_value)
+        for name, a in schema.attributes.items()
+        if a.default_value.type
+    }
+    return {name: _decoded(v) for name, v in defaults.items()}
+
+
+def _decoded(value: Any) -> Any:
+    """Strings for bytes, tuples for lists."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return tuple(_decoded(v) for v in value) if isinstance(value, list | tuple) else value
+
+
+def _plain(attribute: onnx_ir.Attr) -> Any:
+    value = attribute.value
+    if attribute.type in (onnx_ir.AttributeType.FLOATS, onnx_ir.AttributeType.INTS, onnx_ir.AttributeType.STRINGS):
+        return tuple(value)
+    return value.numpy() if attribute.type == onnx_ir.AttributeType.TENSOR else _decoded(value)

@@ -1,0 +1,64 @@
+"""Functions that import another version of an operator set than the model: their nodes mean the same there, or not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import chain
+from typing import Any
+
+import onnx
+import onnx_ir
+
+from ...ir.errors import LoadError
+
+__all__ = ["changed", "import_alike"]
+
+# Attributes that came later, whose defaults mean what was there before.
+_ADDED = frozenset({"round_mode", "saturate", "stash_type"})
+
+
+def import_alike(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) -> None:
+    """Let functions import the versions that the model does, where that changes nothing.
+
+    Left alone: functions that nothing calls, and those to `keep`. Raises `LoadError` where it changes an operator.
+    """
+    imports, functions = model.opset_imports, model.functions
+    everywhere = list(chain(model.graph.all_nodes(), *(f.all_nodes() for f in functions.values())))
+    called = {node.op_identifier() for node in everywhere}
+    for identifier, function in functions.items():
+        if identifier not in called or keep(function):
+            continue
+        used = {(n.domain, n.op_type) for n in function.all_nodes() if n.op_identifier() not in functions}
+        for domain, version in dict(function.opset_imports).items():
+            names = {"", "ai.onnx"} if domain in ("", "ai.onnx") else {domain}
+            wanted = next((imports[name] for name in names if name in imports), version)
+            for op in changed({op for of, op in used if of in names}, domain, version, wanted):
+                raise LoadError(
+                    f"function {function.domain}::{function.name} imports opset {version} of {domain or 'ai.onnx'}, "
+                    f"the model {wanted}, and {op} differs between them; convert it to the model's version"
+                )
+            imports[domain] = function.opset_imports[domain] = wanted
+
+
+def changed(ops: Iterable[str], domain: str, old: int, new: int) -> list[str]:
+    """Those operators that are not the same at both opsets, but for the types that they take; all that nobody knows."""
+    return sorted(op for op in ops if old != new and not _unchanged(op, domain, old, new))
+
+
+def _unchanged(op: str, domain: str, old: int, new: int) -> bool:
+    domain = "" if domain == "ai.onnx" else domain
+    try:
+        before, after = (onnx.defs.get_schema(op, version, domain) for version in (old, new))
+    except onnx.defs.SchemaError:
+        return False
+    if before.since_version == after.since_version:
+        return True
+    return not before.deprecated and not after.deprecated and _signature(before) == _signature(after)
+
+
+def _signature(schema: onnx.defs.OpSchema) -> tuple[Any, ...]:
+    """Operands, outputs and attributes with their defaults."""
+    attributes = sorted(
+        (n, a.required, a.default_value.SerializeToString()) for n, a in schema.attributes.items() if n not in _ADDED
+    )
+    return [(v.name, v.option) for v in schema.inputs], [(v.name, v.option) for v in schema.outputs], attributes

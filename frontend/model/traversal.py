@@ -1,0 +1,133 @@
+"""The order of a graph's nodes: what a node reads, and a topological order that leaves the graph as it is."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+
+import onnx_ir
+
+from ...ir.printable import printable
+
+__all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological", "walk"]
+
+Reads = dict[onnx_ir.Graph, dict[onnx_ir.Value, None]]
+"""The values that a graph's nodes read, nodes of bodies included."""
+
+
+class CycleError(ValueError):
+    """The nodes form a cycle. `node` is one that lies on it."""
+
+    def __init__(self, node: onnx_ir.Node) -> None:
+        super().__init__(f"a cycle runs through {describe(node)}")
+        self.node = node
+
+
+def describe(node: onnx_ir.Node) -> str:
+    """A node in words: its operator with its name, or with the value that it makes where it has no name."""
+    op = printable(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
+    if node.name:
+        return f"{op} node {node.name!r}"
+    return f"{op} node that makes {[o.name for o in node.outputs if o.name]}"
+
+
+def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
+    """The bodies that a node carries in its attributes (branches, loop bodies)."""
+    found: list[onnx_ir.Graph] = []
+    for attribute in node.attributes.data.values():
+        kind = attribute.type
+        if kind is onnx_ir.AttributeType.GRAPH and not attribute.is_ref():
+            found.append(attribute.as_graph())
+        elif kind is onnx_ir.AttributeType.GRAPHS and not attribute.is_ref():
+            found.extend(attribute.as_graphs())
+    return found
+
+
+def walk(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Node]:
+    """The nodes of a graph and of all its subgraphs."""
+    for node in graph:
+        yield node
+        for body in subgraphs(node):
+            yield from walk(body)
+
+
+def reads(node: onnx_ir.Node, memo: Reads | None = None) -> list[onnx_ir.Value]:
+    """The values that a node reads, those that only its bodies read included (and what these make themselves).
+
+    memo: what bodies read, kept from call to call as long as they do not change.
+    """
+    values = [v for v in node.inputs if v is not None]
+    for body in subgraphs(node):
+        values.extend(_read_in(body, {} if memo is None else memo))
+    return values
+
+
+def _read_in(graph: onnx_ir.Graph, memo: Reads) -> dict[onnx_ir.Value, None]:
+    if graph not in memo:
+        memo[graph] = dict.fromkeys([*(v for inner in graph for v in reads(inner, memo)), *graph.outputs])
+    return memo[graph]
+
+
+def needed_nodes(graph: onnx_ir.Graph, is_known: Callable[[onnx_ir.Value], bool]) -> set[onnx_ir.Node]:
+    """The nodes on which outputs depend through values that are not known: not those that lend their shape alone."""
+    found: set[onnx_ir.Node] = set()
+    memo: Reads = {}
+    waiting = list(graph.outputs)
+    while waiting:
+        value = waiting.pop()
+        node = None if is_known(value) else value.producer()
+        if node is not None and node not in found:
+            found.add(node)
+            waiting += reads(node, memo)
+    return found
+
+
+def topological(graph: onnx_ir.Graph, memo: Reads | None = None) -> list[onnx_ir.Node]:
+    """The nodes, each after what it reads; the graph's own order where that is one already. memo: as for `reads`.
+
+    Raises `CycleError`.
+    """
+    memo = {} if memo is None else memo
+    nodes = list(graph)
+    seen: set[onnx_ir.Node] = set()
+    for node in nodes:
+        for value in reads(node, memo):
+            producer = value.producer()
+            if producer is not None and producer not in seen and producer.graph is graph:
+                return _kahn(nodes, memo)
+        seen.add(node)
+    return nodes
+
+
+def _kahn(nodes: list[onnx_ir.Node], memo: Reads) -> list[onnx_ir.Node]:
+    position = {node: i for i, node in enumerate(nodes)}
+    before = [
+        {position[p] for v in reads(node, memo) if (p := v.producer()) is not None and p in position} for node in nodes
+    ]
+    after: list[list[int]] = [[] for _ in nodes]
+    for i, earlier in enumerate(before):
+        for j in earlier:
+            after[j].append(i)
+    missing = [len(b) for b in before]
+    ready = [i for i, count in enumerate(missing) if count == 0]
+    order: list[onnx_ir.Node] = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(nodes[i])
+        for j in after[i]:
+            missing[j] -= 1
+            if missing[j] == 0:
+                heapq.heappush(ready, j)
+    if len(order) < len(nodes):
+        raise CycleError(nodes[_on_cycle(before, missing)])
+    return order
+
+
+def _on_cycle(before: list[set[int]], missing: list[int]) -> int:
+    """A node on a cycle: walk back among the nodes that never became ready until one repeats."""
+    at = next(i for i, count in enumerate(missing) if count)
+    walked: set[int] = set()
+    while at not in walked:
+        walked.add(at)
+        at = next(j for j in before[at] if missing[j])
+    return at

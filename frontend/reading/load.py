@@ -1,0 +1,188 @@
+"""ONNX file -> `onnx_ir.Model` with memory-mapped weights, checked for everything that a lowering relies on."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir
+from google.protobuf.message import DecodeError
+
+from ...ir.errors import LoadError, root_cause
+from ...ir.files import FILES, READER, SOURCE, MappedFile
+from ..model.gc_pause import paused
+from .external import ExternalFiles, check_entries
+from .sparse_tensors import is_sparse, written_out
+from .wellformed import check_graphs, check_names, check_tensor, wrong_size
+from .wire import PagedFile, WireError, skeleton
+
+__all__ = ["load"]
+
+# Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
+_HERE = "gmnc:this-file"
+
+
+def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> onnx_ir.Model:
+    """The model, checked, with its weights left in the file.
+
+    source: a path, or a model that is in memory already (an `onnx_ir.Model` is checked and returned as it is).
+    Weights in the file are `onnx_ir.LazyTensor`s over one memory map of it; those beside it `onnx_ir.ExternalTensor`s.
+    Raises `LoadError`: unreadable, truncated or no ONNX; external data missing, too short or outside of the model's
+    folder; a cycle, a value that nothing makes, a name that is made twice, no import of the default opset.
+    """
+    with paused():
+        if isinstance(source, onnx_ir.Model):
+            where = source.graph.name or "model"
+            files = ExternalFiles(where, None)
+            _check_tensors(source, partial(_keep, files))
+            source.meta.setdefault(FILES, files.paths)
+            check_graphs(source, where, sort=False)
+            return source
+        if isinstance(source, onnx.ModelProto):
+            where = source.graph.name or "ModelProto"
+            model = _deserialize(source, where)
+            _check_tensors(model, partial(_keep, ExternalFiles(where, "")))
+            if is_sparse(source):
+                # onnx-ir has no sparse tensors; in these bytes write-back finds them.
+                model.meta[SOURCE] = source.SerializeToString()
+        else:
+            where = os.fspath(source)
+            model = _load_file(Path(where), where)
+        check_graphs(model, where, sort=True)
+    return model
+
+
+def _load_file(path: Path, where: str) -> onnx_ir.Model:
+    data = MappedFile(where)
+    with path.open("rb") as file:
+        proto = _parse(PagedFile(file.fileno()), where)
+    model = _deserialize(proto, where)
+    files = ExternalFiles(where, str(path.absolute().parent))
+
+    def place(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+        if isinstance(tensor, onnx_ir.ExternalTensor) and tensor.location == _HERE:
+            return _mapped(tensor, data, where)
+        return _keep(files, tensor)
+
+    _check_tensors(model, place)
+    # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
+    model.meta[SOURCE] = data
+    model.meta[FILES] = (os.path.abspath(where), *files.paths)
+    return model
+
+
+def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
+    """The model message; a plain parse (which copies the weights) where the wire reader meets what it does not know."""
+    proto = onnx.ModelProto()
+    try:
+        try:
+            proto.ParseFromString(skeleton(data, _HERE))
+        except WireError:
+            proto.ParseFromString(data[:])
+    except DecodeError as error:
+        raise LoadError(f"{where}: not an ONNX model, or a truncated one; export or download it again") from error
+    if not proto.HasField("graph"):
+        raise LoadError(f"{where}: not an ONNX model: it holds no graph")
+    return proto
+
+
+def _deserialize(proto: onnx.ModelProto, where: str) -> onnx_ir.Model:
+    proto = written_out(proto, where)
+    check_names(proto.graph, where)
+    check_entries(proto, where)
+    proto = _without_map_types(proto)
+    try:
+        with _quiet("onnx_ir"):
+            model = onnx_ir.from_proto(proto)
+    except Exception as error:
+        raise LoadError(f"{where}: not a readable ONNX model: {root_cause(error)}") from error
+    model.meta[READER] = partial(_deserialize, where=where)
+    return model
+
+
+def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """onnx-ir cannot say map types (of a classifier's ZipMap output): such values go without a type."""
+
+    def has_map(info: onnx.ValueInfoProto) -> bool:
+        return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
+
+    if not any(map(has_map, (*proto.graph.input, *proto.graph.output))):
+        return proto
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    for info in (*copy.graph.input, *copy.graph.output, *copy.graph.value_info):
+        if has_map(info):
+            info.ClearField("type")
+    return copy
+
+
+def _check_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtocol], onnx_ir.TensorProtocol]) -> None:
+    """Put `place(tensor)` where each tensor of the model is."""
+    for graph in model.graphs():
+        for value in graph.initializers.values():
+            if value.const_value is not None and (new := place(value.const_value)) is not value.const_value:
+                value.const_value = new
+        for node in graph:
+            for name, attribute in node.attributes.items():
+                if attribute.type == onnx_ir.AttributeType.TENSOR and not attribute.is_ref():
+                    if (new := place(attribute.value)) is not attribute.value:
+                        node.attributes[name] = onnx_ir.AttrTensor(name, new, doc_string=attribute.doc_string)
+                elif attribute.type == onnx_ir.AttributeType.TENSORS and not attribute.is_ref():
+                    old = attribute.value
+                    news = [place(t) for t in old]
+                    if any(a is not b for a, b in zip(old, news, strict=True)):
+                        node.attributes[name] = onnx_ir.AttrTensors(name, news, doc_string=attribute.doc_string)
+
+
+def _keep(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+    """The tensor itself, checked against what holds its bytes."""
+    check_tensor(tensor, files.where)
+    if isinstance(tensor, onnx_ir.ExternalTensor):
+        return files.check(tensor)
+    return tensor
+
+
+def _mapped(tensor: onnx_ir.ExternalTensor, file: MappedFile, where: str) -> onnx_ir.LazyTensor:
+    """The tensor over the mapped model file."""
+    check_tensor(tensor, where)
+    offset, length = tensor.offset or 0, tensor.length or 0
+    if length != tensor.nbytes or offset + length > len(file.data):
+        raise LoadError(wrong_size(where, tensor, length))
+    read = partial(_read, file, offset, length, tensor.dtype, tensor.shape, tensor.name)
+    return onnx_ir.LazyTensor(
+        read, tensor.dtype, tensor.shape, name=tensor.name, doc_string=tensor.doc_string,
+        metadata_props=dict(tensor.metadata_props) or None,
+    )  # fmt: skip
+
+
+def _read(
+    file: MappedFile, offset: int, length: int, dtype: onnx_ir.DataType, shape: onnx_ir.Shape, name: str
+) -> onnx_ir.TensorProtocol:
+    file.check()
+    if dtype.bitwidth < 8:
+        packed = np.frombuffer(file.data, np.uint8, length, offset)
+        return onnx_ir.PackedTensor(packed, dtype, shape=shape, name=name)
+    kind = np.dtype(dtype.numpy()).newbyteorder("<")
+    array = np.frombuffer(file.data, kind, length // kind.itemsize, offset).reshape(shape.numpy())
+    return onnx_ir.Tensor(array, dtype, shape=shape, name=name)
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Hold back a library's warnings about what is about to be reported as a `LoadError`."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,187 @@
+"""Bodies of control flow spliced into the main graph: nodes moved there under free names, and new ones made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx_ir
+
+from ...ir import LoweringError
+from ..budget import LOOPED
+from ..inference.shapes import Known
+from ..model.traversal import reads, walk
+
+__all__ = ["Splicer", "origin"]
+
+
+class Splicer:
+    """Moves bodies into `graph` and makes nodes there.
+
+    known: shapes and data of values. misfits: branches that cannot run on these shapes. loops: how many were made flat.
+    delivered: the values that took the place of another node's outputs.
+    """
+
+    def __init__(self, graph: onnx_ir.Graph, known: dict[onnx_ir.Value, Known], misfits: set[onnx_ir.Graph]) -> None:
+        self.graph = graph
+        self.known = known
+        self.misfits = misfits
+        self.loops = sum(node.op_type == "LoopEnd" for node in graph)
+        self.opset = graph.opset_imports.get("", 1)
+        self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
+        self._names.update(o.name for node in graph for o in node.outputs)
+        self._nodes = {node.name for node in walk(graph)}
+        self.delivered: set[onnx_ir.Value] = set()
+        self._weights: dict[onnx_ir.Value, bool] = {}
+        self._numbers: dict[tuple[int, str], int] = {}
+
+    def data(self, value: onnx_ir.Value | None) -> np.ndarray | None:
+        """The numbers of a value, where they are known."""
+        entry = None if value is None else self.known.get(value)
+        return None if entry is None else entry.data
+
+    def number(self, value: onnx_ir.Value | None) -> int | None:
+        """The one whole number that a value is, where it is known."""
+        data = self.data(value)
+        return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
+
+    def alike(self, one: onnx_ir.Value, other: onnx_ir.Value) -> bool:
+        """Whether two values are tensors of one shape and type."""
+        a, b = self.known.get(one), self.known.get(other)
+        return a is not None and b is not None and bool(a.dtype) and (a.shape, a.dtype) == (b.shape, b.dtype)
+
+    def is_weight(self, value: onnx_ir.Value | None) -> bool:
+        """Whether a value of the main graph is a parameter, or computed from parameters alone."""
+        if value is None or self.data(value) is not None:
+            return False
+        if value not in self._weights:
+            node = value.producer()
+            sources = [] if node is None else [v for v in reads(node) if self.data(v) is None]
+            self._weights[value] = value.is_initializer() or (bool(sources) and all(map(self.is_weight, sources)))
+        return self._weights[value]
+
+    def is_constant(self, value: onnx_ir.Value) -> bool:
+        """Whether a value is known or a weight."""
+        return self.data(value) is not None or self.is_weight(value)
+
+    def is_vague(self, value: onnx_ir.Value) -> bool:
+        """Whether more may be found out of a value: it is no tensor of known shape, or unknown whole numbers."""
+        entry = self.known.get(value)
+        return entry is None or not entry.dtype or (entry.data is None and entry.dtype.startswith(("int", "bool")))
+
+    def bears(self, body: onnx_ir.Graph, times: int) -> bool:
+        """Whether the graph stays of a bearable size with a body in it so many times."""
+        return len(self.graph) + times * sum(1 for _ in walk(body)) <= LOOPED
+
+    def expect(self, node: onnx_ir.Node, results: int) -> None:
+        """Raises `LoweringError` unless a node has as many outputs as its body gives."""
+        if len(node.outputs) != results:
+            raise LoweringError(
+                f"node {node.name!r} ({node.op_type}): it has {len(node.outputs)} outputs, its body gives {results}; "
+                "export the model again"
+            )
+
+    def move(
+        self, body: onnx_ir.Graph, before: onnx_ir.Node, operands: Sequence[onnx_ir.Value] = ()
+    ) -> list[onnx_ir.Value]:
+        """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
+        if len(operands) != len(body.inputs):
+            raise LoweringError(
+                f"node {before.name!r} ({before.op_type}): its body takes {len(body.inputs)} values, "
+                f"not {len(operands)}; export the model again"
+            )
+        new = dict(zip(body.inputs, operands, strict=True))
+        outputs = [new.get(v, v) for v in body.outputs]
+        body.outputs.clear()
+        for old, value in new.items():
+            old.replace_all_uses_with(value)
+        self.lift(body, list(body), before)
+        return outputs
+
+    def lift(self, body: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node], before: onnx_ir.Node) -> None:
+        """Move some nodes of a body into the graph, where their names are their paths."""
+        path = _path(before, body)
+        body.remove(nodes)
+        for node in nodes:
+            node.name = self._free(f"{path}{node.name or node.op_type}", self._nodes)
+            for output in node.outputs:
+                output.name = output.name and self._free(output.name, self._names)
+        self.graph.insert_before(before, nodes)
+
+    def add(
+        self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
+        attributes: Mapping[str, int | Sequence[int]] | None = None, domain: str = "", count: int = 1, name: str = "",
+    ) -> Sequence[onnx_ir.Value]:  # fmt: skip
+        """The outputs of a new node before another one, after which they are named unless the one has a `name`."""
+        stem = f"{before.name}.{op.lower()}"
+        outputs = [onnx_ir.Value(name=name or self._free(stem, self._names)) for _ in range(count)]
+        given = [
+            onnx_ir.AttrInt64(name, value) if isinstance(value, int) else onnx_ir.AttrInt64s(name, value)
+            for name, value in (attributes or {}).items()
+        ]
+        node = onnx_ir.Node(domain, op, inputs, given, outputs=outputs, name=self._free(stem, self._nodes))
+        node.metadata_props.update(before.metadata_props)
+        before.graph.insert_before(before, node)  # type: ignore[union-attr]
+        return outputs
+
+    def choice(
+        self, before: onnx_ir.Node, decision: onnx_ir.Value | None, then: onnx_ir.Value, other: onnx_ir.Value
+    ) -> onnx_ir.Value:
+        """One of two values, as `decision` (a scalar) says."""
+        if self.alike(then, other):
+            return self.add(before, "Where", [decision, then, other])[0]
+        return self.add(before, "Choice", [then, other, decision], domain="gmnc")[0]
+
+    def literal(self, stem: str, numbers: np.ndarray) -> onnx_ir.Value:
+        """A constant of whole numbers, as an initializer of the main graph."""
+        name = self._free(stem, self._names)
+        tensor = onnx_ir.tensor(numbers, name=name)
+        value = onnx_ir.Value(
+            name=name, shape=onnx_ir.Shape(numbers.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
+        )
+        self.graph.register_initializer(value)
+        return value
+
+    def unsqueezed(self, before: onnx_ir.Node, value: onnx_ir.Value, axis: int) -> onnx_ir.Value:
+        """`value` with a new axis (counted in the result)."""
+        if self.opset < 13:
+            return self.add(before, "Unsqueeze", [value], {"axes": [axis]})[0]
+        return self.add(before, "Unsqueeze", [value, self.literal(f"{before.name}.axes", np.array([axis]))])[0]
+
+    def deliver(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> None:
+        """`value` is the output `index` of `node`, under that output's name."""
+        output = node.outputs[index]
+        if not output.name:
+            return
+        name, output.name = output.name, f"{output.name}.replaced"
+        [same] = self.add(node, "Identity", [value], name=name)
+        same.type, same.shape = output.type, output.shape
+        output.replace_all_uses_with(same, replace_graph_outputs=True)
+        self.delivered.add(same)
+        if output in self.known:
+            self.known[same] = self.known[output]
+
+    def _free(self, stem: str, taken: set[str | None]) -> str:
+        name, key = stem, (id(taken), stem)
+        while name in taken:
+            self._numbers[key] = number = self._numbers.get(key, 0) + 1
+            name = f"{stem}_{number}"
+        taken.add(name)
+        return name
+
+
+def _path(node: onnx_ir.Node, body: onnx_ir.Graph) -> str:
+    """What the names of nodes in a body (or a copy of the only one) of `node` begin with."""
+    bodies = {name: a.value for name, a in node.attributes.items() if a.type == onnx_ir.AttributeType.GRAPH}
+    name = next((name for name, graph in bodies.items() if graph is body), next(iter(bodies)))
+    return f"{node.name or node.op_type}/{name}/"
+
+
+def origin(value: onnx_ir.Value) -> onnx_ir.Value:
+    """The value that Identity nodes hand on."""
+    while (node := value.producer()) is not None and node.op_type == "Identity" and not node.domain:
+        source = node.inputs[0]
+        if source is None:
+            break
+        value = source
+    return value

@@ -1,0 +1,163 @@
+"""The registry of lowering rules: which function lowers which operator, from which opset on."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..algebra import Algebra
+    from ..primitives.values import Op, Value
+
+__all__ = ["Registry", "Rule", "builtin", "rule"]
+
+Lowering = Callable[["Algebra", "Op"], "Value | list[Value | None]"]
+Shapes = Callable[["Op"], Sequence[tuple[tuple[int, ...], str] | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A lowering rule.
+
+    weights: operands that may be a weight or an attached constant; a parameter in any other place starts a stream.
+    None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
+    starts: its output is a feature of its own, whatever its operands are.
+    declared: why there is no structure to lower, for an operator that is declared to be so.
+    refuses: it lowers no form of its operator, and says why, whatever the operands are.
+    shapes: shape and NumPy dtype name of each output (None where it is not known), for operators that ONNX knows
+    nothing of; it sees operands without labels. origin: the distribution that brought it ("" for all but plug-ins).
+    """
+
+    op: str
+    domain: str
+    since: int
+    lower: Lowering
+    weights: tuple[int, ...] | None = ()
+    moves: bool = False
+    starts: bool = False
+    declared: str = ""
+    shapes: Shapes | None = None
+    origin: str = ""
+    refuses: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `TypeError` for a field of another type, which would show only where the rule is looked for."""
+        for name in ("op", "domain", "declared", "origin"):
+            if not isinstance(getattr(self, name), str):
+                raise TypeError(f"a rule's {name} must be text, not {getattr(self, name)!r}")
+        if not isinstance(self.since, int) or isinstance(self.since, bool) or self.since < 1:
+            raise TypeError(f"a rule's since must be a whole number of at least 1, not {self.since!r}")
+        if not callable(self.lower) or not (self.shapes is None or callable(self.shapes)):
+            raise TypeError(f"the rule of {self.op} must be a function, and its shapes one or None")
+        if self.weights is not None and not all(isinstance(i, int) for i in self.weights):
+            raise TypeError(f"a rule's weights must be numbers of operands or None, not {self.weights!r}")
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is code from outside of gmnc: a plug-in's, or an overlay's."""
+        package = __name__.rpartition(".")[0]
+        return bool(self.origin) or not f"{_named(self.lower, '__module__')}.".startswith(f"{package}.")
+
+    @property
+    def function(self) -> str:
+        """The lowering function by its full name."""
+        return f"{_named(self.lower, '__module__')}.{_named(self.lower, '__qualname__')}"
+
+    def __str__(self) -> str:
+        """The operator and the version: ``ai.onnx::Conv since 1``."""
+        return f"{self.domain or 'ai.onnx'}::{self.op} since {self.since}"
+
+
+@dataclass(slots=True)
+class Registry:
+    """Rules by (domain, operator), each with its versions in ascending order."""
+
+    rules: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
+    parent: Registry | None = None
+
+    def add(self, rule: Rule) -> None:
+        """Register a rule; a second one for the same operator and version is an error (`ValueError`)."""
+        versions = self.rules.setdefault((_canonical(rule.domain), rule.op), [])
+        if any(r.since == rule.since for r in versions):
+            raise ValueError(f"there is a rule for {rule} already")
+        versions.append(rule)
+        versions.sort(key=lambda r: r.since)
+
+    def include(self, module: str) -> None:
+        """Add the rules that a module and its submodules, imported by now, declare with `@rule`."""
+        for name, rules in _DECLARED.items():
+            if name == module or name.startswith(f"{module}."):
+                for declared in rules:
+                    self.add(declared)
+
+    def find(self, domain: str, op: str, opset: int) -> Rule | None:
+        """The rule with the greatest `since` not above `opset`; an overlay's rules come before its parent's."""
+        versions = self.rules.get((_canonical(domain), op), [])
+        at = bisect_right([r.since for r in versions], opset)
+        if at:
+            return versions[at - 1]
+        return self.parent.find(domain, op, opset) if self.parent else None
+
+    def overlay(self) -> Registry:
+        """An empty registry whose rules take precedence over this one's."""
+        return Registry(parent=self)
+
+    def __iter__(self) -> Iterator[Rule]:
+        """Every rule, overlays first."""
+        for versions in self.rules.values():
+            yield from versions
+        if self.parent:
+            yield from self.parent
+
+
+def _named(function: object, attribute: str) -> str:
+    """The name of a function, or of its module; a question mark for what has none."""
+    return getattr(function, attribute, None) or "?"
+
+
+def _canonical(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def rule(
+    *ops: str,
+    since: int = 1,
+    domain: str = "",
+    weights: tuple[int, ...] | None = (),
+    moves: bool = False,
+    starts: bool = False,
+    declared: str = "",
+    shapes: Shapes | None = None,
+    refuses: bool = False,
+) -> Callable[[Lowering], Lowering]:
+    """Declare the decorated function as the rule of these operators.
+
+
+    gmnc's own files and the modules that plug-ins name are included by themselves, others by `Registry.include`.
+    """
+
+    def declare(lower: Lowering) -> Lowering:
+        declared_here = _DECLARED.setdefault(lower.__module__, [])
+        declared_here += [
+            Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses) for op in ops
+        ]
+        return lower
+
+    return declare
+
+
+@cache
+def builtin() -> Registry:
+    """The registry of built-in rules, all loaded."""
+    from .. import rules
+
+    rules.load()
+    registry = Registry()
+    registry.include(__name__.rpartition(".")[0])
+    return registry
+
+
+_DECLARED: dict[str, list[Rule]] = {}

@@ -1,0 +1,235 @@
+"""Swap closure: what a swap of two items forces through arcs, rows of blocks and weight sharing, to its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+
+from ..ir.errors import GraphError
+from .automorphism import Automorphism
+from .incidence import Incidence
+from .ties import forced_pairs, ties_hold
+
+__all__ = ["Closure", "Contradiction"]
+
+
+class Contradiction(Exception):
+    """The closure forces something impossible; its text is the reason."""
+
+
+@dataclass(slots=True)
+class _Run:
+    """Arcs of two items with one label in common, several each: which goes to which is open."""
+
+    index: Incidence
+    here: list[int]
+    there: list[int]
+    common: set[int]
+    at: int = 0
+    to: int = 0
+    places: dict[int, int] = field(default_factory=dict)
+    ends: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+
+    def next_pair(self, image: dict[int, int]) -> tuple[int, int] | None:
+        """The next two ends to pair; None if all are paired or may stay."""
+        while self.at < len(self.here) and (self.here[self.at] in image or self.here[self.at] in self.common):
+            self.at += 1
+        if self.at == len(self.here):
+            return None
+        item = self.here[self.at]
+        left = self._fitting(image, item)
+        while self.to < len(self.there) and (self.there[self.to] in image or self.there[self.to] in self.common):
+            self.to += 1
+        if self.to < len(self.there) and (left is None or self.there[self.to] in left):
+            return item, self.there[self.to]
+        open_ends = [end for end in left or () if end not in image]
+        if not open_ends:
+            raise Contradiction(f"{_name(self.index, item)} is left without a partner")
+        return item, min(open_ends, key=self.places.__getitem__)
+
+    def _fitting(self, image: dict[int, int], item: int) -> set[int] | None:
+        """Ends over there that have the images of the item's neighbours, as far as these are known; None for all.
+
+        Of those, the ones that let neighbours without an image stay where they are, if there are any.
+        """
+        if not self.places:
+            self.places = {end: i for i, end in enumerate(self.there) if end not in self.common}
+            for end in self.places:
+                for arc in self.index.arcs(end):
+                    self.ends.setdefault(arc, []).append(end)
+        left: set[int] | None = None
+        arcs = [(other not in image, (label, image.get(other, other))) for label, other in self.index.arcs(item)]
+        for stays, arc in sorted(arcs):
+            ends = self.ends.get(arc, [])
+            if len(ends) == len(self.places):
+                continue
+            fitting = set(ends) if left is None else left.intersection(ends)
+            if fitting or not stays:
+                left = fitting
+        return left
+
+
+@dataclass(slots=True)
+class Closure:
+    """State of one swap closure. image: an involution of items.
+
+    fits: where items without an image can still go, as their neighbours' images say. most: give up beyond so many.
+    """
+
+    index: Incidence
+    image: dict[int, int] = field(default_factory=dict)
+    fits: dict[int, set[int]] = field(default_factory=dict)
+    exact: deque[tuple[int, int]] = field(default_factory=deque)
+    open: deque[_Run] = field(default_factory=deque)
+    most: float = inf
+
+    def run(self, a: int, b: int) -> Automorphism:
+        """Follow the swap of items a and b to its end; raises `Contradiction`."""
+        self.exact.append((a, b))
+        while self.exact or self.open or self._tie():
+            while self.exact:
+                self._map(*self.exact.popleft())
+            if self.open:
+                pair = self.open[0].next_pair(self.image)
+                if pair is None:
+                    self.open.popleft()
+                else:
+                    self.exact.append(pair)
+        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        self._verify()
+        if self.index.shared and not ties_hold(self.index, found):
+            raise Contradiction("shared parameters would be permuted differently at their sites")
+        return found
+
+    def _tie(self) -> bool:
+        """Queue what weight sharing forces; whether that is anything."""
+        if not self.index.shared:
+            return False
+        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        try:
+            pairs = forced_pairs(self.index, found)
+        except GraphError:
+            raise Contradiction("a batch is left without an image") from None
+        if pairs is None:
+            raise Contradiction("a shared parameter has no place to go at another site")
+        new = [(x, y) for x, y in pairs if self.image.get(x, x) != y]
+        self.exact.extend(new)
+        return bool(new)
+
+    def _map(self, x: int, y: int) -> None:
+        image, index = self.image, self.index
+        if x in image or y in image:
+            if image.get(x) != y or image.get(y) != x:
+                raise Contradiction(f"{_name(index, x)} would have to go to two places")
+            return
+        if x == y:
+            image[x] = x
+            return
+        for item in (x, y):
+            if item < index.num_nodes and index.fixed[item]:
+                raise Contradiction(f"it reaches {_name(index, item)}, which is pinned")
+        if index.colour[x] != index.colour[y]:
+            raise Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
+        image[x], image[y] = y, x
+        if len(image) > self.most:
+            raise Contradiction("it moves more than another swap does")
+        here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
+        if not np.array_equal(index.label[here], index.label[there]):
+            raise Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
+        self._follow(index.other[here].tolist(), index.other[there].tolist(), index.run[here].tolist())
+
+    def _follow(self, here: list[int], there: list[int], runs: list[int]) -> None:
+        """Queue the pairs that the arcs of two swapped items force, and keep what is open for later."""
+        at = 0
+        while at < len(here):
+            size = runs[at]
+            if size == 1:
+                self.exact.append((here[at], there[at]))
+            else:
+                ours, theirs = here[at : at + size], there[at : at + size]
+                common = set(ours).intersection(theirs)
+                if len(common) < size:
+                    self.open.append(_Run(self.index, ours, theirs, common))
+                    self._narrow(ours, set(theirs))
+                    self._narrow(theirs, set(ours))
+            at += size
+
+    def _narrow(self, items: list[int], ends: set[int]) -> None:
+        """Items that have to go to some of these ends: to the one that is left, where two neighbours leave only one."""
+        for item in items:
+            if item in self.image:
+                continue
+            known = self.fits.get(item)
+            left = ends if known is None else known & ends
+            if not left:
+                raise Contradiction(f"{_name(self.index, item)} would have to go to two places")
+            self.fits[item] = left
+            if len(left) == 1:
+                self.exact.append((item, next(iter(left))))
+
+    def _verify(self) -> None:
+        """Every arc of every moved item has its image: what makes the closure an automorphism, however it was found."""
+        index = self.index
+        moved = np.array([x for x, y in self.image.items() if x != y], dtype=np.int64)
+        degree = index.start[moved + 1] - index.start[moved]
+        skipped = np.repeat(index.start[moved] - np.cumsum(degree) + degree, degree)
+        arcs = skipped + np.arange(len(skipped))
+        tail, label, head = np.repeat(moved, degree), index.label[arcs], index.other[arcs]
+        there = np.lexsort((head, label, tail))
+        image = self._images(tail), self._images(head)
+        here = np.lexsort((image[1], label, image[0]))
+        for ours, theirs in ((image[0], tail), (label, label), (image[1], head)):
+            differ = ours[here] != theirs[there]
+            if differ.any():
+                item = int(tail[here][differ.argmax()])
+                raise Contradiction(f"an edge of {_name(index, item)} has no image")
+        pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)
+        vias = {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
+        self._verify_vias(self._crossing(moved[moved >= index.num_nodes]), vias)
+
+    def _images(self, items: np.ndarray) -> np.ndarray:
+        distinct, at = np.unique(items, return_inverse=True)
+        return np.array([self.image.get(i, i) for i in distinct.tolist()], dtype=np.int64)[at]
+
+    def _crossing(self, rows: np.ndarray) -> dict[int, int]:
+        """Blocks of which rows go to rows of another one, and that one."""
+        index, crossing = self.index, dict[int, int]()
+        for x in rows.tolist():
+            source, target = index.block_of(x), index.block_of(self.image[x])
+            if crossing.setdefault(source, target) != target:
+                raise Contradiction("the batches of one block would go to several blocks")
+        return {s: t for s, t in crossing.items() if s != t}
+
+    def _verify_vias(self, crossing: dict[int, int], vias: set[tuple[int, int]]) -> None:
+        """Blocks named in vias: each goes to itself, or as a whole to the block that the image's via names."""
+        index = self.index
+        if not crossing and all(v == w for v, w in vias):
+            return
+        pairs = index.via_block_pairs({(v, w) for v, w in vias if v >= 0})
+        if any(crossing.get(a, a) != b for a, b in pairs):
+            raise Contradiction("a path goes through a block that does not move along")
+        for source, _ in pairs:
+            target = index.rows_of(crossing.get(source, source))
+            if any(self.image.get(r, r) not in target for r in index.rows_of(source)):
+                raise Contradiction("only part of a block that paths go through would move")
+        touching = np.array([v for v, blocks in enumerate(index.via_blocks) if blocks & crossing.keys()])
+        arcs = np.flatnonzero(np.isin(index.via, touching))
+        tails = np.searchsorted(index.start, arcs, side="right") - 1
+        ends = zip(tails.tolist(), index.other[arcs].tolist(), strict=True)
+        ports = [p.via for p in (*index.graph.inputs, *index.graph.outputs)]
+        if any(np.isin(p, touching).any() for p in ports) or any(
+            self.image.get(x, x) == x and self.image.get(y, y) == y for x, y in ends
+        ):
+            raise Contradiction("a path that stays goes through a block that would move")
+
+
+def _name(index: Incidence, item: int) -> str:
+    graph = index.graph
+    if item >= index.num_nodes:
+        block = graph.edges[index.block_of(item)]
+        return f"a batch of {block.role} {block.view.name!r}"
+    group = graph.groups[int(graph.group_of(np.array(item)))]
+    return f"{group.kind} {item - group.start} of {group.value or group.node!r}"

@@ -1,0 +1,205 @@
+"""Colour refinement of parameter graphs (1-dimensional Weisfeiler-Leman), with parameter values on or off.
+
+Every edge is looked at, a few times: meant for comparing graphs of up to some ten million edges.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir.arrays import distinct
+from ..ir.graph import EdgeBlock, ParameterGraph
+
+__all__ = ["colours", "fingerprint", "isomorphic"]
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_NONE = np.zeros(0, dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Edges:
+    """Flat edges: src, dst, label [n]. name, elements: tensor and element numbers of each, if it is shared."""
+
+    src: np.ndarray
+    dst: np.ndarray
+    label: np.ndarray
+    name: str = ""
+    elements: np.ndarray = field(default_factory=lambda: _NONE)
+
+
+def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
+    """Stable colours of the nodes, uint64 [num_nodes].
+
+    Nodes start with kind, pinned index, whether they are paired, and output place; edges carry role, slot, via,
+    operand, whether they are parameters, what they share with other edges and, with `values`, the bits of what they
+    hold. Equal colours in two graphs mean that refinement cannot tell the nodes apart.
+    """
+    colour, vias, classes = _initial(graph), _via_hashes(graph), 0
+    while True:
+        colour = _refined(graph, _mix(colour + _ports(graph, vias)), list(_edges(graph, vias, values)))
+        found = len(distinct(colour))
+        if found == classes or not any(via.blocks for via in graph.vias):
+            return colour
+        classes = found
+        # Blocks that vias name are told apart by the colours of the nodes that they come from.
+        vias = _via_hashes(graph, colour)
+
+
+def fingerprint(graph: ParameterGraph, values: bool = True) -> str:
+    """16 hex digits, equal for graphs that refinement cannot tell apart, whatever the order of nodes and blocks."""
+    return f"{int(_mix(np.sort(colours(graph, values)) * _positions(graph.num_nodes)).sum()):016x}"
+
+
+def isomorphic(a: ParameterGraph, b: ParameterGraph, values: bool = True) -> bool:
+    """Whether refinement with these labels finds the two graphs alike: the same colours equally often."""
+    if a.num_nodes != b.num_nodes:
+        return False
+    return bool(np.array_equal(np.sort(colours(a, values)), np.sort(colours(b, values))))
+
+
+def _positions(n: int) -> np.ndarray:
+    return _mix(np.arange(1, n + 1, dtype=np.uint64))
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """The finaliser of splitmix64, elementwise on uint64."""
+    x = np.asarray(x, dtype=np.uint64)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _hash(*parts: object) -> np.uint64:
+    text = repr(parts).encode()
+    return np.uint64(zlib.crc32(text) << 32 | zlib.crc32(text[::-1], 0xA5A5))
+
+
+def _refined(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> np.ndarray:
+    """Colours after rounds of messages along all edges, until no more classes appear."""
+    classes = 0
+    while (found := len(distinct(colour))) != classes:
+        classes = found
+        inward, outward = np.zeros_like(colour), np.zeros_like(colour)
+        shared = _shared(graph, colour, edges)
+        for edge in edges:
+            label = edge.label
+            if edge.name in shared:
+                label = label + shared[edge.name][edge.elements]
+            np.add.at(inward, edge.dst, _mix(label + _mix(colour[edge.src])))
+            np.add.at(outward, edge.src, _mix(label ^ _mix(colour[edge.dst] + _GOLDEN)))
+        colour = _mix(colour + _mix(inward + _mix(outward + _GOLDEN)))
+    return colour
+
+
+def _shared(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> dict[str, np.ndarray]:
+    """Where else elements are used, for tensors with several sites: name to uint64 [elements], 0 for those with one."""
+    found: dict[str, np.ndarray] = {}
+    sites: dict[str, np.ndarray] = {}
+    for edge in edges:
+        if edge.name:
+            size = graph.parameters[edge.name].size
+            ends = _mix(colour[edge.src] + _mix(colour[edge.dst] + _GOLDEN))
+            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, _mix(edge.label + ends))
+            np.add.at(sites.setdefault(edge.name, np.zeros(size, np.uint8)), edge.elements, 1)
+    return {name: np.where(sites[name] > 1, total, 0) for name, total in found.items()}
+
+
+def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.ndarray:
+    """One hash per via, uint64; blocks count by role and slots, and by the colours of their sources if given."""
+    hashes: list[int] = []
+    for via in graph.vias:
+        blocks = []
+        for number in via.blocks:
+            block = graph.edges[number]
+            sources = 0 if colour is None else int(_mix(colour[distinct(block.src)]).sum())
+            blocks.append((_role(block), block.shape[3], sources))
+        hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
+    return np.array(hashes, dtype=np.uint64)
+
+
+def _initial(graph: ParameterGraph) -> np.ndarray:
+    colour = np.zeros(graph.num_nodes, dtype=np.uint64)
+    for group in graph.groups:
+        run = slice(group.start, group.stop)
+        place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
+        if graph.paired is not None:
+            place += np.where(graph.paired[run], _GOLDEN, np.uint64(0))
+        colour[run] = _mix(place + _hash(group.kind))
+    return colour
+
+
+def _ports(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
+    """What inputs and outputs add to the colours of their nodes, uint64 [num_nodes]."""
+    colour = np.zeros(graph.num_nodes, dtype=np.uint64)
+    for number, port in enumerate(graph.outputs):
+        order = np.arange(len(port.nodes), dtype=np.uint64)
+        np.add.at(colour, port.nodes, _mix(_mix(vias[port.via] + _hash("output", number)) + order))
+    for number, port in enumerate(graph.inputs):
+        order = np.arange(len(port.nodes), dtype=np.uint64)
+        np.add.at(colour, port.nodes, _mix(_hash("input", number) + order))
+    return colour
+
+
+def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_Edges]:
+    """Every block and link block, flat."""
+    shared = {b.view.name for b in graph.edges if b.tied}
+    for block in graph.edges:
+        label = _block_labels(block, vias)
+        if values:
+            label = _mix(label + _bits(graph.values(block)))
+        label = np.broadcast_to(label, block.shape)
+        src = np.broadcast_to(block.src[:, None, :, None], block.shape)
+        dst = np.broadcast_to(block.dst[:, :, None, None], block.shape)
+        name = block.view.name if block.view.name in shared and not block.constant else ""
+        elements = block.view.elements().reshape(-1) if name else _NONE
+        yield _Edges(src.reshape(-1), dst.reshape(-1), label.reshape(-1), name, elements)
+    for link in graph.links:
+        label = vias[link.via] + _hash("link", link.role)
+        if link.operand is not None:
+            label = _mix(label) + link.operand.astype(np.uint64) + np.uint64(1)
+        if link.slot is not None:
+            label = _mix(label) + _rows(link.slot)
+        yield _Edges(link.src, link.dst, _mix(label))
+
+
+def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:
+    """Labels of a block without its values, broadcastable to [B, N, K, S]."""
+    source = _mix(vias[block.via] + _occurrence(block.src, block.via))[:, None, :, None]
+    return _mix(source + _mix(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
+
+
+def _role(block: EdgeBlock) -> str:
+    """What a block is for; numbers of the program are no parameters."""
+    return f"constant {block.role}" if block.constant else block.role
+
+
+def _occurrence(src: np.ndarray, via: np.ndarray) -> np.ndarray:
+    """How often the same port came before in its row, uint64 [B, K]."""
+    ports = src.astype(np.int64) << 32 | via
+    if src.shape[1] == 1:
+        return np.zeros(src.shape, dtype=np.uint64)
+    order = np.argsort(ports, axis=1, kind="stable")
+    ranked = np.take_along_axis(ports, order, axis=1)
+    at = np.arange(src.shape[1])
+    new = np.ones(src.shape, dtype=bool)
+    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
+    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
+    count = np.empty(src.shape, dtype=np.uint64)
+    np.put_along_axis(count, order, (at - first).astype(np.uint64), axis=1)
+    return count
+
+
+def _rows(coordinates: np.ndarray) -> np.ndarray:
+    """One hash per row of small integer coordinates, uint64 [rows]."""
+    label = np.zeros(len(coordinates), dtype=np.uint64)
+    for column in coordinates.T:
+        label = _mix(label + column.astype(np.uint64) + _GOLDEN)
+    return label
+
+
+def _bits(values: np.ndarray) -> np.ndarray:
+    return (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)

@@ -1,0 +1,197 @@
+"""Symmetric groups found at once: all nodes of a class are followed in step, instead of one swap after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ir.arrays import distinct
+from .automorphism import Automorphism
+from .incidence import Incidence
+from .ties import ties_hold
+
+__all__ = ["Columns", "Lockstep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """A symmetric group. items: int64 [columns, n]; permuting the n entries of all columns alike is a symmetry.
+
+    tight: swapping two entries of any column forces the same swap in all others.
+    """
+
+    items: np.ndarray
+    tight: bool
+
+    def swaps(self, num_nodes: int) -> Iterator[Automorphism]:
+        """The n - 1 swaps of neighbours, which generate the group."""
+        n = self.items.shape[1]
+        src = np.concatenate([self.items[:, :-1], self.items[:, 1:]]).T
+        dst = np.concatenate([self.items[:, 1:], self.items[:, :-1]]).T
+        order = np.argsort(src, axis=1)
+        src, dst = (np.take_along_axis(x, order, axis=1) for x in (src, dst))
+        split = int((self.items[:, 0] < num_nodes).sum()) * 2
+        for i in range(n - 1):
+            yield Automorphism(src[i, :split], dst[i, :split], src[i, split:], dst[i, split:])
+
+    def permuted(self, order: np.ndarray, num_nodes: int) -> Automorphism:
+        """The symmetry that takes entry i to entry order[i]."""
+        pairs = zip(self.items.reshape(-1).tolist(), self.items[:, order].reshape(-1).tolist(), strict=True)
+        return Automorphism.of_items(dict(pairs), num_nodes)
+
+
+class _Apart(Exception):
+    """Members differ in where their arcs lead: parts, int64 [members], tells which of them could go together."""
+
+    def __init__(self, parts: np.ndarray) -> None:
+        self.parts = parts
+
+
+class _Open(Exception):
+    """What has to go where is not decided by labels alone."""
+
+
+@dataclass(slots=True)
+class Lockstep:
+    """The search; the arrays are scratch, -1 between calls."""
+
+    index: Incidence
+    column: np.ndarray = field(init=False)
+    position: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.column = np.full(self.index.size, -1)
+        self.position = np.full(self.index.size, -1)
+
+    def parts(self, members: np.ndarray) -> Iterator[Columns | np.ndarray]:
+        """Members that form symmetric groups, and those (one or more together) of which swaps have to decide."""
+        stack = [members]
+        while stack:
+            part = stack.pop()
+            if len(part) == 1:
+                yield part
+                continue
+            try:
+                yield self._follow(part)
+            except _Open:
+                yield part
+            except _Apart as apart:
+                order = np.argsort(apart.parts, kind="stable")
+                cuts = np.flatnonzero(np.diff(apart.parts[order])) + 1
+                stack += [part[p] for p in np.split(order, cuts)]
+
+    def _follow(self, members: np.ndarray) -> Columns:
+        walk = _Walk(self.index, self.column, self.position, len(members))
+        try:
+            walk.enter(members)
+            for items in walk.columns:
+                walk.step(items)
+            walk.close()
+            found = Columns(np.array(walk.columns), walk.tight)
+            if walk.shared:
+                self._check_ties(found)
+            return found
+        finally:
+            for items in walk.columns:
+                self.column[items] = -1
+
+    def _check_ties(self, found: Columns) -> None:
+        """Weight sharing holds for a swap and for a rotation, which generate all permutations."""
+        n = found.items.shape[1]
+        for order in (np.array([1, 0, *range(2, n)]), np.roll(np.arange(n), -1)):
+            if not ties_hold(self.index, found.permuted(order, self.index.num_nodes)):
+                raise _Open
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Columns so far; entry i of each belongs to member i.
+
+    stay: ends that no member may move. whole: sets of ends that have to go to themselves.
+    """
+
+    index: Incidence
+    column: np.ndarray
+    position: np.ndarray
+    n: int
+    columns: list[np.ndarray] = field(default_factory=list)
+    stay: list[np.ndarray] = field(default_factory=list)
+    whole: list[np.ndarray] = field(default_factory=list)
+    tight: bool = True
+    shared: bool = False
+
+    def enter(self, items: np.ndarray) -> None:
+        """A new column."""
+        self.column[items] = len(self.columns)
+        self.position[items] = np.arange(self.n)
+        self.columns.append(items)
+
+    def step(self, items: np.ndarray) -> None:
+        """Follow the arcs of one column; raises `_Apart` or `_Open`."""
+        index = self.index
+        self._check(items)
+        arcs = index.start[items][:, None] + np.arange(index.start[items[0] + 1] - index.start[items[0]])
+        labels = index.label[arcs]
+        if (labels != labels[0]).any():
+            raise _Apart(np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1))
+        via, ends, runs = index.via[arcs], index.other[arcs], index.run[arcs[0]]
+        if (via != via[0]).any():
+            raise _Open
+        if index.shared:
+            self.shared = self.shared or bool(index.shared_rows[items].any() or index.shared_rows[ends].any())
+        same = (ends == ends[0]).all(axis=0)
+        self.stay.append(ends[0, same & (runs == 1)])
+        at = 0
+        while at < len(runs):
+            size = int(runs[at])
+            if size > 1:
+                self._run(ends[:, at : at + size])
+            elif not same[at]:
+                self._arc(ends[:, at], arcs[:, at])
+            at += size
+
+    def _check(self, items: np.ndarray) -> None:
+        """All items can be moved and have equally many arcs."""
+        index = self.index
+        fixed = index.fixed[items]
+        if fixed.any():
+            raise _Apart(np.where(fixed, np.arange(self.n) + 1, 0))
+        degree = index.start[items + 1] - index.start[items]
+        if (degree != degree[0]).any():
+            raise _Apart(degree)
+        if (index.colour[items] != index.colour[items[0]]).any():
+            raise _Apart(index.colour[items])
+        if items[0] >= index.num_nodes and index.block_of(int(items.min())) != index.block_of(int(items.max())):
+            raise _Open
+
+    def _arc(self, ends: np.ndarray, arcs: np.ndarray) -> None:
+        """One arc of each member, leading to different ends."""
+        every, parts = np.unique(ends, return_inverse=True)
+        if len(every) < self.n:
+            raise _Apart(parts)
+        column = self.column[ends]
+        if (column < 0).all():
+            self.enter(ends)
+            self.tight = self.tight and bool((self.index.run[self.index.twin[arcs]] == 1).all())
+        elif (column != column[0]).any() or (self.position[ends] != np.arange(self.n)).any():
+            raise _Open
+
+    def _run(self, ends: np.ndarray) -> None:
+        """Several arcs with one label: they have to lead to the same ends for all members."""
+        ends = np.sort(ends, axis=1)
+        if (ends != ends[0]).any():
+            raise _Open
+        self.whole.append(ends[0])
+
+    def close(self) -> None:
+        """What all members lead to is left where it is, or is all of a column."""
+        if any((self.column[ends] >= 0).any() for ends in self.stay):
+            raise _Open
+        for ends in self.whole:
+            column = self.column[ends]
+            for c in distinct(column[column >= 0]).tolist():
+                times = np.bincount(self.position[ends[column == c]], minlength=self.n)
+                if (times != times[0]).any():
+                    raise _Open

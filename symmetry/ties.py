@@ -1,0 +1,227 @@
+"""Weight sharing under permutation: what a move at one site of a parameter forces at its other sites."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import permutations
+
+import numpy as np
+
+from ..ir.views import ParameterView
+from .automorphism import Automorphism, Positions, RowMove, row_move, touched_rows
+from .incidence import Incidence
+
+__all__ = ["forced_pairs", "locate", "ties_hold"]
+
+_PROBES = 32
+Box = tuple[np.ndarray, np.ndarray]
+
+
+def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int, int]] | None:
+    """Pairs (item, image) that the moves at each site of shared parameters force at the other sites.
+
+    None if a moved element has a place at another site and its image has none.
+    """
+    pairs: set[tuple[int, int]] = set()
+    for item, image in touched_rows(index, automorphism):
+        if not index.shared_rows[item] and not index.shared_rows[image]:
+            continue
+        move = row_move(index, automorphism, item, image)
+        for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
+            for site in index.shared.get(index.graph.edges[move.row.block].view.name, ()):
+                found = _at_site(index, site, old, new)
+                if found is None:
+                    return None
+                pairs |= found
+    return pairs
+
+
+def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
+    """Whether all sites of every shared parameter permute its elements alike."""
+    moves: dict[int, list[RowMove]] = {}
+    for item, image in touched_rows(index, automorphism):
+        if index.shared_rows[item] or index.shared_rows[image]:
+            moves.setdefault(index.block_of(item), []).append(row_move(index, automorphism, item, image))
+    return all(
+        _alike_by_axis(index, blocks, moves) or _alike_by_element(index, blocks, moves)
+        for blocks in index.shared.values()
+        if any(b in moves for b in blocks)
+    )
+
+
+def _alike_by_axis(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
+    """Whether all sites view the same elements along the same axes and move each axis alike: no look at elements."""
+    views = [index.graph.edges[b].view for b in blocks]
+    if any(len(index.rows_of(b)) != 1 for b in blocks) or any(_nested(v) is None for v in views):
+        return False
+    if len({(v.bounds(), _axes(v, (0, 1, 2, 3))) for v in views}) != 1:
+        return False
+    found = []
+    for block, view in zip(blocks, views, strict=True):
+        move = moves[block][0] if block in moves else None
+        if move is not None and not move.stays:
+            return False
+        found.append({} if move is None else _axis_moves(view, move))
+    return all(f == found[0] for f in found)
+
+
+def _axes(view: ParameterView, axes: tuple[int, ...]) -> frozenset[tuple[int, int]]:
+    return frozenset((view.shape[a], view.strides[a]) for a in axes if view.shape[a] > 1)
+
+
+def _axis_moves(view: ParameterView, move: RowMove) -> dict[frozenset[tuple[int, int]], set[tuple[int, int]]]:
+    """Which steps along which axes move by how many elements: {axes: {(step, by)}}."""
+    row, found = move.row, {}
+    along_b = bool(row.src_b.any())
+    sides = (
+        (move.dst, row.dst_b * view.strides[0] + row.dst_n * view.strides[1], (1,) if along_b else (0, 1)),
+        (move.src, row.src_b * view.strides[0] + row.src_k * view.strides[2], (0, 2) if along_b else (2,)),
+    )
+    for place, steps, axes in sides:
+        moved = np.flatnonzero(place != np.arange(len(place)))
+        if len(moved):
+            by = steps[place[moved]] - steps[moved]
+            found[_axes(view, axes)] = set(zip(steps[moved].tolist(), by.tolist(), strict=True))
+    return found
+
+
+def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
+    maps: dict[int, np.ndarray] = {}
+    for block in blocks:
+        parts = [np.zeros((2, 0), dtype=np.int64)]
+        for move in moves.get(block, ()):
+            for old, new in _entries(index, move, move.boxes()):
+                parts.append(np.stack([old, new])[:, old != new])
+        maps[block] = _ascending(np.concatenate(parts, axis=1))
+    if any(((np.diff(m[0]) == 0) & (np.diff(m[1]) != 0)).any() for m in maps.values()):
+        return False
+    for a, b in permutations(blocks, 2):
+        ours = maps[a]
+        inside = _found(index, b, ours[0])[0] >= 0
+        if not _contains(maps[b], ours[:, inside]):
+            return False
+    return True
+
+
+def _ascending(pairs: np.ndarray) -> np.ndarray:
+    return pairs[:, np.argsort(pairs[0], kind="stable")]
+
+
+def _contains(pairs: np.ndarray, some: np.ndarray) -> bool:
+    """Whether every column of `some` is among the (ascending) columns of `pairs`."""
+    if not some.size or not pairs.size:
+        return not some.size
+    at = np.minimum(np.searchsorted(pairs[0], some[0]), pairs.shape[1] - 1)
+    return bool((pairs[:, at] == some).all())
+
+
+def locate(view: ParameterView, elements: np.ndarray) -> np.ndarray:
+    """View indices (b, n, k, s) of flat element numbers, int64 [4, n]; -1 where the view does not hold them.
+
+    Where a view holds an element several times, its first place.
+    """
+    nested = _nested(view)
+    if nested is None:
+        every = view.elements().reshape(-1)
+        order = np.argsort(every, kind="stable")
+        at = np.minimum(np.searchsorted(every[order], elements), len(order) - 1)
+        found = every[order][at] == elements
+        place = np.array(np.unravel_index(order[at], view.shape), dtype=np.int64)
+        return np.where(found, place, -1)
+    rest = elements - view.bounds()[0]
+    found = rest >= 0
+    place = np.zeros((4, len(elements)), dtype=np.int64)
+    for axis in nested:
+        step, size = view.strides[axis], view.shape[axis]
+        digit = rest // abs(step)
+        found &= digit < size
+        rest = rest - digit * abs(step)
+        place[axis] = digit if step > 0 else size - 1 - digit
+    return np.where(found & (rest == 0), place, -1)
+
+
+def _nested(view: ParameterView) -> list[int] | None:
+    """Axes by falling stride if they nest like digits of a number, else None."""
+    if view.index is not None:
+        return None
+    axes = sorted((a for a in range(4) if view.shape[a] > 1), key=lambda a: -abs(view.strides[a]))
+    reach = 0
+    for axis in reversed(axes):
+        if abs(view.strides[axis]) <= reach:
+            return None
+        reach += (view.shape[axis] - 1) * abs(view.strides[axis])
+    return axes
+
+
+def _entries(
+    index: Incidence, move: RowMove, boxes: Iterable[Box], probes: int | None = None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(old elements, new elements) of the entries of a row in these rectangles, flat and aligned.
+
+    probes: how many slots are looked at; by default all.
+    """
+    slots = _few(np.arange(index.graph.edges[move.row.block].shape[3]), probes)
+    for dst, src in boxes:
+        here, there = move.entries(dst, src)
+        yield _elements(index, move.row.block, here, slots), _elements(index, move.image.block, there, slots)
+
+
+def _probing(move: RowMove, probes: int) -> Iterator[Box]:
+    """Rectangles that hold an entry of every moved end."""
+    every = np.arange(len(move.dst)), np.arange(len(move.src))
+    few = _few(every[0], probes), _few(every[1], probes)
+    if not move.stays:
+        yield every[0], few[1][:1]
+        yield few[0][:1], every[1]
+        return
+    dst, src = (e[e != place] for e, place in zip(every, (move.dst, move.src), strict=True))
+    if len(dst):
+        yield dst, few[1]
+    if len(src):
+        yield few[0], src
+
+
+def _few(positions: np.ndarray, most: int | None) -> np.ndarray:
+    return positions if most is None else positions[:: max(1, -(-len(positions) // most))]
+
+
+def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) -> np.ndarray:
+    """Element numbers, counted through all parameters, of these entries in these slots, int64 [entries * slots]."""
+    view = index.graph.edges[block].view
+    base = index.base[view.name]
+    b, n, k = (a[..., None] for a in at)
+    if view.index is not None:
+        return base + view.index[b, n, k, slots].reshape(-1)
+    steps = view.strides
+    first = base + view.offset + b * steps[0] + n * steps[1] + k * steps[2]
+    return np.asarray(first + slots * steps[3], dtype=np.int64).reshape(-1)
+
+
+def _found(index: Incidence, block: int, elements: np.ndarray) -> np.ndarray:
+    """`locate` for elements counted through all parameters."""
+    view = index.graph.edges[block].view
+    return locate(view, elements - index.base[view.name])
+
+
+def _at_site(index: Incidence, site: int, old: np.ndarray, new: np.ndarray) -> set[tuple[int, int]] | None:
+    """Node and row pairs at a site for elements old -> new; None if only one of the two has a place there."""
+    block = index.graph.edges[site]
+    moved = old != new
+    before, after = _found(index, site, old[moved]), _found(index, site, new[moved])
+    if ((before[0] < 0) != (after[0] < 0)).any():
+        return None
+    here = before[0] >= 0
+    if not here.any():
+        return set()
+    (b, n, k, s), (b2, n2, k2, s2) = before[:, here], after[:, here]
+    if (s != s2).any():
+        return None
+    ends = (
+        (block.dst[b, n], block.dst[b2, n2]),
+        (block.src[b, k], block.src[b2, k2]),
+        (index.row_item(site, b), index.row_item(site, b2)),
+    )
+    pairs: set[tuple[int, int]] = set()
+    for x, y in ends:
+        pairs.update(zip(x[x != y].tolist(), y[x != y].tolist(), strict=True))
+    return pairs
