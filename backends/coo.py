@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from ..ir import NODE_KINDS, EdgeBlock, GmncError, LinkBlock, ParameterGraph
+from ..ir import EdgeBlock, GmncError, LinkBlock, NodeKind, ParameterGraph
 from .edge_types import TYPE_COLUMNS, EdgeTypes, edge_types
 from .styles import styles
 
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["NODE_COLUMNS", "TYPE_COLUMNS", "CooGraph", "coo", "node_features"]
 
 NODE_COLUMNS = ("kind", "depth", "pinned", "place", "input", "input_place", "output", "output_place", "output_via")
-"""kind: place in `gmnc.ir.NODE_KINDS`. depth: of the group. pinned: 0 or 1. place: index in the group + 1 if pinned,
+"""kind: place in `gmnc.ir.NodeKind`. depth: of the group. pinned: 0 or 1. place: index in the group + 1 if pinned,
 else 0. input, output: number of the port + 1, 0 if none. input_place, output_place: first place in that port + 1.
 output_via: via id on the way to that output, 0 if none."""
 
 _INT32_MAX = 2**31 - 1
+_KIND_IDS = {str(kind): number for number, kind in enumerate(NodeKind)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,6 @@ class CooGraph:
     block_offsets: torch.Tensor
     parameter_offsets: torch.Tensor
     parameter_names: tuple[str, ...]
-    role_names: tuple[str, ...]
     via_names: tuple[str, ...]
 
     @property
@@ -88,7 +88,8 @@ def coo(
       or an output, went through, in words that all graphs share; see `gmnc.backends.styles`.
     * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
     * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
-    * `role_names`, `via_names`: what the ids in `edge_type_attr` (and `output_via`) stand for.
+    * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
+      every graph: `gmnc.ir.vocabulary.role_name` says which role has one.
 
     Raises `GmncError` if PyG is asked for and absent, or a tensor cannot be read.
     """
@@ -110,7 +111,7 @@ def node_features(graph: ParameterGraph) -> np.ndarray:
     x = np.zeros((graph.num_nodes, len(NODE_COLUMNS)), dtype=np.int32)
     for group in graph.groups:
         run = slice(group.start, group.stop)
-        x[run, 0], x[run, 1] = NODE_KINDS.index(group.kind), group.depth
+        x[run, 0], x[run, 1] = _KIND_IDS[group.kind], group.depth
         x[run, 3] = np.arange(1, group.size + 1)
     x[:, 2] = graph.pinned
     x[:, 3] *= graph.pinned
@@ -166,7 +167,6 @@ def _tensors(
         "block_offsets": torch.from_numpy(offsets),
         "parameter_offsets": torch.from_numpy(starts),
         "parameter_names": tuple(graph.parameters),
-        "role_names": types.roles,
         "via_names": tuple(graph.via_text(i) for i in range(len(graph.vias))),
     }
 

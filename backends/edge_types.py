@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir.vocabulary import edge_role_id, link_role_id
 
 __all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
 
 TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
-"""kind: 0 parameter, 1 constant, 2 link. role: id into `EdgeTypes.roles`. via: id into the graph's via table.
-operand: place among the operands, -1 where it does not matter. place: how often the same port came before in its row.
-slot0..2: coordinates of the slot, -1 beyond the last."""
+"""kind: 0 parameter, 1 constant, 2 link. role: its id (`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`), the same in
+every graph. via: id into the graph's via table. operand: place among the operands, -1 where it does not matter.
+place: how often the same port came before in its row. slot0..2: coordinates of the slot, -1 beyond the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeTypes:
     """The types of a graph's edges.
 
-    rows: int32 [T, 8], distinct, columns as in `TYPE_COLUMNS`. roles: the role names.
+    rows: int32 [T, 8], distinct, columns as in `TYPE_COLUMNS`. roles: role names by their ids, of those that occur.
     blocks: per edge block int32 [B or 1, K or 1, S], the type of each (b, k, s), the same for every n.
     links: per link block int32 [n].
     """
 
     rows: np.ndarray
-    roles: tuple[str, ...]
+    roles: Mapping[int, str]
     blocks: tuple[np.ndarray, ...]
     links: tuple[np.ndarray, ...]
 
 
 def edge_types(graph: ParameterGraph) -> EdgeTypes:
     """Number the distinct edge types of the graph; costs one pass over the ids, none over the parameters."""
-    roles = tuple(dict.fromkeys([b.role for b in graph.edges] + [b.role for b in graph.links]))
-    number = {role: i for i, role in enumerate(roles)}
-    found = [_block_rows(b, number[b.role]) for b in graph.edges] + [_link_rows(b, number[b.role]) for b in graph.links]
+    edges = {role: edge_role_id(role) for role in dict.fromkeys(b.role for b in graph.edges)}
+    links = {role: link_role_id(role) for role in dict.fromkeys(b.role for b in graph.links)}
+    roles = {number: role for named in (edges, links) for role, number in named.items()}
+    found = [_block_rows(b, edges[b.role]) for b in graph.edges] + [_link_rows(b, links[b.role]) for b in graph.links]
     stacked = np.concatenate([rows for rows, _ in found] or [np.zeros((0, 8), np.int64)])
     rows, renumber = _distinct(stacked.T)
     ids, start = [], 0

@@ -23,7 +23,7 @@ from .store_reading import HEADER, LONGEST_HEADER, TABLES, Tensors, graph_of
 
 __all__ = ["VERSION", "is_store", "load", "save"]
 
-VERSION = 1
+VERSION = 2
 """Version of the format that `save` writes and the newest that `load` reads."""
 
 _KEY = "gmnc"
@@ -94,6 +94,8 @@ def _start(file: MappedFile) -> int:
 def _checked(metadata: str, where: str) -> dict[str, Any]:
     """The tables. Raises `LoadError`, for a newer version too."""
     version = parsed(metadata, table({"version": integer()}), where)["version"]
+    if version < VERSION:
+        raise LoadError(f"{where}: store of version {version}, whose names this gmnc no longer has: compile it again")
     if version > VERSION:
         raise LoadError(f"{where}: store of version {version}, this gmnc reads up to {VERSION}: upgrade gmnc")
     return parsed(metadata, TABLES, where)

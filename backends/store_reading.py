@@ -12,12 +12,12 @@ import ml_dtypes
 import numpy as np
 
 from ..ir import (
-    NODE_KINDS,
     AccountEntry,
     EdgeBlock,
     GmncError,
     LinkBlock,
     NodeGroup,
+    NodeKind,
     OpaqueOp,
     Origin,
     Parameter,
@@ -103,9 +103,9 @@ _port = row(text, _line, _line)
 
 TABLES = table(
     {
-        "version": integer(1, most=1),
+        "version": integer(2, most=2),
         "name": text,
-        "groups": listed(row(one_of(*NODE_KINDS), *[integer()] * 3, *[text] * 3)),
+        "groups": listed(row(one_of(*NodeKind), *[integer()] * 3, *[text] * 3)),
         "edges": listed(
             table(
                 {

@@ -58,7 +58,7 @@ def style_words(kind: str, role: str, via: str) -> tuple[int, ...]:
     They are the kind, the role, each operator and attribute, each of them with its distance from the end, and the
     whole text.
     """
-    words = [f"kind:{kind}", f"role:{role}"]
+    words = [f"kind:{kind}", f"role:{role.lower()}"]
     if via:
         steps = _STEP.findall(via)
         words += [f"via:{via}", *steps, *(f"{step}@{rank}" for rank, step in enumerate(reversed(steps)))]

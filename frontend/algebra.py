@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir import EdgeRole
 from .budget import PLACES
 from .errors import Unsupported
 from .primitives.contraction import Spec
@@ -136,7 +137,9 @@ class Algebra(ABC):
         """Attach vectors to `x`: (constant, role, axis of x) each; the step `op` enters the via once, with them all."""
 
     @abstractmethod
-    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+    def contract(
+        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
+    ) -> Value:
         """A weight multiplies `x` and sums; `shape` is over the letters of `spec.out`."""
 
     @abstractmethod
@@ -192,7 +195,7 @@ class Algebra(ABC):
         """
 
     @abstractmethod
-    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Rows of a table [V, *row] picked by the activation `x`: shape is x.shape + row."""
 
     @abstractmethod

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import LoweringError
+from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
 from .algebra import Move, Rows, Tracing
 from .budget import LABELS, PLACES, bear
@@ -208,7 +208,9 @@ class Discovery(Tracing):
         self._tell(x, [axis for _, _, axis in constants])
         return x
 
-    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+    def contract(
+        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
+    ) -> Value:
         """Positions that share the weight are one feature; nothing behind it is tracked."""
         sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
         apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
@@ -298,7 +300,7 @@ class Discovery(Tracing):
             factors.append(factor[first])
         return x.relabelled(tuple(factors), shape)
 
-    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Every place looks up the same table."""
         self._share(x, range(x.rank))
         return x.relabelled((unlabelled(len(shape)),), shape)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir import EdgeRole
 from .algebra import Move, Rows, Tracing
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
@@ -284,7 +285,9 @@ class Entrywise(Tracing):
                 self._told(vector, own, [w for w, same in here if same])
         return self._made(x, self._lines(x), x.shape)
 
-    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+    def contract(
+        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
+    ) -> Value:
         """Lines go on along axes along which the weight has copies for their entries, or does not lie, nor slides."""
         lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in spec.out or t in spec.window])
         own = {a: spec.w.index(t) for a, t in enumerate(spec.x) if t in spec.w}
@@ -353,7 +356,7 @@ class Entrywise(Tracing):
         gone = [a for a in axes if mixed or shape[a] != x.shape[a]]
         return self._made(x, self._without(x, gone), shape)
 
-    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Every place looks up the same table."""
         return self._made(x, self._lines(x), shape)
 

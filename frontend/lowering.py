@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import OpaqueOp, Parameter
+from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import distinct
 from .algebra import Algebra, Move, Rows
 from .budget import LABELS, PLACES, bear
@@ -57,10 +57,10 @@ class Lowering(Algebra):
 
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
-        ids = self.state.nodes("neuron", int(classes.max()) + 1 if classes.size else 0, 0)
+        ids = self.state.nodes(NodeKind.NEURON, int(classes.max()) + 1 if classes.size else 0, 0)
         labels = self._placed(port(ids)[classes], value.shape) if classes.size else classes
         elements = self.weight(value)
-        attach(self.state, (labels,), value.shape, [Part(elements, "source")], "Source", {})
+        attach(self.state, (labels,), value.shape, [Part(elements, EdgeRole.SOURCE)], "Source", {})
         if elements.arena.constant:
             self.state.pin(labels)
         return (labels,)
@@ -73,7 +73,7 @@ class Lowering(Algebra):
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
-        ids = self.state.builder.nodes("input", int(classes.max()) + 1 if classes.size else 0, 0, value=name)
+        ids = self.state.builder.nodes(NodeKind.INPUT, int(classes.max()) + 1 if classes.size else 0, 0, value=name)
         self.state.builder.pin(ids)
         return (self._placed(port(ids)[classes], shape),)
 
@@ -133,7 +133,7 @@ class Lowering(Algebra):
         one = np.zeros((1,) * value.rank, dtype=np.int64)
         if number is None:
             return value.relabelled(self.source(value, one) if value.data.size else (one,))
-        node = self.state.nodes("hub", 1, 0, pinned=True)
+        node = self.state.nodes(NodeKind.HUB, 1, 0, pinned=True)
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
         copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
         return replace(value.relabelled((port(node, via).reshape(one.shape),)), same=copies)
@@ -202,14 +202,16 @@ class Lowering(Algebra):
         """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
         parts = []
         for value, role, axis in constants:
-            if role == "bias" and value.data is not None and not np.any(value.data):
+            if role == EdgeRole.BIAS and value.data is not None and not np.any(value.data):
                 continue
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
             parts.append(Part(self.weight(value).reshape(*shape), role))
         return x.relabelled(attach(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
 
-    def contract(self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = "weight") -> Value:
+    def contract(
+        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
+    ) -> Value:
         """New neurons over `spec.out`; copies of one number that meet different weights are a node each."""
         copies = [i for i, t in enumerate(spec.x) if i in x.same and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
@@ -285,16 +287,16 @@ class Lowering(Algebra):
         """Labelled axes are pinned."""
         return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
 
-    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = "embedding") -> Value:
+    def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Table rows are pinned `token` nodes, linked from what picks them; their entries are edges to new neurons."""
         state = self.state
         labels = self._one_label(x)
         rows = table.shape[0]
         width = int(np.prod(table.shape[1:], dtype=np.int64))
         depth = state.depth(labels)
-        tokens = state.nodes("token", rows, depth, pinned=True)
-        state.links(tokens, np.broadcast_to(labels.reshape(-1)[:1], (rows,)), "token")
-        neurons = state.nodes("neuron", width, depth + 1)
+        tokens = state.nodes(NodeKind.TOKEN, rows, depth, pinned=True)
+        state.links(tokens, np.broadcast_to(labels.reshape(-1)[:1], (rows,)), LinkRole.TOKEN)
+        neurons = state.nodes(NodeKind.NEURON, width, depth + 1)
         elements = table.move(lambda a: a.reshape(1, rows, width, 1).transpose(0, 2, 1, 3))
         state.edges(neurons[None], tokens[None], np.zeros((1, 1), np.int32), elements, role)
         factor = port(neurons).reshape((1,) * x.rank + table.shape[1:])
@@ -317,7 +319,7 @@ class Lowering(Algebra):
 
         operands = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
         shape = resized(op.shape(), axis, 1)
-        factors = combine(self.state, operands, shape, "concat", range(len(operands)), step, lambda _, via: via)
+        factors = combine(self.state, operands, shape, "Concat", range(len(operands)), step, lambda _, via: via)
         along = (("axis", free_axes(factors, op.shape()).index(axis)),)
         return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
 
@@ -337,7 +339,7 @@ class Lowering(Algebra):
             [labels.shape[keep[a]] if a in keep else 1 for a in range(len(shape))]
         )
         others = [self._one_label(v).reshape((1,) * len(shape)) for v in inputs[1:]]
-        joined = join(state, [base, *others], op.lower(), range(1 + len(others)))
+        joined = join(state, [base, *others], op, range(1 + len(others)))
         grids = tuple(tuple(a - v.rank for a in free_axes(v.factors, v.shape)) for v in inputs)
         return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
 
@@ -360,16 +362,16 @@ class Lowering(Algebra):
                 self.fates[value.name] = "opaque"
         sources = np.concatenate(ports)
         depth = state.depth(sources)
-        middle = state.nodes("opaque", 1, depth, pinned=True)
-        state.links(np.repeat(middle, len(sources)), sources, "opaque", operand=np.arange(len(sources)))
+        middle = state.nodes(NodeKind.OPAQUE, 1, depth, pinned=True)
+        state.links(np.repeat(middle, len(sources)), sources, LinkRole.OPAQUE, operand=np.arange(len(sources)))
         outputs: list[Value | None] = []
         for index, result in enumerate(op.results):
             if result is None:
                 outputs.append(None)
                 continue
-            node = state.ports("opaque", 1, depth, pinned=True)
-            via = state.builder.via(op.type, (("output", index),))
-            state.links(nodes_of(node), port(middle, via), "opaque", operand=np.array([index]))
+            node = state.ports(NodeKind.OPAQUE, 1, depth, pinned=True)
+            via = state.builder.via("Opaque", (("op", op.type), ("output", index)))
+            state.links(nodes_of(node), port(middle, via), LinkRole.OPAQUE, operand=np.array([index]))
             shape = result.shape or ()
             outputs.append(Value(result.name, shape, result.dtype, (node.reshape((1,) * len(shape)),)))
         return outputs
@@ -385,14 +387,14 @@ class Lowering(Algebra):
     def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
         """A node for each of the copies along the axes of a value of one label."""
         shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
-        nodes = self.state.nodes("join", math.prod(shape), self.state.depth(x.factors[0]))
-        self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), "copy")
+        nodes = self.state.nodes(NodeKind.JOIN, math.prod(shape), self.state.depth(x.factors[0]))
+        self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), LinkRole.COPY)
         return port(nodes).reshape(shape)
 
     def _tuple(self, x: Value) -> np.ndarray:
         if len(x.factors) == 1:
             return x.factors[0]
-        return join(self.state, x.factors, "pair")
+        return join(self.state, x.factors, LinkRole.PAIR)
 
 
 def _alike(x: Value, y: Value) -> bool:

@@ -1,10 +1,17 @@
 """The parameter graph. Knows neither ONNX nor torch."""
 
 from .builder import GraphBuilder
-from .errors import GmncError, GraphError, LoadError, LoweringError, PluginError, StorageWarning, UnsupportedError
+from .errors import (
+    GmncError,
+    GraphError,
+    LoadError,
+    LoweringError,
+    PluginError,
+    StorageWarning,
+    UnsupportedError,
+    VocabularyError,
+)
 from .graph import (
-    NODE_KINDS,
-    REPARAMETRIZE,
     AccountEntry,
     EdgeBlock,
     LinkBlock,
@@ -16,19 +23,22 @@ from .graph import (
     Via,
 )
 from .views import Origin, Parameter, ParameterView, Storage
+from .vocabulary import REPARAMETRIZE, EdgeRole, LinkRole, NodeKind, Step, register_step, steps
 
 __all__ = [
-    "NODE_KINDS",
     "REPARAMETRIZE",
     "AccountEntry",
     "EdgeBlock",
+    "EdgeRole",
     "GmncError",
     "GraphBuilder",
     "GraphError",
     "LinkBlock",
+    "LinkRole",
     "LoadError",
     "LoweringError",
     "NodeGroup",
+    "NodeKind",
     "OpaqueOp",
     "Origin",
     "Parameter",
@@ -37,8 +47,12 @@ __all__ = [
     "PluginError",
     "Port",
     "Problem",
+    "Step",
     "Storage",
     "StorageWarning",
     "UnsupportedError",
     "Via",
+    "VocabularyError",
+    "register_step",
+    "steps",
 ]

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from .arrays import distinct
-from .errors import GraphError
+from .errors import GraphError, VocabularyError
 from .graph import AccountEntry, EdgeBlock, LinkBlock, NodeGroup, OpaqueOp, ParameterGraph, Port, Problem, Via
 from .views import Parameter, ParameterView
+from .vocabulary import NodeKind, declared_step, is_edge_role, is_link_role
 
 __all__ = ["NO_SLOT", "GraphBuilder"]
 
 NO_SLOT = np.zeros((1, 0), dtype=np.int32)
+_KINDS = frozenset(NodeKind)
 
 Box = tuple[tuple[int, int], ...]
 
@@ -46,13 +48,18 @@ class GraphBuilder:
     def nodes(
         self, kind: str, size: int, depth: int = 0, node: str = "", value: str = "", scope: str = ""
     ) -> np.ndarray:
-        """A new group of `size` nodes; returns their ids, int32 [size]."""
+        """A new group of `size` nodes of a `NodeKind`; returns their ids, int32 [size].
+
+        Raises `VocabularyError` for another kind.
+        """
+        if kind not in _KINDS:
+            raise VocabularyError(f"{kind!r} is no kind of node: choose among {', '.join(NodeKind)}")
         count = len(self.groups)
         if count == len(self._starts):
             self._starts = np.concatenate([self._starts, np.zeros_like(self._starts)])
             self._depths = np.concatenate([self._depths, np.zeros_like(self._depths)])
         self._starts[count], self._depths[count] = self.size, depth
-        self.groups.append(NodeGroup(kind, self.size, size, depth, node, value, scope))
+        self.groups.append(NodeGroup(str(kind), self.size, size, depth, node, value, scope))
         self.size += size
         return np.arange(self.size - size, self.size, dtype=np.int32)
 
@@ -80,10 +87,12 @@ class GraphBuilder:
         blocks: tuple[int, ...] = (),
         sizes: tuple[int, ...] = (),
     ) -> int:
-        """The id of this via entry, made on first use."""
+        """The id of this via entry, made on first use. Raises `VocabularyError` for a step that is not declared."""
         entry = Via(op, tuple(sorted(attributes)), parents, blocks, sizes)
         known = self._via_ids.get(entry)
         if known is None:
+            if declared_step(op) is None:
+                raise VocabularyError(f"step {op!r} is not declared: declare it with gmnc.ir.register_step(Step(...))")
             if len(self.vias) >= self._most_vias:
                 raise MemoryError(f"more than {self._most_vias:,} vias")
             known = self._via_ids[entry] = len(self.vias)
@@ -120,10 +129,12 @@ class GraphBuilder:
         size = view.shape[3]
         if slots is None:
             slots = NO_SLOT if size == 1 else np.arange(size, dtype=np.int32)[:, None]
+        if not is_edge_role(role):
+            raise VocabularyError(f"edge role {role!r} is not declared: choose an EdgeRole, or a step that joins")
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         tied = not constant and self._tie(view)
         self.edges.append(
-            EdgeBlock(dst.astype(np.int32, copy=False), src.astype(np.int32, copy=False), view, role,
+            EdgeBlock(dst.astype(np.int32, copy=False), src.astype(np.int32, copy=False), view, str(role),
                       slots, via, tied, constant, node)
         )  # fmt: skip
         return len(self.edges) - 1
@@ -139,11 +150,13 @@ class GraphBuilder:
         node: str = "",
     ) -> None:
         """Append a link block: src[i] -> dst[i], all flat and of one length."""
+        if not is_link_role(role):
+            raise VocabularyError(f"link role {role!r} is not declared: choose a LinkRole, or a step that joins")
         dst, src = (np.asarray(a, dtype=np.int32).reshape(-1) for a in (dst, src))
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         slot = None if slot is None else np.asarray(slot, dtype=np.int32).reshape(len(src), -1)
         operand = None if operand is None else np.asarray(operand, dtype=np.int32)
-        self.links.append(LinkBlock(dst, src, role, via, operand, slot, node))
+        self.links.append(LinkBlock(dst, src, str(role), via, operand, slot, node))
 
     def used(self, name: str) -> int:
         """How many elements of a parameter have an edge so far."""

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import GraphError
-from .graph import NODE_KINDS, EdgeBlock, LinkBlock
 from .views import Parameter, ParameterView
+from .vocabulary import NodeKind
 
 if TYPE_CHECKING:
-    from .graph import ParameterGraph
+    from .graph import EdgeBlock, LinkBlock, ParameterGraph
 
 __all__ = ["check", "overlaps"]
+
+_KINDS = frozenset(NodeKind)
 
 
 def check(graph: ParameterGraph) -> None:
@@ -54,7 +56,7 @@ def overlaps(parameter: Parameter, views: list[ParameterView]) -> bool:
 def _check_groups(graph: ParameterGraph) -> None:
     at = 0
     for group in graph.groups:
-        if group.kind not in NODE_KINDS:
+        if group.kind not in _KINDS:
             raise GraphError(f"node group {group.value!r}: unknown kind {group.kind!r}")
         if group.start != at or group.size < 0:
             raise GraphError(f"node group {group.value!r}: starts at {group.start}, expected {at}")

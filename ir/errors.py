@@ -8,6 +8,7 @@ __all__ = [
     "PluginError",
     "StorageWarning",
     "UnsupportedError",
+    "VocabularyError",
     "one_line",
     "root_cause",
 ]
@@ -44,6 +45,10 @@ class PluginError(GmncError):
 
 class GraphError(GmncError):
     """A parameter graph breaks one of its own invariants (see `ParameterGraph.check`)."""
+
+
+class VocabularyError(GmncError):
+    """A rule makes a step, or gives a role, that nothing declares, or declares one that cannot be."""
 
 
 class StorageWarning(UserWarning):

@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from . import printer
+from .check import check
 from .views import Parameter, ParameterView
 
 __all__ = [
-    "NODE_KINDS",
-    "REPARAMETRIZE",
     "AccountEntry",
     "EdgeBlock",
     "LinkBlock",
@@ -31,29 +31,10 @@ __all__ = [
 
 Made = TypeVar("Made")
 
-NODE_KINDS = (
-    "input",
-    "neuron",
-    "param",
-    "hub",
-    "sum",
-    "product",
-    "join",
-    "reduce",
-    "gate",
-    "token",
-    "split",
-    "opaque",
-)
-
-
-REPARAMETRIZE = "Reparametrize"
-"""The last step of the via of an edge that carries a function of its parameter: its attribute `function`."""
-
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """A contiguous run of nodes of one kind: ids `start .. start + size - 1`.
+    """A contiguous run of nodes of one `NodeKind`: ids `start .. start + size - 1`.
 
     depth: longest path in contractions from an input. node, value: names of the ONNX node and value that made it.
     scope: the exporter's name scope ("" if it left none).
@@ -274,9 +255,7 @@ class ParameterGraph:
 
     def via_text(self, via: int) -> str:
         """A via id in words, e.g. ``BatchNormalization > Relu > MaxPool[kernel=3x3]`` ("" for none)."""
-        from .printer import via_text
-
-        return via_text(self, via)
+        return printer.via_text(self, via)
 
     def derived(self, key: object, make: Callable[[], Made]) -> Made:
         """What follows from the graph, made on first use and kept with it: a graph never changes.
@@ -298,11 +277,7 @@ class ParameterGraph:
 
         Raises `GraphError` that names the block and the broken rule.
         """
-        from .check import check
-
         check(self)
 
     def __str__(self) -> str:
-        from .printer import summary
-
-        return summary(self)
+        return printer.summary(self)

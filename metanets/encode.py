@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..backends.blocks import Blocks
-from ..ir import NODE_KINDS
+from ..ir import NodeKind
 
 __all__ = ["PROPORTIONS", "NodeEncoder", "Tensors", "TypeEncoder", "proportions", "seen", "spread", "tensors", "waves"]
 
@@ -112,7 +112,7 @@ class NodeEncoder(nn.Module):
 
     def __init__(self, width: int, buckets: int, words: float) -> None:
         super().__init__()
-        self.kind = nn.Embedding(len(NODE_KINDS), width)
+        self.kind = nn.Embedding(len(NodeKind), width)
         self.kind.weight.data.mul_(words)
         self.styles = _Styles(width, buckets, words)
         self.numbers = nn.Linear(7 * (2 * _FREQUENCIES + 1), width)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import NodeGroup, ParameterGraph
+from ..ir.vocabulary import EdgeRole, NodeKind
 from .automorphism import Automorphism
 from .group import Component, Factor
 from .rescaling import Rescalings
@@ -18,7 +19,7 @@ from .rescaling import Rescalings
 __all__ = ["SymmetryFamily", "families", "group_name"]
 
 _LISTED = 3
-_MADE = ("neuron", "input")
+_MADE = (NodeKind.NEURON, NodeKind.INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +105,8 @@ def _what(graph: ParameterGraph, groups: list[int], component: Component) -> str
         return f"{len(component.generators)} generators of no known form, at least 10^{component.log10:.2f} symmetries"
     if len(component.levels) == 1 and len(component.levels[0]) == 1:
         return f"{component.levels[0][0].degree} {noun}, {along}"
-    blocks = "heads" if "sum" in kinds else "groups" if "reduce" in kinds else "blocks"
-    inside = "dims" if "sum" in kinds else noun
+    blocks = "heads" if NodeKind.SUM in kinds else "groups" if NodeKind.REDUCE in kinds else "blocks"
+    inside = "dims" if NodeKind.SUM in kinds else noun
     nesting = " x ".join(", ".join(map(str, _degrees(level))) for level in reversed(component.levels[:-1]))
     outer = " and ".join(map(str, _degrees(component.levels[-1])))
     return f"{outer} {blocks} x {nesting} {inside}, {blocks} swap with {', '.join(_weights(graph, groups))} tied"
@@ -117,7 +118,7 @@ def _degrees(level: Sequence[Factor]) -> list[int]:
 
 def _weights(graph: ParameterGraph, groups: list[int]) -> list[str]:
     """Short names of the layers whose weights these groups are ends of."""
-    ends = (distinct(graph.group_of(e)) for b in graph.edges if b.role == "weight" for e in (b.dst, b.src))
+    ends = (distinct(graph.group_of(e)) for b in graph.edges if b.role == EdgeRole.WEIGHT for e in (b.dst, b.src))
     wanted, layers = set(groups), []
     for dst, src in zip(ends, ends, strict=True):
         if wanted.intersection(dst.tolist()) or wanted.intersection(src.tolist()):
@@ -180,7 +181,5 @@ def _names(graph: ParameterGraph, groups: list[int]) -> str:
 def _has_kernel(graph: ParameterGraph, groups: list[int]) -> bool:
     """Whether a convolution makes these nodes: an edge block with a kernel ends in them."""
     wanted = set(groups)
-    return any(
-        b.slots.shape[1] >= 1 and b.role == "weight" and b.dst.size and int(graph.group_of(b.dst.flat[0])) in wanted
-        for b in graph.edges
-    )
+    kernels = [b for b in graph.edges if b.role == EdgeRole.WEIGHT and b.slots.shape[1] >= 1 and b.dst.size]
+    return any(int(graph.group_of(b.dst.flat[0])) in wanted for b in kernels)

@@ -11,8 +11,9 @@ from collections import defaultdict
 import numpy as np
 
 from ..ir.arrays import distinct
-from ..ir.graph import REPARAMETRIZE, EdgeBlock, LinkBlock, ParameterGraph
-from .homogeneity import COUPLING, attachment, degree, joined
+from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir.vocabulary import REPARAMETRIZE, Combine, EdgeRole, LinkRole, NodeKind
+from .homogeneity import attachment, branches, couples, degree, links
 from .linear import System, Term
 from .sharing import share
 from .signals import Signals
@@ -22,12 +23,10 @@ __all__ = ["Gain", "ScalingEquations"]
 Gain = list[tuple[Term, int]]
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
-_WEIGHTS = ("weight", "recurrent", "embedding", "peephole")
-_TERMS = ("bias", "position", "source")
-_ALIKE = ("add", "sub", "sum", "mean", "concat", "shared", "where", "reduce", "initial")
-_EXTREMES = ("max", "min")
-_PRODUCTS = ("mul", "product")
-_CELL = ("gate", "state", "reset", "recurrent")
+_WEIGHTS = (EdgeRole.WEIGHT, EdgeRole.RECURRENT, EdgeRole.EMBEDDING, EdgeRole.PEEPHOLE)
+_TERMS = (EdgeRole.BIAS, EdgeRole.POSITION, EdgeRole.SOURCE)
+_ALIKE = (LinkRole.SUM, LinkRole.SHARED, LinkRole.REDUCE, LinkRole.INITIAL)
+_CELL = (LinkRole.GATE, LinkRole.STATE, LinkRole.RESET, LinkRole.RECURRENT)
 
 
 class ScalingEquations:
@@ -46,10 +45,10 @@ class ScalingEquations:
         self._made = np.zeros(graph.num_nodes, dtype=bool)
         self._still = np.zeros(graph.num_nodes, dtype=bool)
         self._attached = np.zeros(self.signals.size, dtype=bool)
-        self._sources = _of_kind(graph, "param")
-        parts = [(i, v) for i, v in enumerate(graph.vias) if "parts" in dict(v.attributes)]
-        self._coupled = [v.parents[0] for i, v in parts if self._couples(i)]
-        self._bound = [v.parents[0] for _, v in parts if degree(v, sign) is None]
+        self._sources = _of_kind(graph, NodeKind.PARAM)
+        parts = [v for v in graph.vias if "parts" in dict(v.attributes)]
+        self._coupled = [v.parents[0] for v in parts if couples(v, sign)]
+        self._bound = [v.parents[0] for v in parts if degree(v, sign) is None]
         for number, block in enumerate(graph.edges):
             self._block(number, block)
         self._links()
@@ -116,7 +115,7 @@ class ScalingEquations:
         for link in self.graph.links:
             if not link.size:
                 continue
-            if link.role == "hub":
+            if link.role == LinkRole.HUB:
                 self._hub(link)
                 continue
             self._made[link.dst] = True
@@ -124,21 +123,22 @@ class ScalingEquations:
                 cells[int(self.graph.group_of(link.dst[0]))].append(link)
             else:
                 self._link(link)
-        for links in cells.values():
-            self._cell(links)
+        for cell in cells.values():
+            self._cell(cell)
 
     def _link(self, link: LinkBlock) -> None:
         system, src, dst = self.system, self.signals.ids(link.src, link.via), link.dst.astype(np.int64)
-        if link.role in _ALIKE or (link.role in _EXTREMES and not self.sign):
+        law = links(link.role, self.sign)
+        if link.role in _ALIKE or law is Combine.ALIKE:
             system.equal(dst, src)
-        elif link.role in _PRODUCTS:
+        elif link.role == LinkRole.PRODUCT or law is Combine.PRODUCT:
             system.sums(dst, src)
-        elif link.role == "div" and link.operand is not None:
+        elif law is Combine.QUOTIENT and link.operand is not None:
             system.sums(dst, src, np.where(link.operand == 0, 1.0, -1.0))
-        elif link.role == "scope":
+        elif link.role == LinkRole.SCOPE:
             system.zero(dst)
             self._scope(link, src)
-        elif link.role == "length":
+        elif link.role == LinkRole.LENGTH:
             system.zero(src)
         else:
             system.zero(src)
@@ -163,15 +163,15 @@ class ScalingEquations:
             self._attached[after[here]] = True
             system.total((1.0, hubs[here]), (-float(x), before[here]), (-float(y), after[here]))
 
-    def _cell(self, links: list[LinkBlock]) -> None:
+    def _cell(self, cell: list[LinkBlock]) -> None:
         """A unit of a recurrent cell. A state that is read or reset is multiplied by the gate; else gates multiply the
         last one, and what is carried on.
         """
-        ports = [(link.role, link.dst.astype(np.int64), self.signals.ids(link.src, link.via)) for link in links]
-        if any(role in ("state", "reset") for role, _, _ in ports):
+        ports = [(link.role, link.dst.astype(np.int64), self.signals.ids(link.src, link.via)) for link in cell]
+        if any(role in (LinkRole.STATE, LinkRole.RESET) for role, _, _ in ports):
             self.system.sums(*(np.concatenate([p[i] for p in ports]) for i in (1, 2)))
             return
-        gates = [i for i, (role, _, _) in enumerate(ports) if role == "gate"]
+        gates = [i for i, (role, _, _) in enumerate(ports) if role == LinkRole.GATE]
         for i, (_, dst, src) in enumerate(ports):
             if i in gates[:-1]:
                 self.system.zero(src)
@@ -192,11 +192,11 @@ class ScalingEquations:
             else:
                 system.zero(new[~self._attached[new]])
             return
-        law_of_branches = joined(entry, self.sign) if len(old) > 1 else None
+        counts = branches(entry, self.sign) if len(old) > 1 else None
         power = degree(entry, self.sign) if len(old) == 1 else None
-        if law_of_branches is not None:
-            if law_of_branches:
-                system.total((-1.0, new), *((float(t), o) for t, o in zip(law_of_branches, old, strict=True)))
+        if counts is not None:
+            if counts:
+                system.total((-1.0, new), *((float(t), o) for t, o in zip(counts, old, strict=True)))
             else:
                 for branch in old:
                     system.equal(new, branch)
@@ -204,18 +204,10 @@ class ScalingEquations:
             system.zero(np.concatenate([new, *old]))
         else:
             system.total((-1.0, new), (power, old[0]))
-            if self._couples(via) and "parts" not in dict(entry.attributes):
+            if couples(entry, self.sign) and "parts" not in dict(entry.attributes):
                 group = self.graph.group_of(nodes)
                 first = np.searchsorted(group, group)
                 system.equal(old[0], old[0][first])
-
-    def _couples(self, via: int) -> bool:
-        """Whether the last step normalises over several neurons in a way that needs the same change of all."""
-        entry = self.graph.vias[via]
-        return (
-            "neurons" in str(dict(entry.attributes).get("over", ""))
-            and COUPLING.get(entry.op, (False, False))[self.sign]
-        )
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
         """Members of a part over which something normalises."""

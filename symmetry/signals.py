@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..ir.arrays import distinct
-from ..ir.graph import REPARAMETRIZE, EdgeBlock, LinkBlock, ParameterGraph
+from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir.vocabulary import REPARAMETRIZE, LinkRole, NodeKind
 
 __all__ = ["Signals"]
 
@@ -60,7 +61,7 @@ class Signals:
             yield from self._attached(number, block)
         for link in graph.links:
             yield link.src, link.via
-            if link.role == "hub":
+            if link.role == LinkRole.HUB:
                 yield link.dst, link.via
                 yield link.dst, self.after_hub(link)
         for port in (*graph.inputs, *graph.outputs):
@@ -82,7 +83,7 @@ def _hub_blocks(graph: ParameterGraph) -> np.ndarray:
         found[graph.edges[number].dst] = number
     hubs = np.zeros(graph.num_nodes, dtype=bool)
     for group in graph.groups:
-        hubs[group.start : group.stop] = group.kind == "hub"
+        hubs[group.start : group.stop] = group.kind == NodeKind.HUB
     found[~hubs] = -1
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from ..ir import EdgeBlock, ParameterGraph
+from ..ir import EdgeBlock, NodeKind, ParameterGraph
 from ..symmetry import Symmetries, symmetries
 from ..symmetry.automorphism import Automorphism
 from ..symmetry.automorphism import apply as permuted
@@ -44,7 +44,7 @@ def controls(
         if changes:
             yield changes
     left = {True: each, False: each}
-    groups = [g for g in graph.groups if g.size > 1 and g.kind in ("neuron", "input")]
+    groups = [g for g in graph.groups if g.size > 1 and g.kind in (NodeKind.NEURON, NodeKind.INPUT)]
     for _ in range(_DRAWS if groups else 0):
         group = groups[int(rng.integers(len(groups)))]
         a, b = (group.start + int(i) for i in rng.choice(group.size, 2, replace=False))

@@ -19,7 +19,7 @@ from ..frontend.faults import of_file
 from ..frontend.inference.shapes import Known, infer
 from ..frontend.interpret import finder
 from ..frontend.rewriting.normalise import normalise
-from ..ir import GmncError, ParameterGraph
+from ..ir import EdgeRole, GmncError, ParameterGraph
 from .processes import NotRunnable
 from .uses import Uses, uses_of
 
@@ -144,7 +144,7 @@ def around_splits(
 
     Features that trees look at lie around what they are compared with; other floats are small and large.
     """
-    blocks = [b for b in graph.edges if b.role in ("threshold", "member")]
+    blocks = [b for b in graph.edges if b.role in (EdgeRole.THRESHOLD, EdgeRole.MEMBER)]
     floats = {n: a for n, a in feed.items() if a.dtype.kind == "f"}
     if not blocks or not floats:
         return []

@@ -42,9 +42,9 @@ def every_kind_of_edge(dtype: np.dtype | type = np.float32) -> ParameterGraph:
     slots = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32)
     src = np.array([[h[0], h[1], h[0]]])
     g.add_edges(y[None], src, ParameterView("k", 0, (1, 2, 3, 4), (0, 12, 4, 1)), "weight", slots, via=pool)
-    g.add_edges(z[:, None], y[:, None], ParameterView("rope", 0, (2, 1, 1, 1), (1, 0, 0, 0)), "rotary", constant=True)
-    g.add_links(np.repeat(z, 2), np.stack([y, x], 1).reshape(-1), "sub", relu, np.tile([0, 1], 2), np.arange(4))
-    g.add_links(z, y, "add")
+    g.add_edges(z[:, None], y[:, None], ParameterView("rope", 0, (2, 1, 1, 1), (1, 0, 0, 0)), "value", constant=True)
+    g.add_links(np.repeat(z, 2), np.stack([y, x], 1).reshape(-1), "Sub", relu, np.tile([0, 1], 2), np.arange(4))
+    g.add_links(z, y, "Add")
     g.pin(z)
     return g.finish(
         "every kind",

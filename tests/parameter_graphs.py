@@ -71,7 +71,7 @@ class Net:
         dst = self.nodes(kind, len(operands[0]), kind)
         for place, src in enumerate(operands):
             operand = np.full(len(src), place) if ordered else None
-            self.builder.add_links(dst, src, kind, operand=operand)
+            self.builder.add_links(dst, src, "shared" if kind == "join" else kind, operand=operand)
         return dst
 
     def reduce(self, members: np.ndarray, kind: str = "sum", role: str = "sum") -> np.ndarray:

@@ -151,7 +151,7 @@ def test_a_scan_by_hand() -> None:
     assert count(gmnc.compile(model)) == {
         "nodes": {"input": 2, "join": 4 + 4, "neuron": 4 + 4 + 2, "hub": 1, "param": 1},
         "edges": {"weight": 2 * 4 + 4 * 4 + 4 * 2, "bias": 4},
-        "links": {"add": 8, "initial": 4, "carry": 4},
+        "links": {"Add": 8, "initial": 4, "carry": 4},
     }
 
 

@@ -10,7 +10,8 @@ import torch
 from gmnc.backends.coo import NODE_COLUMNS, TYPE_COLUMNS, CooGraph, coo
 from gmnc.backends.networkx import networkx
 from gmnc.backends.values import values_from_edges
-from gmnc.ir import NODE_KINDS, GmncError, GraphBuilder, ParameterView, Port
+from gmnc.ir import GmncError, GraphBuilder, NodeKind, ParameterView, Port
+from gmnc.ir.vocabulary import role_name
 
 COLUMNS = (*TYPE_COLUMNS, "reversed")
 
@@ -30,7 +31,7 @@ def rows(data, graph):
         tensor = None if param < 0 else int(np.searchsorted(offsets, param, side="right")) - 1
         out.append((
             *data.edge_index[:, i].tolist(),
-            data.role_names[kind["role"]],
+            role_name(kind["role"]),
             kind["kind"],
             None if kind["kind"] == 2 else float(data.edge_attr[i, 0]),
             None if tensor is None else data.parameter_names[tensor],
@@ -111,9 +112,9 @@ def test_types_are_distinct_and_tied_edges_look_like_others(graph):
 def test_node_features(graph):
     x = coo(graph).x
     column = {name: x[:, i].tolist() for i, name in enumerate(NODE_COLUMNS)}
-    assert [NODE_KINDS[k] for k in column["kind"]] == ["input"] * 2 + ["neuron"] * 3 + ["param"] + ["neuron"] * 2 + [
-        "join"
-    ] * 2
+    assert [list(NodeKind)[k] for k in column["kind"]] == ["input"] * 2 + ["neuron"] * 3 + ["param"] + [
+        "neuron"
+    ] * 2 + ["join"] * 2
     assert column["depth"] == [0, 0, 1, 1, 1, 0, 2, 2, 2, 2]
     assert column["pinned"] == [1, 1, 0, 0, 0, 0, 0, 0, 1, 1]
     assert column["place"] == [1, 2, 0, 0, 0, 0, 0, 0, 1, 2]

@@ -124,7 +124,7 @@ def test_residual_block() -> None:
     assert count(graph) == {
         "nodes": {"input": 2, "neuron": 3 + 3 + 2, "join": 3},
         "edges": {"weight": 6 + 81 + 6},
-        "links": {"add": 6},
+        "links": {"Add": 6},
     }
 
 
@@ -146,7 +146,7 @@ def test_residual_block_with_projection() -> None:
     assert count(graph) == {
         "nodes": {"input": 3, "neuron": 5 + 4 + 4 + 2, "param": 1, "join": 4},
         "edges": {"weight": 135 + 180 + 12 + 8, "bias": 5},
-        "links": {"add": 8},
+        "links": {"Add": 8},
     }
 
 
@@ -191,7 +191,7 @@ def test_class_token_and_position_table() -> None:
     assert count(graph) == {
         "nodes": {"input": 3, "neuron": 4 + 4 + 2, "param": 3, "join": 4},
         "edges": {"weight": 12 + 8, "bias": 4, "source": 4, "position": 12},
-        "links": {"concat": 8},
+        "links": {"Concat": 8},
     }
     [table] = [block for block in graph.edges if block.role == "position"]
     assert table.shape == (4, 1, 1, 3)
@@ -383,7 +383,7 @@ def test_mixer_block() -> None:
     assert count(graph) == {
         "nodes": {"input": 5, "neuron": 3 + 4 + 2 + 6 + 3, "join": 1 + 3},
         "edges": {"weight": 15 + 8 + 8 + 18 + 18},
-        "links": {"shared": 3, "add": 6},
+        "links": {"shared": 3, "Add": 6},
     }
     mixed = [block.shape for block in graph.edges if block.view.name == "w1"]
     assert mixed == [(1, 4, 1, 2)]
@@ -394,7 +394,7 @@ def test_deepsets_layer() -> None:
     assert count(lower(deepsets())) == {
         "nodes": {"input": 2, "neuron": 3 + 3 + 1, "param": 1, "join": 3},
         "edges": {"weight": 6 + 6 + 3, "bias": 3},
-        "links": {"add": 6},
+        "links": {"Add": 6},
     }
 
 
@@ -418,7 +418,7 @@ def test_triplane_grid() -> None:
     assert count(graph) == {
         "nodes": {"input": 6, "neuron": 2 + 4, "param": 2, "join": 1 + 2},
         "edges": {"source": 96, "weight": 8, "bias": 4},
-        "links": {"shared": 6, "gridsample": 4},
+        "links": {"shared": 6, "GridSample": 4},
     }
     [grid] = [block for block in graph.edges if block.role == "source"]
     assert grid.shape == (2, 1, 1, 48)

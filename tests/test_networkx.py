@@ -18,7 +18,7 @@ def test_every_node_and_edge_is_there(graph):
     by_role = {}
     for _, _, edge in out.edges(data=True):
         by_role[edge["role"]] = by_role.get(edge["role"], 0) + 1
-    assert by_role == {"weight": 6 + 6 + 24, "bias": 3, "rotary": 2, "sub": 4, "add": 2}
+    assert by_role == {"weight": 6 + 6 + 24, "bias": 3, "value": 2, "Sub": 4, "Add": 2}
 
 
 def test_attributes_have_names(graph):

@@ -29,6 +29,9 @@ Install = Callable[..., None]
 RIDDLE = "(float[1, 3] x) => (float[1, 2] y) { h = MatMul(x, w) g = acme.Riddle <depth = 2> (h) y = MatMul(g, v) }"
 RULES = """
     from gmnc.frontend import Unsupported, rule
+    from gmnc.ir import Step, register_step
+
+    register_step(Step("Riddle", "a riddle", ("depth",)))
 
     @rule("Riddle", domain="acme", shapes=lambda op: [(op.input(0).shape, op.input(0).dtype)])
     def riddle(ctx, op):

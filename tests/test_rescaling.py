@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from tiny import packed_attention, separate_attention
 import gmnc
 from gmnc.backends import store
 from gmnc.ir import GmncError, ParameterGraph
+from gmnc.ir.vocabulary import Attachment
+from gmnc.ir.vocabulary import declared_step as declared
 from gmnc.symmetry import homogeneity
 from gmnc.symmetry.linear import System
 from gmnc.symmetry.rescaling import KINDS
@@ -223,16 +226,15 @@ def test_random_networks_hold(seed: int) -> None:
 
 
 WRONG = {
-    "gelu taken for homogeneous": ("STEPS", "Gelu", (1, None), perceptron("h = Gelu(a)")),
-    "relu taken for odd": ("STEPS", "Relu", (1, 1), perceptron("h = Relu(a)")),
-    "max pool taken for odd": ("STEPS", "MaxPool", (1, 1), NORMS["max pool"][0]),
-    "square taken for degree one": ("STEPS", "Square", (1, 0), perceptron("h = Mul(a, a)")),
-    "layer norm without coupling": ("COUPLING", "Standardize", (False, False), NORMS["layer norm"][0]),
-    "slope taken for a factor": ("ATTACHED", "PRelu", homogeneity.ATTACHED["Mul"], NORMS["slope per channel"][0]),
+    "gelu taken for homogeneous": ("Gelu", {"degree": 1}, perceptron("h = Gelu(a)")),
+    "relu taken for odd": ("Relu", {"parity": 1}, perceptron("h = Relu(a)")),
+    "max pool taken for odd": ("MaxPool", {"parity": 1}, NORMS["max pool"][0]),
+    "square taken for degree one": ("Square", {"degree": 1}, perceptron("h = Mul(a, a)")),
+    "layer norm without coupling": ("Standardize", {"couples": (False, False)}, NORMS["layer norm"][0]),
+    "slope taken for a factor": ("PRelu", {"attached": declared("Mul").attached}, NORMS["slope per channel"][0]),
     "mean taken for the variance": (
-        "ATTACHED",
         "BatchNormalization",
-        (homogeneity.Attachment(False, (0, 1)),) * 2,
+        {"attached": (Attachment(False, (0, 1)),) * 2},
         NORMS["batch norm"][0],
     ),
 }
@@ -240,9 +242,10 @@ WRONG = {
 
 @pytest.mark.parametrize("mistake", WRONG)
 def test_a_wrong_law_is_found_out(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    table, step, law, model = WRONG[mistake]
+    name, law, model = WRONG[mistake]
     assert verify(model, kinds=["sign", "scale"], trials=2).holds
-    monkeypatch.setitem(getattr(homogeneity, table), step, law)
+    wrong = replace(declared(name), **law)
+    monkeypatch.setattr(homogeneity, "declared_step", lambda op: wrong if op == name else declared(op))
     report = verify(model, kinds=["sign", "scale"], trials=2)
     assert report.sound is False
     assert any("change their s" in str(f) for f in report.failures)

@@ -33,7 +33,7 @@ def without_pins(graph: ParameterGraph) -> ParameterGraph:
 DAMAGE = {
     "scopes": ("groupnorm", without_links("scope")),
     "products": ("attention_qkv", without_links("product")),
-    "joins": ("resnet", without_links("add")),
+    "joins": ("resnet", without_links("Add")),
     "ties": ("llama", without_ties),
     "hubs": ("llama", without_links("hub")),
     "pins": ("siren", without_pins),

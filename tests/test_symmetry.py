@@ -185,7 +185,7 @@ def test_class_token_and_position_table() -> None:
     net.attach(token, "class")
     stream = net.nodes("join", 4, "tokens")
     for place, src in enumerate((token, patch)):
-        net.builder.add_links(stream, src, "join", slot=np.full((4, 1), place))
+        net.builder.add_links(stream, src, "shared", slot=np.full((4, 1), place))
     net.attach(stream, "positions", "position", slots=5)
     graph = net.finish(net.linear(stream, 2, "head"), x)
     proved(graph)
@@ -201,7 +201,7 @@ def test_slots_of_links_tell_positions_apart() -> None:
         x = net.inputs(3)
         h = net.linear(x, 2, "w")
         joined = net.nodes("join", 1)
-        net.builder.add_links(np.repeat(joined, 2), h, "join", slot=np.arange(2)[:, None] if slots else None)
+        net.builder.add_links(np.repeat(joined, 2), h, "shared", slot=np.arange(2)[:, None] if slots else None)
         return net.finish(net.linear(joined, 2, "head"), x)
 
     assert orbits(build(True)) == []

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 
-from ...ir import EdgeBlock, LinkBlock, ParameterGraph
+from ...ir import EdgeBlock, LinkBlock, NodeKind, ParameterGraph
 from .layout import Arrangement, arrange, layers
 from .parts import (
     DASHES,
@@ -75,7 +75,7 @@ def group_picture(graph: ParameterGraph) -> Figure:
     """The figure of a large graph."""
     found = bands(graph)
     colours = role_colours(graph)
-    boxes = [i for i, g in enumerate(graph.groups) if g.kind != "param" and g.size]
+    boxes = [i for i, g in enumerate(graph.groups) if g.kind != NodeKind.PARAM and g.size]
     number = {g: i for i, g in enumerate(boxes)}
     inner = [b for b in found if b.src in number and b.dst in number]
     arcs = [(number[b.src], number[b.dst]) for b in inner]
@@ -104,8 +104,10 @@ def _text(graph: ParameterGraph, group: int, into: list[Band], colours: dict[str
     title = _Run(f"{g.kind} ×{g.size}" + (" pinned" if pinned else ""), INK, TITLE, "bold")
     name = fit(short(g.node or g.value), WIDEST - title.width - 8, SMALL)
     lines = [[title, _Run(name, space=6)] if name else [title]]
-    wide = [b for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind != "param"]
-    thin = Counter(b.per.role for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind == "param")
+    wide = [b for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind != NodeKind.PARAM]
+    thin = Counter(
+        b.per.role for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind == NodeKind.PARAM
+    )
     rows: Lines = []
     for block in dict.fromkeys(id(b.per) for b in wide):
         rows += _block_lines(graph, next(b.per for b in wide if id(b.per) == block), colours)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, Patch, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 
-from ...ir import EdgeBlock, ParameterGraph
+from ...ir import EdgeBlock, NodeKind, ParameterGraph
 from .layout import Arrangement, arrange, layers
 from .parts import (
     DASHES,
@@ -47,7 +47,15 @@ DOTS = (0, (1.0, 1.4))
 RASTER_FROM = 20000
 HALO = [withStroke(linewidth=2.5, foreground="white")]
 
-_GLYPHS = {"sum": "Σ", "product": "×", "join": "⋈", "reduce": "∘", "hub": "•", "gate": "σ", "opaque": "?"}
+_GLYPHS: dict[str, str] = {
+    NodeKind.SUM: "Σ",
+    NodeKind.PRODUCT: "×",
+    NodeKind.JOIN: "⋈",
+    NodeKind.REDUCE: "∘",
+    NodeKind.HUB: "•",
+    NodeKind.GATE: "σ",
+    NodeKind.OPAQUE: "?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class _Edges:
 def node_picture(graph: ParameterGraph) -> Figure:
     """The figure of a small graph."""
     found = bands(graph)
-    params = {i for i, g in enumerate(graph.groups) if g.kind == "param"}
+    params = {i for i, g in enumerate(graph.groups) if g.kind == NodeKind.PARAM}
     boxes = [i for i in range(len(graph.groups)) if i not in params]
     number = {g: i for i, g in enumerate(boxes)}
     arcs = [(number[b.src], number[b.dst]) for b in found if b.src in number and b.dst in number]
@@ -97,12 +105,12 @@ def _head(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
     lines = [f"{g.kind} ×{g.size}"]
     ports = [f"{way} {p.name}" for way, side in (("input", graph.inputs), ("output", graph.outputs)) for p in side
              if np.isin(p.nodes, ids).any()]  # fmt: skip
-    if g.kind != "input" and (g.node or g.value):
+    if g.kind != NodeKind.INPUT and (g.node or g.value):
         lines.append(short(g.node or g.value))
     lines += ports
     vias: list[str] = []
     for band in found:
-        if band.dst == group and graph.groups[band.src].kind != "param":
+        if band.dst == group and graph.groups[band.src].kind != NodeKind.PARAM:
             vias += via_texts(graph, band.per.via)
     lines = [fit(line, LONGEST, TITLE if i == 0 else SMALL) for i, line in enumerate(lines)]
     return lines + [line for v in dict.fromkeys(vias) for line in wrapped(v, LONGEST, SMALL)][:6]
@@ -302,7 +310,7 @@ class _Sheet:
 
     def _draw_params(self, axes: Axes, spots: dict[tuple[int, int], tuple[float, float]]) -> None:
         for (group, _), (x, y) in spots.items():
-            axes.add_patch(_mark("param", x, y, 5.0, 0.8))
+            axes.add_patch(_mark(NodeKind.PARAM, x, y, 5.0, 0.8))
             write(axes, x - 9, y, self._param_label(group), size=SMALL, ha="right", va="center_baseline", color=INK)
 
     def _draw_heads(self, axes: Axes, column_x: np.ndarray, down: float) -> None:
@@ -335,9 +343,9 @@ def _scales(edges: _Edges) -> np.ndarray:
 
 def _mark(kind: str, x: float, y: float, radius: float, rim: float) -> Patch:
     style: dict[str, Any] = {"facecolor": kind_colour(kind), "edgecolor": INK, "lw": rim, "zorder": 3}
-    if kind == "param":
+    if kind == NodeKind.PARAM:
         return Rectangle((x - radius, y - radius), 2 * radius, 2 * radius, **style)
-    if kind == "hub":
+    if kind == NodeKind.HUB:
         corners = [(x - radius, y), (x, y - radius), (x + radius, y), (x, y + radius)]
         return Polygon(corners, closed=True, **style)
     return Circle((x, y), radius, **style)

@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextToPath
 
-from ...ir import EdgeBlock, LinkBlock, ParameterGraph
+from ...ir import EdgeBlock, EdgeRole, LinkBlock, LinkRole, NodeKind, ParameterGraph
 from ...ir.arrays import distinct
 from ...ir.printable import printable
 
@@ -47,31 +47,31 @@ INK, GREY = "#1f2933", "#697586"
 DASHES = (0, (4.0, 2.0))
 KEY_SIZE, KEY_ROW = 8.0, 16.0
 
-_KINDS = {
-    "input": "#d3e8fb",
-    "neuron": "#f4f5f7",
-    "param": "#fbe7c6",
-    "hub": "#fdf3d0",
-    "sum": "#dff3e4",
-    "product": "#e8dff5",
-    "join": "#d8f0ef",
-    "reduce": "#f9dfe5",
-    "gate": "#e9e4d4",
-    "token": "#ffe3d1",
-    "split": "#e4e9f0",
-    "opaque": "#c9ced6",
+_KINDS: dict[str, str] = {
+    NodeKind.INPUT: "#d3e8fb",
+    NodeKind.NEURON: "#f4f5f7",
+    NodeKind.PARAM: "#fbe7c6",
+    NodeKind.HUB: "#fdf3d0",
+    NodeKind.SUM: "#dff3e4",
+    NodeKind.PRODUCT: "#e8dff5",
+    NodeKind.JOIN: "#d8f0ef",
+    NodeKind.REDUCE: "#f9dfe5",
+    NodeKind.GATE: "#e9e4d4",
+    NodeKind.TOKEN: "#ffe3d1",
+    NodeKind.SPLIT: "#e4e9f0",
+    NodeKind.OPAQUE: "#c9ced6",
 }
-_ROLES = {
-    "weight": "#2f6db3",
-    "bias": "#d9822b",
-    "norm.scale": "#23976a",
-    "norm.bias": "#9aae1d",
-    "norm.mean": "#b5567a",
-    "norm.var": "#7a4fa3",
-    "embedding": "#0d9aa8",
-    "recurrent": "#c23b3b",
-    "position": "#8a6d3b",
-    "token": "#e0569b",
+_ROLES: dict[str, str] = {
+    EdgeRole.WEIGHT: "#2f6db3",
+    EdgeRole.BIAS: "#d9822b",
+    EdgeRole.NORM_SCALE: "#23976a",
+    EdgeRole.NORM_BIAS: "#9aae1d",
+    EdgeRole.NORM_MEAN: "#b5567a",
+    EdgeRole.NORM_VAR: "#7a4fa3",
+    EdgeRole.EMBEDDING: "#0d9aa8",
+    EdgeRole.RECURRENT: "#c23b3b",
+    EdgeRole.POSITION: "#8a6d3b",
+    LinkRole.TOKEN: "#e0569b",
 }
 _SPARE = ("#4b5563", "#a1662f", "#5b8c2a", "#3f51b5", "#9c3d9e", "#00796b", "#b8860b", "#d1495b", "#607d8b", "#6a5acd")
 
@@ -122,7 +122,7 @@ def _tally(row: bytes, dtype: np.dtype) -> Counter[int]:
 
 def kind_colour(kind: str) -> str:
     """The fill colour of a node kind."""
-    return _KINDS.get(kind, "#ffffff")
+    return _KINDS[kind]
 
 
 def role_colours(graph: ParameterGraph) -> dict[str, str]:

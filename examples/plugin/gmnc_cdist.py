@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from gmnc.frontend import Algebra, Op, Spec, Unsupported, Value, rule
+from gmnc.ir import Step, register_step
 
 __all__ = ["cdist"]
+
+register_step(Step("CDist", "the distance to a prototype", ("metric",)))
 
 
 def distances(op: Op) -> list[tuple[tuple[int, ...], str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...ir import EdgeRole, LinkRole, NodeKind
 from ...ir.arrays import distinct
 from ..budget import PLACES, bear
 from .elements import Elements
@@ -98,7 +99,7 @@ def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list
     slots = coordinates(sizes)
     if elements.array.dtype == np.int64 or not elements.bare:
         elements, slots, ports = _without_repeats(elements, slots, ports)
-    role = "position" if part.role == "bias" and len(slots) > 1 else part.role
+    role = EdgeRole.POSITION if part.role == EdgeRole.BIAS and len(slots) > 1 else part.role
     if ports.shape[1] == 1:
         sizes, along = [shape[a] for a in grid], [grid.index(a) for a in free if a in grid]
         own, (tile, run) = runs(state.moves, ports.T, sizes, along)
@@ -111,7 +112,7 @@ def _direct(
     state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str
 ) -> int:  # fmt: skip
     """elements [tile x ports x run, S] straight onto ports that are a neuron each; tile, run and S are slots."""
-    source = state.nodes("param", 1, 0)
+    source = state.nodes(NodeKind.PARAM, 1, 0)
     places = elements.shape[1]
     elements = elements.move(
         lambda a: a.reshape(tile, len(ports), run, places).transpose(1, 0, 2, 3).reshape(len(ports), 1, 1, -1)
@@ -124,8 +125,8 @@ def _direct(
 
 def _through_hubs(state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str) -> int:
     """elements [H, S] onto ports [H, R], by a hub for each row."""
-    source = state.nodes("param", 1, 0)
-    hubs = state.nodes("hub", len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
+    source = state.nodes(NodeKind.PARAM, 1, 0)
+    hubs = state.nodes(NodeKind.HUB, len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
     block = elements.move(lambda a: a.reshape(len(hubs), 1, 1, -1))
     index = state.edges(hubs, np.broadcast_to(source, hubs.shape), np.zeros((1, 1), np.int32), block, role, slots)
     _link_hubs(state, hubs, ports)
@@ -145,7 +146,7 @@ def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
         start = np.searchsorted(ranked, ranked)
         slot = np.empty(len(nodes), dtype=np.int64)
         slot[order] = np.arange(len(nodes)) - start
-    state.builder.add_links(nodes, pairs[:, 0], "hub", vias_of(pairs[:, 1]), slot=slot, node=state.site.node)
+    state.builder.add_links(nodes, pairs[:, 0], LinkRole.HUB, vias_of(pairs[:, 1]), slot=slot, node=state.site.node)
 
 
 def _without_repeats(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct
 from .grid import free_axes, spread
 from .joins import Factors, Operand, pin_against_free
@@ -22,7 +23,7 @@ __all__ = ["carry", "close"]
 def carry(state: State, classes: np.ndarray, initial: Factors) -> np.ndarray:
     """Labels of a carried value with one join node per class, numbered from 0; initial: labels of what it starts as."""
     depth = max((state.depth(f) for f in initial), default=0)
-    ids = state.nodes("join", int(classes.max()) + 1 if classes.size else 0, depth)
+    ids = state.nodes(NodeKind.JOIN, int(classes.max()) + 1 if classes.size else 0, depth)
     return port(ids)[classes]
 
 
@@ -44,6 +45,6 @@ def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.
     first, which = distinct_rows(rows)
     if len(first) > len(distinct(columns[0])):
         return compress(which.reshape(size))
-    for column, role in ((1, "initial"), (2, "carry")):
+    for column, role in ((1, LinkRole.INITIAL), (2, LinkRole.CARRY)):
         state.links(rows[first, 0], rows[first, column], role)
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from ...ir import EdgeBlock, GraphBuilder
+from ...ir import EdgeBlock, GraphBuilder, NodeKind
 from ...ir.arrays import distinct
 from .labels import unrepeated
 
@@ -37,7 +37,7 @@ class Cohesion:
     def _holds(self, group: int) -> bool:
         """The same for a group whose sources, which come before it, are known."""
         entry = self._builder.groups[group]
-        if entry.kind == "input" or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
+        if entry.kind == NodeKind.INPUT or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
             return True
         # What is attached later comes through groups with greater numbers.
         sources = [source for source in self._sources[group] if source < group]

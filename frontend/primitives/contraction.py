@@ -9,6 +9,7 @@ from operator import itemgetter
 
 import numpy as np
 
+from ...ir import EdgeRole, LinkRole, NodeKind
 from ...ir.arrays import distinct
 from ..budget import PLACES, bear
 from ..errors import Unsupported
@@ -37,7 +38,7 @@ class Spec:
 
 def contract(
     state: State, factors: Factors, shape: tuple[int, ...], weight: Elements, spec: Spec, out: tuple[int, ...],
-    role: str = "weight",
+    role: str = EdgeRole.WEIGHT,
 ) -> Factors:  # fmt: skip
     """Factors over `spec.out`, of the shape `out`, after the contraction; `factors` and `shape` are over `spec.x`.
 
@@ -125,12 +126,12 @@ def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) ->
     if len(involved) == 1:
         return involved[0], kept
     if involved:
-        return join(state, involved, "pair"), kept
+        return join(state, involved, LinkRole.PAIR), kept
     if len(kept) == 1 and kept[0].size == 1:
         return kept[0], []
     ports = distinct(np.concatenate([f.reshape(-1) for f in kept]))
-    node = state.ports("join", 1, state.depth(ports))
-    state.links(np.repeat(nodes_of(node), len(ports)), ports, "shared")
+    node = state.ports(NodeKind.JOIN, 1, state.depth(ports))
+    state.links(np.repeat(nodes_of(node), len(ports)), ports, LinkRole.SHARED)
     return node.reshape((1,) * kept[0].ndim), kept
 
 
@@ -176,7 +177,7 @@ def emit(
 
     elements = weight.move(arrange)
     if dst is None:
-        dst = state.nodes("neuron", b * n, 1 + state.depth(ports)).reshape(b, n)
+        dst = state.nodes(NodeKind.NEURON, b * n, 1 + state.depth(ports)).reshape(b, n)
     state.edges(dst, nodes_of(ports), vias_of(ports), elements, role, _slots([tile, run, *length["s"]]))
     labels = port(dst).reshape([*length["b"], *length["n"]])
     return compress(align(labels, "".join([*batch, *fresh]), spec.out))

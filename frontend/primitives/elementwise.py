@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir import EdgeRole
 from ..errors import Unsupported
 from .attaching import Part, attach
 from .constants import Constants, digest, uniform, varies
@@ -20,7 +21,7 @@ from .values import Op, Value
 
 __all__ = ["elementwise", "traced"]
 
-_ATTACHED_ROLES = {"Add": "bias", "Sub": "bias", "Mul": "scale", "Div": "scale"}
+_ATTACHED_ROLES = {"Add": EdgeRole.BIAS, "Sub": EdgeRole.BIAS, "Mul": EdgeRole.SCALE, "Div": EdgeRole.SCALE}
 _NORMS = {"Standardize", "RMSNormalize"}
 _FORBIDDEN = -99
 _MASK_LIMIT = 1 << 22
@@ -48,7 +49,7 @@ def elementwise(
             factors = tuple(map_via(f, lambda v: step.apply((v,))) for f in factors)
     else:
         after = step.mark if step.attributes and not attached else None
-        factors = combine(state, operands, shape, op.type.lower(), step.ranks, step.apply, step.mark_place, after)
+        factors = combine(state, operands, shape, op.type, step.ranks, step.apply, step.mark_place, after)
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
     return factors
@@ -205,10 +206,10 @@ def _role(state: State, op: str, factors: Factors) -> str:
     for factor in factors:
         last, before = _last_two(state, int(vias_of(factor).reshape(-1)[0]))
         if op == "Mul" and last in _NORMS:
-            return "norm.scale"
+            return EdgeRole.NORM_SCALE
         if op == "Add" and (last in _NORMS or (last == "Mul" and before in _NORMS)):
-            return "norm.bias"
-    return _ATTACHED_ROLES.get(op, op.lower())
+            return EdgeRole.NORM_BIAS
+    return _ATTACHED_ROLES.get(op, op)
 
 
 def _last_two(state: State, via: int) -> tuple[str, str]:

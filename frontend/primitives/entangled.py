@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from ..errors import Unsupported
 from .joins import join
 from .labels import map_via
@@ -27,7 +28,7 @@ def entangle(
     fresh: the node is pinned. Raises `Unsupported` where that would be more than 65,536 links.
     """
     operands: dict[int, Value] = {}
-    attributes = {n: _plain(v) for n, v in op.attributes.items()}
+    attributes = {n: _plain(v) for n, v in op.attributes.items()} | {"op": op.type}
     attributes["shapes"] = tuple(() if v is None else v.shape for v in op.inputs)
     for index, value in enumerate(op.inputs):
         if value is not None and value.data is not None and value.data.dtype.kind in "OUS":
@@ -40,7 +41,11 @@ def entangle(
     labels = [one_label(v).reshape(1) for v in values.values()]
     if list(values) != list(range(len(values))):
         attributes["operands"] = tuple(values)
-    node = join(state, labels, op.type.lower(), list(values)) if labels else state.ports("input", 1, 0, pinned=True)
+    node = (
+        join(state, labels, LinkRole.OPAQUE_JOIN, list(values))
+        if labels
+        else state.ports(NodeKind.INPUT, 1, 0, pinned=True)
+    )
     if fresh:
         state.pin(node)
     return [None if r is None else _output(state, op, i, node, attributes) for i, r in enumerate(op.results)]
@@ -60,6 +65,6 @@ def _output(state: State, op: Op, index: int, node: np.ndarray, attributes: dict
     result = op.results[index]
     assert result is not None
     items = {**attributes, "output": index}.items()
-    label = map_via(node, lambda via: state.builder.via(op.type, items, (via,)))
+    label = map_via(node, lambda via: state.builder.via("OpaqueJoin", items, (via,)))
     shape = result.shape or ()
     return Value(result.name, shape, result.dtype, (label.reshape((1,) * len(shape)),))

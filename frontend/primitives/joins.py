@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from ..budget import PLACES, bear
 from .grid import Grid, free_axes, moved, spread, stacked
 from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
@@ -65,7 +66,7 @@ def join(
 
 
 def shared_neuron(
-    state: State, labels: np.ndarray, axes: tuple[int, ...], role: str = "shared", beside: Sequence[int] = ()
+    state: State, labels: np.ndarray, axes: tuple[int, ...], role: str = LinkRole.SHARED, beside: Sequence[int] = ()
 ) -> np.ndarray:
     """Join the labels over `axes`, on which a weight is shared: one node per distinct tuple of places.
 
@@ -77,7 +78,7 @@ def shared_neuron(
     first, which = distinct_rows(rows)
     kinds = rows[first]
     places = kinds.shape[1]
-    nodes = state.nodes("join", len(kinds), state.depth(kinds))
+    nodes = state.nodes(NodeKind.JOIN, len(kinds), state.depth(kinds))
     state.links(np.repeat(nodes, places), kinds, role, slot=np.tile(np.arange(places), len(kinds))[:, None])
     joined = compress(port(nodes)[which].reshape(*outer, *[1] * len(axes)).transpose(np.argsort(rest + list(axes))))
     if not beside:
@@ -216,7 +217,7 @@ def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
     """Several label tensors of one value as one: itself, or a join node per distinct pair."""
     if len(labels) == 1:
         return labels[0]
-    return join(state, labels, "pair")
+    return join(state, labels, LinkRole.PAIR)
 
 
 def _same_nodes(members: list[tuple[int, np.ndarray]], operands: int) -> list[np.ndarray] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir import NodeKind
 from .attaching import coordinates
 from .elements import Elements
 from .joins import Factors
@@ -21,7 +22,7 @@ def paired(state: State, elements: Elements, shape: tuple[int, ...], kernel: boo
     """
     wide = [a for a, n in enumerate(shape) if n > 1]
     axes, rest = (wide[:2], wide[2:]) if kernel else (wide[-2:], wide[:-2])
-    rows, columns = state.nodes("param", shape[axes[0]], 0), state.nodes("neuron", shape[axes[1]], 1)
+    rows, columns = state.nodes(NodeKind.PARAM, shape[axes[0]], 0), state.nodes(NodeKind.NEURON, shape[axes[1]], 1)
     order = [axes[1], axes[0], *rest, *(a for a, n in enumerate(shape) if n == 1)]
     entries = elements.move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
     slots = coordinates([shape[a] for a in rest])

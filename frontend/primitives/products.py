@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct
 from .grid import free_axes
 from .joins import Factors, Operand, gathered, independent, join, meeting, reordered
@@ -38,7 +39,7 @@ def product_sum(
     for labels in met:
         inside = [i for i in summed if labels.shape[i] > 1]
         if inside:
-            labels = gathered(state, labels, inside, "sum", "sum", tuple(shape[i] for i in grid))
+            labels = gathered(state, labels, inside, NodeKind.SUM, LinkRole.SUM, tuple(shape[i] for i in grid))
         over = tuple(grid.index(i) for i in summed if i in grid)
         if over:
             labels = map_via(labels, lambda v, over=over: state.builder.via("Sum", (("axes", over),), (v,)))  # type: ignore[misc]
@@ -69,4 +70,4 @@ def _unscale(state: State, factors: Factors) -> tuple[Factors, float]:
 
 def _product(state: State, members: list[tuple[int, np.ndarray]]) -> np.ndarray:
     parts = [f for _, f in members]
-    return parts[0] if len(parts) == 1 else join(state, parts, "product", (0, 1), kind="product")
+    return parts[0] if len(parts) == 1 else join(state, parts, LinkRole.PRODUCT, (0, 1), kind=NodeKind.PRODUCT)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
@@ -49,7 +50,7 @@ class Feed:
 
     source: str
     steps: tuple[Step, ...] = ()
-    role: str = "gate"
+    role: str = LinkRole.GATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def recur(
         _enter(state, nodes[name], labels, 1 in initial[name].same)
     if counted is not None:
         for name in outputs:
-            state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), "length")
+            state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), LinkRole.LENGTH)
     if any(_rows_differ(v) for v in (*initial.values(), lengths)):
         kept = [state.ordered(factor) for factor in kept]
     beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
@@ -138,7 +139,7 @@ def _weigh(
         src = nodes[weight.source][:, None]
     else:
         if weight.source not in parameters:
-            parameters[weight.source] = state.nodes("param", 1, 0)
+            parameters[weight.source] = state.nodes(NodeKind.PARAM, 1, 0)
         src = np.broadcast_to(parameters[weight.source], (len(dst), 1))
     state.edges(dst[:, None], src, np.zeros((1, 1), np.int32), elements.reshape(len(dst), 1, 1, 1), weight.role)
 
@@ -153,7 +154,7 @@ def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, 
 
 def _start(state: State, value: Value) -> np.ndarray:
     """Labels [1, size] of an initial value [batch, size]; what differs over the batch is joined."""
-    labels = value.factors[0] if len(value.factors) == 1 else join(state, value.factors, "pair")
+    labels = value.factors[0] if len(value.factors) == 1 else join(state, value.factors, LinkRole.PAIR)
     return shared_neuron(state, labels, (0,)) if labels.shape[0] > 1 else labels
 
 
@@ -161,4 +162,4 @@ def _enter(state: State, nodes: np.ndarray, labels: np.ndarray, copies: bool) ->
     """The initial value joins the carried one; units that get different places of one node are told apart by slots."""
     labels = np.broadcast_to(labels.reshape(-1), nodes.shape)
     slot = None if copies or unrepeated(labels) else occurrence(labels)[:, None]
-    state.links(nodes, labels, "initial", slot=slot)
+    state.links(nodes, labels, LinkRole.INITIAL, slot=slot)

@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Sequence
 
 import numpy as np
 
+from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct
 from .grid import free_axes
 from .joins import Factors, along, gathered, independent, members
@@ -29,7 +30,7 @@ def reduce(
     for factor in factors:
         items = _over(state, factors, factor, axes, attributes, shape).items()
         inside = [a for a in axes if factor.shape[a] > 1]
-        labels = gathered(state, factor, inside, "reduce", "reduce", grid, whole) if inside else factor
+        labels = gathered(state, factor, inside, NodeKind.REDUCE, LinkRole.REDUCE, grid, whole) if inside else factor
         out.append(map_via(labels, lambda v, items=items: state.builder.via(op, items, (v,))))  # type: ignore[misc]
     return independent(state, out)
 
@@ -63,7 +64,7 @@ def _parts(
     """A scope for each of the rows of `members` that labels along `axes` make."""
     first, which = distinct_rows(rows)
     kinds = rows[first]
-    nodes = state.nodes("reduce", len(kinds), state.depth(kinds))
+    nodes = state.nodes(NodeKind.REDUCE, len(kinds), state.depth(kinds))
     # Which of its port's scopes each part is: by port without its last move, of which entries may have others.
     part = np.broadcast_to(along(which, labels, axes), labels.shape)
     pairs = [np.stack([_bare(state, a).reshape(-1), b.reshape(-1)], axis=1) for a, b in
@@ -71,7 +72,7 @@ def _parts(
     different, number = distinct_rows(np.concatenate(pairs))
     rank = state.scopes(np.concatenate(pairs)[different][:, 0])[number]
     mine, theirs = rank[: labels.size].reshape(labels.shape), rank[labels.size :]
-    state.links(np.repeat(nodes, kinds.shape[1]), kinds, "scope", slot=theirs[:, None] if theirs.any() else None)
+    state.links(np.repeat(nodes, kinds.shape[1]), kinds, LinkRole.SCOPE, slot=theirs[:, None] if theirs.any() else None)
     out = labels.copy()
     for value in distinct(mine).tolist():
         items = {**attributes, "scope": value, "parts": len(kinds)}.items()
@@ -143,10 +144,10 @@ def _over(
 
 def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
     depth = state.depth(labels)
-    middle = state.nodes("reduce", 1, depth, pinned=True)
-    state.links(np.repeat(middle, labels.size), labels, "reduce", operand=np.arange(labels.size))
-    new = state.ports("split", int(np.prod(shape)), depth, pinned=True)
-    state.links(nodes_of(new), np.repeat(port(middle), len(new)), "split", operand=np.arange(len(new)))
+    middle = state.nodes(NodeKind.REDUCE, 1, depth, pinned=True)
+    state.links(np.repeat(middle, labels.size), labels, LinkRole.REDUCE, operand=np.arange(labels.size))
+    new = state.ports(NodeKind.SPLIT, int(np.prod(shape)), depth, pinned=True)
+    state.links(nodes_of(new), np.repeat(port(middle), len(new)), LinkRole.SPLIT, operand=np.arange(len(new)))
     return new.reshape(shape)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...ir import ParameterView
+from ...ir import LinkRole, NodeKind, ParameterView
 from ...ir.arrays import distinct
 from .labels import distinct_rows, port
 from .quantised import Grid, Side
@@ -186,13 +186,13 @@ def _of_sources(state: State, block: _Block, side: Side, classes: _Classes) -> i
     sources = np.broadcast_to(block.src[:, :, None], (*block.src.shape, column_of.shape[1]))
     member = np.broadcast_to(column_of, sources.shape)
     if apart:
-        ends = state.nodes("hub", count, state.depth(port(block.src)))
+        ends = state.nodes(NodeKind.HUB, count, state.depth(port(block.src)))
         slot = np.broadcast_to(np.arange(column_of.shape[1]), sources.shape)
         links = np.unique(np.stack([a.reshape(-1) for a in (sources, ends[member], slot)], axis=1), axis=0)
-        state.builder.add_links(links[:, 0], links[:, 1], "hub", slot=links[:, 2:], node=state.site.node)
+        state.builder.add_links(links[:, 0], links[:, 1], LinkRole.HUB, slot=links[:, 2:], node=state.site.node)
     else:
         ends = _ends(state, block.src, member[:, :, 0], count)
-    source = state.nodes("param", 1, 0)
+    source = state.nodes(NodeKind.PARAM, 1, 0)
     view = affine_view(side.name, classes.numbers.reshape(count, 1, 1, 1))
     return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, side.role)
 
@@ -205,30 +205,32 @@ def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> 
     pairs = np.unique(np.stack([classes, flat], axis=1), axis=0)
     if len(pairs) == count == len(distinct(flat)):
         return pairs[:, 1]
-    hubs = state.nodes("hub", count, state.depth(port(nodes)))
-    state.builder.add_links(pairs[:, 1], hubs[pairs[:, 0]], "hub", node=state.site.node)
+    hubs = state.nodes(NodeKind.HUB, count, state.depth(port(nodes)))
+    state.builder.add_links(pairs[:, 1], hubs[pairs[:, 0]], LinkRole.HUB, node=state.site.node)
     return hubs
 
 
 def _runs(state: State, src: np.ndarray, via: np.ndarray, column_of: np.ndarray) -> np.ndarray:
     """A node per class of columns [K, S], linked from the sources [K] in it, by slot where a source is in several."""
     count = int(column_of.max()) + 1
-    nodes = state.nodes("reduce", count, state.depth(port(src)))
+    nodes = state.nodes(NodeKind.REDUCE, count, state.depth(port(src)))
     slots = column_of.shape[1]
     if (column_of == column_of[:, :1]).all():
-        state.links(nodes[column_of[:, 0]], port(src, via), "scope")
+        state.links(nodes[column_of[:, 0]], port(src, via), LinkRole.SCOPE)
         return nodes
     slot = np.tile(np.arange(slots), len(src))
-    state.links(nodes[column_of.reshape(-1)], np.repeat(port(src, via), slots), "scope", slot=slot)
+    state.links(nodes[column_of.reshape(-1)], np.repeat(port(src, via), slots), LinkRole.SCOPE, slot=slot)
     return nodes
 
 
 def _source(state: State, block: _Block) -> np.ndarray:
     """The `param` node of a vector, so that its scales stay its own; a new one for other blocks."""
     first = block.src.reshape(-1)[:1]
-    if (block.src == first).all() and state.builder.groups[int(state.builder.group_of(first)[0])].kind == "param":
+    if (block.src == first).all() and state.builder.groups[
+        int(state.builder.group_of(first)[0])
+    ].kind == NodeKind.PARAM:
         return first
-    return state.nodes("param", 1, 0)
+    return state.nodes(NodeKind.PARAM, 1, 0)
 
 
 def _pinned(state: State, block: _Block, side: Side, shape: tuple[int, ...]) -> int:
@@ -236,8 +238,11 @@ def _pinned(state: State, block: _Block, side: Side, shape: tuple[int, ...]) -> 
     state.pin(port(block.dst))
     state.pin(port(block.src))
     places = distinct(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
-    source, hub = state.nodes("param", 1, 0), state.nodes("hub", 1, state.depth(port(block.dst)), pinned=True)
-    state.links(distinct(block.dst), np.repeat(port(hub), len(distinct(block.dst))), "hub")
+    source, hub = (
+        state.nodes(NodeKind.PARAM, 1, 0),
+        state.nodes(NodeKind.HUB, 1, state.depth(port(block.dst)), pinned=True),
+    )
+    state.links(distinct(block.dst), np.repeat(port(hub), len(distinct(block.dst))), LinkRole.HUB)
     view = affine_view(side.name, places.reshape(1, 1, 1, -1))
     return _edges(state, hub[None], source[None], view, block.role, side.role)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from typing import TextIO
 
-from ...ir import GmncError, PluginError
+from ...ir import GmncError, PluginError, VocabularyError
 from ..errors import Unsupported
 from .registry import Rule
 
@@ -23,6 +23,8 @@ def blamed(rule: Rule, code: str, where: str) -> Iterator[None]:
     try:
         with quiet() if rule.origin else nullcontext():
             yield
+    except VocabularyError as error:
+        raise PluginError(rule.origin, code, where, error) from error
     except (Unsupported, GmncError, MemoryError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
