@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import exported
-from networks import NETWORKS
-from tiny import packed_attention
+from support.exports import exported
+from support.networks import NETWORKS
+from support.tiny import packed_attention
 
 import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks

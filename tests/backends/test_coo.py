@@ -1,11 +1,11 @@
 import subprocess
 import sys
 
-import backend_graphs
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from support import backend_graphs
 
 from gmnc.backends.coo import NODE_COLUMNS, TYPE_COLUMNS, CooGraph, coo
 from gmnc.backends.networkx import networkx

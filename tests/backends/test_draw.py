@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from parameter_graphs import Net
+from support.parameter_graphs import Net
 
 pytest.importorskip("matplotlib", reason="pictures need the extra draw")
 

@@ -18,10 +18,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from backend_graphs import every_kind_of_edge
 from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
-from test_cli import MLP, run
+from support.backend_graphs import every_kind_of_edge
+from support.commands import run
+from support.paths import MLP
+from support.training_toy import Nothing
 
 import gmnc
 from gmnc.backends import store
@@ -267,24 +269,6 @@ def helper_model(weight: np.ndarray) -> onnx.ModelProto:
     ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 300])] for n in "xy"]
     graph = helper.make_graph([node], "net", *ports, initializer=[onnx.numpy_helper.from_array(weight, "w")])
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
-class Nothing:
-    """A task that any network does."""
-
-    whole = False
-
-    def batches(self, epoch: int) -> list[np.ndarray]:
-        return [np.arange(2)]
-
-    def loss(self, model: torch.nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        return model(torch.ones(2, 200)).square().sum(), 2.0
-
-    def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
-        return {"mse": 1.0}
-
-    def score(self, metrics: object) -> float:
-        return 0.0
 
 
 def trained(out: Path) -> None:

@@ -1,6 +1,6 @@
-import backend_graphs
 import numpy as np
 import pytest
+from support import backend_graphs
 
 from gmnc.backends import networkx as backend
 from gmnc.ir import GmncError

@@ -1,46 +1,25 @@
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 
-import backend_graphs
 import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from support import backend_graphs
+from support.equality import same
 
 from gmnc.backends import store
+<<<<<<< HEAD
 from gmnc.ir import GmncError, LoadError, Parameter, ParameterView
 from gmnc.symmetry import isomorphic
+=======
+from gmnc.ir import GmncError, LoadError, ParameterView, isomorphic
+>>>>>>> d91d6f8 (Import what tests share from one package, tests/support)
 
 
 @pytest.fixture
 def graph():
     return backend_graphs.every_kind_of_edge()
-
-
-def same(a, b):
-    """Equality of graph parts by value, arrays included; two parameters are equal if their numbers are."""
-    if isinstance(a, Parameter):
-        left, right = a.load(), b.load()
-        assert (a.name, a.shape, a.dtype, a.origin) == (b.name, b.shape, b.dtype, b.origin)
-        assert (left.shape, left.dtype, left.tobytes()) == (right.shape, right.dtype, right.tobytes())
-    elif isinstance(a, np.ndarray):
-        assert (a.shape, a.dtype) == (b.shape, b.dtype)
-        assert a.tobytes() == b.tobytes()
-    elif isinstance(a, dict):
-        assert list(a) == list(b)
-        same(list(a.values()), list(b.values()))
-    elif isinstance(a, tuple | list):
-        assert type(a) is type(b)
-        assert len(a) == len(b)
-        for x, y in zip(a, b, strict=True):
-            same(x, y)
-    elif hasattr(a, "__dataclass_fields__"):
-        assert type(a) is type(b)
-        for field in fields(a):
-            same(getattr(a, field.name), getattr(b, field.name))
-    else:
-        assert type(a) is type(b)
-        assert a == b
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,11 @@
-from pathlib import Path
-
 import ml_dtypes
 import numpy as np
 import onnx
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from written import X, floats, initializers, run, value
+from support.corpus import CORPUS
+from support.written import X, floats, initializers, run, value
 
 from gmnc.backends.onnx import write
 from gmnc.backends.patching import Patcher
@@ -288,9 +287,6 @@ def test_values_without_a_place_are_refused(plain):
         graph = graph_of(plain, **{name: (array, origin)})
         with pytest.raises(GmncError, match=f"place of '{name}'"):
             write(graph, {name: array + 1})
-
-
-CORPUS = sorted((Path(__file__).parents[2] / "shared" / "corpus").glob("*.onnx"))
 
 
 @pytest.mark.skipif(not CORPUS, reason="the corpus of real models is not beside the repository")

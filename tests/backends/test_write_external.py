@@ -5,7 +5,7 @@ import onnx
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper
-from written import X, floats, initializers, run, value
+from support.written import X, floats, initializers, run, value
 
 from gmnc.backends.onnx import write
 

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from typer.testing import CliRunner, Result
+from support.commands import parsed, run
+from support.paths import CNN, MLP
+from typer.testing import CliRunner
 
 import gmnc
 from gmnc.cli import app
-
-EXAMPLES = Path(gmnc.__file__).parent / "examples"
-MLP, CNN = EXAMPLES / "mlp.onnx", EXAMPLES / "cnn.onnx"
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "200", "GMNC_DEBUG": ""}).invoke(app, [str(a) for a in arguments])
-
-
-def parsed(*arguments: object) -> Any:
-    """The JSON of a run, which is all that it prints on stdout."""
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from test_cli import CNN, MLP, parsed, run
+from support.commands import parsed, run
+from support.paths import CNN, MLP
 
 import gmnc
 from gmnc.backends.blocks import blocks

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_cli import CNN, MLP, parsed, run
+from support.commands import parsed, run
+from support.paths import CNN, MLP
 
 from gmnc import testing
 from gmnc.testing import Failure

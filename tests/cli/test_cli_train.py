@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from exports import exported
-from fake_zoo import FakeZoo, fake_zoo
-from test_cli import MLP, parsed, run
+from support.commands import parsed, run
+from support.exports import exported
+from support.fake_zoo import FakeZoo, fake_zoo
+from support.paths import MLP
 
 import gmnc
 from gmnc.backends.onnx import write

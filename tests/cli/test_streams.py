@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from support.paths import MLP
 
-import gmnc
 from gmnc.testing import build
 from gmnc.testing.processes import Child, NotRunnable
 from gmnc.testing.verification import verify
 
-MLP = Path(gmnc.__file__).parent / "examples" / "mlp.onnx"
 CODE = "from gmnc.cli import main; main()"
 full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is of Linux alone")
 

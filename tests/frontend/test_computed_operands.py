@@ -9,6 +9,7 @@ import onnx
 import onnx_ir
 import pytest
 from onnx import numpy_helper
+from support.recurrent_networks import computed
 
 import gmnc
 from gmnc.frontend.interpret import finder
@@ -18,22 +19,6 @@ from gmnc.frontend.reading.load import load
 from gmnc.frontend.rewriting.cells import write_out
 from gmnc.frontend.rules.plugins import installed
 from gmnc.testing import assert_exact, assert_sound, brute_force, build, run, verify
-
-
-def recurrent(text: str, shapes: dict[str, tuple[int, ...]], **arrays: np.ndarray) -> onnx.ModelProto:
-    """tanh(y1) V, where `text` makes y1 [3, 1, 2, 4] (or as many numbers) of x [3, 2, 3]."""
-    body = f"""(float[3, 2, 3] x) => (float[3, 2, 2] y) {{
-        c3 = Constant<value_ints = [1, 4, 3]>() c324 = Constant<value_ints = [3, 2, 4]>()
-        c0 = Constant<value_ints = [0]>() c2 = Constant<value_ints = [2]>()
-        {text} s1 = Reshape(y1, c324) t1 = Tanh(s1) y = MatMul(t1, V)
-    }}"""
-    model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 20]> cell {body}')
-    rng = np.random.default_rng(0)
-    given = {n: rng.uniform(0.1, 1, s).astype(np.float32) for n, s in {**shapes, "V": (4, 2)}.items()}
-    model.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in {**given, **arrays}.items())
-    onnx.checker.check_model(model)
-    return model
-
 
 NORM = "n = ReduceL2<keepdims = 1>(r, c2) d = Div(r, n) q = Mul(d, g)"
 GRU = {"w": (1, 12, 3), "r": (1, 12, 4), "g": (1, 12, 1), "b": (1, 24)}
@@ -71,7 +56,7 @@ CELLS = {
 @pytest.mark.parametrize("name", CELLS)
 def test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units(name: str) -> None:
     text, shapes, orders = CELLS[name]
-    model = recurrent(text, shapes)
+    model = computed(text, shapes)
     graph = gmnc.compile(model)
     assert not graph.unsupported
     assert sum(graph.not_parameters().values()) == (12 if "gate in one" in name else 0)
@@ -88,7 +73,7 @@ def test_both_directions_peepholes_and_first_states() -> None:
         yy, h, c = LSTM<hidden_size = 4, direction = "bidirectional", clip = 3.0>(x, w, q, b, , hs, cs, p)
         ya, yb = Split<axis = 1, num_outputs = 2>(yy) y1 = Add(ya, yb)"""
     shapes = {"w": (2, 16, 3), "r": (2, 16, 4), "e": (2, 16, 4), "b": (2, 32), "p": (2, 12)}
-    model = recurrent(text, {**shapes, "h0": (2, 1, 4), "g0": (2, 1, 4)}, t=np.array([1, 2, 1]))
+    model = computed(text, {**shapes, "h0": (2, 1, 4), "g0": (2, 1, 4)}, t=np.array([1, 2, 1]))
     graph = gmnc.compile(model)
     assert not graph.unsupported
     assert graph.num_parameter_edges == graph.num_parameters

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import onnx
 import pytest
-from test_computed_operands import recurrent
+from support.recurrent_networks import computed
 
 import gmnc
 from gmnc.backends.onnx import write
@@ -217,7 +217,7 @@ def test_derived_tensors_are_refused_with_their_sources() -> None:
 
 def test_a_computed_weight_that_no_rule_knows_pins_what_it_touches_and_says_so() -> None:
     """Rows of different lengths are no Scan; nothing of the weights is free then."""
-    model = recurrent("q = MatMul(f, k) c = Reshape(q, c3) y1, h = RNN<hidden_size = 4>(x, c, r, , n)",
+    model = computed("q = MatMul(f, k) c = Reshape(q, c3) y1, h = RNN<hidden_size = 4>(x, c, r, , n)",
                       {"f": (4, 3), "k": (3, 3), "r": (1, 4, 4)}, n=np.array([3, 2], np.int32))  # fmt: skip
     graph = gmnc.compile(model)
     assert_sound(model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import onnx
 import pytest
-from tiny import deepsets, packed_attention, separate_attention
+from support.tiny import deepsets, packed_attention, separate_attention
 
 import gmnc
 from gmnc.ir import ParameterGraph

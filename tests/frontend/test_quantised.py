@@ -11,14 +11,13 @@ import onnx
 import onnx_ir
 import pytest
 from onnx import numpy_helper
-from quantised_models import MLP, permuted, quantised_mlp, quantised_model, tensors
+from support.paths import EXAMPLES
+from support.quantised_models import MLP, permuted, quantised_mlp, quantised_model, tensors
 
 import gmnc
 from gmnc.backends.onnx import off_grid, write
 from gmnc.ir import StorageWarning
 from gmnc.testing import assert_sound, disagreement, random_inputs, run, verify
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 def test_edges_are_real_numbers_of_stored_elements() -> None:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from kernel_cases import KERNELS, LARGE, SHAPES, device_of, layout, placed, terms
+from support.kernel_cases import KERNELS, LARGE, SHAPES, device_of, layout, placed, terms
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule, update

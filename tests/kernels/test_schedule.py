@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import LARGE, SHAPES, layout, placed, terms
+from support.kernel_cases import LARGE, SHAPES, layout, placed, terms
+from support.paths import BENCHMARKS
 
 from gmnc.kernels import Layout, edge_update, schedule
 from gmnc.kernels.schedule import Geometry, Piece, Sums
@@ -90,7 +90,7 @@ def test_many_pieces_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, l
 
 def test_traffic_of_a_resnet50_is_near_the_floor() -> None:
     """Bytes of partial sums, written once and read once or twice, against 2 and 3 passes over the edge state."""
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.append(str(BENCHMARKS))
     from layouts import NETWORKS
 
     from gmnc.kernels.triton import TUNING

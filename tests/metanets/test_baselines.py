@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from exports import exported
+from support.exports import exported
 from torch import nn
 
 import gmnc

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from backend_graphs import every_kind_of_edge
-from exports import HOWS, How, exported
-from kernel_cases import KERNELS, device_of
-from networks import NETWORKS
-from tiny import separate_attention
+from support.backend_graphs import every_kind_of_edge
+from support.exports import HOWS, How, exported
+from support.kernel_cases import KERNELS, device_of
+from support.networks import NETWORKS
+from support.paths import BENCHMARKS
+from support.tiny import separate_attention
 from torch_geometric.data import Batch
 
 import gmnc
@@ -258,7 +258,7 @@ def test_learns_the_sum_of_the_weights() -> None:
 
 @pytest.mark.parametrize("steps", [0, 150], ids=["random", "trained"])
 def test_widening_a_network_keeps_the_output_with_fan_in(steps: int) -> None:
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.append(str(BENCHMARKS))
     from widening import moved, networks, targets, tensors, trained
 
     nets = networks(16, 1)
@@ -274,7 +274,7 @@ def test_widening_a_network_keeps_the_output_with_fan_in(steps: int) -> None:
     "options", [{"global_node": True}, {"readout": "all"}, {"global_node": True, "readout": "all"}]
 )
 def test_widening_keeps_means_over_blocks_and_groups_too(options: dict[str, object]) -> None:
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.append(str(BENCHMARKS))
     from widening import moved, networks, trained
 
     assert moved(trained(0, fan_in=True, **options), networks(4, 1), 8) < 1e-12

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_cli import CNN, MLP
+from support.paths import CNN, MLP
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 

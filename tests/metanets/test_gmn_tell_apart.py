@@ -7,9 +7,9 @@ from functools import cache
 import onnx
 import pytest
 import torch
-from exports import HOWS, How, exported
-from networks import VARIANTS
-from test_tell_apart import DIFFERENT, SAME, changed
+from support.changes import DIFFERENT, SAME, changed
+from support.exports import HOWS, How, exported
+from support.networks import VARIANTS
 
 import gmnc
 from gmnc.backends.blocks import blocks

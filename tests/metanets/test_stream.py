@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from exports import exported
-from kernel_cases import KERNELS
+from support.exports import exported
+from support.kernel_cases import KERNELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gmnc

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from kernel_cases import layout, terms
 from packaging.requirements import Requirement
+from support.kernel_cases import layout, terms
+from support.paths import BENCHMARKS
 
 import gmnc
 from gmnc.backends.blocks import blocks
@@ -25,13 +26,11 @@ from gmnc.kernels.update import _DIFFERENTIABLE
 from gmnc.metanets import GMN
 from gmnc.testing import build
 
-ROOT = Path(__file__).resolve().parents[1]
-BENCHMARKS = ROOT / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
-import message_passing  # noqa: E402
-from exact import error_of_gradients, error_of_outputs, pieces  # noqa: E402
-from layouts import NETWORKS  # noqa: E402
+import message_passing
+from exact import error_of_gradients, error_of_outputs, pieces
+from layouts import NETWORKS
 
 NEEDED = ("torch", "triton", "numpy", "onnx", "torch-geometric")
 

@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
 import gmnc
 
-ROOT = Path(gmnc.__file__).parent
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}
 MAY_IMPORT = {
     "ir": set(),

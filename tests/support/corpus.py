@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from support.paths import SHARED
 
-__all__ = ["CORPUS", "GIVEN", "LIGHT", "corpus_file"]
+__all__ = ["CORPUS", "FOLDER", "GIVEN", "LIGHT", "corpus_file"]
 
-_FOLDER = Path(__file__).resolve().parents[2] / "shared" / "corpus"
-CORPUS = sorted(_FOLDER.glob("*.onnx"))
+FOLDER = SHARED / "corpus"
+CORPUS = sorted(FOLDER.glob("*.onnx"))
 LIGHT = sorted((Path(onnx.__file__).parent / "backend" / "test" / "data" / "light").glob("*.onnx"))
 
 # Inputs by name, for networks to which random ones say nothing.
@@ -25,4 +26,4 @@ GIVEN = {
 
 def corpus_file(name: str) -> Path:
     """The path of one network beside the repository."""
-    return _FOLDER / f"{name}.onnx"
+    return FOLDER / f"{name}.onnx"

@@ -1,7 +1,7 @@
 """Damaged stores, run folders, zoos and predictors, each tried as a user would; see `hostile` for models.
 
-`python tests/damaged.py stores 3000` tries that many and prints what went wrong; `--first 137 --count 1` replays one.
-Case n is the same every time.
+`PYTHONPATH=tests python -m support.damaged stores 3000` tries that many and prints what went wrong; `--first 137
+--count 1` replays one. Case n is the same every time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hostile import BYTES, MEMORY, Outcome, judged, mutated, resident, supervised
+from support.hostile import BYTES, MEMORY, Outcome, judged, mutated, resident, supervised
+from support.paths import EXAMPLES, MLP
 
 __all__ = ["KINDS", "tried"]
 
@@ -160,13 +161,12 @@ def _network(width: int, seed: int) -> Any:
 
 
 def make_stores(folder: Path) -> None:
-    from backend_graphs import every_kind_of_edge
+    from support.backend_graphs import every_kind_of_edge
 
     import gmnc
     from gmnc.backends import store
 
-    examples = Path(gmnc.__file__).parent / "examples"
-    graphs = {p.stem: gmnc.compile(p) for p in sorted(examples.glob("*.onnx"))}
+    graphs = {p.stem: gmnc.compile(p) for p in sorted(EXAMPLES.glob("*.onnx"))}
     for name, graph in (graphs | {"every": every_kind_of_edge(), "plain": gmnc.compile(_network(4, 0))}).items():
         store.save(graph, folder / f"{name}.safetensors")
     store.save(graphs["mlp"], folder / "structure.safetensors", values=False)
@@ -242,9 +242,8 @@ def make_predictor(folder: Path) -> None:
 
 
 def predictor_commands(folder: Path, file: str, rng: random.Random) -> list[list[str]]:
-    import gmnc
 
-    model = str(Path(gmnc.__file__).parent / "examples" / "mlp.onnx")
+    model = str(MLP)
     return [
         ["predict", model, "-p", file, "--json"],
         ["embed", model, "-w", file, "--json"],

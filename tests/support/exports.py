@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import onnx
 import torch
-from networks import NETWORKS, VARIANTS
+from support.networks import NETWORKS, VARIANTS
 from torch import Tensor, nn
 
 How = Literal["dynamo", "dynamo-optimized", "torchscript"]

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from test_store import same
+from support.equality import same
 
 import gmnc
 from gmnc.backends import onnx as write_back

@@ -1,7 +1,7 @@
 """Damaged ONNX files that are chosen by the code they reach: the changes of `hostile.py`, guided by atheris.
 
     pip install atheris
-    python tests/guided.py [--minutes 15] [--out DIR]
+    PYTHONPATH=tests python -m support.guided [--minutes 15] [--out DIR]
 
 Files that reach new code are kept in DIR and changed further. Whatever raises something other than a refusal with a
 message, takes more than 10 seconds or more memory than any before it and than 2 GB, is kept as DIR/fault-N.onnx and
@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 
 import atheris
-from hostile import MEMORY, SECONDS, mutated, seeds
+from support.hostile import MEMORY, SECONDS, mutated, seeds
 
 with atheris.instrument_imports(include=["gmnc"], enable_loader_override=False):
     import gmnc

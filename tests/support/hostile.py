@@ -1,7 +1,7 @@
 """Damaged ONNX files: networks that hold everything, with bytes or fields changed, and a process to try them.
 
-`python tests/hostile.py 20000` tries that many and prints what went wrong; `python tests/hostile.py 1 --first 137
---count 1 --keep FILE` replays one and keeps its file. Case n is the same every time.
+`PYTHONPATH=tests python -m support.hostile 20000` tries that many and prints what went wrong; `1 --first 137
+--keep FILE` in place of the number replays one and keeps its file. Case n is the same every time.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from enlarging import enlarged
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
+from support.enlarging import enlarged
+from support.paths import EXAMPLES
 
 __all__ = [
     "BYTES", "MEMORY", "SECONDS", "Outcome", "attempt", "case", "judged", "mutated", "resident", "seeds", "supervised",
@@ -61,11 +62,10 @@ class Outcome:
 
 def seeds() -> dict[str, bytes]:
     """Networks, twenty or more, that hold, between them, every kind of node, body, weight and storage."""
-    from test_rules import CASES, build
-    from test_sparse_tensors import network
+    from support.cases import CASES, build
+    from support.sparse_networks import network
 
-    examples = Path(__file__).resolve().parents[1] / "examples"
-    found = {f"example-{p.stem}": p.read_bytes() for p in sorted(examples.glob("*.onnx"))}
+    found = {f"example-{p.stem}": p.read_bytes() for p in sorted(EXAMPLES.glob("*.onnx"))}
     found["sparse"] = network("weight", "sparse").SerializeToString()
     found["sparse-constant"] = network("weight", "constant").SerializeToString()
     for kind in _KINDS:

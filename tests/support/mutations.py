@@ -1,7 +1,9 @@
 """The rules of lowering and of symmetry, each with what the code does without it and a test that then fails.
 
-python tests/mutations.py > docs/rules-matter.md   writes the table
-python tests/mutations.py --run                    applies each to the code, runs its test, prints outcomes as JSON
+PYTHONPATH=tests python -m support.mutations > docs/rules-matter.md
+    writes the table
+PYTHONPATH=tests python -m support.mutations --run
+    applies each to the code, runs its test, prints outcomes as JSON
 """
 
 from __future__ import annotations
@@ -14,11 +16,10 @@ import multiprocessing
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-from mutants import (
+from support.mutants import (
     KINDS,
     OPERANDS,
     PINS,
@@ -54,6 +55,7 @@ from mutants import (
     without_tables,
     without_values,
 )
+from support.paths import TESTS
 
 __all__ = ["MUTATIONS", "Mutation", "Outcome", "table"]
 
@@ -78,15 +80,15 @@ class Outcome:
 
 
 _CLOSURE, _COLOURS = "symmetry.incidence:Incidence.__init__", "symmetry.isomorphism:colours"
-_HOLD = "test_networks_symmetry.py::test_claimed_symmetries_hold"
-_KNOWN = "test_networks_symmetry.py::test_known_groups"
-_TELL = "test_tell_apart.py::test_what_changes_the_output_changes_the_graph"
-_RULE = "test_rules.py::test_rule"
-_TWINS = "test_twins.py::test_what_differs_between_branches_keeps_their_weights_apart"
-_COPIES = "test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart"
+_HOLD = "symmetry/test_networks_symmetry.py::test_claimed_symmetries_hold"
+_KNOWN = "symmetry/test_networks_symmetry.py::test_known_groups"
+_TELL = "whole/test_tell_apart.py::test_what_changes_the_output_changes_the_graph"
+_RULE = "frontend/rules/test_rules.py::test_rule"
+_TWINS = "frontend/rules/test_twins.py::test_what_differs_between_branches_keeps_their_weights_apart"
+_COPIES = "frontend/rules/test_regressions.py::test_copies_of_a_neuron_that_become_different_are_told_apart"
 _VIA = "ir.builder:GraphBuilder.via"
 
-_WEIGHTS = "test_computed_weights.py"
+_WEIGHTS = "frontend/test_computed_weights.py"
 LOWERING = [
     Mutation("A parameter is what the file stores", "linear expressions are not taken apart",
              "frontend.rewriting.linearity:distribute", constantly(0),
@@ -102,17 +104,17 @@ LOWERING = [
              f"{_WEIGHTS}::test_a_computed_weight_that_no_rule_knows_pins_what_it_touches_and_says_so"),
     Mutation("A parameter is what the file stores", "cells whose weights are computed are not written out",
              "frontend.rewriting.cells:write_out", constantly(False),
-             "test_computed_operands.py::test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units"
+             "frontend/test_computed_operands.py::test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units"
              "[low rank]"),
     Mutation("A function of one neuron stays on it", "operands that name the same nodes join",
              "frontend.primitives.joins:_same_nodes", constantly(None),
-             "test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
+             "frontend/test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
     Mutation("A function of one neuron stays on it", "functions keep their spelling",
              "frontend.primitives.functions:FunctionVias._recognise", constantly(None),
-             "test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
+             "frontend/test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
     Mutation("A function of one neuron stays on it", "normalisations written out are not recognised",
              "frontend.rewriting.idioms:recognise", constantly(None),
-             "test_hand_counted.py::test_groupnorm_as_op_and_written_out_agree"),
+             "frontend/test_hand_counted.py::test_groupnorm_as_op_and_written_out_agree"),
     Mutation("Shared weights see one neuron", "they see the first of several",
              "frontend.primitives.joins:shared_neuron", first_place, f"{_HOLD}[linear_view_conv-dynamo]"),
     Mutation("Shared weights see one neuron", "places of the tuple are not told apart",
@@ -123,46 +125,46 @@ LOWERING = [
              "frontend.primitives.contraction:_slots", no_coordinates, f"{_TELL}[a kernel flipped-dynamo]"),
     Mutation("An axis is free or neural by its labels", "repeated neurons make no parallel edges",
              "frontend.primitives.labels:periodic", not_periodic,
-             "test_hand_counted.py::test_convolution_flatten_linear"),
+             "frontend/test_hand_counted.py::test_convolution_flatten_linear"),
     Mutation("An axis is free or neural by its labels", "a weight shared by several neurons sees the first",
-             "frontend.primitives.contraction:_source", first_of_several, "test_hand_counted.py::test_mixer_block"),
+             "frontend.primitives.contraction:_source", first_of_several, "frontend/test_hand_counted.py::test_mixer_block"),
     Mutation("An axis is free or neural by its labels", "positions of an input are features each",
              "frontend.discovery:Discovery._share", constantly(None),
-             "test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
+             "frontend/test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
     Mutation("Free axes are ordered", "a labelled axis may meet an unlabelled one in a join",
              "frontend.primitives.joins:pin_against_free", unchanged(1), f"{_HOLD}[mixer-dynamo]"),
     Mutation("Free axes are ordered", "operators that depend on the order do not pin",
              "frontend.primitives.reductions:order", unpinned,
-             "test_regressions.py::test_an_average_over_everything_with_padding_is_not_global"),
+             "frontend/rules/test_regressions.py::test_an_average_over_everything_with_padding_is_not_global"),
     Mutation("Free axes are ordered", "neurons are pinned but do not say their place",
              _VIA, without_step("Place"), f"{_COPIES}[running sums]"),
     Mutation("Free axes are ordered", "neither pins nor places",
              "frontend.primitives.state:State.ordered", unchanged(1),
-             "test_regressions.py::test_of_equal_entries_the_first_wins[ArgMax]"),
+             "frontend/rules/test_regressions.py::test_of_equal_entries_the_first_wins[ArgMax]"),
     Mutation("Free axes are ordered", "nothing is pinned in lowering",
-             "frontend.primitives.state:State.pin", constantly(None), "test_hand_counted.py::test_mlp_2_3_1"),
+             "frontend.primitives.state:State.pin", constantly(None), "frontend/test_hand_counted.py::test_mlp_2_3_1"),
     Mutation("What moves places is in the via", "it is not",
              "frontend.primitives.grid:Moves.put", unchanged(1), f"{_TWINS}[halves of merged places]"),
     Mutation("What moves places is in the via", "it is, but not which places it takes",
              "frontend.primitives.grid:described", constantly(""),
-             "test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
+             "frontend/rules/test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
     Mutation("What moves places is in the via", "functions of numbers do not go before it",
              "frontend.primitives.grid:Moves.under", as_it_comes,
-             "test_hand_counted.py::test_a_function_of_numbers_goes_before_or_after_movement_of_places"),
+             "frontend/test_hand_counted.py::test_a_function_of_numbers_goes_before_or_after_movement_of_places"),
     Mutation("What moves places is in the via", "broadcasting is not",
              "frontend.primitives.joins:_spread", unchanged(2), f"{_TWINS}[broadcast over rows or columns]"),
     Mutation("What moves places is in the via", "the order of slots is not",
              "frontend.primitives.grid:runs", slots_as_they_come,
-             "test_twins.py::test_weights_over_rows_or_columns[mixers]"),
+             "frontend/rules/test_twins.py::test_weights_over_rows_or_columns[mixers]"),
     Mutation("What moves places is in the via", "all places that come together are members each",
              "frontend.primitives.grid:stacked", unchanged(1),
-             "test_hand_counted.py::test_places_of_one_neuron_are_summed_as_one"),
+             "frontend/test_hand_counted.py::test_places_of_one_neuron_are_summed_as_one"),
     Mutation("Axes of the grid are in the via", "an axis that is looked along is not",
              "frontend.primitives.reductions:_over", by_number,
              f"{_TWINS}[softmax over axes of one number in two layouts]"),
     Mutation("Axes of the grid are in the via", "whose neurons an op looks along is not",
              "frontend.primitives.reductions:_over", of_any_factor,
-             "test_twins.py::test_an_op_along_either_of_two_sets_of_neurons[softmax]"),
+             "frontend/rules/test_twins.py::test_an_op_along_either_of_two_sets_of_neurons[softmax]"),
     Mutation("Axes of the grid are in the via", "which axes of a value are the grid is not",
              "frontend.primitives.reductions:layout", constantly({}), f"{_TWINS}[one axis resized in two layouts]"),
     Mutation("Axes of the grid are in the via", "along which one values were stacked is not",
@@ -184,12 +186,12 @@ LOWERING = [
              "frontend.primitives.attaching:_link_hubs", constantly(None), f"{_HOLD}[llama-dynamo]"),
     Mutation("One element, one edge", "elements that a gather repeats stay repeated",
              "frontend.primitives.attaching:_without_repeats", lambda old: lambda *parts: parts,
-             "test_hand_counted.py::test_a_vector_gathered_with_repeats"),
+             "frontend/test_hand_counted.py::test_a_vector_gathered_with_repeats"),
     Mutation("Nothing that varies along a neural axis is ignored", "known tables along neurons are",
              "frontend.primitives.elementwise:_attach", without_tables, f"{_RULE}[Mul-table-on-neurons]"),
     Mutation("Nothing that varies along a neural axis is ignored", "attached blocks are no part of vias",
              "frontend.primitives.attaching:attach", outside_vias,
-             "test_regressions.py::test_two_scales_of_one_neuron_are_told_apart"),
+             "frontend/rules/test_regressions.py::test_two_scales_of_one_neuron_are_told_apart"),
     Mutation("Nothing that varies along a neural axis is ignored", "links have no vias",
              "ir.builder:GraphBuilder.add_links", links_without_vias, f"{_HOLD}[llama-dynamo]"),
     Mutation("Nothing that varies along a neural axis is ignored", "places that have weights of their own do not show",
@@ -199,7 +201,7 @@ LOWERING = [
     Mutation("Join: one node per tuple of labels", "the first operand goes on",
              "frontend.primitives.joins:join", first_operand, f"{_HOLD}[resnet-dynamo]"),
     Mutation("Join: one node per tuple of labels", "every operator is commutative",
-             "frontend.primitives.joins:join", commutative, "test_rules.py::test_changes_show[Sub-activations]"),
+             "frontend.primitives.joins:join", commutative, "frontend/rules/test_rules.py::test_changes_show[Sub-activations]"),
     Mutation("Product-sum ties its operands", "the left factor goes on",
              "frontend.primitives.products:_product", left_factor, f"{_HOLD}[attention_qkv-dynamo]"),
     Mutation("Reduce: nodes for what is reduced", "the first entry goes on",
@@ -211,36 +213,36 @@ SYMMETRY = [
              "symmetry.scaling_equations:ScalingEquations._follows", constantly(True),
              f"{_WEIGHTS}::test_scales_and_signs_respect_functions_of_parameters"),
     Mutation("Kinds are kept", "closure does not see them", _CLOSURE, KINDS,
-             "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
+             "symmetry/test_symmetry.py::test_kinds_and_roles_differ[kind]"),
     Mutation("Kinds are kept", "colours do not show them", _COLOURS, KINDS,
-             "test_symmetry.py::test_kinds_and_roles_differ[kind]"),
+             "symmetry/test_symmetry.py::test_kinds_and_roles_differ[kind]"),
     Mutation("Roles are kept", "closure does not see them", _CLOSURE, ROLES,
-             "test_symmetry.py::test_kinds_and_roles_differ[role]"),
+             "symmetry/test_symmetry.py::test_kinds_and_roles_differ[role]"),
     Mutation("Roles are kept", "colours do not show them", _COLOURS, ROLES,
-             "test_symmetry.py::test_kinds_and_roles_differ[role]"),
+             "symmetry/test_symmetry.py::test_kinds_and_roles_differ[role]"),
     Mutation("Vias are kept", "closure does not see them", _CLOSURE, VIAS,
-             "test_symmetry.py::test_a_via_that_differs_rejects"),
+             "symmetry/test_symmetry.py::test_a_via_that_differs_rejects"),
     Mutation("Vias are kept", "colours do not show them", _COLOURS, VIAS,
-             "test_tell_apart.py::test_other_functions_of_the_same_parameters[resnet, GELU for ReLU-dynamo]"),
+             "whole/test_tell_apart.py::test_other_functions_of_the_same_parameters[resnet, GELU for ReLU-dynamo]"),
     Mutation("Slots are kept", "closure does not see them", _CLOSURE, SLOTS,
-             "test_symmetry.py::test_slots_of_links_tell_positions_apart"),
+             "symmetry/test_symmetry.py::test_slots_of_links_tell_positions_apart"),
     Mutation("Slots are kept", "colours do not show them", _COLOURS, SLOTS, f"{_TELL}[a kernel flipped-dynamo]"),
     Mutation("Operand places are kept", "closure does not see them", _CLOSURE, OPERANDS,
-             "test_symmetry.py::test_products_are_not_commutative_in_their_operands"),
+             "symmetry/test_symmetry.py::test_products_are_not_commutative_in_their_operands"),
     Mutation("Operand places are kept", "colours do not show them", _COLOURS, OPERANDS,
-             "test_rules.py::test_changes_show[Sub-activations]"),
+             "frontend/rules/test_rules.py::test_changes_show[Sub-activations]"),
     Mutation("Pinned nodes stay", "closure does not see them", _CLOSURE, PINS, f"{_HOLD}[perceptron-dynamo]"),
     Mutation("Pinned nodes stay", "colours do not show them", _COLOURS, PINS,
-             "test_tell_apart.py::test_ports_keep_their_order"),
+             "whole/test_tell_apart.py::test_ports_keep_their_order"),
     Mutation("Values make up the fingerprint", "colours do not show them", "symmetry.isomorphism:_bits", no_bits,
              f"{_TELL}[channels of the stem alone-dynamo]"),
     Mutation("Weight sharing is kept", "colours do not show it", _COLOURS, TIES,
-             "test_fingerprint.py::test_shared_weights_differ_from_equal_ones"),
+             "symmetry/test_fingerprint.py::test_shared_weights_differ_from_equal_ones"),
     Mutation("Weight sharing is kept", "closure does not see it", _CLOSURE, TIES, f"{_KNOWN}[llama-dynamo]"),
     Mutation("Weight sharing is kept", "a move at one site forces nothing at the others",
-             "symmetry.ties:forced_pairs", constantly(set()), "test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
+             "symmetry.ties:forced_pairs", constantly(set()), "symmetry/test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
     Mutation("Repeated sources pair up in order of occurrence", "they pair up in any order",
-             "symmetry.automorphism:_match", paired_backwards, "test_symmetry.py::test_flatten_keeps_positions"),
+             "symmetry.automorphism:_match", paired_backwards, "symmetry/test_symmetry.py::test_flatten_keeps_positions"),
     Mutation("A swap across batches takes the whole batch", "all batches are one",
              "symmetry.incidence:_merge", one_row, f"{_HOLD}[grouped-dynamo]"),
     Mutation("Constants along neurons keep them apart", "their values do not count",
@@ -250,14 +252,14 @@ SYMMETRY = [
              "symmetry.closure:Closure._verify_vias", constantly(None), f"{_TWINS}[tables over rows or columns]"),
     Mutation("Every edge has its image", "closures are not checked",
              "symmetry.closure:Closure._verify", constantly(None),
-             "test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
+             "symmetry/test_symmetry.py::test_a_closure_that_is_no_symmetry_is_not_kept"),
 ]  # fmt: skip
 
 _INTRO = """# Every rule matters
 
-Made by `python tests/mutations.py > docs/rules-matter.md`. Each row is a rule of lowering or of symmetry, what the code
-does once the rule is taken out of it, the function that is changed for that, and a test of `tests/` that then fails.
-`tests/test_mutations.py` does each change and asserts that the test fails."""
+Made by `PYTHONPATH=tests python -m support.mutations > docs/rules-matter.md`. Each row is a rule of lowering or of
+symmetry, what the code does once the rule is taken out of it, the function that is changed for that, and a test of
+`tests/` that then fails. `tests/test_mutations.py` does each change and asserts that the test fails."""
 
 MUTATIONS = {f"{m.rule}: {m.without}": m for m in (*LOWERING, *SYMMETRY)}
 
@@ -295,7 +297,7 @@ class _Recorder:
 def outcome(key: str) -> tuple[str, Outcome]:
     """What the test says when the code lacks the rule; in a process of its own, which this spoils."""
     recorder, silence = _Recorder(), io.StringIO()
-    test = str(Path(__file__).with_name(MUTATIONS[key].test))
+    test = str(TESTS / MUTATIONS[key].test)
     options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
     try:
         with applied(MUTATIONS[key]), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
@@ -307,8 +309,7 @@ def outcome(key: str) -> tuple[str, Outcome]:
 
 def outcomes(keys: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
     """The outcome of each, in processes forked from this one, which has the test modules loaded."""
-    here = Path(__file__)
-    files = sorted({str(here.with_name(MUTATIONS[key].test.partition("::")[0])) for key in keys})
+    files = sorted({str(TESTS / MUTATIONS[key].test.partition("::")[0]) for key in keys})
     with contextlib.redirect_stdout(io.StringIO()):
         pytest.main([*files, "-q", "--collect-only", "-p", "no:cacheprovider"])
     with multiprocessing.get_context("fork").Pool(maxtasksperchild=1) as pool:

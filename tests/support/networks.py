@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
-from zoo_attention import GPT, Decoder, Llama, PackedAttention, QKVAttention, Swin, TorchAttention, ViT
-from zoo_others import (
+from support.zoo_attention import GPT, Decoder, Llama, PackedAttention, QKVAttention, Swin, TorchAttention, ViT
+from support.zoo_others import (
     ConvNeXt,
     DeepSets,
     DenseNet,
@@ -29,6 +28,7 @@ from zoo_others import (
     perceptron,
     resnet,
 )
+from torch import Tensor, nn
 
 Example = tuple[nn.Module, tuple[Tensor, ...]]
 

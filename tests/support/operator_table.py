@@ -1,6 +1,6 @@
 """Writes docs/supported-operators.md from the registry of rules and from what ONNX's own cases come to.
 
-python tests/operator_table.py > docs/supported-operators.md
+PYTHONPATH=tests python -m support.operator_table > docs/supported-operators.md
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
-from node_cases import NodeCase, Outcome, collect, examine, variants
-from reviewed_versions import REVIEWED
-from rule_cases import build
-from test_rules import CASES
+from support.cases import CASES, build
+from support.node_cases import NodeCase, Outcome, collect, examine, variants
+from support.reviewed_versions import REVIEWED
 
 import gmnc
 from gmnc.frontend import Rule, builtin
@@ -23,10 +22,10 @@ from gmnc.testing import verify
 
 INTRO = """# Operators
 
-Made by `python tests/operator_table.py > docs/supported-operators.md`, from the registry of rules and from the cases of
-single operators that ONNX brings (`onnx.backend.test.case.node`): every case is compiled as it is, with each float
-input alone as an initializer, and with all but the first; every invariant and the account are checked; and what is
-claimed is verified in ONNX Runtime where that runs the case.
+Made by `PYTHONPATH=tests python -m support.operator_table > docs/supported-operators.md`, from the registry of
+rules and from the cases of single operators that ONNX brings (`onnx.backend.test.case.node`): every case is compiled
+as it is, with each float input alone as an initializer, and with all but the first; every
+invariant and the account are checked; and what is claimed is verified in ONNX Runtime where that runs the case.
 
 * *versions*: those of the operator that the rule has been read against, from the one in force at opset 7 on.
 * *lowered by*: the file of `frontend/rules/` with its rule; *function body*: it becomes the body that ONNX defines;
@@ -40,9 +39,9 @@ claimed is verified in ONNX Runtime where that runs the case.
 OTHERS = """
 ## Outside of ONNX
 
-Operators of other domains, by the cases of `tests/test_rules.py`, compiled and verified while the page is written.
-*lowered*: cases in which nothing is opaque, of all. *written out*: spellings in plain operators whose graphs are
-isomorphic to the operator's. *sound*: cases whose claims ONNX Runtime confirmed, of those that it ran.
+Operators of other domains, by the cases of `tests/support/cases/`, compiled and verified while the page is
+written. *lowered*: cases in which nothing is opaque, of all. *written out*: spellings in plain operators whose graphs
+are isomorphic to the operator's. *sound*: cases whose claims ONNX Runtime confirmed, of those that it ran.
 
 | operator | lowered by | lowered | written out | sound | limits |
 |---|---|---|---|---|---|

@@ -1,6 +1,6 @@
 """Writes docs/networks.md: what the networks of the tests lower to, measured as it is written.
 
-python tests/table.py > docs/networks.md
+PYTHONPATH=tests python -m support.table > docs/networks.md
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from corpus import CORPUS, GIVEN, LIGHT
-from exports import HOWS, exported
-from networks import NETWORKS, expected_edges
+from support.corpus import CORPUS, GIVEN, LIGHT
+from support.exports import HOWS, exported
+from support.networks import NETWORKS, expected_edges
 
 import gmnc
 from gmnc.ir import ParameterGraph
@@ -21,7 +21,8 @@ CONTROLS = ("detected", "tried")
 
 INTRO = """# Networks that the tests lower
 
-Made by `python tests/table.py > docs/networks.md`; every number is measured while the page is written.
+Made by `PYTHONPATH=tests python -m support.table > docs/networks.md`; every number is measured while the page is
+written.
 
 ## Written in torch, exported three ways
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from support.zoo_attention import mlp
 from torch import Tensor, nn
-from zoo_attention import mlp
 
 
 class BasicBlock(nn.Module):

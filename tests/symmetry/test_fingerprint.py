@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exports import exported
-from parameter_graphs import random_graph
+from support.exports import exported
+from support.parameter_graphs import random_graph
 
 import gmnc
 from gmnc.ir import ParameterGraph, ParameterView

@@ -6,9 +6,8 @@ from math import factorial, log10
 
 import numpy as np
 import pytest
-from exports import exported
-from parameter_graphs import random_graph
-from test_symmetry import attention, mlp
+from support.exports import exported
+from support.parameter_graphs import attention, mlp, random_graph
 
 import gmnc
 from gmnc.ir import GraphError, ParameterGraph

@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import factorial, log10
 
 import pytest
-from exports import HOWS, How, exported
-from networks import NETWORKS
+from support.exports import HOWS, How, exported
+from support.networks import NETWORKS
 
 import gmnc
 from gmnc.testing import assert_sound

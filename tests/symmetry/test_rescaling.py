@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from exports import exported
-from networks import NETWORKS
-from test_recurrent import network as recurrent
-from tiny import packed_attention, separate_attention
+from support.exports import exported
+from support.networks import NETWORKS
+from support.recurrent_networks import network as recurrent
+from support.tiny import packed_attention, separate_attention
 
 import gmnc
 from gmnc.backends import store

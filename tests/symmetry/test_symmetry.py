@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from parameter_graphs import Net, brute_orbits, random_graph
+from support.parameter_graphs import Net, attention, brute_orbits, mlp, random_graph
 
 import gmnc
 from gmnc.ir import GraphError, ParameterGraph, ParameterView
@@ -30,34 +30,6 @@ def proved(graph: ParameterGraph) -> list[Automorphism]:
     for _ in range(3):
         verify_exact(graph, sample(graph, found, rng))
     return found
-
-
-def mlp(*widths: int) -> ParameterGraph:
-    net = Net()
-    x = h = net.inputs(widths[0])
-    for number, width in enumerate(widths[1:]):
-        h = net.linear(h, width, f"w{number}", net.through("Relu") if number else 0)
-        net.attach(h, f"b{number}")
-    return net.finish(h, x)
-
-
-def attention(heads: int, dims: int, table: bool = False) -> tuple[ParameterGraph, dict[str, np.ndarray]]:
-    """Residual stream of 4, q, k, v, scores, values, output projection; a hub table shared by all heads if asked."""
-    net = Net()
-    x = net.inputs(3)
-    stream = net.linear(x, 4, "embed")
-    q, k, v = (net.linear(stream, heads * dims, name) for name in "qkv")
-    if table:
-        hubs = net.nodes("hub", dims)
-        net.attach(hubs, "table", slots=3)
-        for side in (q, k):
-            net.builder.add_links(side, np.tile(hubs, heads), "hub")
-    products = net.join(q, k, ordered=True, kind="product")
-    scores = net.reduce(products.reshape(heads, dims))
-    values = net.join(np.repeat(scores, dims), v, ordered=True, kind="product")
-    out = net.linear(values, 4, "o")
-    joined = net.join(stream, out)
-    return net.finish(net.linear(joined, 2, "head"), x), {"stream": stream, "q": q, "k": k, "v": v, "out": out}
 
 
 def test_mlp() -> None:

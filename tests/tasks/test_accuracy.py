@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_zoo import FakeZoo, fake_zoo
+from support.fake_zoo import FakeZoo, fake_zoo
 
 from gmnc.ir import GmncError, LoadError
 from gmnc.tasks import accuracy, report

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from fake_zoo import FakeZoo, fake_zoo
 from onnx import TensorProto, helper
+from support.fake_zoo import FakeZoo, fake_zoo
 from torch import nn
 
 from gmnc.ir import GmncError

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exports import exported
-from fake_zoo import FakeZoo, fake_zoo
+from support.exports import exported
+from support.fake_zoo import FakeZoo, fake_zoo
 
 import gmnc
 from gmnc.backends.blocks import blocks

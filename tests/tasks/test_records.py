@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from damaged import SMALL, make_predictor, make_run, make_zoo
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from test_cli import MLP, run
+from support.commands import run
+from support.damaged import SMALL, make_predictor, make_run, make_zoo
+from support.paths import MLP
+from support.training_toy import Nothing
 
 from gmnc.backends.fields import integer, listed, number, parsed, plain, row, table, text, word
 from gmnc.ir import GmncError, LoadError
@@ -350,8 +352,6 @@ def test_settings_that_cannot_be_are_errors(more: list[str], says: str, copy: Pa
 
 
 def test_metrics_that_are_not_finite_end_the_run(tmp_path: Path) -> None:
-    from test_files import Nothing
-
     class Bad(Nothing):
         def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
             return {"mse": float("nan")}

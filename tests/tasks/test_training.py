@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_toy import OPTIONS, Toy, network
+from support.paths import TESTS
+from support.training_toy import OPTIONS, Toy, network
 
 from gmnc.ir import GmncError, LoadError
 from gmnc.tasks import training
 
-SCRIPT = Path(__file__).with_name("training_toy.py")
+SCRIPT = TESTS / "support" / "training_toy.py"
 
 
 def state(out: Path) -> dict[str, torch.Tensor]:

@@ -8,20 +8,19 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from test_verify import LRN, careless
+from support.careless import LRN, careless
+from support.paths import EXAMPLES, SHARED
 
-import gmnc
 from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.testing import assert_exact, brute_force, build, with_values
 from gmnc.testing.slices import connected, pairs, slots
 from gmnc.testing.stored import StoredNetwork, StoredTensor, hoisted
 from gmnc.testing.strategies import network
 
-CASES = sorted((Path(__file__).resolve().parents[2] / "shared" / "cases").glob("*.onnx"))
+CASES = sorted(SHARED.glob("cases/*.onnx"))
 # Networks that compute their weights or start from zeros: everything is claimed there.
 EXACT = ("lora_merged", "m_f1_", "m_f3_", "m_g_zeros", "weightnorm")
 COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
-EXAMPLES = Path(gmnc.__file__).parent / "examples"
 MLP = "(float[2, 3] x) => (float[2, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 # Weights that are computed in the file, between two layers of four neurons: text, tensors, swaps that run equal.
 LAYER = "t = Tanh(b) c = MatMul(t, q)"

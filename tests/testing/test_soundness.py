@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from exports import exported
+from support.exports import exported
 
 import gmnc
 from gmnc.frontend import Rule, Unsupported, builtin

@@ -10,11 +10,12 @@ import onnx.parser
 import onnx_ir
 import pytest
 from onnx import TensorProto, helper
-from tiny import separate_attention
+from support.careless import LRN, careless
+from support.paths import EXAMPLES
+from support.tiny import separate_attention
 
 import gmnc
 from gmnc.backends.values import dtype_of
-from gmnc.frontend import Registry, Rule, builtin
 from gmnc.ir import GmncError
 from gmnc.symmetry.automorphism import apply
 from gmnc.symmetry.find import swap
@@ -34,26 +35,11 @@ from gmnc.testing.precision import float_types, tolerance_of
 from gmnc.testing.runtime import disagreement, run
 from gmnc.testing.writing import write_back
 
-EXAMPLES = Path(gmnc.__file__).parent / "examples"
-LRN = build(
-    "(float[1, 2, 3, 3] x) => (float[1, 2, 3, 3] y) { a = Conv(x, u) b = LRN<size=3, alpha=0.9>(a) y = Conv(b, v) }",
-    {"u": (6, 2, 1, 1), "v": (2, 6, 1, 1)},
-)
-LRN.graph.node[1].name = "normalise across channels"
 MLP = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 
 
 def mlp() -> onnx.ModelProto:
     return build(MLP, {"w": (3, 5), "v": (5, 2)})
-
-
-def careless() -> Registry:
-    """Rules of which one is wrong: LRN, whose window slides over channels, passes as if it were a function of one."""
-    registry = builtin().overlay()
-    relu = builtin().find("", "Relu", 14)
-    assert relu is not None
-    registry.add(Rule("LRN", "", 1, relu.lower))
-    return registry
 
 
 def test_the_report_of_a_sound_network() -> None:

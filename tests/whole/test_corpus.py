@@ -8,15 +8,13 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
+from support.corpus import CORPUS, FOLDER, LIGHT, corpus_file
 
 import gmnc
 from gmnc.ir import ParameterGraph
 
-CORPUS = Path(__file__).parents[2] / "shared" / "corpus"
-LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
-MODELS = sorted(CORPUS.glob("*.onnx"))
 NONE = {"scalar literal", "threshold of a leaf", "hit rate: no result depends on it"}
-LIGHT_MODELS = sorted(path.stem for path in LIGHT.glob("light_*.onnx"))
+LIGHT_MODELS = [path.stem for path in LIGHT if path.stem.startswith("light_")]
 
 
 def assert_understood(graph: ParameterGraph) -> None:
@@ -27,7 +25,7 @@ def assert_understood(graph: ParameterGraph) -> None:
     assert graph.num_parameters == graph.num_parameter_edges + sum(graph.not_parameters().values())
 
 
-@pytest.mark.parametrize("path", MODELS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
 def test_every_parameter_is_on_an_edge(path: Path) -> None:
     """Without a word about sizes. What has no edge is no parameter: no result depends on it, or it is the program's."""
     graph = gmnc.compile(path)
@@ -38,9 +36,9 @@ def test_every_parameter_is_on_an_edge(path: Path) -> None:
 
 def test_a_quantised_transformer_is_on_edges() -> None:
     """Stored as int8 behind Cast and Mul; as long as its table of positions, so that all of it is read."""
-    path = CORPUS / "minilm_l6_int8.onnx"
+    path = corpus_file("minilm_l6_int8")
     if not path.exists():
-        pytest.skip(f"the corpus of real networks is not at {CORPUS}")
+        pytest.skip(f"the corpus of real networks is not at {FOLDER}")
     graph = gmnc.compile(path)
     assert_understood(graph)
     assert graph.not_parameters() == {"scalar literal": 6}
@@ -66,7 +64,7 @@ def test_the_wheel_has_nine_light_models() -> None:
 
 @pytest.mark.parametrize("name", LIGHT_MODELS)
 def test_light_models(name: str) -> None:
-    path = LIGHT / f"{name}.onnx"
+    [path] = [p for p in LIGHT if p.stem == name]
     graph = gmnc.compile(path)
     assert_understood(graph)
     stored, made = weights_in_use(path)

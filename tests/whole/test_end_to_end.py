@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from test_cli import parsed, run
+from support.commands import parsed, run
 
 SIZE, MARGIN = 200, 0.3
 

@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
-from exports import HOWS, How, exported
-from networks import NETWORKS, expected_edges
+from support.exports import HOWS, How, exported
+from support.networks import NETWORKS, expected_edges
 
 import gmnc
 from gmnc.ir import ParameterGraph

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from bombs import bombs, calls, recursion
 from onnx import TensorProto, helper
+from support.bombs import bombs, calls, recursion
 from typer.testing import CliRunner, Result
 
 import gmnc

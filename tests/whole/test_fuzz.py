@@ -1,7 +1,7 @@
 """Random networks: everything that must hold of any network, on thousands of drawn ones.
 
-`GMNC_FUZZ=5000 pytest tests/test_fuzz.py` draws so many, other ones in each run. A failure is printed with the seed or
-the call of `reproduce_failure` that replays it, and the network is shrunk first.
+`GMNC_FUZZ=5000 pytest tests/whole/test_fuzz.py` draws so many, other ones in each run. A failure is printed with the
+seed or the call of `reproduce_failure` that replays it, and the network is shrunk first.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from fuzz_checks import check_network
 from hypothesis import HealthCheck, given, settings
+from support.fuzz_checks import check_network
 
 from gmnc.frontend.primitives import grid, reductions
 from gmnc.testing import build, verify

@@ -1,6 +1,7 @@
 """Damaged files end with exit code 0 or 2 and a message, soon and in little memory.
 
-`GMNC_HOSTILE=20000 pytest tests/test_hostile.py` tries so many; `python tests/hostile.py` replays one by its number.
+`GMNC_HOSTILE=20000 pytest tests/whole/test_hostile.py` tries so many; `python -m support.hostile` in
+`tests/` replays one by its number.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import numpy as np
 import onnx
 import onnx.parser
 import pytest
-from bombs import bombs
-from damaged import KINDS
-from damaged import tried as damaged
-from hostile import MEMORY, SECONDS, attempt, case, seeds, tried
 from onnx import numpy_helper
+from support.bombs import bombs
+from support.damaged import KINDS
+from support.damaged import tried as damaged
+from support.hostile import MEMORY, SECONDS, attempt, case, seeds, tried
 
 import gmnc
 from gmnc.ir import LoadError

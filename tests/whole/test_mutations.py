@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-import mutations
 import pytest
-from mutations import MUTATIONS
+from support import mutations
+from support.mutations import MUTATIONS
+from support.paths import ROOT, TESTS
 
 BY_ASSERTION = ("call: AssertionError", "call: Failed: DID NOT RAISE", "call: GraphError: not an automorphism")
 
@@ -17,7 +17,9 @@ BY_ASSERTION = ("call: AssertionError", "call: Failed: DID NOT RAISE", "call: Gr
 @pytest.fixture(scope="module")
 def found() -> dict[str, tuple[int, str]]:
     """What pytest says of each mutation's test: exit status and failure."""
-    done = subprocess.run([sys.executable, mutations.__file__, "--run"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "support.mutations", "--run"], cwd=TESTS, capture_output=True, text=True, check=True
+    )
     return {key: (code, failure) for key, code, failure in map(json.loads, done.stdout.splitlines())}
 
 
@@ -29,5 +31,5 @@ def test_the_test_fails_without_the_rule(key: str, found: dict[str, tuple[int, s
 
 
 def test_the_page_is_up_to_date() -> None:
-    page = Path(mutations.__file__).parents[1] / "docs" / "rules-matter.md"
+    page = ROOT / "docs" / "rules-matter.md"
     assert page.read_text() == mutations.table() + "\n"

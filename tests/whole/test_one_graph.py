@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import HOWS, How, export, exported
-from networks import NETWORKS, randomise
+from support.exports import HOWS, How, export, exported
+from support.networks import NETWORKS, randomise
 from torch import Tensor, nn
 
 import gmnc

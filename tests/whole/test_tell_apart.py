@@ -6,17 +6,14 @@ output, or it does not.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import onnx
 import pytest
-from exports import HOWS, How, exported
-from networks import NETWORKS, VARIANTS
-from onnx import numpy_helper
+from support.changes import DIFFERENT, SAME, Change, changed, reordered, rows, transposition
+from support.exports import HOWS, How, exported
+from support.networks import VARIANTS
 
 import gmnc
+<<<<<<< HEAD
 from gmnc.symmetry import isomorphic
 from gmnc.testing import disagreement, random_inputs, run, with_values
 
@@ -115,6 +112,10 @@ def changed(change: Change, how: How) -> tuple[onnx.ModelProto, onnx.ModelProto]
 def _transposed(value: np.ndarray, own: Tensors) -> str | None:
     """The initializer that an optimizer has made of a weight by transposing it."""
     return next((n for n, v in own.items() if value.ndim == 2 and np.array_equal(v, value.T)), None)
+=======
+from gmnc.ir import isomorphic
+from gmnc.testing import disagreement, random_inputs, run
+>>>>>>> d91d6f8 (Import what tests share from one package, tests/support)
 
 
 @pytest.mark.parametrize(("name", "how"), [(name, how) for name, c in DIFFERENT.items() for how in c.hows])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from corpus import CORPUS, GIVEN
+from support.corpus import CORPUS, GIVEN
 
 from gmnc.testing import assert_sound
 

@@ -7,7 +7,7 @@ import onnx
 import onnx_ir
 import pytest
 import torch
-from corpus import CORPUS, corpus_file
+from support.corpus import CORPUS, corpus_file
 
 import gmnc
 from gmnc.frontend.inference.literals import is_literal

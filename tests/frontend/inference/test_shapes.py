@@ -12,11 +12,11 @@ import onnx.parser
 import onnx_ir
 import onnxruntime as ort
 import pytest
-from corpus import CORPUS, LIGHT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
+from support.corpus import CORPUS, LIGHT
 
 import gmnc
 from gmnc.frontend.inference.folding import fold

@@ -13,8 +13,8 @@ import numpy as np
 import onnx
 import onnx_ir
 import pytest
-from corpus import CORPUS
 from onnx import TensorProto, helper, numpy_helper
+from support.corpus import CORPUS
 
 from gmnc.frontend.reading.load import load
 from gmnc.ir import LoadError

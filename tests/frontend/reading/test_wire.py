@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from corpus import CORPUS
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from support.corpus import CORPUS
 
 from gmnc.frontend.reading.wire import WireError, skeleton
 

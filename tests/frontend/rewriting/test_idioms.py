@@ -7,8 +7,8 @@ import itertools
 import numpy as np
 import onnx_ir
 import pytest
-from idiom_checks import Graph, found, ops, recognised, standardised
 from onnx import TensorProto, helper
+from support.idiom_checks import Graph, found, ops, recognised, standardised
 
 from gmnc.frontend.rewriting.idioms import recognise
 from gmnc.frontend.rewriting.normalise import normalise

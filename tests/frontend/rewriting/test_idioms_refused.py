@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import onnx_ir
 import pytest
-from idiom_checks import Attributes, Graph, found, ops, recognised, standardised, untouched
 from onnx import helper, numpy_helper
+from support.idiom_checks import Attributes, Graph, found, ops, recognised, standardised, untouched
 
 from gmnc.frontend.rewriting.idioms import recognise
 from gmnc.frontend.rewriting.normalise import normalise

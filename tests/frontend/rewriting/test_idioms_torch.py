@@ -7,8 +7,8 @@ from functools import partial
 
 import pytest
 import torch
-from exports import HOWS, How, export
-from idiom_checks import Attributes, found, ops, recognised
+from support.exports import HOWS, How, export
+from support.idiom_checks import Attributes, found, ops, recognised
 from torch import Tensor, nn
 from torch.nn import functional
 

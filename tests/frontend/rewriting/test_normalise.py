@@ -11,7 +11,7 @@ import onnx.parser
 import onnx_ir
 import onnxruntime as ort
 import pytest
-from corpus import CORPUS
+from support.corpus import CORPUS
 
 from gmnc.frontend.model.keys import CONSTANT
 from gmnc.frontend.reading.load import load

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from quantised_models import permuted, quantised_mlp, quantised_model, tensors
+from support.quantised_models import permuted, quantised_mlp, quantised_model, tensors
 
 import gmnc
 from gmnc.backends.onnx import write

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from corpus import corpus_file
+from support.corpus import corpus_file
 
 import gmnc
 from gmnc.backends.onnx import write

@@ -13,9 +13,9 @@ import onnx
 import onnx.parser
 import onnx_ir
 import pytest
-from forests import DOMAIN, Tree, listed, model_of, random_tree, separate
 from onnx import TensorProto, helper, numpy_helper
 from onnx.backend.test.case.node import collect_testcases
+from support.forests import DOMAIN, Tree, listed, model_of, random_tree, separate
 
 import gmnc
 from gmnc.backends.onnx import values_from_edges, write

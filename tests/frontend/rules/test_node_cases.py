@@ -10,8 +10,8 @@ import os
 
 import onnx
 import pytest
-from node_cases import NodeCase, Outcome, collect, examine, sample, variants
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+from support.node_cases import NodeCase, Outcome, collect, examine, sample, variants
 
 from gmnc.frontend import builtin
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import version_converter
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
-from reviewed_versions import REVIEWED
-from rule_cases import Case, build, image
-from rule_cases_elementwise import elementwise_cases
-from rule_cases_layers import layer_cases
-from rule_cases_movement import movement_cases
-from rule_cases_operators import operator_cases
-from rule_cases_recurrent import recurrent_cases
+from support.cases.case import Case, build, image
+from support.cases.elementwise import elementwise_cases
+from support.cases.layers import layer_cases
+from support.cases.movement import movement_cases
+from support.cases.operators import operator_cases
+from support.cases.recurrent import recurrent_cases
+from support.paths import ROOT
+from support.reviewed_versions import REVIEWED
 
 import gmnc
 from gmnc.frontend import builtin
@@ -116,7 +116,7 @@ def _sources(block: EdgeBlock) -> list[int]:
 
 def test_page_has_a_row_for_every_operator() -> None:
     """The page that `operator_table.py` writes knows of the operators and rules that there are now."""
-    page = (Path(__file__).parents[1] / "docs" / "supported-operators.md").read_text()
+    page = (ROOT / "docs" / "supported-operators.md").read_text()
     for schema in onnx.defs.get_all_schemas():
         assert schema.deprecated or f"\n| {schema.name} |" in page
     rows = {line.split(" | ")[0].removeprefix("| "): line for line in page.splitlines() if line.startswith("| ")}

@@ -9,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from corpus import corpus_file
-from exports import How, export
 from onnx.reference import ReferenceEvaluator
-from rule_cases_recurrent import GATES
+from support.cases.recurrent import GATES
+from support.corpus import corpus_file
+from support.exports import How, export
+from support.recurrent_networks import network
 from torch import Tensor, nn
 
 import gmnc
@@ -21,30 +22,6 @@ from gmnc.ir import ParameterGraph
 from gmnc.symmetry import fingerprint, isomorphic
 from gmnc.symmetry.automorphism import verify_exact
 from gmnc.testing import assert_isomorphic, assert_sound, build, count, values, with_values
-
-
-def network(
-    op: str, attributes: str = "", bias: bool = True, directions: int = 1, **floats: tuple[int, ...]
-) -> onnx.ModelProto:
-    """x [3, 1, 2] -> one cell of 4 hidden units -> all states in a row -> 2 outputs; further operands by `floats`."""
-    gates = GATES[op]
-    operands = ["x", "w", "r", "b" if bias else "", *(n if n in floats else "" for n in ("n", "h0", "c0", "p"))]
-    while not operands[-1]:
-        operands.pop()
-    inputs = ", ".join(name or '""' for name in operands)
-    shapes = {"w": (directions, 4 * gates, 2), "r": (directions, 4 * gates, 4), "wo": (4 * directions, 2)}
-    if bias:
-        shapes["b"] = (directions, 8 * gates)
-    return build(
-        f"""(float[3, 1, 2] x) => (float[3, 1, 2] y) {{
-            s = {op}<hidden_size = 4{", " * bool(attributes)}{attributes}>({inputs})
-            t = Transpose<perm = [0, 2, 1, 3]>(s)
-            u = Reshape(t, row)
-            y = MatMul(u, wo)
-        }}""",
-        {**shapes, **floats},
-        {"row": [3, 1, 4 * directions]},
-    )
 
 
 def lower(model: onnx.ModelProto) -> ParameterGraph:

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from exports import How, export
-from networks import randomise
-from row_networks import NETWORKS, Clipped, Token
+from support.exports import How, export
+from support.networks import randomise
+from support.row_networks import NETWORKS, Clipped, Token
 from torch import nn
 
 import gmnc

@@ -6,20 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from rule_cases import Case, build
-from rule_cases_control import control_cases
-from rule_cases_elementwise import UNARY, elementwise_cases, unary_body
-from rule_cases_fused import fused_cases
-from rule_cases_layers import layer_cases
-from rule_cases_loops import loop_cases
-from rule_cases_ml import ml_cases
-from rule_cases_movement import movement_cases
-from rule_cases_operators import operator_cases
-from rule_cases_quantised import quantised_cases
-from rule_cases_recurrent import recurrent_cases
-from rule_cases_regressions import regression_cases
-from rule_cases_sequences import sequence_cases
-from rule_cases_stored import stored_cases
+from support.cases import CASES, Case, build
+from support.cases.elementwise import UNARY, unary_body
 
 import gmnc
 from gmnc.frontend import Registry, Rule, builtin
@@ -27,12 +15,6 @@ from gmnc.frontend.algebra import Algebra
 from gmnc.frontend.primitives.values import Op, Value
 from gmnc.symmetry import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
-
-CASES = [
-    *control_cases(), *elementwise_cases(), *fused_cases(), *layer_cases(), *loop_cases(), *ml_cases(),
-    *movement_cases(), *operator_cases(), *recurrent_cases(), *sequence_cases(), *stored_cases(), *quantised_cases(),
-    *regression_cases(),
-]  # fmt: skip
 
 
 def _recording() -> tuple[Registry, set[tuple[str, str]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from test_twins import BACK, CHANNELS_FIRST, OBLONG, SQUARE, twins
+from support.twins import BACK, CHANNELS_FIRST, OBLONG, SQUARE, twins
 
 import gmnc
 from gmnc.testing import assert_sound

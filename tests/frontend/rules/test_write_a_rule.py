@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from support.paths import ROOT
 from typer.testing import CliRunner
 
-import gmnc
 from gmnc.cli import app
 
-ROOT = Path(gmnc.__file__).parent
 PAGE = (ROOT / "docs" / "write-a-rule.md").read_text(encoding="utf-8")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from rule_cases import Case, rows
+from support.cases.case import Case, rows
 
 __all__ = ["attention_cases"]
 

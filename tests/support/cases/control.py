@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rule_cases import Case
+from support.cases.case import Case
 
 __all__ = ["control_cases"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rule_cases import Case, boxes, image, rows, varied
+from support.cases.case import Case, boxes, image, rows, varied
 
 __all__ = ["UNARY", "elementwise_cases", "unary_body"]
 

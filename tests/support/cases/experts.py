@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from rule_cases import Case, rows
+from support.cases.case import Case, rows
 
 __all__ = ["causal_cases", "expert_cases"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rule_cases import Case, image, rows
-from rule_cases_attention import attention_cases
-from rule_cases_experts import causal_cases, expert_cases
+from support.cases.attention import attention_cases
+from support.cases.case import Case, image, rows
+from support.cases.experts import causal_cases, expert_cases
 
 __all__ = ["fused_cases"]
 

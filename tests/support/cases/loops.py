@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rule_cases import Case
+from support.cases.case import Case
 
 __all__ = ["loop_cases"]
 

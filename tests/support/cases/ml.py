@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rule_cases import Case, image, table
+from support.cases.case import Case, image, table
 
 __all__ = ["ml_cases"]
 

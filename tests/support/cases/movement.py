@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rule_cases import Case, boxes, image, rows, varied
+from support.cases.case import Case, boxes, image, rows, varied
 
 __all__ = ["movement_cases"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from rule_cases import Case, image, rows
+from support.cases.case import Case, image, rows
 
 __all__ = ["operator_cases"]
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import ml_dtypes
 import numpy as np
-from rule_cases import DOMAINS, Case, image, rows
-from rule_cases_stored import arrays, stored
+from support.cases.case import DOMAINS, Case, image, rows
+from support.cases.stored import arrays, stored
 
 __all__ = ["quantised_cases"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rule_cases import Case, varied
+from support.cases.case import Case, varied
 
 __all__ = ["GATES", "cell", "recurrent_cases", "run_over_time"]
 

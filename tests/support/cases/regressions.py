@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rule_cases import Case, image, rows
+from support.cases.case import Case, image, rows
 
 __all__ = ["regression_cases"]
 

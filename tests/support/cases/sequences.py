@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from rule_cases import Case
+from support.cases.case import Case
 
 __all__ = ["sequence_cases"]
 

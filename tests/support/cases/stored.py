@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import ml_dtypes
 import numpy as np
-from rule_cases import Case, boxes, image, rows
+from support.cases.case import Case, boxes, image, rows
 
 __all__ = ["arrays", "stored", "stored_cases"]
 
