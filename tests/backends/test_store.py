@@ -9,12 +9,8 @@ from support import backend_graphs
 from support.equality import same
 
 from gmnc.backends import store
-<<<<<<< HEAD
-from gmnc.ir import GmncError, LoadError, Parameter, ParameterView
+from gmnc.ir import GmncError, LoadError, ParameterView
 from gmnc.symmetry import isomorphic
-=======
-from gmnc.ir import GmncError, LoadError, ParameterView, isomorphic
->>>>>>> d91d6f8 (Import what tests share from one package, tests/support)
 
 
 @pytest.fixture

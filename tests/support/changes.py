@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
-from support.exports import HOWS, How, exported
+from support.exports import HOWS, How, exported, marks
 from support.networks import NETWORKS
 
 from gmnc.testing import with_values
 
-__all__ = ["DIFFERENT", "SAME", "Change", "changed", "reordered", "rows", "transposition"]
+__all__ = ["DIFFERENT", "SAME", "Change", "by_change", "changed", "reordered", "rows", "transposition"]
 
 Tensors = Mapping[str, np.ndarray]
 PLAIN: tuple[How, ...] = ("dynamo", "torchscript")
@@ -93,6 +95,11 @@ SAME = {
         | reordered({**rows("2"), "4.weight": 0, "7.weight": 1}, [*range(6, 12), *range(6)])(t),
     ),
 }  # fmt: skip
+
+
+def by_change(changes: Mapping[str, Change]) -> list[Any]:
+    """Values for `parametrize(("name", "how"), ...)`."""
+    return [pytest.param(name, how, marks=marks(c.network, how)) for name, c in changes.items() for how in c.hows]
 
 
 def changed(change: Change, how: How) -> tuple[onnx.ModelProto, onnx.ModelProto]:

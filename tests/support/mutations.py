@@ -127,7 +127,8 @@ LOWERING = [
              "frontend.primitives.labels:periodic", not_periodic,
              "frontend/test_hand_counted.py::test_convolution_flatten_linear"),
     Mutation("An axis is free or neural by its labels", "a weight shared by several neurons sees the first",
-             "frontend.primitives.contraction:_source", first_of_several, "frontend/test_hand_counted.py::test_mixer_block"),
+             "frontend.primitives.contraction:_source", first_of_several,
+             "frontend/test_hand_counted.py::test_mixer_block"),
     Mutation("An axis is free or neural by its labels", "positions of an input are features each",
              "frontend.discovery:Discovery._share", constantly(None),
              "frontend/test_hand_counted.py::test_convolution_batchnorm_pool_linear"),
@@ -201,7 +202,8 @@ LOWERING = [
     Mutation("Join: one node per tuple of labels", "the first operand goes on",
              "frontend.primitives.joins:join", first_operand, f"{_HOLD}[resnet-dynamo]"),
     Mutation("Join: one node per tuple of labels", "every operator is commutative",
-             "frontend.primitives.joins:join", commutative, "frontend/rules/test_rules.py::test_changes_show[Sub-activations]"),
+             "frontend.primitives.joins:join", commutative,
+             "frontend/rules/test_rules.py::test_changes_show[Sub-activations]"),
     Mutation("Product-sum ties its operands", "the left factor goes on",
              "frontend.primitives.products:_product", left_factor, f"{_HOLD}[attention_qkv-dynamo]"),
     Mutation("Reduce: nodes for what is reduced", "the first entry goes on",
@@ -240,9 +242,11 @@ SYMMETRY = [
              "symmetry/test_fingerprint.py::test_shared_weights_differ_from_equal_ones"),
     Mutation("Weight sharing is kept", "closure does not see it", _CLOSURE, TIES, f"{_KNOWN}[llama-dynamo]"),
     Mutation("Weight sharing is kept", "a move at one site forces nothing at the others",
-             "symmetry.ties:forced_pairs", constantly(set()), "symmetry/test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
+             "symmetry.ties:forced_pairs", constantly(set()),
+             "symmetry/test_symmetry.py::test_tied_embedding_moves_at_both_sites"),
     Mutation("Repeated sources pair up in order of occurrence", "they pair up in any order",
-             "symmetry.automorphism:_match", paired_backwards, "symmetry/test_symmetry.py::test_flatten_keeps_positions"),
+             "symmetry.automorphism:_match", paired_backwards,
+             "symmetry/test_symmetry.py::test_flatten_keeps_positions"),
     Mutation("A swap across batches takes the whole batch", "all batches are one",
              "symmetry.incidence:_merge", one_row, f"{_HOLD}[grouped-dynamo]"),
     Mutation("Constants along neurons keep them apart", "their values do not count",
@@ -298,7 +302,7 @@ def outcome(key: str) -> tuple[str, Outcome]:
     """What the test says when the code lacks the rule; in a process of its own, which this spoils."""
     recorder, silence = _Recorder(), io.StringIO()
     test = str(TESTS / MUTATIONS[key].test)
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "-x", "-m", "", "-p", "no:cacheprovider", "-p", "no:xdist"]
     try:
         with applied(MUTATIONS[key]), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             code = pytest.main([test, *options], [recorder])
@@ -311,7 +315,7 @@ def outcomes(keys: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
     """The outcome of each, in processes forked from this one, which has the test modules loaded."""
     files = sorted({str(TESTS / MUTATIONS[key].test.partition("::")[0]) for key in keys})
     with contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*files, "-q", "--collect-only", "-p", "no:cacheprovider"])
+        pytest.main([*files, "-q", "--collect-only", "-m", "", "-p", "no:cacheprovider"])
     with multiprocessing.get_context("fork").Pool(maxtasksperchild=1) as pool:
         yield from pool.imap(outcome, keys, chunksize=1)
 
