@@ -6,8 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from support.exports import exported
-from support.networks import NETWORKS
+from support.exports import Compiled, by_network
 from support.tiny import packed_attention
 
 import gmnc
@@ -15,12 +14,8 @@ from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.backends.coo import coo
 from gmnc.backends.onnx import write
 from gmnc.backends.values import values_from_edges
-from gmnc.ir import GmncError, ParameterGraph
+from gmnc.ir import GmncError
 from gmnc.testing import build
-
-
-def graph_of(name: str) -> ParameterGraph:
-    return gmnc.compile(exported(name, "dynamo"))
 
 
 def reversed_rows() -> onnx.ModelProto:
@@ -35,9 +30,9 @@ def reversed_rows() -> onnx.ModelProto:
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_has_the_edges_of_coo(name: str) -> None:
-    graph = graph_of(name)
+@pytest.mark.parametrize("name", by_network())
+def test_has_the_edges_of_coo(name: str, compiled: Compiled) -> None:
+    graph = compiled(name)
     tensors, edges = blocks(graph), coo(graph, pyg=False)
     dst, src, types, rows, _ = tensors.layout.single
     assert torch.equal(torch.stack([src, dst]), edges.edge_index.long())
@@ -62,8 +57,8 @@ def test_values_keep_their_type_and_layout() -> None:
 
 
 @pytest.mark.parametrize("name", ["resnet", "llama", "vit", "reversed"])
-def test_values_per_parameter_come_back(name: str) -> None:
-    graph = gmnc.compile(reversed_rows()) if name == "reversed" else graph_of(name)
+def test_values_per_parameter_come_back(name: str, compiled: Compiled) -> None:
+    graph = gmnc.compile(reversed_rows()) if name == "reversed" else compiled(name)
     tensors = blocks(graph)
     assert (len(tensors.extra) > 0) == (name == "reversed")
     rows = tensors.layout.single[3]
@@ -73,8 +68,8 @@ def test_values_per_parameter_come_back(name: str) -> None:
         assert torch.equal(torch.nan_to_num(value[..., 0], nan=7.0), torch.where(value[..., 0].isnan(), 7.0, stored))
 
 
-def test_the_mean_where_weights_are_tied() -> None:
-    graph = graph_of("llama")
+def test_the_mean_where_weights_are_tied(compiled: Compiled) -> None:
+    graph = compiled("llama")
     tensors = blocks(graph)
     edges = torch.randn(tensors.num_edges, 1, dtype=torch.float64)
     (found,) = tensors.per_parameter(edges)
@@ -108,8 +103,8 @@ def test_wrong_values_are_refused() -> None:
         tensors.with_values({}, {})
 
 
-def test_a_batch_is_its_parts() -> None:
-    parts = [blocks(gmnc.compile(reversed_rows())), blocks(graph_of("llama")), blocks(gmnc.compile(reversed_rows()))]
+def test_a_batch_is_its_parts(compiled: Compiled) -> None:
+    parts = [blocks(gmnc.compile(reversed_rows())), blocks(compiled("llama")), blocks(gmnc.compile(reversed_rows()))]
     both = batch(parts)
     dst, src, types, rows, numbers = both.layout.single
     at = nodes = kinds = 0
@@ -128,8 +123,8 @@ def test_a_batch_is_its_parts() -> None:
         assert all(torch.equal(per_graph[n].nan_to_num(), v.nan_to_num()) for n, v in alone.items())
 
 
-def test_moves_in_one_copy() -> None:
-    tensors = blocks(graph_of("vit"))
+def test_moves_in_one_copy(compiled: Compiled) -> None:
+    tensors = blocks(compiled("vit"))
     moved = tensors.to("cpu")
     storages = {t.untyped_storage().data_ptr() for t in (moved.values, moved.layout.dst, moved.types, moved.words)}
     assert len(storages) == 1
@@ -137,8 +132,8 @@ def test_moves_in_one_copy() -> None:
     assert str(tensors.to("meta").values.device) == "meta"
 
 
-def test_what_was_worked_out_for_a_device_stays_there() -> None:
-    tensors = blocks(graph_of("vit"))
+def test_what_was_worked_out_for_a_device_stays_there(compiled: Compiled) -> None:
+    tensors = blocks(compiled("vit"))
     here = tensors.layout.planned("ids", lambda: tensors.layout.dst)
     there = tensors.to("meta").layout
     assert there.planned("ids", lambda: there.dst) is there.dst is not here

@@ -88,6 +88,7 @@ def test_folders_that_are_no_runs_are_errors(tmp_path: Path) -> None:
     assert "no finished run" in result.stderr
 
 
+@pytest.mark.full
 def test_the_predictor_in_the_package_is_small_and_knows_what_is_far(tmp_path: Path) -> None:
     assert SHIPPED.stat().st_size < 5e6
     zoos.make(tmp_path / "zoo", 2, seed=0)

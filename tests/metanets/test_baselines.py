@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from support.exports import exported
+from support.exports import Compiled
 from torch import nn
 
 import gmnc
@@ -77,8 +77,8 @@ def test_symmetries_of_the_network_keep_the_output(name: str, make: Callable[[],
 
 
 @pytest.mark.parametrize("name", ["deepsets", "statnn", "dmc"])
-def test_any_network_is_taken_and_every_parameter_learns(name: str) -> None:
-    members = batch([blocks(gmnc.compile(exported(n, "dynamo"))) for n in ("resnet", "vit", "llama")])
+def test_any_network_is_taken_and_every_parameter_learns(name: str, compiled: Compiled) -> None:
+    members = batch([blocks(compiled(n)) for n in ("resnet", "vit", "llama")])
     model = SMALL[name](members)
     model(members).square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
@@ -125,10 +125,10 @@ def test_deepsets_see_values_roles_and_no_connections() -> None:
     assert not torch.allclose(model(tensors), model(tensors.with_values({"b.weight": 2 * weight})), atol=1e-6)
 
 
-def test_nfn_refuses_what_is_no_chain() -> None:
+def test_nfn_refuses_what_is_no_chain(compiled: Compiled) -> None:
     for name in ("resnet", "vit", "deepsets"):
         with pytest.raises(GmncError, match="NFN takes"):
-            NFN(1, like=blocks(gmnc.compile(exported(name, "dynamo"))))
+            NFN(1, like=blocks(compiled(name)))
     with pytest.raises(GmncError, match="NFN was made for layers"):
         NFN(1, like=blocks(siren()))(blocks(cnn()))
 

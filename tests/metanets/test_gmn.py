@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 from support.backend_graphs import every_kind_of_edge
-from support.exports import HOWS, How, exported
+from support.exports import Compiled, How, by_export
 from support.kernel_cases import KERNELS, device_of
-from support.networks import NETWORKS
 from support.paths import BENCHMARKS
 from support.tiny import separate_attention
 from torch_geometric.data import Batch
@@ -53,10 +52,11 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("options", [{}, {"scales": 6, "relative": True, "readout": "all"}], ids=["plain", "all"])
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_symmetries_of_the_network_keep_the_output(name: str, how: How, options: dict[str, object]) -> None:
-    graph = gmnc.compile(exported(name, how))
+@pytest.mark.parametrize(("name", "how"), by_export())
+def test_symmetries_of_the_network_keep_the_output(
+    name: str, how: How, options: dict[str, object], compiled: Compiled
+) -> None:
+    graph = compiled(name, how)
     tensors, found = double(graph), gmnc.symmetries(graph)
     kept = {s.name for s in tensors.slots}
     before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
@@ -72,10 +72,9 @@ def test_symmetries_of_the_network_keep_the_output(name: str, how: How, options:
     assert gap(model(tensors.with_values({**before, name: mixed})), first) > 1e-5
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How) -> None:
-    graph = gmnc.compile(exported(name, how))
+@pytest.mark.parametrize(("name", "how"), by_export())
+def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How, compiled: Compiled) -> None:
+    graph = compiled(name, how)
     tensors = double(graph)
     kept = {s.name for s in tensors.slots}
     whole = {n: shaken(graph, 0).get(n, p.load()) for n, p in graph.parameters.items()}
@@ -96,8 +95,8 @@ def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How) 
 
 @pytest.mark.parametrize("head", ["invariant", "equivariant"])
 @pytest.mark.parametrize("global_node", [False, True])
-def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_node: bool) -> None:
-    graphs = [gmnc.compile(exported(name, "dynamo")) for name in ("llama", "groupnorm", "resnet")]
+def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_node: bool, compiled: Compiled) -> None:
+    graphs = [compiled(name) for name in ("llama", "groupnorm", "resnet")]
     model = metanet(head=head, global_node=global_node, scales=4)
     alone = [model(double(g)) for g in graphs]
     edges = [coo(g, dtype=torch.float64) for g in graphs]
@@ -110,11 +109,11 @@ def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_n
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("network", ["vit", "every kind"])
-def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> None:
+def test_weights_are_the_same_for_every_kernel(kernel: str, network: str, compiled: Compiled) -> None:
     if network == "vit":
         if kernel == "triton" and not torch.cuda.is_available():
             pytest.skip("hundreds of programs: the interpreter takes minutes")
-        graph = gmnc.compile(exported("vit", "dynamo"))
+        graph = compiled("vit")
     else:
         # 10 nodes, yet several blocks, slots, a tie, a repeated source, an index, constants, and links of all sorts
         graph = every_kind_of_edge()
@@ -130,9 +129,9 @@ def test_weights_are_the_same_for_every_kernel(kernel: str, network: str) -> Non
         assert torch.allclose(a, b, rtol=0, atol=1e-10)
 
 
-def test_readout_all_sees_more_of_blocks_than_their_average() -> None:
+def test_readout_all_sees_more_of_blocks_than_their_average(compiled: Compiled) -> None:
     """States that move between blocks so that neither the mean over edges nor that over blocks changes."""
-    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(readout="all")
+    tensors, model = double(compiled("resnet")), metanet(readout="all")
     shares = readout_plan(tensors).shares
     unseen = torch.linalg.svd(shares)[2][-1]
     assert torch.allclose(shares @ unseen, torch.zeros(2, dtype=torch.float64), atol=1e-12)
@@ -145,9 +144,11 @@ def test_readout_all_sees_more_of_blocks_than_their_average() -> None:
 
 
 @pytest.mark.parametrize("small", [True, False])
-def test_readout_all_sees_how_far_edges_of_a_block_are_apart(small: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readout_all_sees_how_far_edges_of_a_block_are_apart(
+    small: bool, monkeypatch: pytest.MonkeyPatch, compiled: Compiled
+) -> None:
     """Against NumPy: means and deviations of the last edge states, block by block."""
-    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(readout="all")
+    tensors, model = double(compiled("resnet")), metanet(readout="all")
     monkeypatch.setattr(Layout, "small", small)
     given: list[torch.Tensor] = []
     model.of_block.register_forward_pre_hook(lambda _, args: given.append(args[0]))
@@ -163,9 +164,9 @@ def test_readout_all_sees_how_far_edges_of_a_block_are_apart(small: bool, monkey
     np.testing.assert_allclose(given[0].detach().numpy(), wanted, rtol=0, atol=1e-9)
 
 
-def test_proportions_are_of_each_tensor_alone() -> None:
+def test_proportions_are_of_each_tensor_alone(compiled: Compiled) -> None:
     """Against NumPy, in a batch too; elements that no parameter has, and rows that read others again."""
-    graphs = [gmnc.compile(exported(name, "dynamo")) for name in ("groupnorm", "resnet")] + [every_kind_of_edge()]
+    graphs = [compiled(name) for name in ("groupnorm", "resnet")] + [every_kind_of_edge()]
     tensors = batch([double(g) for g in graphs])
     wanted = np.zeros((len(tensors.values), PROPORTIONS))
     for slot in tensors.slots:
@@ -198,14 +199,14 @@ def test_words_that_training_never_showed_say_nothing() -> None:
 
 
 @pytest.mark.parametrize("fan_in", [False, True])
-def test_moved_tensors_give_the_same(fan_in: bool) -> None:
+def test_moved_tensors_give_the_same(fan_in: bool, compiled: Compiled) -> None:
     """After the one copy, all tensors are parts of one storage."""
-    tensors, model = double(gmnc.compile(exported("resnet", "dynamo"))), metanet(fan_in=fan_in)
+    tensors, model = double(compiled("resnet")), metanet(fan_in=fan_in)
     assert torch.equal(model(tensors.to("cpu")), model(tensors))
 
 
-def test_recomputing_layers_changes_nothing() -> None:
-    tensors = double(gmnc.compile(exported("vit", "dynamo")))
+def test_recomputing_layers_changes_nothing(compiled: Compiled) -> None:
+    tensors = double(compiled("vit"))
     gradients = []
     for recompute in (False, True):
         torch.manual_seed(0)
@@ -235,6 +236,7 @@ def test_training_keeps_one_edge_state_between_layers_and_a_fused_kernel_nothing
     out.backward()
 
 
+@pytest.mark.full
 def test_learns_the_sum_of_the_weights() -> None:
     """A few steps of training bring the loss down: gradients reach everything that matters."""
     model = GMN(1, width=16, layers=2, buckets=64)

@@ -7,7 +7,7 @@ from functools import cache
 import onnx
 import pytest
 import torch
-from support.changes import DIFFERENT, SAME, changed
+from support.changes import DIFFERENT, SAME, by_change, changed
 from support.exports import HOWS, How, exported
 from support.networks import VARIANTS
 
@@ -39,16 +39,17 @@ def gap(a: onnx.ModelProto, b: onnx.ModelProto) -> float:
     return ((one - other).abs().max() / one.abs().max()).item()
 
 
-@pytest.mark.parametrize(("name", "how"), [(name, how) for name, c in DIFFERENT.items() for how in c.hows])
+@pytest.mark.parametrize(("name", "how"), by_change(DIFFERENT))
 def test_what_changes_the_output_is_seen(name: str, how: How) -> None:
     assert gap(*changed(DIFFERENT[name], how)) > 1e-4
 
 
-@pytest.mark.parametrize(("name", "how"), [(name, how) for name, c in SAME.items() for how in c.hows])
+@pytest.mark.parametrize(("name", "how"), by_change(SAME))
 def test_what_keeps_the_output_is_not_seen(name: str, how: How) -> None:
     assert gap(*changed(SAME[name], how)) < 1e-9
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_other_functions_of_the_same_parameters_are_seen(variant: str, how: How) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from support.exports import exported
+from support.exports import Compiled
 from support.kernel_cases import KERNELS
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -26,9 +26,9 @@ OPTIONS: dict[str, dict[str, object]] = {
 }
 
 
-def graphs() -> Blocks:
+def graphs(compiled: Compiled) -> Blocks:
     """Two networks: grouped convolutions (blocks of several batches), attention, links, tied weights."""
-    return batch([blocks(gmnc.compile(exported(n, "dynamo")), dtype=torch.float64) for n in ("grouped", "gpt")])
+    return batch([blocks(compiled(n), dtype=torch.float64) for n in ("grouped", "gpt")])
 
 
 def pair(limit: int, **options: object) -> tuple[GMN, GMN]:
@@ -47,8 +47,8 @@ def gradients(model: GMN, tensors: Blocks) -> tuple[torch.Tensor, list[torch.Ten
 
 @pytest.mark.parametrize("limit", [50, 700, 10**6])
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_pieces_change_nothing(options: dict[str, object], limit: int) -> None:
-    tensors = graphs()
+def test_pieces_change_nothing(options: dict[str, object], limit: int, compiled: Compiled) -> None:
+    tensors = graphs(compiled)
     whole, streamed = pair(limit, **options)
     (a, of_a), (b, of_b) = gradients(whole, tensors), gradients(streamed, tensors)
     torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-12)
@@ -67,22 +67,22 @@ def test_a_network_without_edges_streams(head: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_streams(kernel: str) -> None:
-    tensors = blocks(gmnc.compile(exported("linear_view_conv", "dynamo")), dtype=torch.float64)
+def test_every_kernel_streams(kernel: str, compiled: Compiled) -> None:
+    tensors = blocks(compiled("linear_view_conv"), dtype=torch.float64)
     whole, streamed = pair(tensors.num_edges // 2, layers=2)
     streamed.kernel = kernel
     torch.testing.assert_close(streamed(tensors), whole(tensors), rtol=1e-8, atol=1e-10)
 
 
-def test_single_edges_stream() -> None:
-    graph = coo(gmnc.compile(exported("linear_view_conv", "dynamo")), dtype=torch.float64)
+def test_single_edges_stream(compiled: Compiled) -> None:
+    graph = coo(compiled("linear_view_conv"), dtype=torch.float64)
     whole, streamed = pair(40)
     torch.testing.assert_close(streamed(graph), whole(graph), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 10**6])
-def test_pieces_are_all_edges_once(limit: int) -> None:
-    layout = graphs().layout
+def test_pieces_are_all_edges_once(limit: int, compiled: Compiled) -> None:
+    layout = graphs(compiled).layout
     pieces = layout.pieces(limit)
     assert [p.start for p in pieces[1:]] == [p.start + p.layout.edges for p in pieces[:-1]]
     assert pieces[0].start == 0

@@ -9,17 +9,40 @@ import logging
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import onnx
+import pytest
 import torch
 from support.networks import NETWORKS, VARIANTS
 from torch import Tensor, nn
 
+import gmnc
+from gmnc.ir import ParameterGraph
+
 How = Literal["dynamo", "dynamo-optimized", "torchscript"]
+Compiled = Callable[..., ParameterGraph]
 HOWS: tuple[How, ...] = get_args(How)
+PLAIN: dict[str, How] = {"resnet": "dynamo", "vit": "dynamo", "llama": "dynamo"}
+"""The networks, each by one exporter, that a plain run of the tests exports; `pytest -m full` has the others."""
+
+
+def by_network(names: Iterable[str] = NETWORKS) -> list[Any]:
+    """Values for `parametrize("name", ...)`, of networks that `dynamo` exports."""
+    return [pytest.param(name, marks=marks(name, "dynamo")) for name in names]
+
+
+def by_export(names: Iterable[str] = NETWORKS, hows: Iterable[How] = HOWS) -> list[Any]:
+    """Values for `parametrize(("name", "how"), ...)`: each network through each exporter."""
+    return [pytest.param(name, how, marks=marks(name, how)) for name in names for how in hows]
+
+
+def marks(name: str, how: How) -> list[pytest.MarkDecorator]:
+    """Whether a plain run exports it, and that one process makes all graphs of a network (`--dist loadgroup`)."""
+    return [pytest.mark.xdist_group(name), *([] if PLAIN.get(name) == how else [pytest.mark.full])]
 
 
 def export(
@@ -55,6 +78,12 @@ def exported(name: str, how: How, opset: int | None = None, batch: int | None = 
         draft.write_bytes(export(module, inputs, how, opset, batch is None).SerializeToString())
         draft.replace(path)
     return onnx.load(path)
+
+
+@cache
+def compiled(name: str, how: How = "dynamo", opset: int | None = None, batch: int | None = 1) -> ParameterGraph:
+    """The graph of `exported`, made once in each process: nothing may be changed in it."""
+    return gmnc.compile(exported(name, how, opset, batch))
 
 
 def _torchscript(module: nn.Module, inputs: tuple[Tensor, ...], opset: int | None, symbolic: bool) -> onnx.ModelProto:

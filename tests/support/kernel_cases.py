@@ -21,7 +21,7 @@ KERNELS = [
         "scatter",
         marks=[pytest.mark.scatter, pytest.mark.skipif(not find_spec("torch_scatter"), reason="no torch-scatter")],
     ),
-    pytest.param("triton", marks=pytest.mark.skipif(not find_spec("triton"), reason="no triton")),
+    pytest.param("triton", marks=[pytest.mark.gpu, pytest.mark.skipif(not find_spec("triton"), reason="no triton")]),
 ]
 """All implementations; those that need more than the package's dependencies are marked."""
 

@@ -302,7 +302,7 @@ def outcome(key: str) -> tuple[str, Outcome]:
     """What the test says when the code lacks the rule; in a process of its own, which this spoils."""
     recorder, silence = _Recorder(), io.StringIO()
     test = str(TESTS / MUTATIONS[key].test)
-    options = ["-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    options = ["-q", "-x", "-m", "", "-p", "no:cacheprovider", "-p", "no:xdist"]
     try:
         with applied(MUTATIONS[key]), contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
             code = pytest.main([test, *options], [recorder])
@@ -315,7 +315,7 @@ def outcomes(keys: Sequence[str]) -> Iterator[tuple[str, Outcome]]:
     """The outcome of each, in processes forked from this one, which has the test modules loaded."""
     files = sorted({str(TESTS / MUTATIONS[key].test.partition("::")[0]) for key in keys})
     with contextlib.redirect_stdout(io.StringIO()):
-        pytest.main([*files, "-q", "--collect-only", "-p", "no:cacheprovider"])
+        pytest.main([*files, "-q", "--collect-only", "-m", "", "-p", "no:cacheprovider"])
     with multiprocessing.get_context("fork").Pool(maxtasksperchild=1) as pool:
         yield from pool.imap(outcome, keys, chunksize=1)
 

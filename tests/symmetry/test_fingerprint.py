@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from support.exports import exported
+from support.exports import Compiled, by_network
 from support.parameter_graphs import random_graph
 
 import gmnc
@@ -59,9 +59,9 @@ def marks(graph: ParameterGraph) -> tuple[str, str]:
     return gmnc.fingerprint(graph), gmnc.fingerprint(graph, values=False)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_the_order_of_nodes_does_not_matter(name: str) -> None:
-    graph = gmnc.compile(exported(name, "dynamo"))
+@pytest.mark.parametrize("name", by_network(ZOO))
+def test_the_order_of_nodes_does_not_matter(name: str, compiled: Compiled) -> None:
+    graph = compiled(name)
     assert marks(relabelled(graph, np.random.default_rng(0))) == marks(graph)
 
 
@@ -72,9 +72,9 @@ def test_the_order_of_nodes_of_random_graphs_does_not_matter(seed: int) -> None:
     assert marks(relabelled(graph, rng)) == marks(graph)
 
 
-@pytest.mark.parametrize("name", ZOO)
-def test_symmetries_do_not_matter_and_values_do(name: str) -> None:
-    graph = gmnc.compile(exported(name, "dynamo"))
+@pytest.mark.parametrize("name", by_network(ZOO))
+def test_symmetries_do_not_matter_and_values_do(name: str, compiled: Compiled) -> None:
+    graph = compiled(name)
     rng = np.random.default_rng(1)
     moved = gmnc.symmetries(graph).sample(rng).apply({n: p.load() for n, p in graph.parameters.items()})
     assert moved

@@ -6,7 +6,7 @@ from math import factorial, log10
 
 import numpy as np
 import pytest
-from support.exports import exported
+from support.exports import Compiled, by_network
 from support.parameter_graphs import attention, mlp, random_graph
 
 import gmnc
@@ -92,9 +92,9 @@ def test_factorised_attention_with_shared_scales(heads: int, dims: int) -> None:
     assert found.exact
 
 
-@pytest.mark.parametrize("name", WORDS)
-def test_words(name: str) -> None:
-    graph = gmnc.compile(exported(name, "dynamo"))
+@pytest.mark.parametrize("name", by_network(WORDS))
+def test_words(name: str, compiled: Compiled) -> None:
+    graph = compiled(name)
     lines = str(gmnc.symmetries(graph)).splitlines()
     assert set(WORDS[name]) <= set(lines), lines
     named = sorted(g for f in gmnc.symmetries(graph).families for g in f.groups)

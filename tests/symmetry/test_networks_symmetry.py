@@ -5,8 +5,7 @@ from __future__ import annotations
 from math import factorial, log10
 
 import pytest
-from support.exports import HOWS, How, exported
-from support.networks import NETWORKS
+from support.exports import Compiled, How, by_export, exported
 
 import gmnc
 from gmnc.testing import assert_sound
@@ -57,8 +56,7 @@ ORDERS = {
 COMPUTED = {("decoder", "dynamo-optimized"): factorial(2) * factorial(4) ** 4}
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(("name", "how"), by_export())
 def test_claimed_symmetries_hold(name: str, how: How) -> None:
     report = assert_sound(exported(name, how), trials=3, controls=2)
     assert report.trials
@@ -66,10 +64,9 @@ def test_claimed_symmetries_hold(name: str, how: How) -> None:
     assert report.detected
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_known_groups(name: str, how: How) -> None:
-    found = gmnc.symmetries(gmnc.compile(exported(name, how)))
+@pytest.mark.parametrize(("name", "how"), by_export())
+def test_known_groups(name: str, how: How, compiled: Compiled) -> None:
+    found = gmnc.symmetries(compiled(name, how))
     assert found.log10_size == pytest.approx(log10(ORDERS[name] // COMPUTED.get((name, how), 1)))
     assert found.exact
     if name == "perceptron":

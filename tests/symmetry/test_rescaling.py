@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from support.exports import exported
-from support.networks import NETWORKS
+from support.exports import Compiled, by_network, exported
 from support.recurrent_networks import network as recurrent
 from support.tiny import packed_attention, separate_attention
 
@@ -197,7 +196,7 @@ def test_what_a_second_axis_is_part_of_stays() -> None:
     assert checked(build(text, weights)) == (0, 0)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", by_network())
 def test_the_zoo_holds_in_all_kinds(name: str) -> None:
     report = verify(exported(name, "dynamo"), kinds=KINDS, trials=2, controls=2)
     assert report.holds, "\n".join(report.complaints())
@@ -213,9 +212,9 @@ KNOWN = {
 }
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_known_numbers_in_the_zoo(name: str) -> None:
-    assert dimensions(gmnc.compile(exported(name, "dynamo"))) == KNOWN[name]
+@pytest.mark.parametrize("name", by_network(KNOWN))
+def test_known_numbers_in_the_zoo(name: str, compiled: Compiled) -> None:
+    assert dimensions(compiled(name)) == KNOWN[name]
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -276,8 +275,8 @@ def test_kinds_compose() -> None:
     assert sign.log10_size == pytest.approx(12 * np.log10(2))
 
 
-def test_a_store_has_the_same_symmetries(tmp_path: Path) -> None:
-    graph = gmnc.compile(exported("mixer", "dynamo"))
+def test_a_store_has_the_same_symmetries(tmp_path: Path, compiled: Compiled) -> None:
+    graph = compiled("mixer")
     path = tmp_path / "graph.safetensors"
     store.save(graph, path)
     assert gmnc.symmetries(store.load(path), KINDS).to_json() == gmnc.symmetries(graph, KINDS).to_json()

@@ -127,6 +127,7 @@ def trained(model: str, out: Path, monkeypatch: pytest.MonkeyPatch, said: np.nda
     return run(lambda s: accuracy.experiment(s, zoo()), settings, Options(epochs=30, lr=4e-3), out)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("model", ["none", "gmn", "statnn"])
 def test_accuracies_are_read_from_answers(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)

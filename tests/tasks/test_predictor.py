@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.exports import exported
+from support.exports import Compiled
 from support.fake_zoo import FakeZoo, fake_zoo
 
 import gmnc
@@ -33,12 +33,12 @@ def test_a_predictor_is_one_file(zoo: FakeZoo, predictor: Predictor, tmp_path: P
     assert [again(m) for m in zoo.members] == [predictor(m) for m in zoo.members]
 
 
-def test_members_are_near_and_others_far(zoo: FakeZoo, predictor: Predictor) -> None:
+def test_members_are_near_and_others_far(zoo: FakeZoo, predictor: Predictor, compiled: Compiled) -> None:
     assert not [m for m in zoo.members if predictor(m).far]
     member = zoo.members[0]
     huge = member.with_values({s.name: np.full(s.shape, 1e3) for s in member.slots})
     assert any("greatest parameter" in reason for reason in predictor(huge).far)
-    gpt = predictor(blocks(gmnc.compile(exported("gpt", "dynamo")))).far
+    gpt = predictor(blocks(compiled("gpt"))).far
     assert any("words that describe its operators" in reason for reason in gpt)
     assert any(reason.startswith("parameters") for reason in gpt)
 
@@ -50,8 +50,8 @@ def test_values_that_are_not_finite_are_an_error(zoo: FakeZoo, predictor: Predic
         predictor(broken)
 
 
-def test_features_and_words_do_not_depend_on_the_order_of_neurons(zoo: FakeZoo) -> None:
-    graph = gmnc.compile(exported("vit", "dynamo"))
+def test_features_and_words_do_not_depend_on_the_order_of_neurons(zoo: FakeZoo, compiled: Compiled) -> None:
+    graph = compiled("vit")
     tensors = blocks(graph)
     values = {n: p.load() for n, p in graph.parameters.items()}
     kept = {s.name for s in tensors.slots}

@@ -160,6 +160,7 @@ def test_every_file_has_the_accuracy_of_the_index(made: Path) -> None:
     assert table["accuracy"].max() > 0.5
 
 
+@pytest.mark.full
 def test_a_killed_run_goes_on_to_the_same_zoo(made: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     code = "from gmnc.cli import main; main()"
@@ -191,6 +192,7 @@ def wait_for_rows(out: Path, count: int, run: subprocess.Popen[bytes]) -> None:
     raise AssertionError("nothing was made")
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> None:
     out = tmp_path / "interrupted"
@@ -207,6 +209,7 @@ def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> No
     assert len(list((out / "networks").glob("*.onnx"))) == len(list((out / "rows").glob("*.json"))) < 100
 
 
+@pytest.mark.full
 @pytest.mark.usefixtures("interrupts")
 def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_path: Path) -> None:
     before, seen = signal.getsignal(signal.SIGINT), list[int]()

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from support.careless import LRN, careless
 from support.paths import EXAMPLES, SHARED
+from support.tiers import first
 
 from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.testing import assert_exact, brute_force, build, with_values
@@ -147,7 +148,7 @@ def test_examples(name: str) -> None:
     assert not brute_force(EXAMPLES / f"{name}.onnx", most=2000).false
 
 
-@pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", first(0, CASES), ids=lambda p: p.stem)
 def test_cases(path: Path) -> None:
     if path.stem.startswith(EXACT):
         assert_exact(path)
@@ -156,21 +157,24 @@ def test_cases(path: Path) -> None:
 
 
 # Seed 716 draws attributes beside literals that set sizes.
-@pytest.mark.parametrize("seed", sorted({*range(COUNT or 20), 716}))
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", first(COUNT + 1 if COUNT else 4, sorted({*range(COUNT or 20), 716})))
 def test_claims_about_random_networks_hold(seed: int) -> None:
     """Nothing false in networks of all families, the claims being run on what the file stores."""
     report = brute_force(network(seed, 5), most=100)
     assert not report.false, "\n".join(report.false)
 
 
-@pytest.mark.parametrize("seed", range(COUNT or 30))
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", first(COUNT or 6, range(COUNT or 30)))
 def test_claims_about_random_derived_weights_hold(seed: int) -> None:
     """Nothing false, whatever the file computes its weights with."""
     report = brute_force(network(seed, 3, ["derived", "derived-series", "derived-norm"]), most=500)
     assert not report.false, "\n".join(report.false)
 
 
-@pytest.mark.parametrize("seed", range(COUNT or 40))
+@pytest.mark.fuzz
+@pytest.mark.parametrize("seed", first(COUNT or 8, range(COUNT or 40)))
 def test_random_layers_are_claimed_exactly(seed: int) -> None:
     """Nothing false, and nothing missed but what docs/symmetries.md lists, where layers follow each other.
 

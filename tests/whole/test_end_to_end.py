@@ -20,6 +20,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.full
 def test_a_metanetwork_trained_on_a_zoo_predicts_held_out_members(zoo: Path, tmp_path: Path) -> None:
     """It beats the mean by a margin, and its predictor tells members from other networks."""
     out, file = tmp_path / "run", tmp_path / "predictor.safetensors"

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import onnx
 import pytest
-from support.exports import HOWS, How, exported
+from support.exports import Compiled, How, by_export, by_network, exported
 from support.networks import NETWORKS, expected_edges
 
 import gmnc
-from gmnc.ir import ParameterGraph
 from gmnc.symmetry import isomorphic
 from gmnc.testing import assert_same_up_to_symmetry
 
@@ -39,19 +36,13 @@ OPSETS: dict[str, list[tuple[How, int]]] = {
 }
 
 
-@cache
-def lowered(name: str, how: How, opset: int | None = None) -> ParameterGraph:
-    return gmnc.compile(exported(name, how, opset))
-
-
 def float_elements(model: onnx.ModelProto) -> int:
     return sum(int(np.prod(t.dims)) for t in model.graph.initializer if t.data_type in FLOATS)
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_every_parameter_is_one_edge(name: str, how: How) -> None:
-    graph = lowered(name, how)
+@pytest.mark.parametrize(("name", "how"), by_export())
+def test_every_parameter_is_one_edge(name: str, how: How, compiled: Compiled) -> None:
+    graph = compiled(name, how)
     graph.check()
     assert graph.opaque == ()
     assert not graph.unsupported
@@ -65,25 +56,28 @@ def test_every_parameter_is_one_edge(name: str, how: How) -> None:
         assert graph.num_parameter_edges == expected_edges(NETWORKS[name]()[0])
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_plain_exporters_agree(name: str) -> None:
-    assert_same_up_to_symmetry(lowered(name, "dynamo"), lowered(name, "torchscript"))
+@pytest.mark.full
+@pytest.mark.parametrize("name", by_network())
+def test_plain_exporters_agree(name: str, compiled: Compiled) -> None:
+    assert_same_up_to_symmetry(compiled(name, "dynamo"), compiled(name, "torchscript"))
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name not in REWRITTEN])
-def test_optimizing_exporter_agrees(name: str) -> None:
-    assert_same_up_to_symmetry(lowered(name, "dynamo"), lowered(name, "dynamo-optimized"))
+@pytest.mark.full
+@pytest.mark.parametrize("name", by_network(name for name in NETWORKS if name not in REWRITTEN))
+def test_optimizing_exporter_agrees(name: str, compiled: Compiled) -> None:
+    assert_same_up_to_symmetry(compiled(name, "dynamo"), compiled(name, "dynamo-optimized"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "how", "opset"), [(name, how, opset) for name, cases in OPSETS.items() for how, opset in cases]
 )
-def test_operator_sets_agree(name: str, how: How, opset: int) -> None:
-    assert_same_up_to_symmetry(lowered(name, "dynamo"), lowered(name, how, opset))
+def test_operator_sets_agree(name: str, how: How, opset: int, compiled: Compiled) -> None:
+    assert_same_up_to_symmetry(compiled(name, "dynamo"), compiled(name, how, opset))
 
 
-@pytest.mark.parametrize("name", ["resnet", "vit", "llama"])
-def test_values_tell_graphs_apart(name: str) -> None:
+@pytest.mark.parametrize("name", by_network(["resnet", "vit", "llama"]))
+def test_values_tell_graphs_apart(name: str, compiled: Compiled) -> None:
     model = onnx.ModelProto()
     model.CopyFrom(exported(name, "dynamo"))
     tensor = max((t for t in model.graph.initializer if t.data_type in FLOATS), key=lambda t: np.prod(t.dims))
@@ -91,6 +85,6 @@ def test_values_tell_graphs_apart(name: str) -> None:
     values.reshape(-1)[0] += 0.5
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
     changed = gmnc.compile(model)
-    alike, equal = (isomorphic(lowered(name, "dynamo"), changed, values=v) for v in (False, True))
+    alike, equal = (isomorphic(compiled(name, "dynamo"), changed, values=v) for v in (False, True))
     assert alike
     assert not equal

@@ -22,13 +22,27 @@ from gmnc.testing.strategies import FAMILIES, network, networks
 COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
 
 
-@settings(
-    max_examples=COUNT or 200,
-    derandomize=not COUNT,
-    print_blob=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-)
+def examples(count: int) -> settings:
+    return settings(
+        max_examples=COUNT or count,
+        derandomize=not COUNT,
+        print_blob=True,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+    )
+
+
+@pytest.mark.fuzz
+@examples(30)
+@given(networks())
+def test_a_few_networks(model: onnx.ModelProto) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        check_network(model, Path(folder))
+
+
+@pytest.mark.full
+@pytest.mark.fuzz
+@examples(200)
 @given(networks())
 def test_any_network(model: onnx.ModelProto) -> None:
     with tempfile.TemporaryDirectory() as folder:

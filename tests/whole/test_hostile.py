@@ -21,16 +21,20 @@ from support.bombs import bombs
 from support.damaged import KINDS
 from support.damaged import tried as damaged
 from support.hostile import MEMORY, SECONDS, attempt, case, seeds, tried
+from support.tiers import first
 
 import gmnc
 from gmnc.ir import LoadError
 from gmnc.testing import build
 
-COUNT = int(os.environ.get("GMNC_HOSTILE", "0")) or 150
+GIVEN = int(os.environ.get("GMNC_HOSTILE", "0"))
+COUNTS = [GIVEN] if GIVEN else first(1, [20, 150])
 
 
-def test_damaged_files_are_errors_with_a_message() -> None:
-    problems = [f"{o.number}: {o.problem}" for o in attempt(0, COUNT) if o.problem]
+@pytest.mark.fuzz
+@pytest.mark.parametrize("count", COUNTS)
+def test_damaged_files_are_errors_with_a_message(count: int) -> None:
+    problems = [f"{o.number}: {o.problem}" for o in attempt(0, count) if o.problem]
     assert not problems, "\n".join(problems)
 
 
@@ -62,12 +66,13 @@ def test_verify_of_small_files_that_ask_for_much_takes_little(name: str, tmp_pat
     assert used.ru_maxrss * 1024 < MEMORY, said
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.fuzz
+@pytest.mark.parametrize("kind", KINDS if GIVEN else first(0, KINDS))
 def test_damaged_files_of_other_kinds_are_errors_with_a_message(kind: str) -> None:
     """3,000 stores, and 500 each of the others, for 20,000 models."""
     if kind != "stores":
         pytest.importorskip("pyarrow", reason="an extra of the experiments: pip install 'gmnc[tasks]'")
-    count = COUNT // (7 if kind == "stores" else 40)
+    count = (GIVEN or 150) // (7 if kind == "stores" else 40)
     problems = [f"{o.number}: {o.problem}" for o in damaged(kind, 0, count) if o.problem]
     assert not problems, "\n".join(problems)
 

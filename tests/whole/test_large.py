@@ -33,6 +33,7 @@ def _edges(llama: Llama) -> int:
     return llama.parameters + llama.length * llama.width // llama.heads + llama.packed * scales
 
 
+@pytest.mark.full
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is counted as Linux does")
 @pytest.mark.parametrize("packed", [False, True])
 def test_more_than_a_thousand_million_parameters(tmp_path: Path, packed: bool) -> None:

@@ -23,6 +23,8 @@ def found() -> dict[str, tuple[int, str]]:
     return {key: (code, failure) for key, code, failure in map(json.loads, done.stdout.splitlines())}
 
 
+@pytest.mark.full
+@pytest.mark.xdist_group("mutations")
 @pytest.mark.parametrize("key", MUTATIONS)
 def test_the_test_fails_without_the_rule(key: str, found: dict[str, tuple[int, str]]) -> None:
     code, failure = found[key]

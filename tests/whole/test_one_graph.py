@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cache
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from support.exports import HOWS, How, export, exported
+from support.exports import Compiled, How, by_export, export, exported
 from support.networks import NETWORKS, randomise
+from support.tiers import some
 from torch import Tensor, nn
 
 import gmnc
 from gmnc.backends.blocks import blocks
 from gmnc.frontend import entrywise
 from gmnc.frontend.primitives.places import described
-from gmnc.ir import ParameterGraph
 from gmnc.metanets import GMN
 from gmnc.symmetry import fingerprint
 from gmnc.testing import assert_isomorphic, assert_sound, build
@@ -36,22 +35,16 @@ BATCHES: dict[str, tuple[int | None, dict[str, int]]] = {
 }
 
 
-@cache
-def lowered(name: str, how: How, batch: int | None) -> ParameterGraph:
-    return gmnc.compile(exported(name, how, batch=batch))
-
-
 def is_another_network(name: str, how: How, which: str) -> bool:
     copied = how == "dynamo-optimized" and name in STORED_PER_ENTRY
     return (copied and (which in ("2", "8") or name == "decoder")) or (name in FIRST_ENTRY and which != "symbolic")
 
 
-@pytest.mark.parametrize("which", BATCHES)
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_batch_size_makes_no_odds(name: str, how: How, which: str) -> None:
+@pytest.mark.parametrize("which", some(["8"], BATCHES))
+@pytest.mark.parametrize(("name", "how"), by_export())
+def test_the_batch_size_makes_no_odds(name: str, how: How, which: str, compiled: Compiled) -> None:
     batch, dims = BATCHES[which]
-    graph, one = gmnc.compile(exported(name, how, batch=batch), dims=dims), lowered(name, how, 1)
+    graph, one = gmnc.compile(exported(name, how, batch=batch), dims=dims), compiled(name, how)
     if is_another_network(name, how, which):
         assert fingerprint(graph, values=False) != fingerprint(one, values=False)
         return
@@ -78,21 +71,20 @@ SIZES: dict[str, tuple[int, ...]] = {
 }
 
 
-@pytest.mark.parametrize("how", HOWS)
-@pytest.mark.parametrize("name", SIZES)
-def test_neither_does_the_size_of_images_or_the_length_of_sequences(name: str, how: How) -> None:
+@pytest.mark.parametrize(("name", "how"), by_export(SIZES))
+def test_neither_does_the_size_of_images_or_the_length_of_sequences(name: str, how: How, compiled: Compiled) -> None:
     module, _ = NETWORKS[name]()
     # The optimizer computes the queries of the decoder anew.
     other = gmnc.compile(export(module, (torch.rand(SIZES[name]),), how))
-    assert_isomorphic(other, lowered(name, how, 1), values=True)
-    assert gmnc.symmetries(other).log10_size == pytest.approx(gmnc.symmetries(lowered(name, how, 1)).log10_size)
+    assert_isomorphic(other, compiled(name, how), values=True)
+    assert gmnc.symmetries(other).log10_size == pytest.approx(gmnc.symmetries(compiled(name, how)).log10_size)
 
 
-def test_the_embedding_is_the_same() -> None:
+def test_the_embedding_is_the_same(compiled: Compiled) -> None:
     torch.manual_seed(0)
     model = GMN(5, width=8, layers=2, buckets=64, fan_in=True, global_node=True)
     for name in ("resnet", "vit", "llama"):
-        one, eight = (model(blocks(lowered(name, "dynamo", batch)))[0] for batch in (1, 8))
+        one, eight = (model(blocks(compiled(name, batch=batch)))[0] for batch in (1, 8))
         assert torch.allclose(one, eight, rtol=1e-5)
 
 
@@ -139,6 +131,7 @@ class Padding(nn.Module):
         return self.out(last.sum(1))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", ["dynamo", "torchscript"])
 @pytest.mark.parametrize("make", [HeadsAlongBatch, Recurrent, Padding])
 def test_batches_that_are_merged_looped_over_padded_and_picked_from(make: type[nn.Module], how: How) -> None:

@@ -10,6 +10,7 @@ from support.corpus import CORPUS, GIVEN
 from gmnc.testing import assert_sound
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
 def test_corpus_is_sound(path: Path) -> None:
     report = assert_sound(path, trials=2, controls=1, inputs=GIVEN.get(path.stem))

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from support.corpus import CORPUS
+from support.tiers import first
 
 from gmnc.frontend.reading.wire import WireError, skeleton
 
@@ -162,7 +163,7 @@ def test_a_flipped_byte_breaks_nothing_else(position: int, byte: int) -> None:
         return
 
 
-@pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", first(0, CORPUS), ids=lambda p: p.stem)
 def test_networks_made_by_others(path: Path) -> None:
     data = path.read_bytes()
     before, after = onnx.ModelProto.FromString(data), onnx.ModelProto.FromString(skeleton(data, "here"))

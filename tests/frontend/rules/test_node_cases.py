@@ -12,6 +12,7 @@ import onnx
 import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 from support.node_cases import NodeCase, Outcome, collect, examine, sample, variants
+from support.tiers import first
 
 from gmnc.frontend import builtin
 
@@ -32,13 +33,15 @@ def cases() -> tuple[NodeCase, ...]:
     return collect() if ALL else sample()
 
 
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.xdist_group("node cases")
+@pytest.mark.parametrize("chunk", range(CHUNKS) if ALL else first(3, range(CHUNKS)))
 def test_cases(chunk: int) -> None:
-    """Chunks can run in parallel."""
     found = [o for case in cases()[chunk::CHUNKS] for o in outcomes(case) if o.complaint]
     assert not found, "\n".join(f"{o.variant}: {o.complaint}" for o in found)
 
 
+@pytest.mark.full
+@pytest.mark.xdist_group("node cases")
 def test_share_that_is_lowered() -> None:
     """In all of its variants, so with a weight in any place."""
     lowered = [case for case in cases() if not any(o.opaque for o in outcomes(case))]

@@ -17,6 +17,7 @@ from support.cases.operators import operator_cases
 from support.cases.recurrent import recurrent_cases
 from support.paths import ROOT
 from support.reviewed_versions import REVIEWED
+from support.tiers import first
 
 import gmnc
 from gmnc.frontend import builtin
@@ -72,7 +73,7 @@ def _first_cases() -> list[Case]:
     return list(chosen.values())
 
 
-@pytest.mark.parametrize("case", _first_cases(), ids=lambda c: c.op)
+@pytest.mark.parametrize("case", first(40, _first_cases()), ids=lambda c: c.op)
 def test_graph_is_the_same_at_every_version(case: Case) -> None:
     """The network, converted by ONNX to the versions of its operator (and to the newest opset)."""
     model = build(case)

@@ -97,6 +97,7 @@ def test_files_are_shown_as_they_are(block: Block) -> None:
         assert paragraph in file
 
 
+@pytest.mark.full
 def test_the_installed_example_is_used(site: Path, tmp_path: Path) -> None:
     model = next(b.text for b in blocks() if "onnx.save" in b.text)
     assert run(site, tmp_path, "-c", model).returncode == 0
@@ -110,6 +111,7 @@ def test_the_installed_example_is_used(site: Path, tmp_path: Path) -> None:
     assert run(site, tmp_path, *main, "check", "rbf.onnx", GMNC_PLUGINS="0").returncode == 2
 
 
+@pytest.mark.full
 def test_the_tests_of_the_example_pass(site: Path, tmp_path: Path) -> None:
     tests = shutil.copytree(ROOT / "examples" / "plugin" / "tests", tmp_path / "tests")
     done = run(site, tmp_path, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(tmp_path), str(tests))
