@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .algebra import Algebra
 from .compile import compile
+from .context import LoweringContext
 from .errors import Unsupported
 from .passes import LowerToParameterGraph
 from .primitives.contraction import Spec
@@ -13,8 +13,8 @@ from .rules.registry import Registry, Rule, builtin, rule
 from .torch import from_torch
 
 __all__ = [
-    "Algebra",
     "LowerToParameterGraph",
+    "LoweringContext",
     "Op",
     "Registry",
     "Rule",

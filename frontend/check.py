@@ -13,7 +13,7 @@ import onnx_ir
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
 from .compile import build, opened, ruled
 from .faults import of_file
-from .inference.shapes import Known
+from .inference.shapes import ValueInfo
 from .interpret import NO_RULE, finder, opset_of
 from .model.keys import FUNCTION
 from .prepare import prepare
@@ -76,7 +76,7 @@ def _found(
 ) -> list[Finding]:  # fmt: skip
     """What stands in the way, node by node."""
     network: onnx_ir.Model | None = None
-    known: dict[onnx_ir.Value, Known] = {}
+    known: dict[onnx_ir.Value, ValueInfo] = {}
     try:
         watch("finding shapes", 1, 3)
         network, known = prepare(model, dims, inputs, rules)
@@ -105,7 +105,7 @@ def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
 
 
 def _without_rule(
-    network: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], rules: Registry, bodies_only: bool
+    network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], rules: Registry, bodies_only: bool
 ) -> Iterator[Finding]:
     """Nodes without rule and function body, but for those that are computed before lowering."""
     find = finder(rules, network)

@@ -19,9 +19,9 @@ from .fold import folded
 from .inference.asked import check_asked
 from .inference.evaluate import evaluate, hopeless
 from .inference.literals import is_literal
-from .inference.shapes import Known
+from .inference.shapes import ValueInfo
 from .interpret import Interpreter, finder
-from .lowering import Lowering
+from .lowering import GraphLowering
 from .model.keys import ATTRIBUTE, MADE
 from .plan import Plan, plan
 from .prepare import prepare
@@ -97,7 +97,7 @@ def build(
     model: onnx_ir.Model,
     name: str,
     network: onnx_ir.Model,
-    known: Mapping[onnx_ir.Value, Known],
+    known: Mapping[onnx_ir.Value, ValueInfo],
     on_unsupported: str,
     rules: Registry,
 ) -> ParameterGraph:
@@ -118,7 +118,7 @@ def _built(
     model: onnx_ir.Model,
     name: str,
     network: onnx_ir.Model,
-    known: Mapping[onnx_ir.Value, Known],
+    known: Mapping[onnx_ir.Value, ValueInfo],
     interpreter: Interpreter,
     on_unsupported: str,
 ) -> ParameterGraph:
@@ -128,7 +128,7 @@ def _built(
     carried: dict[str, np.ndarray] = {}
     while True:
         state = State()
-        lowering = Lowering(state, lambda name: _evaluated(network, known, name), carried)
+        lowering = GraphLowering(state, lambda name: _evaluated(network, known, name), carried)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, tensor)
         values = interpreter.lower(lowering, classes)
@@ -159,7 +159,7 @@ def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Paramete
     )
 
 
-def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], name: str) -> Parameter:
+def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], name: str) -> Parameter:
     """A table of a constant that is computed from parameters, evaluated when a backend asks for it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
@@ -178,7 +178,7 @@ def _complaint(problems: list[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _outputs(lowering: Lowering, network: onnx_ir.Model, values: Mapping[onnx_ir.Value, Value]) -> list[Port]:
+def _outputs(lowering: GraphLowering, network: onnx_ir.Model, values: Mapping[onnx_ir.Value, Value]) -> list[Port]:
     """Pin what the outputs are made of."""
     ports = []
     for value in network.graph.outputs:
@@ -199,7 +199,7 @@ def _port(value: Value) -> Port:
     return Port(value.name, nodes_of(labels).astype(np.int32), vias_of(labels).astype(np.int32))
 
 
-def _pin_ends_of_opaque(state: State, lowering: Lowering, fates: Mapping[str, str]) -> None:
+def _pin_ends_of_opaque(state: State, lowering: GraphLowering, fates: Mapping[str, str]) -> None:
     """What depends on a tensor in an unknown way holds its elements where they are, at their other uses too."""
     derived = lowering.constants.derived
     for block in state.builder.edges:
@@ -217,7 +217,7 @@ def _drop_unused_constants(state: State) -> None:
         del state.builder.constants[name]
 
 
-def _account(network: onnx_ir.Model, constants: Plan, lowering: Lowering) -> list[AccountEntry]:
+def _account(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> list[AccountEntry]:
     """A reason for every element that has no edge."""
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
@@ -236,7 +236,7 @@ def _of_literal(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> str:
     return "positional constant" if positional else "scalar literal"
 
 
-def _fates(network: onnx_ir.Model, constants: Plan, lowering: Lowering) -> dict[str, str]:
+def _fates(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> dict[str, str]:
     """What became of the sources of computed constants that have no structure: they are under an opaque op."""
     fates, derived = dict(lowering.fates), lowering.constants.derived
     roots: dict[onnx_ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}

@@ -15,8 +15,8 @@ import numpy as np
 
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
-from .algebra import Move, Rows, Tracing
 from .budget import LABELS, PLACES, bear
+from .context import Move, Rows, Tracing
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
@@ -26,7 +26,7 @@ from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.values import Op, Value
 
-__all__ = ["FINE", "MOST", "Discovery"]
+__all__ = ["FINE", "MOST", "FeatureDiscovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
@@ -38,7 +38,7 @@ MOST = LABELS
 """Labels of all sources together, eight bytes each."""
 
 
-class Discovery(Tracing):
+class FeatureDiscovery(Tracing):
     """Walks element labels up to the first weight and collects which of them are one feature."""
 
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
@@ -174,15 +174,13 @@ class Discovery(Tracing):
         """Its rows and columns are told apart in any case."""
         return (unlabelled(value.rank),)
 
-    def stream(self, value: Value) -> Value:
+    def as_activation(self, value: Value) -> Value:
         """A constant without labels is of no interest here."""
         if value.is_activation:
             return value
         return value.relabelled((unlabelled(value.rank),))
 
-    def passes(
-        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
-    ) -> Value:
+    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
         """Labels stay."""
         return x
 
@@ -201,7 +199,7 @@ class Discovery(Tracing):
                 self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
         return out
 
-    def attach(
+    def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
         """Vectors tell the entries along their axis apart."""
@@ -284,7 +282,7 @@ class Discovery(Tracing):
             factors.append(self._merge([r.reshape(keep) for r in flat]) if len(flat) <= 64 else unlabelled(x.rank))
         return x.relabelled(tuple(factors), shape)
 
-    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Labels stay."""
         return x
 
@@ -309,12 +307,12 @@ class Discovery(Tracing):
         """Movement of the element labels."""
         parts = []
         for value in inputs:
-            value = self.stream(value)
+            value = self.as_activation(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
         bear(math.prod(op.shape()), PLACES, "entries in a row")
         return op.result((compress(np.concatenate(parts, axis=axis)),))
 
-    def mix(
+    def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .algebra import Move, Rows, Tracing
+from .context import Move, Rows, Tracing
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
@@ -163,7 +163,7 @@ class Entrywise(Tracing):
         """Labels of an input: a line along every axis."""
         return self._labels((w for a, n in enumerate(shape) for w in self.lines.new(a, n)), len(shape))
 
-    def stream(self, value: Value) -> Value:
+    def as_activation(self, value: Value) -> Value:
         """A constant has a line along every axis of copies; one without a name is made by a rule, of any size."""
         if value.is_activation:
             return value
@@ -257,9 +257,7 @@ class Entrywise(Tracing):
         """Lines are independent of each other."""
         return tuple(factors)
 
-    def passes(
-        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
-    ) -> Value:
+    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
         """A step that is not known to look at single entries may look at all places."""
         if function is not None or op in _SINGLE:
             mixed: Iterable[int] = ()
@@ -273,7 +271,7 @@ class Entrywise(Tracing):
         """Lines meet."""
         return op.result(self._labels(self._meet([v for v in inputs if v is not None], op.shape()), len(op.shape())))
 
-    def attach(
+    def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
         """Vectors tell the entries along their axis apart, but where they hold one vector for every entry."""
@@ -322,7 +320,7 @@ class Entrywise(Tracing):
 
     def carry(self, name: str, initial: Value) -> Value:
         """As what it starts as, until `close` says otherwise."""
-        lines = self._lines(self.stream(initial))
+        lines = self._lines(self.as_activation(initial))
         return Value(name, initial.shape, initial.dtype, self._labels(lines, initial.rank))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
@@ -344,7 +342,7 @@ class Entrywise(Tracing):
         """Entries along the axes are mixed."""
         return self._made(x, self._without(x, axes), tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
 
-    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
         return self._made(x, self._without(x, axes), x.shape)
 
@@ -362,7 +360,7 @@ class Entrywise(Tracing):
 
     def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
         """Lines beside the axis meet; one along it goes on if all operands have it."""
-        values = [self.stream(v) for v in inputs if v.shape[axis] > 0]
+        values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
         along = [[w for w in self._lines(v) if w.axis == axis] for v in values]
         common = self.lines.agreed(along)
         self.lines.end(w for own in along for w in own if not any(np.array_equal(w.entry, c.entry) for c in common))
@@ -374,7 +372,7 @@ class Entrywise(Tracing):
         lines = [Line(w.number, axis, np.tile(w.entry, len(values))) for w in common]
         return op.result(self._labels([*self._meet(beside, thin), *lines], len(shape)))
 
-    def mix(
+    def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip

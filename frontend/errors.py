@@ -17,7 +17,7 @@ class Unsupported(Exception):
 
 
 class DataDependent(Unsupported):
-    """Raised where a setting of an operator (axes, sizes) is computed by the network: see `Algebra.entangle`."""
+    """Raised where a setting of an operator (axes, sizes) is computed: see `LoweringContext.opaque_join`."""
 
 
 class TooLarge(Unsupported):

@@ -1,4 +1,4 @@
-"""The interpreter: walks a normalised model once per algebra and hands every node to its rule."""
+"""The interpreter: walks a normalised model once per lowering context and hands every node to its rule."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import onnx_ir
 
 from ..ir import LoweringError, Problem
-from .algebra import Algebra
 from .budget import OPERANDS, bear
-from .discovery import Discovery
+from .context import LoweringContext
+from .discovery import FeatureDiscovery
 from .entrywise import Entrywise
 from .errors import DataDependent, Unsupported
 from .inference.program_data import STORED
-from .inference.shapes import Known
+from .inference.shapes import ValueInfo
 from .inference.signatures import unknown
 from .lines import Kept, kept_part, kept_places
-from .lowering import Lowering
+from .lowering import GraphLowering
 from .model.attributes import settings
 from .model.keys import REASON
 from .model.traversal import needed_nodes, reads
@@ -65,7 +65,7 @@ def finder(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Ru
 
 
 class Interpreter:
-    """One model, read by an algebra: constants once, activations by labels.
+    """One model, read through a lowering context: constants once, activations by labels.
 
     kept: the places of values that `known` has left, where these are not all. whole: what is known of all places.
     """
@@ -73,11 +73,11 @@ class Interpreter:
     def __init__(
         self,
         model: onnx_ir.Model,
-        known: Mapping[onnx_ir.Value, Known],
+        known: Mapping[onnx_ir.Value, ValueInfo],
         plan: Plan,
         registry: Registry,
         kept: Mapping[onnx_ir.Value, Kept] | None = None,
-        whole: Mapping[onnx_ir.Value, Known] | None = None,
+        whole: Mapping[onnx_ir.Value, ValueInfo] | None = None,
     ) -> None:
         self.model = model
         self._kept = kept or {}
@@ -95,9 +95,9 @@ class Interpreter:
 
     def of_one_entry(self) -> Interpreter | None:
         """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
-        algebra = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
-        self._walk(algebra, lambda v, x: algebra.source(x.shape), lambda v, x: algebra.stream(x).factors)
-        kept = algebra.kept({**self._values, **self._streams})
+        ctx = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
+        self._walk(ctx, lambda v, x: ctx.source(x.shape), lambda v, x: ctx.as_activation(x).factors)
+        kept = ctx.kept({**self._values, **self._streams})
         if not kept:
             return None
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
@@ -106,7 +106,7 @@ class Interpreter:
         return one
 
     def discover(self) -> dict[str, np.ndarray]:
-        """Features of every source: see `Discovery.classes`."""
+        """Features of every source: see `FeatureDiscovery.classes`."""
         whole = self._discover({})
         if not whole.large:
             return whole.classes()
@@ -118,22 +118,22 @@ class Interpreter:
                     apart[name].append(axis)
         return self._discover(apart).classes()
 
-    def _discover(self, along: Mapping[str, Sequence[int]]) -> Discovery:
+    def _discover(self, along: Mapping[str, Sequence[int]]) -> FeatureDiscovery:
         """A walk in which the labels of sources vary along these axes, or all."""
-        algebra = Discovery(along)
-        self._walk(algebra, lambda v, x: algebra.source(x.name, x.shape), lambda v, x: algebra.source(x.name, x.shape))
-        return algebra
+        ctx = FeatureDiscovery(along)
+        self._walk(ctx, lambda v, x: ctx.source(x.name, x.shape), lambda v, x: ctx.source(x.name, x.shape))
+        return ctx
 
-    def lower(self, algebra: Lowering, classes: Mapping[str, np.ndarray]) -> dict[onnx_ir.Value, Value]:
-        """Build the graph through `algebra`; returns every value of the model."""
+    def lower(self, ctx: GraphLowering, classes: Mapping[str, np.ndarray]) -> dict[onnx_ir.Value, Value]:
+        """Build the graph through `ctx`; returns every value of the model."""
         self._walk(
-            algebra,
-            lambda v, x: algebra.input(x.name, x.shape, classes[x.name]),
-            lambda v, x: algebra.source(x, classes[x.name]),
+            ctx,
+            lambda v, x: ctx.input(x.name, x.shape, classes[x.name]),
+            lambda v, x: ctx.source(x, classes[x.name]),
         )
         return self._values
 
-    def _walk(self, algebra: Algebra, enter: Start, source: Start) -> None:
+    def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
         """enter, source: the labels of an input, and of a constant that starts a stream."""
         self.problems.clear()
         self._values, self._constants, self._streams = {}, {}, {}
@@ -145,67 +145,67 @@ class Interpreter:
         needed = needed_nodes(self.model.graph, self._is_known)
         for node in self.model.graph:
             if node in needed:
-                self._visit(algebra, node)
+                self._visit(ctx, node)
         for value in self.model.graph.outputs:
             if value in self.plan.streams:
-                self._values[value] = self._stream(algebra, value)
+                self._values[value] = self._stream(ctx, value)
 
-    def _visit(self, algebra: Algebra, node: onnx_ir.Node) -> None:
+    def _visit(self, ctx: LoweringContext, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
         if not outputs or not all(v in self.plan.computed for v in outputs):
-            self._values.update(self._untracked(algebra, node, rule))
+            self._values.update(self._untracked(ctx, node, rule))
             return
         weights = any(v in self.plan.held for v in outputs)
         if weights:
-            constants = self._weights(algebra, self._constant_op(node), rule)
+            constants = self._weights(ctx, self._constant_op(node), rule)
             self._constants.update({v: x for v, x in zip(outputs, constants, strict=False) if x is not None})
             self._values.update({v: self._fitted(v, self._constants[v]) for v in outputs if v in self._constants})
         if not any(v in self.plan.streams for v in outputs):
             return
         if weights and (node.op_type in STORED or all(v in self.plan.paired for v in outputs)):
             starts = {v: self._values[v] for v in outputs}
-            streams = {v: x.relabelled(self._start(algebra, v, x)) for v, x in starts.items()}
+            streams = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
         else:
-            made = self._untracked(algebra, node, rule)
+            made = self._untracked(ctx, node, rule)
             streams = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
         self._streams.update(streams)
         if not weights:
             self._values.update(streams)
 
-    def _untracked(self, algebra: Algebra, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
-        """What a node makes; some algebras look at nothing of which they do not follow the operands."""
-        op = self._op(algebra, node)
-        idle = not (rule and rule.starts) and algebra.ignores(op)
-        made = algebra.opaque(op, "") if idle else self._apply(algebra, node, op, rule)
-        return self._made(algebra, op, node.outputs, made)
+    def _untracked(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
+        """What a node makes; some contexts look at nothing of which they do not follow the operands."""
+        op = self._op(ctx, node)
+        idle = not (rule and rule.starts) and ctx.ignores(op)
+        made = ctx.opaque(op, "") if idle else self._apply(ctx, node, op, rule)
+        return self._made(ctx, op, node.outputs, made)
 
     def _made(
-        self, algebra: Algebra, op: Op, outputs: Sequence[onnx_ir.Value], made: Sequence[Value | None]
+        self, ctx: LoweringContext, op: Op, outputs: Sequence[onnx_ir.Value], made: Sequence[Value | None]
     ) -> dict[onnx_ir.Value, Value]:
-        algebra.settled(op)
+        ctx.settled(op)
         return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
-    def _apply(self, algebra: Algebra, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+    def _apply(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         made, derived = 0, 0
-        if isinstance(algebra, Lowering):
-            made, derived = algebra.state.builder.size, len(algebra.constants.derived)
-            algebra.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
+        if isinstance(ctx, GraphLowering):
+            made, derived = ctx.state.builder.size, len(ctx.constants.derived)
+            ctx.state.site = Site(op.name, op.results[0].name if op.results and op.results[0] else "", _scope(node))
         name = rule.function if rule is not None else ""
         try:
-            outputs = self._lowered(algebra, node, op, rule)
-            if isinstance(algebra, Lowering):
-                for weight in list(algebra.constants.derived)[derived:]:
+            outputs = self._lowered(ctx, node, op, rule)
+            if isinstance(ctx, GraphLowering):
+                for weight in list(ctx.constants.derived)[derived:]:
                     reason, hint = f"{weight!r} is computed from several parameters, {_PINNED}", _FOLD
                     self.problems.append(Problem(op.type, op.domain, op.opset, op.name, reason, hint, name))
             return outputs
         except Unsupported as problem:
-            if isinstance(algebra, Lowering):
+            if isinstance(ctx, GraphLowering):
                 # What the rule made before it gave up is not understood either.
-                algebra.state.builder.pin_from(made)
+                ctx.state.builder.pin_from(made)
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
-            return algebra.opaque(op, problem.reason)
+            return ctx.opaque(op, problem.reason)
 
-    def _lowered(self, algebra: Algebra, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
+    def _lowered(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
         bear(len(op.inputs), OPERANDS, "operands")
@@ -213,13 +213,13 @@ class Interpreter:
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = None if rule.refuses else self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):
-            return algebra.entangle(op)
+            return ctx.opaque_join(op)
         if shapeless is not None:
             raise Unsupported(f"the shape of {shapeless} is not known", _SHAPES)
         try:
-            return _run(rule, algebra, op)
+            return _run(rule, ctx, op)
         except DataDependent:
-            return algebra.entangle(op)
+            return ctx.opaque_join(op)
 
     def _shapeless(self, node: onnx_ir.Node) -> str | None:
         """The first operand of which not even the rank is known, as behind an operator that nothing is known of."""
@@ -228,12 +228,12 @@ class Interpreter:
                 return f"operand {index} ({value.name!r})"
         return None
 
-    def _weights(self, algebra: Algebra, op: Op, rule: Rule | None) -> list[Value | None]:
+    def _weights(self, ctx: LoweringContext, op: Op, rule: Rule | None) -> list[Value | None]:
         """A constant whose entries are functions of one element of a parameter each; what fails is merely derived."""
         try:
             if rule is not None and rule.moves:
-                return _run(rule, algebra, op)
-            return [algebra.traced(op, op.inputs)]
+                return _run(rule, ctx, op)
+            return [ctx.traced(op, op.inputs)]
         except Unsupported:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
@@ -262,12 +262,12 @@ class Interpreter:
         entry = self.known.get(value)
         return entry is not None and entry.data is not None
 
-    def _op(self, algebra: Algebra, node: onnx_ir.Node) -> Op:
+    def _op(self, ctx: LoweringContext, node: onnx_ir.Node) -> Op:
         """The node for its rule."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
             None if v is None
-            else self._stream(algebra, v) if (node, i) in self.plan.as_stream
+            else self._stream(ctx, v) if (node, i) in self.plan.as_stream
             else self._value(v)
             for i, v in enumerate((*node.inputs, *captured))
         ]  # fmt: skip
@@ -283,7 +283,7 @@ class Interpreter:
         made = self._values.get(value)
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
-    def _with(self, node: onnx_ir.Node, inputs: Sequence[Value | None], known: Mapping[onnx_ir.Value, Known]) -> Op:
+    def _with(self, node: onnx_ir.Node, inputs: Sequence[Value | None], known: Mapping[onnx_ir.Value, ValueInfo]) -> Op:
         results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
@@ -297,13 +297,13 @@ class Interpreter:
         return self._settings[node]
 
     def _value(self, value: onnx_ir.Value) -> Value:
-        """The value as the algebra knows it; constants are made on first use."""
+        """The value as the context knows it; constants are made on first use."""
         made = self._values.get(value)
         if made is None:
             made = self._values[value] = self._stored(value, self.known)
         return made
 
-    def _stored(self, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Value:
+    def _stored(self, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:
         """A constant that no node has made."""
         entry, tensor, name = known.get(value), value.const_value, value.name or ""
         if value in self.plan.parameters and tensor is not None:
@@ -317,24 +317,24 @@ class Interpreter:
             return replace(_typed(value, known), derived=True)
         raise LoweringError(f"value {name!r} is used but nothing produces it")
 
-    def _stream(self, algebra: Algebra, value: onnx_ir.Value) -> Value:
+    def _stream(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
         """A constant as it is read by what is lowered like an activation."""
         made = self._streams.get(value)
         if made is None:
             x = self._value(value)
-            made = self._streams[value] = x.relabelled(self._start(algebra, value, x))
+            made = self._streams[value] = x.relabelled(self._start(ctx, value, x))
         return made
 
-    def _start(self, algebra: Algebra, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:
+    def _start(self, ctx: LoweringContext, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:
         kernel = self.plan.paired.get(value)
-        return self._source(value, x) if kernel is None else algebra.paired(x, kernel)
+        return self._source(value, x) if kernel is None else ctx.paired(x, kernel)
 
 
-def _result(value: onnx_ir.Value, entry: Known | None) -> Result | None:
+def _result(value: onnx_ir.Value, entry: ValueInfo | None) -> Result | None:
     return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "") if value.name else None
 
 
-def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Value:
+def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:
     entry = known.get(value)
     if entry is None:
         raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
@@ -345,16 +345,16 @@ def _holds_parameters(value: Value | None) -> bool:
     return value is not None and not value.is_activation and (value.elements is not None or value.derived)
 
 
-def _run(rule: Rule, algebra: Algebra, op: Op) -> list[Value | None]:
+def _run(rule: Rule, ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The outputs of a rule. An error in a built-in one is the model's fault, any error in another its own."""
     where = f"node {op.name!r} ({op.type})"
     if rule.foreign:
         with blamed(rule, f"rule {rule.function}", where):
-            outputs = _outputs(rule.lower(algebra, op))
+            outputs = _outputs(rule.lower(ctx, op))
             _check_outputs(op, outputs)
             return outputs
     try:
-        return _outputs(rule.lower(algebra, op))
+        return _outputs(rule.lower(ctx, op))
     except _MISFITS as error:
         raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .inference.shapes import Known
+from .inference.shapes import ValueInfo
 from .primitives.elements import Elements
 from .primitives.labels import constant_along, occurrence
 from .primitives.values import Value
@@ -195,7 +195,7 @@ def kept_places(array: np.ndarray, kept: Kept) -> np.ndarray:
     return array
 
 
-def kept_part(known: Known, kept: Kept) -> Known:
+def kept_part(known: ValueInfo, kept: Kept) -> ValueInfo:
     """What is known of the places that are kept."""
     shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
-    return Known(shape, known.dtype, None if known.data is None else kept_places(known.data, kept))
+    return ValueInfo(shape, known.dtype, None if known.data is None else kept_places(known.data, kept))

@@ -1,4 +1,4 @@
-"""Lowering: the algebra that builds the parameter graph."""
+"""The lowering context that builds the parameter graph."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import distinct
-from .algebra import Algebra, Move, Rows
 from .budget import LABELS, PLACES, bear
-from .primitives.attaching import Part, attach
+from .context import LoweringContext, Move, Rows
+from .primitives.attaching import Part, add_parameters
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
-from .primitives.entangled import entangle
 from .primitives.grid import free_axes, moved, placed, unfold
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
 from .primitives.labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
+from .primitives.opaque import opaque_join
 from .primitives.pairing import paired
 from .primitives.products import product_sum
-from .primitives.quantised import Code, Packing
+from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
-from .primitives.reductions import couple, layout, order, reduce
+from .primitives.reductions import layout, normalize_over, order, reduce
 from .primitives.sparse import Layer, sparse
 from .primitives.stacking import resized, stack
 from .primitives.state import State, align
 from .primitives.storing import Aligned, store
 from .primitives.values import Op, Value
 
-__all__ = ["Lowering"]
+__all__ = ["GraphLowering"]
 
 
-class Lowering(Algebra):
+class GraphLowering(LoweringContext):
     """Builds nodes, blocks and links as rules call its primitives.
 
     evaluate: makes the table of a computed constant by name. fates: why elements without an edge have none, by
@@ -60,7 +60,7 @@ class Lowering(Algebra):
         ids = self.state.nodes(NodeKind.NEURON, int(classes.max()) + 1 if classes.size else 0, 0)
         labels = self._placed(port(ids)[classes], value.shape) if classes.size else classes
         elements = self.weight(value)
-        attach(self.state, (labels,), value.shape, [Part(elements, EdgeRole.SOURCE)], "Source", {})
+        add_parameters(self.state, (labels,), value.shape, [Part(elements, EdgeRole.SOURCE)], "Source", {})
         if elements.arena.constant:
             self.state.pin(labels)
         return (labels,)
@@ -111,7 +111,7 @@ class Lowering(Algebra):
         self,
         x: Value,
         sides: Sequence[Aligned],
-        code: Code,
+        code: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
@@ -121,7 +121,7 @@ class Lowering(Algebra):
             self.fates.setdefault(x.name, "padding")
         return store(self.state, self.constants, x, sides, code, value, packing, shape)
 
-    def stream(self, value: Value) -> Value:
+    def as_activation(self, value: Value) -> Value:
         """A constant in a data slot that was not planned as a stream: numbers of the program, on one pinned node."""
         if value.is_activation:
             return value
@@ -142,9 +142,7 @@ class Lowering(Algebra):
         """Note the reason for the account."""
         self.fates[value.name] = reason
 
-    def passes(
-        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
-    ) -> Value:
+    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
         """Labels stay, the via grows by the step."""
         if function is None:
             attributes = {**attributes, **layout(x.factors, x.shape)}
@@ -196,7 +194,7 @@ class Lowering(Algebra):
         """The function becomes the elements' trace."""
         return op.result(elements=traced(self.state, op, inputs))
 
-    def attach(
+    def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
         """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
@@ -207,7 +205,7 @@ class Lowering(Algebra):
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
             parts.append(Part(self.weight(value).reshape(*shape), role))
-        return x.relabelled(attach(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
+        return x.relabelled(add_parameters(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
@@ -276,9 +274,9 @@ class Lowering(Algebra):
         shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
         return x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
 
-    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Labels pass; scopes get a node each where they are parts of a group."""
-        return x.relabelled(couple(self.state, x.factors, axes, op, attributes, x.shape))
+        return x.relabelled(normalize_over(self.state, x.factors, axes, op, attributes, x.shape))
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
@@ -304,7 +302,7 @@ class Lowering(Algebra):
 
     def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
         """Movement along a labelled axis (or of single entries), a join of the operands along a free one."""
-        values = [self.stream(v) for v in inputs if v.shape[axis] > 0]
+        values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
         if len(values) == 1:
             return op.result(values[0].factors)
         labelled = any(axis in varying(f) for v in values for f in v.factors)
@@ -323,7 +321,7 @@ class Lowering(Algebra):
         along = (("axis", free_axes(factors, op.shape()).index(axis)),)
         return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
 
-    def mix(
+    def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
@@ -343,9 +341,9 @@ class Lowering(Algebra):
         grids = tuple(tuple(a - v.rank for a in free_axes(v.factors, v.shape)) for v in inputs)
         return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
 
-    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
+    def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """One node, joined from everything in the operands, in places."""
-        return entangle(self.state, op, self.stream, self._one_label, fresh)
+        return opaque_join(self.state, op, self.as_activation, self._one_label, fresh)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Operands pinned and linked to one node, which feeds one fresh pinned node per output."""

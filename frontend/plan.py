@@ -10,7 +10,7 @@ import onnx_ir
 
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
-from .inference.shapes import Known
+from .inference.shapes import ValueInfo
 from .model.keys import MADE
 from .model.traversal import reads
 from .primitives.functions import FUNCTIONS
@@ -64,7 +64,7 @@ class Plan:
         return value in self.parameters or value in self.computed
 
 
-def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], find: Find) -> Plan:
+def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> Plan:
     """Classify every constant of the model."""
     made = Plan()
     stored = quantised(model.graph, find)
@@ -88,7 +88,7 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], find: Find)
     return made
 
 
-def _compute(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known]) -> None:
+def _compute(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
     for node in nodes:
         inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
         constant = all(made.is_constant(v) or _is_data(v, known) for v in inputs)
@@ -101,12 +101,12 @@ def _compute(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value
             made.computed.update(node.outputs)
 
 
-def _is_data(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> bool:
+def _is_data(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
     entry = known.get(value)
     return (entry is not None and entry.data is not None) or value.const_value is not None
 
 
-def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known], find: Find) -> None:
+def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> None:
     """Data movement of weights, and elementwise functions of one weight."""
     same: dict[onnx_ir.Value, tuple[onnx_ir.Value, object]] = {}
     changed: set[onnx_ir.Value] = set()
@@ -135,7 +135,7 @@ def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, K
                 changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
 
 
-def _kept(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, Known]) -> bool:
+def _kept(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
     """Whether types stay: a float that becomes an integer is a step that no parameter takes."""
     if node.op_type not in ("Cast", "CastLike"):
         return bool(sources) and all(v in known for v in (*sources, node.outputs[0]))
@@ -147,7 +147,7 @@ def _stream(
     made: Plan,
     nodes: list[onnx_ir.Node],
     outputs: Iterable[onnx_ir.Value],
-    known: Mapping[onnx_ir.Value, Known],
+    known: Mapping[onnx_ir.Value, ValueInfo],
     find: Find,
     starts: Set[onnx_ir.Value] = frozenset(),
 ) -> None:
@@ -170,7 +170,7 @@ def _stream(
 
 
 def _streamed(
-    made: Plan, node: onnx_ir.Node, constant: bool, known: Mapping[onnx_ir.Value, Known], rule: Rule | None
+    made: Plan, node: onnx_ir.Node, constant: bool, known: Mapping[onnx_ir.Value, ValueInfo], rule: Rule | None
 ) -> list[int]:
     """The operands of a node that are read like activations."""
     places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
@@ -197,7 +197,7 @@ def _streamed(
 
 
 def _matrices(
-    node: onnx_ir.Node, places: list[int], mixed: list[int], known: Mapping[onnx_ir.Value, Known]
+    node: onnx_ir.Node, places: list[int], mixed: list[int], known: Mapping[onnx_ir.Value, ValueInfo]
 ) -> list[int]:
     """Weights among the operands of an elementwise operator that are no vectors along an axis of a stream."""
     rank = max((len(known[v].shape) for v in node.inputs if v is not None and v in known), default=0)
@@ -209,20 +209,20 @@ def _matrices(
     return found
 
 
-def _is_matrix(made: Plan, node: onnx_ir.Node, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> bool:
+def _is_matrix(made: Plan, node: onnx_ir.Node, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
     """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
     constant = all(v in made.computed for v in node.outputs)
     return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
 
 
-def _wide(known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:
+def _wide(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:
     """Axes of size > 1, counted as the result's."""
     shape = known[value].shape if value is not None and value in known else ()
     return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
 
 
 def _matrices_among(
-    made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, Known]
+    made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]
 ) -> dict[onnx_ir.Value, bool]:
     """Constants that end in the place of a matrix of weights, what they are computed from and moved to included.
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import onnx_ir
 
-from .inference.shapes import Known, infer
+from .inference.shapes import ValueInfo, infer
 from .interpret import finder, opset_of
 from .model.attribute_weights import extend
 from .plan import plan
@@ -27,7 +27,7 @@ __all__ = ["prepare", "settled"]
 
 def prepare(
     model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, Known]]:
+) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, ValueInfo]]:
     """The network that is lowered, with what is known of its values.
 
     After `settled`, products with computed weights are taken apart, and idioms and numbered rows are recognised.
@@ -47,7 +47,7 @@ def prepare(
 
 def settled(
     model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
-) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, Known]]:
+) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, ValueInfo]]:
     """The normalised network with control flow flat and function bodies expanded; values keep their names."""
     network = normalise(model, keep=lambda function: _overrides(rules, model, function))
     while True:

@@ -16,7 +16,7 @@ from ..frontend.budget import DRAWN, elements
 from ..frontend.compile import opened, ruled
 from ..frontend.errors import SMALLER
 from ..frontend.faults import of_file
-from ..frontend.inference.shapes import Known, infer
+from ..frontend.inference.shapes import ValueInfo, infer
 from ..frontend.interpret import finder
 from ..frontend.rewriting.normalise import normalise
 from ..ir import EdgeRole, GmncError, ParameterGraph
@@ -81,7 +81,7 @@ class Network:
     """A normalised model, and what is known of its values before it runs."""
 
     model: onnx_ir.Model
-    known: Mapping[onnx_ir.Value, Known]
+    known: Mapping[onnx_ir.Value, ValueInfo]
 
 
 def read(
@@ -183,7 +183,7 @@ def random_inputs(
     return draw(input_specs(model, dims, shapes), np.random.default_rng(seed))
 
 
-def _spec(name: str, entry: Known, uses: Uses) -> InputSpec:
+def _spec(name: str, entry: ValueInfo, uses: Uses) -> InputSpec:
     low, high = uses.range or (0, 0)
     free = high <= low and not uses.lengths
     mask = free and (uses.closing or (uses.mask and "float" not in entry.dtype))

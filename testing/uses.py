@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir
 
 from ..frontend.inference.folding import core
-from ..frontend.inference.shapes import Known
+from ..frontend.inference.shapes import ValueInfo
 
 __all__ = ["Uses", "uses_of"]
 
@@ -58,7 +58,7 @@ class _Line(NamedTuple):
     offset: float = 0.0
 
 
-def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Uses:
+def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Uses:
     """Follow a value through what moves it and what is added to it or multiplied, up to what it is used for."""
     found = Uses()
     seen, queue = {value}, [(value, _Line())]
@@ -76,7 +76,7 @@ def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, Known]) -> Uses:
     return found
 
 
-def _after(node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, Known]) -> _Line | None:
+def _after(node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> _Line | None:
     """What comes out of a node, if it is the value moved, or a line of it."""
     op = node.op_type
     if (op in _MOVING and (place == 0 or op == "Concat")) or place in _PASSING.get(op, ()):
@@ -101,7 +101,7 @@ def _after(node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.V
     return _Line(line.factor * factor, line.offset * factor)
 
 
-def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, Known]) -> None:
+def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
     op = node.op_type
     if _INDEXING.get(op) == place:
         _within(found, _rows(node, known), line)
@@ -141,7 +141,7 @@ def _within(found: Uses, rows: int | None, line: _Line) -> None:
     found.range = (low, high)
 
 
-def _compared(found: Uses, other: onnx_ir.Value | None, line: _Line, known: Mapping[onnx_ir.Value, Known]) -> None:
+def _compared(found: Uses, other: onnx_ir.Value | None, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
     """A number that decides something, or places that a length is compared with."""
     data = known[other].data if other is not None and other in known else None
     if data is not None and data.size == 1 and data.dtype.kind in "iuf" and line.factor:
@@ -155,21 +155,21 @@ def _compared(found: Uses, other: onnx_ir.Value | None, line: _Line, known: Mapp
     found.mask = True
 
 
-def _rows(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, Known]) -> int:
+def _rows(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo]) -> int:
     axis = 0 if node.op_type.endswith("ND") else node.attributes.get_int("axis", 0)
     return _size(node.inputs[0], axis, known)
 
 
-def _size(value: onnx_ir.Value | None, axis: int, known: Mapping[onnx_ir.Value, Known]) -> int:
+def _size(value: onnx_ir.Value | None, axis: int, known: Mapping[onnx_ir.Value, ValueInfo]) -> int:
     shape = _shape(value, known)
     return shape[axis] if -len(shape) <= axis < len(shape) else 0
 
 
-def _shape(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, Known]) -> tuple[int, ...]:
+def _shape(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, ValueInfo]) -> tuple[int, ...]:
     return known[value].shape if value is not None and value in known else ()
 
 
-def _number(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, Known], size: bool = False) -> float | None:
+def _number(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, ValueInfo], size: bool = False) -> float | None:
     """A constant as one number, its mean or its size (root mean square); None for what is no constant."""
     data = known[value].data if value is not None and value in known else None
     if data is None and value is not None and value.const_value is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gmnc.frontend import Algebra, Op, Spec, Unsupported, Value, rule
+from gmnc.frontend import LoweringContext, Op, Spec, Unsupported, Value, rule
 from gmnc.ir import Step, register_step
 
 __all__ = ["cdist"]
@@ -17,11 +17,11 @@ def distances(op: Op) -> list[tuple[tuple[int, ...], str]]:
 
 
 @rule("CDist", domain="com.microsoft", weights=(1,), shapes=distances)
-def cdist(ctx: Algebra, op: Op) -> Value:
+def cdist(ctx: LoweringContext, op: Op) -> Value:
     """Distance of each row of A [M, K] to each row of B [N, K]: B is a weight with one neuron per row."""
     a, b = op.input(0), op.input(1)
     if b.is_activation:
         raise Unsupported("both operands depend on the input", "only rows that are parameters are lowered")
     made = ctx.contract(a, ctx.weight(b), Spec("mk", "nk", "mn"), op.shape(), role="prototype")
-    passed = ctx.passes(made, "CDist", {"metric": op.attr("metric", "sqeuclidean")})
+    passed = ctx.unary(made, "CDist", {"metric": op.attr("metric", "sqeuclidean")})
     return op.result(passed.factors)

@@ -14,12 +14,12 @@ from ..model.traversal import describe
 from ..primitives.quantised import TABLES, packed
 from .affordable import steps
 from .folding import run
-from .shapes import Known
+from .shapes import ValueInfo
 
 __all__ = ["evaluate", "hopeless"]
 
 
-def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value) -> np.ndarray:
+def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> np.ndarray:
     """The tensor of a value that depends on initializers, and on what is known without them, only.
 
     Raises `LoweringError` where an op cannot be run, or takes more than the budget.
@@ -60,7 +60,7 @@ def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], value: 
     return made[value]
 
 
-def hopeless(known: Mapping[onnx_ir.Value, Known], value: onnx_ir.Value) -> str:
+def hopeless(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> str:
     """Why the numbers of a value are not computed; empty if they are."""
     waiting, seen = [value], set[onnx_ir.Value]()
     while waiting:

@@ -27,13 +27,13 @@ from .agreement import disagreement
 from .choosing import chosen
 from .contrib import Shaped, output_shapes
 from .folding import elementwise, fold
-from .known import Known, at_most, hint, key, of_array, of_type, shape_of
 from .native import unfit
 from .program_data import initializer_data, quantised
 from .sizes import DEFAULTS, Sizes
 from .tables import cuts
+from .value_info import ValueInfo, at_most, hint, key, of_array, of_type, shape_of
 
-__all__ = ["Known", "infer"]
+__all__ = ["ValueInfo", "infer"]
 
 
 def infer(
@@ -42,7 +42,7 @@ def infer(
     inputs: Mapping[str, tuple[int, ...]] | None = None,
     find: Callable[[onnx_ir.Node], Rule | None] = lambda node: None,
     misfits: set[onnx_ir.Graph] | None = None,
-) -> dict[onnx_ir.Value, Known]:
+) -> dict[onnx_ir.Value, ValueInfo]:
     """What is known of every value of a normalised model, values in subgraphs included.
 
     dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
@@ -55,7 +55,7 @@ def infer(
     non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
     """
     with paused():
-        memo: dict[Hashable, list[Known | None]] = {}
+        memo: dict[Hashable, list[ValueInfo | None]] = {}
         start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find).initializers()
 
         def walked(sizes: Sizes) -> _Inference:
@@ -81,14 +81,14 @@ class _Inference:
         self,
         model: onnx_ir.Model,
         sizes: Sizes,
-        memo: dict[Hashable, list[Known | None]],
+        memo: dict[Hashable, list[ValueInfo | None]],
         find: Callable[[onnx_ir.Node], Rule | None],
     ) -> None:
         self.model = model
         self.sizes = sizes
         self.memo = memo
         self.find = find
-        self.known: dict[onnx_ir.Value, Known] = {}
+        self.known: dict[onnx_ir.Value, ValueInfo] = {}
         self.misfits: set[onnx_ir.Graph] = set()
         self.folded = self.stepped = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
@@ -103,7 +103,7 @@ class _Inference:
     def _opset(self, node: onnx_ir.Node) -> int:
         return node.version or self.model.opset_imports.get(node.domain, 1)
 
-    def initializers(self) -> dict[onnx_ir.Value, Known]:
+    def initializers(self) -> dict[onnx_ir.Value, ValueInfo]:
         """Shapes of the initializers, and the data of those that are no parameters."""
         stored = quantised(self.model.graph, self.find)
         known = {}
@@ -111,7 +111,7 @@ class _Inference:
             tensor = value.const_value
             if tensor is not None:
                 data = None if value in stored else initializer_data(value)
-                known[value] = Known(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype), data)
+                known[value] = ValueInfo(tuple(tensor.shape.numpy()), dtype_name(tensor.dtype), data)
         return known
 
     def inputs(self) -> None:
@@ -121,9 +121,9 @@ class _Inference:
                 shape = self.sizes.of_input(value)
                 if reason := absurd(shape):
                     raise LoweringError(f"input {value.name!r} has {reason}; {SMALLER}")
-                self.known[value] = Known(shape, dtype_name(value.type.dtype))
+                self.known[value] = ValueInfo(shape, dtype_name(value.type.dtype))
             else:
-                self.known[value] = Known((), "")
+                self.known[value] = ValueInfo((), "")
 
     def graph(self, graph: onnx_ir.Graph) -> None:
         """Walk over the nodes of a graph whose inputs are known."""
@@ -137,14 +137,14 @@ class _Inference:
                 raise self._misfit(node, inputs, str(error)) from error
             self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
 
-    def _node(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _node(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if node.op_type in _BODIES and not node.domain:
             return self._body(node, inputs)
         if any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
             return [None] * len(node.outputs)
         return self._outputs(node, inputs)
 
-    def _outputs(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _outputs(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
             return [of_array(shape_of(node, inputs[0]))]
         if (
@@ -161,7 +161,7 @@ class _Inference:
                 return [of_array(a) for a in arrays]
         return self._inferred(node, inputs)
 
-    def _inferred(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _inferred(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         """Outputs without their data."""
         rule = self.find(node)
         if rule is not None and rule.shapes is not None:
@@ -177,24 +177,24 @@ class _Inference:
     def _by_rule(
         self,
         node: onnx_ir.Node,
-        inputs: list[Known | None],
+        inputs: list[ValueInfo | None],
         rule: Rule,
         shapes: Callable[[Op], Iterable[Shaped | None]],
-    ) -> list[Known | None]:
+    ) -> list[ValueInfo | None]:
         """Outputs as the rule says."""
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
         name, version = node.name or node.op_type, self._opset(node)
         op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
-        found: list[Known | None] = []
+        found: list[ValueInfo | None] = []
         blame = blamed(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()
         try:
             with suppress(Unsupported), blame:
-                found = [f and Known(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+                found = [f and ValueInfo(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
         except (AssertionError, AttributeError) as error:
             raise self._misfit(node, inputs, str(error)) from error
         return found + [None] * (len(node.outputs) - len(found))
 
-    def _fold(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[np.ndarray] | None:
+    def _fold(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[np.ndarray] | None:
         """The outputs of a node, computed; None where it cannot be, or would take more than the budget."""
         arrays = [None if k is None else k.data for k in inputs]
         try:
@@ -208,13 +208,13 @@ class _Inference:
         self.stepped += steps(node, sum(a.size for a in results or ()))
         return results
 
-    def _made(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[tuple[int, ...] | None]:
+    def _made(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[tuple[int, ...] | None]:
         """The shapes of what a node makes, as far as they are known without making it."""
         with suppress(LoweringError):
             return _shapes(self._inferred(node, inputs))
         return []
 
-    def _schema(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _schema(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         """Outputs by the ONNX schema's own inference."""
         schema = schema_of(node.op_type, self._opset(node), node.domain)
         if schema is None:
@@ -240,22 +240,22 @@ class _Inference:
             raise self._misfit(node, inputs, wrong)
         return known
 
-    def _misfit(self, node: onnx_ir.Node, inputs: Sequence[Known | None], reason: str) -> LoweringError:
+    def _misfit(self, node: onnx_ir.Node, inputs: Sequence[ValueInfo | None], reason: str) -> LoweringError:
         hint = _GUESSED if self.sizes.guessed or self.sizes.inputs else _FIXED
         return LoweringError(
             f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
         )
 
-    def _declared(self, value: onnx_ir.Value) -> Known | None:
+    def _declared(self, value: onnx_ir.Value) -> ValueInfo | None:
         """What the model says of a value."""
         if isinstance(value.type, onnx_ir.TensorType) and value.type.dtype is onnx_ir.DataType.UNDEFINED:
             return None
         if isinstance(value.type, onnx_ir.TensorType):
             shape = self.sizes.of_value(value)
-            return None if shape is None else Known(shape, dtype_name(value.type.dtype))
-        return None if value.type is None else Known((), "")
+            return None if shape is None else ValueInfo(shape, dtype_name(value.type.dtype))
+        return None if value.type is None else ValueInfo((), "")
 
-    def _body(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _body(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if node.op_type == "If":
             return self._branches(node, inputs)
         body = subgraphs(node)[0]
@@ -263,13 +263,13 @@ class _Inference:
             return self._loop(node, body, inputs)
         return self._scan(node, body, inputs)
 
-    def _branches(self, node: onnx_ir.Node, inputs: list[Known | None]) -> list[Known | None]:
+    def _branches(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         """Outputs of the branch that is taken; where that is not known, of the first whose shapes agree."""
         names = ["then_branch", "else_branch"]
         condition = inputs[0].data if inputs and inputs[0] is not None else None
         if condition is not None:
             names = names[:1] if condition.reshape(-1)[0] else names[1:]
-        results: list[list[Known | None]] = []
+        results: list[list[ValueInfo | None]] = []
         errors: list[LoweringError] = []
         for name in names:
             branch = node.attributes[name].as_graph()
@@ -281,19 +281,21 @@ class _Inference:
                 self.misfits.add(branch)
         if not results:
             raise errors[0]
-        return [None if k is None else Known(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]
+        return [
+            None if k is None else ValueInfo(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]
+        ]
 
-    def _loop(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+    def _loop(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         trips = inputs[0].data if inputs and inputs[0] is not None else None
         count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
-        start: Sequence[Known | None] = [Known((), "int64"), Known((), "bool"), *inputs[2:]]
+        start: Sequence[ValueInfo | None] = [ValueInfo((), "int64"), ValueInfo((), "bool"), *inputs[2:]]
         self._enter(body, start)
         ends = [self.known.get(v) for v in body.outputs[1:]]
         carried = len(inputs) - 2
-        finals = [k and Known(k.shape, k.dtype) for k in ends[:carried]]
-        return finals + [k and Known((count, *k.shape), k.dtype) for k in ends[carried:]]
+        finals = [k and ValueInfo(k.shape, k.dtype) for k in ends[:carried]]
+        return finals + [k and ValueInfo((count, *k.shape), k.dtype) for k in ends[carried:]]
 
-    def _scan(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[Known | None]) -> list[Known | None]:
+    def _scan(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if self._opset(node) < 9:
             return [None] * len(node.outputs)
         scanned = node.attributes["num_scan_inputs"].as_int()
@@ -302,7 +304,7 @@ class _Inference:
         states = len(inputs) - scanned
         axes = _ints(node, "scan_input_axes", scanned)
         rows = [
-            k and Known(tuple(np.delete(k.shape, a).tolist()), k.dtype)
+            k and ValueInfo(tuple(np.delete(k.shape, a).tolist()), k.dtype)
             for k, a in zip(inputs[states:], axes, strict=True)
         ]
         lengths = [k.shape[a] for k, a in zip(inputs[states:], axes, strict=True) if k is not None]
@@ -310,16 +312,16 @@ class _Inference:
         ends = [self.known.get(v) for v in body.outputs]
         places = _ints(node, "scan_output_axes", len(ends) - states)
         stacked = [
-            Known(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype) if k and lengths else None
+            ValueInfo(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype) if k and lengths else None
             for k, a in zip(ends[states:], places, strict=True)
         ]
-        return [k and Known(k.shape, k.dtype) for k in ends[:states]] + stacked
+        return [k and ValueInfo(k.shape, k.dtype) for k in ends[:states]] + stacked
 
-    def _enter(self, body: onnx_ir.Graph, start: Sequence[Known | None]) -> None:
+    def _enter(self, body: onnx_ir.Graph, start: Sequence[ValueInfo | None]) -> None:
         """Walk over a body; what is carried round it may change, so it counts as unknown data."""
         for value, known in zip(body.inputs, start, strict=False):
             if known is not None:
-                self.known[value] = Known(known.shape, known.dtype)
+                self.known[value] = ValueInfo(known.shape, known.dtype)
         self.graph(body)
 
 
@@ -331,14 +333,14 @@ _FIXED = "the model contradicts itself; export it again"
 
 def _contrib(
     node: onnx_ir.Node,
-    inputs: list[Known | None],
+    inputs: list[ValueInfo | None],
     shapes: Callable[[onnx_ir.Node, Sequence[Shaped | None]], list[Shaped | None]] = output_shapes,
-) -> list[Known | None]:
+) -> list[ValueInfo | None]:
     found = shapes(node, [None if k is None else (k.shape, k.dtype) for k in inputs])
-    return [f and Known(*f) for f in found]
+    return [f and ValueInfo(*f) for f in found]
 
 
-def _shapes(values: Sequence[Known | None]) -> list[tuple[int, ...] | None]:
+def _shapes(values: Sequence[ValueInfo | None]) -> list[tuple[int, ...] | None]:
     return [None if k is None else k.shape for k in values]
 
 

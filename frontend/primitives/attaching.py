@@ -17,7 +17,7 @@ from .joins import Factors
 from .labels import distinct_rows, map_via, nodes_of, occurrence, unrepeated, varying, vias_of
 from .state import State
 
-__all__ = ["Part", "attach", "coordinates"]
+__all__ = ["Part", "add_parameters", "coordinates"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Part:
     role: str
 
 
-def attach(
+def add_parameters(
     state: State, factors: Factors, shape: tuple[int, ...], parts: Sequence[Part], op: str,
     attributes: dict[str, object],
 ) -> Factors:  # fmt: skip

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...ir import EdgeRole
 from ..errors import Unsupported
-from .attaching import Part, attach
+from .attaching import Part, add_parameters
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
@@ -160,7 +160,7 @@ def _attach(
         table = digest(numbers.reshape(value.shape))
         return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
     part = Part(elements, _role(state, step.op.type, factors))
-    return attach(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
+    return add_parameters(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:

@@ -8,7 +8,19 @@ from dataclasses import dataclass, replace
 import ml_dtypes
 import numpy as np
 
-__all__ = ["TABLES", "Code", "Grid", "Packing", "Side", "dtype_of", "linear", "lookup", "packed", "rounded", "whole"]
+__all__ = [
+    "TABLES",
+    "Grid",
+    "Packing",
+    "QuantParam",
+    "QuantScheme",
+    "dtype_of",
+    "linear",
+    "lookup",
+    "packed",
+    "rounded",
+    "whole",
+]
 
 
 # The numbers of MatMulBnb4's codes: the 4-bit floats of bitsandbytes, and QLoRA's quantiles (arXiv 2305.14314).
@@ -31,7 +43,7 @@ def dtype_of(name: str) -> np.dtype:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Side:
+class QuantParam:
     """What scales or shifts the elements of a stored tensor.
 
     role: "scale" or "zero_point", the argument of the code. name: the parameter that holds the numbers; "" if they are
@@ -54,7 +66,7 @@ class Side:
         """Positions along an axis of `numbers`."""
         return coordinates // self.blocks[axis] if self.numbers.shape[axis] > 1 else np.zeros_like(coordinates)
 
-    def transposed(self, order: tuple[int, ...]) -> Side:
+    def transposed(self, order: tuple[int, ...]) -> QuantParam:
         """Of the stored tensor with its axes in this order."""
         return replace(self, numbers=self.numbers.transpose(order), blocks=tuple(self.blocks[a] for a in order))
 
@@ -66,7 +78,7 @@ class Side:
                 array = array.repeat(self.blocks[axis], axis=axis)[(slice(None),) * axis + (slice(size),)]
         return array
 
-    def same(self, other: Side) -> bool:
+    def same(self, other: QuantParam) -> bool:
         """Whether it is the same of the same tensor."""
         if (self.role, self.name, self.blocks) != (other.role, other.name, other.blocks):
             return False
@@ -76,7 +88,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class QuantScheme:
     """Numbers of stored elements and back, elementwise; scale and zero point by name, where there are any.
 
     name: what tells codes apart. dtype: of the numbers.
@@ -101,8 +113,8 @@ class Grid:
     """A stored tensor: shape of its elements, sides, code, and how it is packed in the file (None: as it is)."""
 
     shape: tuple[int, ...]
-    sides: tuple[Side, ...]
-    code: Code
+    sides: tuple[QuantParam, ...]
+    code: QuantScheme
     packing: Packing | None = None
 
     @property
@@ -139,7 +151,7 @@ class Grid:
         return out
 
 
-def linear(stored: str, dtype: str, bits: int = 0) -> Code:
+def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
     """(stored - zero point) * scale, as of DequantizeLinear. stored, dtype: names of types; bits: used of the first."""
     kind, result = dtype_of(stored), dtype_of(dtype)
     whole = stored.startswith(("int", "uint"))
@@ -170,28 +182,28 @@ def linear(stored: str, dtype: str, bits: int = 0) -> Code:
             best = np.where(wrong & (decode(other.astype(kind), scale, zero_point) == x), other, best)
         return best.astype(kind)
 
-    return Code(f"linear {stored}", dtype, decode, encode)
+    return QuantScheme(f"linear {stored}", dtype, decode, encode)
 
 
-def whole(bits: int) -> Code:
+def whole(bits: int) -> QuantScheme:
     """Unsigned integers of so many bits, as they are."""
 
     def encode(x: np.ndarray, q: np.ndarray) -> np.ndarray:
         return np.clip(x, 0, 2**bits - 1).astype(np.uint8)
 
-    return Code(f"whole {bits}", "uint8", lambda q: q.astype(np.uint8), encode)
+    return QuantScheme(f"whole {bits}", "uint8", lambda q: q.astype(np.uint8), encode)
 
 
-def rounded(dtype: str) -> Code:
+def rounded(dtype: str) -> QuantScheme:
     """Floats that the model itself rounds to a grid: they are stored as they are."""
 
     def same(x: np.ndarray, *_: np.ndarray, **sides: np.ndarray) -> np.ndarray:
         return x
 
-    return Code(f"rounded {dtype}", dtype, same, same)
+    return QuantScheme(f"rounded {dtype}", dtype, same, same)
 
 
-def lookup(table: np.ndarray, stored: str, dtype: str) -> Code:
+def lookup(table: np.ndarray, stored: str, dtype: str) -> QuantScheme:
     """scale * table[stored], as of MatMulBnb4. table: float32, one number per code."""
     result = dtype_of(dtype)
     order = np.argsort(table, kind="stable")
@@ -205,7 +217,7 @@ def lookup(table: np.ndarray, stored: str, dtype: str) -> Code:
         nearest = order[np.searchsorted(borders, np.nan_to_num(at))]
         return np.where(np.isfinite(at), nearest, q).astype(dtype_of(stored))
 
-    return Code(f"lookup {table.tobytes().hex()}", dtype, decode, encode)
+    return QuantScheme(f"lookup {table.tobytes().hex()}", dtype, decode, encode)
 
 
 def packed(bits: int, high_first: bool = False) -> Packing:

@@ -13,7 +13,7 @@ from .joins import Factors, along, gathered, independent, members
 from .labels import distinct_rows, map_via, nodes_of, port, varying, vias_of
 from .state import State
 
-__all__ = ["couple", "layout", "order", "reduce"]
+__all__ = ["layout", "normalize_over", "order", "reduce"]
 
 
 def reduce(
@@ -35,7 +35,7 @@ def reduce(
     return independent(state, out)
 
 
-def couple(
+def normalize_over(
     state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
 ) -> Factors:
     """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.

@@ -16,7 +16,7 @@ import numpy as np
 from ...ir import LinkRole, NodeKind, ParameterView
 from ...ir.arrays import distinct
 from .labels import distinct_rows, port
-from .quantised import Grid, Side
+from .quantised import Grid, QuantParam
 from .regions import affine_view, single_uses
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def side_edges(
     return tuple(made)
 
 
-def _classes(side: Side, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
+def _classes(side: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
     """The classes of rows (b, n) and columns (k, s); None where they depend on one another."""
     coordinates = _coordinates(view, shape)
     if coordinates is None:
@@ -153,7 +153,7 @@ def _exclusive(class_of: np.ndarray, *members: np.ndarray) -> bool:
 
 
 def _of_destinations(
-    state: State, block: _Block, side: Side, classes: _Classes, columns: dict[bytes, np.ndarray]
+    state: State, block: _Block, side: QuantParam, classes: _Classes, columns: dict[bytes, np.ndarray]
 ) -> int:
     """Edges onto destinations, from the `param` node or from a node per class of columns."""
     rows = len(classes.numbers)
@@ -171,14 +171,14 @@ def _of_destinations(
     return _edges(state, ends[None], columns[key][None], view, block.role, side.role)
 
 
-def _batched(state: State, block: _Block, side: Side, classes: _Classes) -> int:
+def _batched(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
     """Batches with sources of their own, each with nodes of its own for the classes of columns."""
     runs = [_runs(state, s, v, classes.column_of) for s, v in zip(block.src, block.via, strict=True)]
     view = affine_view(side.name, classes.numbers[classes.row_of][..., None])
     return _edges(state, block.dst, np.stack(runs), view, block.role, side.role)
 
 
-def _of_sources(state: State, block: _Block, side: Side, classes: _Classes) -> int:
+def _of_sources(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
     """Edges onto the sources, each of which has a scale of its own."""
     count = classes.numbers.shape[1]
     column_of = classes.column_of
@@ -233,7 +233,7 @@ def _source(state: State, block: _Block) -> np.ndarray:
     return state.nodes(NodeKind.PARAM, 1, 0)
 
 
-def _pinned(state: State, block: _Block, side: Side, shape: tuple[int, ...]) -> int:
+def _pinned(state: State, block: _Block, side: QuantParam, shape: tuple[int, ...]) -> int:
     """Scales that follow no rows and columns: nothing may move."""
     state.pin(port(block.dst))
     state.pin(port(block.src))

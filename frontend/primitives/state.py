@@ -36,7 +36,8 @@ class State:
     """The mutable part of a lowering, handed to every primitive.
 
     grids: of the parameters that are stored quantised, by name.
-    scoped: ports of which a scope was made, one entry per scope (see `reductions.couple`). traces: of `Elements`.
+    scoped: ports of which a scope was made, one entry per scope (see `reductions.normalize_over`).
+    traces: of `Elements`.
     """
 
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(VIAS))

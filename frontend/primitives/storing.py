@@ -11,7 +11,7 @@ from ...ir import Parameter, Storage
 from ..errors import Unsupported
 from .constants import Constants, uniform
 from .elements import Arena, Elements
-from .quantised import Code, Grid, Packing, Side
+from .quantised import Grid, Packing, QuantParam, QuantScheme
 from .state import State
 from .values import Value
 
@@ -36,7 +36,7 @@ def store(
     constants: Constants,
     x: Value,
     sides: Sequence[Aligned],
-    code: Code,
+    code: QuantScheme,
     value: str = "",
     packing: Packing | None = None,
     shape: tuple[int, ...] | None = None,
@@ -88,7 +88,7 @@ def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[st
     return name, order
 
 
-def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Side:
+def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> QuantParam:
     """The side of a stored tensor of this shape."""
     value, rank = aligned.value, len(shape)
     if value.is_activation and not value.is_constant:
@@ -97,7 +97,7 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Sid
         number = uniform(value.data)
         if number is None:
             raise Unsupported(f"the {aligned.role} is a table of the program")
-        return Side(aligned.role, "", np.zeros((1,) * rank, np.int64), (1,) * rank, np.asarray(number))
+        return QuantParam(aligned.role, "", np.zeros((1,) * rank, np.int64), (1,) * rank, np.asarray(number))
     if value.elements is None or not value.elements.bare:
         raise Unsupported(f"the {aligned.role} is computed from parameters")
     views = [part.view for part in value.elements.reshape(1, 1, 1, -1).parts()]
@@ -105,7 +105,7 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Sid
         raise Unsupported(f"the {aligned.role} is made of several tensors")
     numbers = views[0].elements().reshape(value.shape)
     if numbers.size == 1:
-        return Side(aligned.role, views[0].name, numbers.reshape((1,) * rank), (1,) * rank)
+        return QuantParam(aligned.role, views[0].name, numbers.reshape((1,) * rank), (1,) * rank)
     if list(aligned.axes) != sorted(set(aligned.axes)) or len(aligned.axes) != numbers.ndim:
         raise Unsupported(f"the {aligned.role} of shape {list(numbers.shape)} does not fit {list(shape)}")
     for axis, size in zip(aligned.axes, numbers.shape, strict=True):
@@ -113,7 +113,7 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Sid
             raise Unsupported(f"the {aligned.role} of shape {list(numbers.shape)} does not fit {list(shape)}")
     sizes = dict(zip(aligned.axes, numbers.shape, strict=True))
     blocks = tuple(1 if sizes.get(a, 1) in (1, n) else aligned.block for a, n in enumerate(shape))
-    return Side(aligned.role, views[0].name, numbers.reshape([sizes.get(a, 1) for a in range(rank)]), blocks)
+    return QuantParam(aligned.role, views[0].name, numbers.reshape([sizes.get(a, 1) for a in range(rank)]), blocks)
 
 
 def _parameter(

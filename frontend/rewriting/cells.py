@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import onnx.parser
 import onnx_ir
 
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.keys import CELL_DOMAIN
 from ..rules.registry import Rule, builtin
 
@@ -24,7 +24,7 @@ _OLDEST = 13
 
 def write_out(
     model: onnx_ir.Model,
-    known: Mapping[onnx_ir.Value, Known],
+    known: Mapping[onnx_ir.Value, ValueInfo],
     mixed: Set[onnx_ir.Value],
     find: Callable[[onnx_ir.Node], Rule | None],
 ) -> bool:
@@ -186,7 +186,7 @@ _CELLS = {
 }
 
 
-def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, Known], opset: int) -> str | None:
+def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo], opset: int) -> str | None:
     """The body of the function; None where the operator stays as it is."""
     cell = _CELLS[node.op_type]
     x, r, lengths = (None if (v := _operand(node, i)) is None else known.get(v) for i in (0, 2, 4))

@@ -18,7 +18,7 @@ from __future__ import annotations
 import onnx_ir
 
 from ..errors import Unsupported
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.keys import REASON
 from ..model.traversal import reads
 from .branches import branch
@@ -30,7 +30,7 @@ __all__ = ["flatten"]
 _FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 
 
-def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known], misfits: set[onnx_ir.Graph]) -> bool:
+def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits: set[onnx_ir.Graph]) -> bool:
     """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
 
     known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,

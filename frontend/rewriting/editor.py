@@ -9,7 +9,7 @@ import onnx_ir
 
 from ...ir import LoweringError
 from ..budget import LOOPED
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.traversal import reads, walk
 
 __all__ = ["Splicer", "origin"]
@@ -22,7 +22,9 @@ class Splicer:
     delivered: the values that took the place of another node's outputs.
     """
 
-    def __init__(self, graph: onnx_ir.Graph, known: dict[onnx_ir.Value, Known], misfits: set[onnx_ir.Graph]) -> None:
+    def __init__(
+        self, graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo], misfits: set[onnx_ir.Graph]
+    ) -> None:
         self.graph = graph
         self.known = known
         self.misfits = misfits

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import onnx_ir
 
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.keys import BODY_DOMAIN
 from ..model.opsets import changed
 from ..model.protos import type_proto
@@ -21,7 +21,7 @@ _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
 
 
 def expand(
-    model: onnx_ir.Model, known: Mapping[onnx_ir.Value, Known], find: Callable[[onnx_ir.Node], Rule | None]
+    model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Callable[[onnx_ir.Node], Rule | None]
 ) -> bool:
     """Turn such nodes of a normalised model into calls of local functions, which normalising again inlines.
 
@@ -57,7 +57,7 @@ def has_body(node: onnx_ir.Node, opset: int) -> bool:
     return bool(schema.has_function or schema.has_context_dependent_function)
 
 
-def _body(node: onnx_ir.Node, opset: int, known: Mapping[onnx_ir.Value, Known]) -> onnx.FunctionProto | None:
+def _body(node: onnx_ir.Node, opset: int, known: Mapping[onnx_ir.Value, ValueInfo]) -> onnx.FunctionProto | None:
     """The schema's function for this node, attributes left as references; None if it has none."""
     try:
         schema: Any = onnx.defs.get_schema(node.op_type, opset, node.domain)
@@ -78,7 +78,7 @@ def _body(node: onnx_ir.Node, opset: int, known: Mapping[onnx_ir.Value, Known]) 
     return None
 
 
-def _is_data(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, Known]) -> bool:
+def _is_data(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
     return all(v in known and known[v].data is not None for v in node.outputs)
 
 
@@ -112,6 +112,6 @@ def _latest(versions: list[int], opset: int) -> int:
     return max((v for v in versions if v <= opset), default=versions[0])
 
 
-def _type(known: Known | None) -> bytes | None:
+def _type(known: ValueInfo | None) -> bytes | None:
     proto = None if known is None else type_proto(known.shape, known.dtype)
     return None if proto is None else proto.SerializeToString()

@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 import onnx_ir
 
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.keys import MADE
 from .writer import Writer
 
@@ -27,7 +27,7 @@ class Expressions:
     known: gains the new values. mixed: the values that are computed from several parameters, or places of one.
     """
 
-    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, Known], mixed: Set[onnx_ir.Value]) -> None:
+    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo], mixed: Set[onnx_ir.Value]) -> None:
         self.node = node
         self._known = known
         self._mixed = mixed
@@ -149,7 +149,7 @@ class Expressions:
         """A new node of one output of this shape, of the type of its first operand. keep: attributes of another."""
         made = self._writer.one(op, *inputs, attributes={**(keep or {}), **attributes})
         dtype = self._known[inputs[0]].dtype
-        self._known[made] = Known(tuple(shape), dtype)
+        self._known[made] = ValueInfo(tuple(shape), dtype)
         made.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(np.dtype(dtype))) if dtype in _PLAIN else None
         return made
 
@@ -170,7 +170,7 @@ class Expressions:
             onnx_ir.TensorType(onnx_ir.DataType.from_numpy(array.dtype)),
         )
         graph.initializers[name] = value
-        self._known[value] = Known(array.shape, str(array.dtype), array)
+        self._known[value] = ValueInfo(array.shape, str(array.dtype), array)
         self._numbers.append(value)
         return value
 
@@ -240,7 +240,7 @@ class Expressions:
         """Put what was written in the place of the node."""
         if result is self.node.outputs[0] or result.producer() is None:
             result = self.one("Identity", result, shape=self.shape(result))
-        self._known[result] = Known(self.shape(result), self._known[self.node.outputs[0]].dtype)
+        self._known[result] = ValueInfo(self.shape(result), self._known[self.node.outputs[0]].dtype)
         self._writer.replace([result])
 
 

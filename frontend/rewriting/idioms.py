@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir
 
-from ..inference.shapes import Known, infer
+from ..inference.shapes import ValueInfo, infer
 from ..model.keys import DOMAIN
 from .patterns.forms import Match, find
 from .patterns.matching import Facts, data_inputs, producer, same
@@ -17,7 +17,7 @@ from .writer import remove_dead
 __all__ = ["recognise"]
 
 
-def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known] | None = None) -> int:
+def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None = None) -> int:
     """Rewrite, in place, the idioms of a normalised model; returns how many were found.
 
     | node | inputs | attributes | computes |
@@ -88,7 +88,7 @@ def _private(node: onnx_ir.Node, owned: set[onnx_ir.Node]) -> bool:
     )
 
 
-def _rewrite(match: Match, known: dict[onnx_ir.Value, Known]) -> None:
+def _rewrite(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> None:
     """Put the idiom in place of its anchor."""
     anchor = match.anchor
     graph, old = anchor.graph, anchor.outputs[0]
@@ -104,7 +104,7 @@ def _rewrite(match: Match, known: dict[onnx_ir.Value, Known]) -> None:
     remove_dead(before)
 
 
-def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> list[onnx_ir.Node]:
+def _nodes(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> list[onnx_ir.Node]:
     """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
@@ -114,7 +114,7 @@ def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> list[onnx_ir.Node
         name = f"{match.anchor.outputs[0].name}/{op}"
         node = onnx_ir.node(op, inputs, attributes, domain=domain, name=name)
         node.outputs[0].name = name
-        known[node.outputs[0]] = Known(shape, dtype)
+        known[node.outputs[0]] = ValueInfo(shape, dtype)
         nodes.append(node)
         return node.outputs[0]
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Set
 
 import onnx_ir
 
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from .contractions import contracted
 from .expressions import Expressions, NotLinear
 
 __all__ = ["distribute"]
 
 
-def distribute(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known], mixed: Set[onnx_ir.Value]) -> int:
+def distribute(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], mixed: Set[onnx_ir.Value]) -> int:
     """Rewrite the contractions of a normalised model whose weight mixes parameters; returns how many were.
 
     known gains the new values. mixed: the values that are computed from several parameters, or places of one.

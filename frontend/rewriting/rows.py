@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir
 
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from .patterns.matching import Facts, core, operands, producer, same
 from .writer import Writer
 
@@ -22,7 +22,7 @@ _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "F
 _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
-def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
+def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
     """Rewrite, in place, the nodes of a normalised model that pick or put by numbered rows; how many there were.
 
     | found | put in its place |
@@ -50,7 +50,7 @@ def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
 class _Rewriter(Writer):
     """A writer that notes the shapes of what it makes."""
 
-    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, Known]) -> None:
+    def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo]) -> None:
         super().__init__(node)
         self._known = known
 
@@ -64,7 +64,7 @@ class _Rewriter(Writer):
     ) -> onnx_ir.Value:
         """A new node whose output has a shape, and the type of `like`."""
         value = self.one(op, *inputs, attributes=attributes)
-        self._known[value] = Known(tuple(shape), self._known[like].dtype)
+        self._known[value] = ValueInfo(tuple(shape), self._known[like].dtype)
         return value
 
     def reshaped(self, value: onnx_ir.Value, *shape: int) -> onnx_ir.Value:
@@ -77,7 +77,7 @@ class _Rewriter(Writer):
         value = self.one(
             "Constant", attributes={"value": onnx_ir.Attr("value", onnx_ir.AttributeType.TENSOR, onnx_ir.Tensor(array))}
         )
-        self._known[value] = Known(array.shape, "int64", array)
+        self._known[value] = ValueInfo(array.shape, "int64", array)
         return value
 
 

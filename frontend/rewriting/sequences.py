@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 
 from ..budget import ENTRIES
-from ..inference.shapes import Known
+from ..inference.shapes import ValueInfo
 from ..model.keys import REASON
 from ..model.protos import schema_of
 from .editor import Splicer
@@ -20,7 +20,7 @@ Entry = Callable[[], onnx_ir.Value]
 """An entry of a sequence, made (once) when it is needed."""
 
 
-def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> bool:
+def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
     """Rewrite, in place, what reads sequences and optionals with known entries; returns whether there was anything.
 
     A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
@@ -120,7 +120,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     return _pieces(work, node, entry, axis, sizes.tolist()) if keep else _rows(work, node, entry, axis)
 
 
-def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int, sizes: list[int]) -> list[Entry]:
+def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, sizes: list[int]) -> list[Entry]:
     """Parts along an axis, all of one Split."""
     splicer = work.splicer
 
@@ -134,13 +134,13 @@ def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int, sizes
             inputs.append(splicer.literal(f"{node.name}.sizes", np.array(sizes)))
         parts = splicer.add(node, "Split", inputs, attributes, count=len(sizes))
         for part, size in zip(parts, sizes, strict=True):
-            splicer.known[part] = Known((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
+            splicer.known[part] = ValueInfo((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
         return parts
 
     return [lambda i=i: made()[i] for i in range(len(sizes))]  # type: ignore[misc]
 
 
-def _rows(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int) -> list[Entry]:
+def _rows(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int) -> list[Entry]:
     """Single entries along an axis, which goes."""
 
     def row(place: int) -> Entry:
@@ -148,7 +148,7 @@ def _rows(work: _Unpacking, node: onnx_ir.Node, whole: Known, axis: int) -> list
         def made() -> onnx_ir.Value:
             number = work.splicer.literal(f"{node.name}.place", np.array(place))
             made = work.splicer.add(node, "Gather", [node.inputs[0], number], {"axis": axis})[0]
-            work.splicer.known[made] = Known((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
+            work.splicer.known[made] = ValueInfo((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
             return made
 
         return made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.constants import uniform
 from ..primitives.quantised import rounded
 from ..primitives.storing import Aligned
@@ -17,7 +17,7 @@ __all__: list[str] = []
 @rule("Quant", "BipolarQuant", domain="onnx.brevitas", weights=(0, 1, 2, 3), moves=True)
 @rule("Quant", "BipolarQuant", domain="qonnx.custom_op.general", weights=(0, 1, 2, 3), moves=True)
 @rule("Quant", "BipolarQuant", domain="finn.custom_op.general", weights=(0, 1, 2, 3), moves=True)
-def quant(ctx: Algebra, op: Op) -> Value:
+def quant(ctx: LoweringContext, op: Op) -> Value:
     """(clip(round(x / scale + zero point)) - zero point) * scale; BipolarQuant: sign(x) * scale (QONNX since 1).
 
     Of a weight the parameters are the floats that are rounded, with their scales.
@@ -33,10 +33,10 @@ def quant(ctx: Algebra, op: Op) -> Value:
         number = None if value is None or value.data is None else uniform(value.data)
         if number is not None:
             marks[name] = float(f"{float(number):.6g}")
-    x, apart = ctx.stream(x), [n for n in sides if n not in marks]
+    x, apart = ctx.as_activation(x), [n for n in sides if n not in marks]
     for kind, name in (("Div", "scale"), ("Add", "zero_point"), (op.type, ""), ("Sub", "zero_point"), ("Mul", "scale")):
         if not name:
-            x = ctx.passes(x, kind, marks)
+            x = ctx.unary(x, kind, marks)
         elif name in apart:
             step = Op(kind, "", 14, op.name, (x, sides[name]), (Result(x.name, x.shape, x.dtype),), {})
             x = ctx.elementwise(step, (x, sides[name]))

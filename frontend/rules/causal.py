@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
@@ -27,22 +27,22 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 
 
 @rule("CausalConvWithState", domain=MICROSOFT, weights=(1, 2), shapes=_shapes)
-def causal_conv(ctx: Algebra, op: Op) -> list[Value | None]:
+def causal_conv(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Each channel of [batch, channels, length] convolved with what came before, after a state (since 1)."""
     for name, value in (_SINGLE | dict.fromkeys(_ZERO, 0)).items():
         refuse(int(op.attr(name, value)) != value, f"its {name} is {op.attr(name)}")
     refuse(any(op.results[2:]), "the updates of its state are an output")
-    x, w, past = ctx.stream(op.input(0)), op.input(1), op.optional(3)
+    x, w, past = ctx.as_activation(op.input(0)), op.input(1), op.optional(3)
     refuse(x.rank != 3 or w.shape[1] != 1, "its weight is not of single channels [channels, 1, kernel]")
     before, (batch, channels, length) = w.shape[-1] - 1, x.shape
     if past is not None:
         longer = (batch, channels, before + length)
-        x = step(ctx, op, "Concat", [ctx.stream(past), x], longer, axis=2)
+        x = step(ctx, op, "Concat", [ctx.as_activation(past), x], longer, axis=2)
     pads = (0 if past is not None else before, 0)
     y = step(ctx, op, "Conv", [x, w, op.optional(2)], (batch, channels, length), group=channels, pads=pads)
     activation = str(op.attr("activation", "none"))
     if activation in ("silu", "swish"):
-        y = ctx.passes(y, "Silu", {}, FUNCTIONS["Swish"])
+        y = ctx.unary(y, "Silu", {}, FUNCTIONS["Swish"])
     elif activation != "none":
         raise Unsupported(f"its activation {activation!r} is not known")
     out: list[Value | None] = [done(op, y)]
@@ -51,7 +51,7 @@ def causal_conv(ctx: Algebra, op: Op) -> list[Value | None]:
     return out
 
 
-def _state(ctx: Algebra, op: Op, x: Value, before: int, padded: bool) -> Value:
+def _state(ctx: LoweringContext, op: Op, x: Value, before: int, padded: bool) -> Value:
     """The last entries of all, zeros before the first."""
     batch, channels, length = x.shape
     shape = (batch, channels, before)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.values import Op, Value
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 
 @rule("Choice", domain="gmnc")
-def choice(ctx: Algebra, op: Op) -> Value:
+def choice(ctx: LoweringContext, op: Op) -> Value:
     """One of two values of different shapes."""
     raise Unsupported(
         "the branches of an If make values of different shapes", "give concrete sizes with --dim or --input"
@@ -24,22 +24,22 @@ def choice(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Carry", domain="gmnc", starts=True)
-def carry(ctx: Algebra, op: Op) -> Value:
+def carry(ctx: LoweringContext, op: Op) -> Value:
     """What a loop carries, where an iteration begins."""
     return op.result(ctx.carry(op.result().name, op.input(0)).factors)
 
 
 @rule("Iteration", domain="gmnc")
-def iteration(ctx: Algebra, op: Op) -> Value:
+def iteration(ctx: LoweringContext, op: Op) -> Value:
     """The number of the iteration: a number of the program that changes."""
-    start = ctx.stream(Value(op.result().name, (), "int64", data=np.zeros((), np.int64)))
-    return op.result(ctx.passes(start, "Iteration", {}).factors)
+    start = ctx.as_activation(Value(op.result().name, (), "int64", data=np.zeros((), np.int64)))
+    return op.result(ctx.unary(start, "Iteration", {}).factors)
 
 
 @rule("Step", domain="gmnc")
-def step(ctx: Algebra, op: Op) -> Value:
+def step(ctx: LoweringContext, op: Op) -> Value:
     """The entry of an operand that an iteration reads; the others share its nodes, as time is a free axis."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     axis = int(op.attr("axis"))
     # As many iterations as there are entries go without saying.
     marks = {
@@ -51,41 +51,41 @@ def step(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("LoopEnd", domain="gmnc")
-def loop_end(ctx: Algebra, op: Op) -> list[Value | None]:
+def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The end of an iteration: cycles are closed; carried values as the last one leaves them, and stacked rows."""
     count = int(op.attr("carried"))
     carries, initials, ends = (op.inputs[i * count : (i + 1) * count] for i in range(3))
     for before, initial, end in zip(carries, initials, ends, strict=True):
         if before is None or initial is None or end is None:
             raise Unsupported("a carried value is missing")
-        ctx.close(before, _initial(ctx, initial), ctx.stream(end))
+        ctx.close(before, _initial(ctx, initial), ctx.as_activation(end))
     rows = op.inputs[3 * count :][: int(op.attr("rows"))]
-    deciders = [ctx.stream(v) for v in op.inputs[3 * count + len(rows) :] if v is not None]
-    made = [ctx.passes(v, "Last", {}) for v in carries if v is not None]
+    deciders = [ctx.as_activation(v) for v in op.inputs[3 * count + len(rows) :] if v is not None]
+    made = [ctx.unary(v, "Last", {}) for v in carries if v is not None]
     for row, axis, backward in zip(rows, op.attr("axes"), op.attr("backward"), strict=True):
         if row is not None:
-            made.append(_stacked(ctx, op, ctx.stream(row), int(axis), bool(backward)))
+            made.append(_stacked(ctx, op, ctx.as_activation(row), int(axis), bool(backward)))
     return [
         None if r is None else _decided(ctx, op, v, i, deciders)
         for i, (v, r) in enumerate(zip(made, op.results, strict=True))
     ]
 
 
-def _initial(ctx: Algebra, value: Value) -> Value:
+def _initial(ctx: LoweringContext, value: Value) -> Value:
     """The initial value as an activation; one number is one entry, broadcast."""
     one = None if value.data is None else uniform(value.data)
     if value.is_activation or one is None:
-        return ctx.stream(value)
-    return ctx.stream(replace(value, shape=(1,) * value.rank, data=np.full((1,) * value.rank, one)))
+        return ctx.as_activation(value)
+    return ctx.as_activation(replace(value, shape=(1,) * value.rank, data=np.full((1,) * value.rank, one)))
 
 
-def _stacked(ctx: Algebra, op: Op, row: Value, axis: int, backward: bool) -> Value:
+def _stacked(ctx: LoweringContext, op: Op, row: Value, axis: int, backward: bool) -> Value:
     shape = (*row.shape[:axis], int(op.attr("trips")), *row.shape[axis:])
-    marked = ctx.passes(row, "Stack", {"axis": axis - len(shape), **({"backward": 1} if backward else {})})
+    marked = ctx.unary(row, "Stack", {"axis": axis - len(shape), **({"backward": 1} if backward else {})})
     return marked.relabelled(tuple(np.expand_dims(f, axis) for f in marked.factors), shape)
 
 
-def _decided(ctx: Algebra, op: Op, value: Value, index: int, deciders: list[Value]) -> Value:
+def _decided(ctx: LoweringContext, op: Op, value: Value, index: int, deciders: list[Value]) -> Value:
     """A result of the loop, which depends on what decides how often it runs."""
     result = op.results[index]
     if not deciders:

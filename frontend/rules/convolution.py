@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import DataDependent, Unsupported
 from ..primitives.contraction import Spec
 from ..primitives.values import Op, Value
@@ -17,31 +17,31 @@ _KERNEL = "pqrstl"
 
 
 @rule("Conv", weights=(1, 2))
-def conv(ctx: Algebra, op: Op) -> Value:
+def conv(ctx: LoweringContext, op: Op) -> Value:
     """Grouped convolution: w is [M, C/groups, *kernel] (Conv since 1)."""
     x, w = op.input(0), op.input(1)
-    return _convolve(ctx, op, ctx.stream(x), _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(2))
+    return _convolve(ctx, op, ctx.as_activation(x), _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(2))
 
 
 @rule("ConvTranspose", weights=(1, 2))
-def conv_transpose(ctx: Algebra, op: Op) -> Value:
+def conv_transpose(ctx: LoweringContext, op: Op) -> Value:
     """Transposed convolution: w is [C, M/groups, *kernel] (ConvTranspose since 1)."""
     x, w = op.input(0), op.input(1)
     shape = _by_group(w, x.shape[1], op.shape()[1])
-    return _convolve(ctx, op, ctx.stream(x), shape, "gcm", {"transposed": 1}, op.optional(2))
+    return _convolve(ctx, op, ctx.as_activation(x), shape, "gcm", {"transposed": 1}, op.optional(2))
 
 
 @rule("DeformConv", weights=(1, 3))
-def deform_conv(ctx: Algebra, op: Op) -> Value:
+def deform_conv(ctx: LoweringContext, op: Op) -> Value:
     """What is convolved is sampled where offsets (and a mask) say, per channel (DeformConv since 19)."""
-    x, w = ctx.stream(op.input(0)), op.input(1)
+    x, w = ctx.as_activation(op.input(0)), op.input(1)
     if w.is_activation and not w.is_constant:
         raise DataDependent("the weight of a deformable convolution is computed from the input")
     offsets = int(op.attr("offset_group", 1))
     # Channels of one group of offsets are sampled alike, those of another are not.
     x = ctx.order(x, (*((1,) if offsets > 1 else ()), *range(2, x.rank)), op.type, {"offset_group": offsets}, x.shape)
-    where = [ctx.stream(v) for v in (op.input(2), op.optional(4)) if v is not None]
-    sampled = ctx.mix([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3), {0: (0,) * (1 + len(where))})
+    where = [ctx.as_activation(v) for v in (op.input(2), op.optional(4)) if v is not None]
+    sampled = ctx.join_all([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3), {0: (0,) * (1 + len(where))})
     return _convolve(ctx, op, sampled, _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(3))
 
 
@@ -58,7 +58,7 @@ def _by_group(w: Value, rows: int, columns: int) -> tuple[int, ...]:
 
 
 def _convolve(
-    ctx: Algebra,
+    ctx: LoweringContext,
     op: Op,
     x: Value,
     shape: tuple[int, ...],
@@ -75,7 +75,7 @@ def _convolve(
     if 1 in w.shape[2:] and any(n > 1 for n in w.shape[2:]):
         marks["kernel_shape"] = w.shape[2:]
     if marks:
-        x = ctx.passes(x, op.type, marks)
+        x = ctx.unary(x, op.type, marks)
     if w.is_activation and not w.is_constant:
         return _biased(ctx, op, _by_activation(ctx, op, x, ctx.reshaped(w, shape), letters), bias)
     c = shape[letters.index("c")]
@@ -89,7 +89,7 @@ def _convolve(
     return _biased(ctx, op, ctx.reshaped(ctx.contract(split, weight, spec, wide), out), bias)
 
 
-def _by_activation(ctx: Algebra, op: Op, x: Value, w: Value, letters: str) -> Value:
+def _by_activation(ctx: LoweringContext, op: Op, x: Value, w: Value, letters: str) -> Value:
     """A kernel that the network computes: products, summed over channels and the places of the (ordered) kernel."""
     if any(n > 1 for f in x.factors for n in f.shape[2:]):
         raise DataDependent("a computed kernel slides over positions that are neurons")
@@ -98,7 +98,7 @@ def _by_activation(ctx: Algebra, op: Op, x: Value, w: Value, letters: str) -> Va
     groups, c = w.shape[0], w.shape[letters.index("c")]
     space = _SPACE[: x.rank - 2].upper()
     ones = (1,) * len(sizes)
-    found = ctx.passes(x, "Windows", {"kernel_shape": sizes, "to": out[2:]})
+    found = ctx.unary(x, "Windows", {"kernel_shape": sizes, "to": out[2:]})
     wide = tuple(f.reshape(*f.shape, *ones) for f in found.factors)
     windows = ctx.reshaped(x.relabelled(wide, (n, x.shape[1], *out[2:], *sizes)), (n, groups, c, *out[2:], *sizes))
     shape = (n, groups, out[1] // groups, *out[2:])
@@ -106,11 +106,11 @@ def _by_activation(ctx: Algebra, op: Op, x: Value, w: Value, letters: str) -> Va
     return ctx.reshaped(y, out)
 
 
-def _biased(ctx: Algebra, op: Op, y: Value, bias: Value | None) -> Value:
+def _biased(ctx: LoweringContext, op: Op, y: Value, bias: Value | None) -> Value:
     if bias is None:
         return op.result(y.factors)
     if not bias.is_activation:
-        return op.result(ctx.attach(y, [(bias, "bias", 1)], "Add", {}).factors)
+        return op.result(ctx.add_parameters(y, [(bias, "bias", 1)], "Add", {}).factors)
     operands = (y, ctx.reshaped(bias, (bias.shape[0], *[1] * (y.rank - 2))))
     return ctx.elementwise(Op("Add", "", op.opset, op.name, operands, op.results, {}), operands)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Value
 from .registry import rule
@@ -42,15 +42,15 @@ _SEQUENCES = (
 _DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
-def _entangled(ctx: Algebra, op: Op) -> list[Value | None]:
-    return ctx.entangle(op)
+def _entangled(ctx: LoweringContext, op: Op) -> list[Value | None]:
+    return ctx.opaque_join(op)
 
 
-def _drawn(ctx: Algebra, op: Op) -> list[Value | None]:
-    return ctx.entangle(op, fresh=True)
+def _drawn(ctx: LoweringContext, op: Op) -> list[Value | None]:
+    return ctx.opaque_join(op, fresh=True)
 
 
-def _training(ctx: Algebra, op: Op) -> Value:
+def _training(ctx: LoweringContext, op: Op) -> Value:
     raise Unsupported(_TRAINING, "export the network without its optimiser")
 
 

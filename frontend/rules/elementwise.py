@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
 from .registry import rule
@@ -15,7 +15,7 @@ _BITWISE = ("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift")
 
 
 @rule(*FUNCTIONS, *_BITWISE, "BitCast", "PRelu", weights=None)
-def elementwise(ctx: Algebra, op: Op) -> Value:
+def elementwise(ctx: LoweringContext, op: Op) -> Value:
     """Any mix of activations, literals and parameters, broadcast together."""
     if op.type == "Clip" and op.opset < 11:
         op = _with_operands(op)
@@ -33,11 +33,11 @@ def _with_operands(op: Op) -> Op:
 
 
 @rule("SwiGLU", weights=None)
-def swiglu(ctx: Algebra, op: Op) -> Value:
+def swiglu(ctx: LoweringContext, op: Op) -> Value:
     """Swish of the first operand times the second (SwiGLU since 28)."""
     gate, x = op.input(0), op.input(1)
     if not gate.is_activation:
         return ctx.elementwise(op, op.inputs)
     alpha = float(op.attr("alpha", 1.0))
-    operands = (ctx.passes(gate, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)), x)
+    operands = (ctx.unary(gate, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)), x)
     return ctx.elementwise(Op("Mul", "", op.opset, op.name, operands, op.results, {}), operands)

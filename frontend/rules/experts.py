@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
@@ -21,22 +21,22 @@ _PLAIN = {"relu": "Relu", "gelu": "Gelu", "identity": "Identity"}
 
 
 @rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first)
-def experts(ctx: Algebra, op: Op) -> Value:
+def experts(ctx: LoweringContext, op: Op) -> Value:
     """Weights are [experts, outputs, inputs]; each token goes to the k experts that its router prefers (since 1)."""
     refuse(bool(op.attr("use_sparse_mixer", 0)), "its router is a sparse mixer")
     refuse(bool(op.attr("swiglu_limit_after_activation", 0)), "the limit comes after the activation")
-    whole, router = ctx.stream(op.input(0)), ctx.stream(op.input(1))
+    whole, router = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(1))
     x = ctx.reshaped(whole, (math.prod(whole.shape[:-1]), whole.shape[-1]))
     count = router.shape[1]
     inner = [_layer(ctx, op, x, i, count) for i in (2, 6) if op.optional(i) is not None]
     y = _layer(ctx, op, _activated(ctx, op, inner), 4, count)
     attributes = {"k": int(op.attr("k", 1)), "normalised": int(op.attr("normalize_routing_weights", 0))}
-    shares = ctx.couple(router, [1], "Route", attributes)
+    shares = ctx.normalize_over(router, [1], "Route", attributes)
     mixed = ctx.product_sum(shares, y, ("te", "ted", "td"), (y.shape[0], y.shape[2]))
     return done(op, ctx.reshaped(mixed, whole.shape))
 
 
-def _layer(ctx: Algebra, op: Op, x: Value, index: int, count: int) -> Value:
+def _layer(ctx: LoweringContext, op: Op, x: Value, index: int, count: int) -> Value:
     """[tokens, experts, outputs] of the weight `index` and the bias after it; x [tokens, (experts,) inputs]."""
     w, bias, size = op.input(index), op.optional(index + 1), x.shape[-1]
     if w.rank == 2:
@@ -51,13 +51,13 @@ def _layer(ctx: Algebra, op: Op, x: Value, index: int, count: int) -> Value:
     return y if bias is None else step(ctx, op, "Add", [y, ctx.reshaped(bias, (1, count, w.shape[1]))])
 
 
-def _activated(ctx: Algebra, op: Op, inner: list[Value]) -> Value:
+def _activated(ctx: LoweringContext, op: Op, inner: list[Value]) -> Value:
     """The inner layer after its activation, times the other one if there are two."""
     kind, x = str(op.attr("activation_type", "relu")), inner[0]
     if kind == "swiglu":
         return _gated(ctx, op, *(inner if len(inner) == 2 else _parts(ctx, op, x)))
     if kind == "silu":
-        y = ctx.passes(x, "Silu", {}, FUNCTIONS["Swish"])
+        y = ctx.unary(x, "Silu", {}, FUNCTIONS["Swish"])
     elif kind in _PLAIN:
         y = step(ctx, op, _PLAIN[kind], [x])
     else:
@@ -65,7 +65,7 @@ def _activated(ctx: Algebra, op: Op, inner: list[Value]) -> Value:
     return y if len(inner) == 1 else step(ctx, op, "Mul", [y, inner[1]])
 
 
-def _parts(ctx: Algebra, op: Op, x: Value) -> list[Value]:
+def _parts(ctx: LoweringContext, op: Op, x: Value) -> list[Value]:
     """Gate and line of one layer: outputs by turns (swiglu_fusion 1), or the halves (2)."""
     fusion, n = int(op.attr("swiglu_fusion", 0)), x.shape[-1] // 2
     refuse(fusion not in (1, 2), "gate and line of SwiGLU are neither fused nor apart")
@@ -73,15 +73,15 @@ def _parts(ctx: Algebra, op: Op, x: Value) -> list[Value]:
     return [moved(ctx, op, x, lambda a, cut=cut: a[..., cut], (*x.shape[:2], n)) for cut in cuts]
 
 
-def _gated(ctx: Algebra, op: Op, gate: Value, line: Value) -> Value:
+def _gated(ctx: LoweringContext, op: Op, gate: Value, line: Value) -> Value:
     """gate * sigmoid(alpha * gate) * (line + beta), both within the limit."""
     alpha, beta = float(op.attr("activation_alpha", 1.0)), float(op.attr("activation_beta", 0.0))
     limit = float(op.attr("swiglu_limit", math.inf))
     if math.isfinite(limit):
-        gate = ctx.passes(gate, "Clip", {"max": limit}, lambda a: np.minimum(a, limit))
-        line = ctx.passes(line, "Clip", {"min": -limit, "max": limit}, lambda a: np.clip(a, -limit, limit))
-    gate = ctx.passes(gate, "Swish", {"alpha": alpha}, lambda a: FUNCTIONS["Swish"](a, alpha))
+        gate = ctx.unary(gate, "Clip", {"max": limit}, lambda a: np.minimum(a, limit))
+        line = ctx.unary(line, "Clip", {"min": -limit, "max": limit}, lambda a: np.clip(a, -limit, limit))
+    gate = ctx.unary(gate, "Swish", {"alpha": alpha}, lambda a: FUNCTIONS["Swish"](a, alpha))
     if beta:
         added: dict[str, Any] = {"number": beta}
-        line = ctx.passes(line, "Shift", added, lambda a: a + beta)
+        line = ctx.unary(line, "Shift", added, lambda a: a + beta)
     return step(ctx, op, "Mul", [gate, line])

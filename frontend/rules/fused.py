@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
@@ -43,13 +43,13 @@ def _sides(op: Op) -> tuple[str, str]:
 
 
 @rule("FusedMatMul", domain=MICROSOFT, weights=(0, 1), shapes=_product)
-def fused_matmul(ctx: Algebra, op: Op) -> Value:
+def fused_matmul(ctx: LoweringContext, op: Op) -> Value:
     """alpha * A' B' over the last two axes (com.microsoft since 1)."""
     left, right = _sides(op)
     batch = max(left[:-2], right[:-2], key=len)
     y = bilinear(ctx, op, op.input(0), op.input(1), (left, right, f"{batch}mn"))
     alpha = float(op.attr("alpha", 1.0))
-    return y if alpha == 1 else done(op, ctx.passes(y, "Scale", {"factor": alpha}, lambda v: alpha * v))
+    return y if alpha == 1 else done(op, ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v))
 
 
 def _gemm_shape(op: Op) -> Sequence[Shaped]:
@@ -58,7 +58,7 @@ def _gemm_shape(op: Op) -> Sequence[Shaped]:
 
 
 @rule("FusedGemm", domain=MICROSOFT, weights=(0, 1, 2), shapes=_gemm_shape)
-def fused_gemm(ctx: Algebra, op: Op) -> Value:
+def fused_gemm(ctx: LoweringContext, op: Op) -> Value:
     """Gemm, then an activation (com.microsoft since 1)."""
     names = ("transA", "transB", "alpha", "beta")
     own = {n: op.attr(n) for n in names if op.attr(n) is not None}
@@ -86,7 +86,7 @@ _CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
 
 
 @rule("FusedConv", domain=MICROSOFT, weights=(1, 2), shapes=conv_shape)
-def fused_conv(ctx: Algebra, op: Op) -> Value:
+def fused_conv(ctx: LoweringContext, op: Op) -> Value:
     """Conv, plus another value, then an activation (com.microsoft since 1)."""
     own = {n: op.attr(n) for n in _CONV if op.attr(n) is not None}
     y = step(ctx, op, "Conv", op.inputs[:3], op.shape(), **own)
@@ -96,21 +96,21 @@ def fused_conv(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Gelu", "BiasGelu", "FastGelu", "QuickGelu", domain=MICROSOFT, weights=(1,), shapes=like_first)
-def gelu(ctx: Algebra, op: Op) -> Value:
+def gelu(ctx: LoweringContext, op: Op) -> Value:
     """GELU, in the form with tanh or with a sigmoid, of x plus a bias (com.microsoft since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     if op.optional(1) is not None:
         x = step(ctx, op, "Add", [x, op.input(1)])
     if op.type == "QuickGelu":
         alpha = float(op.attr("alpha", 1.702))
-        return done(op, ctx.passes(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)))
+        return done(op, ctx.unary(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)))
     return done(op, step(ctx, op, "Gelu", [x], approximate="tanh" if op.type == "FastGelu" else "none"))
 
 
 @rule("BiasAdd", domain=MICROSOFT, weights=(1,), shapes=like_first)
-def bias_add(ctx: Algebra, op: Op) -> Value:
+def bias_add(ctx: LoweringContext, op: Op) -> Value:
     """x plus a bias plus another value (com.microsoft since 1)."""
-    y = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)])
+    y = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)])
     return done(op, step(ctx, op, "Add", [y, op.input(2)]))
 
 
@@ -120,9 +120,9 @@ def _half(op: Op) -> Sequence[Shaped]:
 
 
 @rule("BiasSplitGelu", domain=MICROSOFT, weights=(1,), shapes=_half)
-def bias_split_gelu(ctx: Algebra, op: Op) -> Value:
+def bias_split_gelu(ctx: LoweringContext, op: Op) -> Value:
     """x plus a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
-    x, shape = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)]), op.shape()
+    x, shape = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)]), op.shape()
     n = shape[-1]
     half = Op("Slice", "", 13, op.name, (x,), op.results[:1], {})
     left, right = ctx.move(x, lambda a: a[..., :n], half), ctx.move(x, lambda a: a[..., n:], half)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, mask, put, to_heads
@@ -16,7 +16,7 @@ from .registry import rule
 __all__: list[str] = []
 
 
-def _scores(ctx: Algebra, op: Op, batch: int, masked: int, bias: int) -> Scores:
+def _scores(ctx: LoweringContext, op: Op, batch: int, masked: int, bias: int) -> Scores:
     """From the attributes and from operands: a mask of keys, and what is added to the scores."""
     masks = mask(ctx, op.optional(masked), batch, op.attr("mask_filter_value"))
     if (value := op.optional(bias)) is not None:
@@ -38,12 +38,12 @@ def _own(op: Op) -> Sequence[Shaped | None]:
 
 
 @rule("Attention", domain=MICROSOFT, weights=(1, 2, 5), shapes=_own)
-def attention(ctx: Algebra, op: Op) -> list[Value | None]:
+def attention(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Self-attention with a projection to queries, keys and values side by side (com.microsoft since 1)."""
     absent(op, 6)
     refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
     refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
-    x, sizes, heads = ctx.stream(op.input(0)), _sizes(op), int(op.attr("num_heads"))
+    x, sizes, heads = ctx.as_activation(op.input(0)), _sizes(op), int(op.attr("num_heads"))
     qkv = step(ctx, op, "MatMul", [x, op.input(1)], (*x.shape[:2], sum(sizes)))
     if op.optional(2) is not None:
         qkv = step(ctx, op, "Add", [qkv, op.input(2)])
@@ -55,7 +55,7 @@ def attention(ctx: Algebra, op: Op) -> list[Value | None]:
     q, k, v = (to_heads(ctx, op, p, heads) for p in parts)
     past = op.optional(4)
     if past is not None:
-        old, whole = past.shape[1:], ctx.stream(past)
+        old, whole = past.shape[1:], ctx.as_activation(past)
         k, v = (cached(ctx, op, moved(ctx, op, whole, lambda a, i=i: a[i], old), new) for i, new in enumerate((k, v)))
     y = attend(ctx, op, q, k, v, _scores(ctx, op, x.shape[0], 3, 5))
     out: list[Value | None] = [done(op, y)]
@@ -89,7 +89,7 @@ def _like_values(op: Op) -> Sequence[Shaped | None]:
 
 
 @rule("MultiHeadAttention", domain=MICROSOFT, weights=(3, 5), shapes=_like_values)
-def multi_head(ctx: Algebra, op: Op) -> list[Value | None]:
+def multi_head(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
     absent(op, 8, 9)
     refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
@@ -104,16 +104,16 @@ def _with_caches(op: Op, y: Value, k: Value, v: Value) -> list[Value | None]:
     return [done(op, y), *caches]
 
 
-def _projected(ctx: Algebra, op: Op, heads: int, bias: int) -> list[Value]:
+def _projected(ctx: LoweringContext, op: Op, heads: int, bias: int) -> list[Value]:
     """Queries, keys and values [batch, heads, length, size] of the first three operands, with their biases."""
-    q, others = ctx.stream(op.input(0)), [op.optional(i) for i in (1, 2)]
+    q, others = ctx.as_activation(op.input(0)), [op.optional(i) for i in (1, 2)]
     added = op.optional(bias)
     if q.rank == 5:
         parts = [_packed(ctx, op, q, i) for i in range(3)]
     elif others[0] is not None and others[0].rank == 5:
-        parts = [q, *(_packed(ctx, op, ctx.stream(others[0]), i) for i in range(2))]
+        parts = [q, *(_packed(ctx, op, ctx.as_activation(others[0]), i) for i in range(2))]
     else:
-        parts = [q, *(ctx.stream(op.input(i)) for i in (1, 2))]
+        parts = [q, *(ctx.as_activation(op.input(i)) for i in (1, 2))]
     refuse(added is not None and any(p.rank == 4 for p in parts), "heads that are apart already have biases")
     at = 0
     for i, part in enumerate(parts if added is not None else ()):
@@ -124,14 +124,14 @@ def _projected(ctx: Algebra, op: Op, heads: int, bias: int) -> list[Value]:
     return [p if p.rank == 4 else to_heads(ctx, op, p, heads) for p in parts]
 
 
-def _packed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
+def _packed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
     """Part `index` of [batch, length, heads, parts, size], as [batch, heads, length, size]."""
     batch, length, heads, _, size = x.shape
     return moved(ctx, op, x, lambda a: a[:, :, :, index].transpose(0, 2, 1, 3), (batch, heads, length, size))
 
 
 @rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
-def decoder_masked(ctx: Algebra, op: Op) -> list[Value | None]:
+def decoder_masked(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
     absent(op, 8, 9)
     refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")

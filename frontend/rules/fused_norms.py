@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
 from .fused import Shaped, like_first
@@ -17,14 +17,14 @@ __all__: list[str] = []
 
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
-def norm(ctx: Algebra, op: Op) -> Value:
+def norm(ctx: LoweringContext, op: Op) -> Value:
     """As the operators of these names in the default domain (com.microsoft since 1)."""
     if any(r is not None for r in op.results[1:]):
         raise Unsupported("the mean or the deviation is an output")
-    return done(op, _norm(ctx, op, ctx.stream(op.input(0)), op.inputs[1:3], op.type, int(op.attr("axis", -1))))
+    return done(op, _norm(ctx, op, ctx.as_activation(op.input(0)), op.inputs[1:3], op.type, int(op.attr("axis", -1))))
 
 
-def _norm(ctx: Algebra, op: Op, x: Value, sides: Sequence[Value | None], name: str, axis: int = -1) -> Value:
+def _norm(ctx: LoweringContext, op: Op, x: Value, sides: Sequence[Value | None], name: str, axis: int = -1) -> Value:
     return step(ctx, op, name, [x, *sides], axis=axis, epsilon=float(op.attr("epsilon", 1e-5)))
 
 
@@ -38,13 +38,13 @@ def _skipped(op: Op) -> Sequence[Shaped | None]:
     "SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT, weights=(1, 2, 3, 4),
     shapes=_skipped,
 )  # fmt: skip
-def skip_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+def skip_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The norm of x + skip + bias, and that sum (com.microsoft since 1)."""
     plain = op.type == "SkipLayerNormalization"
     beta, bias = (op.optional(3), op.optional(4)) if plain else (None, op.optional(3))
     if any(r is not None for r in op.results[1:3]):
         raise Unsupported("the mean or the deviation is an output")
-    x = step(ctx, op, "Add", [ctx.stream(op.input(0)), op.input(1)])
+    x = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)])
     if bias is not None:
         x = step(ctx, op, "Add", [x, bias])
     y = _norm(ctx, op, x, (op.input(2), beta), op.type.removeprefix("Skip"))
@@ -59,7 +59,7 @@ def _embedded(op: Op) -> Sequence[Shaped | None]:
 
 
 @rule("EmbedLayerNormalization", domain=MICROSOFT, weights=(2, 3, 4, 5, 6), shapes=_embedded)
-def embed_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+def embed_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The norm of the sum of embeddings of words, places and segments, and that sum (com.microsoft since 1)."""
     if len(op.results) > 1 and op.results[1] is not None and op.optional(7) is not None:
         raise Unsupported("the length of the mask is an output")

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
@@ -20,9 +20,9 @@ __all__: list[str] = []
 
 
 @rule("RotaryEmbedding", domain=MICROSOFT, weights=(2, 3), shapes=like_first)
-def rotary(ctx: Algebra, op: Op) -> Value:
+def rotary(ctx: LoweringContext, op: Op) -> Value:
     """Pairs of entries of each head are rotated by angles of their position (com.microsoft since 1)."""
-    x, tables = ctx.stream(op.input(0)), (op.input(2), op.input(3))
+    x, tables = ctx.as_activation(op.input(0)), (op.input(2), op.input(3))
     half = tables[0].shape[-1]
     if op.attr("is_packed_batching", 0) or float(op.attr("scale", 1.0)) != 1:
         raise Unsupported("sequences are packed, or it scales")
@@ -41,7 +41,7 @@ def rotary(ctx: Algebra, op: Op) -> Value:
     return done(op, moved(ctx, op, y, lambda a: a.transpose(0, 2, 1, 3), whole.shape))
 
 
-def _angles(ctx: Algebra, op: Op, table: Value, length: int) -> Value:
+def _angles(ctx: LoweringContext, op: Op, table: Value, length: int) -> Value:
     """Rows of a table at the positions (or from one on)."""
     places, half = op.input(1), table.shape[-1]
     if places.rank == 2:
@@ -71,11 +71,11 @@ def _last(op: Op) -> Sequence[Shaped]:
 
 
 @rule("NhwcConv", domain=MICROSOFT, weights=(1, 2), shapes=_last)
-def nhwc_conv(ctx: Algebra, op: Op) -> Value:
+def nhwc_conv(ctx: LoweringContext, op: Op) -> Value:
     """Conv of channels that come last, kernels [M, *kernel, C/groups] (com.microsoft since 1)."""
     names = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     own = {n: op.attr(n) for n in names if op.attr(n) is not None}
-    x, w, shape = ctx.stream(op.input(0)), op.input(1), op.shape()
+    x, w, shape = ctx.as_activation(op.input(0)), op.input(1), op.shape()
     x, w = (moved(ctx, op, v, lambda a: np.moveaxis(a, -1, 1), like.shape) for v, like in
             ((x, _first(op)), (w, _weight(op))))  # fmt: skip
     y = step(ctx, op, "Conv", [x, w, op.optional(2)], (shape[0], shape[-1], *shape[1:-1]), **own)
@@ -83,9 +83,9 @@ def nhwc_conv(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("GroupNorm", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
-def group_norm(ctx: Algebra, op: Op) -> Value:
+def group_norm(ctx: LoweringContext, op: Op) -> Value:
     """GroupNormalization of channels that come last, or first, then SiLU (com.microsoft since 1)."""
-    x, last = ctx.stream(op.input(0)), bool(op.attr("channels_last", 1))
+    x, last = ctx.as_activation(op.input(0)), bool(op.attr("channels_last", 1))
     shape = x.shape
     if last:
         x = moved(ctx, op, x, lambda a: np.moveaxis(a, -1, 1), _first(op).shape)
@@ -93,11 +93,11 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     y = step(ctx, op, "GroupNormalization", [x, op.input(1), op.input(2)], **sides)
     if last:
         y = moved(ctx, op, y, lambda a: np.moveaxis(a, 1, -1), shape)
-    return done(op, ctx.passes(y, "Silu", {}, FUNCTIONS["Swish"]) if op.attr("activation", 0) else y)
+    return done(op, ctx.unary(y, "Silu", {}, FUNCTIONS["Swish"]) if op.attr("activation", 0) else y)
 
 
 @rule("Trilu", domain=MICROSOFT, shapes=like_first)
-def trilu(ctx: Algebra, op: Op) -> Value:
+def trilu(ctx: LoweringContext, op: Op) -> Value:
     """As the operator of this name in the default domain (com.microsoft since 1)."""
     return done(op, step(ctx, op, "Trilu", op.inputs, upper=int(op.attr("upper", 1))))
 
@@ -115,7 +115,7 @@ _NOT_LOWERED = {
 }
 
 
-def _refused(ctx: Algebra, op: Op) -> Value:
+def _refused(ctx: LoweringContext, op: Op) -> Value:
     reason = _BLOCKS if op.domain == NCHWC else _NOT_LOWERED[op.type]
     raise Unsupported(reason, "export the model before ONNX Runtime's fusions")
 
@@ -134,6 +134,6 @@ _REPEATED = "tokens that would repeat are ruled out; no parameters"
 
 
 @rule("NGramRepeatBlock", domain=MICROSOFT, declared=_REPEATED, shapes=_scores)
-def repeated(ctx: Algebra, op: Op) -> list[Value | None]:
+def repeated(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Scores and the tokens so far, in their order."""
-    return ctx.entangle(op)
+    return ctx.opaque_join(op)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..algebra import Algebra, Rows
+from ..context import LoweringContext, Rows
 from ..errors import DataDependent, Unsupported
 from ..primitives.constants import digest
 from ..primitives.values import Op, Value
@@ -16,7 +16,7 @@ __all__ = ["gather"]
 
 
 @rule("Gather", weights=(0,), moves=True)
-def gather(ctx: Algebra, op: Op) -> Value:
+def gather(ctx: LoweringContext, op: Op) -> Value:
     """Known indices move data; an activation as index looks rows of a table up (Gather since 1)."""
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
@@ -25,7 +25,7 @@ def gather(ctx: Algebra, op: Op) -> Value:
     if not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     if table.data is not None and table.data.size <= 1:
-        return op.result(ctx.passes(indices, "Gather", {"table": digest(table.data)}).factors)
+        return op.result(ctx.unary(indices, "Gather", {"table": digest(table.data)}).factors)
     if table.is_activation and not table.elements:
         keep = {a + (indices.rank - 1) * (a > axis): a for a in range(table.rank) if a != axis}
         rows = {**{a: (n, None) for a, n in keep.items()}, **{axis + a: (None, a) for a in range(indices.rank)}}
@@ -44,13 +44,13 @@ def gather(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("GatherElements", moves=True)
-def gather_elements(ctx: Algebra, op: Op) -> Value:
+def gather_elements(ctx: LoweringContext, op: Op) -> Value:
     """Entries picked one by one along an axis (GatherElements since 11)."""
     x, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is None:
         aligned = [a for a in range(x.rank) if a != axis]
         shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
-        ordered = ctx.order(ctx.stream(x), aligned, op.type, {"to": shape}, shape, mixed=False)
+        ordered = ctx.order(ctx.as_activation(x), aligned, op.type, {"to": shape}, shape, mixed=False)
         rows = {a: (None if a == axis else a, a) for a in range(x.rank)}
         return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned}, rows)
     known = indices.data
@@ -59,12 +59,14 @@ def gather_elements(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("GatherND", moves=True)
-def gather_nd(ctx: Algebra, op: Op) -> Value:
+def gather_nd(ctx: LoweringContext, op: Op) -> Value:
     """Slices picked by index tuples (GatherND since 11)."""
     x, indices, batch = op.input(0), op.input(1), int(op.attr("batch_dims", 0))
     if indices.data is None:
         behind = batch + indices.shape[-1]
-        ordered = ctx.order(ctx.stream(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape, mixed=False)
+        ordered = ctx.order(
+            ctx.as_activation(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape, mixed=False
+        )
         keep = {indices.rank - 1 + i: behind + i for i in range(x.rank - behind)}
         rows: Rows = {
             **{a: (a if a < batch else None, a) for a in range(indices.rank - 1)},
@@ -79,7 +81,7 @@ def gather_nd(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Compress", moves=True)
-def compress(ctx: Algebra, op: Op) -> Value:
+def compress(ctx: LoweringContext, op: Op) -> Value:
     """Slices along an axis, or entries of the flattened operand, where a condition holds (Compress since 9)."""
     x, condition = op.input(0), op.input(1)
     if condition.data is None:
@@ -87,7 +89,7 @@ def compress(ctx: Algebra, op: Op) -> Value:
             raise DataDependent("which entries are kept is data")
         axis = op.axis()
         keep = {a: a for a in range(x.rank) if a != axis}
-        return _chosen(ctx, op, ctx.stream(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
+        return _chosen(ctx, op, ctx.as_activation(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
     places = tuple(np.flatnonzero(condition.data).tolist())
     if op.attr("axis") is None:
         return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op)
@@ -95,18 +97,18 @@ def compress(ctx: Algebra, op: Op) -> Value:
     return ctx.move(x, lambda a: a.take(places, axis=axis), op)
 
 
-def _streamed(ctx: Algebra, indices: Value) -> Value:
+def _streamed(ctx: LoweringContext, indices: Value) -> Value:
     if indices.derived and not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
-    return ctx.stream(indices)
+    return ctx.as_activation(indices)
 
 
-def _chosen(ctx: Algebra, op: Op, x: Value, indices: Value, keep: Mapping[int, int], rows: Rows) -> Value:
+def _chosen(ctx: LoweringContext, op: Op, x: Value, indices: Value, keep: Mapping[int, int], rows: Rows) -> Value:
     """A join of all that may be chosen and of the choice, per label of the axes kept: output axis -> axis of x."""
     attributes = {"axis": op.axis(default=0) - x.rank, "batch": int(op.attr("batch_dims", 0)) - x.rank}
-    marked = ctx.passes(x, op.type, attributes)
+    marked = ctx.unary(x, op.type, attributes)
     places = range(indices.rank)
-    return op.result(ctx.mix([marked, indices], op.type, op.shape(), dict(keep), places, rows).factors)
+    return op.result(ctx.join_all([marked, indices], op.type, op.shape(), dict(keep), places, rows).factors)
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, put
@@ -47,7 +47,7 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 
 
 @rule("GroupQueryAttention", domain=MICROSOFT, weights=(7, 8, 10, 11, 14, 15), shapes=_shapes)
-def group_query(ctx: Algebra, op: Op) -> list[Value | None]:
+def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
     absent(op, 12, 13, 16)
     refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds a window alone")
@@ -82,12 +82,12 @@ def _how(op: Op, lengths: Value) -> Scores:
     return Scores(float(op.attr("scale", 0.0)), float(op.attr("softcap", 0.0)), masks, causal, sink)
 
 
-def _parts(ctx: Algebra, op: Op) -> list[Value]:
+def _parts(ctx: LoweringContext, op: Op) -> list[Value]:
     """Queries, keys and values [batch, length, heads, size]."""
-    q, counts, size = ctx.stream(op.input(0)), _counts(op), _size(op)
+    q, counts, size = ctx.as_activation(op.input(0)), _counts(op), _size(op)
     parts = [q]
     if op.optional(1) is not None:
-        parts += [ctx.stream(op.input(i)) for i in (1, 2)]
+        parts += [ctx.as_activation(op.input(i)) for i in (1, 2)]
     else:
         ends = np.cumsum([n * size for n in counts]).tolist()
         parts = [moved(ctx, op, q, lambda a, e=e, n=n: a[..., e - n * size : e], (*q.shape[:2], n * size))
@@ -95,7 +95,7 @@ def _parts(ctx: Algebra, op: Op) -> list[Value]:
     return [ctx.reshaped(p, (*p.shape[:2], n, size)) for p, n in zip(parts, counts, strict=True)]
 
 
-def _normed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
+def _normed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
     """Every head divided by its root mean square, where there is a scale for it."""
     scale = op.optional(index)
     if scale is None:
@@ -105,7 +105,7 @@ def _normed(ctx: Algebra, op: Op, x: Value, index: int) -> Value:
     return step(ctx, op, "RMSNormalization", [x, scale], axis=-1, epsilon=epsilon)
 
 
-def _places(ctx: Algebra, op: Op, batch: int, length: int) -> Value:
+def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
     """Places [batch, length] in the sequence: given, or those up to the last one."""
     if (given := op.optional(9)) is not None:
         # Kernels of ONNX Runtime differ in what they do with others.
@@ -115,15 +115,15 @@ def _places(ctx: Algebra, op: Op, batch: int, length: int) -> Value:
     if last.data is not None:
         at = np.maximum(last.data.reshape(-1, 1) + 1 - length, 0) + np.arange(length)
         return Value("", at.shape, "int64", data=at)
-    last = ctx.order(ctx.reshaped(ctx.stream(last), (batch, 1)), (1,), "Places", {}, (batch, length))
+    last = ctx.order(ctx.reshaped(ctx.as_activation(last), (batch, 1)), (1,), "Places", {}, (batch, length))
     return replace(last, dtype="int64")
 
 
-def _cached(ctx: Algebra, op: Op, past: Value | None, new: Value, lengths: Value) -> Value:
+def _cached(ctx: LoweringContext, op: Op, past: Value | None, new: Value, lengths: Value) -> Value:
     """After those of the cache; or in it, from the first place that is free on."""
     if past is None or _keys(op) == past.shape[2] + new.shape[2]:
         return cached(ctx, op, past, new)
     if past.shape[2] < _keys(op):
         shape = (*past.shape[:2], _keys(op), past.shape[3])
-        past = ctx.order(ctx.stream(past), (2,), "Longer", {}, shape)
+        past = ctx.order(ctx.as_activation(past), (2,), "Longer", {}, shape)
     return put(ctx, op, past, new, lengths)

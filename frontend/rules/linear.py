@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.contraction import Spec
 from ..primitives.values import Op, Value
@@ -16,7 +16,7 @@ __all__ = ["bilinear"]
 
 
 @rule("MatMul", weights=(0, 1))
-def matmul(ctx: Algebra, op: Op) -> Value:
+def matmul(ctx: LoweringContext, op: Op) -> Value:
     """Matrix product over the last two axes, batch axes broadcast (MatMul since 1)."""
     x, y = op.input(0), op.input(1)
     rank = max(x.rank, y.rank, 2)
@@ -31,11 +31,11 @@ def _tail(letters: str, count: int) -> str:
     return letters[len(letters) - count :] if count > 0 else ""
 
 
-def bilinear(ctx: Algebra, op: Op, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
+def bilinear(ctx: LoweringContext, op: Op, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
     """`sum left * right` in einsum's letters, whatever the operands are."""
     left, right, out = letters
     if not x.is_activation and not y.is_activation:
-        x, y = (x, ctx.stream(y)) if y.data is not None else (ctx.stream(x), y)
+        x, y = (x, ctx.as_activation(y)) if y.data is not None else (ctx.as_activation(x), y)
     if x.is_activation and y.is_activation:
         return op.result(ctx.product_sum(x, y, letters, op.shape()).factors)
     if x.is_activation:
@@ -46,7 +46,7 @@ def bilinear(ctx: Algebra, op: Op, x: Value, y: Value, letters: tuple[str, str, 
 
 
 def _contract(
-    ctx: Algebra, x: Value, w: Value, x_letters: str, w_letters: str, out: str, shape: tuple[int, ...]
+    ctx: LoweringContext, x: Value, w: Value, x_letters: str, w_letters: str, out: str, shape: tuple[int, ...]
 ) -> Value:
     """A weight's batch axes of size 1 are broadcast: it is shared over them."""
     elements = ctx.weight(w)
@@ -58,7 +58,7 @@ def _contract(
 
 
 @rule("Gemm", weights=(0, 1, 2))
-def gemm(ctx: Algebra, op: Op) -> Value:
+def gemm(ctx: LoweringContext, op: Op) -> Value:
     """alpha * A' B' + beta * C (Gemm since 1)."""
     a, b, c = op.input(0), op.input(1), op.optional(2)
     left = "km" if op.attr("transA", 0) else "mk"
@@ -66,18 +66,18 @@ def gemm(ctx: Algebra, op: Op) -> Value:
     y = bilinear(ctx, op, a, b, (left, right, "mn"))
     alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
     if alpha != 1:
-        y = ctx.passes(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
+        y = ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
     if c is None or beta == 0:
         return y
     if beta != 1 and c.is_activation:
-        c = ctx.passes(c, "Scale", {"factor": beta}, lambda v: beta * v)
+        c = ctx.unary(c, "Scale", {"factor": beta}, lambda v: beta * v)
     attributes = {} if beta == 1 or c.is_activation else {"beta": beta}
     add = Op("Add", "", op.opset, op.name, (y, c), op.results, attributes)
     return ctx.elementwise(add, (y, c))
 
 
 @rule("Einsum", weights=None)
-def einsum(ctx: Algebra, op: Op) -> Value:
+def einsum(ctx: LoweringContext, op: Op) -> Value:
     """Einstein summation of one or two operands, explicit or implicit output (Einsum since 12)."""
     inputs = [v for v in op.inputs if v is not None]
     terms, out = _equation(str(op.attr("equation")), [v.rank for v in inputs])
@@ -90,7 +90,7 @@ def einsum(ctx: Algebra, op: Op) -> Value:
     inputs = [_diagonal(ctx, v, t) for v, t in zip(inputs, terms, strict=True)]
     terms = ["".join(dict.fromkeys(t)) for t in terms]
     if len(inputs) == 1:
-        return _single(ctx, op, ctx.stream(inputs[0]), terms[0], out)
+        return _single(ctx, op, ctx.as_activation(inputs[0]), terms[0], out)
     while len(inputs) > 2:
         inputs, terms = _first_two(ctx, op, inputs, terms, out)
     inputs = [_sum_alone(ctx, v, t, terms[1 - i] + out) for i, (v, t) in enumerate(zip(inputs, terms, strict=True))]
@@ -116,7 +116,7 @@ def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
     return filled, dots + "".join(sorted(t for t in set(every) - set(dots) if every.count(t) == 1))
 
 
-def _diagonal(ctx: Algebra, x: Value, term: str) -> Value:
+def _diagonal(ctx: LoweringContext, x: Value, term: str) -> Value:
     """Axes with one letter as one: the order of each is that of the others."""
     repeated = [i for i, t in enumerate(term) if term.count(t) > 1]
     if not repeated:
@@ -129,7 +129,7 @@ def _diagonal(ctx: Algebra, x: Value, term: str) -> Value:
     return x.relabelled(ctx.moved(ordered, lambda a: np.einsum(f"{term}->{letters}", a), shape), shape)
 
 
-def _single(ctx: Algebra, op: Op, x: Value, term: str, out: str) -> Value:
+def _single(ctx: LoweringContext, op: Op, x: Value, term: str, out: str) -> Value:
     gone = [i for i, t in enumerate(term) if t not in out]
     if gone:
         x = ctx.reduce(x, gone, "ReduceSum", {})
@@ -137,7 +137,7 @@ def _single(ctx: Algebra, op: Op, x: Value, term: str, out: str) -> Value:
     return op.result(ctx.moved(x, lambda a: a.transpose(order).reshape(op.shape()), op.shape()))
 
 
-def _sum_alone(ctx: Algebra, x: Value, term: str, others: str) -> Value:
+def _sum_alone(ctx: LoweringContext, x: Value, term: str, others: str) -> Value:
     """Sum out the letters that only this operand has."""
     gone = [i for i, t in enumerate(term) if t not in others]
     if not gone or not x.is_activation:
@@ -148,7 +148,9 @@ def _sum_alone(ctx: Algebra, x: Value, term: str, others: str) -> Value:
     return ctx.reshaped(ctx.reduce(x, gone, "ReduceSum", {}), kept)
 
 
-def _first_two(ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out: str) -> tuple[list[Value], list[str]]:
+def _first_two(
+    ctx: LoweringContext, op: Op, inputs: list[Value], terms: list[str], out: str
+) -> tuple[list[Value], list[str]]:
     """Contract the first two of several operands, keeping every letter that is still needed."""
     needed = out + "".join(terms[2:])
     term = "".join(t for t in dict.fromkeys(terms[0] + terms[1]) if t in needed)
@@ -156,7 +158,7 @@ def _first_two(ctx: Algebra, op: Op, inputs: list[Value], terms: list[str], out:
     shape = tuple(sizes[t] for t in term)
     x, y = inputs[0], inputs[1]
     if not (x.is_activation or y.is_activation):
-        x = ctx.stream(x)
+        x = ctx.as_activation(x)
     if x.is_activation and y.is_activation:
         made = ctx.product_sum(x, y, (terms[0], terms[1], term), shape)
     elif x.is_activation:

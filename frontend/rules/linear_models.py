@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..model.attribute_weights import slot
 from ..primitives.contraction import Spec
@@ -27,15 +27,15 @@ def parameter(op: Op, name: str) -> Value | None:
     return op.optional(slot(op.type, name))
 
 
-def as_rows(ctx: Algebra, op: Op) -> Value:
+def as_rows(ctx: LoweringContext, op: Op) -> Value:
     """The input as [rows, features]; one axis is one row."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     if x.rank not in (1, 2):
         raise Unsupported(f"its input has {x.rank} axes, not rows and features")
     return x if x.rank == 2 else ctx.reshaped(x, (1, *x.shape))
 
 
-def biased(ctx: Algebra, op: Op, y: Value, name: str, first: bool = False) -> Value:
+def biased(ctx: LoweringContext, op: Op, y: Value, name: str, first: bool = False) -> Value:
     """Plus the numbers of an attribute: one per column, or one for all, the first of them if so asked."""
     bias = parameter(op, name)
     if first and bias is not None:
@@ -45,10 +45,10 @@ def biased(ctx: Algebra, op: Op, y: Value, name: str, first: bool = False) -> Va
         return y
     if bias.shape not in ((1,), (y.shape[1],)):
         raise Unsupported(f"{bias.shape[0]} {name} for {y.shape[1]} columns")
-    return ctx.attach(y, [(bias, "bias", 1)], "Add", {})
+    return ctx.add_parameters(y, [(bias, "bias", 1)], "Add", {})
 
 
-def transformed(ctx: Algebra, op: Op, y: Value, name: str | None = None) -> Value:
+def transformed(ctx: LoweringContext, op: Op, y: Value, name: str | None = None) -> Value:
     """The scores after `post_transform`."""
     name = str(op.attr("post_transform", "NONE")) if name is None else name
     if name not in _TRANSFORMS:
@@ -56,8 +56,8 @@ def transformed(ctx: Algebra, op: Op, y: Value, name: str | None = None) -> Valu
     if name == "NONE":
         return y
     if name.startswith("SOFTMAX"):
-        return ctx.couple(y, [1], "Softmax" if name == "SOFTMAX" else "SoftmaxZero", {})
-    return ctx.passes(y, "PostTransform", {"function": name})
+        return ctx.normalize_over(y, [1], "Softmax" if name == "SOFTMAX" else "SoftmaxZero", {})
+    return ctx.unary(y, "PostTransform", {"function": name})
 
 
 def digest(*lists: Any) -> int:
@@ -65,7 +65,7 @@ def digest(*lists: Any) -> int:
     return zlib.crc32(repr(lists).encode())
 
 
-def classified(ctx: Algebra, op: Op, scores: Value, base: str | None = None) -> list[Value | None]:
+def classified(ctx: LoweringContext, op: Op, scores: Value, base: str | None = None) -> list[Value | None]:
     """The label of the greatest score and the scores [rows, classes] themselves.
 
     One score for two classes is both columns: the one, and what is left for the other.
@@ -77,7 +77,7 @@ def classified(ctx: Algebra, op: Op, scores: Value, base: str | None = None) -> 
     if base is not None and (single or scores.shape[1] == columns):
         scores, base = biased(ctx, op, scores, base), None
     if scores.shape[1] == 1 and columns == 2:
-        both = ctx.passes(scores, "BothClasses", {})
+        both = ctx.unary(scores, "BothClasses", {})
         scores = both.relabelled(both.factors, (scores.shape[0], 2))
     if scores.shape[1] != columns:
         raise Unsupported(f"{scores.shape[1]} scores for {columns} classes")
@@ -97,13 +97,13 @@ def labels(op: Op) -> tuple[Any, ...]:
     raise Unsupported("it has no labels of classes")
 
 
-def _label(ctx: Algebra, op: Op, scores: Value) -> Value:
+def _label(ctx: LoweringContext, op: Op, scores: Value) -> Value:
     label = {"labels": digest(labels(op))}
     y = ctx.reduce(ctx.order(scores, [1], "ArgMax", label, scores.shape), [1], "ArgMax", label)
     return op.result(ctx.reshaped(y, op.shape()).factors)
 
 
-def _weighted(ctx: Algebra, op: Op) -> Value:
+def _weighted(ctx: LoweringContext, op: Op) -> Value:
     """Coefficients [outputs, features] times the features, plus an intercept each."""
     x, weight = as_rows(ctx, op), parameter(op, "coefficients")
     if weight is None or weight.shape[0] % x.shape[1]:
@@ -114,7 +114,7 @@ def _weighted(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("LinearRegressor", domain=_DOMAIN, weights=(1, 2))
-def linear_regressor(ctx: Algebra, op: Op) -> Value:
+def linear_regressor(ctx: LoweringContext, op: Op) -> Value:
     """One linear function of the features per target (LinearRegressor since 1)."""
     y = biased(ctx, op, _weighted(ctx, op), "intercepts")
     if y.shape[1] != op.shape()[1]:
@@ -123,12 +123,12 @@ def linear_regressor(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("LinearClassifier", domain=_DOMAIN, weights=(1, 2))
-def linear_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+def linear_classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """One linear function of the features per class, or one for two classes (LinearClassifier since 1)."""
     return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "intercepts"))
 
 
-def _kernel(ctx: Algebra, op: Op, vectors: int) -> Value:
+def _kernel(ctx: LoweringContext, op: Op, vectors: int) -> Value:
     """The similarity of the features with each support vector: [rows, vectors]."""
     x, own = as_rows(ctx, op), parameter(op, "support_vectors")
     if own is None or own.shape[0] != vectors * x.shape[1]:
@@ -141,11 +141,11 @@ def _kernel(ctx: Algebra, op: Op, vectors: int) -> Value:
     role = "centre" if kernel == "RBF" else "weight"
     y = ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], vectors), role)
     numbers = dict(zip(("gamma", "coef0", "degree"), op.attr("kernel_params", ()), strict=False))
-    return ctx.passes(y, "Kernel", {"type": kernel, **{n: float(f"{v:.6g}") for n, v in numbers.items()}})
+    return ctx.unary(y, "Kernel", {"type": kernel, **{n: float(f"{v:.6g}") for n, v in numbers.items()}})
 
 
 @rule("SVMRegressor", domain=_DOMAIN, weights=(1, 2, 3))
-def svm_regressor(ctx: Algebra, op: Op) -> Value:
+def svm_regressor(ctx: LoweringContext, op: Op) -> Value:
     """Kernel values times coefficients; without support vectors, a linear function (SVMRegressor since 1)."""
     vectors = int(op.attr("n_supports", 0))
     x = _kernel(ctx, op, vectors) if vectors else as_rows(ctx, op)
@@ -155,12 +155,12 @@ def svm_regressor(ctx: Algebra, op: Op) -> Value:
     elements = ctx.weight(weight).reshape(1, x.shape[1])
     y = biased(ctx, op, ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], 1)), "rho")
     if op.attr("one_class", 0):
-        y = ctx.passes(y, "Sign", {"zero": -1})
+        y = ctx.unary(y, "Sign", {"zero": -1})
     return op.result(transformed(ctx, op, y).factors)
 
 
 @rule("SVMClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4, 5))
-def svm_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+def svm_classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """One score for each pair of classes, from the support vectors of both (SVMClassifier since 1)."""
     counts = np.asarray(op.attr("vectors_per_class", ()), dtype=np.int64)
     if not len(counts):
@@ -171,7 +171,7 @@ def svm_classifier(ctx: Algebra, op: Op) -> list[Value | None]:
     return classified(ctx, op, _probable(ctx, op, biased(ctx, op, y, "rho"), len(counts)))
 
 
-def _pairs(ctx: Algebra, op: Op, counts: np.ndarray) -> Sparse:
+def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> Sparse:
     """Coefficients [classes - 1, vectors]: row r of a vector of class c is for the r-th of the other classes."""
     classes, vectors = len(counts), int(counts.sum())
     weight = parameter(op, "coefficients")
@@ -186,12 +186,12 @@ def _pairs(ctx: Algebra, op: Op, counts: np.ndarray) -> Sparse:
     return Sparse(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
 
 
-def _probable(ctx: Algebra, op: Op, y: Value, classes: int) -> Value:
+def _probable(ctx: LoweringContext, op: Op, y: Value, classes: int) -> Value:
     """Probabilities of classes [rows, classes] from sigmoids of the scores of pairs, where the model has them."""
     slopes, offsets = parameter(op, "prob_a"), parameter(op, "prob_b")
     if slopes is None and offsets is None:
         return y
     if slopes is None or offsets is None or not slopes.shape == offsets.shape == (y.shape[1],):
         raise Unsupported(f"prob_a and prob_b are not {y.shape[1]} numbers each, one for a pair of classes")
-    y = ctx.attach(y, [(slopes, "scale", 1), (offsets, "bias", 1)], "Platt", {})
+    y = ctx.add_parameters(y, [(slopes, "scale", 1), (offsets, "bias", 1)], "Platt", {})
     return ctx.order(y, [1], "PairwiseCoupling", {}, (y.shape[0], classes))

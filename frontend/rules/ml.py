@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
 from .gather import gather
@@ -19,9 +19,9 @@ _DOMAIN = "ai.onnx.ml"
 
 
 @rule("Scaler", domain=_DOMAIN, weights=(1, 2))
-def scaler(ctx: Algebra, op: Op) -> Value:
+def scaler(ctx: LoweringContext, op: Op) -> Value:
     """(x - offset) * scale per feature of the last axis (Scaler since 1)."""
-    y = ctx.stream(op.input(0))
+    y = ctx.as_activation(op.input(0))
     for name, step in (("offset", "Sub"), ("scale", "Mul")):
         vector = parameter(op, name)
         if vector is not None:
@@ -31,9 +31,9 @@ def scaler(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Imputer", domain=_DOMAIN, weights=(1,))
-def imputer(ctx: Algebra, op: Op) -> Value:
+def imputer(ctx: LoweringContext, op: Op) -> Value:
     """What equals one number becomes another one, of its feature or of all (Imputer since 1)."""
-    x, vector = ctx.stream(op.input(0)), parameter(op, "imputed_value_floats")
+    x, vector = ctx.as_activation(op.input(0)), parameter(op, "imputed_value_floats")
     whole = op.attr("imputed_value_int64s") or ()
     if vector is None and whole:
         vector = Value(f"{op.name}.imputed_value_int64s", (len(whole),), "int64", data=np.array(whole, np.int64))
@@ -45,22 +45,22 @@ def imputer(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Normalizer", domain=_DOMAIN)
-def normalizer(ctx: Algebra, op: Op) -> Value:
+def normalizer(ctx: LoweringContext, op: Op) -> Value:
     """Each row divided by its largest entry, sum or length (Normalizer since 1)."""
-    x = ctx.stream(op.input(0))
-    return op.result(ctx.couple(x, [x.rank - 1], "Normalizer", {"norm": str(op.attr("norm", "MAX"))}).factors)
+    x = ctx.as_activation(op.input(0))
+    return op.result(ctx.normalize_over(x, [x.rank - 1], "Normalizer", {"norm": str(op.attr("norm", "MAX"))}).factors)
 
 
 @rule("Binarizer", domain=_DOMAIN)
-def binarizer(ctx: Algebra, op: Op) -> Value:
+def binarizer(ctx: LoweringContext, op: Op) -> Value:
     """1 above the threshold, 0 elsewhere (Binarizer since 1)."""
     threshold = float(f"{float(op.attr('threshold', 0.0)):.9g}")
-    x, above = ctx.stream(op.input(0)), lambda v: np.where(v > threshold, 1, 0)
-    return op.result(ctx.passes(x, "Binarizer", {"threshold": threshold}, above).factors)
+    x, above = ctx.as_activation(op.input(0)), lambda v: np.where(v > threshold, 1, 0)
+    return op.result(ctx.unary(x, "Binarizer", {"threshold": threshold}, above).factors)
 
 
 @rule("ArrayFeatureExtractor", domain=_DOMAIN, moves=True)
-def extractor(ctx: Algebra, op: Op) -> Value:
+def extractor(ctx: LoweringContext, op: Op) -> Value:
     """Entries of the last axis at known places (ArrayFeatureExtractor since 1)."""
     x, places = op.input(0), op.known(1).reshape(-1)
     if x.rank == 0:
@@ -74,9 +74,9 @@ def extractor(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("FeatureVectorizer", domain=_DOMAIN, weights=None)
-def vectorizer(ctx: Algebra, op: Op) -> Value:
+def vectorizer(ctx: LoweringContext, op: Op) -> Value:
     """Columns of several inputs side by side, as floats (FeatureVectorizer since 1)."""
-    inputs = [ctx.stream(v) for v in op.inputs if v is not None]
+    inputs = [ctx.as_activation(v) for v in op.inputs if v is not None]
     if any(v.rank not in (1, 2) for v in inputs):
         raise Unsupported("an input has other axes than rows and features")
     inputs = [v if v.rank == 2 else ctx.reshaped(v, (1, *v.shape)) for v in inputs]
@@ -86,26 +86,26 @@ def vectorizer(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("OneHotEncoder", domain=_DOMAIN)
-def one_hot_encoder(ctx: Algebra, op: Op) -> Value:
+def one_hot_encoder(ctx: LoweringContext, op: Op) -> Value:
     """A function of the entry and of the place along a new free axis (OneHotEncoder since 1)."""
     cats = op.attr("cats_int64s") or op.attr("cats_strings")
     y = _mapped(ctx, op, {"cats": digest(cats), "zeros": int(op.attr("zeros", 1))})
     return op.result(tuple(f[..., None] for f in y.factors))
 
 
-def _mapped(ctx: Algebra, op: Op, attributes: dict[str, object]) -> Value:
-    return ctx.passes(ctx.stream(op.input(0)), op.type, attributes)
+def _mapped(ctx: LoweringContext, op: Op, attributes: dict[str, object]) -> Value:
+    return ctx.unary(ctx.as_activation(op.input(0)), op.type, attributes)
 
 
 @rule("CategoryMapper", domain=_DOMAIN)
-def category_mapper(ctx: Algebra, op: Op) -> Value:
+def category_mapper(ctx: LoweringContext, op: Op) -> Value:
     """A table of numbers and names, read either way (CategoryMapper since 1)."""
     names = ("cats_int64s", "cats_strings", "default_int64", "default_string")
     return op.result(_mapped(ctx, op, {"table": digest(*(op.attr(n) for n in names))}).factors)
 
 
 @rule("LabelEncoder", domain=_DOMAIN, weights=(1, 2))
-def label_encoder(ctx: Algebra, op: Op) -> Value:
+def label_encoder(ctx: LoweringContext, op: Op) -> Value:
     """A table from keys to values; numbers among the values are parameters of their keys (LabelEncoder since 1)."""
     values, keys = parameter(op, "values_floats"), parameter(op, "keys_floats")
     hidden = ("values_floats",) if values is not None else ()
@@ -123,7 +123,7 @@ def label_encoder(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("DictVectorizer", "CastMap", domain=_DOMAIN)
-def dictionary(ctx: Algebra, op: Op) -> Value:
+def dictionary(ctx: LoweringContext, op: Op) -> Value:
     """A function of the map and of the place along a free axis of columns (DictVectorizer, CastMap since 1)."""
     words = op.attr("string_vocabulary") or op.attr("int64_vocabulary") or ()
     names = ("cast_to", "map_form", "max_map")
@@ -133,9 +133,9 @@ def dictionary(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("ZipMap", domain=_DOMAIN)
-def zip_map(ctx: Algebra, op: Op) -> Value:
+def zip_map(ctx: LoweringContext, op: Op) -> Value:
     """Each row as a map from labels to its entries: what an entry is depends on its place (ZipMap since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     names = op.attr("classlabels_int64s") or op.attr("classlabels_strings")
     y = ctx.order(x, [x.rank - 1], "ZipMap", {"labels": digest(names)}, x.shape)
     result = op.results[0]

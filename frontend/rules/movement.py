@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.elements import Elements
 from ..primitives.values import Op, Result, Value
@@ -14,14 +14,14 @@ __all__: list[str] = []
 
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze", moves=True)
-def reshape(ctx: Algebra, op: Op) -> Value:
+def reshape(ctx: LoweringContext, op: Op) -> Value:
     """Row-major reinterpretation of the shape."""
     shape = op.shape()
     return ctx.move(op.input(0), lambda a: a.reshape(shape), op)
 
 
 @rule("Identity", "Dropout", "Cast", "CastLike", moves=True)
-def identity(ctx: Algebra, op: Op) -> list[Value | None]:
+def identity(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
     x = op.input(0)
     result = op.results[0]
@@ -29,21 +29,21 @@ def identity(ctx: Algebra, op: Op) -> list[Value | None]:
         if not x.is_activation:
             raise Unsupported("a parameter is cast to an integer")
         to = "bool" if result.dtype == "bool" else "integer"
-        return [ctx.passes(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
+        return [ctx.unary(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
     training = op.optional(2) if op.type == "Dropout" else None
     if training is not None and (training.data is None or bool(training.data.any())):
         return _dropped(ctx, op, x)
     kept: list[Value | None] = [ctx.move(x, lambda a: a, op)]
-    return kept + [ctx.passes(x, "Mask", {}) if r is not None else None for r in op.results[1:]]
+    return kept + [ctx.unary(x, "Mask", {}) if r is not None else None for r in op.results[1:]]
 
 
-def _dropped(ctx: Algebra, op: Op, x: Value) -> list[Value | None]:
+def _dropped(ctx: LoweringContext, op: Op, x: Value) -> list[Value | None]:
     """Dropout in training: which entries are dropped is drawn at random, an input of its own."""
     if not x.is_activation:
         raise Unsupported("a parameter is dropped at random")
     result = Result(f"{op.name}.mask", x.shape, "bool")
     draw = Op("Bernoulli", "", op.opset, op.name, op.inputs[1:2], (result,), {})
-    mask = ctx.entangle(draw, fresh=True)[0]
+    mask = ctx.opaque_join(draw, fresh=True)[0]
     assert mask is not None
     step = Op("Dropout", "", op.opset, op.name, (x, mask), op.results[:1], {})
     outputs = (ctx.elementwise(step, (x, mask)).factors, mask.factors)
@@ -56,7 +56,7 @@ def _keeps(source: str, target: str) -> bool:
 
 
 @rule("Transpose", moves=True)
-def transpose(ctx: Algebra, op: Op) -> Value:
+def transpose(ctx: LoweringContext, op: Op) -> Value:
     """Permuted axes."""
     x = op.input(0)
     perm = tuple(op.attr("perm") or reversed(range(x.rank)))
@@ -64,14 +64,14 @@ def transpose(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Expand", moves=True)
-def expand(ctx: Algebra, op: Op) -> Value:
+def expand(ctx: LoweringContext, op: Op) -> Value:
     """Broadcast to a shape."""
     shape = op.shape()
     return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), op)
 
 
 @rule("Tile", moves=True)
-def tile(ctx: Algebra, op: Op) -> Value:
+def tile(ctx: LoweringContext, op: Op) -> Value:
     """Repeated copies along each axis."""
     shape = op.shape()
     repeats = tuple(n // max(m, 1) for n, m in zip(shape, op.input(0).shape, strict=True))
@@ -79,7 +79,7 @@ def tile(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Slice", moves=True)
-def slice_(ctx: Algebra, op: Op) -> Value:
+def slice_(ctx: LoweringContext, op: Op) -> Value:
     """Ranges of axes, with steps; attributes before opset 10, operands since."""
     x = op.input(0)
     if op.attr("starts") is not None:
@@ -107,7 +107,7 @@ def _range(start: int, end: int, step: int, size: int) -> slice:
 
 
 @rule("Split", moves=True)
-def split(ctx: Algebra, op: Op) -> list[Value | None]:
+def split(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Consecutive pieces along an axis."""
     x, axis = op.input(0), op.axis(default=0)
     out: list[Value | None] = []
@@ -121,7 +121,7 @@ def split(ctx: Algebra, op: Op) -> list[Value | None]:
 
 
 @rule("Concat", moves=True)
-def concat(ctx: Algebra, op: Op) -> Value:
+def concat(ctx: LoweringContext, op: Op) -> Value:
     """Pieces one after the other."""
     inputs = [v for v in op.inputs if v is not None]
     axis = op.axis()
@@ -134,7 +134,7 @@ def concat(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("DepthToSpace", moves=True)
-def depth_to_space(ctx: Algebra, op: Op) -> Value:
+def depth_to_space(ctx: LoweringContext, op: Op) -> Value:
     """Channels to blocks of positions."""
     b, mode = int(op.attr("blocksize")), op.attr("mode", "DCR")
     n, c, h, w = op.input(0).shape
@@ -144,7 +144,7 @@ def depth_to_space(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("SpaceToDepth", moves=True)
-def space_to_depth(ctx: Algebra, op: Op) -> Value:
+def space_to_depth(ctx: LoweringContext, op: Op) -> Value:
     """Blocks of positions to channels; since opset 28 in either order (SpaceToDepth since 1)."""
     b = int(op.attr("blocksize"))
     perm = (0, 3, 5, 1, 2, 4) if op.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)

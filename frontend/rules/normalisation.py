@@ -7,18 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
 from .registry import rule
 
-__all__ = ["couple"]
+__all__ = ["normalize_over"]
 
 
 @rule("BatchNormalization", weights=(1, 2, 3, 4))
-def batch_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+def batch_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Scale, bias, running mean and variance per channel of axis 1 (BatchNormalization since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     attributes = {"epsilon": _number(op.attr("epsilon", 1e-5))}
     if op.attr("spatial", 1) == 0:
         raise Unsupported("statistics per place (spatial = 0)", "export the model at opset 9 or later")
@@ -32,22 +32,24 @@ def batch_norm(ctx: Algebra, op: Op) -> list[Value | None]:
 _ROLES = ("norm.scale", "norm.bias", "norm.mean", "norm.var")
 
 
-def _vectors(ctx: Algebra, op: Op, x: Value, which: Iterable[int], name: str, attributes: dict[str, Any]) -> Value:
+def _vectors(
+    ctx: LoweringContext, op: Op, x: Value, which: Iterable[int], name: str, attributes: dict[str, Any]
+) -> Value:
     """Some of scale, bias, mean and variance (operands 1 to 4), along axis 1, all in one step."""
     axis = 1 if x.rank > 1 else 0
     vectors = [(op.input(i + 1), _ROLES[i], axis) for i in which]
     if not any(v.is_activation for v, _, _ in vectors):
-        return op.result(ctx.attach(x, vectors, name, attributes).factors)
+        return op.result(ctx.add_parameters(x, vectors, name, attributes).factors)
     ones = [1] * (x.rank - axis - 1)
     operands = (x, *(ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors))
     # Under another name than the step that attaches vectors of known roles.
     return ctx.elementwise(Op("NormalizeBy", "", op.opset, op.name, operands, op.results[:1], attributes), operands)
 
 
-def _trained(ctx: Algebra, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
+def _trained(ctx: LoweringContext, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
     """Standardise over all but the channels; other outputs are running statistics, moved towards the batch's."""
     axes = [a for a in range(x.rank) if a != 1]
-    y = couple(ctx, x, axes, "Standardize", attributes)
+    y = normalize_over(ctx, x, axes, "Standardize", attributes)
     out: list[Value | None] = [_vectors(ctx, op, y, (0, 1), "BatchNormalization", {})]
     momentum = {"momentum": _number(op.attr("momentum", 0.9))}
     for index, kind in ((1, "ReduceMean"), (2, "ReduceVar")):
@@ -63,16 +65,16 @@ def _trained(ctx: Algebra, op: Op, x: Value, attributes: dict[str, Any]) -> list
 
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", weights=(1, 2))
-def layer_norm(ctx: Algebra, op: Op) -> list[Value | None]:
+def layer_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Standardise over the axes from `axis` on, then scale and bias (LayerNormalization since 17)."""
-    x, axis = ctx.stream(op.input(0)), op.axis()
+    x, axis = ctx.as_activation(op.input(0)), op.axis()
     kind = "Standardize" if op.type == "LayerNormalization" else "RMSNormalize"
     y = _norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))
     more = [None if r is None else _statistic(ctx, op, x, axis, i) for i, r in enumerate(op.results[1:], 1)]
     return [y, *more]
 
 
-def _statistic(ctx: Algebra, op: Op, x: Value, axis: int, index: int) -> Value:
+def _statistic(ctx: LoweringContext, op: Op, x: Value, axis: int, index: int) -> Value:
     """The mean or the inverse standard deviation as output `index`."""
     name = {1: "ReduceMean", 2: "ReduceInvStdDev"}[index]
     attributes: dict[str, Any] = {"axes": tuple(range(axis - x.rank, 0))}
@@ -82,26 +84,26 @@ def _statistic(ctx: Algebra, op: Op, x: Value, axis: int, index: int) -> Value:
 
 
 @rule("RMSNormalization", weights=(1,))
-def rms_norm(ctx: Algebra, op: Op) -> Value:
+def rms_norm(ctx: LoweringContext, op: Op) -> Value:
     """Divide by the root mean square over the axes from `axis` on, then scale (RMSNormalization since 23)."""
-    x, axis = ctx.stream(op.input(0)), op.axis()
+    x, axis = ctx.as_activation(op.input(0)), op.axis()
     return _norm(ctx, op, x, range(axis, x.rank), "RMSNormalize", ((1, "norm.scale"),))
 
 
 @rule("InstanceNormalization", weights=(1, 2))
-def instance_norm(ctx: Algebra, op: Op) -> Value:
+def instance_norm(ctx: LoweringContext, op: Op) -> Value:
     """Standardise each channel over space, then scale and bias per channel (InstanceNormalization since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     y = _couple(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
     return op.result(_scaled(ctx, op, y, 1).factors)
 
 
-def _scaled(ctx: Algebra, op: Op, y: Value, axis: int) -> Value:
+def _scaled(ctx: LoweringContext, op: Op, y: Value, axis: int) -> Value:
     """Times operand 1, plus operand 2, vectors along an axis."""
     for index, role, name in ((1, "norm.scale", "Mul"), (2, "norm.bias", "Add")):
         vector = op.input(index)
         if not vector.is_activation:
-            y = ctx.attach(y, [(vector, role, axis)], name, {})
+            y = ctx.add_parameters(y, [(vector, role, axis)], name, {})
             continue
         operands = (y, ctx.reshaped(vector, (vector.shape[0], *[1] * (y.rank - axis - 1))))
         result = (Result("", y.shape, y.dtype),)
@@ -110,9 +112,9 @@ def _scaled(ctx: Algebra, op: Op, y: Value, axis: int) -> Value:
 
 
 @rule("GroupNormalization", weights=(1, 2))
-def group_norm(ctx: Algebra, op: Op) -> Value:
+def group_norm(ctx: LoweringContext, op: Op) -> Value:
     """Standardise groups of channels, then scale and bias: per group in opset 18, per channel since 21."""
-    x, groups = ctx.stream(op.input(0)), int(op.attr("num_groups"))
+    x, groups = ctx.as_activation(op.input(0)), int(op.attr("num_groups"))
     n, c = x.shape[:2]
     split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
     split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
@@ -124,53 +126,58 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax", domain="gmnc")
-def recognised(ctx: Algebra, op: Op) -> Value:
+def recognised(ctx: LoweringContext, op: Op) -> Value:
     """What `idioms` found written out."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     if op.type in ("Softmax", "LogSoftmax"):
-        return op.result(couple(ctx, x, [op.axis()], op.type, {}).factors)
+        return op.result(normalize_over(ctx, x, [op.axis()], op.type, {}).factors)
     axes = [int(a) % x.rank for a in np.atleast_1d(op.attr("axes"))]
     attributes = {"p": int(op.attr("p", 2))} if op.type == "LpNormalize" else {}
     return op.result(_couple(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes).factors)
 
 
 @rule("MeanVarianceNormalization")
-def mean_variance(ctx: Algebra, op: Op) -> Value:
+def mean_variance(ctx: LoweringContext, op: Op) -> Value:
     """Standardise over given axes (MeanVarianceNormalization since 9)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     axes = [int(a) % x.rank for a in op.attr("axes", (0, 2, 3))]
     return op.result(_couple(ctx, x, axes, "Standardize", 0.0).factors)
 
 
 @rule("LpNormalization")
-def lp_normalization(ctx: Algebra, op: Op) -> Value:
+def lp_normalization(ctx: LoweringContext, op: Op) -> Value:
     """Divide by the p-norm along an axis (LpNormalization since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     return op.result(_couple(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))}).factors)
 
 
 @rule("LRN")
-def local_response(ctx: Algebra, op: Op) -> Value:
+def local_response(ctx: LoweringContext, op: Op) -> Value:
     """Neighbouring channels are coupled, so their order matters (LRN since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     attributes = {n: _number(op.attr(n)) for n in ("alpha", "beta", "bias", "size") if op.attr(n) is not None}
     return op.result(ctx.order(x, [1], "LRN", attributes, x.shape).factors)
 
 
-def couple(ctx: Algebra, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+def normalize_over(ctx: LoweringContext, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
     """Couple over axes; the via names the axes, counted from the end, so that leading axes do not matter."""
     over = tuple(sorted(a - x.rank for a in axes))
-    return ctx.couple(x, list(axes), op, {**attributes, "axes": over})
+    return ctx.normalize_over(x, list(axes), op, {**attributes, "axes": over})
 
 
 def _couple(
-    ctx: Algebra, x: Value, axes: Sequence[int], op: str, epsilon: float, attributes: dict[str, Any] | None = None
+    ctx: LoweringContext,
+    x: Value,
+    axes: Sequence[int],
+    op: str,
+    epsilon: float,
+    attributes: dict[str, Any] | None = None,
 ) -> Value:
-    return couple(ctx, x, axes, op, {**(attributes or {}), "epsilon": _number(epsilon)})
+    return normalize_over(ctx, x, axes, op, {**(attributes or {}), "epsilon": _number(epsilon)})
 
 
 def _norm(
-    ctx: Algebra, op: Op, x: Value, axes: Sequence[int], kind: str, operands: tuple[tuple[int, str], ...]
+    ctx: LoweringContext, op: Op, x: Value, axes: Sequence[int], kind: str, operands: tuple[tuple[int, str], ...]
 ) -> Value:
     """Couple, then multiply and add the operands, which broadcast to x from its last axes."""
     y = _couple(ctx, x, axes, kind, op.attr("epsilon", 1e-5))

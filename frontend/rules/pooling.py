@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .registry import rule
 
@@ -12,9 +12,9 @@ __all__: list[str] = []
 
 
 @rule("MaxPool", "AveragePool", "LpPool")
-def pool(ctx: Algebra, op: Op) -> list[Value | None]:
+def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Windows over the axes from 2 on (MaxPool, AveragePool since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     attributes: dict[str, Any] = {}
     for name, default in (("kernel_shape", 0), ("strides", 1), ("dilations", 1), ("pads", 0)):
         value = op.attr(name)
@@ -40,23 +40,23 @@ def pool(ctx: Algebra, op: Op) -> list[Value | None]:
 
 
 @rule("MaxUnpool")
-def max_unpool(ctx: Algebra, op: Op) -> Value:
+def max_unpool(ctx: LoweringContext, op: Op) -> Value:
     """Entries go back to the places of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     attributes = {n: op.attr(n) for n in ("kernel_shape", "strides", "pads") if op.attr(n) is not None}
     spread = ctx.order(x, range(x.rank), op.type, {**attributes, "to": shape}, shape)
-    return op.result(ctx.mix([spread, ctx.stream(op.input(1))], op.type, shape, {0: 0, 1: 1}).factors)
+    return op.result(ctx.join_all([spread, ctx.as_activation(op.input(1))], op.type, shape, {0: 0, 1: 1}).factors)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-def global_pool(ctx: Algebra, op: Op) -> Value:
+def global_pool(ctx: LoweringContext, op: Op) -> Value:
     """A reduction over all positions (GlobalAveragePool since 1)."""
     names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
     p = int(op.attr("p", 2))
     kind = names.get(op.type) or {1: "ReduceL1", 2: "ReduceL2"}.get(p, f"ReduceL{p}")
-    return _global(ctx, op, ctx.stream(op.input(0)), kind)
+    return _global(ctx, op, ctx.as_activation(op.input(0)), kind)
 
 
-def _global(ctx: Algebra, op: Op, x: Value, kind: str) -> Value:
+def _global(ctx: LoweringContext, op: Op, x: Value, kind: str) -> Value:
     axes = list(range(2, x.rank))
     return op.result(ctx.reduce(x, axes, kind, {"axes": tuple(a - x.rank for a in axes)}).factors)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import digest
 from ..primitives.values import Op, Result, Value
@@ -17,9 +17,9 @@ __all__: list[str] = []
 
 
 @rule("Pad", weights=(2,))
-def pad(ctx: Algebra, op: Op) -> Value:
+def pad(ctx: LoweringContext, op: Op) -> Value:
     """Padding of free axes is a step; along a labelled axis the fill's node takes the new places (Pad since 1)."""
-    x, mode = ctx.stream(op.input(0)), str(op.attr("mode", "constant"))
+    x, mode = ctx.as_activation(op.input(0)), str(op.attr("mode", "constant"))
     pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
     flat = [int(v) for v in np.atleast_1d(np.asarray(op.data(1) if pads is None else pads))]
     axes = op.data(3)
@@ -29,7 +29,9 @@ def pad(ctx: Algebra, op: Op) -> Value:
     return op.result(_padded(ctx, op, x, widths, mode, _fill(op) if mode == "constant" else None).factors)
 
 
-def _padded(ctx: Algebra, op: Op, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None) -> Value:
+def _padded(
+    ctx: LoweringContext, op: Op, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None
+) -> Value:
     """`x` with so many entries before and after it along each axis."""
     labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
     free = [a for a in widths if a not in labelled]
@@ -51,10 +53,10 @@ def _fill(op: Op) -> Value:
 
 
 def _pad_places(
-    ctx: Algebra, op: Op, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
+    ctx: LoweringContext, op: Op, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
 ) -> Value:
     """The fill meets every neuron, like the other operand of an elementwise op."""
-    padded = x.relabelled(ctx.passes(x, "Pad", attributes).factors, shape)
+    padded = x.relabelled(ctx.unary(x, "Pad", attributes).factors, shape)
     if fill is None or (fill.data is not None and not np.any(fill.data)):
         return padded
     step = Op("Pad", "", op.opset, op.name, (padded, fill), (Result("", shape, x.dtype),), {})
@@ -62,7 +64,7 @@ def _pad_places(
 
 
 def _pad_neurons(
-    ctx: Algebra, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str, fill: Value | None
+    ctx: LoweringContext, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str, fill: Value | None
 ) -> Value:
     if fill is None or min(width) < 0:
         shape = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
@@ -73,7 +75,7 @@ def _pad_neurons(
         if fill.data is not None:
             parts.append(Value("", shape, x.dtype, data=np.broadcast_to(fill.data.reshape(()), shape)))
         else:
-            stream = ctx.stream(fill)
+            stream = ctx.as_activation(fill)
             parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
     whole = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
     pieces = (parts[0], x, parts[1])
@@ -81,9 +83,9 @@ def _pad_neurons(
 
 
 @rule("CenterCropPad")
-def center_crop_pad(ctx: Algebra, op: Op) -> Value:
+def center_crop_pad(ctx: LoweringContext, op: Op) -> Value:
     """Cut or padded with zeros to a shape, alike on both sides (CenterCropPad since 18)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     starts = [abs(m - n) // 2 for n, m in zip(x.shape, shape, strict=True)]
     cut = tuple(slice(s, s + m) if m < n else slice(n) for s, n, m in zip(starts, x.shape, shape, strict=True))
     kept = tuple(map(min, x.shape, shape))
@@ -94,9 +96,9 @@ def center_crop_pad(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Resize", "Upsample")
-def resize(ctx: Algebra, op: Op) -> Value:
+def resize(ctx: LoweringContext, op: Op) -> Value:
     """Interpolation over positions (Resize since 10)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     ratios = _ratios(op, x.shape, shape)
     axes = [a for a, r in enumerate(ratios) if r != 1]
     attributes = {"ratio": tuple(float(f"{ratios[a]:.5g}") for a in axes), **_interpolation(op)}
@@ -165,9 +167,9 @@ def _interpolation(op: Op) -> dict[str, Any]:
 
 
 @rule("GridSample", weights=())
-def grid_sample(ctx: Algebra, op: Op) -> Value:
+def grid_sample(ctx: LoweringContext, op: Op) -> Value:
     """Per channel, a join of what is sampled and of the coordinates (GridSample since 16)."""
-    x, grid = ctx.stream(op.input(0)), op.input(1)
+    x, grid = ctx.as_activation(op.input(0)), op.input(1)
     shape = op.shape()
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
     attributes["mode"] = str(attributes.get("mode", "linear")).replace("bilinear", "linear").replace("bicubic", "cubic")
@@ -177,7 +179,7 @@ def grid_sample(ctx: Algebra, op: Op) -> Value:
     if not grid.is_activation:
         return op.result(x.factors)
     rows = {0: (0, 0), 1: (1, None), **{a: (None, a - 1) for a in range(2, x.rank)}}
-    return op.result(ctx.mix([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1), rows).factors)
+    return op.result(ctx.join_all([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1), rows).factors)
 
 
 def _first_if_alike(array: np.ndarray) -> np.ndarray:
@@ -186,9 +188,9 @@ def _first_if_alike(array: np.ndarray) -> np.ndarray:
 
 
 @rule("AffineGrid")
-def affine_grid(ctx: Algebra, op: Op) -> Value:
+def affine_grid(ctx: LoweringContext, op: Op) -> Value:
     """Each row of a matrix times the places of a grid: rows stay, columns are ordered (AffineGrid since 20)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     attributes = {"align_corners": int(op.attr("align_corners", 0)), "to": shape[1:-1]}
     y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
     y = ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
@@ -196,24 +198,24 @@ def affine_grid(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Det")
-def determinant(ctx: Algebra, op: Op) -> Value:
+def determinant(ctx: LoweringContext, op: Op) -> Value:
     """A function of a whole matrix, whose rows and columns are ordered (Det since 11)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     axes = (x.rank - 2, x.rank - 1)
     y = ctx.reduce(ctx.order(x, axes, op.type, {}, x.shape), axes, op.type, {})
     return op.result(ctx.reshaped(y, op.shape()).factors)
 
 
 @rule("Col2Im")
-def col_to_im(ctx: Algebra, op: Op) -> Value:
+def col_to_im(ctx: LoweringContext, op: Op) -> Value:
     """Columns of blocks summed up to a picture: per channel a function of its block and columns (Col2Im since 18)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     attributes = {n: op.attr(n) for n in ("dilations", "pads", "strides") if op.attr(n) is not None}
     attributes |= {"block": tuple(int(n) for n in op.known(2)), "to": shape[2:]}
     blocks = ctx.reshaped(x, (shape[0], shape[1], x.shape[1] // shape[1], x.shape[2]))
-    blocks = ctx.passes(blocks, op.type, attributes)
+    blocks = ctx.unary(blocks, op.type, attributes)
     if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):
-        return op.result(ctx.mix([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)}).factors)
+        return op.result(ctx.join_all([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)}).factors)
     return op.result(
         ctx.reshaped(
             blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2))
@@ -222,18 +224,18 @@ def col_to_im(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Trilu")
-def trilu(ctx: Algebra, op: Op) -> Value:
+def trilu(ctx: LoweringContext, op: Op) -> Value:
     """A triangle of the last two axes is kept: both are ordered (Trilu since 14)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     k = op.data(1)
     attributes = {"upper": int(op.attr("upper", 1)), "k": 0 if k is None else int(np.asarray(k).reshape(-1)[0])}
     return _ordered(ctx, op, x, (x.rank - 2, x.rank - 1), attributes)
 
 
 @rule("CumSum", "CumProd")
-def cumulative(ctx: Algebra, op: Op) -> Value:
+def cumulative(ctx: LoweringContext, op: Op) -> Value:
     """Running sums along a known axis (CumSum since 11)."""
-    x, axis = ctx.stream(op.input(0)), op.data(1)
+    x, axis = ctx.as_activation(op.input(0)), op.data(1)
     if axis is None:
         raise Unsupported("the axis is missing")
     attributes = {n: int(op.attr(n, 0)) for n in ("exclusive", "reverse")}
@@ -241,9 +243,9 @@ def cumulative(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("TopK")
-def top_k(ctx: Algebra, op: Op) -> list[Value | None]:
+def top_k(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The k greatest along an axis, values and places (TopK since 1)."""
-    x, axis = ctx.stream(op.input(0)), op.axis()
+    x, axis = ctx.as_activation(op.input(0)), op.axis()
     attributes = {"axis": axis - x.rank, "largest": int(op.attr("largest", 1))}
     out: list[Value | None] = []
     for index, result in enumerate(op.results):
@@ -257,18 +259,18 @@ def top_k(ctx: Algebra, op: Op) -> list[Value | None]:
 
 
 @rule("ReverseSequence")
-def reverse_sequence(ctx: Algebra, op: Op) -> Value:
+def reverse_sequence(ctx: LoweringContext, op: Op) -> Value:
     """Time is reversed up to each length: the time axis is ordered (ReverseSequence since 10)."""
-    x, lengths = ctx.stream(op.input(0)), op.input(1)
+    x, lengths = ctx.as_activation(op.input(0)), op.input(1)
     time, batch = (int(op.attr(name, default)) % x.rank for name, default in (("time_axis", 0), ("batch_axis", 1)))
     if lengths.data is not None:
         attributes = {"batch": batch - x.rank, "lengths": digest(_first_if_alike(lengths.data))}
         return _ordered(ctx, op, x, (time,), attributes)
     y = _ordered(ctx, op, x, (time,), {"batch": batch - x.rank})
-    rows = ctx.reshaped(ctx.stream(lengths), tuple(n if a == batch else 1 for a, n in enumerate(x.shape)))
+    rows = ctx.reshaped(ctx.as_activation(lengths), tuple(n if a == batch else 1 for a, n in enumerate(x.shape)))
     return ctx.elementwise(Op(op.type, "", op.opset, op.name, (y, rows), op.results, {}), (y, rows))
 
 
-def _ordered(ctx: Algebra, op: Op, x: Value, axes: Sequence[int], attributes: dict[str, Any]) -> Value:
+def _ordered(ctx: LoweringContext, op: Op, x: Value, axes: Sequence[int], attributes: dict[str, Any]) -> Value:
     named = {**attributes, "axes": tuple(a - x.rank for a in axes)}
     return op.result(ctx.order(x, axes, op.type, named, op.shape()).factors)

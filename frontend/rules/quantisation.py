@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
@@ -21,13 +21,13 @@ _FLOATS = ("float16", "bfloat16", "float32", "float64")
 
 
 @rule("DequantizeLinear", weights=(0, 1, 2), moves=True)
-def dequantize_linear(ctx: Algebra, op: Op) -> Value:
+def dequantize_linear(ctx: LoweringContext, op: Op) -> Value:
     """(x - zero point) * scale, per tensor, per axis or in blocks (DequantizeLinear since 10)."""
     return _dequantize(ctx, op, _axes(op), op.results[0].name if op.results[0] else "")
 
 
 @rule("Dequantize", domain="gmnc", weights=(0, 1, 2, 3), moves=True)
-def dequantize(ctx: Algebra, op: Op) -> Value:
+def dequantize(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of the operands of quantised operators; `axes` of x are those of scale and zero point.
 
     Operand 3 is a second scale, of the whole tensor. `written`: the model itself holds the numbers in this value.
@@ -37,23 +37,23 @@ def dequantize(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("QuantizeLinear", weights=(0, 1, 2), moves=True)
-def quantize_linear(ctx: Algebra, op: Op) -> Value:
+def quantize_linear(ctx: LoweringContext, op: Op) -> Value:
     """Rounding to a grid, per tensor or per axis; of a weight the parameters are what is rounded (since 10)."""
     return _quantize(ctx, op, _axes(op))
 
 
 @rule("Quantize", domain="gmnc", weights=(0, 1, 2), moves=True)
-def quantize(ctx: Algebra, op: Op) -> Value:
+def quantize(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of the output of quantised operators."""
     return _quantize(ctx, op, _own_axes(op))
 
 
 @rule("DynamicQuantizeLinear")
-def dynamic_quantize_linear(ctx: Algebra, op: Op) -> list[Value | None]:
+def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Rounding to 255 steps of the range of the whole tensor, told by scale and zero point (since 11)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     every = list(range(x.rank))
-    out: list[Value | None] = [op.result(ctx.couple(x, every, "DynamicQuantize", {}).factors)]
+    out: list[Value | None] = [op.result(ctx.normalize_over(x, every, "DynamicQuantize", {}).factors)]
     for index, name in enumerate(("Scale", "ZeroPoint"), 1):
         if index < len(op.results) and op.results[index] is not None:
             one = ctx.reshaped(ctx.reduce(x, every, f"DynamicQuantize{name}", {}), ())
@@ -64,16 +64,16 @@ def dynamic_quantize_linear(ctx: Algebra, op: Op) -> list[Value | None]:
 
 
 @rule("DynamicQuantize", domain="gmnc", weights=(0,), moves=True)
-def dynamic_quantize(ctx: Algebra, op: Op) -> Value:
+def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
     """DynamicQuantizeLinear and back; of a weight the parameters are what is rounded, the range belongs to all."""
     if op.input(0).elements is not None and not op.input(0).is_activation:
         return op.result(elements=op.input(0).elements)
-    x = ctx.stream(op.input(0))
-    return op.result(ctx.couple(x, list(range(x.rank)), "DynamicQuantize", {}).factors)
+    x = ctx.as_activation(op.input(0))
+    return op.result(ctx.normalize_over(x, list(range(x.rank)), "DynamicQuantize", {}).factors)
 
 
 @rule("DequantizeBits", domain="gmnc", weights=(0, 1, 2), moves=True)
-def dequantize_bits(ctx: Algebra, op: Op) -> Value:
+def dequantize_bits(ctx: LoweringContext, op: Op) -> Value:
     """A weight [N, K] of which blocks along K share a scale, elements of 2, 4 or 8 bits in bytes.
 
     Of MatMulNBits: rows are padded to whole blocks, the zero points packed likewise (or of the scale's type), by
@@ -100,13 +100,13 @@ def dequantize_bits(ctx: Algebra, op: Op) -> Value:
     return op.result(elements=elements.move(lambda a: a[:, :k]))
 
 
-def _in_shape(ctx: Algebra, value: Value, shape: tuple[int, ...]) -> Value:
+def _in_shape(ctx: LoweringContext, value: Value, shape: tuple[int, ...]) -> Value:
     if value.data is not None:
         return value
     return replace(value, shape=shape, elements=ctx.weight(value).reshape(*shape))
 
 
-def _zero_points(ctx: Algebra, zero: Value, rows: int, blocks: int, bits: int) -> Value:
+def _zero_points(ctx: LoweringContext, zero: Value, rows: int, blocks: int, bits: int) -> Value:
     """Zero points [rows, blocks]: of the scale's type, or packed, each row from a new byte on."""
     if zero.dtype != "uint8" or zero.data is not None:
         return _in_shape(ctx, zero, (rows, blocks))
@@ -135,7 +135,7 @@ def _aligned(role: str, side: Value, x: Value, axes: tuple[int, ...], block: int
     return Aligned(role, side, axes if len(axes) == side.rank else tuple(range(x.rank - side.rank, x.rank)), block)
 
 
-def _dequantize(ctx: Algebra, op: Op, axes: tuple[int, ...], value: str) -> Value:
+def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str) -> Value:
     x, block = op.input(0), int(op.attr("block_size", 0)) or 1
     scale, zero, whole = op.optional(1), op.optional(2), op.optional(3)
     if x.is_activation:
@@ -149,18 +149,18 @@ def _dequantize(ctx: Algebra, op: Op, axes: tuple[int, ...], value: str) -> Valu
     return op.result(elements=ctx.stored(x, sides, code, value))
 
 
-def _quantize(ctx: Algebra, op: Op, axes: tuple[int, ...]) -> Value:
+def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
     x = op.input(0)
     if not x.is_activation:
         if x.elements is not None:
             return replace(op.result(elements=x.elements), dtype=x.dtype)
         if x.derived:
             raise Unsupported("a computed constant is quantised")
-        x = ctx.stream(x)
+        x = ctx.as_activation(x)
     return _on_activation(ctx, op, x, axes)
 
 
-def _on_activation(ctx: Algebra, op: Op, x: Value, axes: tuple[int, ...]) -> Value:
+def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]) -> Value:
     """Numbers of the program enter the via; parameters are attached; what depends on the input is computed."""
     operands = {n: v for n, i in (("scale", 1), ("zero_point", 2), ("whole", 3)) if (v := op.optional(i)) is not None}
     if any(v.data is None and (not v.is_constant or np.prod(v.shape) == 1) for v in operands.values()):
@@ -177,16 +177,16 @@ def _on_activation(ctx: Algebra, op: Op, x: Value, axes: tuple[int, ...]) -> Val
         else:
             raise Unsupported(f"the {role} of an activation has the shape {list(value.shape)}")
     if attached:
-        return op.result(ctx.attach(x, attached, name, marks).factors)
-    return op.result(ctx.passes(x, name, marks).factors)
+        return op.result(ctx.add_parameters(x, attached, name, marks).factors)
+    return op.result(ctx.unary(x, name, marks).factors)
 
 
-def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value], axes: tuple[int, ...]) -> Value:
+def _by_arithmetic(ctx: LoweringContext, op: Op, x: Value, operands: dict[str, Value], axes: tuple[int, ...]) -> Value:
     """Scale and zero point that are computed, or are a parameter of all, are operands like any other."""
     steps = [("Sub", "zero_point"), ("Mul", "scale"), ("Mul", "whole")]
     if op.type.startswith("Quantize"):
         steps = [("Div", "scale"), ("Add", "zero_point")]
-        x = ctx.passes(x, "Quantize", {"type": op.results[0].dtype if op.results[0] else ""})
+        x = ctx.unary(x, "Quantize", {"type": op.results[0].dtype if op.results[0] else ""})
     for kind, role in steps:
         value = operands.get(role)
         if value is None:
@@ -197,7 +197,7 @@ def _by_arithmetic(ctx: Algebra, op: Op, x: Value, operands: dict[str, Value], a
     return x
 
 
-def _beside(ctx: Algebra, role: str, value: Value, x: Value, axes: tuple[int, ...]) -> Value:
+def _beside(ctx: LoweringContext, role: str, value: Value, x: Value, axes: tuple[int, ...]) -> Value:
     """A scale or zero point in a shape that is broadcast against `x`."""
     shape: tuple[int, ...] = ()
     if np.prod(value.shape) > 1:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import DataDependent, Unsupported
 from ..primitives.constants import uniform
 from ..primitives.elements import Elements
@@ -74,7 +74,7 @@ Cell = Callable[[Op, _Parameters, list[Steps]], list[Units]]
 
 
 @rule("LSTM", weights=(1, 2, 3, 7))
-def lstm(ctx: Algebra, op: Op) -> list[Value | None]:
+def lstm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Long short-term memory: C = f * C + i * c, H = o * h(C) (LSTM since 1)."""
     return _recurrent(ctx, op, _lstm_cell, 4, ("Sigmoid", "Tanh", "Tanh"), {"H": 5, "C": 6})
 
@@ -92,7 +92,7 @@ def _lstm_cell(op: Op, own: _Parameters, activations: list[Steps]) -> list[Units
 
 
 @rule("GRU", weights=(1, 2, 3))
-def gru(ctx: Algebra, op: Op) -> list[Value | None]:
+def gru(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Gated recurrent unit: H = (1 - z) * h + z * H, the state reset before or after its weight (GRU since 1)."""
     return _recurrent(ctx, op, _gru_cell, 3, ("Sigmoid", "Tanh"), {"H": 5})
 
@@ -111,7 +111,7 @@ def _gru_cell(op: Op, own: _Parameters, activations: list[Steps]) -> list[Units]
 
 
 @rule("RNN", weights=(1, 2, 3))
-def rnn(ctx: Algebra, op: Op) -> list[Value | None]:
+def rnn(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Plain recurrence: H = f(W x + R H + b) (RNN since 1)."""
     return _recurrent(ctx, op, _rnn_cell, 1, ("Tanh",), {"H": 5})
 
@@ -125,13 +125,13 @@ def _state(own: _Parameters, name: str, *feeds: Feed) -> Units:
 
 
 def _recurrent(
-    ctx: Algebra, op: Op, make: Cell, gates: int, defaults: Sequence[str], states: Mapping[str, int]
+    ctx: LoweringContext, op: Op, make: Cell, gates: int, defaults: Sequence[str], states: Mapping[str, int]
 ) -> list[Value | None]:
     """Y [T, D, B, H], and the last of each state [D, B, H]; with layout 1 the batch comes first in all.
 
     states: what the cell carries, with the operand that holds its initial value.
     """
-    x, batch_first = ctx.stream(op.input(0)), bool(op.attr("layout", 0))
+    x, batch_first = ctx.as_activation(op.input(0)), bool(op.attr("layout", 0))
     if batch_first:
         x = _permuted(ctx, x, (1, 0, 2))
     lengths, marks = _lengths(ctx, op, x.shape[0])
@@ -142,11 +142,11 @@ def _recurrent(
         seen = _reversed(ctx, x) if backward else x
         made = ctx.recur(seen, make(op, own, activations[d]), initial, lengths, list(states))
         if marks:
-            made = [ctx.passes(v, "Lengths", marks) for v in made]
+            made = [ctx.unary(v, "Lengths", marks) for v in made]
         y = _spread(made[0], (x.shape[0], 1))
         outputs[0].append(_reversed(ctx, y) if backward else y)
         for place, value in enumerate(made, 1):
-            outputs[place].append(_spread(ctx.passes(value, "Last", {}), (1,)))
+            outputs[place].append(_spread(ctx.unary(value, "Last", {}), (1,)))
     orders = [(2, 0, 1, 3) if batch_first else None, *[(1, 0, 2) if batch_first else None] * len(states)]
     return [None if r is None else _output(ctx, op, i, outputs[i], orders[i]) for i, r in enumerate(op.results)]
 
@@ -156,20 +156,20 @@ def _spread(x: Value, lead: tuple[int, ...]) -> Value:
     return x.relabelled(tuple(f.reshape((1,) * len(lead) + f.shape) for f in x.factors), lead + x.shape)
 
 
-def _reversed(ctx: Algebra, x: Value) -> Value:
+def _reversed(ctx: LoweringContext, x: Value) -> Value:
     """The first axis backward, as a Slice with step -1 makes it."""
     result = Result(x.name, x.shape, x.dtype)
     return ctx.move(x, lambda a: a[::-1], Op("Slice", "", 13, "", (x,), (result,), {}))
 
 
-def _permuted(ctx: Algebra, x: Value, perm: tuple[int, ...]) -> Value:
+def _permuted(ctx: LoweringContext, x: Value, perm: tuple[int, ...]) -> Value:
     shape = tuple(x.shape[a] for a in perm)
     made = transpose(ctx, Op("Transpose", "", 13, "", (x,), (Result(x.name, shape, x.dtype),), {"perm": perm}))
     assert isinstance(made, Value)
     return made
 
 
-def _output(ctx: Algebra, op: Op, index: int, parts: list[Value], order: tuple[int, ...] | None) -> Value:
+def _output(ctx: LoweringContext, op: Op, index: int, parts: list[Value], order: tuple[int, ...] | None) -> Value:
     """The directions, one after the other, as output `index`."""
     axis = parts[0].rank - 3
     shape = (*parts[0].shape[:axis], len(parts), *parts[0].shape[axis + 1 :])
@@ -187,7 +187,7 @@ def _directions(op: Op) -> list[bool]:
     return named[direction]
 
 
-def _parameters(ctx: Algebra, op: Op, gates: int, directions: int) -> list[_Parameters]:
+def _parameters(ctx: LoweringContext, op: Op, gates: int, directions: int) -> list[_Parameters]:
     """The elements of each direction; a bias or peephole of the program's that is zero is none."""
     made: list[Elements | None] = []
     for index in (1, 2, 3, 7):
@@ -209,13 +209,13 @@ def _row(elements: Elements, number: int) -> Elements:
     return elements.move(lambda a: a[number])
 
 
-def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool) -> Value | None:
+def _initial(ctx: LoweringContext, op: Op, index: int, direction: int, batch_first: bool) -> Value | None:
     """The initial state [B, H] of one direction; None where it is zero."""
     value = op.optional(index)
     if value is None or (value.data is not None and not value.is_activation and not np.any(value.data)):
         return None
     if not value.is_activation and value.data is None:
-        value = ctx.stream(value)
+        value = ctx.as_activation(value)
     axis = 1 if batch_first else 0
     shape = tuple(n for a, n in enumerate(value.shape) if a != axis)
     result = Result(f"{value.name}.{direction}", shape, value.dtype)
@@ -225,16 +225,16 @@ def _initial(ctx: Algebra, op: Op, index: int, direction: int, batch_first: bool
         return part
     assert part.data is not None
     same = frozenset({0, 1} if uniform(part.data) is not None else ())
-    return replace(ctx.stream(part), same=same)
+    return replace(ctx.as_activation(part), same=same)
 
 
-def _lengths(ctx: Algebra, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
+def _lengths(ctx: LoweringContext, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
     """How many steps each row of the batch has, known numbers as a mark too; nothing if it is all."""
     value = op.optional(4)
     if value is None or (value.data is not None and bool((value.data == steps).all())):
         return None, {}
     if value.data is None:
-        return ctx.stream(value), {}
+        return ctx.as_activation(value), {}
     return value, {"lengths": tuple(int(n) for n in value.data)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .registry import rule
 
@@ -17,9 +17,9 @@ _SYMMETRIC = (
 
 
 @rule(*_SYMMETRIC)
-def reduce(ctx: Algebra, op: Op) -> Value:
+def reduce(ctx: LoweringContext, op: Op) -> Value:
     """Axes as attribute (before opset 13 or 18) or operand; all of them by default (ReduceMean since 1)."""
-    x = ctx.stream(op.input(0))
+    x = ctx.as_activation(op.input(0))
     axes = op.attr("axes") if op.attr("axes") is not None else op.data(1)
     if axes is None or np.size(axes) == 0:
         if op.attr("noop_with_empty_axes", 0):
@@ -31,9 +31,9 @@ def reduce(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("ArgMax", "ArgMin")
-def arg_reduce(ctx: Algebra, op: Op) -> Value:
+def arg_reduce(ctx: LoweringContext, op: Op) -> Value:
     """The place of an extremum: the axis is ordered (ArgMax since 1)."""
-    x, axis = ctx.stream(op.input(0)), op.axis(default=0)
+    x, axis = ctx.as_activation(op.input(0)), op.axis(default=0)
     attributes = {"axis": axis - x.rank, "last": int(op.attr("select_last_index", 0))}
     y = ctx.reduce(ctx.order(x, [axis], op.type, attributes, x.shape), [axis], op.type, attributes)
     return op.result(ctx.reshaped(y, op.shape()).factors)

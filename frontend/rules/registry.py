@@ -9,12 +9,12 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..algebra import Algebra
+    from ..context import LoweringContext
     from ..primitives.values import Op, Value
 
 __all__ = ["Registry", "Rule", "builtin", "rule"]
 
-Lowering = Callable[["Algebra", "Op"], "Value | list[Value | None]"]
+Lower = Callable[["LoweringContext", "Op"], "Value | list[Value | None]"]
 Shapes = Callable[["Op"], Sequence[tuple[tuple[int, ...], str] | None]]
 
 
@@ -34,7 +34,7 @@ class Rule:
     op: str
     domain: str
     since: int
-    lower: Lowering
+    lower: Lower
     weights: tuple[int, ...] | None = ()
     moves: bool = False
     starts: bool = False
@@ -132,14 +132,14 @@ def rule(
     declared: str = "",
     shapes: Shapes | None = None,
     refuses: bool = False,
-) -> Callable[[Lowering], Lowering]:
+) -> Callable[[Lower], Lower]:
     """Declare the decorated function as the rule of these operators.
 
 
     gmnc's own files and the modules that plug-ins name are included by themselves, others by `Registry.include`.
     """
 
-    def declare(lower: Lowering) -> Lowering:
+    def declare(lower: Lower) -> Lower:
         declared_here = _DECLARED.setdefault(lower.__module__, [])
         declared_here += [
             Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses) for op in ops

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..primitives.constants import digest
 from ..primitives.values import Op, Value
 from .registry import rule
@@ -16,9 +16,9 @@ _SETTINGS = (
 
 
 @rule("RoiAlign", "MaxRoiPool")
-def region_pool(ctx: Algebra, op: Op) -> Value:
+def region_pool(ctx: LoweringContext, op: Op) -> Value:
     """Per channel, a join of what is pooled and of the regions (RoiAlign since 10, MaxRoiPool since 1)."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     attributes = {name: op.attr(name) for name in _SETTINGS if op.attr(name) is not None}
     for name, value in zip(("regions", "rows"), op.inputs[1:], strict=False):
         if value is not None and value.data is not None:
@@ -31,4 +31,4 @@ def region_pool(ctx: Algebra, op: Op) -> Value:
         return op.result(pooled.factors)
     each = (None, *[0 for _ in regions])
     rows = {1: (1, *[None for _ in regions]), **({0: each} if len(regions) == len(op.inputs) - 1 else {})}
-    return op.result(ctx.mix([pooled, *regions], op.type, shape, {1: 1}, (0,), rows).factors)
+    return op.result(ctx.join_all([pooled, *regions], op.type, shape, {1: 1}, (0,), rows).factors)

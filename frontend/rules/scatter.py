@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 
-from ..algebra import Algebra, Rows
 from ..budget import COPIED, PLACES, bear
+from ..context import LoweringContext, Rows
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
 from .registry import rule
@@ -17,7 +17,7 @@ __all__: list[str] = []
 
 
 @rule("ScatterElements", "Scatter")
-def scatter_elements(ctx: Algebra, op: Op) -> Value:
+def scatter_elements(ctx: LoweringContext, op: Op) -> Value:
     """Entries put in one by one along an axis (ScatterElements since 11, Scatter since 9)."""
     if op.input(1).data is None:
         return _anywhere(ctx, op)
@@ -28,7 +28,7 @@ def scatter_elements(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("ScatterND")
-def scatter_nd(ctx: Algebra, op: Op) -> Value:
+def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
     """Slices put in at index tuples (ScatterND since 11)."""
     if op.input(1).data is None:
         return _anywhere(ctx, op)
@@ -42,7 +42,7 @@ def scatter_nd(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("Sparse", domain="gmnc", weights=(0,), moves=True)
-def sparse(ctx: Algebra, op: Op) -> Value:
+def sparse(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
     elements = ctx.weight(op.input(0))
     bear(math.prod(op.shape()), COPIED, "elements of a weight in another order")
@@ -51,26 +51,26 @@ def sparse(ctx: Algebra, op: Op) -> Value:
     return op.result(elements=Elements(elements.arena, numbers))
 
 
-def _anywhere(ctx: Algebra, op: Op) -> Value:
+def _anywhere(ctx: LoweringContext, op: Op) -> Value:
     """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
-    data = ctx.stream(op.input(0))
+    data = ctx.as_activation(op.input(0))
     attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
     ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape, mixed=False)
-    indices, updates = (ctx.stream(v) for v in op.inputs[1:3] if v is not None)
+    indices, updates = (ctx.as_activation(v) for v in op.inputs[1:3] if v is not None)
     keep = {a: a for a in range(data.rank)}
     if op.type == "ScatterND":
         behind = updates.rank - data.rank
         rows: Rows = {a: (a, None, a + behind) for a in range(indices.shape[-1], data.rank)}
     else:
         rows = {a: (a, a, a) for a in range(data.rank) if a != op.axis(default=0)}
-    return op.result(ctx.mix([ordered, indices, updates], op.type, op.shape(), keep, rows=rows).factors)
+    return op.result(ctx.join_all([ordered, indices, updates], op.type, op.shape(), keep, rows=rows).factors)
 
 
-def _written(ctx: Algebra, op: Op, places: np.ndarray) -> Value:
+def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
     """The data with update i at flat place `places[i]`: the updates move there, a mask chooses."""
     if op.attr("reduction", "none") != "none":
         return _anywhere(ctx, op)
-    data, updates = ctx.stream(op.input(0)), ctx.stream(op.input(2))
+    data, updates = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(2))
     size = math.prod(data.shape)
     bear(size, PLACES, "places")
     source = np.zeros(size, dtype=np.int64)
@@ -104,9 +104,9 @@ def _changing(mask: np.ndarray) -> list[int]:
 
 
 @rule("TensorScatter")
-def tensor_scatter(ctx: Algebra, op: Op) -> Value:
+def tensor_scatter(ctx: LoweringContext, op: Op) -> Value:
     """A cache into which updates are written along an axis, from a place that is data (TensorScatter since 24)."""
-    cache, update, axis = ctx.stream(op.input(0)), ctx.stream(op.input(1)), op.axis(default=-2)
+    cache, update, axis = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(1)), op.axis(default=-2)
     shape = op.shape()
     attributes = {"axis": axis - cache.rank, "mode": op.attr("mode", "linear")}
     parts = [ctx.order(v, [axis], op.type, attributes, shape) for v in (cache, update)]
@@ -118,18 +118,18 @@ def tensor_scatter(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("OneHot")
-def one_hot(ctx: Algebra, op: Op) -> Value:
+def one_hot(ctx: LoweringContext, op: Op) -> Value:
     """A function of the index and of the place along a new free axis (OneHot since 9)."""
-    x, depth = ctx.stream(op.input(0)), int(np.asarray(op.known(1)).reshape(-1)[0])
+    x, depth = ctx.as_activation(op.input(0)), int(np.asarray(op.known(1)).reshape(-1)[0])
     low, high = (float(v) for v in op.known(2))
     shape = op.shape()
     axis = int(op.attr("axis", -1)) % len(shape)
-    y = ctx.passes(x, "OneHot", {"axis": axis - len(shape), "depth": depth, "off": low, "on": high})
+    y = ctx.unary(x, "OneHot", {"axis": axis - len(shape), "depth": depth, "off": low, "on": high})
     return op.result(tuple(np.expand_dims(f, axis) for f in y.factors))
 
 
 @rule("EyeLike")
-def eye_like(ctx: Algebra, op: Op) -> Value:
+def eye_like(ctx: LoweringContext, op: Op) -> Value:
     """Ones on a diagonal, whatever the operand is (EyeLike since 9)."""
     rows, columns = op.shape()
     return ctx.constant(op, np.eye(rows, columns, int(op.attr("k", 0)), dtype=np.dtype(op.results[0].dtype)))  # type: ignore[union-attr]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import DataDependent
 from ..primitives.values import Op, Result, Value
 from .registry import rule
@@ -15,9 +15,9 @@ __all__: list[str] = []
 
 
 @rule("DFT")
-def dft(ctx: Algebra, op: Op) -> Value:
+def dft(ctx: LoweringContext, op: Op) -> Value:
     """Along one axis, an attribute until opset 19 and operand 2 since 20; the last axis is real and imaginary part."""
-    x, shape = ctx.stream(op.input(0)), op.shape()
+    x, shape = ctx.as_activation(op.input(0)), op.shape()
     axis = op.data(2) if op.opset >= 20 else op.attr("axis", 1)
     where = (-2 if axis is None else int(np.reshape(axis, ()))) % x.rank
     attributes: dict[str, Any] = {n: int(op.attr(n, 0)) for n in ("inverse", "onesided")}
@@ -27,15 +27,15 @@ def dft(ctx: Algebra, op: Op) -> Value:
 
 
 @rule("STFT", weights=(2,))
-def stft(ctx: Algebra, op: Op) -> Value:
+def stft(ctx: LoweringContext, op: Op) -> Value:
     """Frames of a signal, times a window, each transformed (STFT since 17)."""
-    signal, window, shape = ctx.stream(op.input(0)), op.optional(2), op.shape()
+    signal, window, shape = ctx.as_activation(op.input(0)), op.optional(2), op.shape()
     if any(f.shape[1] > 1 for f in signal.factors):
         raise DataDependent("a window slides over times that are neurons")
     length = op.data(3)
     size = window.shape[0] if length is None and window is not None else int(np.reshape(op.known(3), ()))
     attributes = {"onesided": int(op.attr("onesided", 1)), "step": int(np.reshape(op.known(1), ())), "length": size}
-    signal = ctx.passes(signal, "Frames", attributes)
+    signal = ctx.unary(signal, "Frames", attributes)
     if signal.rank == 3:
         signal = ctx.order(signal, (2,), "Parts", {}, (*signal.shape[:2], 1))
     batch = tuple(f.reshape(f.shape[0], 1, 1, 1) for f in signal.factors)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...ir.arrays import distinct
-from ..algebra import Algebra
+from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.recurrence import INPUT
 from ..primitives.sparse import Layer, Lines, Sparse
@@ -27,30 +27,30 @@ _SPLIT, _LEAF, _SCORE = "split", "leaf", "score"
 
 
 @rule("TreeEnsembleRegressor", domain=_DOMAIN, weights=(1, 2, 3, 4))
-def regressor(ctx: Algebra, op: Op) -> Value:
+def regressor(ctx: LoweringContext, op: Op) -> Value:
     """Leaf weights summed (or averaged, or the extreme one) over trees, for each target (since 1)."""
     found = listed_forest(op.attributes, "target")
     y = _scores(ctx, op, found, int(op.attr("n_targets", 1)), "nodes_values", "target_weights")
-    y = ctx.passes(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
+    y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
     return op.result(transformed(ctx, op, biased(ctx, op, y, "base_values")).factors)
 
 
 @rule("TreeEnsembleClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4))
-def classifier(ctx: Algebra, op: Op) -> list[Value | None]:
+def classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Leaf weights summed over trees, for each class; two classes may share one score (since 1)."""
     found = listed_forest(op.attributes, "class")
     classes = len(labels(op))
     if classes == 2 and len(distinct(found.target)) == 1:
         found, classes = replace(found, target=np.zeros_like(found.target)), 1
     y = _scores(ctx, op, found, classes, "nodes_values", "class_weights")
-    return classified(ctx, op, ctx.passes(y, "TreeEnsemble", {"aggregate": "SUM"}), "base_values")
+    return classified(ctx, op, ctx.unary(y, "TreeEnsemble", {"aggregate": "SUM"}), "base_values")
 
 
 @rule("TreeEnsemble", domain=_DOMAIN, weights=(1, 2, 3, 4), since=5)
-def ensemble(ctx: Algebra, op: Op) -> Value:
+def ensemble(ctx: LoweringContext, op: Op) -> Value:
     """Regressor whose leaves have one weight each and whose splits may test for membership of a set (since 5)."""
     y = _scores(ctx, op, forest(op.attributes), int(op.attr("n_targets", 1)), "nodes_splits", "leaf_weights")
-    y = ctx.passes(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
+    y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
     return op.result(transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE")).factors)
 
 
@@ -62,7 +62,7 @@ def _named(op: Op, name: str, names: tuple[str, ...], default: str) -> str:
     return names[value] if isinstance(value, int) else str(value)
 
 
-def _scores(ctx: Algebra, op: Op, found: Forest, targets: int, thresholds: str, weights: str) -> Value:
+def _scores(ctx: LoweringContext, op: Op, found: Forest, targets: int, thresholds: str, weights: str) -> Value:
     """One node per target, split and leaf; [rows, targets]."""
     x = as_rows(ctx, op)
     if ((found.feature < 0) | (found.feature >= x.shape[1])).any():
@@ -83,7 +83,7 @@ def _scores(ctx: Algebra, op: Op, found: Forest, targets: int, thresholds: str, 
     return ctx.sparse(x, [splits, leaves, Layer(_SCORE, "neuron", targets, (score,))])
 
 
-def _splits(ctx: Algebra, op: Op, found: Forest, values: Value | None) -> Layer:
+def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -> Layer:
     edges: list[Sparse] = []
     steps, kinds = _kinds(found)
     single = np.flatnonzero(found.mode != MEMBER)
@@ -104,7 +104,9 @@ def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]
     return steps, 2 * found.mode + found.missing
 
 
-def _members(ctx: Algebra, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray) -> Sparse:
+def _members(
+    ctx: LoweringContext, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray
+) -> Sparse:
     """The sets of splits, one after the other and delimited by NaN: an edge for each member."""
     values, splits = parameter(op, "membership_values"), np.flatnonzero(found.mode == MEMBER)
     if values is None:

@@ -33,7 +33,7 @@ FLOORS = (
     ("errors",),
     ("budget", "model"),
     ("reading", "primitives"),
-    ("algebra",),
+    ("context",),
     ("lowering", "discovery"),
     ("rules",),
     ("inference",),

@@ -116,7 +116,7 @@ def any_order(old: Any) -> Any:
 
 def stacked(old: Any) -> Any:
     def concat(self: Any, inputs: Any, axis: int, op: Any) -> Any:
-        values = [self.stream(v) for v in inputs if v.shape[axis] > 0]
+        values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
         labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
         return op.result(self.moved(values[0].relabelled((labels,), shape), lambda a: a, shape))
 

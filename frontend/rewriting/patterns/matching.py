@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir
 
 from ...inference.literals import is_exporters_own, is_literal
-from ...inference.shapes import Known
+from ...inference.shapes import ValueInfo
 
 __all__ = [
     "Facts",
@@ -53,7 +53,7 @@ class Reduction:
 class Facts:
     """What `shapes.infer` knows of the values, in the terms of idioms."""
 
-    known: Mapping[onnx_ir.Value, Known]
+    known: Mapping[onnx_ir.Value, ValueInfo]
 
     def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
         """The concrete shape of a value, None if it is not known."""

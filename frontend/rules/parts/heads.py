@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...algebra import Algebra
+from ...context import LoweringContext
 from ...errors import Unsupported
 from ...primitives.values import Op, Result, Value
 from .steps import moved, step
@@ -35,37 +35,39 @@ class Scores:
     ordered: Sequence[str] = field(default=("MaskLengths", "MaskPlaces"))
 
 
-def to_heads(ctx: Algebra, op: Op, x: Value, count: int) -> Value:
+def to_heads(ctx: LoweringContext, op: Op, x: Value, count: int) -> Value:
     """[batch, length, count * size] as [batch, count, length, size]."""
     batch, length, width = x.shape
     split = ctx.reshaped(x, (batch, length, count, width // count))
     return moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
 
 
-def from_heads(ctx: Algebra, op: Op, x: Value) -> Value:
+def from_heads(ctx: LoweringContext, op: Op, x: Value) -> Value:
     """[batch, count, length, size] as [batch, length, count * size]."""
     batch, count, length, size = x.shape
     x = moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, count, size))
     return ctx.reshaped(x, (batch, length, count * size))
 
 
-def cached(ctx: Algebra, op: Op, past: Value | None, new: Value) -> Value:
+def cached(ctx: LoweringContext, op: Op, past: Value | None, new: Value) -> Value:
     """Keys or values [batch, heads, length, size] after those of the cache."""
     if past is None:
         return new
     shape = (*new.shape[:2], past.shape[2] + new.shape[2], new.shape[3])
-    return step(ctx, op, "Concat", [ctx.stream(past), new], shape, axis=2)
+    return step(ctx, op, "Concat", [ctx.as_activation(past), new], shape, axis=2)
 
 
-def put(ctx: Algebra, op: Op, past: Value, new: Value, at: Value) -> Value:
+def put(ctx: LoweringContext, op: Op, past: Value, new: Value, at: Value) -> Value:
     """A cache [batch, heads, places, size] into which `new` [batch, heads, length, size] is put from place `at` on."""
-    parts = (ctx.stream(past), ctx.order(new, (2,), "Put", {}, past.shape), at)
+    parts = (ctx.as_activation(past), ctx.order(new, (2,), "Put", {}, past.shape), at)
     result = (Result(past.name, past.shape, past.dtype),)
     made = ctx.elementwise(Op("Put", "", op.opset, op.name, parts, result, {}), parts)
     return ctx.order(made, (2,), "Put", {}, past.shape)
 
 
-def mask(ctx: Algebra, value: Value | None, batch: int, fill: float | None) -> list[tuple[str, Value, dict[str, Any]]]:
+def mask(
+    ctx: LoweringContext, value: Value | None, batch: int, fill: float | None
+) -> list[tuple[str, Value, dict[str, Any]]]:
     """A mask of keys: [batch, keys], [batch, length, keys], or lengths and starts in one row."""
     if value is None:
         return []
@@ -80,7 +82,7 @@ def mask(ctx: Algebra, value: Value | None, batch: int, fill: float | None) -> l
     raise Unsupported(f"a mask of {value.rank} axes", "give the mask as [batch, keys] or [batch, length, keys]")
 
 
-def attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, how: Scores) -> Value:
+def attend(ctx: LoweringContext, op: Op, q: Value, k: Value, v: Value, how: Scores) -> Value:
     """[batch, length, heads * size] of q [batch, heads, length, size] and k and v, whose heads groups of q's share."""
     batch, heads, length, size = q.shape
     shared, keys, wide = k.shape[1], k.shape[2], v.shape[3]
@@ -88,9 +90,9 @@ def attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, how: Scores) -> V
     scores = ctx.product_sum(ctx.reshaped(q, (*groups, size)), k, ("bhgsd", "bhtd", "bhgst"), (*groups, keys))
     scores = ctx.reshaped(scores, (batch, heads, length, keys))
     scale = how.scale or 1 / math.sqrt(size)
-    scores = ctx.passes(scores, "Scale", {"factor": float(f"{scale:.5g}")}, lambda a: scale * a)
+    scores = ctx.unary(scores, "Scale", {"factor": float(f"{scale:.5g}")}, lambda a: scale * a)
     if cap := how.cap:
-        scores = ctx.passes(scores, "SoftCap", {"cap": cap}, lambda a: cap * np.tanh(a / cap))
+        scores = ctx.unary(scores, "SoftCap", {"cap": cap}, lambda a: cap * np.tanh(a / cap))
     for name, value, attributes in how.masks:
         scores = _masked(ctx, op, scores, name, value, attributes)
         if name in how.ordered:
@@ -104,20 +106,20 @@ def attend(ctx: Algebra, op: Op, q: Value, k: Value, v: Value, how: Scores) -> V
     return from_heads(ctx, op, ctx.reshaped(out, (batch, heads, length, wide)))
 
 
-def _masked(ctx: Algebra, op: Op, scores: Value, name: str, value: Value, attributes: dict[str, Any]) -> Value:
+def _masked(ctx: LoweringContext, op: Op, scores: Value, name: str, value: Value, attributes: dict[str, Any]) -> Value:
     if name == "MaskPlaces":
         every = {a: a for a in range(scores.rank)}
-        return ctx.mix([ctx.passes(scores, name, attributes), ctx.stream(value)], name, scores.shape, every)
+        return ctx.join_all([ctx.unary(scores, name, attributes), ctx.as_activation(value)], name, scores.shape, every)
     result = (Result(scores.name, scores.shape, scores.dtype),)
     return ctx.elementwise(Op(name, "", op.opset, op.name, (scores, value), result, attributes), (scores, value))
 
 
-def _weights(ctx: Algebra, op: Op, scores: Value, sink: Value | bool) -> Value:
+def _weights(ctx: LoweringContext, op: Op, scores: Value, sink: Value | bool) -> Value:
     """Softmax over the keys, of which `sink` is one more."""
     if isinstance(sink, Value):
         sink = ctx.reshaped(sink, (1, scores.shape[1], 1, 1))
         result = (Result(scores.name, scores.shape, scores.dtype),)
         scores = ctx.elementwise(Op("Sink", "", op.opset, op.name, (scores, sink), result, {}), (scores, sink))
     elif sink:
-        scores = ctx.passes(scores, "Sink", {})
+        scores = ctx.unary(scores, "Sink", {})
     return step(ctx, op, "Softmax", [scores], axis=-1)

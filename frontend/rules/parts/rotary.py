@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from ...algebra import Algebra
+from ...context import LoweringContext
 from ...primitives.values import Op, Value
 from .steps import moved, step
 
 __all__ = ["angles", "rotated"]
 
 
-def angles(ctx: Algebra, op: Op, table: Value, places: Value) -> Value:
+def angles(ctx: LoweringContext, op: Op, table: Value, places: Value) -> Value:
     """Rows [batch, length, 1, half] of a table at places [batch, length]."""
     half = table.shape[-1]
     rows = step(ctx, op, "Gather", [table, places], (*places.shape, half), axis=0)
     return ctx.reshaped(rows, (*places.shape, 1, half))
 
 
-def rotated(ctx: Algebra, op: Op, x: Value, cos: Value, sin: Value, pairs: bool) -> Value:
+def rotated(ctx: LoweringContext, op: Op, x: Value, cos: Value, sin: Value, pairs: bool) -> Value:
     """x [batch, length, heads, size] of which the first entries, twice those of the tables, are rotated.
 
     pairs: neighbours are rotated together, else one of the first half with one of the second.

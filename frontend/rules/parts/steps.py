@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...algebra import Algebra
+from ...context import LoweringContext
 from ...errors import Unsupported
 from ...primitives.values import Op, Result, Value
 from ..registry import builtin
@@ -21,7 +21,7 @@ _PLAIN = "export the model without it, before ONNX Runtime's fusions"
 
 
 def step(
-    ctx: Algebra,
+    ctx: LoweringContext,
     op: Op,
     name: str,
     inputs: Sequence[Value | None],
@@ -61,12 +61,12 @@ def done(op: Op, value: Value, index: int = 0) -> Value:
 _NUMBERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Clip": ("min", "max"), "Elu": ("alpha",)}
 
 
-def moved(ctx: Algebra, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
+def moved(ctx: LoweringContext, op: Op, x: Value, function: Any, shape: tuple[int, ...]) -> Value:
     """`x` with its entries moved as `function` moves those of an array, to the given shape."""
     return ctx.move(x, function, Op("Slice", "", 13, op.name, (x,), (Result(x.name, shape, x.dtype),), {}))
 
 
-def activated(ctx: Algebra, op: Op, x: Value, numbers: Sequence[float]) -> Value:
+def activated(ctx: LoweringContext, op: Op, x: Value, numbers: Sequence[float]) -> Value:
     """`x` after the function that the attribute `activation` names, if any, with these parameters."""
     name = op.attr("activation", "")
     if not name:

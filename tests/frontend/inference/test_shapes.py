@@ -21,7 +21,7 @@ from support.tiers import first
 
 import gmnc
 from gmnc.frontend.inference.folding import fold
-from gmnc.frontend.inference.shapes import Known, infer
+from gmnc.frontend.inference.shapes import ValueInfo, infer
 from gmnc.frontend.reading.load import load
 from gmnc.frontend.rewriting.normalise import normalise
 from gmnc.ir import LoweringError
@@ -32,11 +32,11 @@ def _parse(signature: str, body: str, opset: int = 17) -> onnx_ir.Model:
     return normalise(load(onnx.parser.parse_model(text)))
 
 
-def _by_name(model: onnx_ir.Model, **options: Mapping[str, object]) -> dict[str, Known]:
+def _by_name(model: onnx_ir.Model, **options: Mapping[str, object]) -> dict[str, ValueInfo]:
     return {str(v.name): k for v, k in infer(model, **options).items()}  # type: ignore[arg-type]
 
 
-def _show_everything(model: onnx_ir.Model, known: Mapping[str, Known]) -> None:
+def _show_everything(model: onnx_ir.Model, known: Mapping[str, ValueInfo]) -> None:
     """Make every value of the main graph of which something is known an output, without a declared shape."""
     graph = model.graph
     shown = {v.name for v in graph.outputs}
@@ -49,7 +49,7 @@ def _show_everything(model: onnx_ir.Model, known: Mapping[str, Known]) -> None:
             value.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(np.dtype(known[str(value.name)].dtype)))
 
 
-def _feed(value: onnx_ir.Value, known: Known) -> np.ndarray:
+def _feed(value: onnx_ir.Value, known: ValueInfo) -> np.ndarray:
     rng = np.random.default_rng(0)
     if known.shape == () and known.dtype == "int64":
         return np.array(16000)

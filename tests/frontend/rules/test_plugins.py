@@ -35,7 +35,7 @@ RULES = """
 
     @rule("Riddle", domain="acme", shapes=lambda op: [(op.input(0).shape, op.input(0).dtype)])
     def riddle(ctx, op):
-        return op.result(ctx.passes(op.input(0), "Riddle", {"depth": op.attr("depth")}).factors)
+        return op.result(ctx.unary(op.input(0), "Riddle", {"depth": op.attr("depth")}).factors)
 """
 
 

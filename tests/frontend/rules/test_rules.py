@@ -12,7 +12,7 @@ from support.tiers import one_of_each
 
 import gmnc
 from gmnc.frontend import Registry, Rule, builtin
-from gmnc.frontend.algebra import Algebra
+from gmnc.frontend.context import LoweringContext
 from gmnc.frontend.primitives.values import Op, Value
 from gmnc.symmetry import fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
@@ -24,9 +24,9 @@ def _recording() -> tuple[Registry, set[tuple[str, str]]]:
     registry = Registry()
 
     def recorded(rule: Rule) -> Rule:
-        def lower(algebra: Algebra, op: Op) -> Value | list[Value | None]:
+        def lower(ctx: LoweringContext, op: Op) -> Value | list[Value | None]:
             called.add((op.domain, op.type))
-            return rule.lower(algebra, op)
+            return rule.lower(ctx, op)
 
         return replace(rule, lower=lower)
 

@@ -13,11 +13,11 @@ import onnx_ir
 from ..budget import absurd
 from ..model.protos import dtype_name
 
-__all__ = ["Known", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
+__all__ = ["ValueInfo", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class ValueInfo:
     """What is known of a value before the network runs.
 
     shape: concrete. dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for what is no tensor
@@ -36,24 +36,24 @@ class Known:
             raise ValueError(f"a value would have {reason}")
 
 
-def of_array(array: np.ndarray) -> Known:
+def of_array(array: np.ndarray) -> ValueInfo:
     """A value whose numbers are known."""
-    return Known(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
+    return ValueInfo(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
 
 
-def of_type(found: onnx.TypeProto) -> Known | None:
+def of_type(found: onnx.TypeProto) -> ValueInfo | None:
     """A type as inferred; None if it leaves a dimension open."""
     if not found.HasField("tensor_type"):
-        return Known((), "") if found.WhichOneof("value") else None
+        return ValueInfo((), "") if found.WhichOneof("value") else None
     tensor = found.tensor_type
     if not tensor.elem_type or not tensor.HasField("shape"):
         return None
     if not all(d.HasField("dim_value") for d in tensor.shape.dim):
         return None
-    return Known(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(onnx_ir.DataType(tensor.elem_type)))
+    return ValueInfo(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(onnx_ir.DataType(tensor.elem_type)))
 
 
-def key(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Hashable:
+def key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
     """All that decides what the schema infers."""
     attributes = tuple(
         (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
@@ -63,7 +63,7 @@ def key(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Hashable:
     return node.domain, node.op_type, attributes, operands, tuple(bool(o.name) for o in node.outputs)
 
 
-def hint(node: onnx_ir.Node, known: Known | None) -> np.ndarray | None:
+def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
     """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
     if known is None or known.data is None or known.data.size > 64:
         return None
@@ -72,7 +72,7 @@ def hint(node: onnx_ir.Node, known: Known | None) -> np.ndarray | None:
     return None
 
 
-def shape_of(node: onnx_ir.Node, known: Known) -> np.ndarray:
+def shape_of(node: onnx_ir.Node, known: ValueInfo) -> np.ndarray:
     """What a Shape or Size node gives."""
     if node.op_type == "Size":
         return np.array(np.prod(known.shape, dtype=np.int64))
@@ -81,7 +81,7 @@ def shape_of(node: onnx_ir.Node, known: Known) -> np.ndarray:
     return np.array(known.shape[start:end], dtype=np.int64)
 
 
-def at_most(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Known | None:
+def at_most(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> ValueInfo | None:
     """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
 
     MaxUnpool makes the shape that it is told, of which ONNX infers nothing.
@@ -91,12 +91,12 @@ def at_most(node: onnx_ir.Node, inputs: Sequence[Known | None]) -> Known | None:
     shape = inputs[0].shape
     if node.op_type == "MaxUnpool":
         told = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
-        return None if told is None else Known(tuple(told.tolist()), inputs[0].dtype)
+        return None if told is None else ValueInfo(tuple(told.tolist()), inputs[0].dtype)
     if node.op_type == "NonZero":
-        return Known((len(shape), math.prod(shape)), "int64")
+        return ValueInfo((len(shape), math.prod(shape)), "int64")
     axis = node.attributes.get_int("axis", 0)
     if "axis" not in node.attributes:
         shape = (math.prod(shape),)
     condition = inputs[1].data if inputs[1] is not None else None
     kept = shape[axis] if condition is None else int(np.count_nonzero(condition[: shape[axis]]))
-    return Known((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)
+    return ValueInfo((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)

@@ -15,12 +15,12 @@ from .labels import map_via
 from .state import State
 from .values import Op, Value
 
-__all__ = ["entangle"]
+__all__ = ["opaque_join"]
 
 _LIMIT = 1 << 16
 
 
-def entangle(
+def opaque_join(
     state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
 ) -> list[Value | None]:
     """One join node of all operands, each of them one label; of none where the operator has no operands.

@@ -1,4 +1,4 @@
-"""The primitives that rules are made of, on values; `Lowering`, `Discovery` and `Entrywise` implement them."""
+"""The primitives that rules are made of; `GraphLowering`, `FeatureDiscovery` and `Entrywise` implement them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .primitives.contraction import Spec
 from .primitives.elements import Arena, Elements
 from .primitives.labels import compress
 from .primitives.moving import carried
-from .primitives.quantised import Code, Packing
+from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
 
-__all__ = ["Algebra", "Move", "Rows", "Tracing"]
+__all__ = ["LoweringContext", "Move", "Rows", "Tracing"]
 
 Move = Callable[[np.ndarray], np.ndarray]
 Rows = Mapping[int, Sequence[int | None]]
 
 
-class Algebra(ABC):
+class LoweringContext(ABC):
     """Primitives over values; shapes are always those of the full value, labels are compressed."""
 
     def ignores(self, op: Op) -> bool:
@@ -100,7 +100,7 @@ class Algebra(ABC):
         self,
         x: Value,
         sides: Sequence[Aligned],
-        code: Code,
+        code: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
@@ -108,7 +108,7 @@ class Algebra(ABC):
         """The elements of a quantised tensor: parameters whose numbers are on a grid (see `storing.store`)."""
 
     @abstractmethod
-    def stream(self, value: Value) -> Value:
+    def as_activation(self, value: Value) -> Value:
         """A value for a data slot: a constant becomes a stream that starts at new nodes."""
 
     @abstractmethod
@@ -116,9 +116,7 @@ class Algebra(ABC):
         """Elements of a constant that get no edge are no parameters, for this reason."""
 
     @abstractmethod
-    def passes(
-        self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None
-    ) -> Value:
+    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
         """A parameter-free step on each entry by itself (or over free axes): labels stay, the via grows.
 
         Axes in the attributes are counted from the end.
@@ -131,7 +129,7 @@ class Algebra(ABC):
         """An elementwise operator of activations and constants, broadcast to the output's shape."""
 
     @abstractmethod
-    def attach(
+    def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
         """Attach vectors to `x`: (constant, role, axis of x) each; the step `op` enters the via once, with them all."""
@@ -181,7 +179,7 @@ class Algebra(ABC):
         """A symmetric reduction over `axes`, which keep size 1."""
 
     @abstractmethod
-    def couple(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """All entries along `axes` take part in each result (softmax, normalisation); the shape stays."""
 
     @abstractmethod
@@ -203,7 +201,7 @@ class Algebra(ABC):
         """Concatenation: movement along a labelled axis, a join along a free one."""
 
     @abstractmethod
-    def mix(
+    def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
@@ -215,7 +213,7 @@ class Algebra(ABC):
         """
 
     @abstractmethod
-    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
+    def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """Every entry of the outputs depends on all entries of all operands, in their order.
 
         What is moved, or over which axes something is done, is data; or the operator has no other structure.
@@ -227,7 +225,7 @@ class Algebra(ABC):
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
 
 
-class Tracing(Algebra):
+class Tracing(LoweringContext):
     """Follows labels through the network and builds nothing."""
 
     def weight(self, value: Value) -> Elements:
@@ -240,7 +238,7 @@ class Tracing(Algebra):
         self,
         x: Value,
         sides: Sequence[Aligned],
-        code: Code,
+        code: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
@@ -261,7 +259,7 @@ class Tracing(Algebra):
     def unused(self, value: Value, reason: str) -> None:
         """Nothing to note."""
 
-    def entangle(self, op: Op, fresh: bool = False) -> list[Value | None]:
+    def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """As if nothing was known."""
         return self.opaque(op, "")
 
