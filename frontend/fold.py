@@ -13,7 +13,7 @@ from .interpret import finder
 from .model.traversal import reads
 from .plan import plan
 from .prepare import settled
-from .rewriting.writer import remove_dead
+from .rewriting.editor import remove_dead
 from .rules.registry import Registry
 
 __all__ = ["folded"]

@@ -9,7 +9,6 @@ import onnx_ir
 
 from ..budget import FOLDED
 from ..model.keys import ML_DOMAIN
-from ..model.traversal import walk
 from .literals import is_literal
 
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
@@ -61,7 +60,7 @@ def quantised(graph: onnx_ir.Graph, find: Callable[[onnx_ir.Node], object | None
     taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more; so are wider ones out of
     which bits are taken on the way.
     """
-    nodes = list(walk(graph))
+    nodes = list(graph.all_nodes())
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
     foreign = [n for n in nodes if n.domain not in ("", ML_DOMAIN) and find(n) is None]
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]

@@ -13,7 +13,6 @@ import numpy as np
 import onnx_ir
 
 from .keys import ML_DOMAIN, PARAMETERS
-from .traversal import walk
 
 __all__ = ["extend", "own_inputs", "parameters", "slot"]
 
@@ -57,7 +56,7 @@ def parameters(node: onnx_ir.Node) -> Iterator[tuple[int, str, onnx_ir.TensorPro
 
 def extend(model: onnx_ir.Model) -> None:
     """Make the initializers that are attributes further operands of their nodes, in place."""
-    for node in walk(model.graph):
+    for node in model.graph.all_nodes():
         for place, name in node.meta.get(PARAMETERS, {}).items():
             node.resize_inputs(max(len(node.inputs), 2 + place))
             node.replace_input_with(1 + place, model.graph.initializers[name])

@@ -22,7 +22,7 @@ from ..inference.shapes import Known
 from ..model.keys import REASON
 from ..model.traversal import reads
 from .branches import branch
-from .editor import Splicer
+from .editor import GraphEditor
 from .loops import loop, scan
 
 __all__ = ["flatten"]
@@ -36,24 +36,24 @@ def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known], misfits: se
     known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,
     with a `REASON`. What depends on one of which more may be known afterwards is left for the next time.
     """
-    splicer = Splicer(model.graph, known, misfits)
+    editor = GraphEditor(model.graph, known, misfits)
     changed, stale = False, set[onnx_ir.Value]()
     for node in list(model.graph):
         if not stale.isdisjoint(reads(node)):
             stale.update(node.outputs)
-        elif node.op_type in _FORMS and not node.domain and _is_flat(splicer, node):
-            stale.update(v for v in splicer.delivered if node.op_type != "If" or splicer.is_vague(v))
+        elif node.op_type in _FORMS and not node.domain and _is_flat(editor, node):
+            stale.update(v for v in editor.delivered if node.op_type != "If" or editor.is_vague(v))
             model.graph.remove(node)
             model.graph.opset_imports["gmnc"] = 1
             changed = True
     return changed
 
 
-def _is_flat(splicer: Splicer, node: onnx_ir.Node) -> bool:
+def _is_flat(editor: GraphEditor, node: onnx_ir.Node) -> bool:
     """Whether a node could be made flat; if so, that is done."""
-    splicer.delivered.clear()
+    editor.delivered.clear()
     try:
-        _FORMS[node.op_type](splicer, node)
+        _FORMS[node.op_type](editor, node)
     except Unsupported as problem:
         node.meta[REASON] = problem.reason, problem.hint
         return False

@@ -13,8 +13,7 @@ import onnx_ir
 
 from ..inference.program_data import is_mask
 from ..model.keys import DOMAIN
-from ..model.traversal import walk
-from .writer import Writer, remove_dead
+from .editor import NodeWriter, remove_dead
 
 __all__ = ["recognise"]
 
@@ -25,7 +24,7 @@ _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squee
 def recognise(model: onnx_ir.Model) -> int:
     """Rewrite these forms in a normalised model in place; returns how many were found."""
     count = 0
-    for node in list(walk(model.graph)):
+    for node in list(model.graph.all_nodes()):
         if node.graph is not None and node.op_type == "Mul" and not node.domain:
             count += _dynamic(node) or _written_out(node)
     for value in list(model.graph.initializers.values()):
@@ -79,7 +78,7 @@ def _written_out(node: onnx_ir.Node) -> bool:
         zero = zero if before is None else before.inputs[0]
         if shift is not None and (zero is None or zero.const_value is None):
             continue
-        writer = Writer(node)
+        writer = NodeWriter(node)
         inputs = (cast.inputs[0], scale, zero)
         writer.replace([writer.one("Dequantize", *inputs, domain=DOMAIN, attributes={"written": 1})])
         return True
@@ -113,7 +112,7 @@ def _single(scale: onnx_ir.Value) -> bool:
 
 
 def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None, scale: onnx_ir.Value) -> None:
-    writer = Writer(node)
+    writer = NodeWriter(node)
     zero = kernel.inputs[3] if len(kernel.inputs) > 3 else None
     matmul, weight = kernel.op_type == "MatMulInteger", kernel.inputs[1]
     assert weight is not None

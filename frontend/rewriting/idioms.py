@@ -5,14 +5,17 @@ So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir
+from onnx_ir.tape import Tape
 
 from ..inference.shapes import Known, infer
 from ..model.keys import DOMAIN
+from .editor import remove_dead
 from .patterns.forms import Match, find
 from .patterns.matching import Facts, data_inputs, producer, same
-from .writer import remove_dead
 
 __all__ = ["recognise"]
 
@@ -104,19 +107,18 @@ def _rewrite(match: Match, known: dict[onnx_ir.Value, Known]) -> None:
     remove_dead(before)
 
 
-def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> list[onnx_ir.Node]:
+def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> Sequence[onnx_ir.Node]:
     """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
-    nodes: list[onnx_ir.Node] = []
+    tape = Tape()
 
     def add(domain: str, op: str, *inputs: onnx_ir.Value, **attributes: int | float | tuple[int, ...]) -> onnx_ir.Value:
         name = f"{match.anchor.outputs[0].name}/{op}"
-        node = onnx_ir.node(op, inputs, attributes, domain=domain, name=name)
-        node.outputs[0].name = name
-        known[node.outputs[0]] = Known(shape, dtype)
-        nodes.append(node)
-        return node.outputs[0]
+        made = tape.op(op, inputs, attributes, domain=domain, name=name)
+        made.name = name
+        known[made] = Known(shape, dtype)
+        return made
 
     y = match.x
     if out is not None and out.dtype != dtype:
@@ -127,4 +129,4 @@ def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> list[onnx_ir.Node
         if operand is not None:
             shape = np.broadcast_shapes(shape, known[operand].shape)
             y = add("", op, y, operand)
-    return nodes
+    return tape.nodes

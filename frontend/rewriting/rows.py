@@ -13,8 +13,8 @@ import numpy as np
 import onnx_ir
 
 from ..inference.shapes import Known
+from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
-from .writer import Writer
 
 __all__ = ["by_row"]
 
@@ -47,7 +47,7 @@ def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
     return found
 
 
-class _Rewriter(Writer):
+class _Rewriter(NodeWriter):
     """A writer that notes the shapes of what it makes."""
 
     def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, Known]) -> None:
