@@ -5,7 +5,7 @@ from __future__ import annotations
 from .algebra import Algebra
 from .compile import compile
 from .errors import Unsupported
-from .passes import LowerToParameterGraph
+from .ir_pass import LowerToParameterGraph
 from .primitives.contraction import Spec
 from .primitives.values import Op, Value
 from .rules.plugins import installed

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import onnx_ir
 
+from ..dialect import declared
 from ..inference.program_data import is_mask
 from ..model.keys import DOMAIN
 from .editor import NodeWriter, remove_dead
 
-__all__ = ["recognise"]
+__all__ = ["fuse_dequantisation"]
 
 _STORED = frozenset(onnx_ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
 _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
-def recognise(model: onnx_ir.Model) -> int:
+def fuse_dequantisation(model: onnx_ir.Model) -> int:
     """Rewrite these forms in a normalised model in place; returns how many were found."""
     count = 0
     for node in list(model.graph.all_nodes()):
@@ -80,7 +81,7 @@ def _written_out(node: onnx_ir.Node) -> bool:
             continue
         writer = NodeWriter(node)
         inputs = (cast.inputs[0], scale, zero)
-        writer.replace([writer.one("Dequantize", *inputs, domain=DOMAIN, attributes={"written": 1})])
+        writer.replace([writer.internal("Dequantize", *inputs, attributes={"written": 1})])
         return True
     return False
 
@@ -117,7 +118,7 @@ def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None,
     matmul, weight = kernel.op_type == "MatMulInteger", kernel.inputs[1]
     assert weight is not None
     operands = (
-        writer.one("DynamicQuantize", x, domain=DOMAIN),
+        writer.internal("DynamicQuantize", x),
         writer.numbers(weight, scale, zero, axes=(-1,) if matmul else (0,)),
     )
     attributes = dict(kernel.attributes.items())
@@ -159,7 +160,7 @@ def _dequantise_first(
     graph = ends[0].graph
     users = [u.node for u in value.uses()]
     assert graph is not None
-    node = onnx_ir.Node(DOMAIN, "Dequantize", [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
+    node = onnx_ir.Node(DOMAIN, declared("Dequantize"), [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
     node.outputs[0].name = f"{ends[0].outputs[0].name}/Dequantize"
     first = next(n for n in graph if n in users)
     graph.insert_before(first, node)

@@ -14,6 +14,7 @@ from onnx_ir.tape import Tape
 
 from ...ir import LoweringError
 from ..budget import LOOPED
+from ..dialect import declared
 from ..inference.shapes import Known
 from ..model.keys import DOMAIN, MADE
 from ..model.traversal import describe, reads
@@ -82,6 +83,10 @@ class NodeWriter:
         """A new node of one output."""
         return self.add(op, *inputs, domain=domain, attributes=attributes)[0]
 
+    def internal(self, op: str, *inputs: onnx_ir.Value | None, attributes: Attributes | None = None) -> onnx_ir.Value:
+        """A new node of one output, of an operator that the dialect declares."""
+        return self.one(declared(op), *inputs, domain=DOMAIN, attributes=attributes)
+
     def dequantised(
         self, x: int, scale: int | None, zero: int | None, axes: Sequence[int] = ()
     ) -> onnx_ir.Value | None:
@@ -105,13 +110,13 @@ class NodeWriter:
         if source is not None and (source.op_type, source.domain) == ("DynamicQuantizeLinear", "") and whole is None:
             made = source.outputs
             if x is made[0] and scale is made[1] and zero is made[2]:
-                return self.one("DynamicQuantize", source.inputs[0], domain=DOMAIN)
+                return self.internal("DynamicQuantize", source.inputs[0])
         attributes = {"axes": tuple(axes)} if axes else {}
-        return self.one("Dequantize", x, scale, zero, whole, domain=DOMAIN, attributes=attributes)
+        return self.internal("Dequantize", x, scale, zero, whole, attributes=attributes)
 
     def quantised(self, x: onnx_ir.Value, scale: int, zero: int) -> onnx_ir.Value:
         """Quantize, with scale and zero point from these operands."""
-        return self.one("Quantize", x, self.input(scale), self.input(zero), domain=DOMAIN)
+        return self.internal("Quantize", x, self.input(scale), self.input(zero))
 
     def replace(self, outputs: Sequence[onnx_ir.Value]) -> None:
         """Put the new nodes in the place of the node; what nothing needs any more goes."""
@@ -233,13 +238,20 @@ class GraphEditor:
         before.graph.insert_before(before, tape.nodes)  # type: ignore[union-attr]
         return outputs
 
+    def internal(
+        self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
+        attributes: Attributes | None = None, count: int = 1,
+    ) -> Sequence[onnx_ir.Value]:  # fmt: skip
+        """As `add`, of an operator that the dialect declares."""
+        return self.add(before, declared(op), inputs, attributes, domain=DOMAIN, count=count)
+
     def choice(
         self, before: onnx_ir.Node, decision: onnx_ir.Value | None, then: onnx_ir.Value, other: onnx_ir.Value
     ) -> onnx_ir.Value:
         """One of two values, as `decision` (a scalar) says."""
         if self.alike(then, other):
             return self.add(before, "Where", [decision, then, other])[0]
-        return self.add(before, "Choice", [then, other, decision], domain=DOMAIN)[0]
+        return self.internal(before, "Choice", [then, other, decision])[0]
 
     def literal(self, stem: str, numbers: np.ndarray) -> onnx_ir.Value:
         """A constant of whole numbers, as an initializer of the main graph."""

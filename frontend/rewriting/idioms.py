@@ -11,6 +11,7 @@ import numpy as np
 import onnx_ir
 from onnx_ir.tape import Tape
 
+from ..dialect import declared
 from ..inference.shapes import Known, infer
 from ..model.keys import DOMAIN
 from .editor import remove_dead
@@ -23,17 +24,11 @@ __all__ = ["recognise"]
 def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known] | None = None) -> int:
     """Rewrite, in place, the idioms of a normalised model; returns how many were found.
 
-    | node | inputs | attributes | computes |
-    |---|---|---|---|
-    | Standardize | x | axes, epsilon | (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) |
-    | RMSNormalize | x | axes, epsilon | x / sqrt(mean(x^2) + epsilon) |
-    | LpNormalize | x | axes, p, epsilon | x / max((sum abs(x)^p)^(1/p), epsilon) |
-    | Softmax, LogSoftmax | x | axis | as ONNX's, opset 13 |
-
-    Axes are counted from the end. The output value keeps its name, type and shape. Normalisation ops whose scale and
-    bias were only written because the op demands them are among the idioms; all others are left as they are.
-    An idiom stays written out if a value inside it is a graph output or is used outside of any idiom (for more than its
-    shape or type). Nodes that die are removed; the literals that they used stay.
+    They become Standardize, RMSNormalize, LpNormalize, Softmax and LogSoftmax (see `dialect`). The output value keeps
+    its name, type and shape. Normalisation ops whose scale and bias were only written because the op demands them are
+    among the idioms; all others are left as they are. An idiom stays written out if a value inside it is a graph output
+    or is used outside of any idiom (for more than its shape or type). Nodes that die are removed; the literals that
+    they used stay.
 
     known: the result of `shapes.infer`, which gains the new values; inferred here if not given.
     """
@@ -124,7 +119,7 @@ def _nodes(match: Match, known: dict[onnx_ir.Value, Known]) -> Sequence[onnx_ir.
     if out is not None and out.dtype != dtype:
         dtype = out.dtype
         y = add("", "Cast", y, to=int(onnx_ir.DataType.from_numpy(np.dtype(dtype))))
-    y = add(DOMAIN, match.op, y, **match.attributes)
+    y = add(DOMAIN, declared(match.op), y, **match.attributes)
     for op, operand in (("Mul", match.scale), ("Add", match.shift)):
         if operand is not None:
             shape = np.broadcast_shapes(shape, known[operand].shape)

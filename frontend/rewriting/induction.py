@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx_ir
 
-from ..model.keys import DOMAIN
 from ..model.traversal import reads
 from .editor import GraphEditor, origin
 
@@ -115,7 +114,7 @@ def read_by_step(
         if shape is None or place is None or len(place.shape) > 1:
             continue
         axis = node.attributes.get_int("axis", 0) % len(shape.shape)
-        [row] = editor.add(node, "Step", [value], {"axis": axis, "backward": 0, **marks}, domain=DOMAIN)
+        [row] = editor.internal(node, "Step", [value], {"axis": axis, "backward": 0, **marks})
         if place.shape:
             row = editor.unsqueezed(node, row, axis)
         node.outputs[0].replace_all_uses_with(row, replace_graph_outputs=True)

@@ -12,7 +12,6 @@ from ...ir import LoweringError
 from ..budget import TRIPS
 from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
-from ..model.keys import DOMAIN
 from ..model.traversal import reads
 from .editor import GraphEditor, origin
 from .induction import counters, limit, program_values, read_by_step, same_number
@@ -217,10 +216,10 @@ def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.V
     unchanged = {i: v for i, (inner, v, end) in enumerate(places) if origin(end) in (inner, origin(v))}
     changing = [i for i in range(len(carried)) if i not in unchanged and i not in counting]
     initials = [new.initials[i] for i in changing]
-    carries = [editor.add(node, "Carry", [v], domain=DOMAIN)[0] for v in initials]
+    carries = [editor.internal(node, "Carry", [v])[0] for v in initials]
     current = {**counting, **unchanged, **dict(zip(changing, carries, strict=True))}
     steps = [
-        editor.add(node, "Step", [v], {"axis": axis, "backward": int(way), **marks}, domain=DOMAIN)[0]
+        editor.internal(node, "Step", [v], {"axis": axis, "backward": int(way), **marks})[0]
         for v, axis, way in new.scanned
     ]
     again = new.graph.outputs[0]
@@ -236,7 +235,7 @@ def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.V
     }
     attributes = {"carried": len(changing), "rows": len(rows), "trips": new.trips or 1, **ways, **marks}
     operands = [*carries, *initials, *(after[i] for i in changing), *rows, *deciders]
-    results = editor.add(node, "LoopEnd", operands, attributes, domain=DOMAIN, count=count) if count else []
+    results = editor.internal(node, "LoopEnd", operands, attributes, count) if count else []
     finals = {**dict(enumerate(after)), **unchanged, **dict(zip(changing, results, strict=False))}
     return [*(finals[i] for i in range(len(carried))), *results[len(changing) :]]
 
@@ -247,8 +246,7 @@ def _numbers(
     """What the body reads as iteration and condition, and the carried values that count iterations, by place."""
     if not new.lead:
         return [], {}
-    [iteration] = editor.add(node, "Iteration", [], domain=DOMAIN)
-    iteration.type, iteration.shape = onnx_ir.TensorType(onnx_ir.DataType.INT64), onnx_ir.Shape([])
+    [iteration] = editor.internal(node, "Iteration", [])
     counting = counters(editor, node, iteration, new.carried(), new.initials, new.ends())
     same = [
         new.graph.inputs[0],

@@ -1,17 +1,8 @@
 """Quantised operators become what they compute: Dequantize of the operands, the operator, Quantize of the result.
 
 So one rule per operator is enough, and a network quantised with QLinear operators has the graph of the one with
-QuantizeLinear and DequantizeLinear. The nodes of the domain `gmnc` that stand for this:
-
-| node | inputs | attributes | computes |
-|---|---|---|---|
-| Dequantize | x, scale, zero point, whole | axes, written | (x - zero point) * scale * whole |
-| Quantize | x, scale, zero point | axes | QuantizeLinear's |
-| DynamicQuantize | x | | DynamicQuantizeLinear and back |
-| DequantizeBits | packed, scale, zero point | N, K, bits, block_size, table | the weight [N, K] of MatMulNBits |
-| Sparse | values | shape, indices | zeros of the shape, with value i at the place indices[i] |
-
-axes: of x that the axes of scale and zero point are; without it, the last ones.
+QuantizeLinear and DequantizeLinear. The nodes that stand for this are operators of the dialect: Dequantize, Quantize,
+DynamicQuantize, DequantizeBits, Sparse.
 """
 
 from __future__ import annotations
@@ -25,7 +16,7 @@ from ..inference.signatures import unknown
 from ..model.keys import DOMAIN, REASON
 from .editor import NodeWriter
 
-__all__ = ["KERNELS", "unfold"]
+__all__ = ["KERNELS", "decompose"]
 
 MICROSOFT = "com.microsoft"
 
@@ -37,7 +28,7 @@ _UNKNOWN_FORM = (
 Output = onnx_ir.Value | Sequence[onnx_ir.Value] | None
 
 
-def unfold(model: onnx_ir.Model) -> int:
+def decompose(model: onnx_ir.Model) -> int:
     """Rewrite the quantised operators of a normalised model in place; returns how many were rewritten.
 
     Forms of an operator that are not known are left as they are.
@@ -129,7 +120,7 @@ def _softmax(w: NodeWriter) -> Output:
     if old and (graph is None or graph.opset_imports.get("", 1) >= 13):
         return None
     x, attributes = w.dequantised(0, 1, 2), {"axis": axis}
-    y = w.one("Softmax", x, attributes=attributes) if old else w.one("Softmax", x, domain=DOMAIN, attributes=attributes)
+    y = w.one("Softmax", x, attributes=attributes) if old else w.internal("Softmax", x, attributes=attributes)
     return w.quantised(y, 3, 4)
 
 
@@ -168,7 +159,7 @@ def _matmul_to_float(w: NodeWriter) -> Output:
 
 def _dynamic_matmul(w: NodeWriter) -> Output:
     """DynamicQuantizeMatMul."""
-    x = w.one("DynamicQuantize", w.input(0), domain=DOMAIN)
+    x = w.internal("DynamicQuantize", w.input(0))
     return _plus(w, w.one("MatMul", x, w.dequantised(1, 2, 3, (-1,))), 4)
 
 
@@ -178,7 +169,7 @@ def _lstm(w: NodeWriter) -> Output:
     for place, side in ((1, 8), (2, 10)):
         axes = (0,) if _rank(w.input(side)) == 1 else (0, 2)
         weights.append(w.one("Transpose", w.dequantised(place, side, side + 1, axes), attributes={"perm": (0, 2, 1)}))
-    x = w.one("DynamicQuantize", w.input(0), domain=DOMAIN)
+    x = w.internal("DynamicQuantize", w.input(0))
     rest = [w.input(i) for i in range(3, 8)]
     return w.add("LSTM", x, *weights, *rest, attributes=w.own(), outputs=len(w.node.outputs))
 
@@ -203,7 +194,7 @@ def _matmul_bits(w: NodeWriter) -> Output:
         return None
     attributes = {n: w.integer(n, d) for n, d in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 32))}
     sides = w.input(1), w.input(2), w.input(3)
-    weight = w.one("DequantizeBits", *sides, domain=DOMAIN, attributes=attributes)
+    weight = w.internal("DequantizeBits", *sides, attributes=attributes)
     return _plus(w, w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)})), 5)
 
 
@@ -213,9 +204,7 @@ def _matmul_bnb(w: NodeWriter) -> Output:
         return None
     attributes = {n: w.integer(n) for n in ("N", "K", "block_size")}
     table = ("fp4", "nf4")[w.integer("quant_type", 1)]
-    weight = w.one(
-        "DequantizeBits", w.input(1), w.input(2), domain=DOMAIN, attributes={**attributes, "bits": 4, "table": table}
-    )
+    weight = w.internal("DequantizeBits", w.input(1), w.input(2), attributes={**attributes, "bits": 4, "table": table})
     return w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)}))
 
 
@@ -236,7 +225,7 @@ def _experts(w: NodeWriter) -> Output:
             return None
         size = shape[2] * 8 // bits
         attributes = {"N": shape[0] * shape[1], "K": size, "bits": bits, "block_size": block or size}
-        numbers = w.one("DequantizeBits", packed, scale, w.input(zero), domain=DOMAIN, attributes=attributes)
+        numbers = w.internal("DequantizeBits", packed, scale, w.input(zero), attributes=attributes)
         layers += [numbers, bias]
     own = w.own(*stored)
     return w.add("MoE", w.input(0), w.input(1), *layers, domain=MICROSOFT, attributes=own)
@@ -253,9 +242,9 @@ def _gather_blocks(w: NodeWriter) -> Output:
     sides = w.input(0), w.input(2), w.input(3)
     if tensor.dtype == onnx_ir.DataType.UINT8:
         attributes = {"N": rows, "K": width * 8 // bits, "bits": bits, "block_size": block}
-        table = w.one("DequantizeBits", *sides, domain=DOMAIN, attributes=attributes)
+        table = w.internal("DequantizeBits", *sides, attributes=attributes)
     else:
-        table = w.one("Dequantize", *sides, domain=DOMAIN, attributes={"axes": (0, 1), "block_size": block})
+        table = w.internal("Dequantize", *sides, attributes={"axes": (0, 1), "block_size": block})
     return w.one("Gather", table, w.input(1), attributes={"axis": 0})
 
 
@@ -265,7 +254,7 @@ def _quantiser(op: str) -> Callable[[NodeWriter], Output]:
     def quantiser(w: NodeWriter) -> Output:
         attributes = {"axes": (w.integer("axis", 1),)} if _rank(w.input(1)) == 1 else {}
         operands = w.input(0), w.input(1), w.input(2)
-        return w.one(op, *operands, domain=DOMAIN, attributes={**attributes, "written": 1})
+        return w.internal(op, *operands, attributes={**attributes, "written": 1})
 
     return quantiser
 
@@ -285,9 +274,7 @@ def _sparse(w: NodeWriter) -> Output:
     shape, at = tuple(map(int, size.const_value.numpy())), indices.numpy()
     if not tensor.size or at.shape != (tensor.size, len(shape)) or len(np.unique(at, axis=0)) < len(at):
         return None
-    return w.one(
-        "Sparse", values, domain=DOMAIN, attributes={"shape": shape, "indices": onnx_ir.AttrTensor("indices", indices)}
-    )
+    return w.internal("Sparse", values, attributes={"shape": shape, "indices": onnx_ir.AttrTensor("indices", indices)})
 
 
 KERNELS: dict[tuple[str, str], Callable[[NodeWriter], Output]] = {

@@ -16,13 +16,13 @@ from ..inference.shapes import Known
 from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
 
-__all__ = ["by_row"]
+__all__ = ["batch_rows"]
 
 _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"})
 _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
-def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
+def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> int:
     """Rewrite, in place, the nodes of a normalised model that pick or put by numbered rows; how many there were.
 
     | found | put in its place |

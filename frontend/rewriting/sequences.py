@@ -10,7 +10,7 @@ import onnx_ir
 
 from ..budget import ENTRIES
 from ..inference.shapes import Known
-from ..model.keys import REASON
+from ..model.keys import DOMAIN, REASON
 from ..model.protos import schema_of
 from .editor import GraphEditor
 
@@ -35,7 +35,7 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, Known]) -> bool:
             value = _READERS[node.op_type](work, node)
             if value is not None:
                 work.replace(node, [value])
-        elif node.op_type in _MAKERS and node.domain in ("", "gmnc"):
+        elif node.op_type in _MAKERS and node.domain in ("", DOMAIN):
             entries = _MAKERS[node.op_type](work, node)
             if entries is not None and len(entries) <= ENTRIES:
                 work.entries[node.outputs[0]] = entries

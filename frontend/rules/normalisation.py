@@ -10,7 +10,7 @@ import numpy as np
 from ..algebra import Algebra
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__ = ["couple"]
 
@@ -123,7 +123,7 @@ def group_norm(ctx: Algebra, op: Op) -> Value:
     return op.result(ctx.reshaped(_scaled(ctx, op, y, 1), x.shape).factors)
 
 
-@rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax", domain="gmnc")
+@internal_rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax")
 def recognised(ctx: Algebra, op: Op) -> Value:
     """What `idioms` found written out."""
     x = ctx.stream(op.input(0))
