@@ -5,7 +5,7 @@ from __future__ import annotations
 from .compile import compile
 from .context import LoweringContext
 from .errors import Unsupported
-from .passes import LowerToParameterGraph
+from .ir_pass import LowerToParameterGraph
 from .primitives.contraction import Spec
 from .primitives.values import Op, Value
 from .rules.plugins import installed

@@ -16,7 +16,7 @@ from .faults import of_file
 from .inference.shapes import ValueInfo
 from .interpret import NO_RULE, finder, opset_of
 from .model.keys import FUNCTION
-from .prepare import prepare
+from .passes import prepare
 from .rewriting.expand import has_body
 from .rewriting.normalise import normalise
 from .rules.registry import Registry, Rule

@@ -23,8 +23,8 @@ from .inference.shapes import ValueInfo
 from .interpret import Interpreter, finder
 from .lowering import GraphLowering
 from .model.keys import ATTRIBUTE, MADE
+from .passes import prepare
 from .plan import Plan, plan
-from .prepare import prepare
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value

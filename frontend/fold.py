@@ -11,9 +11,9 @@ from .inference.evaluate import evaluate
 from .inference.program_data import STORED
 from .interpret import finder
 from .model.traversal import reads
+from .passes import passes_up_to, prepare
 from .plan import plan
-from .prepare import settled
-from .rewriting.writer import remove_dead
+from .rewriting.editor import remove_dead
 from .rules.registry import Registry
 
 __all__ = ["folded"]
@@ -27,7 +27,7 @@ def folded(
     Weights are read. What a body (a branch, a loop, a function) computes stays as it is, and so does data movement.
     Initializers that only the computation read are left out.
     """
-    network, known = settled(model, dims, inputs, rules)
+    network, known = prepare(model, dims, inputs, rules, passes_up_to("expand-functions"))
     find = finder(rules, network)
     constants = plan(network, known, find)
     moved = set(constants.parameters)

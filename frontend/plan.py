@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir
 
+from .dialect import internal_ops
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
 from .inference.shapes import ValueInfo
@@ -21,7 +22,7 @@ __all__ = ["CONTRACTIONS", "Plan", "plan"]
 Find = Callable[[onnx_ir.Node], Rule | None]
 
 _RANDOM = {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
-_OF_LOOPS = {"Carry", "Step", "LoopEnd"}
+_OF_LOOPS = internal_ops(lambda op: op.iterates)
 CONTRACTIONS: Mapping[str, tuple[int, ...]] = {
     "MatMul": (0, 1), "Gemm": (0, 1), "Einsum": (0, 1), "Conv": (1,), "ConvTranspose": (1,), "Gather": (0,),
     "com.microsoft.FusedMatMul": (0, 1), "com.microsoft.FusedGemm": (0, 1), "com.microsoft.FusedConv": (1,),

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx_ir
 
 from ...ir.errors import LoweringError
-from ..model.traversal import walk
 
 __all__ = ["check_asked"]
 
@@ -36,7 +35,7 @@ def _known(what: str, given: Iterable[str], names: Iterable[str]) -> None:
 
 def _dimensions(model: onnx_ir.Model) -> Iterator[str]:
     """The names in the shapes of all values, those in expressions (``2*seq``) included."""
-    values = [*model.graph.inputs, *(o for node in walk(model.graph) for o in node.outputs)]
+    values = [*model.graph.inputs, *(o for node in model.graph.all_nodes() for o in node.outputs)]
     for value in values:
         for dim in value.shape or ():
             if isinstance(dim, onnx_ir.SymbolicDim) and dim.value:

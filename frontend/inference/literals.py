@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir
 
 from ..budget import FOLDED
+from ..dialect import DIALECT
 from ..model.keys import CONSTANT, LEARNED
 
 __all__ = ["is_exporters_own", "is_literal"]
@@ -42,7 +43,6 @@ _WEIGHT_SLOTS = frozenset(
     for ops, slots in (
         ("Conv ConvTranspose Gemm ConvInteger DeformConv", (1, 2)),
         ("MatMul MatMulInteger PRelu Einsum", (1,)),
-        ("Sparse", (0,)),
         ("BatchNormalization", (1, 2, 3, 4)),
         ("LayerNormalization GroupNormalization InstanceNormalization RMSNormalization", (1, 2)),
         ("RNN GRU LSTM", (1, 2, 3, 5, 6, 7)),
@@ -51,17 +51,16 @@ _WEIGHT_SLOTS = frozenset(
     )
     for op in ops.split()
     for slot in slots
-)
+) | {(name, slot) for name, op in DIALECT.items() for slot in op.learned}
 
 
 # Operands of quantisers that scale and shift operand 0; number 3 is of no weight: an activation's scale, a bit width.
 _QUANTISERS = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
-    "Quantize": (1, 2),
-    "Dequantize": (1, 2, 3),
     "Quant": (1, 2, 3),
     "BipolarQuant": (1,),
+    **{name: op.scales for name, op in DIALECT.items() if op.scales},
 }
 _FORBIDS = -1e4
 """At most as much is added to a score that is not to count."""

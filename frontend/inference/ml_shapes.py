@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir
 
-from .contrib import Shaped
+from ..dialect import Shaped
 
 __all__ = ["output_shapes"]
 

@@ -8,23 +8,23 @@ import numpy as np
 import onnx_ir
 
 from ..budget import FOLDED
+from ..dialect import internal_ops
 from ..model.keys import ML_DOMAIN
-from ..model.traversal import walk
 from .literals import is_literal
 
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
 
-_DEQUANTISERS = frozenset({"DequantizeLinear", "Dequantize", "DequantizeBits"})
-STORED = _DEQUANTISERS | {"Sparse"}
+STORED = internal_ops(lambda op: op.stores) | {"DequantizeLinear"}
 """Operators that make a tensor from the form in which its parameters are stored."""
 
-_QUANTISED_OPS = _DEQUANTISERS | frozenset(
+_QUANTISED_OPS = internal_ops(lambda op: op.quantised) | frozenset(
     {
-        "QuantizeLinear", "Quantize", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "QGemm",
+        "DequantizeLinear", "QuantizeLinear", "QLinearConv", "QLinearMatMul", "MatMulInteger", "ConvInteger", "QGemm",
         "QAttention", "QEmbedLayerNormalization", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul",
         "MatMulIntegerToFloat", "MatMulNBits", "MatMulBnb4", "GatherBlockQuantized", "QMoE",
     }
 )  # fmt: skip
+_SELECTING = internal_ops(lambda op: op.selects)
 # What integers go through before they become floats; what takes them out of wider ones.
 _BITS = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 _INTEGER = _BITS | {"Add", "Div", "Mod", "Mul", "Neg", "Sub", "Where"}
@@ -61,7 +61,7 @@ def quantised(graph: onnx_ir.Graph, find: Callable[[onnx_ir.Node], object | None
     taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more; so are wider ones out of
     which bits are taken on the way.
     """
-    nodes = list(walk(graph))
+    nodes = list(graph.all_nodes())
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
     foreign = [n for n in nodes if n.domain not in ("", ML_DOMAIN) and find(n) is None]
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]
@@ -89,7 +89,7 @@ def _sources(nodes: Iterable[onnx_ir.Node], through: frozenset[str] = frozenset(
             continue
         if producer.op_type in through or producer.op_type == "Concat":
             todo.extend(_operands(producer))
-        elif producer.op_type in MOVEMENT | {"Step"}:
+        elif producer.op_type in MOVEMENT | _SELECTING:
             todo.extend(v for v in producer.inputs[:1] if v is not None)
     return found
 

@@ -12,6 +12,7 @@ from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ...ir.errors import LoweringError
 from ..budget import FOLDED_BYTES, FOLDED_STEPS, absurd
+from ..dialect import Shaped
 from ..errors import SMALLER, Unsupported
 from ..model.attributes import settings
 from ..model.gc_pause import paused
@@ -25,7 +26,7 @@ from . import ml_shapes
 from .affordable import affordable, steps
 from .agreement import disagreement
 from .choosing import chosen
-from .contrib import Shaped, output_shapes
+from .contrib import output_shapes
 from .folding import elementwise, fold
 from .native import unfit
 from .program_data import initializer_data, quantised

@@ -13,9 +13,8 @@ import numpy as np
 import onnx_ir
 
 from .keys import ML_DOMAIN, PARAMETERS
-from .traversal import walk
 
-__all__ = ["extend", "own_inputs", "parameters", "slot"]
+__all__ = ["attributes_to_operands", "own_inputs", "parameters", "slot"]
 
 # Attributes by place: after the operator's one input comes an operand for each of these, by either of its spellings.
 _PARAMETERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
@@ -55,12 +54,15 @@ def parameters(node: onnx_ir.Node) -> Iterator[tuple[int, str, onnx_ir.TensorPro
                 break
 
 
-def extend(model: onnx_ir.Model) -> None:
-    """Make the initializers that are attributes further operands of their nodes, in place."""
-    for node in walk(model.graph):
+def attributes_to_operands(model: onnx_ir.Model) -> int:
+    """Make the initializers that are attributes further operands of their nodes, in place; returns how many were."""
+    count = 0
+    for node in model.graph.all_nodes():
         for place, name in node.meta.get(PARAMETERS, {}).items():
             node.resize_inputs(max(len(node.inputs), 2 + place))
             node.replace_input_with(1 + place, model.graph.initializers[name])
+            count += 1
+    return count
 
 
 def _numbers(node: onnx_ir.Node, name: str) -> onnx_ir.TensorProtocol | None:

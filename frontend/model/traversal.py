@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import onnx_ir
 
 from ...ir.printable import printable
 
-__all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological", "walk"]
+__all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological"]
 
 Reads = dict[onnx_ir.Graph, dict[onnx_ir.Value, None]]
 """The values that a graph's nodes read, nodes of bodies included."""
@@ -43,19 +43,12 @@ def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
     return found
 
 
-def walk(graph: onnx_ir.Graph) -> Iterator[onnx_ir.Node]:
-    """The nodes of a graph and of all its subgraphs."""
-    for node in graph:
-        yield node
-        for body in subgraphs(node):
-            yield from walk(body)
-
-
 def reads(node: onnx_ir.Node, memo: Reads | None = None) -> list[onnx_ir.Value]:
     """The values that a node reads, those that only its bodies read included (and what these make themselves).
 
     memo: what bodies read, kept from call to call as long as they do not change.
     """
+    # onnx_ir's analyze_implicit_usage leaves out what a body returns as it is, and gives a set, which has no order.
     values = [v for v in node.inputs if v is not None]
     for body in subgraphs(node):
         values.extend(_read_in(body, {} if memo is None else memo))
@@ -87,6 +80,7 @@ def topological(graph: onnx_ir.Graph, memo: Reads | None = None) -> list[onnx_ir
 
     Raises `CycleError`.
     """
+    # Graph.sort moves the nodes of the caller's model, and does not say which node lies on a cycle.
     memo = {} if memo is None else memo
     nodes = list(graph)
     seen: set[onnx_ir.Node] = set()

@@ -13,7 +13,7 @@ from ..inference.shapes import ValueInfo
 from ..model.keys import CELL_DOMAIN
 from ..rules.registry import Rule, builtin
 
-__all__ = ["write_out"]
+__all__ = ["expand_cells"]
 
 _OPERANDS = ("x", "w", "r", "b", "lengths", "h0", "c0", "p")
 _RESULTS = ("y", "y_h", "y_c")
@@ -22,7 +22,7 @@ _ACTIVATIONS = {name.lower(): name for name in ("Relu", "Sigmoid", "Softplus", "
 _OLDEST = 13
 
 
-def write_out(
+def expand_cells(
     model: onnx_ir.Model,
     known: Mapping[onnx_ir.Value, ValueInfo],
     mixed: Set[onnx_ir.Value],

@@ -1,16 +1,6 @@
-"""Control flow made flat: branches and loop bodies become nodes of the main graph, which all later steps read as such.
+"""Flattening of control flow: the bodies of If, Loop and Scan become nodes of the main graph.
 
-Of a loop its body is left, once, between nodes of the domain `gmnc`:
-
-| node | inputs | attributes | stands for |
-|---|---|---|---|
-| Carry | initial | | what is carried, where an iteration begins |
-| Iteration | | | the number of the iteration |
-| Step | x | axis, backward, loop | the entry along an axis that an iteration reads |
-| LoopEnd | carries, initials, ends, rows, deciders | axes, backward, trips | what is carried at the end; stacked rows |
-
-`LoopEnd` closes the cycles: what an iteration makes at its end is what the next one begins with. The deciders are what
-says how many iterations there are, and its results depend on them.
+The body of a loop is left, once, between Carry, Iteration and Step before it and LoopEnd after it (see `dialect`).
 """
 
 from __future__ import annotations
@@ -19,10 +9,10 @@ import onnx_ir
 
 from ..errors import Unsupported
 from ..inference.shapes import ValueInfo
-from ..model.keys import REASON
+from ..model.keys import DOMAIN, REASON
 from ..model.traversal import reads
 from .branches import branch
-from .editor import Splicer
+from .editor import GraphEditor
 from .loops import loop, scan
 
 __all__ = ["flatten"]
@@ -33,27 +23,35 @@ _FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits: set[onnx_ir.Graph]) -> bool:
     """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
 
-    known, misfits: what `shapes.infer` found. Returns whether any was; those of a form that cannot be made flat stay,
-    with a `REASON`. What depends on one of which more may be known afterwards is left for the next time.
+    Nodes that depend on a rewritten one wait for the next iteration, when shapes are inferred anew. Nodes that cannot
+    be flattened stay, with a `REASON`.
+
+    Args:
+        model: A normalised model.
+        known: The result of `shapes.infer`; gains the new values.
+        misfits: The branches that cannot run on these shapes.
+
+    Returns:
+        Whether any node was rewritten.
     """
-    splicer = Splicer(model.graph, known, misfits)
+    editor = GraphEditor(model.graph, known, misfits)
     changed, stale = False, set[onnx_ir.Value]()
     for node in list(model.graph):
         if not stale.isdisjoint(reads(node)):
             stale.update(node.outputs)
-        elif node.op_type in _FORMS and not node.domain and _is_flat(splicer, node):
-            stale.update(v for v in splicer.delivered if node.op_type != "If" or splicer.is_vague(v))
+        elif node.op_type in _FORMS and not node.domain and _is_flat(editor, node):
+            stale.update(v for v in editor.delivered if node.op_type != "If" or editor.is_vague(v))
             model.graph.remove(node)
-            model.graph.opset_imports["gmnc"] = 1
+            model.graph.opset_imports[DOMAIN] = 1
             changed = True
     return changed
 
 
-def _is_flat(splicer: Splicer, node: onnx_ir.Node) -> bool:
+def _is_flat(editor: GraphEditor, node: onnx_ir.Node) -> bool:
     """Whether a node could be made flat; if so, that is done."""
-    splicer.delivered.clear()
+    editor.delivered.clear()
     try:
-        _FORMS[node.op_type](splicer, node)
+        _FORMS[node.op_type](editor, node)
     except Unsupported as problem:
         node.meta[REASON] = problem.reason, problem.hint
         return False

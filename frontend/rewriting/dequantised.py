@@ -11,21 +11,21 @@ from __future__ import annotations
 
 import onnx_ir
 
+from ..dialect import declared
 from ..inference.program_data import is_mask
 from ..model.keys import DOMAIN
-from ..model.traversal import walk
-from .writer import Writer, remove_dead
+from .editor import NodeWriter, remove_dead
 
-__all__ = ["recognise"]
+__all__ = ["fuse_dequantisation"]
 
 _STORED = frozenset(onnx_ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT4", "INT8", "UINT8", "INT16", "UINT16"))
 _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
-def recognise(model: onnx_ir.Model) -> int:
+def fuse_dequantisation(model: onnx_ir.Model) -> int:
     """Rewrite these forms in a normalised model in place; returns how many were found."""
     count = 0
-    for node in list(walk(model.graph)):
+    for node in list(model.graph.all_nodes()):
         if node.graph is not None and node.op_type == "Mul" and not node.domain:
             count += _dynamic(node) or _written_out(node)
     for value in list(model.graph.initializers.values()):
@@ -79,9 +79,9 @@ def _written_out(node: onnx_ir.Node) -> bool:
         zero = zero if before is None else before.inputs[0]
         if shift is not None and (zero is None or zero.const_value is None):
             continue
-        writer = Writer(node)
+        writer = NodeWriter(node)
         inputs = (cast.inputs[0], scale, zero)
-        writer.replace([writer.one("Dequantize", *inputs, domain=DOMAIN, attributes={"written": 1})])
+        writer.replace([writer.internal("Dequantize", *inputs, attributes={"written": 1})])
         return True
     return False
 
@@ -113,12 +113,12 @@ def _single(scale: onnx_ir.Value) -> bool:
 
 
 def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None, scale: onnx_ir.Value) -> None:
-    writer = Writer(node)
+    writer = NodeWriter(node)
     zero = kernel.inputs[3] if len(kernel.inputs) > 3 else None
     matmul, weight = kernel.op_type == "MatMulInteger", kernel.inputs[1]
     assert weight is not None
     operands = (
-        writer.one("DynamicQuantize", x, domain=DOMAIN),
+        writer.internal("DynamicQuantize", x),
         writer.numbers(weight, scale, zero, axes=(-1,) if matmul else (0,)),
     )
     attributes = dict(kernel.attributes.items())
@@ -160,7 +160,7 @@ def _dequantise_first(
     graph = ends[0].graph
     users = [u.node for u in value.uses()]
     assert graph is not None
-    node = onnx_ir.Node(DOMAIN, "Dequantize", [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
+    node = onnx_ir.Node(DOMAIN, declared("Dequantize"), [value, *ends[0].inputs[1:]], num_outputs=1, name=ends[0].name)
     node.outputs[0].name = f"{ends[0].outputs[0].name}/Dequantize"
     first = next(n for n in graph if n in users)
     graph.insert_before(first, node)

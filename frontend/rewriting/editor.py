@@ -1,21 +1,137 @@
-"""Bodies of control flow spliced into the main graph: nodes moved there under free names, and new ones made."""
+"""Editing a graph in place: nodes that replace one node, and bodies of control flow moved into the main graph.
+
+Both make nodes with onnx-ir's `Tape`. A tape appends to the end of its graph; these nodes belong before another one, so
+the tapes here have no graph.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir
+from onnx_ir.tape import Tape
 
 from ...ir import LoweringError
 from ..budget import LOOPED
+from ..dialect import declared
 from ..inference.shapes import ValueInfo
-from ..model.traversal import reads, walk
+from ..model.keys import DOMAIN, MADE
+from ..model.traversal import describe, reads
 
-__all__ = ["Splicer", "origin"]
+__all__ = ["GraphEditor", "NodeWriter", "origin", "remove_dead"]
+
+Attributes = Mapping[str, onnx_ir.Attr | int | float | str | Sequence[int] | Sequence[float]]
 
 
-class Splicer:
+class NodeWriter:
+    """Makes the nodes that take the place of one."""
+
+    def __init__(self, node: onnx_ir.Node) -> None:
+        self.node = node
+        self._tape = Tape()
+
+    def input(self, index: int) -> onnx_ir.Value | None:
+        """An operand, None where it is left out."""
+        return self.node.inputs[index] if index < len(self.node.inputs) else None
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """An integer attribute. Raises `LoweringError` if it is of another type."""
+        return int(self._typed(name, default, onnx_ir.AttributeType.INT))
+
+    def real(self, name: str, default: float) -> float:
+        """A float attribute. Raises `LoweringError` if it is of another type."""
+        return float(self._typed(name, default, onnx_ir.AttributeType.FLOAT))
+
+    def _typed(self, name: str, default: float, kind: onnx_ir.AttributeType) -> float:
+        found = self.node.attributes.get(name)
+        if found is None:
+            return default
+        if found.type != kind:
+            raise LoweringError(
+                f"{describe(self.node)}: attribute {name!r} is {found.type.name}, it must be {kind.name}; "
+                "export the model again"
+            )
+        return found.value
+
+    def own(self, *without: str) -> dict[str, onnx_ir.Attr]:
+        """The node's attributes but for some."""
+        return {n: a for n, a in self.node.attributes.items() if n not in without}
+
+    def add(
+        self,
+        op: str,
+        *inputs: onnx_ir.Value | None,
+        domain: str = "",
+        attributes: Attributes | None = None,
+        outputs: int = 1,
+    ) -> list[onnx_ir.Value]:
+        """A new node; its outputs, named after the present one's."""
+        number = len(self._tape.nodes)
+        made = self._tape.op_multi_out(
+            op, inputs, attributes, num_outputs=outputs, domain=domain, name=self.node.name,
+            metadata_props=dict(self.node.metadata_props),
+        )  # fmt: skip
+        for place, value in enumerate(made):
+            value.name = f"{self.node.outputs[0].name}/{op}.{number}.{place}"
+            value.meta[MADE] = True
+        return list(made)
+
+    def one(
+        self, op: str, *inputs: onnx_ir.Value | None, domain: str = "", attributes: Attributes | None = None
+    ) -> onnx_ir.Value:
+        """A new node of one output."""
+        return self.add(op, *inputs, domain=domain, attributes=attributes)[0]
+
+    def internal(self, op: str, *inputs: onnx_ir.Value | None, attributes: Attributes | None = None) -> onnx_ir.Value:
+        """A new node of one output, of an operator that the dialect declares."""
+        return self.one(declared(op), *inputs, domain=DOMAIN, attributes=attributes)
+
+    def dequantised(
+        self, x: int, scale: int | None, zero: int | None, axes: Sequence[int] = ()
+    ) -> onnx_ir.Value | None:
+        """Operand x in numbers, with scale and zero point from these operands; None if it is left out."""
+        value = self.input(x)
+        if value is None:
+            return None
+        sides = [None if i is None else self.input(i) for i in (scale, zero)]
+        return self.numbers(value, sides[0], sides[1], axes=axes)
+
+    def numbers(
+        self,
+        x: onnx_ir.Value,
+        scale: onnx_ir.Value | None,
+        zero: onnx_ir.Value | None,
+        whole: onnx_ir.Value | None = None,
+        axes: Sequence[int] = (),
+    ) -> onnx_ir.Value:
+        """Dequantize; of what DynamicQuantizeLinear made, both as one."""
+        source = x.producer()
+        if source is not None and (source.op_type, source.domain) == ("DynamicQuantizeLinear", "") and whole is None:
+            made = source.outputs
+            if x is made[0] and scale is made[1] and zero is made[2]:
+                return self.internal("DynamicQuantize", source.inputs[0])
+        attributes = {"axes": tuple(axes)} if axes else {}
+        return self.internal("Dequantize", x, scale, zero, whole, attributes=attributes)
+
+    def quantised(self, x: onnx_ir.Value, scale: int, zero: int) -> onnx_ir.Value:
+        """Quantize, with scale and zero point from these operands."""
+        return self.internal("Quantize", x, self.input(scale), self.input(zero))
+
+    def replace(self, outputs: Sequence[onnx_ir.Value]) -> None:
+        """Put the new nodes in the place of the node; what nothing needs any more goes."""
+        node, graph = self.node, self.node.graph
+        assert graph is not None
+        old = list(node.outputs[: len(outputs)])
+        before = [v for v in node.inputs if v is not None]
+        for new, value in zip(outputs, old, strict=True):
+            new.metadata_props.update(value.metadata_props)
+            new.meta.pop(MADE, None)
+        onnx_ir.convenience.replace_nodes_and_values(graph, node, [node], self._tape.nodes, old, list(outputs))
+        remove_dead(before)
+
+
+class GraphEditor:
     """Moves bodies into `graph` and makes nodes there.
 
     known: shapes and data of values. misfits: branches that cannot run on these shapes. loops: how many were made flat.
@@ -32,7 +148,7 @@ class Splicer:
         self.opset = graph.opset_imports.get("", 1)
         self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
         self._names.update(o.name for node in graph for o in node.outputs)
-        self._nodes = {node.name for node in walk(graph)}
+        self._nodes = {node.name for node in graph.all_nodes()}
         self.delivered: set[onnx_ir.Value] = set()
         self._weights: dict[onnx_ir.Value, bool] = {}
         self._numbers: dict[tuple[int, str], int] = {}
@@ -73,7 +189,7 @@ class Splicer:
 
     def bears(self, body: onnx_ir.Graph, times: int) -> bool:
         """Whether the graph stays of a bearable size with a body in it so many times."""
-        return len(self.graph) + times * sum(1 for _ in walk(body)) <= LOOPED
+        return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= LOOPED
 
     def expect(self, node: onnx_ir.Node, results: int) -> None:
         """Raises `LoweringError` unless a node has as many outputs as its body gives."""
@@ -112,19 +228,24 @@ class Splicer:
 
     def add(
         self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
-        attributes: Mapping[str, int | Sequence[int]] | None = None, domain: str = "", count: int = 1, name: str = "",
+        attributes: Attributes | None = None, domain: str = "", count: int = 1, name: str = "",
     ) -> Sequence[onnx_ir.Value]:  # fmt: skip
         """The outputs of a new node before another one, after which they are named unless the one has a `name`."""
-        stem = f"{before.name}.{op.lower()}"
+        stem, tape = f"{before.name}.{op.lower()}", Tape()
         outputs = [onnx_ir.Value(name=name or self._free(stem, self._names)) for _ in range(count)]
-        given = [
-            onnx_ir.AttrInt64(name, value) if isinstance(value, int) else onnx_ir.AttrInt64s(name, value)
-            for name, value in (attributes or {}).items()
-        ]
-        node = onnx_ir.Node(domain, op, inputs, given, outputs=outputs, name=self._free(stem, self._nodes))
-        node.metadata_props.update(before.metadata_props)
-        before.graph.insert_before(before, node)  # type: ignore[union-attr]
+        tape.op_multi_out(
+            op, inputs, attributes, outputs=outputs, domain=domain, name=self._free(stem, self._nodes),
+            metadata_props=dict(before.metadata_props),
+        )  # fmt: skip
+        before.graph.insert_before(before, tape.nodes)  # type: ignore[union-attr]
         return outputs
+
+    def internal(
+        self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
+        attributes: Attributes | None = None, count: int = 1,
+    ) -> Sequence[onnx_ir.Value]:  # fmt: skip
+        """As `add`, of an operator that the dialect declares."""
+        return self.add(before, declared(op), inputs, attributes, domain=DOMAIN, count=count)
 
     def choice(
         self, before: onnx_ir.Node, decision: onnx_ir.Value | None, then: onnx_ir.Value, other: onnx_ir.Value
@@ -132,17 +253,12 @@ class Splicer:
         """One of two values, as `decision` (a scalar) says."""
         if self.alike(then, other):
             return self.add(before, "Where", [decision, then, other])[0]
-        return self.add(before, "Choice", [then, other, decision], domain="gmnc")[0]
+        return self.internal(before, "Choice", [then, other, decision])[0]
 
     def literal(self, stem: str, numbers: np.ndarray) -> onnx_ir.Value:
         """A constant of whole numbers, as an initializer of the main graph."""
         name = self._free(stem, self._names)
-        tensor = onnx_ir.tensor(numbers, name=name)
-        value = onnx_ir.Value(
-            name=name, shape=onnx_ir.Shape(numbers.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
-        )
-        self.graph.register_initializer(value)
-        return value
+        return Tape(self.graph).initializer(onnx_ir.tensor(numbers, name=name))
 
     def unsqueezed(self, before: onnx_ir.Node, value: onnx_ir.Value, axis: int) -> onnx_ir.Value:
         """`value` with a new axis (counted in the result)."""
@@ -187,3 +303,15 @@ def origin(value: onnx_ir.Value) -> onnx_ir.Value:
             break
         value = source
     return value
+
+
+def remove_dead(values: Iterable[onnx_ir.Value]) -> None:
+    """Remove the nodes that make these values as far as nothing needs them any more, and what they alone needed."""
+    waiting = list(values)
+    while waiting:
+        node = waiting.pop().producer()
+        if node is None or node.graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
+            continue
+        inputs = [v for v in node.inputs if v is not None]
+        node.graph.remove(node, safe=True)
+        waiting += inputs

@@ -7,10 +7,11 @@ from math import prod
 
 import numpy as np
 import onnx_ir
+from onnx_ir.tape import Tape
 
 from ..inference.shapes import ValueInfo
 from ..model.keys import MADE
-from .writer import Writer
+from .editor import NodeWriter
 
 __all__ = ["Expressions", "NotLinear"]
 
@@ -31,7 +32,7 @@ class Expressions:
         self.node = node
         self._known = known
         self._mixed = mixed
-        self._writer = Writer(node)
+        self._writer = NodeWriter(node)
         self._numbers: list[onnx_ir.Value] = []
         self._pushed: set[onnx_ir.Value] = set()
 
@@ -163,13 +164,8 @@ class Expressions:
         name = f"{self.node.outputs[0].name}/constant.{len(self._numbers)}"
         while name in graph.initializers:
             name += "_"
-        value = onnx_ir.Value(name=name, const_value=onnx_ir.Tensor(array, name=name))
+        value = Tape(graph).initializer(onnx_ir.Tensor(array, name=name))
         value.meta[MADE] = True
-        value.shape, value.type = (
-            onnx_ir.Shape(array.shape),
-            onnx_ir.TensorType(onnx_ir.DataType.from_numpy(array.dtype)),
-        )
-        graph.initializers[name] = value
         self._known[value] = ValueInfo(array.shape, str(array.dtype), array)
         self._numbers.append(value)
         return value

@@ -5,14 +5,18 @@ So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx_ir
+from onnx_ir.tape import Tape
 
+from ..dialect import declared
 from ..inference.shapes import ValueInfo, infer
 from ..model.keys import DOMAIN
+from .editor import remove_dead
 from .patterns.forms import Match, find
 from .patterns.matching import Facts, data_inputs, producer, same
-from .writer import remove_dead
 
 __all__ = ["recognise"]
 
@@ -20,17 +24,11 @@ __all__ = ["recognise"]
 def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None = None) -> int:
     """Rewrite, in place, the idioms of a normalised model; returns how many were found.
 
-    | node | inputs | attributes | computes |
-    |---|---|---|---|
-    | Standardize | x | axes, epsilon | (x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) |
-    | RMSNormalize | x | axes, epsilon | x / sqrt(mean(x^2) + epsilon) |
-    | LpNormalize | x | axes, p, epsilon | x / max((sum abs(x)^p)^(1/p), epsilon) |
-    | Softmax, LogSoftmax | x | axis | as ONNX's, opset 13 |
-
-    Axes are counted from the end. The output value keeps its name, type and shape. Normalisation ops whose scale and
-    bias were only written because the op demands them are among the idioms; all others are left as they are.
-    An idiom stays written out if a value inside it is a graph output or is used outside of any idiom (for more than its
-    shape or type). Nodes that die are removed; the literals that they used stay.
+    They become Standardize, RMSNormalize, LpNormalize, Softmax and LogSoftmax (see `dialect`). The output value keeps
+    its name, type and shape. Normalisation ops whose scale and bias were only written because the op demands them are
+    among the idioms; all others are left as they are. An idiom stays written out if a value inside it is a graph output
+    or is used outside of any idiom (for more than its shape or type). Nodes that die are removed; the literals that
+    they used stay.
 
     known: the result of `shapes.infer`, which gains the new values; inferred here if not given.
     """
@@ -104,27 +102,26 @@ def _rewrite(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> None:
     remove_dead(before)
 
 
-def _nodes(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> list[onnx_ir.Node]:
+def _nodes(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> Sequence[onnx_ir.Node]:
     """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
-    nodes: list[onnx_ir.Node] = []
+    tape = Tape()
 
     def add(domain: str, op: str, *inputs: onnx_ir.Value, **attributes: int | float | tuple[int, ...]) -> onnx_ir.Value:
         name = f"{match.anchor.outputs[0].name}/{op}"
-        node = onnx_ir.node(op, inputs, attributes, domain=domain, name=name)
-        node.outputs[0].name = name
-        known[node.outputs[0]] = ValueInfo(shape, dtype)
-        nodes.append(node)
-        return node.outputs[0]
+        made = tape.op(op, inputs, attributes, domain=domain, name=name)
+        made.name = name
+        known[made] = ValueInfo(shape, dtype)
+        return made
 
     y = match.x
     if out is not None and out.dtype != dtype:
         dtype = out.dtype
         y = add("", "Cast", y, to=int(onnx_ir.DataType.from_numpy(np.dtype(dtype))))
-    y = add(DOMAIN, match.op, y, **match.attributes)
+    y = add(DOMAIN, declared(match.op), y, **match.attributes)
     for op, operand in (("Mul", match.scale), ("Add", match.shift)):
         if operand is not None:
             shape = np.broadcast_shapes(shape, known[operand].shape)
             y = add("", op, y, operand)
-    return nodes
+    return tape.nodes

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir
 
 from ..model.traversal import reads
-from .editor import Splicer, origin
+from .editor import GraphEditor, origin
 
 __all__ = ["counters", "limit", "program_values", "read_by_step", "same_number"]
 
@@ -16,29 +16,29 @@ _SAME_NUMBER = frozenset({"Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape"}
 
 
 def program_values(
-    splicer: Splicer, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], carried: Sequence[onnx_ir.Value],
+    editor: GraphEditor, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], carried: Sequence[onnx_ir.Value],
     initials: Sequence[onnx_ir.Value], ends: Sequence[onnx_ir.Value],
 ) -> set[onnx_ir.Value]:  # fmt: skip
     """The values of a body that depend on neither parameters nor inputs: on `numbers` and on known data alone."""
     candidates = {
         inner: end
         for inner, initial, end in zip(carried, initials, ends, strict=True)
-        if splicer.data(initial) is not None
+        if editor.data(initial) is not None
     }
     while True:
         program = {*numbers, *candidates}
         for node in body:
             read = reads(node)
-            if read and all(v in program or splicer.data(v) is not None for v in read):
+            if read and all(v in program or editor.data(v) is not None for v in read):
                 program.update(node.outputs)
-        kept = {inner: end for inner, end in candidates.items() if end in program or splicer.data(end) is not None}
+        kept = {inner: end for inner, end in candidates.items() if end in program or editor.data(end) is not None}
         if len(kept) == len(candidates):
             return program
         candidates = kept
 
 
 def counters(
-    splicer: Splicer,
+    editor: GraphEditor,
     node: onnx_ir.Node,
     iteration: onnx_ir.Value,
     carried: Sequence[onnx_ir.Value],
@@ -48,21 +48,21 @@ def counters(
     """The carried values, by place, that start at a known number and grow by one, computed from the iteration."""
     found: dict[int, onnx_ir.Value] = {}
     for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
-        start, entry = _whole(splicer, initial), splicer.known.get(initial)
-        if start is None or entry is None or entry.shape or not _is_next(splicer, origin(end), inner):
+        start, entry = _whole(editor, initial), editor.known.get(initial)
+        if start is None or entry is None or entry.shape or not _is_next(editor, origin(end), inner):
             continue
         value = iteration
         if start:
-            [value] = splicer.add(node, "Add", [value, splicer.literal(f"{node.name}.start", np.array(start))])
+            [value] = editor.add(node, "Add", [value, editor.literal(f"{node.name}.start", np.array(start))])
         if entry.dtype != "int64":
             to = int(onnx_ir.DataType.from_numpy(np.dtype(entry.dtype)))
-            [value] = splicer.add(node, "Cast", [value], {"to": to})
+            [value] = editor.add(node, "Cast", [value], {"to": to})
         found[index] = value
     return found
 
 
 def limit(
-    splicer: Splicer, again: onnx_ir.Value, carried: Sequence[onnx_ir.Value], initials: Sequence[onnx_ir.Value],
+    editor: GraphEditor, again: onnx_ir.Value, carried: Sequence[onnx_ir.Value], initials: Sequence[onnx_ir.Value],
     ends: Sequence[onnx_ir.Value],
 ) -> int | None:  # fmt: skip
     """How many iterations there are of a loop that goes on while a carried counter is below a known number."""
@@ -70,10 +70,10 @@ def limit(
     if test is None or test.domain or test.op_type not in ("Less", "LessOrEqual"):
         return None
     counter, bound = (None if v is None else origin(v) for v in test.inputs)
-    last = _whole(splicer, bound)
+    last = _whole(editor, bound)
     for inner, initial, end in zip(carried, initials, ends, strict=True):
-        start = _whole(splicer, initial)
-        if start is None or last is None or not _is_next(splicer, origin(end), inner):
+        start = _whole(editor, initial)
+        if start is None or last is None or not _is_next(editor, origin(end), inner):
             continue
         if counter is not None and same_number(counter) in (same_number(origin(end)), inner):
             # The test is made after an iteration: of what the counter was in it, or has become.
@@ -82,23 +82,23 @@ def limit(
     return None
 
 
-def _whole(splicer: Splicer, value: onnx_ir.Value | None) -> int | None:
+def _whole(editor: GraphEditor, value: onnx_ir.Value | None) -> int | None:
     """The one number of an integer type that a value is, where it is known."""
-    data = splicer.data(value)
-    return splicer.number(value) if data is not None and data.dtype.kind in "iu" else None
+    data = editor.data(value)
+    return editor.number(value) if data is not None and data.dtype.kind in "iu" else None
 
 
-def _is_next(splicer: Splicer, end: onnx_ir.Value, inner: onnx_ir.Value) -> bool:
+def _is_next(editor: GraphEditor, end: onnx_ir.Value, inner: onnx_ir.Value) -> bool:
     adder = end.producer()
     if adder is None or adder.op_type != "Add" or adder.domain:
         return False
     operands = [None if v is None else origin(v) for v in adder.inputs]
     others = [v for v in operands if v is not inner]
-    return len(others) == 1 and splicer.number(others[0]) == 1
+    return len(others) == 1 and editor.number(others[0]) == 1
 
 
 def read_by_step(
-    splicer: Splicer, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], marks: Mapping[str, int]
+    editor: GraphEditor, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], marks: Mapping[str, int]
 ) -> None:
     """Gather of an outer value at the number of the iteration (one of `numbers`) becomes a Step.
 
@@ -110,13 +110,13 @@ def read_by_step(
         value, index = node.inputs
         if value is None or index is None or same_number(index) not in numbers or not _is_outer(value, body):
             continue
-        shape, place = splicer.known.get(value), splicer.known.get(index)
+        shape, place = editor.known.get(value), editor.known.get(index)
         if shape is None or place is None or len(place.shape) > 1:
             continue
         axis = node.attributes.get_int("axis", 0) % len(shape.shape)
-        [row] = splicer.add(node, "Step", [value], {"axis": axis, "backward": 0, **marks}, domain="gmnc")
+        [row] = editor.internal(node, "Step", [value], {"axis": axis, "backward": 0, **marks})
         if place.shape:
-            row = splicer.unsqueezed(node, row, axis)
+            row = editor.unsqueezed(node, row, axis)
         node.outputs[0].replace_all_uses_with(row, replace_graph_outputs=True)
         body.remove(node)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import onnx_ir
 from onnx_ir.passes.common import InlinePass
 
-from ..model.traversal import walk
+from ..model.traversal import subgraphs
 
 __all__ = ["Inliner"]
 
@@ -46,9 +46,5 @@ class Inliner(InlinePass):
 def _all(nodes: Sequence[onnx_ir.Node]) -> Iterator[onnx_ir.Node]:
     for node in nodes:
         yield node
-        for attribute in node.attributes.values():
-            if attribute.type is onnx_ir.AttributeType.GRAPH:
-                yield from walk(attribute.as_graph())
-            elif attribute.type is onnx_ir.AttributeType.GRAPHS:
-                for graph in attribute.as_graphs():
-                    yield from walk(graph)
+        for body in subgraphs(node):
+            yield from body.all_nodes()

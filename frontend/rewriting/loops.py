@@ -13,13 +13,12 @@ from ..budget import TRIPS
 from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
 from ..model.traversal import reads
-from .editor import Splicer, origin
+from .editor import GraphEditor, origin
 from .induction import counters, limit, program_values, read_by_step, same_number
 
 __all__ = ["loop", "scan"]
 
 _MOST_ROWS = 1 << 20
-_DOMAIN = "gmnc"
 _SIZES = "give concrete sizes with --dim or --input"
 _UNROLL = "export the model with this loop unrolled"
 
@@ -55,7 +54,7 @@ class _Loop:
         return list(self.graph.outputs[self.lead : self.lead + len(self.initials)])
 
 
-def loop(splicer: Splicer, node: onnx_ir.Node) -> None:
+def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
     """Make a Loop node flat (Loop since 1); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
@@ -64,49 +63,49 @@ def loop(splicer: Splicer, node: onnx_ir.Node) -> None:
             f"node {node.name!r} (Loop): it carries {len(initials)} values, its body takes {len(graph.inputs)} "
             f"and gives {len(graph.outputs)}; export the model again"
         )
-    splicer.expect(node, len(graph.outputs) - 1)
+    editor.expect(node, len(graph.outputs) - 1)
     iteration, condition = graph.inputs[:2]
     again = graph.outputs[0]
-    count = splicer.number(trips)
+    count = editor.number(trips)
     carried = [v for v in initials if v is not None]
     if len(carried) < len(initials):
         raise Unsupported("a carried value is missing", "give every carried value an initial one")
-    never = (count is not None and count <= 0) or splicer.number(start) == 0
+    never = (count is not None and count <= 0) or editor.number(start) == 0
     new = _Loop(graph, carried, None, lead=1)
     new.rows = [(0, False)] * (len(graph.outputs) - 1 - len(carried))
-    counted = trips is None and (start is None or splicer.data(start) is not None)
+    counted = trips is None and (start is None or editor.data(start) is not None)
     if counted:
-        count = limit(splicer, again, new.carried(), carried, new.ends())
+        count = limit(editor, again, new.carried(), carried, new.ends())
         counted = count is not None
     new.trips = 0 if never else count if count is not None and count < _MOST_ROWS else None
-    program = program_values(splicer, graph, [iteration, condition], new.carried(), carried, new.ends())
-    new.deciders = [v for v in (trips, start) if v is not None and splicer.data(v) is None]
-    new.exact = counted or origin(again) is condition or splicer.number(again) == 1
+    program = program_values(editor, graph, [iteration, condition], new.carried(), carried, new.ends())
+    new.deciders = [v for v in (trips, start) if v is not None and editor.data(v) is None]
+    new.exact = counted or origin(again) is condition or editor.number(again) == 1
     if not new.exact and again not in program:
         new.deciders.append(again)
-    _make_flat(splicer, node, new, program)
+    _make_flat(editor, node, new, program)
 
 
-def scan(splicer: Splicer, node: onnx_ir.Node) -> None:
+def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
     """Make a Scan node flat (Scan since 9); raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
-    splicer.expect(node, len(graph.outputs))
-    if splicer.opset < 9:
+    editor.expect(node, len(graph.outputs))
+    if editor.opset < 9:
         raise Unsupported("before opset 9 Scan runs over a batch", "convert the model to opset 9 or newer")
     operands = [v for v in node.inputs if v is not None]
     count = len(operands) - node.attributes["num_scan_inputs"].as_int()
-    shapes = [entry.shape for v in operands[count:] if (entry := splicer.known.get(v)) is not None]
+    shapes = [entry.shape for v in operands[count:] if (entry := editor.known.get(v)) is not None]
     rows = graph.outputs[count:]
-    if len(shapes) < len(node.inputs) - count or any(row not in splicer.known for row in rows):
+    if len(shapes) < len(node.inputs) - count or any(row not in editor.known for row in rows):
         raise Unsupported("the shapes of what it reads or makes are not known", _SIZES)
     axes = [a % len(shape) for a, shape in zip(_ints(node, "scan_input_axes", shapes), shapes, strict=True)]
     ways = _ints(node, "scan_input_directions", shapes)
     new = _Loop(graph, operands[:count], shapes[0][axes[0]])
     new.scanned = [(v, a, way == 1) for v, a, way in zip(operands[count:], axes, ways, strict=True)]
     places, ways = _ints(node, "scan_output_axes", rows), _ints(node, "scan_output_directions", rows)
-    ranks = [len(splicer.known[row].shape) + 1 for row in rows]
+    ranks = [len(editor.known[row].shape) + 1 for row in rows]
     new.rows = [(a % rank, way == 1) for a, rank, way in zip(places, ranks, ways, strict=True)]
-    _make_flat(splicer, node, new, set())
+    _make_flat(editor, node, new, set())
 
 
 def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
@@ -114,87 +113,87 @@ def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
     return [0] * len(of) if attribute is None else list(attribute.as_ints())
 
 
-def _make_flat(splicer: Splicer, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
+def _make_flat(editor: GraphEditor, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
     """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be.
 
     Repeated too where sizes in the body are not known, as they may be once the number of the iteration is.
     """
-    own = _own_weights(splicer, new, program)
-    steady = all(map(splicer.alike, new.initials, new.ends()))
+    own = _own_weights(editor, new, program)
+    steady = all(map(editor.alike, new.initials, new.ends()))
     if new.trips == 0:
-        results = _never(splicer, node, new)
+        results = _never(editor, node, new)
     elif own is None and not steady:
         raise Unsupported("iterations differ in form, and in weights that are computed from their own", _UNROLL)
-    elif own or not steady or (_shapeless(splicer, new) and _may_repeat(splicer, new)):
-        repeats = new.exact and not new.deciders and _may_repeat(splicer, new)
+    elif own or not steady or (_shapeless(editor, new) and _may_repeat(editor, new)):
+        repeats = new.exact and not new.deciders and _may_repeat(editor, new)
         if not steady and not repeats:
             raise Unsupported("iterations differ in form, and how many there are is not known or too many", _SIZES)
-        results = _repeated(splicer, node, new) if repeats else _once(splicer, node, new)
+        results = _repeated(editor, node, new) if repeats else _once(editor, node, new)
     else:
-        results = _once(splicer, node, new)
+        results = _once(editor, node, new)
     for index, value in enumerate(results):
-        splicer.deliver(node, index, value)
+        editor.deliver(node, index, value)
 
 
-def _shapeless(splicer: Splicer, new: _Loop) -> bool:
+def _shapeless(editor: GraphEditor, new: _Loop) -> bool:
     """Whether not even the rank, or only a guess of the sizes, of a value of the body is known."""
-    return any(value not in splicer.known for node in new.graph for value in node.outputs if value.name)
+    return any(value not in editor.known for node in new.graph for value in node.outputs if value.name)
 
 
-def _never(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
+def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """What is left of a loop without iterations: the initial values, and no rows."""
     empty = []
     for value, (axis, _) in zip(new.graph.outputs[new.lead + len(new.initials) :], new.rows, strict=True):
-        entry = splicer.known.get(value)
+        entry = editor.known.get(value)
         if entry is None or entry.dtype in ("", "string"):
             raise Unsupported("there are no iterations, and the shapes of the rows are not known", _SIZES)
         shape = (*entry.shape[:axis], 0, *entry.shape[axis:])
-        empty.append(splicer.literal(f"{node.name}.rows", np.zeros(shape, np.dtype(entry.dtype))))
+        empty.append(editor.literal(f"{node.name}.rows", np.zeros(shape, np.dtype(entry.dtype))))
     return [*new.initials, *empty]
 
 
-def _may_repeat(splicer: Splicer, new: _Loop) -> bool:
-    return new.trips is not None and new.trips <= TRIPS and splicer.bears(new.graph, new.trips)
+def _may_repeat(editor: GraphEditor, new: _Loop) -> bool:
+    return new.trips is not None and new.trips <= TRIPS and editor.bears(new.graph, new.trips)
 
 
-def _own_weights(splicer: Splicer, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:
+def _own_weights(editor: GraphEditor, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:
     """Values of the body that are weights of one iteration; None if others are computed from them."""
     inputs = new.graph.inputs[len(new.graph.inputs) - len(new.scanned) :]
-    own = {inner for inner, (v, _, _) in zip(inputs, new.scanned, strict=True) if splicer.is_weight(v)}
+    own = {inner for inner, (v, _, _) in zip(inputs, new.scanned, strict=True) if editor.is_weight(v)}
     for node in new.graph:
         read = reads(node)
-        if node.op_type == "Gather" and read[1] in program and splicer.is_weight(read[0]):
+        if node.op_type == "Gather" and read[1] in program and editor.is_weight(read[0]):
             own.update(node.outputs)
-        elif any(v in own for v in read) and all(v in own or v in program or splicer.is_constant(v) for v in read):
+        elif any(v in own for v in read) and all(v in own or v in program or editor.is_constant(v) for v in read):
             if node.op_type not in MOVEMENT:
                 return None
             own.update(node.outputs)
     return own
 
 
-def _repeated(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
+def _repeated(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """The body as often as it runs, each time with nodes of its own; what no iteration changes is computed once."""
-    _hoist(splicer, node, new.graph)
+    _hoist(editor, node, new.graph)
     carried, rows = list(new.initials), [[] for _ in new.rows]  # type: list[onnx_ir.Value], list[list[onnx_ir.Value]]
     name, trips = node.name or node.op_type, new.trips or 0
     for trip in range(trips):
         numbers = [np.array(trip), np.array(True)] if new.lead else []
-        operands = [splicer.literal(f"{name}.number", number) for number in numbers] + carried
+        operands = [editor.literal(f"{name}.number", number) for number in numbers] + carried
         for value, axis, backward in new.scanned:
-            place = splicer.literal(f"{name}.place", np.array(trips - 1 - trip if backward else trip))
-            operands += splicer.add(node, "Gather", [value, place], {"axis": axis})
-        made = splicer.move(new.graph.clone(allow_outer_scope_values=True), node, operands)[new.lead :]
+            place = editor.literal(f"{name}.place", np.array(trips - 1 - trip if backward else trip))
+            operands += editor.add(node, "Gather", [value, place], {"axis": axis})
+        made = editor.move(new.graph.clone(allow_outer_scope_values=True), node, operands)[new.lead :]
         carried = made[: len(carried)]
         for row, value, (_, backward) in zip(rows, made[len(carried) :], new.rows, strict=True):
             row.insert(0 if backward else len(row), value)
     stacked: list[onnx_ir.Value] = []
     for row, (axis, _) in zip(rows, new.rows, strict=True):
-        pieces = [splicer.unsqueezed(node, value, axis) for value in row]
-        stacked += splicer.add(node, "Concat", pieces, {"axis": axis})
+        pieces = [editor.unsqueezed(node, value, axis) for value in row]
+        stacked += editor.add(node, "Concat", pieces, {"axis": axis})
     return [*carried, *stacked]
 
 
-def _hoist(splicer: Splicer, node: onnx_ir.Node, graph: onnx_ir.Graph) -> None:
+def _hoist(editor: GraphEditor, node: onnx_ir.Node, graph: onnx_ir.Graph) -> None:
     """Move what reads nothing of the body out of it."""
     inside = set(graph.inputs)
     outside = []
@@ -204,53 +203,54 @@ def _hoist(splicer: Splicer, node: onnx_ir.Node, graph: onnx_ir.Graph) -> None:
             inside.update(inner.outputs)
         else:
             outside.append(inner)
-    splicer.lift(graph, outside, node)
+    editor.lift(graph, outside, node)
 
 
-def _once(splicer: Splicer, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
+def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
     """The body once, between nodes of the domain `gmnc` (see `control`)."""
-    marks = {"loop": splicer.loops}
-    splicer.loops += 1
+    marks = {"loop": editor.loops}
+    editor.loops += 1
     carried, ends = new.carried(), new.ends()
-    numbers, counting = _numbers(splicer, node, new, marks)
+    numbers, counting = _numbers(editor, node, new, marks)
     places = zip(carried, new.initials, ends, strict=True)
     unchanged = {i: v for i, (inner, v, end) in enumerate(places) if origin(end) in (inner, origin(v))}
     changing = [i for i in range(len(carried)) if i not in unchanged and i not in counting]
     initials = [new.initials[i] for i in changing]
-    carries = [splicer.add(node, "Carry", [v], domain=_DOMAIN)[0] for v in initials]
+    carries = [editor.internal(node, "Carry", [v])[0] for v in initials]
     current = {**counting, **unchanged, **dict(zip(changing, carries, strict=True))}
     steps = [
-        splicer.add(node, "Step", [v], {"axis": axis, "backward": int(way), **marks}, domain=_DOMAIN)[0]
+        editor.internal(node, "Step", [v], {"axis": axis, "backward": int(way), **marks})[0]
         for v, axis, way in new.scanned
     ]
     again = new.graph.outputs[0]
-    made = splicer.move(new.graph, node, [*numbers, *(current[i] for i in range(len(carried))), *steps])
+    made = editor.move(new.graph, node, [*numbers, *(current[i] for i in range(len(carried))), *steps])
     deciders = [made[0] if v is again else v for v in new.deciders]
     after = made[new.lead :]
     rows = after[len(carried) :]
     count = len(changing) + len(rows)
-    attributes: dict[str, int | Sequence[int]] = {
-        "carried": len(changing), "rows": len(rows), "axes": [a for a, _ in new.rows], "trips": new.trips or 1,
-        "backward": [int(way) for _, way in new.rows], **marks,
-    }  # fmt: skip
+    # Lists of no row are empty, and an empty list does not say of what type it is.
+    ways = {
+        "axes": onnx_ir.AttrInt64s("axes", [axis for axis, _ in new.rows]),
+        "backward": onnx_ir.AttrInt64s("backward", [int(way) for _, way in new.rows]),
+    }
+    attributes = {"carried": len(changing), "rows": len(rows), "trips": new.trips or 1, **ways, **marks}
     operands = [*carries, *initials, *(after[i] for i in changing), *rows, *deciders]
-    results = splicer.add(node, "LoopEnd", operands, attributes, domain=_DOMAIN, count=count) if count else []
+    results = editor.internal(node, "LoopEnd", operands, attributes, count) if count else []
     finals = {**dict(enumerate(after)), **unchanged, **dict(zip(changing, results, strict=False))}
     return [*(finals[i] for i in range(len(carried))), *results[len(changing) :]]
 
 
 def _numbers(
-    splicer: Splicer, node: onnx_ir.Node, new: _Loop, marks: dict[str, int]
+    editor: GraphEditor, node: onnx_ir.Node, new: _Loop, marks: dict[str, int]
 ) -> tuple[list[onnx_ir.Value], dict[int, onnx_ir.Value]]:
     """What the body reads as iteration and condition, and the carried values that count iterations, by place."""
     if not new.lead:
         return [], {}
-    [iteration] = splicer.add(node, "Iteration", [], domain=_DOMAIN)
-    iteration.type, iteration.shape = onnx_ir.TensorType(onnx_ir.DataType.INT64), onnx_ir.Shape([])
-    counting = counters(splicer, node, iteration, new.carried(), new.initials, new.ends())
+    [iteration] = editor.internal(node, "Iteration", [])
+    counting = counters(editor, node, iteration, new.carried(), new.initials, new.ends())
     same = [
         new.graph.inputs[0],
         *(new.carried()[i] for i, value in counting.items() if same_number(value) is iteration),
     ]
-    read_by_step(splicer, new.graph, same, {**marks, "trips": new.trips or 0})
-    return [iteration, splicer.literal(f"{node.name}.condition", np.array(True))], counting
+    read_by_step(editor, new.graph, same, {**marks, "trips": new.trips or 0})
+    return [iteration, editor.literal(f"{node.name}.condition", np.array(True))], counting

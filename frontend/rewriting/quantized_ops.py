@@ -1,17 +1,8 @@
 """Quantised operators become what they compute: Dequantize of the operands, the operator, Quantize of the result.
 
 So one rule per operator is enough, and a network quantised with QLinear operators has the graph of the one with
-QuantizeLinear and DequantizeLinear. The nodes of the domain `gmnc` that stand for this:
-
-| node | inputs | attributes | computes |
-|---|---|---|---|
-| Dequantize | x, scale, zero point, whole | axes, written | (x - zero point) * scale * whole |
-| Quantize | x, scale, zero point | axes | QuantizeLinear's |
-| DynamicQuantize | x | | DynamicQuantizeLinear and back |
-| DequantizeBits | packed, scale, zero point | N, K, bits, block_size, table | the weight [N, K] of MatMulNBits |
-| Sparse | values | shape, indices | zeros of the shape, with value i at the place indices[i] |
-
-axes: of x that the axes of scale and zero point are; without it, the last ones.
+QuantizeLinear and DequantizeLinear. The nodes that stand for this are operators of the dialect: Dequantize, Quantize,
+DynamicQuantize, DequantizeBits, Sparse.
 """
 
 from __future__ import annotations
@@ -23,10 +14,9 @@ import onnx_ir
 
 from ..inference.signatures import unknown
 from ..model.keys import DOMAIN, REASON
-from ..model.traversal import walk
-from .writer import Writer
+from .editor import NodeWriter
 
-__all__ = ["KERNELS", "unfold"]
+__all__ = ["KERNELS", "decompose"]
 
 MICROSOFT = "com.microsoft"
 
@@ -38,17 +28,17 @@ _UNKNOWN_FORM = (
 Output = onnx_ir.Value | Sequence[onnx_ir.Value] | None
 
 
-def unfold(model: onnx_ir.Model) -> int:
+def decompose(model: onnx_ir.Model) -> int:
     """Rewrite the quantised operators of a normalised model in place; returns how many were rewritten.
 
     Forms of an operator that are not known are left as they are.
     """
     count = 0
-    for node in list(walk(model.graph)):
+    for node in list(model.graph.all_nodes()):
         kernel = KERNELS.get((node.domain, node.op_type)) if node.graph is not None else None
         if kernel is None:
             continue
-        writer = Writer(node)
+        writer = NodeWriter(node)
         made = None if unknown(node.domain, node.op_type, node.inputs, node.attributes) else kernel(writer)
         if made is None:
             node.meta[REASON] = _UNKNOWN_FORM
@@ -66,7 +56,7 @@ def _rank(value: onnx_ir.Value | None) -> int | None:
     return None if value is None or value.shape is None else value.shape.rank()
 
 
-def _conv(w: Writer) -> Output:
+def _conv(w: NodeWriter) -> Output:
     """QLinearConv: the bias is stored in units of both scales; Microsoft's may have its channels last."""
     rank, last = _rank(w.input(3)), bool(w.integer("channels_last"))
     if last and rank is None:
@@ -79,32 +69,32 @@ def _conv(w: Writer) -> Output:
     return w.quantised(_last(w, y, rank) if last else y, 6, 7)
 
 
-def _first(w: Writer, x: onnx_ir.Value | None, rank: int | None) -> onnx_ir.Value:
+def _first(w: NodeWriter, x: onnx_ir.Value | None, rank: int | None) -> onnx_ir.Value:
     """Channels first that were last."""
     assert rank is not None
     return w.one("Transpose", x, attributes={"perm": (0, rank - 1, *range(1, rank - 1))})
 
 
-def _last(w: Writer, x: onnx_ir.Value, rank: int | None) -> onnx_ir.Value:
+def _last(w: NodeWriter, x: onnx_ir.Value, rank: int | None) -> onnx_ir.Value:
     """Channels last that were first."""
     assert rank is not None
     return w.one("Transpose", x, attributes={"perm": (0, *range(2, rank), 1)})
 
 
-def _qlinear_matmul(w: Writer) -> Output:
+def _qlinear_matmul(w: NodeWriter) -> Output:
     a, b = w.dequantised(0, 1, 2, (-2,)), w.dequantised(3, 4, 5, (-1,))
     return w.quantised(w.one("MatMul", a, b), 6, 7)
 
 
-def _matmul_integer(w: Writer) -> Output:
+def _matmul_integer(w: NodeWriter) -> Output:
     return w.one("MatMul", w.dequantised(0, None, 2, (-2,)), w.dequantised(1, None, 3, (-1,)))
 
 
-def _conv_integer(w: Writer) -> Output:
+def _conv_integer(w: NodeWriter) -> Output:
     return w.one("Conv", w.dequantised(0, None, 2), w.dequantised(1, None, 3, (0,)), attributes=w.own())
 
 
-def _gemm(w: Writer) -> Output:
+def _gemm(w: NodeWriter) -> Output:
     """QGemm: C is stored in units of alpha and both scales."""
     column = 0 if w.integer("transB") else 1
     a, b = w.dequantised(0, 1, 2), w.dequantised(3, 4, 5, (column,))
@@ -115,27 +105,27 @@ def _gemm(w: Writer) -> Output:
     return y if w.input(7) is None else w.quantised(y, 7, 8)
 
 
-def _binary(op: str) -> Callable[[Writer], Output]:
+def _binary(op: str) -> Callable[[NodeWriter], Output]:
     return lambda w: w.quantised(w.one(op, w.dequantised(0, 1, 2), w.dequantised(3, 4, 5)), 6, 7)
 
 
-def _unary(op: str) -> Callable[[Writer], Output]:
+def _unary(op: str) -> Callable[[NodeWriter], Output]:
     return lambda w: w.quantised(w.one(op, w.dequantised(0, 1, 2), attributes=w.own()), 3, 4)
 
 
-def _softmax(w: Writer) -> Output:
+def _softmax(w: NodeWriter) -> Output:
     """QLinearSoftmax: as Softmax of the operator set that its attribute names."""
     axis, old = w.integer("axis", -1), w.integer("opset", 13) < 13
     graph = w.node.graph
     if old and (graph is None or graph.opset_imports.get("", 1) >= 13):
         return None
     x, attributes = w.dequantised(0, 1, 2), {"axis": axis}
-    y = w.one("Softmax", x, attributes=attributes) if old else w.one("Softmax", x, domain=DOMAIN, attributes=attributes)
+    y = w.one("Softmax", x, attributes=attributes) if old else w.internal("Softmax", x, attributes=attributes)
     return w.quantised(y, 3, 4)
 
 
-def _pool(op: str) -> Callable[[Writer], Output]:
-    def pool(w: Writer) -> Output:
+def _pool(op: str) -> Callable[[NodeWriter], Output]:
+    def pool(w: NodeWriter) -> Output:
         rank = _rank(w.input(0))
         last = bool(w.integer("channels_last"))
         if last and rank is None:
@@ -148,49 +138,49 @@ def _pool(op: str) -> Callable[[Writer], Output]:
     return pool
 
 
-def _where(w: Writer) -> Output:
+def _where(w: NodeWriter) -> Output:
     return w.quantised(w.one("Where", w.input(0), w.dequantised(1, 2, 3), w.dequantised(4, 5, 6)), 7, 8)
 
 
-def _concat(w: Writer) -> Output:
+def _concat(w: NodeWriter) -> Output:
     parts = [w.dequantised(i, i + 1, i + 2) for i in range(2, len(w.node.inputs), 3)]
     return w.quantised(w.one("Concat", *parts, attributes=w.own()), 0, 1)
 
 
-def _plus(w: Writer, y: onnx_ir.Value, bias: int) -> onnx_ir.Value:
+def _plus(w: NodeWriter, y: onnx_ir.Value, bias: int) -> onnx_ir.Value:
     added = w.input(bias)
     return y if added is None else w.one("Add", y, added)
 
 
-def _matmul_to_float(w: Writer) -> Output:
+def _matmul_to_float(w: NodeWriter) -> Output:
     """MatMulIntegerToFloat."""
     return _plus(w, w.one("MatMul", w.dequantised(0, 2, 4, (-2,)), w.dequantised(1, 3, 5, (-1,))), 6)
 
 
-def _dynamic_matmul(w: Writer) -> Output:
+def _dynamic_matmul(w: NodeWriter) -> Output:
     """DynamicQuantizeMatMul."""
-    x = w.one("DynamicQuantize", w.input(0), domain=DOMAIN)
+    x = w.internal("DynamicQuantize", w.input(0))
     return _plus(w, w.one("MatMul", x, w.dequantised(1, 2, 3, (-1,))), 4)
 
 
-def _lstm(w: Writer) -> Output:
+def _lstm(w: NodeWriter) -> Output:
     """DynamicQuantizeLSTM: W and R are the transposes of LSTM's, with scales per direction or per column."""
     weights = []
     for place, side in ((1, 8), (2, 10)):
         axes = (0,) if _rank(w.input(side)) == 1 else (0, 2)
         weights.append(w.one("Transpose", w.dequantised(place, side, side + 1, axes), attributes={"perm": (0, 2, 1)}))
-    x = w.one("DynamicQuantize", w.input(0), domain=DOMAIN)
+    x = w.internal("DynamicQuantize", w.input(0))
     rest = [w.input(i) for i in range(3, 8)]
     return w.add("LSTM", x, *weights, *rest, attributes=w.own(), outputs=len(w.node.outputs))
 
 
-def _attention(w: Writer) -> Output:
+def _attention(w: NodeWriter) -> Output:
     """QAttention."""
     inputs = (w.dequantised(0, 3, 6), w.dequantised(1, 4, 7, (-1,)), *(w.input(i) for i in (2, 5, 8)))
     return w.add("Attention", *inputs, domain=MICROSOFT, attributes=w.own(), outputs=len(w.node.outputs))
 
 
-def _embed(w: Writer) -> Output:
+def _embed(w: NodeWriter) -> Output:
     """QEmbedLayerNormalization."""
     stored = [w.dequantised(i, i + 6, i + 11) for i in range(2, 7)]
     inputs = (w.input(0), w.input(1), *stored, w.input(7))
@@ -198,29 +188,27 @@ def _embed(w: Writer) -> Output:
     return w.add("EmbedLayerNormalization", *inputs, domain=MICROSOFT, attributes=w.own(), outputs=outputs)
 
 
-def _matmul_bits(w: Writer) -> Output:
+def _matmul_bits(w: NodeWriter) -> Output:
     """MatMulNBits: A [.., K] times the transpose of the packed weight [N, K]."""
     if w.input(4) is not None or w.integer("weight_prepacked"):
         return None
     attributes = {n: w.integer(n, d) for n, d in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 32))}
     sides = w.input(1), w.input(2), w.input(3)
-    weight = w.one("DequantizeBits", *sides, domain=DOMAIN, attributes=attributes)
+    weight = w.internal("DequantizeBits", *sides, attributes=attributes)
     return _plus(w, w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)})), 5)
 
 
-def _matmul_bnb(w: Writer) -> Output:
+def _matmul_bnb(w: NodeWriter) -> Output:
     """MatMulBnb4: as MatMulNBits, with numbers of a table: quant_type 0 is FP4, 1 is NF4."""
     if not w.integer("transB", 1):
         return None
     attributes = {n: w.integer(n) for n in ("N", "K", "block_size")}
     table = ("fp4", "nf4")[w.integer("quant_type", 1)]
-    weight = w.one(
-        "DequantizeBits", w.input(1), w.input(2), domain=DOMAIN, attributes={**attributes, "bits": 4, "table": table}
-    )
+    weight = w.internal("DequantizeBits", w.input(1), w.input(2), attributes={**attributes, "bits": 4, "table": table})
     return w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)}))
 
 
-def _experts(w: Writer) -> Output:
+def _experts(w: NodeWriter) -> Output:
     """QMoE: MoE with weights of 4 or 8 bits in bytes, of which rows, or blocks of them, have a scale."""
     stored = {"expert_weight_bits", "block_size"}
     if any(w.input(i) for i in range(14, len(w.node.inputs))):
@@ -237,13 +225,13 @@ def _experts(w: Writer) -> Output:
             return None
         size = shape[2] * 8 // bits
         attributes = {"N": shape[0] * shape[1], "K": size, "bits": bits, "block_size": block or size}
-        numbers = w.one("DequantizeBits", packed, scale, w.input(zero), domain=DOMAIN, attributes=attributes)
+        numbers = w.internal("DequantizeBits", packed, scale, w.input(zero), attributes=attributes)
         layers += [numbers, bias]
     own = w.own(*stored)
     return w.add("MoE", w.input(0), w.input(1), *layers, domain=MICROSOFT, attributes=own)
 
 
-def _gather_blocks(w: Writer) -> Output:
+def _gather_blocks(w: NodeWriter) -> Output:
     """GatherBlockQuantized: rows of a table in blocks along the last axis, packed in bytes or of 4-bit type."""
     data = w.input(0)
     tensor = None if data is None else data.const_value
@@ -254,24 +242,24 @@ def _gather_blocks(w: Writer) -> Output:
     sides = w.input(0), w.input(2), w.input(3)
     if tensor.dtype == onnx_ir.DataType.UINT8:
         attributes = {"N": rows, "K": width * 8 // bits, "bits": bits, "block_size": block}
-        table = w.one("DequantizeBits", *sides, domain=DOMAIN, attributes=attributes)
+        table = w.internal("DequantizeBits", *sides, attributes=attributes)
     else:
-        table = w.one("Dequantize", *sides, domain=DOMAIN, attributes={"axes": (0, 1), "block_size": block})
+        table = w.internal("Dequantize", *sides, attributes={"axes": (0, 1), "block_size": block})
     return w.one("Gather", table, w.input(1), attributes={"axis": 0})
 
 
-def _quantiser(op: str) -> Callable[[Writer], Output]:
+def _quantiser(op: str) -> Callable[[NodeWriter], Output]:
     """Microsoft's QuantizeLinear and DequantizeLinear: ONNX's, for more types."""
 
-    def quantiser(w: Writer) -> Output:
+    def quantiser(w: NodeWriter) -> Output:
         attributes = {"axes": (w.integer("axis", 1),)} if _rank(w.input(1)) == 1 else {}
         operands = w.input(0), w.input(1), w.input(2)
-        return w.one(op, *operands, domain=DOMAIN, attributes={**attributes, "written": 1})
+        return w.internal(op, *operands, attributes={**attributes, "written": 1})
 
     return quantiser
 
 
-def _sparse(w: Writer) -> Output:
+def _sparse(w: NodeWriter) -> Output:
     """ScatterND of single values into zeros, each to a place of its own: a tensor that is stored sparsely."""
     zeros, places, values = (w.input(i) for i in range(3))
     if zeros is None or places is None or values is None or "reduction" in w.node.attributes:
@@ -286,12 +274,10 @@ def _sparse(w: Writer) -> Output:
     shape, at = tuple(map(int, size.const_value.numpy())), indices.numpy()
     if not tensor.size or at.shape != (tensor.size, len(shape)) or len(np.unique(at, axis=0)) < len(at):
         return None
-    return w.one(
-        "Sparse", values, domain=DOMAIN, attributes={"shape": shape, "indices": onnx_ir.AttrTensor("indices", indices)}
-    )
+    return w.internal("Sparse", values, attributes={"shape": shape, "indices": onnx_ir.AttrTensor("indices", indices)})
 
 
-KERNELS: dict[tuple[str, str], Callable[[Writer], Output]] = {
+KERNELS: dict[tuple[str, str], Callable[[NodeWriter], Output]] = {
     ("", "ScatterND"): _sparse,
     ("", "QLinearConv"): _conv,
     ("", "QLinearMatMul"): _qlinear_matmul,

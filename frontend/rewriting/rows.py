@@ -13,16 +13,16 @@ import numpy as np
 import onnx_ir
 
 from ..inference.shapes import ValueInfo
+from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
-from .writer import Writer
 
-__all__ = ["by_row"]
+__all__ = ["batch_rows"]
 
 _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"})
 _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
-def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
+def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
     """Rewrite, in place, the nodes of a normalised model that pick or put by numbered rows; how many there were.
 
     | found | put in its place |
@@ -47,7 +47,7 @@ def by_row(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
     return found
 
 
-class _Rewriter(Writer):
+class _Rewriter(NodeWriter):
     """A writer that notes the shapes of what it makes."""
 
     def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo]) -> None:

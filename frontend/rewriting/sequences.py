@@ -10,9 +10,9 @@ import onnx_ir
 
 from ..budget import ENTRIES
 from ..inference.shapes import ValueInfo
-from ..model.keys import REASON
+from ..model.keys import DOMAIN, REASON
 from ..model.protos import schema_of
-from .editor import Splicer
+from .editor import GraphEditor
 
 __all__ = ["unpack"]
 
@@ -26,7 +26,7 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
     A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
     and SequenceMap, at known places. known: what `shapes.infer` found.
     """
-    work = _Unpacking(Splicer(model.graph, known, set()))
+    work = _Unpacking(GraphEditor(model.graph, known, set()))
     opset = model.graph.opset_imports.get("", 1)
     for node in list(model.graph):
         if not node.domain and schema_of(node.op_type, opset, "") is None:
@@ -35,7 +35,7 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
             value = _READERS[node.op_type](work, node)
             if value is not None:
                 work.replace(node, [value])
-        elif node.op_type in _MAKERS and node.domain in ("", "gmnc"):
+        elif node.op_type in _MAKERS and node.domain in ("", DOMAIN):
             entries = _MAKERS[node.op_type](work, node)
             if entries is not None and len(entries) <= ENTRIES:
                 work.entries[node.outputs[0]] = entries
@@ -45,8 +45,8 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
 class _Unpacking:
     """What is known so far. entries: of each sequence; an optional counts as one of no or of one entry."""
 
-    def __init__(self, splicer: Splicer) -> None:
-        self.splicer = splicer
+    def __init__(self, editor: GraphEditor) -> None:
+        self.editor = editor
         self.entries: dict[onnx_ir.Value, list[Entry]] = {}
         self.changed = False
 
@@ -58,13 +58,13 @@ class _Unpacking:
     def replace(self, node: onnx_ir.Node, values: Sequence[onnx_ir.Value]) -> None:
         """Values in the place of a node's outputs."""
         for index, value in enumerate(values):
-            self.splicer.deliver(node, index, value)
-        self.splicer.graph.remove(node)
+            self.editor.deliver(node, index, value)
+        self.editor.graph.remove(node)
         self.changed = True
 
     def place(self, node: onnx_ir.Node, index: int, count: int) -> int | None:
         """The place that an operand names, counted from 0, among so many; None if it is not known or not there."""
-        place = self.splicer.number(node.inputs[index])
+        place = self.editor.number(node.inputs[index])
         return None if place is None or not -count <= place < count else place % count
 
 
@@ -86,7 +86,7 @@ def _insert(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     if entries is None or new is None:
         return None
     place: int | None = len(entries)
-    if len(node.inputs) > 2 and node.inputs[2] is not None and work.splicer.number(node.inputs[2]) != place:
+    if len(node.inputs) > 2 and node.inputs[2] is not None and work.editor.number(node.inputs[2]) != place:
         place = work.place(node, 2, len(entries))
     return None if place is None else [*entries[:place], _entry(new), *entries[place:]]
 
@@ -104,8 +104,8 @@ def _erase(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
     """Parts; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
     x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
-    entry = None if x is None else work.splicer.known.get(x)
-    sizes = np.array(1) if given is None else work.splicer.data(given)
+    entry = None if x is None else work.editor.known.get(x)
+    sizes = np.array(1) if given is None else work.editor.data(given)
     if entry is None or not entry.shape or sizes is None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
@@ -122,19 +122,19 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, sizes: list[int]) -> list[Entry]:
     """Parts along an axis, all of one Split."""
-    splicer = work.splicer
+    editor = work.editor
 
     @cache
     def made() -> Sequence[onnx_ir.Value]:
         attributes: dict[str, int | Sequence[int]] = {"axis": axis}
         inputs = [node.inputs[0]]
-        if splicer.opset < 13:
+        if editor.opset < 13:
             attributes["split"] = sizes
         else:
-            inputs.append(splicer.literal(f"{node.name}.sizes", np.array(sizes)))
-        parts = splicer.add(node, "Split", inputs, attributes, count=len(sizes))
+            inputs.append(editor.literal(f"{node.name}.sizes", np.array(sizes)))
+        parts = editor.add(node, "Split", inputs, attributes, count=len(sizes))
         for part, size in zip(parts, sizes, strict=True):
-            splicer.known[part] = ValueInfo((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
+            editor.known[part] = ValueInfo((*whole.shape[:axis], size, *whole.shape[axis + 1 :]), whole.dtype)
         return parts
 
     return [lambda i=i: made()[i] for i in range(len(sizes))]  # type: ignore[misc]
@@ -146,9 +146,9 @@ def _rows(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int) -> 
     def row(place: int) -> Entry:
         @cache
         def made() -> onnx_ir.Value:
-            number = work.splicer.literal(f"{node.name}.place", np.array(place))
-            made = work.splicer.add(node, "Gather", [node.inputs[0], number], {"axis": axis})[0]
-            work.splicer.known[made] = ValueInfo((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
+            number = work.editor.literal(f"{node.name}.place", np.array(place))
+            made = work.editor.add(node, "Gather", [node.inputs[0], number], {"axis": axis})[0]
+            work.editor.known[made] = ValueInfo((*whole.shape[:axis], *whole.shape[axis + 1 :]), whole.dtype)
             return made
 
         return made
@@ -161,18 +161,18 @@ def _choice(work: _Unpacking, node: onnx_ir.Node) -> None:
     one, other = work.of(node), work.of(node, 1)
     if one is None or other is None or len(one) != len(other):
         return
-    chosen = [work.splicer.choice(node, node.inputs[2], a(), b()) for a, b in zip(one, other, strict=True)]
+    chosen = [work.editor.choice(node, node.inputs[2], a(), b()) for a, b in zip(one, other, strict=True)]
     op = "Optional" if _is_optional(node.inputs[0]) else "SequenceConstruct"
-    work.replace(node, [work.splicer.add(node, op, chosen)[0]])
+    work.replace(node, [work.editor.add(node, op, chosen)[0]])
 
 
 def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
     """SequenceMap: the body once per entry; its results become constructed sequences."""
     entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
-    if not entries or not work.splicer.bears(body, len(entries)):
+    if not entries or not work.editor.bears(body, len(entries)):
         node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
         return
-    work.splicer.expect(node, len(body.outputs))
+    work.editor.expect(node, len(body.outputs))
     for place in range(len(entries)):
         operands = []
         for index, value in enumerate(node.inputs):
@@ -180,29 +180,29 @@ def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
             if value is None or (own is not None and place >= len(own)):
                 return
             operands.append(value if own is None else own[place]())
-        results.append(work.splicer.move(body.clone(allow_outer_scope_values=True), node, operands))
+        results.append(work.editor.move(body.clone(allow_outer_scope_values=True), node, operands))
     columns = zip(*results, strict=True)
-    work.replace(node, [work.splicer.add(node, "SequenceConstruct", pieces)[0] for pieces in columns])
+    work.replace(node, [work.editor.add(node, "SequenceConstruct", pieces)[0] for pieces in columns])
 
 
 def _at(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     """The entry at a known place; at another one it is picked from all, where these are alike."""
-    entries, splicer = work.of(node), work.splicer
+    entries, editor = work.of(node), work.editor
     if not entries:
         return None
-    if splicer.data(node.inputs[1]) is not None:
+    if editor.data(node.inputs[1]) is not None:
         place = work.place(node, 1, len(entries))
         return None if place is None else entries[place]()
     values = [entry() for entry in entries]
-    if not all(splicer.alike(values[0], v) for v in values):
+    if not all(editor.alike(values[0], v) for v in values):
         return None
-    stack = splicer.add(node, "Concat", [splicer.unsqueezed(node, v, 0) for v in values], {"axis": 0})
-    return splicer.add(node, "Gather", [*stack, node.inputs[1]], {"axis": 0})[0]
+    stack = editor.add(node, "Concat", [editor.unsqueezed(node, v, 0) for v in values], {"axis": 0})
+    return editor.add(node, "Gather", [*stack, node.inputs[1]], {"axis": 0})[0]
 
 
 def _length(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
     entries = work.of(node)
-    return None if entries is None else work.splicer.literal(f"{node.name}.length", np.array(len(entries)))
+    return None if entries is None else work.editor.literal(f"{node.name}.length", np.array(len(entries)))
 
 
 def _joined(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
@@ -212,8 +212,8 @@ def _joined(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
         return None
     values, axis = [entry() for entry in entries], node.attributes.get_int("axis", 0)
     if node.attributes.get_int("new_axis", 0):
-        values = [work.splicer.unsqueezed(node, v, axis) for v in values]
-    return work.splicer.add(node, "Concat", values, {"axis": axis})[0]
+        values = [work.editor.unsqueezed(node, v, axis) for v in values]
+    return work.editor.add(node, "Concat", values, {"axis": axis})[0]
 
 
 def _element(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
@@ -231,13 +231,13 @@ def _has_element(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
         there = bool(entries)
     elif _is_there(work, node):
         there = True
-    return None if there is None else work.splicer.literal(f"{node.name}.there", np.array(there))
+    return None if there is None else work.editor.literal(f"{node.name}.there", np.array(there))
 
 
 def _is_there(work: _Unpacking, node: onnx_ir.Node) -> bool:
     """Whether the operand is no optional at all, but a tensor or a sequence."""
     value = node.inputs[0]
-    entry = None if value is None else work.splicer.known.get(value)
+    entry = None if value is None else work.editor.known.get(value)
     return entry is not None and (bool(entry.dtype) or work.of(node) is not None)
 
 

@@ -10,12 +10,12 @@ from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.values import Op, Value
-from .registry import rule
+from .registry import internal_rule
 
 __all__: list[str] = []
 
 
-@rule("Choice", domain="gmnc")
+@internal_rule("Choice")
 def choice(ctx: LoweringContext, op: Op) -> Value:
     """One of two values of different shapes."""
     raise Unsupported(
@@ -23,20 +23,20 @@ def choice(ctx: LoweringContext, op: Op) -> Value:
     )
 
 
-@rule("Carry", domain="gmnc", starts=True)
+@internal_rule("Carry")
 def carry(ctx: LoweringContext, op: Op) -> Value:
     """What a loop carries, where an iteration begins."""
     return op.result(ctx.carry(op.result().name, op.input(0)).factors)
 
 
-@rule("Iteration", domain="gmnc")
+@internal_rule("Iteration")
 def iteration(ctx: LoweringContext, op: Op) -> Value:
     """The number of the iteration: a number of the program that changes."""
     start = ctx.as_activation(Value(op.result().name, (), "int64", data=np.zeros((), np.int64)))
     return op.result(ctx.unary(start, "Iteration", {}).factors)
 
 
-@rule("Step", domain="gmnc")
+@internal_rule("Step")
 def step(ctx: LoweringContext, op: Op) -> Value:
     """The entry of an operand that an iteration reads; the others share its nodes, as time is a free axis."""
     x = ctx.as_activation(op.input(0))
@@ -50,7 +50,7 @@ def step(ctx: LoweringContext, op: Op) -> Value:
     return op.result(ctx.step(x, axis, marks).factors)
 
 
-@rule("LoopEnd", domain="gmnc")
+@internal_rule("LoopEnd")
 def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The end of an iteration: cycles are closed; carried values as the last one leaves them, and stacked rows."""
     count = int(op.attr("carried"))

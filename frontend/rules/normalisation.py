@@ -10,7 +10,7 @@ import numpy as np
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__ = ["normalize_over"]
 
@@ -125,7 +125,7 @@ def group_norm(ctx: LoweringContext, op: Op) -> Value:
     return op.result(ctx.reshaped(_scaled(ctx, op, y, 1), x.shape).factors)
 
 
-@rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax", domain="gmnc")
+@internal_rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax")
 def recognised(ctx: LoweringContext, op: Op) -> Value:
     """What `idioms` found written out."""
     x = ctx.as_activation(op.input(0))

@@ -13,7 +13,7 @@ from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
 from ..primitives.storing import Aligned
 from ..primitives.values import Op, Result, Value
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__: list[str] = []
 
@@ -26,7 +26,7 @@ def dequantize_linear(ctx: LoweringContext, op: Op) -> Value:
     return _dequantize(ctx, op, _axes(op), op.results[0].name if op.results[0] else "")
 
 
-@rule("Dequantize", domain="gmnc", weights=(0, 1, 2, 3), moves=True)
+@internal_rule("Dequantize")
 def dequantize(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of the operands of quantised operators; `axes` of x are those of scale and zero point.
 
@@ -42,7 +42,7 @@ def quantize_linear(ctx: LoweringContext, op: Op) -> Value:
     return _quantize(ctx, op, _axes(op))
 
 
-@rule("Quantize", domain="gmnc", weights=(0, 1, 2), moves=True)
+@internal_rule("Quantize")
 def quantize(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of the output of quantised operators."""
     return _quantize(ctx, op, _own_axes(op))
@@ -63,7 +63,7 @@ def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
     return out
 
 
-@rule("DynamicQuantize", domain="gmnc", weights=(0,), moves=True)
+@internal_rule("DynamicQuantize")
 def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
     """DynamicQuantizeLinear and back; of a weight the parameters are what is rounded, the range belongs to all."""
     if op.input(0).elements is not None and not op.input(0).is_activation:
@@ -72,7 +72,7 @@ def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
     return op.result(ctx.normalize_over(x, list(range(x.rank)), "DynamicQuantize", {}).factors)
 
 
-@rule("DequantizeBits", domain="gmnc", weights=(0, 1, 2), moves=True)
+@internal_rule("DequantizeBits")
 def dequantize_bits(ctx: LoweringContext, op: Op) -> Value:
     """A weight [N, K] of which blocks along K share a scale, elements of 2, 4 or 8 bits in bytes.
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
+from ..dialect import DIALECT
+from ..model.keys import DOMAIN
+
 if TYPE_CHECKING:
     from ..context import LoweringContext
     from ..primitives.values import Op, Value
 
-__all__ = ["Registry", "Rule", "builtin", "rule"]
+__all__ = ["Registry", "Rule", "builtin", "internal_rule", "rule"]
 
 Lower = Callable[["LoweringContext", "Op"], "Value | list[Value | None]"]
 Shapes = Callable[["Op"], Sequence[tuple[tuple[int, ...], str] | None]]
@@ -144,6 +147,18 @@ def rule(
         declared_here += [
             Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses) for op in ops
         ]
+        return lower
+
+    return declare
+
+
+def internal_rule(*ops: str) -> Callable[[Lower], Lower]:
+    """Declare the decorated function as the rule of operators of the dialect, which says what their operands are."""
+
+    def declare(lower: Lower) -> Lower:
+        for op in ops:
+            entry = DIALECT[op]
+            rule(op, domain=DOMAIN, weights=entry.weights, moves=entry.moves, starts=entry.starts)(lower)
         return lower
 
     return declare

@@ -11,7 +11,7 @@ from ..budget import COPIED, PLACES, bear
 from ..context import LoweringContext, Rows
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.values import Op, Result, Value
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__: list[str] = []
 
@@ -41,7 +41,7 @@ def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
     return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1))
 
 
-@rule("Sparse", domain="gmnc", weights=(0,), moves=True)
+@internal_rule("Sparse")
 def sparse(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
     elements = ctx.weight(op.input(0))

@@ -1,0 +1,262 @@
+"""The internal dialect: operators of the domain `gmnc`, which rewriting passes make and rules lower.
+
+One table says all that the front end knows of each: what it computes, its operands and attributes, the shapes of its
+outputs, its reference evaluation, and which of its operands are parameters or numbers of the program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir
+
+from .primitives.quantised import TABLES, packed
+
+__all__ = ["DIALECT", "InternalOp", "Shaped", "declared", "internal_ops"]
+
+Shaped = tuple[tuple[int, ...], str]
+"""A shape and the name of a data type."""
+
+Shapes = Callable[[onnx_ir.Node, Sequence[Shaped | None]], list[Shaped | None]]
+Evaluate = Callable[..., np.ndarray]
+
+
+def _like_first(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    return [inputs[0]]
+
+
+@dataclass(frozen=True, slots=True)
+class InternalOp:
+    """An operator of the dialect.
+
+    Attributes:
+        doc: What it computes or stands for.
+        operands: Their names, in order; "*" marks a list of any length.
+        attributes: Their names.
+        shapes: Shape and data type of each output, from the node and those of its operands (None where not known).
+        evaluate: The output, from the node and the arrays of its operands (None where one is left out); None for
+            operators whose value changes from iteration to iteration.
+        weights: Operands that a rule reads as parameters.
+        learned: Operands that are parameters whoever made the constant, never literals.
+        scales: Scales and zero points of operand 0: numbers of the program where that is an activation.
+        quantised: Integers among its operands are stored weights, not indices.
+        stores: Its output is the weight that operand 0 stores in another form.
+        moves: It gives each entry a place or a form of its own, so that its rule runs on parameters as well.
+        selects: Its output is a part of operand 0.
+        starts: Its output is a feature of its own, whatever its operands are.
+        iterates: It stands for a value of one iteration, so that it is no constant even where its operands are.
+    """
+
+    doc: str
+    operands: tuple[str, ...] = ("x",)
+    attributes: tuple[str, ...] = ()
+    shapes: Shapes = _like_first
+    evaluate: Evaluate | None = None
+    weights: tuple[int, ...] = ()
+    learned: tuple[int, ...] = ()
+    scales: tuple[int, ...] = ()
+    quantised: bool = False
+    stores: bool = False
+    moves: bool = False
+    selects: bool = False
+    starts: bool = False
+    iterates: bool = False
+
+
+def _typed(operand: int, default: str) -> Shapes:
+    """The shape of operand 0, in the data type of another one."""
+
+    def shapes(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+        like = inputs[operand] if operand < len(inputs) else None
+        return [inputs[0] and (inputs[0][0], default if like is None else like[1])]
+
+    return shapes
+
+
+def _weight_of_bits(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    scale = inputs[1]
+    return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
+
+
+def _scattered(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    return [inputs[0] and (tuple(node.attributes["shape"].as_ints()), inputs[0][1])]
+
+
+def _entry(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    axis, x = node.attributes["axis"].as_int(), inputs[0]
+    return [x and ((*x[0][:axis], *x[0][axis + 1 :]), x[1])]
+
+
+def _number(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    return [((), "int64")]
+
+
+def _loop_end(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    """Carried values as they are; rows stacked, each along an axis of its own."""
+    carried, rows, trips = (node.attributes[name].as_int() for name in ("carried", "rows", "trips"))
+    made = list(inputs[:carried])
+    for axis, row in zip(node.attributes["axes"].as_ints(), inputs[3 * carried :][:rows], strict=True):
+        made.append(row and ((*row[0][:axis], trips, *row[0][axis:]), row[1]))
+    return made
+
+
+def _aligned(node: onnx_ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A scale or zero point, broadcastable to the tensor of this shape that it belongs to."""
+    if side is None or side.size == 1:
+        return None if side is None else side.reshape(())
+    rank, block = len(shape), node.attributes.get_int("block_size", 0)
+    axes = [a % rank for a in node.attributes.get_ints("axes", ())]
+    if len(axes) != side.ndim:
+        axes = list(range(rank - side.ndim, rank))
+    side = side.reshape([side.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
+    for axis, size in enumerate(shape):
+        if 1 < side.shape[axis] < size:
+            side = side.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
+    return side
+
+
+def _dequantize(
+    node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray | None = None, zero: np.ndarray | None = None,
+    whole: np.ndarray | None = None,
+) -> np.ndarray:  # fmt: skip
+    shift = _aligned(node, zero, x.shape)
+    numbers = x.astype(np.float32) if shift is None else x.astype(np.float32) - shift.astype(np.float32)
+    for factor in (_aligned(node, scale, x.shape), _aligned(node, whole, x.shape)):
+        numbers = numbers if factor is None else numbers * factor.astype(np.float32)
+    return numbers.astype(np.float32 if scale is None else scale.dtype)
+
+
+def _quantize(node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None) -> np.ndarray:
+    step, shift = _aligned(node, scale, x.shape), _aligned(node, zero, x.shape)
+    kind = np.dtype(np.uint8) if zero is None else zero.dtype
+    at = np.rint(x / step) + (0 if shift is None else shift.astype(np.float32))
+    return np.clip(at, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind)
+
+
+def _dynamic_quantize(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    low, high = min(float(x.min(initial=0)), 0.0), max(float(x.max(initial=0)), 0.0)
+    scale = (high - low) / 255 or 1.0
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return ((np.clip(np.rint(x / scale) + zero, 0, 255) - zero) * scale).astype(x.dtype)
+
+
+def _dequantize_bits(
+    node: onnx_ir.Node, x: np.ndarray, scale: np.ndarray, zero: np.ndarray | None = None
+) -> np.ndarray:
+    n, k, bits, block = (node.attributes[name].as_int() for name in ("N", "K", "bits", "block_size"))
+    table, blocks = node.attributes.get_string("table", ""), -(-k // block)
+    numbers = packed(bits, high_first=bool(table)).unwrap(x).reshape(n, -1)[:, :k]
+    numbers = TABLES[table][numbers] if table else numbers.astype(np.float32)
+    if zero is not None:
+        rows = zero if zero.dtype != np.uint8 else packed(bits).unwrap(zero.reshape(n, -1))
+        numbers = numbers - rows.reshape(n, -1)[:, :blocks].repeat(block, axis=1)[:, :k]
+    elif not table:
+        numbers = numbers - 2 ** (bits - 1)
+    return (numbers * scale.reshape(n, blocks).repeat(block, axis=1)[:, :k]).astype(scale.dtype)
+
+
+def _sparse(node: onnx_ir.Node, values: np.ndarray) -> np.ndarray:
+    out = np.zeros(tuple(node.attributes["shape"].as_ints()), values.dtype)
+    out[tuple(node.attributes["indices"].as_tensor().numpy().T)] = values
+    return out
+
+
+def _log_softmax(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    axis = node.attributes.get_int("axis", -1)
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)))
+
+
+def _rms_normalize(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    mean = (x**2).mean(axis=_axes(node), keepdims=True)
+    return np.asarray(x / np.sqrt(mean + node.attributes.get_float("epsilon", 0.0)))
+
+
+def _standardize(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    return _rms_normalize(node, x - x.mean(axis=_axes(node), keepdims=True))
+
+
+def _lp_normalize(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    p, epsilon = node.attributes.get_int("p", 2), node.attributes.get_float("epsilon", 0.0)
+    return np.asarray(x / np.maximum((np.abs(x) ** p).sum(axis=_axes(node), keepdims=True) ** (1 / p), epsilon))
+
+
+def _axes(node: onnx_ir.Node) -> tuple[int, ...]:
+    return tuple(node.attributes["axes"].as_ints())
+
+
+DIALECT: Mapping[str, InternalOp] = {
+    "Dequantize": InternalOp(
+        "(x - zero_point) * scale * whole. axes: of x that the axes of scale and zero point are; without them, the "
+        "last ones. block_size: how many entries of an axis share a scale. written: the file holds this value itself.",
+        ("x", "scale", "zero_point", "whole"), ("axes", "block_size", "written"), _typed(1, "float32"), _dequantize,
+        weights=(0, 1, 2, 3), scales=(1, 2, 3), quantised=True, stores=True, moves=True,
+    ),
+    "Quantize": InternalOp(
+        "As QuantizeLinear, with axes as of Dequantize.",
+        ("x", "scale", "zero_point"), ("axes", "written"), _typed(2, "uint8"), _quantize,
+        weights=(0, 1, 2), scales=(1, 2), quantised=True, moves=True,
+    ),
+    "DynamicQuantize": InternalOp(
+        "x, rounded as DynamicQuantizeLinear does, and back.",
+        evaluate=_dynamic_quantize, weights=(0,), moves=True,
+    ),
+    "DequantizeBits": InternalOp(
+        "The weight [N, K] that MatMulNBits packs: elements of `bits` bits, a scale for `block_size` of them along K. "
+        "table: the numbers of MatMulBnb4's codes, fp4 or nf4.",
+        ("packed", "scale", "zero_point"), ("N", "K", "bits", "block_size", "table"), _weight_of_bits, _dequantize_bits,
+        weights=(0, 1, 2), quantised=True, stores=True, moves=True,
+    ),
+    "Sparse": InternalOp(
+        "Zeros of a shape, with value i at the place indices[i].",
+        ("values",), ("shape", "indices"), _scattered, _sparse, weights=(0,), learned=(0,), stores=True, moves=True,
+    ),
+    "Standardize": InternalOp(
+        "(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) over axes, which count from the end.",
+        attributes=("axes", "epsilon"), evaluate=_standardize,
+    ),
+    "RMSNormalize": InternalOp(
+        "x / sqrt(mean(x^2) + epsilon) over axes, which count from the end.",
+        attributes=("axes", "epsilon"), evaluate=_rms_normalize,
+    ),
+    "LpNormalize": InternalOp(
+        "x / max((sum abs(x)^p)^(1/p), epsilon) over axes, which count from the end.",
+        attributes=("axes", "p", "epsilon"), evaluate=_lp_normalize,
+    ),
+    "Softmax": InternalOp(
+        "As ONNX's Softmax from opset 13 on, in any opset.",
+        attributes=("axis",), evaluate=lambda node, x: np.exp(_log_softmax(node, x)),
+    ),
+    "LogSoftmax": InternalOp(
+        "As ONNX's LogSoftmax from opset 13 on, in any opset.", attributes=("axis",), evaluate=_log_softmax
+    ),
+    "Choice": InternalOp("One of two values of different shapes, as a condition says.", ("then", "else", "condition")),
+    "Carry": InternalOp("A carried value where an iteration begins.", ("initial",), starts=True, iterates=True),
+    "Iteration": InternalOp("The number of the iteration.", (), shapes=_number, iterates=True),
+    "Step": InternalOp(
+        "The entry along an axis that an iteration reads, from the end if backward.",
+        attributes=("axis", "backward", "loop", "trips"), shapes=_entry, selects=True, iterates=True,
+    ),
+    "LoopEnd": InternalOp(
+        "The carried values at the end, and the rows of all iterations, stacked along axes. It closes the cycles: the "
+        "ends of one iteration are the carries of the next. The deciders say how many iterations there are.",
+        ("*carries", "*initials", "*ends", "*rows", "*deciders"),
+        ("carried", "rows", "trips", "axes", "backward", "loop"), shapes=_loop_end, iterates=True,
+    ),
+}  # fmt: skip
+"""The internal operators by name."""
+
+
+def declared(op: str) -> str:
+    """The name of an internal operator. Raises `KeyError` for one that the dialect does not declare."""
+    if op not in DIALECT:
+        raise KeyError(f"there is no internal operator {op!r}: declare it in frontend/dialect.py")
+    return op
+
+
+def internal_ops(property_of: Callable[[InternalOp], Any]) -> frozenset[str]:
+    """The names of the operators of which a property holds."""
+    return frozenset(name for name, op in DIALECT.items() if property_of(op))
