@@ -75,6 +75,6 @@ def _snapshot(model: onnx_ir.Model) -> None:
             array = tensor.numpy()
             # From another device it is a copy already.
             known[key] = array.copy() if raw.device.type == "cpu" else array
-        return onnx_ir.Tensor(known[key], tensor.dtype, shape=tensor.shape, name=tensor.name, doc_string=tensor.doc_string)
+        return onnx_ir.Tensor(known[key], tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
 
     replace_tensors(model, own)

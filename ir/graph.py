@@ -302,6 +302,11 @@ class ParameterGraph:
 
         check(self)
 
+    def __repr__(self) -> str:
+        from .printer import headline
+
+        return f"<{headline(self)}>"
+
     def __str__(self) -> str:
         from .printer import summary
 

@@ -130,7 +130,8 @@ def test_a_batch_is_its_parts() -> None:
 
 def test_moves_in_one_copy() -> None:
     tensors = blocks(graph_of("vit"))
-    moved = tensors.to("cpu")
+    assert tensors.to("cpu") is tensors
+    moved = tensors.to("cpu:0")
     storages = {t.untyped_storage().data_ptr() for t in (moved.values, moved.layout.dst, moved.types, moved.words)}
     assert len(storages) == 1
     assert all(torch.equal(*pair) for pair in _tensors(tensors, moved))
