@@ -108,7 +108,7 @@ def _without_effect(name: str, value: object, graph: ParameterGraph) -> bool:
     array = array_of(value, name)
     if array.dtype.kind not in "iub":
         return False
-    graphs = list(graph.model.graphs()) if isinstance(graph.model, ir.Model) else []
+    graphs = list(graph.model.graphs()) if isinstance(graph.model, onnx_ir.Model) else []
     here = [v.const_value for g in graphs for v in g.initializers.values() if v.name == name]
     made = any(v.name == name for g in graphs for n in g for v in n.outputs)
     return not made and all(t is not None and np.array_equal(t.numpy(), array) for t in here)

@@ -16,6 +16,7 @@ import numpy as np
 from ..ir.arrays import distinct
 from ..ir.errors import GmncError
 from ..ir.graph import EdgeBlock, ParameterGraph
+from ..ir.printable import counted
 from .automorphism import Automorphism
 from .find import product as permuted
 from .scaling_equations import Gain, ScalingEquations
@@ -66,8 +67,8 @@ class Rescalings:
     def words(self) -> str:
         """How many there are, in words."""
         if self.kind == "sign":
-            return f"2^{self.dimension:,} changes of sign"
-        return f"{self.dimension:,} independent scales"
+            return f"2^{self.dimension:,} changes of sign" if self.dimension else "no changes of sign"
+        return counted(self.dimension, "independent scale") if self.dimension else "no scales"
 
     @cached_property
     def homes(self) -> np.ndarray:
