@@ -61,7 +61,7 @@ class Symmetries:
         """A random symmetry of the kinds asked for; its `apply` changes parameters."""
         steps: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
         if "permutation" in self.kinds:
-            steps.append(replace(sample(self.graph, self.generators, rng), graph=self.graph))
+            steps.append(sample(self.graph, self.generators, rng))
         return steps[0] if len(steps) == 1 and isinstance(steps[0], Automorphism) else Product(tuple(steps))
 
     @cached_property
