@@ -12,11 +12,13 @@ import numpy as np
 import torch
 
 from ..ir import EdgeBlock, GmncError, ParameterGraph
+from ..ir.printable import counted
 from ..kernels import Layout
-from .coo import node_features
+from .coo import CooGraph, node_features
 from .edge_types import edge_types
+from .numbers import flat, is_whole, tensor_of
 from .styles import styles
-from .values import dtype_of
+from .transfer import moved, pinned
 
 __all__ = ["Blocks", "Slot", "batch", "blocks"]
 
@@ -86,36 +88,79 @@ class Blocks:
         values = torch.cat([self.values, self.values[self.extra]]) if len(self.extra) else self.values
         return values[:, None]
 
-    def to(self, device: torch.device | str) -> Blocks:
-        """On another device; everything goes in one copy."""
-        moved = {f: getattr(self, f) for f in _ON_DEVICE}
-        moved |= {f"layout.{f}": getattr(self.layout, f) for f in ("dst", "src", "types")}
-        arrived: dict[str, Any] = dict(_packed(moved, device))
-        ids = {f: arrived.pop(f"layout.{f}") for f in ("dst", "src", "types")}
-        return replace(self, layout=replace(self.layout, **ids, _plans={}), **arrived)
+    def to(
+        self, device: torch.device | torch.dtype | str | int | None = None, dtype: torch.dtype | None = None,
+        non_blocking: bool = False,
+    ) -> Blocks:  # fmt: skip
+        """On another device, or with values of another type, as `torch.Tensor.to`; everything goes in one copy.
+
+        dtype: of the values alone, which stay differentiable. non_blocking: for what `pin_memory` made.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        where = self.values.device if device is None else torch.device(device)
+        if where != self.values.device:
+            tensors = self._tensors()
+            # Bytes have no gradient.
+            values = tensors.pop("values").to(where, non_blocking=non_blocking) if self.values.requires_grad else None
+            arrived = moved(tensors, where, non_blocking)
+            arrived |= {} if values is None else {"values": values}
+            return self._with(arrived).to(dtype=dtype)
+        return self if dtype in (None, self.values.dtype) else replace(self, values=self.values.to(dtype))
+
+    def pin_memory(self) -> Blocks:
+        """In page-locked memory, from where `to(device, non_blocking=True)` does not wait; a `DataLoader` calls it.
+
+        Raises `GmncError` where there is no GPU.
+        """
+        return self._with(pinned(self._tensors()))
+
+    def is_pinned(self) -> bool:
+        """Whether `pin_memory` made it."""
+        return self.values.is_pinned()
+
+    def _tensors(self) -> dict[str, torch.Tensor]:
+        """All that moves to a device."""
+        own = {f: getattr(self, f) for f in _ON_DEVICE}
+        return own | {f"layout.{f}": getattr(self.layout, f) for f in ("dst", "src", "types")}
+
+    def _with(self, tensors: Mapping[str, torch.Tensor]) -> Blocks:
+        own: dict[str, Any] = dict(tensors)
+        ids = {f: own.pop(f"layout.{f}") for f in ("dst", "src", "types")}
+        return replace(self, layout=replace(self.layout, **ids, _plans={}), **own)
+
+    def __repr__(self) -> str:
+        return (
+            f"Blocks({counted(self.num_graphs, 'graph')}, {counted(self.num_nodes, 'node')}, "
+            f"{counted(self.num_edges, 'edge')}, {counted(len(self.slots), 'parameter')}, "
+            f"{str(self.values.dtype).removeprefix('torch.')} on {self.values.device})"
+        )
 
     def with_values(self, *tensors: Mapping[str, Any]) -> Blocks:
         """Other values of the same parameters, one mapping for each graph of the batch.
 
-        tensors: name to tensor or array of the parameter's shape; what is not named keeps its values. Differentiable.
-        Raises `GmncError` on an unknown name or another shape.
+        tensors: name to tensor or array of the parameter's shape, of any type and on any device; what is not named
+        keeps its values. Differentiable. A module's `state_dict()` will do: whole numbers and truth values that are no
+        parameter (`num_batches_tracked`, indices, masks) are passed over. Raises `GmncError` on another unknown name,
+        another shape, or what holds no numbers.
         """
         if len(tensors) != self.num_graphs:
             raise GmncError(f"values for {len(tensors)} graphs, there are {self.num_graphs}")
         left = [dict(t) for t in tensors]
         parts, at = [], 0
         for slot in self.slots:
-            new = left[slot.graph].pop(slot.name, None)
-            if new is None:
+            if slot.name not in left[slot.graph]:
                 continue
-            value = torch.as_tensor(new)
+            value = tensor_of(left[slot.graph].pop(slot.name), slot.name)
             if tuple(value.shape) != slot.shape:
                 raise GmncError(f"values for {slot.name!r}: shape {list(value.shape)}, not {list(slot.shape)}")
             parts += [self.values[at : slot.start], value.reshape(-1).to(self.values)]
             at = slot.start + slot.size
-        unknown = sorted(set().union(*left))
-        if unknown:
-            raise GmncError(f"there is no parameter {unknown[0]!r} with edges")
+        for given, rest in zip(tensors, left, strict=True):
+            # A mapping of nothing but unknown names is a mistake, whatever they hold.
+            unknown = sorted(n for n, v in rest.items() if len(rest) == len(given) or not is_whole(v))
+            if unknown:
+                raise GmncError(f"there is no parameter {unknown[0]!r} with edges")
         return replace(self, values=torch.cat([*parts, self.values[at:]]))
 
     def per_parameter(self, edges: torch.Tensor) -> list[dict[str, torch.Tensor]]:
@@ -164,6 +209,10 @@ _ON_DEVICE = (
     "values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph",
     "node_share",
 )  # fmt: skip
+
+
+# So that `torch.load` takes what `torch.save` wrote of them; none of them runs anything when it is made.
+torch.serialization.add_safe_globals([Blocks, CooGraph, Layout, Slot])
 
 
 def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bool = True) -> Blocks:
@@ -267,7 +316,7 @@ def _values(
     values = torch.zeros(1 + sum(p.size for p in tensors.values()), dtype=dtype)
     starts, slots, at = {}, [], 1
     for key, parameter in tensors.items():
-        values[at : at + parameter.size] = _flat(parameter.load())
+        values[at : at + parameter.size] = flat(parameter.load())
         starts[key] = at
         if not key[0]:
             slots.append(Slot(parameter.name, at, parameter.shape))
@@ -279,15 +328,6 @@ def _shares(graph: ParameterGraph) -> torch.Tensor:
     """See `Blocks.node_share`."""
     sizes = torch.tensor([group.size for group in graph.groups], dtype=torch.int64)
     return torch.repeat_interleave(1.0 / (sizes.double() * max((sizes > 0).sum().item(), 1)), sizes)
-
-
-def _flat(array: np.ndarray) -> torch.Tensor:
-    flat = np.ascontiguousarray(array).reshape(-1)
-    if flat.dtype == dtype_of("bfloat16"):
-        return torch.from_numpy(flat.view(np.int16).copy()).view(torch.bfloat16)
-    if flat.dtype.kind not in "fiub":
-        flat = flat.astype(np.float32)
-    return torch.from_numpy(flat if flat.flags.writeable else flat.copy())
 
 
 def _reads(
@@ -314,19 +354,3 @@ def _append(
     rows.append([edge, *shape, value, *steps, *starts, *by_type])
     for part, new in zip(ids.values(), (dst, src, types), strict=True):
         part.append(np.ascontiguousarray(new, dtype=np.int32).reshape(-1))
-
-
-def _packed(tensors: Mapping[str, torch.Tensor], device: torch.device | str) -> dict[str, torch.Tensor]:
-    """The tensors on another device, by one copy of all their bytes."""
-    flat = {name: t.contiguous().view(-1) for name, t in tensors.items()}
-    sizes = {name: -(-t.numel() * t.element_size() // 16) * 16 for name, t in flat.items()}
-    host = torch.zeros(sum(sizes.values()), dtype=torch.uint8, device=next(iter(flat.values())).device)
-    at = dict(zip(sizes, itertools.accumulate([0, *sizes.values()]), strict=False))
-    for name, t in flat.items():
-        if t.numel():
-            host[at[name] : at[name] + t.numel() * t.element_size()] = t.view(torch.uint8)
-    moved = host.to(device)
-    return {
-        name: moved[at[name] : at[name] + t.numel() * t.element_size()].view(t.dtype).view(tensors[name].shape)
-        for name, t in flat.items()
-    }

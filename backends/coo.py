@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from ..ir import EdgeBlock, GmncError, LinkBlock, NodeKind, ParameterGraph
+from ..ir.printable import counted
 from .edge_types import TYPE_COLUMNS, EdgeTypes, edge_types
 from .styles import styles
 
@@ -58,6 +59,28 @@ class CooGraph:
         """Number of edges."""
         return self.edge_index.shape[1]
 
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> CooGraph:
+        """With every tensor on another device."""
+        return self._with({n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors()})
+
+    def pin_memory(self) -> CooGraph:
+        """In page-locked memory, as of `torch.Tensor.pin_memory`; a `DataLoader` calls it."""
+        return self._with({n: t.pin_memory() for n, t in self._tensors()})
+
+    def _with(self, tensors: dict[str, Any]) -> CooGraph:
+        return replace(self, **tensors)
+
+    def _tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        named = ((f.name, getattr(self, f.name)) for f in fields(self))
+        return ((n, t) for n, t in named if not isinstance(t, tuple))
+
+    def __repr__(self) -> str:
+        return (
+            f"CooGraph({counted(self.num_nodes, 'node')}, {counted(self.num_edges, 'edge')} of "
+            f"{counted(len(self.edge_type_attr), 'type')}, {counted(len(self.parameter_names), 'parameter')}, "
+            f"{str(self.edge_attr.dtype).removeprefix('torch.')} on {self.edge_attr.device})"
+        )
+
 
 def coo(
     graph: ParameterGraph,
@@ -81,7 +104,7 @@ def coo(
     * `edge_index` int [2, E]: source, destination.
     * `edge_attr` float [E, 1]: value of the parameter or constant, 0 for links.
     * `edge_type` int32 [E]: row of `edge_type_attr`.
-    * `edge_param` int [E]: which parameter element the edge carries, -1 for none; element i of parameter p is
+    * `edge_param` int [E]: which parameter element the edge carries, negative for none; element i of parameter p is
       `parameter_offsets[p] + i`. Tied edges name the same element.
     * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
     * `type_style` int32 [T], `node_style` int32 [N], `style_words` int64, `style_lengths` int64: what an edge's source,
@@ -91,6 +114,10 @@ def coo(
     * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
       every graph: `gmnc.ir.vocabulary.role_name` says which role has one.
 
+    A PyG `Batch` shifts all ids but those of roles, see `gmnc.backends.pyg.ParameterData`. `torch.save` keeps what this
+    returns, and `torch.load(weights_only=True)` reads it where `gmnc.backends.blocks` (of PyG data:
+    `gmnc.backends.pyg`) was imported.
+
     Raises `GmncError` if PyG is asked for and absent, or a tensor cannot be read.
     """
     import torch
@@ -98,12 +125,12 @@ def coo(
     installed = find_spec("torch_geometric") is not None
     if pyg and not installed:
         raise GmncError("coo(pyg=True) needs torch_geometric: install gmnc[pyg], or leave pyg out for plain tensors")
-    fields = _tensors(graph, links, reverse, dtype or torch.float32, index_dtype)
+    found = _tensors(graph, links, reverse, dtype or torch.float32, index_dtype)
     if pyg or (pyg is None and installed):
         from .pyg import ParameterData
 
-        return ParameterData(**fields, num_nodes=graph.num_nodes)
-    return CooGraph(**fields)
+        return ParameterData(**found, num_nodes=graph.num_nodes)
+    return CooGraph(**found)
 
 
 def node_features(graph: ParameterGraph) -> np.ndarray:
@@ -229,7 +256,7 @@ def _block_jobs(
     yield lambda: np.copyto(out.type.reshape(shape), by_source(types))
     yield lambda: np.copyto(out.value.reshape(block.shape), graph.values(block), casting="unsafe")
     if block.constant:
-        yield lambda: out.param.fill(-1)
+        yield lambda: out.param.fill(_none(out.param))
         return
     view, start = block.view, starts[block.view.name]
     index = view.index
@@ -243,12 +270,17 @@ def _block_jobs(
     yield lambda: np.add(rows.astype(kind), inner.astype(kind), out=out.param.reshape(shape))
 
 
+def _none(param: np.ndarray) -> int:
+    """What says that an edge carries no parameter: it is negative however many parameters of others come before."""
+    return int(np.iinfo(param.dtype).min)
+
+
 def _link_job(block: LinkBlock, types: np.ndarray, out: _Arrays) -> Callable[[], object]:
     def fill() -> None:
         out.index[0], out.index[1] = block.src, block.dst
         out.type[:] = types
         out.value.fill(0)
-        out.param.fill(-1)
+        out.param.fill(_none(out.param))
 
     return fill
 

@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,22 +20,24 @@ from .datafiles import Folders, copy_data, external_tensors
 from .files import target, write_bytes
 from .patching import Patcher
 from .stored import OffGrid, plan
-from .values import checked, same_bytes, values_from_edges
+from .values import array_of, checked, same_bytes, values_from_edges
 
 __all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
 
 def write(
     graph: ParameterGraph,
-    values: Mapping[str, np.ndarray] | None = None,
+    values: Mapping[str, Any] | None = None,
     path: str | os.PathLike[str] | None = None,
     rounded: bool = False,
 ) -> onnx_ir.Model:
     """The model that `graph` was compiled from, with new values; saved too if `path` is given.
 
-    values: per parameter (a name in `graph.parameters`) an array of its shape, cast to its stored type (float to float,
-    integer to integer). Parameters that are not named, or whose bits do not change, keep their bytes, and so does
-    everything else in the model; `graph.model` itself is never changed.
+    values: per parameter (a name in `graph.parameters`) an array or a torch tensor of its shape, cast to its stored
+    type (float to float, integer to integer). Parameters that are not named, or whose bits do not change, keep their
+    bytes, and so does everything else in the model; `graph.model` itself is never changed. A module's `state_dict()`
+    will do: whole numbers and truth values that the model holds nowhere (`num_batches_tracked`), or just so under the
+    same name, are passed over.
 
     Where a value goes: into the initializer; into the Constant node that held it; into the node's attribute. A tensor
     that the model computes from these is no parameter: it is refused, with the names of its sources.
@@ -78,22 +81,37 @@ def write(
     return _placed(read(proto), folders, None if path is None else Path(path).parent)
 
 
-def off_grid(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> list[OffGrid]:
+def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
     """Which stored parameters these values (see `write`) do not fit, and what `write` would make of them."""
     return plan(graph, _changed(graph, values)).off
 
 
-def _changed(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The values that differ from the present ones, cast to the stored types."""
     out = {}
+    some = not graph.parameters.keys().isdisjoint(values)
     for name, value in values.items():
         parameter = graph.parameters.get(name)
         if parameter is None:
+            # A mapping of nothing but unknown names is a mistake, whatever they hold.
+            if some and _without_effect(name, value, graph):
+                continue
             raise GmncError(_unknown(name, graph))
         array = checked(parameter, value)
         if not same_bytes(array, parameter.load()):
             out[name] = array
     return out
+
+
+def _without_effect(name: str, value: object, graph: ParameterGraph) -> bool:
+    """Whether these are whole numbers that the model has nowhere, or has already under this name."""
+    array = array_of(value, name)
+    if array.dtype.kind not in "iub":
+        return False
+    graphs = list(graph.model.graphs()) if isinstance(graph.model, onnx_ir.Model) else []
+    here = [v.const_value for g in graphs for v in g.initializers.values() if v.name == name]
+    made = any(v.name == name for g in graphs for n in g for v in n.outputs)
+    return not made and all(t is not None and np.array_equal(t.numpy(), array) for t in here)
 
 
 def _unknown(name: str, graph: ParameterGraph) -> str:

@@ -2,19 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch_geometric.data import Data
+import torch
+from torch_geometric.data import Batch, Data
+
+from ..ir import GmncError
+from .coo import NODE_COLUMNS, TYPE_COLUMNS
 
 __all__ = ["ParameterData"]
 
+_INT32_MAX = 2**31 - 1
+_OF_BATCH = ("_slice_dict", "_inc_dict", "_num_graphs", "_num_nodes")
+"""What a storage keeps beside its attributes, to take a batch apart."""
+
 
 class ParameterData(Data):
-    """PyG `Data` of a parameter graph whose types and styles stay right in a `Batch`: their tables are concatenated."""
+    """PyG `Data` of a parameter graph, all of whose ids stay right in a `Batch`, as its tables are concatenated.
+
+    In a `Batch` `parameter_offsets` and `block_offsets` have one run for each graph, with its own end.
+    `parameter_names` is a list with one entry for each graph; `via_names` is one table, of all graphs.
+    """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         if key == "edge_type":
             return len(self.edge_type_attr)
         if key in ("type_style", "node_style"):
             return len(self.style_lengths)
+        if key in ("edge_param", "parameter_offsets"):
+            return int(self.parameter_offsets[-1])
+        if key == "block_offsets":
+            return len(self.edge_type)
+        if key == "edge_type_attr":
+            return self._by_column(value, TYPE_COLUMNS.index("via"))
+        if key == "x":
+            return self._by_column(value, NODE_COLUMNS.index("output_via"))
         return super().__inc__(key, value, *args, **kwargs)
+
+    def _by_column(self, value: torch.Tensor, column: int) -> torch.Tensor:
+        """What is added to each column of a table: the number of vias to the one of their ids."""
+        found = value.new_zeros(value.shape[1])
+        found[column] = len(self.via_names)
+        return found
+
+    @property
+    def via_names(self) -> tuple[str, ...]:
+        """What the via ids stand for, those of a `Batch` too."""
+        if "via_names" not in self._store:
+            raise AttributeError("these data have no 'via_names'")
+        return tuple(_flat(self._store["via_names"]))
+
+    @property
+    def edge_param(self) -> torch.Tensor:
+        """Which parameter element each edge carries. Raises `GmncError` where those of a `Batch` are too many."""
+        if "edge_param" not in self._store:
+            raise AttributeError("these data have no 'edge_param'")
+        found: torch.Tensor = self._store["edge_param"]
+        if isinstance(self, Batch) and found.dtype == torch.int32 and int(self.parameter_offsets[-1]) > _INT32_MAX:
+            raise GmncError(
+                "the graphs of the batch have more parameters than int32 can number: make them by "
+                "coo(graph, index_dtype=torch.int64)"
+            )
+        return found
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        # PyG's own way needs classes that `torch.load(weights_only=True)` refuses.
+        if type(self) is ParameterData:
+            return _data, (dict(self._store.items()),)
+        if not isinstance(self, Batch):
+            return super().__reduce_ex__(protocol)
+        own = {name: value for name, value in self._store.__dict__.items() if name in _OF_BATCH}
+        return _batch, (dict(self._store.items()), own)
+
+
+def _flat(names: Any) -> Iterator[str]:
+    """Tables in lists, as a `Batch` has them, one after the other."""
+    if isinstance(names, str):
+        yield names
+        return
+    for entry in names:
+        yield from _flat(entry)
+
+
+def _data(attributes: dict[str, Any]) -> ParameterData:
+    """The data of one graph from what is in them."""
+    return ParameterData.from_dict(attributes)
+
+
+def _batch(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Batch:
+    """A `Batch` from what is in it."""
+    made = Batch(_base_cls=ParameterData)
+    for name, value in attributes.items():
+        made._store[name] = value
+    made._store.__dict__.update({name: own[name] for name in _OF_BATCH if name in own})
+    return made
+
+
+# So that `torch.load` takes what `torch.save` wrote of them.
+torch.serialization.add_safe_globals([ParameterData, _batch, _data])

@@ -21,10 +21,13 @@ from .fields import Wrong, integer, parsed, table, text
 from .files import replacing, sources
 from .store_reading import HEADER, LONGEST_HEADER, TABLES, Tensors, graph_of
 
-__all__ = ["VERSION", "is_store", "load", "save"]
+__all__ = ["SUFFIX", "VERSION", "is_store", "load", "save"]
 
 VERSION = 2
 """Version of the format that `save` writes and the newest that `load` reads."""
+
+SUFFIX = ".safetensors"
+"""How the name of a store ends, for the command line and for other readers."""
 
 _KEY = "gmnc"
 _NATIVE = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -65,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> ParameterGraph:
     file = MappedFile(path)
     start = _start(file)
     if not start:
-        raise LoadError(f"{path}: not a gmnc store; write one with `gmnc compile MODEL.onnx -o {path}`")
+        raise LoadError(f"{path}: not a gmnc store, or a truncated one; `gmnc compile MODEL.onnx -o {path}` writes one")
     try:
         header = parsed(file.array[8:start].tobytes(), HEADER, str(path))
         tables = _checked(table({_KEY: text})(header.get("__metadata__"))[_KEY], str(path))

@@ -2,19 +2,59 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
 
 from ..ir import GmncError, Parameter, ParameterGraph
 
-__all__ = ["checked", "dtype_of", "same_bytes", "values_from_edges"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["array_of", "checked", "dtype_of", "same_bytes", "values_from_edges"]
 
 
 def dtype_of(name: str) -> np.dtype:
     """The NumPy type of a `Parameter.dtype`, those of ml_dtypes included."""
     return np.dtype(getattr(ml_dtypes, name, name))
+
+
+def array_of(value: object, name: str) -> np.ndarray:
+    """The value as an array of numbers: of a tensor of torch, on whatever device, without its gradient.
+
+    name: of the parameter that it is for. Raises `GmncError` for what holds no numbers.
+    """
+    # Nothing is a tensor of a library that nobody imported.
+    torch = sys.modules.get("torch")
+    try:
+        if torch is not None and isinstance(value, torch.Tensor):
+            return _from_torch(value)
+        array = np.asarray(value)
+    except (GmncError, RuntimeError, TypeError, ValueError) as error:
+        raise GmncError(f"values for {name!r}: {error}") from error
+    if array.dtype.kind in "OSUmM":
+        raise GmncError(f"values for {name!r}: {type(value).__name__} of type {array.dtype} holds no numbers")
+    return array
+
+
+def _from_torch(tensor: torch.Tensor) -> np.ndarray:
+    """Its numbers; the types that NumPy has not as those of ml_dtypes."""
+    import torch
+
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_meta:
+        raise GmncError("a tensor on the device 'meta' has no numbers")
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        form = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
+        raise GmncError(f"a {form} tensor; make it a dense one of floats first")
+    here: Any = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if not hasattr(np, kind) and hasattr(ml_dtypes, kind):
+        bits = torch.int16 if here.element_size() == 2 else torch.uint8
+        return np.asarray(here.contiguous().view(bits).numpy().view(dtype_of(kind)))
+    return np.asarray(here.numpy())
 
 
 def checked(parameter: Parameter, value: object) -> np.ndarray:
@@ -23,7 +63,7 @@ def checked(parameter: Parameter, value: object) -> np.ndarray:
     Floats are cast between float types (rounded to nearest), integers between integer types. Raises `GmncError` on
     another shape, another kind of type, or numbers that the stored type cannot hold.
     """
-    array = np.asarray(value, order="C")
+    array = np.asarray(array_of(value, parameter.name), order="C")
     what = f"values for {parameter.name!r}"
     if array.shape != parameter.shape:
         raise GmncError(f"{what}: shape {list(array.shape)}, the parameter has {list(parameter.shape)}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .options import Dims, Inputs, Json, Model, Quiet, parse_dims, parse_inputs
-from .session import BAD_INPUT, cell, errors_to_exit_codes, is_store, output, print_json, steps
+from .session import BAD_INPUT, cell, errors_to_exit_codes, is_store, output, print_json, short, steps
 
 if TYPE_CHECKING:
     from ..frontend.check import Finding
@@ -61,6 +61,8 @@ def _print_table(model: Path, found: list[Finding]) -> None:
     from rich import box
     from rich.table import Table
 
+    from ..ir.printable import counted
+
     console = output()
     if not found:
         console.print(cell(f"{model}: every operator is lowered"), soft_wrap=True)
@@ -69,11 +71,15 @@ def _print_table(model: Path, found: list[Finding]) -> None:
     for name in ("problem", "operator", "opset", "nodes", "reason", "hint"):
         table.add_column(name, overflow="fold")
     for f in found:
-        nodes = [*f.nodes[:_SHOWN], *([f"and {len(f.nodes) - _SHOWN} more"] if len(f.nodes) > _SHOWN else [])]
+        left = len(f.nodes) - _SHOWN
+        names = [*map(short, f.nodes[:_SHOWN]), *([f"and {left} more"] if left > 0 else [])]
         hint = [*([f"nearest rule: {f.nearest}"] if f.nearest else []), f.hint]
         operator = f"{f.domain or 'ai.onnx'}::{f.op}" if f.op else ""
-        cells = ([f.kind], [operator], [str(f.opset or "")], nodes, [f.reason], hint)
-        table.add_row(*("\n".join(map(cell, lines)) for lines in cells))
+        table.add_row(
+            f.kind, short(operator), str(f.opset or ""), "\n".join(names), cell(f.reason), "\n".join(map(cell, hint))
+        )
     console.print(table)
     operators = len({(f.domain, f.op, f.opset) for f in found if f.op})
-    console.print(f"{operators} operators, {sum(len(f.nodes) for f in found)} nodes are not lowered")
+    nodes = sum(len(f.nodes) for f in found)
+    be = "is" if operators == nodes == 1 else "are"
+    console.print(f"{counted(operators, 'operator')}, {counted(nodes, 'node')} {be} not lowered")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, is_store, lower, note, output, print_json, progress
+from .session import cell, errors_to_exit_codes, is_store, lower, note, output, print_json, progress, short, shown
 
 if TYPE_CHECKING:
-    from ..ir import ParameterGraph
+    from ..ir import OpaqueOp, ParameterGraph, Problem
 
 __all__ = ["compile_model", "report"]
 
@@ -35,13 +35,16 @@ def compile_model(
 ) -> None:
     """Lower MODEL to a parameter graph, account for every parameter, and write the graph to a store."""
     with errors_to_exit_codes():
-        from ..ir import LoadError
+        from ..ir import GmncError, LoadError
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
         if out is not None:
             from ..backends.files import target
+            from ..backends.store import SUFFIX
 
             target(out, [model])
+            if out.suffix.lower() != SUFFIX:
+                raise GmncError(f"cannot write {out}: a graph goes to a file that ends in {SUFFIX}")
         with progress(f"lowering {model.name}", quiet):
             if is_store(model):
                 raise LoadError(f"{model}: this is a gmnc store already; look at it with `gmnc inspect {model}`")
@@ -83,6 +86,8 @@ def report(graph: ParameterGraph, model: Path, seconds: float) -> dict[str, Any]
 def _print_tables(graph: ParameterGraph, seconds: float) -> None:
     from rich.columns import Columns
 
+    from ..ir.printable import counted
+
     nodes: Counter[str] = Counter()
     for group in graph.groups:
         nodes[group.kind] += group.size
@@ -99,16 +104,22 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
         _table("parameters", account, graph.num_parameters),
     )
     console.print(Columns(tables, padding=(0, 4)))
-    for op in graph.opaque:
-        name = f"{op.domain}::{op.op}" if op.domain else op.op
-        console.print(f"opaque: {cell(name)} at {cell(repr(op.node))}: {cell(op.reason)}", soft_wrap=True)
-    for problem in graph.unsupported:
-        hint = f" ({problem.hint})" if problem.hint else ""
-        text = f"unsupported: {problem.op} (opset {problem.opset}) at {problem.node!r}: {problem.reason}{hint}"
-        console.print(cell(text), soft_wrap=True)
-    console.print(
-        f"{len(graph.groups)} groups, {len(graph.edges) + len(graph.links)} blocks, lowered in {seconds:.3f} s"
-    )
+    for line in shown(_opaque(graph), "opaque operators"):
+        console.print(cell(line), soft_wrap=True)
+    groups, blocks = counted(len(graph.groups), "group"), counted(len(graph.edges) + len(graph.links), "block")
+    console.print(f"{groups}, {blocks}, lowered in {seconds:.3f} s")
+
+
+def _opaque(graph: ParameterGraph) -> list[str]:
+    """What is opaque, each node once, with what is known of it."""
+    told = {p.node: f" (opset {p.opset})" for p in graph.unsupported}
+    hints = {p.node: f" ({p.hint})" for p in graph.unsupported if p.hint}
+    every: list[OpaqueOp | Problem] = [*graph.unsupported, *graph.opaque]
+    return [
+        f"opaque: {f'{op.domain}::' * bool(op.domain)}{op.op}{told.get(node, '')} at {node!r}: "
+        f"{op.reason}{hints.get(node, '')}"
+        for node, op in {op.node: op for op in every}.items()
+    ]
 
 
 def _table(title: str, counts: Any, total: int) -> Any:
@@ -120,5 +131,5 @@ def _table(title: str, counts: Any, total: int) -> Any:
     table.add_column(title, footer="total", overflow="fold")
     table.add_column("", footer=f"{total:,}", justify="right")
     for name, count in counts.items():
-        table.add_row(cell(name), f"{count:,}")
+        table.add_row(short(name), f"{count:,}")
     return table

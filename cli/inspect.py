@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, shown
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, short, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +130,8 @@ def _print_tables(found: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
 
+    from ..ir.printable import counted
+
     console = output()
     groups = Table("group", "kind", title="groups", box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("size", "depth", "pinned"):
@@ -138,7 +140,7 @@ def _print_tables(found: dict[str, Any]) -> None:
     groups.add_column("value", overflow="fold")
     for g in shown(found["groups"], "groups"):
         numbers = (g["size"], g["depth"], g["pinned"] or "")
-        groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), cell(g["node"]), cell(g["value"]))
+        groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), short(g["node"]), short(g["value"]))
     blocks = Table("from", "to", "role", "shape", title="blocks", box=box.SIMPLE_HEAD, title_justify="left")
     blocks.add_column("parameter or node", overflow="fold")
     blocks.add_column("via", overflow="fold")
@@ -147,14 +149,15 @@ def _print_tables(found: dict[str, Any]) -> None:
         role = f"{b['role']}{marks}" + " (link)" * (b["type"] == "links")
         shape = "×".join(map(str, b["shape"])) + (f" slots {'×'.join(map(str, b['slots']))}" if b["slots"] else "")
         via = " | ".join(v for v in b["via"] if v)
-        cells = (_names(b["src"]), _names(b["dst"]), role, shape, b.get("parameter") or b["node"], via)
-        blocks.add_row(*(cell(c) for c in cells))
+        cells = (_names(b["src"]), _names(b["dst"]), role, shape, b.get("parameter") or b["node"])
+        blocks.add_row(*map(short, cells), cell(via))
     console.print(groups)
     console.print(blocks)
     for way in ("inputs", "outputs"):
         for port in found[way]:
             via = " | ".join(v for v in port["via"] if v)
-            text = f"{way[:-1]} {port['name']}: {_names(port['groups'])}, {port['nodes']} distinct entries"
+            entries = counted(port["nodes"], "distinct entry", "distinct entries")
+            text = f"{way[:-1]} {port['name']}: {_names(port['groups'])}, {entries}"
             console.print(cell(text + (f", via {via}" if via else "")), soft_wrap=True)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "print_json",
     "progress",
     "say",
+    "short",
     "shown",
     "steps",
     "streams",
@@ -48,6 +49,8 @@ _Row = TypeVar("_Row")
 CHECK_FAILED, BAD_INPUT = 1, 2
 _PLAIN_WIDTH = 160
 _ROWS = 1000
+_LONGEST = 80
+"""Characters of a name in a table."""
 _PIPE_CLOSED = 141
 """Exit code where nobody reads what is printed: that of a process which SIGPIPE ends, as a shell says it."""
 
@@ -128,6 +131,13 @@ def cell(text: str) -> str:
     from ..ir.printable import printable
 
     return escape(printable(text))
+
+
+def short(name: str) -> str:
+    """A name from a model as a cell of a table, which long ones would fill; `--json` has it in full."""
+    from ..ir.printable import shortened
+
+    return cell(shortened(name, _LONGEST))
 
 
 @contextmanager
@@ -213,7 +223,13 @@ def lower(
     start = time.perf_counter()
     policy: Literal["opaque", "error"] = "opaque" if on_unsupported is OnUnsupported.opaque else "error"
     graph = compile(path, dims=dims, inputs=inputs, on_unsupported=policy, fold_weights=fold_weights)
-    return graph, time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    if not graph.num_parameters:
+        warnings.warn(
+            f"{path}: the file stores no parameters; if its weights were exported as inputs, export it with them",
+            stacklevel=2,
+        )
+    return graph, seconds
 
 
 def is_store(path: Path) -> bool:
@@ -223,7 +239,10 @@ def is_store(path: Path) -> bool:
 
     if not path.is_file():
         raise LoadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    return store.is_store(path)
+    found = store.is_store(path)
+    if not found and path.suffix.lower() == store.SUFFIX:
+        raise LoadError(f"{path}: not a gmnc store, or a truncated one; write it anew with `gmnc compile`")
+    return found
 
 
 def open_graph(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .inspect import Source
 from .options import Dims, FoldWeights, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, shown
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, short, shown
 
 if TYPE_CHECKING:
     from ..symmetry.symmetries import Symmetries
@@ -54,9 +54,8 @@ def _print_table(found: Symmetries) -> None:
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
         counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
         more = [f"{n:,}" if n else "" for n in counts]
-        table.add_row(cell(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
+        table.add_row(short(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
-    size = f"{'' if found.exact else 'at least '}10^{found.log10_size:,.2f}"
-    console.print(f"{size} symmetries by {len(found.generators):,} generators, {len(found.orbits):,} orbits")
+    console.print(found.words)
     for each in found.rescalings:
         console.print(each.words)

@@ -98,6 +98,8 @@ def train_metanetwork(
             raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
         if predictor is not None and probes:
             raise GmncError("--predictor: `gmnc predict` reads parameters alone; leave --probes out")
+        if predictor is not None and predictor.suffix.lower() != ".safetensors":
+            raise GmncError(f"cannot write {predictor}: a predictor goes to a file that ends in .safetensors")
         if predictor is not None:
             target(predictor, [p for p in (*zoo.rglob("*"), *out.glob("*")) if p.is_file()])
         settings = Settings(

@@ -91,6 +91,7 @@ def verify_model(
 
 
 def _print(report: Report) -> None:
+    from ..ir.printable import counted
 
     console = output()
     changed = "moved" if set(report.kinds) <= {"permutation"} else "changed"
@@ -99,8 +100,8 @@ def _print(report: Report) -> None:
         console.print(f"model: {cell(report.graph.name)}", soft_wrap=True)
     verdict = {True: "sound", False: "NOT SOUND", None: unknown}[report.sound]
     console.print(
-        f"symmetries: {verdict}; {_generators(report)}, {report.trials} products run, up to "
-        f"{report.moved_parameters:,} parameters {changed}, "
+        f"symmetries: {verdict}; {_generators(report)}, {counted(report.trials, 'product')} run, up to "
+        f"{counted(report.moved_parameters, 'parameter')} {changed}, "
         f"error {report.max_error:.2g} (tolerance {report.tolerance:.2g})"
     )
     console.print(
@@ -117,6 +118,9 @@ def _print(report: Report) -> None:
 
 def _generators(report: Report) -> str:
     """How many, by kind if others than permutations were asked for."""
+    from ..ir.printable import counted
+
     if set(report.kinds) <= {"permutation"}:
-        return f"{report.generators:,} generators"
-    return f"{' + '.join(f'{n:,} {kind}' for kind, n in report.kinds.items())} generators"
+        return counted(report.generators, "generator")
+    noun = "generator" if report.generators == 1 else "generators"
+    return f"{' + '.join(f'{n:,} {kind}' for kind, n in report.kinds.items())} {noun}"

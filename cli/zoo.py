@@ -68,7 +68,9 @@ def make_zoo(
     if json:
         print_json({"zoo": str(out), "kind": kind.value, "size": size, "seed": seed, "made": made, "seconds": seconds})
     else:
-        say(f"{out}: {size:,} networks, {made:,} of them new, in {seconds / 60:.1f} minutes")
+        from ..ir.printable import counted
+
+        say(f"{out}: {counted(size, 'network')}, {made:,} of them new, in {seconds / 60:.1f} minutes")
 
 
 def _estimating(step: Callable[[str, int, int], None], quiet: bool) -> Callable[[str, int, int], None]:

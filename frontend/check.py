@@ -74,7 +74,7 @@ def _found(
     model: onnx_ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
     watch: Watch,
 ) -> list[Finding]:  # fmt: skip
-    """What stands in the way, node by node."""
+    """What stands in the way, node by node, in the order of the graph."""
     network: onnx_ir.Model | None = None
     known: dict[onnx_ir.Value, ValueInfo] = {}
     try:
@@ -82,12 +82,13 @@ def _found(
         network, known = prepare(model, dims, inputs, rules)
         watch("lowering", 2, 3)
         found = [*_opaque(network, build(model, name, network, known, "opaque", rules))]
-        return [*found, *_without_rule(network, known, rules, bodies_only=True)]
+        return _in_order([*found, *_without_rule(network, known, rules, bodies_only=True)], network)
     except LoadError:
         raise
     except GmncError as error:
         found = [Finding("error", "", "", 0, (), str(error))]
-        return [*found, *_without_rule(network or normalise(model), known, rules, bodies_only=False)]
+        network = network or normalise(model)
+        return _in_order([*found, *_without_rule(network, known, rules, bodies_only=False)], network)
 
 
 def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
@@ -137,13 +138,32 @@ def _bodies(node: onnx_ir.Node) -> Iterator[tuple[str, onnx_ir.Graph]]:
             yield from ((f"{name}[{i}]", body) for i, body in enumerate(attribute.as_graphs()))
 
 
+def _in_order(findings: Iterable[Finding], network: onnx_ir.Model) -> list[Finding]:
+    """The findings by their places in the graph: a cause stands before what follows from it.
+
+    An error is where the first node stands that it names; one that names none comes last.
+    """
+    places: dict[str, int] = {}
+    names: dict[str, int] = {}
+    for number, (path, node) in enumerate(_walk(network.graph)):
+        places.setdefault(path, number)
+        names.setdefault(repr(node.name), number)
+    last = len(places)
+
+    def place(finding: Finding) -> int:
+        if finding.nodes:
+            return min(places.get(path, last) for path in finding.nodes)
+        return min((number for name, number in names.items() if name in finding.reason), default=last)
+
+    return sorted(findings, key=place)
+
+
 def _grouped(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding per operator and reason, the nodes of all together; errors first."""
+    """One finding per operator and reason, the nodes of all together, in the order of their first nodes."""
     groups: dict[Finding, list[str]] = {}
     for finding in findings:
         groups.setdefault(replace(finding, nodes=()), []).extend(finding.nodes)
-    found = [replace(f, nodes=tuple(dict.fromkeys(nodes))) for f, nodes in groups.items()]
-    return sorted(found, key=lambda f: (f.kind != "error", f.domain, f.op, f.opset, f.kind, f.reason))
+    return [replace(f, nodes=tuple(dict.fromkeys(nodes))) for f, nodes in groups.items()]
 
 
 def _advised(finding: Finding, rules: Registry) -> Finding:

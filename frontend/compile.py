@@ -48,7 +48,8 @@ def compile(
 ) -> ParameterGraph:
     """Lower a model to its parameter graph; weights are not read.
 
-    source: a path, a `ModelProto` or an `onnx_ir.Model`.
+    source: a path, a `ModelProto` or an `onnx_ir.Model`. A model in memory is not copied: leave it as it is while the
+    graph is in use.
     dims: sizes of symbolic dimensions by name; inputs: shapes of graph inputs by name; others get small sizes.
     on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
     registry: rules to use instead of the built-in ones and those of plug-ins (see `plugins.installed`).

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx_ir
+
 from ..ir.errors import LoadError
 from ..ir.graph import ParameterGraph
+from .reading.load import replace_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -18,16 +22,20 @@ def from_torch(
     module: torch.nn.Module,
     example_inputs: torch.Tensor | Sequence[Any],
     export_options: Mapping[str, Any] | None = None,
+    *,
+    copy: bool = True,
     **compile_options: Any,
 ) -> ParameterGraph:
     """The parameter graph of a torch module, which is put in evaluation mode for the export.
 
     example_inputs: what the module is called with, one tensor or a sequence of arguments.
     export_options: further arguments of `torch.onnx.export` (`kwargs`, `dynamic_shapes`, `input_names`, ...).
+    copy: take a snapshot of the weights, on the CPU, each tensor once; the graph then keeps its values whatever becomes
+    of the module. With False the graph is a live view: nothing is copied, and what reads values (`blocks`,
+    `store.save`, `fingerprint`, ...) finds those that the module has at that time.
     compile_options: as in `gmnc.compile`.
-    The export is `dynamo=True, optimize=False`: it keeps the names of parameters, ties, BatchNorm and zero biases; the
-    weights stay in the module's own memory. Raises `LoadError` if torch cannot export the module, and what
-    `gmnc.compile` raises.
+    The export is `dynamo=True, optimize=False`: it keeps the names of parameters, ties, BatchNorm and zero biases.
+    Raises `LoadError` if torch cannot export the module, and what `gmnc.compile` raises.
     """
     import torch
 
@@ -46,4 +54,27 @@ def from_torch(
         for part, mode in training.items():
             part.training = mode
     assert program is not None
+    if copy:
+        _snapshot(program.model)
     return compile(program.model, **compile_options)
+
+
+def _snapshot(model: onnx_ir.Model) -> None:
+    """Give the model weights of its own in place of the module's; what several of its tensors share is copied once."""
+    import torch
+
+    known: dict[tuple[object, ...], np.ndarray] = {}
+
+    def own(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+        raw = tensor.raw
+        # Those of a module without values (on the device "meta", or exported under a fake mode) have none to copy.
+        if not isinstance(raw, torch.Tensor) or raw.is_meta or isinstance(raw, torch._subclasses.FakeTensor):
+            return tensor
+        key = (raw.device, raw.data_ptr(), raw.dtype, raw.shape, raw.stride())
+        if key not in known:
+            array = tensor.numpy()
+            # From another device it is a copy already.
+            known[key] = array.copy() if raw.device.type == "cpu" else array
+        return onnx_ir.Tensor(known[key], tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+
+    replace_tensors(model, own)

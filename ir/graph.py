@@ -279,5 +279,10 @@ class ParameterGraph:
         """
         check(self)
 
+    def __repr__(self) -> str:
+        from .printer import headline
+
+        return f"<{headline(self)}>"
+
     def __str__(self) -> str:
         return printer.summary(self)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .arrays import distinct
+from .printable import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
             ...
 
 
-__all__ = ["block_line", "link_line", "summary", "via_text"]
+__all__ = ["block_line", "headline", "link_line", "summary", "via_text"]
 
 _LONGEST = 4000
 
@@ -70,22 +71,28 @@ def block_line(graph: ParameterGraph, block: EdgeBlock) -> str:
 
 def link_line(graph: ParameterGraph, link: LinkBlock) -> str:
     """One link block: role, count, where from and to, via."""
-    return f"{_ends(graph, link.src, link.dst)}  {link.role}  {link.size} links{_vias(graph, link.via)}"
+    return f"{_ends(graph, link.src, link.dst)}  {link.role}  {counted(link.size, 'link')}{_vias(graph, link.via)}"
+
+
+def headline(graph: ParameterGraph) -> str:
+    """The graph in one line: its name and how large it is."""
+    return (
+        f"parameter graph {graph.name!r}: {counted(graph.num_nodes, 'node')}, "
+        f"{counted(graph.num_parameter_edges, 'parameter edge')}, {graph.num_tied_edges:,} tied, "
+        f"{counted(graph.num_links, 'link')}"
+    )
 
 
 def summary(graph: ParameterGraph) -> str:
     """The whole graph, readable: groups, edge blocks, link blocks and the account."""
-    lines = [
-        f"parameter graph {graph.name!r}: {graph.num_nodes} nodes, {graph.num_parameter_edges} parameter edges, "
-        f"{graph.num_tied_edges} tied, {graph.num_links} links"
-    ]
+    lines = [headline(graph)]
     for i, group in enumerate(graph.groups):
         pins = int(graph.pinned[group.start : group.stop].sum())
         pin = "" if not pins else " pinned" if pins == group.size else f" {pins} pinned"
         lines.append(f"  g{i}: {group.size} {group.kind}{pin}, depth {group.depth}, {group.value!r}")
     lines += ["  " + block_line(graph, block) for block in graph.edges]
     lines += ["  " + link_line(graph, link) for link in graph.links]
-    lines += [f"  {reason}: {count} elements" for reason, count in graph.not_parameters().items()]
+    lines += [f"  {reason}: {counted(count, 'element')}" for reason, count in graph.not_parameters().items()]
     lines += [f"  opaque {o.op} {o.node!r}: {o.reason}" for o in graph.opaque]
     return "\n".join(lines)
 

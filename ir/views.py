@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -30,9 +30,9 @@ class Storage:
     dtype: str
     values: tuple[str, ...]
     sides: tuple[str, ...]
-    load: Callable[[], np.ndarray]
-    decode: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray]
-    encode: Callable[[np.ndarray, Mapping[str, np.ndarray], np.ndarray], np.ndarray]
+    load: Callable[[], np.ndarray] = field(repr=False)
+    decode: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = field(repr=False)
+    encode: Callable[[np.ndarray, Mapping[str, np.ndarray], np.ndarray], np.ndarray] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Parameter:
     shape: tuple[int, ...]
     dtype: str
     origin: Origin
-    load: Callable[[], np.ndarray]
+    load: Callable[[], np.ndarray] = field(repr=False)
     place: tuple[str, str] | None = None
     storage: Storage | None = None
 

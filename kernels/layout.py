@@ -90,6 +90,13 @@ class Layout:
     def __iter__(self) -> Iterator[Block]:
         return iter(self._rows)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Tables and plans, some of them as long as the edges, are made anew where it arrives.
+        return Layout, (self.blocks, self.scale, self.dst, self.src, self.types, self.edges)
+
+    def __repr__(self) -> str:
+        return f"Layout({len(self.blocks)} blocks, {self.edges} edges, on {self.dst.device})"
+
     @cached_property
     def _rows(self) -> tuple[Block, ...]:
         pairs = zip(self.blocks.tolist(), self.scale.tolist(), strict=True)

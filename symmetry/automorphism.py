@@ -48,6 +48,16 @@ class Automorphism:
             raise GraphError("this automorphism does not know its graph: use apply(graph, automorphism, values)")
         return apply(self.graph, self, values)
 
+    def inverse(self) -> Automorphism:
+        """The automorphism that takes every node and row back, of the same graph."""
+        order, rows = np.argsort(self.dst), np.argsort(self.row_dst)
+        there = self.dst[order], self.src[order]
+        return Automorphism(*there, self.row_dst[rows], self.row_src[rows], self.graph)
+
+    def __matmul__(self, other: Automorphism) -> Automorphism:
+        """``a @ b`` does b and after it a, as a product of matrices does."""
+        return compose(other, self) if isinstance(other, Automorphism) else NotImplemented
+
     @property
     def moved(self) -> dict[int, int]:
         """Moved node to its image."""
@@ -62,9 +72,15 @@ class Automorphism:
 
 
 def compose(first: Automorphism, then: Automorphism) -> Automorphism:
-    """The automorphism that does `first` and after it `then`."""
+    """The automorphism that does `first` and after it `then`, also ``then @ first``; of their graph if one knows it.
+
+    Raises `GraphError` if they are of two graphs.
+    """
+    graph = first.graph if then.graph is None else then.graph
+    if first.graph is not None and first.graph is not graph:
+        raise GraphError("automorphisms of two graphs have no product: take both from one call of `symmetries`")
     src, dst = _compose((first.src, first.dst), (then.src, then.dst))
-    return Automorphism(src, dst, *_compose((first.row_src, first.row_dst), (then.row_src, then.row_dst)))
+    return Automorphism(src, dst, *_compose((first.row_src, first.row_dst), (then.row_src, then.row_dst)), graph)
 
 
 def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

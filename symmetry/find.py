@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 
 import numpy as np
@@ -40,7 +40,7 @@ class Rejection:
 def swap(graph: ParameterGraph, a: int, b: int) -> Automorphism | Rejection:
     """The smallest symmetry that swaps nodes a and b, as far as closure finds it, or why there is none."""
     try:
-        return Closure(incidence(graph)).run(int(a), int(b))
+        return replace(Closure(incidence(graph)).run(int(a), int(b)), graph=graph)
     except Contradiction as reason:
         return Rejection(str(reason))
 
@@ -74,7 +74,8 @@ def product(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Aut
     for each in automorphisms:
         image[each.src], image[each.row_src] = image[each.dst], image[each.row_dst]
     moved = np.flatnonzero(image != np.arange(index.size))
-    return Automorphism.of_items(dict(zip(moved.tolist(), image[moved].tolist(), strict=True)), graph.num_nodes)
+    pairs = dict(zip(moved.tolist(), image[moved].tolist(), strict=True))
+    return replace(Automorphism.of_items(pairs, graph.num_nodes), graph=graph)
 
 
 def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np.random.Generator) -> Automorphism:

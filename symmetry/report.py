@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import factorial, prod
 from typing import Any
 
 import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import NodeGroup, ParameterGraph
+from ..ir.printable import counted
 from ..ir.vocabulary import EdgeRole, NodeKind
 from .automorphism import Automorphism
 from .group import Component, Factor
 from .rescaling import Rescalings
 
-__all__ = ["SymmetryFamily", "families", "group_name"]
+__all__ = ["SymmetryFamily", "families", "group_name", "size_in_words"]
 
 _LISTED = 3
+_FEW = 9
+"""log10 of how many symmetries are still given as a whole number."""
 _MADE = (NodeKind.NEURON, NodeKind.INPUT)
 
 
@@ -45,7 +50,7 @@ class SymmetryFamily:
     @property
     def words(self) -> str:
         """One line."""
-        more = [f"{n} {what}" for n, what in ((self.signs, "signs"), (self.scales, "scales")) if n]
+        more = [counted(n, what) for n, what in ((self.signs, "sign"), (self.scales, "scale")) if n]
         return f"{self.name}: {', '.join([self.what, *more])}"
 
     def to_json(self) -> dict[str, Any]:
@@ -77,6 +82,18 @@ def families(
     return sorted(found, key=lambda f: f.groups)
 
 
+def size_in_words(components: Sequence[Component]) -> str:
+    """How many symmetries the components make together: a whole number, with its factorials, if it has few digits."""
+    exact, log10 = all(c.exact for c in components), sum(c.log10 for c in components)
+    if not exact or log10 >= _FEW:
+        return f"{'' if exact else 'at least '}10^{log10:,.2f}"
+    degrees = [f.degree for c in components for level in c.levels for f in level]
+    rest = round(10 ** sum(c.rest_log10 for c in components))
+    powers = [f"({d}!)^{n}" if n > 1 else f"{d}!" for d, n in sorted(Counter(degrees).items())]
+    formula = f"{' '.join(powers)} = " if rest == 1 and len(powers) <= _LISTED else ""
+    return f"{formula}{prod(map(factorial, degrees)) * rest:,}"
+
+
 def group_name(group: NodeGroup) -> str:
     """What a user knows a node group by: the module of its scope if the exporter left one, else the ONNX value."""
     if ": " in group.scope:
@@ -102,7 +119,8 @@ def _what(graph: ParameterGraph, groups: list[int], component: Component) -> str
     made = [g for g in groups if graph.groups[g].kind in _MADE]
     along = f"tied along {len(made)} layers" if len(made) > 1 else "free"
     if not component.exact:
-        return f"{len(component.generators)} generators of no known form, at least 10^{component.log10:.2f} symmetries"
+        by = counted(len(component.generators), "generator")
+        return f"{by} of no known form, at least 10^{component.log10:.2f} symmetries"
     if len(component.levels) == 1 and len(component.levels[0]) == 1:
         return f"{component.levels[0][0].degree} {noun}, {along}"
     blocks = "heads" if NodeKind.SUM in kinds else "groups" if NodeKind.REDUCE in kinds else "blocks"
@@ -145,7 +163,8 @@ def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[SymmetryFamily
         if number in moving or group.kind not in _MADE:
             continue
         pinned = graph.pinned[group.start : group.stop].all()
-        why = ports.get(number, "order matters") if pinned else f"{group.size} neurons, no two alike"
+        why = ports.get(number, "order matters") if pinned else counted(group.size, "neuron")
+        why += ", no two alike" * (group.size > 1 and not pinned)
         yield SymmetryFamily(group_name(group), ("pinned, " if pinned else "") + why, (number,))
 
 
@@ -160,7 +179,7 @@ def _annotated(graph: ParameterGraph, families: list[SymmetryFamily], found: Res
             group = graph.groups[number]
             signs = families[0].signs if families else None
             new = SymmetryFamily(
-                group_name(group), f"{group.size} values", (number,), signs=None if signs is None else 0
+                group_name(group), counted(group.size, "value"), (number,), signs=None if signs is None else 0
             )
             families = [*families, new]
             counts.append(0)

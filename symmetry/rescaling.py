@@ -14,8 +14,9 @@ from functools import cached_property
 import numpy as np
 
 from ..ir.arrays import distinct
-from ..ir.errors import GmncError
+from ..ir.errors import GmncError, GraphError
 from ..ir.graph import EdgeBlock, ParameterGraph
+from ..ir.printable import counted
 from .automorphism import Automorphism
 from .find import product as permuted
 from .scaling_equations import Gain, ScalingEquations
@@ -24,6 +25,8 @@ __all__ = ["KINDS", "RESCALINGS", "Product", "Rescaling", "Rescalings", "checked
 
 RESCALINGS = ("sign", "scale")
 """Kinds of symmetries that multiply."""
+
+_TERMS = ("numbers", "amounts")
 
 KINDS = ("permutation", *RESCALINGS)
 """Kinds of symmetries."""
@@ -66,8 +69,8 @@ class Rescalings:
     def words(self) -> str:
         """How many there are, in words."""
         if self.kind == "sign":
-            return f"2^{self.dimension:,} changes of sign"
-        return f"{self.dimension:,} independent scales"
+            return f"2^{self.dimension:,} changes of sign" if self.dimension else "no changes of sign"
+        return counted(self.dimension, "independent scale") if self.dimension else "no scales"
 
     @cached_property
     def homes(self) -> np.ndarray:
@@ -147,6 +150,19 @@ class Rescaling:
         """The new parameter tensors, only those that change; values: name to tensor, for every parameter that does."""
         return self.of.apply(self.of.changes(self.numbers, self.amounts), values)
 
+    def inverse(self) -> Rescaling:
+        """The rescaling that divides by what this one multiplies by; a change of sign is its own."""
+        return self if self.of.kind == "sign" else replace(self, amounts=-self.amounts)
+
+    def __matmul__(self, other: Automorphism | Rescaling | Product) -> Rescaling | Product:
+        """``a @ b`` does b and after it a; two of one kind are one again."""
+        if isinstance(other, Rescaling) and other.of is self.of:
+            return Rescaling(self.of, *(np.concatenate([getattr(x, n) for x in (other, self)]) for n in _TERMS))
+        return Product((self,)) @ other
+
+    def __rmatmul__(self, other: Automorphism) -> Product:
+        return Product((other,)) @ self
+
     @property
     def nodes(self) -> np.ndarray:
         """Nodes whose value it multiplies, int64 ids, ascending."""
@@ -175,12 +191,36 @@ class Product:
 
     steps: tuple[Automorphism | Rescaling, ...]
 
+    def inverse(self) -> Product:
+        """The symmetry that undoes this one: the last step first."""
+        return Product(tuple(step.inverse() for step in reversed(self.steps)))
+
+    def __matmul__(self, other: Automorphism | Rescaling | Product) -> Product:
+        """``a @ b`` does b and after it a."""
+        if not isinstance(other, Automorphism | Rescaling | Product):
+            return NotImplemented
+        graphs = {id(g): g for step in (*_steps(other), *self.steps) if (g := _graph(step)) is not None}
+        if len(graphs) > 1:
+            raise GraphError("symmetries of two graphs have no product: take both from one call of `symmetries`")
+        return Product((*_steps(other), *self.steps))
+
+    def __rmatmul__(self, other: Automorphism) -> Product:
+        return Product((other,)) @ self
+
     def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """The new parameter tensors, only those that change; values: name to tensor, for every parameter that does."""
         new: dict[str, np.ndarray] = {}
         for step in self.steps:
             new |= step.apply({**values, **new})
         return {n: v for n, v in new.items() if not np.array_equal(v, values[n])}
+
+
+def _steps(symmetry: Automorphism | Rescaling | Product) -> tuple[Automorphism | Rescaling, ...]:
+    return symmetry.steps if isinstance(symmetry, Product) else (symmetry,)
+
+
+def _graph(step: Automorphism | Rescaling) -> ParameterGraph | None:
+    return step.graph if isinstance(step, Automorphism) else step.of.graph
 
 
 def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling]) -> Product:
@@ -197,7 +237,7 @@ def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling
         for of, some in by_kind.items()
     ]
     if moves:
-        steps.append(replace(permuted(graph, moves), graph=graph))
+        steps.append(permuted(graph, moves))
     return Product(tuple(steps))
 
 

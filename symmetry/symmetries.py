@@ -11,11 +11,12 @@ import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import ParameterGraph
+from ..ir.printable import counted
 from .automorphism import Automorphism
 from .find import determined, generators, orbits, sample
 from .group import Component, components
 from .incidence import incidence
-from .report import SymmetryFamily, families
+from .report import SymmetryFamily, families, size_in_words
 from .rescaling import RESCALINGS, Product, Rescaling, Rescalings, checked_kinds, rescalings
 
 __all__ = ["Symmetries", "symmetries"]
@@ -60,7 +61,7 @@ class Symmetries:
         """A random symmetry of the kinds asked for; its `apply` changes parameters."""
         steps: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
         if "permutation" in self.kinds:
-            steps.append(replace(sample(self.graph, self.generators, rng), graph=self.graph))
+            steps.append(sample(self.graph, self.generators, rng))
         return steps[0] if len(steps) == 1 and isinstance(steps[0], Automorphism) else Product(tuple(steps))
 
     @cached_property
@@ -68,10 +69,16 @@ class Symmetries:
         """All symmetries in words, and the inputs and neurons that do not move, in the order of the node groups."""
         return families(self.graph, self.components, self.generators, self.rescalings)
 
+    @property
+    def words(self) -> str:
+        """How many permutations there are, in words: a few exactly, as in ``4! = 24 symmetries``."""
+        if not self.generators:
+            return "no symmetries: no node can take another's place"
+        by = f"by {counted(len(self.generators), 'generator')}, {counted(len(self.orbits), 'orbit')}"
+        return f"{size_in_words(self.components)} symmetries {by}"
+
     def __str__(self) -> str:
-        size = f"{'' if self.exact else 'at least '}10^{self.log10_size:.2f} symmetries"
-        lines = [*(f.words for f in self.families), f"{size}, {len(self.generators)} generators"]
-        return "\n".join([*lines, *(r.words for r in self.rescalings)])
+        return "\n".join([*(f.words for f in self.families), self.words, *(r.words for r in self.rescalings)])
 
     def to_json(self) -> dict[str, Any]:
         """The symmetries as plain data, without the permutations themselves."""

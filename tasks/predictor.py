@@ -77,7 +77,7 @@ class Predictor:
             slack = _MARGIN * (high - low) + 1e-9
             if not low - slack <= value <= high + slack:
                 log = name.startswith("log ")
-                shown = [f"{10**v if log else v:,.4g}" for v in (value, low, high)]
+                shown = [_words(10**v if log else v) for v in (value, low, high)]
                 found.append(f"{name.removeprefix('log ')} {shown[0]} (training: {shown[1]} to {shown[2]})")
         own = vocabulary(graph)
         unknown = sum(count for word, count in own.items() if word not in self.words) / max(sum(own.values()), 1)
@@ -101,6 +101,12 @@ class Predictor:
         found = parsed(header, _HEADER, str(path))
         ranges = {name: (low, high) for name, (low, high) in found["ranges"].items()}
         return Predictor(model, ranges, frozenset(found["words"]), found["about"])
+
+
+def _words(number: float) -> str:
+    """The number to four digits: ``0.01235``, ``77,710``."""
+    short = f"{number:.4g}"
+    return f"{float(short):,.0f}" if 1000 <= abs(number) < 1e15 else short
 
 
 def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any]) -> Predictor:

@@ -23,7 +23,7 @@ from .sparse_tensors import is_sparse, written_out
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
-__all__ = ["load"]
+__all__ = ["load", "replace_tensors"]
 
 # Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
 _HERE = "gmnc:this-file"
@@ -41,14 +41,14 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> on
         if isinstance(source, onnx_ir.Model):
             where = source.graph.name or "model"
             files = ExternalFiles(where, None)
-            _check_tensors(source, partial(_keep, files))
+            replace_tensors(source, partial(_keep, files))
             source.meta.setdefault(FILES, files.paths)
             check_graphs(source, where, sort=False)
             return source
         if isinstance(source, onnx.ModelProto):
             where = source.graph.name or "ModelProto"
             model = _deserialize(source, where)
-            _check_tensors(model, partial(_keep, ExternalFiles(where, "")))
+            replace_tensors(model, partial(_keep, ExternalFiles(where, "")))
             if is_sparse(source):
                 # onnx-ir has no sparse tensors; in these bytes write-back finds them.
                 model.meta[SOURCE] = source.SerializeToString()
@@ -71,7 +71,7 @@ def _load_file(path: Path, where: str) -> onnx_ir.Model:
             return _mapped(tensor, data, where)
         return _keep(files, tensor)
 
-    _check_tensors(model, place)
+    replace_tensors(model, place)
     # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
     model.meta[SOURCE] = data
     model.meta[FILES] = (os.path.abspath(where), *files.paths)
@@ -123,7 +123,7 @@ def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
     return copy
 
 
-def _check_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtocol], onnx_ir.TensorProtocol]) -> None:
+def replace_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtocol], onnx_ir.TensorProtocol]) -> None:
     """Put `place(tensor)` where each tensor of the model is."""
     for graph in model.graphs():
         for value in graph.initializers.values():

@@ -125,7 +125,8 @@ def test_a_batch_is_its_parts(compiled: Compiled) -> None:
 
 def test_moves_in_one_copy(compiled: Compiled) -> None:
     tensors = blocks(compiled("vit"))
-    moved = tensors.to("cpu")
+    assert tensors.to("cpu") is tensors
+    moved = tensors.to("cpu:0")
     storages = {t.untyped_storage().data_ptr() for t in (moved.values, moved.layout.dst, moved.types, moved.words)}
     assert len(storages) == 1
     assert all(torch.equal(*pair) for pair in _tensors(tensors, moved))

@@ -145,7 +145,10 @@ def test_a_pyg_batch_keeps_every_edge_type(graph):
     data = coo(graph)
     batch = Batch.from_data_list([data, data])
     own = data.edge_type_attr[data.edge_type]
-    assert torch.equal(batch.edge_type_attr[batch.edge_type], torch.cat([own, own]))
+    found, via = batch.edge_type_attr[batch.edge_type], COLUMNS.index("via")
+    assert [batch.via_names[v] for v in found[:, via].tolist()] == [data.via_names[v] for v in own[:, via].tolist()] * 2
+    found[len(own) :, via] -= len(data.via_names)
+    assert torch.equal(found, torch.cat([own, own]))
     assert torch.equal(batch.edge_index[:, len(own) :], data.edge_index + data.num_nodes)
 
 

@@ -36,6 +36,61 @@ def test_every_parameter_by_its_name() -> None:
         np.testing.assert_array_equal(stored, expected[block.view.name].detach().numpy())
 
 
+def _values(graph: gmnc.ParameterGraph) -> dict[str, np.ndarray]:
+    return {name: np.array(p.load()) for name, p in graph.parameters.items()}
+
+
+def _train(module: torch.nn.Module, inputs: torch.Tensor) -> None:
+    """One step that changes every parameter and every statistic, in place."""
+    module.train()
+    optimizer = torch.optim.SGD(module.parameters(), lr=1.0, weight_decay=0.5)
+    module(inputs).square().sum().backward()
+    optimizer.step()
+
+
+def _differ(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> set[str]:
+    return {name for name in one if not np.array_equal(one[name], other[name])}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_training_goes_on_and_the_graph_keeps_its_values(dtype: torch.dtype) -> None:
+    module = _Net().to(dtype)
+    inputs = torch.randn(4, 2, dtype=dtype)
+    graph, live = (gmnc.from_torch(module, inputs, copy=copy) for copy in (True, False))
+    before, mark = _values(graph), gmnc.fingerprint(graph)
+    assert not _differ(before, _values(live))
+    _train(module, inputs)
+    assert not _differ(before, _values(graph))
+    assert gmnc.fingerprint(graph) == mark
+    # The norm's bias may have no gradient to speak of, but all else has moved.
+    assert {"first.weight", "last.weight", "norm.running_mean"} <= _differ(before, _values(live))
+    written = {v.name: v.const_value.numpy() for v in gmnc.backends.onnx.write(graph).graph.initializers.values()}
+    assert all(np.array_equal(written[name], value) for name, value in before.items())
+
+
+def test_a_snapshot_holds_a_tied_weight_once() -> None:
+    class Tied(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed = torch.nn.Embedding(1000, 64)
+            self.head = torch.nn.Linear(64, 1000, bias=False)
+            self.head.weight = self.embed.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(torch.tanh(self.embed(x)))
+
+    graph = gmnc.from_torch(Tied(), torch.zeros(1, 3, dtype=torch.int64))
+    arrays = [p.load() for p in graph.parameters.values() if p.size == 64_000]
+    assert all(np.shares_memory(arrays[0], other) for other in arrays)
+
+
+def test_a_module_without_values_has_a_graph() -> None:
+    with torch.device("meta"):
+        module = _Net()
+    graph = gmnc.from_torch(module, torch.ones(4, 2, device="meta"))
+    assert graph.num_parameter_edges == gmnc.from_torch(_Net(), torch.ones(4, 2)).num_parameter_edges
+
+
 def test_the_module_keeps_its_mode() -> None:
     module = _Net().train()
     module.first.eval()

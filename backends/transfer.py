@@ -1,0 +1,74 @@
+"""Many tensors from one place to another by one copy of all their bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import torch
+
+from ..ir import GmncError
+
+__all__ = ["moved", "pinned"]
+
+_ALIGN = 16
+
+
+def moved(
+    tensors: Mapping[str, torch.Tensor], device: torch.device | str, non_blocking: bool = False
+) -> dict[str, torch.Tensor]:
+    """The tensors on another device. non_blocking: as of `torch.Tensor.to`, for what `pinned` made."""
+    host = _laid_out(tensors)
+    if host is None:
+        host = _filled(tensors, torch.zeros(_size(tensors), dtype=torch.uint8, device=_device(tensors)))
+    return _views(tensors, host.to(device, non_blocking=non_blocking))
+
+
+def pinned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors in page-locked memory. Raises `GmncError` where there is no device to copy from there to."""
+    try:
+        host = torch.zeros(_size(tensors), dtype=torch.uint8, pin_memory=True)
+    except RuntimeError as error:
+        raise GmncError(f"memory can be pinned for a GPU only, and none is available: {error}") from error
+    return _views(tensors, _filled(tensors, host))
+
+
+def _places(tensors: Mapping[str, torch.Tensor]) -> list[int]:
+    """Where the bytes of each tensor begin, and where all end."""
+    sizes = (-(-t.numel() * t.element_size() // _ALIGN) * _ALIGN for t in tensors.values())
+    return [0, *itertools.accumulate(sizes)]
+
+
+def _size(tensors: Mapping[str, torch.Tensor]) -> int:
+    return _places(tensors)[-1]
+
+
+def _device(tensors: Mapping[str, torch.Tensor]) -> torch.device:
+    return next(iter(tensors.values())).device
+
+
+def _filled(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> torch.Tensor:
+    for t, at in zip(tensors.values(), _places(tensors), strict=False):
+        if t.numel():
+            host[at : at + t.numel() * t.element_size()] = t.contiguous().view(-1).view(torch.uint8)
+    return host
+
+
+def _laid_out(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The bytes of all where they already lie as `_filled` would put them; so does what `moved` and `pinned` made."""
+    storage = next(iter(tensors.values())).untyped_storage()
+    if storage.nbytes() != _size(tensors):
+        return None
+    for t, at in zip(tensors.values(), _places(tensors), strict=False):
+        same = t.untyped_storage().data_ptr() == storage.data_ptr() and t.is_contiguous()
+        if t.numel() and not (same and t.storage_offset() * t.element_size() == at):
+            return None
+    return torch.empty(0, dtype=torch.uint8, device=_device(tensors)).set_(storage)
+
+
+def _views(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Views of the bytes, of the types and shapes of the tensors."""
+    return {
+        name: host[at : at + t.numel() * t.element_size()].view(t.dtype).view(t.shape)
+        for (name, t), at in zip(tensors.items(), _places(tensors), strict=False)
+    }
