@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir.arrays import distinct_tuples, occurrence_in_rows
 from ..ir.vocabulary import edge_role_id, link_role_id
 
 __all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
@@ -40,7 +41,8 @@ def edge_types(graph: ParameterGraph) -> EdgeTypes:
     roles = {number: role for named in (edges, links) for role, number in named.items()}
     found = [_block_rows(b, edges[b.role]) for b in graph.edges] + [_link_rows(b, links[b.role]) for b in graph.links]
     stacked = np.concatenate([rows for rows, _ in found] or [np.zeros((0, 8), np.int64)])
-    rows, renumber = _distinct(stacked.T)
+    first, renumber = distinct_tuples(*stacked.T)
+    rows = stacked[first]
     ids, start = [], 0
     for own, local in found:
         ids.append(renumber[start + local].astype(np.int32))
@@ -51,18 +53,7 @@ def edge_types(graph: ParameterGraph) -> EdgeTypes:
 
 def places(block: EdgeBlock) -> np.ndarray:
     """How often the same port (node, via) came before in its row of src: int64 [B, K] (or [1, 1] if never)."""
-    ports = block.src.astype(np.int64) << 32 | block.via
-    order = np.argsort(ports, axis=1, kind="stable")
-    ranked = np.take_along_axis(ports, order, axis=1)
-    new = np.ones(ports.shape, dtype=bool)
-    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    if new.all():
-        return np.zeros((1, 1), dtype=np.int64)
-    at = np.arange(ports.shape[1])
-    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
-    count = np.empty(ports.shape, dtype=np.int64)
-    np.put_along_axis(count, order, at - first, axis=1)
-    return count
+    return occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via)
 
 
 def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +62,9 @@ def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
     via = block.via
     if via.size and (via.strides == (0, 0) or (via == via.flat[0]).all()):
         via = via[:1, :1]
-    pairs, inverse = _distinct([a.reshape(-1) for a in np.broadcast_arrays(via, place)])
+    columns = [a.reshape(-1) for a in np.broadcast_arrays(via, place)]
+    first, inverse = distinct_tuples(*columns)
+    pairs = np.stack([c[first] for c in columns], axis=1)
     slots = len(block.slots)
     rows = np.full((len(pairs), slots, 8), -1, dtype=np.int64)
     rows[..., 0], rows[..., 1] = int(block.constant), role
@@ -87,23 +80,11 @@ def _link_rows(link: LinkBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
     slots = 0 if link.slot is None else link.slot.shape[1]
     if link.slot is not None:
         columns += list(link.slot.T)
-    found, inverse = _distinct(columns)
+    first, inverse = distinct_tuples(*columns)
+    found = np.stack([c[first] for c in columns], axis=1)
     rows = np.full((len(found), 8), -1, dtype=np.int64)
     rows[:, 0], rows[:, 1], rows[:, 2], rows[:, 4] = 2, role, found[:, 0], 0
     if link.operand is not None:
         rows[:, 3] = found[:, 1]
     rows[:, 5 : 5 + slots] = found[:, found.shape[1] - slots :]
     return rows, inverse
-
-
-def _distinct(columns: Sequence[np.ndarray] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows [u, C] of C equally long columns, sorted, and each row's number [n] among them."""
-    length = len(columns[0])
-    key = np.zeros(length, dtype=np.int64)
-    for column in columns:
-        if length and (column != column[0]).any():
-            # Renumbering after each column keeps the mixed-radix key small.
-            values, digit = np.unique(column, return_inverse=True)
-            key = np.unique(key * len(values) + digit, return_inverse=True)[1]
-    _, first = np.unique(key, return_index=True)
-    return np.stack([np.asarray(c, dtype=np.int64)[first] for c in columns], axis=1), key

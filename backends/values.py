@@ -132,26 +132,18 @@ def _gather(graph: ParameterGraph, name: str, numbers: list[int], blocks: Sequen
         total = np.array(parameter.load())
         new = np.asarray(blocks[numbers[0]])
         parts = np.rint(new) if integer else new
-        _assign(total, views[0].index, views[0].read(total), parts)
+        views[0].write(total, parts)
         return total
     # -0.0 is what adding leaves every float as it is, zeros of either sign included.
     total = np.full(parameter.shape, -0.0)
     count = np.zeros(parameter.shape)
     for number, view in zip(numbers, views, strict=True):
         new = np.asarray(blocks[number], dtype=np.float64)
-        _assign(total, view.index, view.read(total), view.read(total) + new)
-        _assign(count, view.index, view.read(count), view.read(count) + 1)
+        view.write(total, view.read(total) + new)
+        view.write(count, view.read(count) + 1)
     mean = np.divide(total, count, out=total, where=count > 0)
     mean = np.where(count > 0, np.rint(mean) if integer else mean, np.asarray(parameter.load(), dtype=np.float64))
     return mean.astype(dtype_of(parameter.dtype))
-
-
-def _assign(tensor: np.ndarray, index: np.ndarray | None, window: np.ndarray, new: np.ndarray) -> None:
-    """Write to the elements of a view; `window` is what its `read` gave."""
-    if index is None:
-        np.copyto(window, new, casting="unsafe")
-    else:
-        tensor.reshape(-1)[index] = new
 
 
 def _family(kind: np.dtype) -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..ir.arrays import occurrence
 from .inference.shapes import ValueInfo
 from .primitives.elements import Elements
-from .primitives.labels import constant_along, occurrence
+from .primitives.labels import constant_along
 from .primitives.values import Value
 
 __all__ = [

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
-from ..ir.arrays import distinct
+from ..ir.arrays import distinct, occurrence
 from .budget import LABELS, PLACES, bear
 from .context import LoweringContext, Move, Rows
 from .primitives.attaching import Part, add_parameters
@@ -21,7 +21,7 @@ from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.grid import free_axes, moved, placed, unfold
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
-from .primitives.labels import compress, map_via, nodes_of, occurrence, port, unrepeated, varying
+from .primitives.labels import compress, map_via, nodes_of, port, unrepeated, varying
 from .primitives.opaque import opaque_join
 from .primitives.pairing import paired
 from .primitives.products import product_sum

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -83,18 +83,40 @@ class ParameterView:
         b, n, k, s = self.shape
         return b * n * k * s
 
-    def read(self, tensor: np.ndarray) -> np.ndarray:
-        """The elements [B, N, K, S] of `tensor` (any shape, C order); a view of it unless `index` is set."""
+    def read(self, tensor: np.ndarray, at: tuple[Any, ...] = ()) -> np.ndarray:
+        """The elements of `tensor`.
+
+        Args:
+            tensor: The parameter's tensor, of any shape, in C order.
+            at: An index into [B, N, K, S]; all of it by default.
+
+        Returns:
+            [B, N, K, S], or its entries `at`: a view of the tensor unless `index` is set.
+        """
         flat = tensor.reshape(-1)
         if self.index is not None:
-            return flat[self.index]
+            return flat[self.index[at]]
         step = flat.itemsize
-        return np.lib.stride_tricks.as_strided(
+        window = np.lib.stride_tricks.as_strided(
             flat[self.offset :],
             self.shape,
             tuple(s * step for s in self.strides),
             writeable=tensor.flags.writeable,
         )
+        return window[at] if at else window
+
+    def write(self, tensor: np.ndarray, values: np.ndarray, at: tuple[Any, ...] = ()) -> None:
+        """Write elements into `tensor` (any shape, C order), in place.
+
+        Args:
+            tensor: The parameter's tensor, writeable and contiguous.
+            values: What to write, broadcastable to [B, N, K, S], or to its entries `at`.
+            at: An index into [B, N, K, S]; all of it by default.
+        """
+        if self.index is not None:
+            tensor.reshape(-1)[self.index[at]] = values
+        else:
+            self.read(tensor)[at] = values
 
     def elements(self) -> np.ndarray:
         """Flat element numbers, int64 [B, N, K, S]. As long as the block: for checks and exports only."""

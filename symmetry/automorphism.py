@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ir.arrays import distinct
+from ..ir.arrays import distinct, occurrence
 from ..ir.errors import GraphError
-from ..ir.graph import EdgeBlock, ParameterGraph
-from .incidence import Incidence, Row, incidence, occurrence
+from ..ir.graph import ParameterGraph
+from .incidence import Incidence, Row, incidence
 
 __all__ = [
     "Automorphism",
@@ -103,7 +103,7 @@ def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str
                     new[name] = np.array(values[name], copy=True, order="C")
             here, there = move.entries(dst, src)
             old = np.ascontiguousarray(values[source.view.name])
-            _write(target, new[target.view.name], there, _read(source, old, here))
+            target.view.write(new[target.view.name], source.view.read(old, here), there)
     return new
 
 
@@ -238,19 +238,6 @@ def _match(
     place = np.empty(len(nodes), dtype=np.int64)
     place[order] = target_order
     return place
-
-
-def _read(block: EdgeBlock, tensor: np.ndarray, at: Positions) -> np.ndarray:
-    if block.view.index is not None:
-        return tensor.reshape(-1)[block.view.index[at]]
-    return block.view.read(tensor)[at]
-
-
-def _write(block: EdgeBlock, tensor: np.ndarray, at: Positions, values: np.ndarray) -> None:
-    if block.view.index is not None:
-        tensor.reshape(-1)[block.view.index[at]] = values
-    else:
-        block.view.read(tensor)[at] = values
 
 
 def _tags(graph: ParameterGraph) -> dict[str, np.ndarray]:

@@ -14,12 +14,11 @@ from math import inf
 
 import numpy as np
 
-from ..ir.arrays import distinct
+from ..ir.arrays import connected, distinct, mix
 from ..ir.graph import ParameterGraph
 from .automorphism import Automorphism
 from .closure import Closure, Contradiction
-from .group import connected
-from .incidence import Incidence, incidence, mix
+from .incidence import Incidence, incidence
 from .lockstep import Columns, Lockstep
 
 __all__ = ["Rejection", "determined", "generators", "orbits", "product", "sample", "swap"]

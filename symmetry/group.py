@@ -8,10 +8,10 @@ from math import lgamma, log
 
 import numpy as np
 
-from ..ir.arrays import distinct
+from ..ir.arrays import connected, distinct
 from .automorphism import Automorphism
 
-__all__ = ["Component", "Factor", "components", "connected"]
+__all__ = ["Component", "Factor", "components"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,20 +77,6 @@ def components(automorphisms: Sequence[Automorphism]) -> list[Component]:
     gen = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
     moves = _Moves(gen, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
     return [_component(part) for part in _split(moves)]
-
-
-def connected(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(distinct entries of a and b, ascending; for each the smallest entry that the edges a - b connect it to)."""
-    points, at = np.unique(np.concatenate([a, b]), return_inverse=True)
-    a, b = at[: len(a)], at[len(a) :]
-    parent = np.arange(len(points))
-    while True:
-        low, high = np.minimum(parent[a], parent[b]), np.maximum(parent[a], parent[b])
-        if (low == high).all():
-            return points, points[parent]
-        np.minimum.at(parent, high, low)
-        while (parent[parent] != parent).any():
-            parent = parent[parent]
 
 
 def _split(moves: _Moves) -> Iterator[_Moves]:

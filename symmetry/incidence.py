@@ -13,12 +13,13 @@ from itertools import accumulate
 
 import numpy as np
 
+from ..ir.arrays import distinct_tuples, mix, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
+from .refinement import GOLDEN, refined
 
-__all__ = ["Incidence", "Row", "incidence", "mix", "occurrence"]
+__all__ = ["Incidence", "Row", "incidence"]
 
 _ROUNDS = 64
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 Arcs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -222,7 +223,7 @@ class Incidence:
 
     def _labels(self, tag: tuple[Hashable, ...], *columns: np.ndarray) -> np.ndarray:
         """Number the distinct tuples (tag, *columns), int64 of the columns' length."""
-        first, inverse = _distinct(columns)
+        first, inverse = distinct_tuples(*columns)
         keys = zip(*(np.asarray(c)[first].tolist() for c in columns), strict=True)
         return np.array([self._name(tag + key) for key in keys], dtype=np.int64)[inverse]
 
@@ -266,37 +267,6 @@ class Incidence:
 def incidence(graph: ParameterGraph) -> Incidence:
     """The incidence of a graph, built on first use and kept with it."""
     return graph.derived("incidence", lambda: Incidence(graph))
-
-
-def occurrence(*columns: np.ndarray) -> np.ndarray:
-    """How often the same tuple came before, int64 of the columns' length."""
-    inverse = _distinct(columns)[1]
-    order = np.argsort(inverse, kind="stable")
-    ranked = inverse[order]
-    at = np.arange(len(order))
-    new = np.ones(len(order), dtype=bool)
-    new[1:] = ranked[1:] != ranked[:-1]
-    count = np.empty(len(order), dtype=np.int64)
-    count[order] = at - np.maximum.accumulate(np.where(new, at, 0))
-    return count
-
-
-def mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64, elementwise on uint64."""
-    x = np.asarray(x, dtype=np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _distinct(columns: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """(first place of each distinct tuple, number of each tuple)."""
-    inverse = np.zeros(len(columns[0]), dtype=np.int64)
-    for column in columns:
-        low, high = int(column.min(initial=0)), int(column.max(initial=0))
-        if low != high:
-            inverse = np.unique(inverse * (high - low + 1) + (column - low), return_inverse=True)[1]
-    return np.unique(inverse, return_index=True)[1], inverse
 
 
 def _merge(block: EdgeBlock) -> tuple[np.ndarray, bool]:
@@ -343,16 +313,16 @@ def _refine(colour: np.ndarray, item: np.ndarray, other: np.ndarray, label: np.n
     """Colour refinement over arcs, int64 class numbers; stops when stable or after a bounded number of rounds."""
     order = np.argsort(item, kind="stable")
     item, other = item[order], other[order]
-    label_hash = mix(label[order].astype(np.uint64) * _GOLDEN + np.uint64(1))
+    label_hash = mix(label[order].astype(np.uint64) * GOLDEN + np.uint64(1))
     owners, starts = np.unique(item, return_index=True)
-    classes = 0
-    for _ in range(_ROUNDS):
-        kinds, colour = np.unique(colour, return_inverse=True)
-        if len(kinds) == classes or not len(owners):
-            break
-        classes = len(kinds)
-        state = mix(colour.astype(np.uint64) + np.uint64(1))
+    if not len(owners):
+        return np.unique(colour, return_inverse=True)[1]
+
+    def step(colour: np.ndarray) -> np.ndarray:
+        state = mix(np.unique(colour, return_inverse=True)[1].astype(np.uint64) + np.uint64(1))
         message = np.add.reduceat(mix(label_hash + state[other]), starts)
-        state[owners] = mix(state[owners] + mix(message + _GOLDEN))
-        colour = state
+        state[owners] = mix(state[owners] + mix(message + GOLDEN))
+        return state
+
+    colour = refined(colour, step, _ROUNDS)
     return np.unique(colour, return_inverse=True)[1]

@@ -8,15 +8,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from ..ir.arrays import distinct
+from ..ir.arrays import distinct, mix, occurrence_in_rows
 from ..ir.graph import EdgeBlock, ParameterGraph
+from .refinement import GOLDEN, refined
 
 __all__ = ["colours", "fingerprint", "isomorphic"]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NONE = np.zeros(0, dtype=np.int64)
 
 
@@ -40,7 +41,8 @@ def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
     """
     colour, vias, classes = _initial(graph), _via_hashes(graph), 0
     while True:
-        colour = _refined(graph, _mix(colour + _ports(graph, vias)), list(_edges(graph, vias, values)))
+        edges = list(_edges(graph, vias, values))
+        colour = refined(mix(colour + _ports(graph, vias)), partial(_message, graph, edges))
         found = len(distinct(colour))
         if found == classes or not any(via.blocks for via in graph.vias):
             return colour
@@ -51,7 +53,7 @@ def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
 
 def fingerprint(graph: ParameterGraph, values: bool = True) -> str:
     """16 hex digits, equal for graphs that refinement cannot tell apart, whatever the order of nodes and blocks."""
-    return f"{int(_mix(np.sort(colours(graph, values)) * _positions(graph.num_nodes)).sum()):016x}"
+    return f"{int(mix(np.sort(colours(graph, values)) * _positions(graph.num_nodes)).sum()):016x}"
 
 
 def isomorphic(a: ParameterGraph, b: ParameterGraph, values: bool = True) -> bool:
@@ -62,15 +64,7 @@ def isomorphic(a: ParameterGraph, b: ParameterGraph, values: bool = True) -> boo
 
 
 def _positions(n: int) -> np.ndarray:
-    return _mix(np.arange(1, n + 1, dtype=np.uint64))
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of splitmix64, elementwise on uint64."""
-    x = np.asarray(x, dtype=np.uint64)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    return mix(np.arange(1, n + 1, dtype=np.uint64))
 
 
 def _hash(*parts: object) -> np.uint64:
@@ -78,21 +72,17 @@ def _hash(*parts: object) -> np.uint64:
     return np.uint64(zlib.crc32(text) << 32 | zlib.crc32(text[::-1], 0xA5A5))
 
 
-def _refined(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> np.ndarray:
-    """Colours after rounds of messages along all edges, until no more classes appear."""
-    classes = 0
-    while (found := len(distinct(colour))) != classes:
-        classes = found
-        inward, outward = np.zeros_like(colour), np.zeros_like(colour)
-        shared = _shared(graph, colour, edges)
-        for edge in edges:
-            label = edge.label
-            if edge.name in shared:
-                label = label + shared[edge.name][edge.elements]
-            np.add.at(inward, edge.dst, _mix(label + _mix(colour[edge.src])))
-            np.add.at(outward, edge.src, _mix(label ^ _mix(colour[edge.dst] + _GOLDEN)))
-        colour = _mix(colour + _mix(inward + _mix(outward + _GOLDEN)))
-    return colour
+def _message(graph: ParameterGraph, edges: list[_Edges], colour: np.ndarray) -> np.ndarray:
+    """One round of messages along all edges."""
+    inward, outward = np.zeros_like(colour), np.zeros_like(colour)
+    shared = _shared(graph, colour, edges)
+    for edge in edges:
+        label = edge.label
+        if edge.name in shared:
+            label = label + shared[edge.name][edge.elements]
+        np.add.at(inward, edge.dst, mix(label + mix(colour[edge.src])))
+        np.add.at(outward, edge.src, mix(label ^ mix(colour[edge.dst] + GOLDEN)))
+    return mix(colour + mix(inward + mix(outward + GOLDEN)))
 
 
 def _shared(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> dict[str, np.ndarray]:
@@ -102,8 +92,8 @@ def _shared(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> d
     for edge in edges:
         if edge.name:
             size = graph.parameters[edge.name].size
-            ends = _mix(colour[edge.src] + _mix(colour[edge.dst] + _GOLDEN))
-            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, _mix(edge.label + ends))
+            ends = mix(colour[edge.src] + mix(colour[edge.dst] + GOLDEN))
+            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, mix(edge.label + ends))
             np.add.at(sites.setdefault(edge.name, np.zeros(size, np.uint8)), edge.elements, 1)
     return {name: np.where(sites[name] > 1, total, 0) for name, total in found.items()}
 
@@ -115,7 +105,7 @@ def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.n
         blocks = []
         for number in via.blocks:
             block = graph.edges[number]
-            sources = 0 if colour is None else int(_mix(colour[distinct(block.src)]).sum())
+            sources = 0 if colour is None else int(mix(colour[distinct(block.src)]).sum())
             blocks.append((_role(block), block.shape[3], sources))
         hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)
@@ -127,8 +117,8 @@ def _initial(graph: ParameterGraph) -> np.ndarray:
         run = slice(group.start, group.stop)
         place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
         if graph.paired is not None:
-            place += np.where(graph.paired[run], _GOLDEN, np.uint64(0))
-        colour[run] = _mix(place + _hash(group.kind))
+            place += np.where(graph.paired[run], GOLDEN, np.uint64(0))
+        colour[run] = mix(place + _hash(group.kind))
     return colour
 
 
@@ -137,10 +127,10 @@ def _ports(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
     colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for number, port in enumerate(graph.outputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, _mix(_mix(vias[port.via] + _hash("output", number)) + order))
+        np.add.at(colour, port.nodes, mix(mix(vias[port.via] + _hash("output", number)) + order))
     for number, port in enumerate(graph.inputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, _mix(_hash("input", number) + order))
+        np.add.at(colour, port.nodes, mix(_hash("input", number) + order))
     return colour
 
 
@@ -150,7 +140,7 @@ def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_E
     for block in graph.edges:
         label = _block_labels(block, vias)
         if values:
-            label = _mix(label + _bits(graph.values(block)))
+            label = mix(label + _bits(graph.values(block)))
         label = np.broadcast_to(label, block.shape)
         src = np.broadcast_to(block.src[:, None, :, None], block.shape)
         dst = np.broadcast_to(block.dst[:, :, None, None], block.shape)
@@ -160,16 +150,17 @@ def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_E
     for link in graph.links:
         label = vias[link.via] + _hash("link", link.role)
         if link.operand is not None:
-            label = _mix(label) + link.operand.astype(np.uint64) + np.uint64(1)
+            label = mix(label) + link.operand.astype(np.uint64) + np.uint64(1)
         if link.slot is not None:
-            label = _mix(label) + _rows(link.slot)
-        yield _Edges(link.src, link.dst, _mix(label))
+            label = mix(label) + _rows(link.slot)
+        yield _Edges(link.src, link.dst, mix(label))
 
 
 def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:
     """Labels of a block without its values, broadcastable to [B, N, K, S]."""
-    source = _mix(vias[block.via] + _occurrence(block.src, block.via))[:, None, :, None]
-    return _mix(source + _mix(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
+    place = occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via).astype(np.uint64)
+    source = mix(vias[block.via] + place)[:, None, :, None]
+    return mix(source + mix(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
 
 
 def _role(block: EdgeBlock) -> str:
@@ -177,27 +168,11 @@ def _role(block: EdgeBlock) -> str:
     return f"constant {block.role}" if block.constant else block.role
 
 
-def _occurrence(src: np.ndarray, via: np.ndarray) -> np.ndarray:
-    """How often the same port came before in its row, uint64 [B, K]."""
-    ports = src.astype(np.int64) << 32 | via
-    if src.shape[1] == 1:
-        return np.zeros(src.shape, dtype=np.uint64)
-    order = np.argsort(ports, axis=1, kind="stable")
-    ranked = np.take_along_axis(ports, order, axis=1)
-    at = np.arange(src.shape[1])
-    new = np.ones(src.shape, dtype=bool)
-    new[:, 1:] = ranked[:, 1:] != ranked[:, :-1]
-    first = np.maximum.accumulate(np.where(new, at, 0), axis=1)
-    count = np.empty(src.shape, dtype=np.uint64)
-    np.put_along_axis(count, order, (at - first).astype(np.uint64), axis=1)
-    return count
-
-
 def _rows(coordinates: np.ndarray) -> np.ndarray:
     """One hash per row of small integer coordinates, uint64 [rows]."""
     label = np.zeros(len(coordinates), dtype=np.uint64)
     for column in coordinates.T:
-        label = _mix(label + column.astype(np.uint64) + _GOLDEN)
+        label = mix(label + column.astype(np.uint64) + GOLDEN)
     return label
 
 

@@ -8,8 +8,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from ..ir.arrays import distinct
-from .group import connected
+from ..ir.arrays import connected, distinct
 
 __all__ = ["Solution", "System"]
 

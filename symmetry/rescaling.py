@@ -248,9 +248,5 @@ def rescalings(graph: ParameterGraph, kind: str) -> Rescalings:
 
 def _multiply(block: EdgeBlock, tensor: np.ndarray, factors: np.ndarray) -> None:
     """factors: broadcastable to [B, N, K, S]."""
-    if block.view.index is not None:
-        flat, where = tensor.reshape(-1), block.view.index
-        flat[where] = (flat[where] * factors).astype(tensor.dtype)
-    else:
-        window = block.view.read(tensor)
-        window[...] = (window * factors).astype(tensor.dtype)
+    view = block.view
+    view.write(tensor, (view.read(tensor) * factors).astype(tensor.dtype))

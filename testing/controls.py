@@ -100,13 +100,9 @@ def _exchange(block: EdgeBlock, tensor: np.ndarray, side: int, here: np.ndarray,
     for (b, i), (c, j) in zip(here.tolist(), there.tolist(), strict=True):
         first = (b, i) if side == 1 else (b, slice(None), i)
         second = (c, j) if side == 1 else (c, slice(None), j)
-        if block.view.index is not None:
-            flat = tensor.reshape(-1)
-            one, two = block.view.index[first], block.view.index[second]
-            flat[one], flat[two] = flat[two], flat[one]
-        else:
-            window = block.view.read(tensor)
-            window[first], window[second] = window[second].copy(), window[first].copy()
+        one, two = (block.view.read(tensor, at).copy() for at in (first, second))
+        block.view.write(tensor, two, first)
+        block.view.write(tensor, one, second)
 
 
 def _different(values: Mapping[str, np.ndarray], changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import EdgeRole, LinkRole, NodeKind
-from ...ir.arrays import distinct
+from ...ir.arrays import distinct, distinct_rows, occurrence
 from ..budget import PLACES, bear
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
-from .labels import distinct_rows, map_via, nodes_of, occurrence, unrepeated, varying, vias_of
+from .labels import map_via, nodes_of, unrepeated, varying, vias_of
 from .state import State
 
 __all__ = ["Part", "add_parameters", "coordinates"]

@@ -11,10 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
-from ...ir.arrays import distinct
+from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes, spread
 from .joins import Factors, Operand, pin_against_free
-from .labels import compress, distinct_rows, nodes_of, port, varying
+from .labels import compress, nodes_of, port, varying
 from .state import State
 
 __all__ = ["carry", "close"]

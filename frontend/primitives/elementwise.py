@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from ...ir import EdgeRole
+from ...ir.arrays import distinct_rows
 from ..errors import Unsupported
 from .attaching import Part, add_parameters
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
 from .joins import Factors, Operand, broadcast, combine
-from .labels import distinct_rows, map_via, varying, vias_of
+from .labels import map_via, varying, vias_of
 from .state import State
 from .values import Op, Value
 

@@ -18,20 +18,9 @@ from functools import lru_cache
 import numpy as np
 
 from ...ir import GraphBuilder
-from ...ir.arrays import distinct
+from ...ir.arrays import distinct, distinct_rows
 from ..budget import LABELS, MOVES, PLACES, bear
-from .labels import (
-    compress,
-    constant_along,
-    distinct_rows,
-    distinct_vias,
-    map_via,
-    nodes_of,
-    periodic,
-    port,
-    varying,
-    vias_of,
-)
+from .labels import compress, constant_along, distinct_vias, map_via, nodes_of, periodic, port, varying, vias_of
 from .moving import carried
 from .places import described
 

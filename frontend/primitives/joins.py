@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
+from ...ir.arrays import distinct_rows
 from ..budget import PLACES, bear
 from .grid import Grid, free_axes, moved, spread, stacked
-from .labels import compress, distinct_rows, map_via, nodes_of, port, varying, vias_of
+from .labels import compress, map_via, nodes_of, port, varying, vias_of
 from .state import State
 
 __all__ = [

@@ -16,11 +16,9 @@ __all__ = [
     "NONE",
     "compress",
     "constant_along",
-    "distinct_rows",
     "distinct_vias",
     "map_via",
     "nodes_of",
-    "occurrence",
     "periodic",
     "port",
     "unlabelled",
@@ -90,34 +88,6 @@ def map_via(labels: np.ndarray, step: Callable[[int], int]) -> np.ndarray:
     vias, which = distinct_vias(labels)
     change = np.array([step(int(v)) - int(v) for v in vias], dtype=np.int64)
     return np.where(labels < 0, labels, labels + change[which]) if change.any() else labels
-
-
-def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows of an int64 [n, m] array in order of first occurrence.
-
-    Returns (first [d]: index of the first row of each kind, which [n]: kind of each row).
-    """
-    if len(rows) == 1:
-        return np.zeros(1, np.int64), np.zeros(1, np.int64)
-    if rows.shape[1] == 1:
-        _, first, inverse = np.unique(rows[:, 0], return_index=True, return_inverse=True)
-    else:
-        packed = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
-        _, first, inverse = np.unique(packed, return_index=True, return_inverse=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    return first[order], rank[inverse.reshape(-1)]
-
-
-def occurrence(labels: np.ndarray) -> np.ndarray:
-    """How often the same label came before in row-major order, int64, same shape."""
-    flat = labels.reshape(-1)
-    order = np.argsort(flat, kind="stable")
-    ranked = flat[order]
-    count = np.empty(len(flat), dtype=np.int64)
-    count[order] = np.arange(len(flat)) - np.searchsorted(ranked, ranked)
-    return count.reshape(labels.shape)
 
 
 def unrepeated(numbers: np.ndarray) -> bool:

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
+from ...ir.arrays import occurrence
 from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, map_via, occurrence, port, unrepeated
+from .labels import compress, map_via, port, unrepeated
 from .state import State, align
 from .values import Value
 

@@ -7,10 +7,10 @@ from collections.abc import ItemsView, Sequence
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
-from ...ir.arrays import distinct
+from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes
 from .joins import Factors, along, gathered, independent, members
-from .labels import distinct_rows, map_via, nodes_of, port, varying, vias_of
+from .labels import map_via, nodes_of, port, varying, vias_of
 from .state import State
 
 __all__ = ["layout", "normalize_over", "order", "reduce"]

@@ -8,8 +8,8 @@ from itertools import islice, pairwise
 import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
+from ...ir.arrays import occurrence
 from ..budget import BLOCKS, COPIED, bear
-from .labels import occurrence
 
 __all__ = ["Region", "affine_view", "regions", "single_uses"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...ir import LinkRole, NodeKind, ParameterView
-from ...ir.arrays import distinct
-from .labels import distinct_rows, port
+from ...ir.arrays import distinct, distinct_rows
+from .labels import port
 from .quantised import Grid, QuantParam
 from .regions import affine_view, single_uses
 

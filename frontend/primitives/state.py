@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
+from ...ir.arrays import occurrence
 from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements, Part
 from .functions import Function, FunctionVias
 from .grid import Moves
-from .labels import map_via, nodes_of, occurrence, port, vias_of
+from .labels import map_via, nodes_of, port, vias_of
 from .quantised import Grid
 from .regions import single_uses
 from .scales import side_edges
