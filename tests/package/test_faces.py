@@ -38,9 +38,7 @@ FACES = {
         Automorphism Product Rescaling Rescalings Symmetries SymmetryFamily colours fingerprint isomorphic swap
         symmetries
     """,
-    "tasks": """
-        
-    """,
+    "tasks": "",
     "testing": """
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound
         brute_force build count disagreement networks random_inputs run values verify with_values
