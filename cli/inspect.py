@@ -1,4 +1,4 @@
-"""`gmnc inspect`: the groups and blocks of a graph in depth order."""
+"""`gmnc inspect`: the groups and blocks of a graph in depth order, or the model between two rewriting passes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, short, shown
+from .passes import list_passes, listing_after, text_of
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, say, short, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,20 +21,41 @@ __all__ = ["inspect_model", "listing"]
 Source = Annotated[
     Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store that compile wrote.", show_default=False)
 ]
+After = Annotated[
+    str | None,
+    typer.Option(
+        "--after", metavar="PASS", help="Show the model as rewritten up to this pass instead.", show_default=False
+    ),
+]
+ListPasses = Annotated[
+    bool,
+    typer.Option("--list-passes", help="List the passes, in order.", is_eager=True, callback=list_passes),
+]
 
 
 def inspect_model(
     model: Source,
+    after: After = None,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
     fold_weights: FoldWeights = False,
     json: Json = False,
     quiet: Quiet = False,
+    all_passes: ListPasses = False,
 ) -> None:
     """List the node groups and blocks of a MODEL or a STORE in depth order: shapes, roles and via chains."""
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
+        if after is not None:
+            with progress(f"rewriting {model.name}", quiet):
+                rewritten = listing_after(model, after, dims, inputs, fold_weights)
+            if json:
+                print_json(rewritten)
+            else:
+                for line in text_of(rewritten):
+                    say(line)
+            return
         with progress(f"reading {model.name}", quiet):
             found = listing(open_graph(model, dims, inputs, on_unsupported, fold_weights), model)
         if json:

@@ -59,9 +59,11 @@ def attributes_to_operands(model: onnx_ir.Model) -> int:
     count = 0
     for node in model.graph.all_nodes():
         for place, name in node.meta.get(PARAMETERS, {}).items():
-            node.resize_inputs(max(len(node.inputs), 2 + place))
-            node.replace_input_with(1 + place, model.graph.initializers[name])
-            count += 1
+            value = model.graph.initializers[name]
+            if value not in node.inputs:
+                node.resize_inputs(max(len(node.inputs), 2 + place))
+                node.replace_input_with(1 + place, value)
+                count += 1
     return count
 
 

@@ -1,4 +1,4 @@
-"""A model in a form with fewer cases: each pass puts nodes in the place of others and keeps every parameter."""
+"""Rewriting passes: each brings the model into a form with fewer cases and keeps every parameter."""
 
 from __future__ import annotations
 

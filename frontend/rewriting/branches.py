@@ -1,4 +1,4 @@
-"""If: the branch that is taken, where that is known; else both, and a choice between what they make."""
+"""If nodes: the branch that is taken is inlined if it is known; else both are, with a choice between their outputs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ __all__ = ["branch"]
 
 
 def branch(editor: GraphEditor, node: onnx_ir.Node) -> None:
-    """Splice the branches of an If node in before it (If since 1).
+    """Inline the branches of an If node (since 1) before it, and replace its outputs.
 
-    A branch that cannot run on the present shapes is as good as one that is not taken; raises `Unsupported` if the only
-    one is.
+    A branch that cannot run on these shapes counts as not taken.
+
+    Raises:
+        Unsupported: No branch can run on these shapes.
+        LoweringError: The branches have different numbers of outputs.
     """
     bodies = [node.attributes[name].as_graph() for name in ("then_branch", "else_branch")]
     condition = editor.number(node.inputs[0])
@@ -29,14 +32,14 @@ def branch(editor: GraphEditor, node: onnx_ir.Node) -> None:
     ends = [list(body.outputs) for body in bodies]
     if any(len(values) != len(ends[0]) for values in ends):
         raise LoweringError(f"node {node.name!r} (If): its branches have different numbers of outputs; export it again")
-    editor.expect(node, len(ends[0]))
+    editor.expect_outputs(node, len(ends[0]))
     for body in bodies:
-        editor.move(body, node)
+        editor.inline(body, node)
     decision = None
     for index, values in enumerate(zip(*ends, strict=True)):
         if len(values) == 1:
-            editor.deliver(node, index, values[0])
+            editor.replace_output(node, index, values[0])
             continue
         if decision is None:
             [decision] = editor.add(node, "Squeeze", [node.inputs[0]])
-        editor.deliver(node, index, editor.choice(node, decision, *values))
+        editor.replace_output(node, index, editor.choice(node, decision, *values))

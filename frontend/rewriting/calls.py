@@ -1,4 +1,4 @@
-"""Calls of local functions: how many nodes inlining them makes, known before it is done."""
+"""Calls of local functions: the number of nodes that inlining makes, counted before it is done."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str, str, str]
 
 
 def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) -> Collection[Key]:
-    """The functions to inline: those that the main graph calls, by way of others or not, and that are not to `keep`.
+    """The functions to inline: those that the main graph calls, directly or not, but for those to `keep`.
 
     Raises `LoadError` if they call each other in a circle, or inlining makes more nodes than the budget.
     """
@@ -37,7 +37,7 @@ def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) 
 
 
 def _measure(start: Key, functions: dict[Key, onnx_ir.Function], sizes: dict[Key, int]) -> None:
-    """Add to `sizes` how many nodes a function and those that it calls become."""
+    """Add to `sizes` the number of nodes that a function, and each that it calls, is inlined to."""
     waiting, stack = set[Key](), [start]
     while stack:
         key = stack[-1]

@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN whose weights are computed in the file, written out as Scan with products that are taken apart."""
+"""LSTM, GRU and RNN with computed weights, expanded to Scan, so that products with the weights can be distributed."""
 
 from __future__ import annotations
 
@@ -28,10 +28,18 @@ def expand_cells(
     mixed: Set[onnx_ir.Value],
     find: Callable[[onnx_ir.Node], Rule | None],
 ) -> bool:
-    """Turn such nodes of a normalised model into calls of local functions, which normalising again inlines.
+    """Turn recurrent nodes with computed weights into calls of local functions, which the next normalisation inlines.
 
-    mixed: what is computed from several parameters or places (see `plan`). Returns whether there were any. Nodes with
-    rows of several lengths, with activations that have numbers of their own, or before opset 13 stay as they are.
+    Nodes with sequences of several lengths, with parametrised activations, or before opset 13 stay as they are.
+
+    Args:
+        model: A normalised model.
+        known: The result of `shapes.infer`.
+        mixed: The values that are computed from several parameters, or places of one (see `plan`).
+        find: The rule of a node; one that is not built in keeps its operator.
+
+    Returns:
+        Whether any node was rewritten.
     """
     opset = model.graph.opset_imports.get("", 1)
     written = 0
@@ -62,7 +70,7 @@ def _operand(node: onnx_ir.Node, index: int) -> onnx_ir.Value | None:
 
 
 class _Text:
-    """Statements in ONNX's text syntax, with names that are all different."""
+    """Statements in ONNX's text syntax, with unique names."""
 
     def __init__(self, opset: int, numbers: Iterator[int] | None = None) -> None:
         self.opset = opset
@@ -70,13 +78,13 @@ class _Text:
         self.numbers = numbers or itertools.count()
 
     def new(self, expression: str) -> str:
-        """The name of an expression's value."""
+        """Add an expression, and return the name of its value."""
         name = f"v{next(self.numbers)}"
         self.lines.append(f"{name} = {expression}")
         return name
 
     def numbers_of(self, *numbers: int) -> str:
-        """The name of a vector of whole numbers."""
+        """The name of a constant vector of integers."""
         return self.new(f"Constant<value = int64[{len(numbers)}] {{{', '.join(map(str, numbers))}}}>()")
 
     def entry(self, value: str, number: int, axis: int = 0) -> str:
@@ -95,7 +103,7 @@ class _Text:
 
 @dataclass(slots=True)
 class _Step:
-    """What a cell does in a step: statements on the state before it and on what the input brings to each gate.
+    """The statements of one step of a cell, from the previous state and the input's term of each gate.
 
     recurrent: the weights [H, H] of each gate, from the state; biases, peepholes [H] by gate. applied: the functions of
     the gates, in the order of the operator's activations.
@@ -110,7 +118,7 @@ class _Step:
     applied: list[str]
 
     def around(self, gate: str, state: str) -> str:
-        """What a state brings to a gate."""
+        """The term of a gate that comes from a state."""
         product = self.text.new(f"MatMul({state}, {self.recurrent[gate]})")
         return self.text.new(f"Add({product}, {self.biases[gate]})") if gate in self.biases else product
 
@@ -123,7 +131,7 @@ class _Step:
         return self.apply(function, total)
 
     def apply(self, function: int, value: str) -> str:
-        """The activation of that number, after the clip."""
+        """Activation number `function`, after the clip."""
         clip = self.node.attributes.get_float("clip", 0.0)
         if clip:
             low, high = (self.text.new(f"Constant<value = float {{{bound}}}>()") for bound in (-clip, clip))
@@ -218,7 +226,7 @@ def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo], op
 
 
 def _applied(node: onnx_ir.Node, cell: _Cell, directions: int) -> list[list[str]] | None:
-    """The activations of each direction; None if one is not among those without numbers of their own."""
+    """The activations of each direction; None if one of them has parameters."""
     given = node.attributes.get_strings("activations", ())
     names = [_ACTIVATIONS.get(name.lower(), "") for name in given or cell.activations * directions]
     each = len(cell.activations)

@@ -39,17 +39,17 @@ def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits
     for node in list(model.graph):
         if not stale.isdisjoint(reads(node)):
             stale.update(node.outputs)
-        elif node.op_type in _FORMS and not node.domain and _is_flat(editor, node):
-            stale.update(v for v in editor.delivered if node.op_type != "If" or editor.is_vague(v))
+        elif node.op_type in _FORMS and not node.domain and _flattened(editor, node):
+            stale.update(v for v in editor.replaced if node.op_type != "If" or editor.may_be_refined(v))
             model.graph.remove(node)
             model.graph.opset_imports[DOMAIN] = 1
             changed = True
     return changed
 
 
-def _is_flat(editor: GraphEditor, node: onnx_ir.Node) -> bool:
-    """Whether a node could be made flat; if so, that is done."""
-    editor.delivered.clear()
+def _flattened(editor: GraphEditor, node: onnx_ir.Node) -> bool:
+    """Flatten a node if its form allows; returns whether it did."""
+    editor.replaced.clear()
     try:
         _FORMS[node.op_type](editor, node)
     except Unsupported as problem:

@@ -1,4 +1,4 @@
-"""Ways in which exporters write weights that they store as integers, and dynamic quantisation, become one node each.
+"""Dequantisation and dynamic quantisation as exporters write them out, fused into one node each.
 
 | written | becomes |
 |---|---|
@@ -23,7 +23,7 @@ _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squee
 
 
 def fuse_dequantisation(model: onnx_ir.Model) -> int:
-    """Rewrite these forms in a normalised model in place; returns how many were found."""
+    """Fuse these forms in a normalised model in place; returns how many were found."""
     count = 0
     for node in list(model.graph.all_nodes()):
         if node.graph is not None and node.op_type == "Mul" and not node.domain:
@@ -47,13 +47,13 @@ def _operands(node: onnx_ir.Node) -> list[tuple[onnx_ir.Value, onnx_ir.Value]]:
 
 
 def _stored(value: onnx_ir.Value | None) -> bool:
-    """Whether it is a tensor of small integers, more than one, and no mask."""
+    """Whether it is an initializer of several integers of at most 16 bits, and no mask."""
     tensor = None if value is None else value.const_value
     return tensor is not None and tensor.dtype in _STORED and tensor.size > 1 and not is_mask(tensor)
 
 
 def _weight(value: onnx_ir.Value | None) -> bool:
-    """Whether it is stored, or a stored float tensor that the model itself quantises."""
+    """Whether it is a stored integer weight, or a stored float weight that the model itself quantises."""
     source = _made_by(value, "DynamicQuantizeLinear")
     if source is None:
         return _stored(value)
@@ -87,7 +87,7 @@ def _written_out(node: onnx_ir.Node) -> bool:
 
 
 def _dynamic(node: onnx_ir.Node) -> bool:
-    """Scales of both sides after the integer product of a dynamically quantised activation and a stored weight."""
+    """Mul by both scales, after the integer product of a dynamically quantised activation and a stored weight."""
     for product, scales in _operands(node):
         cast = _made_by(product, "Cast")
         kernel = _made_by(None if cast is None else cast.inputs[0], "MatMulInteger", "ConvInteger")
@@ -119,14 +119,14 @@ def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None,
     assert weight is not None
     operands = (
         writer.internal("DynamicQuantize", x),
-        writer.numbers(weight, scale, zero, axes=(-1,) if matmul else (0,)),
+        writer.dequantize(weight, scale, zero, axes=(-1,) if matmul else (0,)),
     )
     attributes = dict(kernel.attributes.items())
     writer.replace([writer.one("MatMul" if matmul else "Conv", *operands, attributes=attributes)])
 
 
 def _hoisted(value: onnx_ir.Value) -> bool:
-    """Integers that are moved and then dequantised in one way: dequantised before they are moved."""
+    """Dequantise stored integers before data movement, where all that reads the moved ones dequantises them alike."""
     if not _stored(value):
         return False
     ends: list[onnx_ir.Node] = []

@@ -1,4 +1,4 @@
-"""Editing a graph in place: nodes that replace one node, and bodies of control flow moved into the main graph.
+"""Editing a graph in place: nodes that replace one node, and bodies of control flow inlined into the main graph.
 
 Both make nodes with onnx-ir's `Tape`. A tape appends to the end of its graph; these nodes belong before another one, so
 the tapes here have no graph.
@@ -25,14 +25,14 @@ Attributes = Mapping[str, onnx_ir.Attr | int | float | str | Sequence[int] | Seq
 
 
 class NodeWriter:
-    """Makes the nodes that take the place of one."""
+    """Builds the nodes that replace `node`; `replace` puts them into its graph."""
 
     def __init__(self, node: onnx_ir.Node) -> None:
         self.node = node
         self._tape = Tape()
 
     def input(self, index: int) -> onnx_ir.Value | None:
-        """An operand, None where it is left out."""
+        """Operand `index`, None where it is left out."""
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -54,8 +54,8 @@ class NodeWriter:
             )
         return found.value
 
-    def own(self, *without: str) -> dict[str, onnx_ir.Attr]:
-        """The node's attributes but for some."""
+    def attributes_but(self, *without: str) -> dict[str, onnx_ir.Attr]:
+        """The attributes of the node, except those named."""
         return {n: a for n, a in self.node.attributes.items() if n not in without}
 
     def add(
@@ -66,7 +66,11 @@ class NodeWriter:
         attributes: Attributes | None = None,
         outputs: int = 1,
     ) -> list[onnx_ir.Value]:
-        """A new node; its outputs, named after the present one's."""
+        """Add a node.
+
+        Returns:
+            Its outputs, which are named after the first output of the replaced node.
+        """
         number = len(self._tape.nodes)
         made = self._tape.op_multi_out(
             op, inputs, attributes, num_outputs=outputs, domain=domain, name=self.node.name,
@@ -80,24 +84,24 @@ class NodeWriter:
     def one(
         self, op: str, *inputs: onnx_ir.Value | None, domain: str = "", attributes: Attributes | None = None
     ) -> onnx_ir.Value:
-        """A new node of one output."""
+        """Add a node with one output, and return that."""
         return self.add(op, *inputs, domain=domain, attributes=attributes)[0]
 
     def internal(self, op: str, *inputs: onnx_ir.Value | None, attributes: Attributes | None = None) -> onnx_ir.Value:
-        """A new node of one output, of an operator that the dialect declares."""
+        """Add a node of the dialect with one output, and return that."""
         return self.one(declared(op), *inputs, domain=DOMAIN, attributes=attributes)
 
-    def dequantised(
+    def dequantized_operand(
         self, x: int, scale: int | None, zero: int | None, axes: Sequence[int] = ()
     ) -> onnx_ir.Value | None:
-        """Operand x in numbers, with scale and zero point from these operands; None if it is left out."""
+        """Operand `x` dequantised by operands `scale` and `zero` (indices); None if it is left out."""
         value = self.input(x)
         if value is None:
             return None
         sides = [None if i is None else self.input(i) for i in (scale, zero)]
-        return self.numbers(value, sides[0], sides[1], axes=axes)
+        return self.dequantize(value, sides[0], sides[1], axes=axes)
 
-    def numbers(
+    def dequantize(
         self,
         x: onnx_ir.Value,
         scale: onnx_ir.Value | None,
@@ -105,7 +109,15 @@ class NodeWriter:
         whole: onnx_ir.Value | None = None,
         axes: Sequence[int] = (),
     ) -> onnx_ir.Value:
-        """Dequantize; of what DynamicQuantizeLinear made, both as one."""
+        """`x` dequantised; a DynamicQuantizeLinear before it becomes one DynamicQuantize with it.
+
+        Args:
+            x: The integers.
+            scale: Scale, one number or one per entry of `axes`; None for 1.
+            zero: Zero point, likewise; None for 0.
+            whole: A second scale, of the whole tensor.
+            axes: The axes of `x` that those of scale and zero point are; the last ones by default.
+        """
         source = x.producer()
         if source is not None and (source.op_type, source.domain) == ("DynamicQuantizeLinear", "") and whole is None:
             made = source.outputs
@@ -114,12 +126,12 @@ class NodeWriter:
         attributes = {"axes": tuple(axes)} if axes else {}
         return self.internal("Dequantize", x, scale, zero, whole, attributes=attributes)
 
-    def quantised(self, x: onnx_ir.Value, scale: int, zero: int) -> onnx_ir.Value:
-        """Quantize, with scale and zero point from these operands."""
+    def quantize(self, x: onnx_ir.Value, scale: int, zero: int) -> onnx_ir.Value:
+        """`x` quantised by operands `scale` and `zero` (indices)."""
         return self.internal("Quantize", x, self.input(scale), self.input(zero))
 
     def replace(self, outputs: Sequence[onnx_ir.Value]) -> None:
-        """Put the new nodes in the place of the node; what nothing needs any more goes."""
+        """Replace the node by the nodes added, its outputs by `outputs`; nodes that become dead are removed."""
         node, graph = self.node, self.node.graph
         assert graph is not None
         old = list(node.outputs[: len(outputs)])
@@ -132,10 +144,14 @@ class NodeWriter:
 
 
 class GraphEditor:
-    """Moves bodies into `graph` and makes nodes there.
+    """Inlines bodies into the main graph and adds nodes to it.
 
-    known: shapes and data of values. misfits: branches that cannot run on these shapes. loops: how many were made flat.
-    delivered: the values that took the place of another node's outputs.
+    Attributes:
+        graph: The main graph.
+        known: Shapes and known numbers of its values; gains those of new ones.
+        misfits: Branches that cannot run on these shapes.
+        loops: How many loops have been flattened.
+        replaced: The values that have replaced outputs since this was last cleared.
     """
 
     def __init__(
@@ -149,22 +165,22 @@ class GraphEditor:
         self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
         self._names.update(o.name for node in graph for o in node.outputs)
         self._nodes = {node.name for node in graph.all_nodes()}
-        self.delivered: set[onnx_ir.Value] = set()
+        self.replaced: set[onnx_ir.Value] = set()
         self._weights: dict[onnx_ir.Value, bool] = {}
         self._numbers: dict[tuple[int, str], int] = {}
 
     def data(self, value: onnx_ir.Value | None) -> np.ndarray | None:
-        """The numbers of a value, where they are known."""
+        """The numbers of a value, None where they are not known."""
         entry = None if value is None else self.known.get(value)
         return None if entry is None else entry.data
 
     def number(self, value: onnx_ir.Value | None) -> int | None:
-        """The one whole number that a value is, where it is known."""
+        """The number of a value of one element, as an integer; None where it is not known."""
         data = self.data(value)
         return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
-    def alike(self, one: onnx_ir.Value, other: onnx_ir.Value) -> bool:
-        """Whether two values are tensors of one shape and type."""
+    def have_one_type(self, one: onnx_ir.Value, other: onnx_ir.Value) -> bool:
+        """Whether two values are tensors of one known shape and data type."""
         a, b = self.known.get(one), self.known.get(other)
         return a is not None and b is not None and bool(a.dtype) and (a.shape, a.dtype) == (b.shape, b.dtype)
 
@@ -179,30 +195,42 @@ class GraphEditor:
         return self._weights[value]
 
     def is_constant(self, value: onnx_ir.Value) -> bool:
-        """Whether a value is known or a weight."""
+        """Whether the numbers of a value are known, or it is a weight."""
         return self.data(value) is not None or self.is_weight(value)
 
-    def is_vague(self, value: onnx_ir.Value) -> bool:
-        """Whether more may be found out of a value: it is no tensor of known shape, or unknown whole numbers."""
+    def may_be_refined(self, value: onnx_ir.Value) -> bool:
+        """Whether inferring again may tell more of a value: its shape is not known, or it is unknown integers."""
         entry = self.known.get(value)
         return entry is None or not entry.dtype or (entry.data is None and entry.dtype.startswith(("int", "bool")))
 
-    def bears(self, body: onnx_ir.Graph, times: int) -> bool:
-        """Whether the graph stays of a bearable size with a body in it so many times."""
+    def has_room(self, body: onnx_ir.Graph, times: int) -> bool:
+        """Whether the graph stays within the budget with so many copies of a body in it."""
         return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= LOOPED
 
-    def expect(self, node: onnx_ir.Node, results: int) -> None:
-        """Raises `LoweringError` unless a node has as many outputs as its body gives."""
+    def expect_outputs(self, node: onnx_ir.Node, results: int) -> None:
+        """Raise `LoweringError` unless a node has as many outputs as its body returns."""
         if len(node.outputs) != results:
             raise LoweringError(
                 f"node {node.name!r} ({node.op_type}): it has {len(node.outputs)} outputs, its body gives {results}; "
                 "export the model again"
             )
 
-    def move(
+    def inline(
         self, body: onnx_ir.Graph, before: onnx_ir.Node, operands: Sequence[onnx_ir.Value] = ()
     ) -> list[onnx_ir.Value]:
-        """Move the nodes of a body into the graph, its inputs replaced by `operands`; returns its outputs."""
+        """Move the nodes of a body into the graph.
+
+        Args:
+            body: The body; it is empty afterwards.
+            before: The node before which they go.
+            operands: What replaces the inputs of the body.
+
+        Returns:
+            The values that the body returned.
+
+        Raises:
+            LoweringError: The body takes another number of inputs.
+        """
         if len(operands) != len(body.inputs):
             raise LoweringError(
                 f"node {before.name!r} ({before.op_type}): its body takes {len(body.inputs)} values, "
@@ -213,11 +241,11 @@ class GraphEditor:
         body.outputs.clear()
         for old, value in new.items():
             old.replace_all_uses_with(value)
-        self.lift(body, list(body), before)
+        self.move_nodes(body, list(body), before)
         return outputs
 
-    def lift(self, body: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node], before: onnx_ir.Node) -> None:
-        """Move some nodes of a body into the graph, where their names are their paths."""
+    def move_nodes(self, body: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node], before: onnx_ir.Node) -> None:
+        """Move some nodes of a body into the graph; names become paths that are unique there."""
         path = _path(before, body)
         body.remove(nodes)
         for node in nodes:
@@ -230,7 +258,20 @@ class GraphEditor:
         self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
         attributes: Attributes | None = None, domain: str = "", count: int = 1, name: str = "",
     ) -> Sequence[onnx_ir.Value]:  # fmt: skip
-        """The outputs of a new node before another one, after which they are named unless the one has a `name`."""
+        """Insert a node before another one, after which it is named.
+
+        Args:
+            before: The node before which it goes, and whose metadata it gets.
+            op: Its operator.
+            inputs: Its operands.
+            attributes: Its attributes.
+            domain: The domain of the operator.
+            count: How many outputs it has.
+            name: The name of its one output.
+
+        Returns:
+            Its outputs.
+        """
         stem, tape = f"{before.name}.{op.lower()}", Tape()
         outputs = [onnx_ir.Value(name=name or self._free(stem, self._names)) for _ in range(count)]
         tape.op_multi_out(
@@ -244,30 +285,30 @@ class GraphEditor:
         self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
         attributes: Attributes | None = None, count: int = 1,
     ) -> Sequence[onnx_ir.Value]:  # fmt: skip
-        """As `add`, of an operator that the dialect declares."""
+        """Insert a node of the dialect; arguments as for `add`."""
         return self.add(before, declared(op), inputs, attributes, domain=DOMAIN, count=count)
 
     def choice(
         self, before: onnx_ir.Node, decision: onnx_ir.Value | None, then: onnx_ir.Value, other: onnx_ir.Value
     ) -> onnx_ir.Value:
-        """One of two values, as `decision` (a scalar) says."""
-        if self.alike(then, other):
+        """`then` where `decision` (a scalar) is true, else `other`."""
+        if self.have_one_type(then, other):
             return self.add(before, "Where", [decision, then, other])[0]
         return self.internal(before, "Choice", [then, other, decision])[0]
 
     def literal(self, stem: str, numbers: np.ndarray) -> onnx_ir.Value:
-        """A constant of whole numbers, as an initializer of the main graph."""
+        """A new initializer of the main graph that is no parameter (integers, booleans, an empty tensor)."""
         name = self._free(stem, self._names)
         return Tape(self.graph).initializer(onnx_ir.tensor(numbers, name=name))
 
     def unsqueezed(self, before: onnx_ir.Node, value: onnx_ir.Value, axis: int) -> onnx_ir.Value:
-        """`value` with a new axis (counted in the result)."""
+        """`value` with a new axis of size 1 at place `axis` of the result."""
         if self.opset < 13:
             return self.add(before, "Unsqueeze", [value], {"axes": [axis]})[0]
         return self.add(before, "Unsqueeze", [value, self.literal(f"{before.name}.axes", np.array([axis]))])[0]
 
-    def deliver(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> None:
-        """`value` is the output `index` of `node`, under that output's name."""
+    def replace_output(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> None:
+        """Let `value` replace output `index` of `node`, under the name of that output."""
         output = node.outputs[index]
         if not output.name:
             return
@@ -275,7 +316,7 @@ class GraphEditor:
         [same] = self.add(node, "Identity", [value], name=name)
         same.type, same.shape = output.type, output.shape
         output.replace_all_uses_with(same, replace_graph_outputs=True)
-        self.delivered.add(same)
+        self.replaced.add(same)
         if output in self.known:
             self.known[same] = self.known[output]
 
@@ -289,14 +330,14 @@ class GraphEditor:
 
 
 def _path(node: onnx_ir.Node, body: onnx_ir.Graph) -> str:
-    """What the names of nodes in a body (or a copy of the only one) of `node` begin with."""
+    """The path of a body of `node`, a prefix of the names of its nodes."""
     bodies = {name: a.value for name, a in node.attributes.items() if a.type == onnx_ir.AttributeType.GRAPH}
     name = next((name for name, graph in bodies.items() if graph is body), next(iter(bodies)))
     return f"{node.name or node.op_type}/{name}/"
 
 
 def origin(value: onnx_ir.Value) -> onnx_ir.Value:
-    """The value that Identity nodes hand on."""
+    """The value before a chain of Identity nodes."""
     while (node := value.producer()) is not None and node.op_type == "Identity" and not node.domain:
         source = node.inputs[0]
         if source is None:
@@ -306,7 +347,8 @@ def origin(value: onnx_ir.Value) -> onnx_ir.Value:
 
 
 def remove_dead(values: Iterable[onnx_ir.Value]) -> None:
-    """Remove the nodes that make these values as far as nothing needs them any more, and what they alone needed."""
+    """Remove the producers of these values where nothing uses them, and, in turn, what only these used."""
+    # onnx-ir's RemoveUnusedNodesPass walks the whole model, and drops initializers, which stay in the account.
     waiting = list(values)
     while waiting:
         node = waiting.pop().producer()

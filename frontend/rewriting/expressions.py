@@ -1,4 +1,4 @@
-"""Constant expressions of a model, read operator by operator, and the nodes that are put in their place."""
+"""Constant expressions of a model, read operator by operator, and the nodes that replace the operator they feed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Take = Callable[[onnx_ir.Value, int], onnx_ir.Value]
 
 
 class NotLinear(Exception):
-    """An expression is not linear in its tensors, or cannot be multiplied tensor by tensor."""
+    """An expression is not linear in its tensors, or a product with it cannot be distributed over them."""
 
 
 class Expressions:
-    """Reads the constant operands of a node, and writes the nodes that take its place.
+    """Reads the constant operands of a node, and builds the nodes that replace it.
 
     known: gains the new values. mixed: the values that are computed from several parameters, or places of one.
     """
@@ -37,11 +37,11 @@ class Expressions:
         self._pushed: set[onnx_ir.Value] = set()
 
     def computed(self, value: onnx_ir.Value) -> bool:
-        """Whether a value mixes parameters: others are operands as they are."""
+        """Whether a value mixes parameters; other values are leaves of the expression."""
         return value in self._pushed or value in self._mixed
 
     def operator(self, value: onnx_ir.Value) -> str:
-        """The operator of the default domain that makes a value; none where an integer becomes a float."""
+        """The standard operator that makes a value; "" for none, and for casts of integers to floats."""
         node = value.producer()
         if node is None or node.domain:
             return ""
@@ -49,7 +49,7 @@ class Expressions:
         return "" if before is not None and before.dtype.startswith(("int", "uint", "bool")) else node.op_type
 
     def inputs(self, value: onnx_ir.Value) -> list[onnx_ir.Value]:
-        """The operands of a value that are computed or stored; of data movement only the first."""
+        """The operands of the node that makes a value; of data movement the first alone."""
         node = value.producer()
         assert node is not None
         if node.op_type in _MOVING:
@@ -57,7 +57,7 @@ class Expressions:
         return [v for v in node.inputs if v is not None]
 
     def shape(self, value: onnx_ir.Value) -> tuple[int, ...]:
-        """Raises `NotLinear` where it is not known."""
+        """The shape of a value. Raises `NotLinear` where it is not known."""
         entry = self._known.get(value)
         if entry is None:
             raise NotLinear
@@ -68,20 +68,20 @@ class Expressions:
         return None if entry is None else entry.data
 
     def permutation(self, value: onnx_ir.Value) -> tuple[int, ...]:
-        """Of a Transpose."""
+        """The permutation of the Transpose that makes a value."""
         node = value.producer()
         assert node is not None
         rank = len(self.shape(value))
         return tuple(node.attributes.get_ints("perm", tuple(reversed(range(rank)))))
 
     def axis(self, value: onnx_ir.Value) -> int:
-        """Of a Concat."""
+        """The axis of the Concat that makes a value."""
         node = value.producer()
         assert node is not None
         return node.attributes.get_int("axis", 1) % len(self.shape(value))
 
     def reduced(self, value: onnx_ir.Value) -> list[int]:
-        """The axes of a reduction."""
+        """The axes of the reduction that makes a value."""
         node = value.producer()
         assert node is not None
         source = node.inputs[0]
@@ -105,7 +105,7 @@ class Expressions:
         return get.get_float("alpha", 1.0), get.get_float("beta", 1.0), flipped
 
     def equation(self, value: onnx_ir.Value) -> tuple[list[str], str]:
-        """The terms and the result of an Einsum that says all of them."""
+        """The terms and the result of an Einsum. Raises `NotLinear` where the result or axes are implicit."""
         node = value.producer()
         assert node is not None
         text = node.attributes["equation"].as_string().replace(" ", "")
@@ -147,7 +147,15 @@ class Expressions:
         self, op: str, *inputs: onnx_ir.Value, shape: Sequence[int], keep: Mapping[str, onnx_ir.Attr] | None = None,
         **attributes: int | float | str | Sequence[int],
     ) -> onnx_ir.Value:  # fmt: skip
-        """A new node of one output of this shape, of the type of its first operand. keep: attributes of another."""
+        """Add a node with one output, of the data type of its first operand.
+
+        Args:
+            op: A standard operator.
+            *inputs: Its operands.
+            shape: The shape of its output.
+            keep: Attributes of another node to take over.
+            **attributes: Further attributes.
+        """
         made = self._writer.one(op, *inputs, attributes={**(keep or {}), **attributes})
         dtype = self._known[inputs[0]].dtype
         self._known[made] = ValueInfo(tuple(shape), dtype)
@@ -155,7 +163,7 @@ class Expressions:
         return made
 
     def number(self, like: onnx_ir.Value, number: float) -> onnx_ir.Value:
-        """A literal of the type of a value."""
+        """A scalar literal of the data type of `like`."""
         return self._constant(np.asarray(number, dtype=_dtype(self._known[like].dtype)))
 
     def _constant(self, array: np.ndarray) -> onnx_ir.Value:
@@ -171,7 +179,7 @@ class Expressions:
         return value
 
     def reshaped(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        """In another shape, if it is another."""
+        """`value` reshaped; itself if it has this shape."""
         if self.shape(value) == tuple(shape):
             return value
         if prod(self.shape(value)) != prod(shape):
@@ -179,20 +187,20 @@ class Expressions:
         return self.one("Reshape", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
 
     def expanded(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        """Broadcast, if it is not of this shape."""
+        """`value` broadcast to a shape; itself if it has this shape."""
         if self.shape(value) == tuple(shape):
             return value
         return self.one("Expand", value, self._constant(np.asarray(shape, np.int64)), shape=shape)
 
     def transposed(self, value: onnx_ir.Value, perm: Sequence[int]) -> onnx_ir.Value:
-        """With its axes in another order, if it is another."""
+        """`value` with its axes permuted; itself under the identity."""
         if list(perm) == sorted(perm):
             return value
         shape = self.shape(value)
         return self.one("Transpose", value, shape=[shape[a] for a in perm], perm=tuple(perm))
 
     def sum(self, value: onnx_ir.Value, axes: Sequence[int]) -> onnx_ir.Value:
-        """Over axes, which go."""
+        """The sum of `value` over axes, which stay with size 1."""
         shape = [1 if a in axes else n for a, n in enumerate(self.shape(value))]
         opset = self.node.graph.opset_imports.get("", 1) if self.node.graph is not None else 1
         if opset >= 13:
@@ -200,7 +208,7 @@ class Expressions:
         return self.one("ReduceSum", value, shape=shape, keepdims=1, axes=tuple(axes))
 
     def sliced(self, value: onnx_ir.Value, axis: int, start: int, end: int, step: int = 1) -> onnx_ir.Value:
-        """A part of an axis."""
+        """The slice `start:end:step` of one axis of `value`."""
         size = len(
             range(
                 *slice(start, end if end >= -self.shape(value)[axis] else None, step).indices(self.shape(value)[axis])
@@ -215,7 +223,7 @@ class Expressions:
         return self.one("Gather", value, self._constant(places), shape=shape, axis=axis)
 
     def pushed(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        """An elementwise operator of operands that are reshaped, instead of its result: what follows axis 0 changes."""
+        """An elementwise operator with its operands reshaped in place of its result; axis 0 stays as it is."""
         node = value.producer()
         assert node is not None
         old = self.shape(value)
@@ -233,7 +241,7 @@ class Expressions:
         return made
 
     def replace(self, result: onnx_ir.Value) -> None:
-        """Put what was written in the place of the node."""
+        """Replace the node by the nodes added, its output by `result`."""
         if result is self.node.outputs[0] or result.producer() is None:
             result = self.one("Identity", result, shape=self.shape(result))
         self._known[result] = ValueInfo(self.shape(result), self._known[self.node.outputs[0]].dtype)

@@ -1,4 +1,4 @@
-"""Idioms with a reduction in them, written out in primitive ops, become one node of the domain `gmnc`.
+"""Idioms with a reduction that are written out in primitive operators, fused into one node of the dialect.
 
 So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are not touched: they stay on their neuron.
 """
@@ -22,7 +22,7 @@ __all__ = ["recognise"]
 
 
 def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None = None) -> int:
-    """Rewrite, in place, the idioms of a normalised model; returns how many were found.
+    """Fuse, in place, the idioms of a normalised model; returns how many were found.
 
     They become Standardize, RMSNormalize, LpNormalize, Softmax and LogSoftmax (see `dialect`). The output value keeps
     its name, type and shape. Normalisation ops whose scale and bias were only written because the op demands them are
@@ -44,7 +44,7 @@ def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None
 
 
 def _admissible(matches: list[Match], facts: Facts) -> list[Match]:
-    """The matches that share no inner value with anything but each other and do not swallow one another."""
+    """The matches whose inner values only matches use, and that do not contain each other."""
     inner = {m.anchor: _inside(m, facts) for m in matches}
     while True:
         anchors = {m.anchor for m in matches}
@@ -78,7 +78,7 @@ def _inside(match: Match, facts: Facts) -> set[onnx_ir.Node]:
 
 
 def _private(node: onnx_ir.Node, owned: set[onnx_ir.Node]) -> bool:
-    """Whether nothing but `owned` nodes and questions about shape and type look at a node's outputs."""
+    """Whether only `owned` nodes use a node's outputs, but for uses of their shape or type alone."""
     return not any(value.is_graph_output() for value in node.outputs) and all(
         use.node in owned or use.node.op_type in ("Shape", "Size") or (use.node.op_type == "CastLike" and use.idx == 1)
         for value in node.outputs
@@ -87,7 +87,7 @@ def _private(node: onnx_ir.Node, owned: set[onnx_ir.Node]) -> bool:
 
 
 def _rewrite(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> None:
-    """Put the idiom in place of its anchor."""
+    """Replace the anchor of the idiom by its fused form."""
     anchor = match.anchor
     graph, old = anchor.graph, anchor.outputs[0]
     assert graph is not None
@@ -103,7 +103,7 @@ def _rewrite(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> None:
 
 
 def _nodes(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> Sequence[onnx_ir.Node]:
-    """The nodes to put in place of the anchor: perhaps a cast, the idiom, perhaps its scale and shift."""
+    """The nodes that replace the anchor: the idiom, with a cast before it, a scale and a shift after it if needed."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
     tape = Tape()

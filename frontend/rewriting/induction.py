@@ -1,4 +1,4 @@
-"""What a loop's body computes from the number of the iteration alone, and what it reads by that number."""
+"""Induction variables of loops: what a body computes from the iteration number alone, and what it indexes by it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def program_values(
     editor: GraphEditor, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], carried: Sequence[onnx_ir.Value],
     initials: Sequence[onnx_ir.Value], ends: Sequence[onnx_ir.Value],
 ) -> set[onnx_ir.Value]:  # fmt: skip
-    """The values of a body that depend on neither parameters nor inputs: on `numbers` and on known data alone."""
+    """The values of a body that depend on `numbers` and on known data alone, on neither parameters nor inputs."""
     candidates = {
         inner: end
         for inner, initial, end in zip(carried, initials, ends, strict=True)
@@ -45,7 +45,7 @@ def counters(
     initials: Sequence[onnx_ir.Value],
     ends: Sequence[onnx_ir.Value],
 ) -> dict[int, onnx_ir.Value]:
-    """The carried values, by place, that start at a known number and grow by one, computed from the iteration."""
+    """The carried values that start at a known number and grow by one, by place, as functions of the iteration."""
     found: dict[int, onnx_ir.Value] = {}
     for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
         start, entry = _whole(editor, initial), editor.known.get(initial)
@@ -65,7 +65,7 @@ def limit(
     editor: GraphEditor, again: onnx_ir.Value, carried: Sequence[onnx_ir.Value], initials: Sequence[onnx_ir.Value],
     ends: Sequence[onnx_ir.Value],
 ) -> int | None:  # fmt: skip
-    """How many iterations there are of a loop that goes on while a carried counter is below a known number."""
+    """The trip count of a loop that runs while a carried counter is below a known number; None for others."""
     test = origin(again).producer()
     if test is None or test.domain or test.op_type not in ("Less", "LessOrEqual"):
         return None
@@ -83,7 +83,7 @@ def limit(
 
 
 def _whole(editor: GraphEditor, value: onnx_ir.Value | None) -> int | None:
-    """The one number of an integer type that a value is, where it is known."""
+    """The number of an integer value of one element; None where it is not known."""
     data = editor.data(value)
     return editor.number(value) if data is not None and data.dtype.kind in "iu" else None
 
@@ -100,7 +100,7 @@ def _is_next(editor: GraphEditor, end: onnx_ir.Value, inner: onnx_ir.Value) -> b
 def read_by_step(
     editor: GraphEditor, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], marks: Mapping[str, int]
 ) -> None:
-    """Gather of an outer value at the number of the iteration (one of `numbers`) becomes a Step.
+    """Replace each Gather of an outer value at the iteration number (one of `numbers`) by a Step.
 
     marks: attributes of the Step.
     """
@@ -122,7 +122,7 @@ def read_by_step(
 
 
 def same_number(value: onnx_ir.Value) -> onnx_ir.Value:
-    """The value that casts and changes of shape make this one from."""
+    """The value before casts and changes of shape."""
     while (node := value.producer()) is not None and node.op_type in _SAME_NUMBER and not node.domain:
         source = node.inputs[0]
         if source is None:

@@ -1,4 +1,4 @@
-"""Inlining of local functions: onnx-ir's, with names that are found in one step however often a function is called."""
+"""Inlining of local functions by onnx-ir, with unique names found in constant time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Inliner"]
 
 
 class Inliner(InlinePass):
-    """As its base, which tries one number after another for each name: quadratic in the calls of a function."""
+    """Its base tries one number after another for each name, which is quadratic in the calls of a function."""
 
     def _reset(self, model: onnx_ir.Model) -> None:
         super()._reset(model)

@@ -1,4 +1,4 @@
-"""Weights that are linear expressions of parameters: the activation is multiplied by one parameter after the other.
+"""Weights that are linear expressions of parameters: products are distributed over the tensors of the expression.
 
 `x (W + s A B)` becomes `x W + s ((x A) B)`, `x (g * V)` becomes `(x V) * g`: the same function, written on activations,
 so that its graph is the one of a network that was written in that way. Expressions stay as they are where they are not
@@ -25,7 +25,7 @@ __all__ = ["distribute"]
 
 
 def distribute(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], mixed: Set[onnx_ir.Value]) -> int:
-    """Rewrite the contractions of a normalised model whose weight mixes parameters; returns how many were.
+    """Distribute the contractions of a normalised model over the terms of their weights; returns how many were.
 
     known gains the new values. mixed: the values that are computed from several parameters, or places of one.
     """
@@ -146,7 +146,7 @@ def _convolved(made: Expressions, x: onnx_ir.Value, kernel: onnx_ir.Value, top: 
 
 
 def _of_gather(made: Expressions, place: int) -> onnx_ir.Value:
-    """Rows of an elementwise expression, or of a product, are that of the rows."""
+    """The rows of an elementwise expression, or of a product, computed from the rows of its operands."""
     node = made.node
     table, indices = node.inputs[0], node.inputs[1]
     if node.attributes.get_int("axis", 0) or table is None or indices is None or len(made.shape(table)) != 2:

@@ -1,4 +1,4 @@
-"""Loop and Scan: the body once, around carried values; or as many times as it runs, where iterations differ in form."""
+"""Loop and Scan nodes: the body is inlined once, around carried values, or unrolled where iterations differ in form."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Loop:
 
 
 def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
-    """Make a Loop node flat (Loop since 1); raises `Unsupported` where that is not possible."""
+    """Flatten a Loop node (since 1). Raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
     if len(graph.inputs) != 2 + len(initials) or len(graph.outputs) < 1 + len(initials):
@@ -63,7 +63,7 @@ def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
             f"node {node.name!r} (Loop): it carries {len(initials)} values, its body takes {len(graph.inputs)} "
             f"and gives {len(graph.outputs)}; export the model again"
         )
-    editor.expect(node, len(graph.outputs) - 1)
+    editor.expect_outputs(node, len(graph.outputs) - 1)
     iteration, condition = graph.inputs[:2]
     again = graph.outputs[0]
     count = editor.number(trips)
@@ -83,13 +83,13 @@ def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
     new.exact = counted or origin(again) is condition or editor.number(again) == 1
     if not new.exact and again not in program:
         new.deciders.append(again)
-    _make_flat(editor, node, new, program)
+    _flatten(editor, node, new, program)
 
 
 def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
-    """Make a Scan node flat (Scan since 9); raises `Unsupported` where that is not possible."""
+    """Flatten a Scan node (since 9). Raises `Unsupported` where that is not possible."""
     graph = node.attributes["body"].as_graph()
-    editor.expect(node, len(graph.outputs))
+    editor.expect_outputs(node, len(graph.outputs))
     if editor.opset < 9:
         raise Unsupported("before opset 9 Scan runs over a batch", "convert the model to opset 9 or newer")
     operands = [v for v in node.inputs if v is not None]
@@ -105,7 +105,7 @@ def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
     places, ways = _ints(node, "scan_output_axes", rows), _ints(node, "scan_output_directions", rows)
     ranks = [len(editor.known[row].shape) + 1 for row in rows]
     new.rows = [(a % rank, way == 1) for a, rank, way in zip(places, ranks, ways, strict=True)]
-    _make_flat(editor, node, new, set())
+    _flatten(editor, node, new, set())
 
 
 def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
@@ -113,35 +113,35 @@ def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
     return [0] * len(of) if attribute is None else list(attribute.as_ints())
 
 
-def _make_flat(editor: GraphEditor, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
-    """The body once, if all iterations are of one form and read the same weights; else repeated, if it may be.
+def _flatten(editor: GraphEditor, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
+    """Inline the body once if all iterations have one form and read the same weights; else unroll it within the budget.
 
-    Repeated too where sizes in the body are not known, as they may be once the number of the iteration is.
+    It is unrolled, too, where sizes in the body are not known: they may be once the iteration number is.
     """
     own = _own_weights(editor, new, program)
-    steady = all(map(editor.alike, new.initials, new.ends()))
+    steady = all(map(editor.have_one_type, new.initials, new.ends()))
     if new.trips == 0:
         results = _never(editor, node, new)
     elif own is None and not steady:
         raise Unsupported("iterations differ in form, and in weights that are computed from their own", _UNROLL)
-    elif own or not steady or (_shapeless(editor, new) and _may_repeat(editor, new)):
-        repeats = new.exact and not new.deciders and _may_repeat(editor, new)
+    elif own or not steady or (_shapeless(editor, new) and _may_unroll(editor, new)):
+        repeats = new.exact and not new.deciders and _may_unroll(editor, new)
         if not steady and not repeats:
             raise Unsupported("iterations differ in form, and how many there are is not known or too many", _SIZES)
-        results = _repeated(editor, node, new) if repeats else _once(editor, node, new)
+        results = _unrolled(editor, node, new) if repeats else _inlined_once(editor, node, new)
     else:
-        results = _once(editor, node, new)
+        results = _inlined_once(editor, node, new)
     for index, value in enumerate(results):
-        editor.deliver(node, index, value)
+        editor.replace_output(node, index, value)
 
 
 def _shapeless(editor: GraphEditor, new: _Loop) -> bool:
-    """Whether not even the rank, or only a guess of the sizes, of a value of the body is known."""
+    """Whether the shape of some value of the body is not known."""
     return any(value not in editor.known for node in new.graph for value in node.outputs if value.name)
 
 
 def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
-    """What is left of a loop without iterations: the initial values, and no rows."""
+    """The results of a loop without iterations: the initial values, and tensors of no rows."""
     empty = []
     for value, (axis, _) in zip(new.graph.outputs[new.lead + len(new.initials) :], new.rows, strict=True):
         entry = editor.known.get(value)
@@ -152,8 +152,8 @@ def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.
     return [*new.initials, *empty]
 
 
-def _may_repeat(editor: GraphEditor, new: _Loop) -> bool:
-    return new.trips is not None and new.trips <= TRIPS and editor.bears(new.graph, new.trips)
+def _may_unroll(editor: GraphEditor, new: _Loop) -> bool:
+    return new.trips is not None and new.trips <= TRIPS and editor.has_room(new.graph, new.trips)
 
 
 def _own_weights(editor: GraphEditor, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:
@@ -171,8 +171,8 @@ def _own_weights(editor: GraphEditor, new: _Loop, program: set[onnx_ir.Value]) -
     return own
 
 
-def _repeated(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
-    """The body as often as it runs, each time with nodes of its own; what no iteration changes is computed once."""
+def _unrolled(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
+    """The results of the unrolled loop; loop-invariant nodes are hoisted."""
     _hoist(editor, node, new.graph)
     carried, rows = list(new.initials), [[] for _ in new.rows]  # type: list[onnx_ir.Value], list[list[onnx_ir.Value]]
     name, trips = node.name or node.op_type, new.trips or 0
@@ -182,7 +182,7 @@ def _repeated(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_
         for value, axis, backward in new.scanned:
             place = editor.literal(f"{name}.place", np.array(trips - 1 - trip if backward else trip))
             operands += editor.add(node, "Gather", [value, place], {"axis": axis})
-        made = editor.move(new.graph.clone(allow_outer_scope_values=True), node, operands)[new.lead :]
+        made = editor.inline(new.graph.clone(allow_outer_scope_values=True), node, operands)[new.lead :]
         carried = made[: len(carried)]
         for row, value, (_, backward) in zip(rows, made[len(carried) :], new.rows, strict=True):
             row.insert(0 if backward else len(row), value)
@@ -194,7 +194,7 @@ def _repeated(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_
 
 
 def _hoist(editor: GraphEditor, node: onnx_ir.Node, graph: onnx_ir.Graph) -> None:
-    """Move what reads nothing of the body out of it."""
+    """Move loop-invariant nodes out of the body."""
     inside = set(graph.inputs)
     outside = []
     for inner in graph:
@@ -203,11 +203,11 @@ def _hoist(editor: GraphEditor, node: onnx_ir.Node, graph: onnx_ir.Graph) -> Non
             inside.update(inner.outputs)
         else:
             outside.append(inner)
-    editor.lift(graph, outside, node)
+    editor.move_nodes(graph, outside, node)
 
 
-def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
-    """The body once, between nodes of the domain `gmnc` (see `control`)."""
+def _inlined_once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
+    """The results of the loop with its body inlined once, between nodes of the dialect."""
     marks = {"loop": editor.loops}
     editor.loops += 1
     carried, ends = new.carried(), new.ends()
@@ -223,7 +223,7 @@ def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.V
         for v, axis, way in new.scanned
     ]
     again = new.graph.outputs[0]
-    made = editor.move(new.graph, node, [*numbers, *(current[i] for i in range(len(carried))), *steps])
+    made = editor.inline(new.graph, node, [*numbers, *(current[i] for i in range(len(carried))), *steps])
     deciders = [made[0] if v is again else v for v in new.deciders]
     after = made[new.lead :]
     rows = after[len(carried) :]
@@ -243,7 +243,7 @@ def _once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.V
 def _numbers(
     editor: GraphEditor, node: onnx_ir.Node, new: _Loop, marks: dict[str, int]
 ) -> tuple[list[onnx_ir.Value], dict[int, onnx_ir.Value]]:
-    """What the body reads as iteration and condition, and the carried values that count iterations, by place."""
+    """The iteration number and the condition that the body reads, and the carried counters by place."""
     if not new.lead:
         return [], {}
     [iteration] = editor.internal(node, "Iteration", [])

@@ -1,9 +1,14 @@
-"""Normalisation before lowering: a copy of the model in a form with fewer cases, every parameter kept as it is.
+"""Normalisation: a copy of the model in a form with fewer cases, with every parameter as it is.
 
 Done: local functions inlined, constants (nodes of any kind, initializers of subgraphs) made initializers of the main
 graph, initializers made of attributes that hold parameters (see `attributes`), initializers no graph inputs, nodes in
 topological order, nodes whose outputs nothing needs removed, every node and value named.
 Never done: merging, renaming, folding or dropping of parameters; unused initializers stay.
+
+One copy does all of it, as onnx-ir's passes do not keep parameters as they are: where names collide,
+LiftSubgraphInitializersToMainGraphPass and NameFixPass rename tensors that the caller's model holds as well,
+LiftConstantsToInitializersPass leaves constants that are outputs, and RemoveUnusedNodesPass drops initializers and
+optional outputs that nothing reads.
 """
 
 from __future__ import annotations
@@ -122,7 +127,7 @@ class _Copier:
         return onnx_ir.Graph(inputs, outputs, nodes=nodes, name=graph.name, opset_imports=dict(graph.opset_imports))
 
     def _identity(self, value: onnx_ir.Value) -> onnx_ir.Node:
-        """A body may return a constant or an outer value as it is; a graph may not own another's value."""
+        """An Identity for a value that a body returns without computing it: a graph may not own another's value."""
         name = self._name(value.name or "value")
         output = onnx_ir.Value(name=name, shape=value.shape, type=value.type)
         return onnx_ir.Node("", "Identity", [value], outputs=[output], name=name)

@@ -1,4 +1,4 @@
-"""Quantised operators become what they compute: Dequantize of the operands, the operator, Quantize of the result.
+"""Quantised operators, decomposed into Dequantize of the operands, the float operator, and Quantize of the result.
 
 So one rule per operator is enough, and a network quantised with QLinear operators has the graph of the one with
 QuantizeLinear and DequantizeLinear. The nodes that stand for this are operators of the dialect: Dequantize, Quantize,
@@ -29,7 +29,7 @@ Output = onnx_ir.Value | Sequence[onnx_ir.Value] | None
 
 
 def decompose(model: onnx_ir.Model) -> int:
-    """Rewrite the quantised operators of a normalised model in place; returns how many were rewritten.
+    """Decompose the quantised operators of a normalised model in place; returns how many were.
 
     Forms of an operator that are not known are left as they are.
     """
@@ -61,56 +61,61 @@ def _conv(w: NodeWriter) -> Output:
     rank, last = _rank(w.input(3)), bool(w.integer("channels_last"))
     if last and rank is None:
         return None
-    x, weight = w.dequantised(0, 1, 2), w.dequantised(3, 4, 5, (0,))
+    x, weight = w.dequantized_operand(0, 1, 2), w.dequantized_operand(3, 4, 5, (0,))
     stored = w.input(8)
-    bias = None if stored is None else w.numbers(stored, w.input(4), None, w.input(1), (0,))
+    bias = None if stored is None else w.dequantize(stored, w.input(4), None, w.input(1), (0,))
     x = _first(w, x, rank) if last else x
-    y = w.one("Conv", x, weight, bias, attributes=w.own("channels_last"))
-    return w.quantised(_last(w, y, rank) if last else y, 6, 7)
+    y = w.one("Conv", x, weight, bias, attributes=w.attributes_but("channels_last"))
+    return w.quantize(_last(w, y, rank) if last else y, 6, 7)
 
 
 def _first(w: NodeWriter, x: onnx_ir.Value | None, rank: int | None) -> onnx_ir.Value:
-    """Channels first that were last."""
+    """`x` with its channels moved from the last axis to axis 1."""
     assert rank is not None
     return w.one("Transpose", x, attributes={"perm": (0, rank - 1, *range(1, rank - 1))})
 
 
 def _last(w: NodeWriter, x: onnx_ir.Value, rank: int | None) -> onnx_ir.Value:
-    """Channels last that were first."""
+    """`x` with its channels moved from axis 1 to the last axis."""
     assert rank is not None
     return w.one("Transpose", x, attributes={"perm": (0, *range(2, rank), 1)})
 
 
 def _qlinear_matmul(w: NodeWriter) -> Output:
-    a, b = w.dequantised(0, 1, 2, (-2,)), w.dequantised(3, 4, 5, (-1,))
-    return w.quantised(w.one("MatMul", a, b), 6, 7)
+    a, b = w.dequantized_operand(0, 1, 2, (-2,)), w.dequantized_operand(3, 4, 5, (-1,))
+    return w.quantize(w.one("MatMul", a, b), 6, 7)
 
 
 def _matmul_integer(w: NodeWriter) -> Output:
-    return w.one("MatMul", w.dequantised(0, None, 2, (-2,)), w.dequantised(1, None, 3, (-1,)))
+    return w.one("MatMul", w.dequantized_operand(0, None, 2, (-2,)), w.dequantized_operand(1, None, 3, (-1,)))
 
 
 def _conv_integer(w: NodeWriter) -> Output:
-    return w.one("Conv", w.dequantised(0, None, 2), w.dequantised(1, None, 3, (0,)), attributes=w.own())
+    return w.one(
+        "Conv",
+        w.dequantized_operand(0, None, 2),
+        w.dequantized_operand(1, None, 3, (0,)),
+        attributes=w.attributes_but(),
+    )
 
 
 def _gemm(w: NodeWriter) -> Output:
     """QGemm: C is stored in units of alpha and both scales."""
     column = 0 if w.integer("transB") else 1
-    a, b = w.dequantised(0, 1, 2), w.dequantised(3, 4, 5, (column,))
+    a, b = w.dequantized_operand(0, 1, 2), w.dequantized_operand(3, 4, 5, (column,))
     stored = w.input(6)
-    c = None if stored is None else w.numbers(stored, w.input(4), None, w.input(1))
+    c = None if stored is None else w.dequantize(stored, w.input(4), None, w.input(1))
     alpha = w.real("alpha", 1.0)
-    y = w.one("Gemm", a, b, c, attributes={**w.own("alpha"), "alpha": alpha, "beta": alpha})
-    return y if w.input(7) is None else w.quantised(y, 7, 8)
+    y = w.one("Gemm", a, b, c, attributes={**w.attributes_but("alpha"), "alpha": alpha, "beta": alpha})
+    return y if w.input(7) is None else w.quantize(y, 7, 8)
 
 
 def _binary(op: str) -> Callable[[NodeWriter], Output]:
-    return lambda w: w.quantised(w.one(op, w.dequantised(0, 1, 2), w.dequantised(3, 4, 5)), 6, 7)
+    return lambda w: w.quantize(w.one(op, w.dequantized_operand(0, 1, 2), w.dequantized_operand(3, 4, 5)), 6, 7)
 
 
 def _unary(op: str) -> Callable[[NodeWriter], Output]:
-    return lambda w: w.quantised(w.one(op, w.dequantised(0, 1, 2), attributes=w.own()), 3, 4)
+    return lambda w: w.quantize(w.one(op, w.dequantized_operand(0, 1, 2), attributes=w.attributes_but()), 3, 4)
 
 
 def _softmax(w: NodeWriter) -> Output:
@@ -119,9 +124,9 @@ def _softmax(w: NodeWriter) -> Output:
     graph = w.node.graph
     if old and (graph is None or graph.opset_imports.get("", 1) >= 13):
         return None
-    x, attributes = w.dequantised(0, 1, 2), {"axis": axis}
+    x, attributes = w.dequantized_operand(0, 1, 2), {"axis": axis}
     y = w.one("Softmax", x, attributes=attributes) if old else w.internal("Softmax", x, attributes=attributes)
-    return w.quantised(y, 3, 4)
+    return w.quantize(y, 3, 4)
 
 
 def _pool(op: str) -> Callable[[NodeWriter], Output]:
@@ -130,21 +135,21 @@ def _pool(op: str) -> Callable[[NodeWriter], Output]:
         last = bool(w.integer("channels_last"))
         if last and rank is None:
             return None
-        x = w.dequantised(0, 1, 2)
-        y = w.one(op, _first(w, x, rank) if last else x, attributes=w.own("channels_last"))
+        x = w.dequantized_operand(0, 1, 2)
+        y = w.one(op, _first(w, x, rank) if last else x, attributes=w.attributes_but("channels_last"))
         y = _last(w, y, rank) if last else y
-        return w.quantised(y, 3, 4)
+        return w.quantize(y, 3, 4)
 
     return pool
 
 
 def _where(w: NodeWriter) -> Output:
-    return w.quantised(w.one("Where", w.input(0), w.dequantised(1, 2, 3), w.dequantised(4, 5, 6)), 7, 8)
+    return w.quantize(w.one("Where", w.input(0), w.dequantized_operand(1, 2, 3), w.dequantized_operand(4, 5, 6)), 7, 8)
 
 
 def _concat(w: NodeWriter) -> Output:
-    parts = [w.dequantised(i, i + 1, i + 2) for i in range(2, len(w.node.inputs), 3)]
-    return w.quantised(w.one("Concat", *parts, attributes=w.own()), 0, 1)
+    parts = [w.dequantized_operand(i, i + 1, i + 2) for i in range(2, len(w.node.inputs), 3)]
+    return w.quantize(w.one("Concat", *parts, attributes=w.attributes_but()), 0, 1)
 
 
 def _plus(w: NodeWriter, y: onnx_ir.Value, bias: int) -> onnx_ir.Value:
@@ -154,13 +159,13 @@ def _plus(w: NodeWriter, y: onnx_ir.Value, bias: int) -> onnx_ir.Value:
 
 def _matmul_to_float(w: NodeWriter) -> Output:
     """MatMulIntegerToFloat."""
-    return _plus(w, w.one("MatMul", w.dequantised(0, 2, 4, (-2,)), w.dequantised(1, 3, 5, (-1,))), 6)
+    return _plus(w, w.one("MatMul", w.dequantized_operand(0, 2, 4, (-2,)), w.dequantized_operand(1, 3, 5, (-1,))), 6)
 
 
 def _dynamic_matmul(w: NodeWriter) -> Output:
     """DynamicQuantizeMatMul."""
     x = w.internal("DynamicQuantize", w.input(0))
-    return _plus(w, w.one("MatMul", x, w.dequantised(1, 2, 3, (-1,))), 4)
+    return _plus(w, w.one("MatMul", x, w.dequantized_operand(1, 2, 3, (-1,))), 4)
 
 
 def _lstm(w: NodeWriter) -> Output:
@@ -168,24 +173,26 @@ def _lstm(w: NodeWriter) -> Output:
     weights = []
     for place, side in ((1, 8), (2, 10)):
         axes = (0,) if _rank(w.input(side)) == 1 else (0, 2)
-        weights.append(w.one("Transpose", w.dequantised(place, side, side + 1, axes), attributes={"perm": (0, 2, 1)}))
+        weights.append(
+            w.one("Transpose", w.dequantized_operand(place, side, side + 1, axes), attributes={"perm": (0, 2, 1)})
+        )
     x = w.internal("DynamicQuantize", w.input(0))
     rest = [w.input(i) for i in range(3, 8)]
-    return w.add("LSTM", x, *weights, *rest, attributes=w.own(), outputs=len(w.node.outputs))
+    return w.add("LSTM", x, *weights, *rest, attributes=w.attributes_but(), outputs=len(w.node.outputs))
 
 
 def _attention(w: NodeWriter) -> Output:
     """QAttention."""
-    inputs = (w.dequantised(0, 3, 6), w.dequantised(1, 4, 7, (-1,)), *(w.input(i) for i in (2, 5, 8)))
-    return w.add("Attention", *inputs, domain=MICROSOFT, attributes=w.own(), outputs=len(w.node.outputs))
+    inputs = (w.dequantized_operand(0, 3, 6), w.dequantized_operand(1, 4, 7, (-1,)), *(w.input(i) for i in (2, 5, 8)))
+    return w.add("Attention", *inputs, domain=MICROSOFT, attributes=w.attributes_but(), outputs=len(w.node.outputs))
 
 
 def _embed(w: NodeWriter) -> Output:
     """QEmbedLayerNormalization."""
-    stored = [w.dequantised(i, i + 6, i + 11) for i in range(2, 7)]
+    stored = [w.dequantized_operand(i, i + 6, i + 11) for i in range(2, 7)]
     inputs = (w.input(0), w.input(1), *stored, w.input(7))
     outputs = len(w.node.outputs)
-    return w.add("EmbedLayerNormalization", *inputs, domain=MICROSOFT, attributes=w.own(), outputs=outputs)
+    return w.add("EmbedLayerNormalization", *inputs, domain=MICROSOFT, attributes=w.attributes_but(), outputs=outputs)
 
 
 def _matmul_bits(w: NodeWriter) -> Output:
@@ -227,7 +234,7 @@ def _experts(w: NodeWriter) -> Output:
         attributes = {"N": shape[0] * shape[1], "K": size, "bits": bits, "block_size": block or size}
         numbers = w.internal("DequantizeBits", packed, scale, w.input(zero), attributes=attributes)
         layers += [numbers, bias]
-    own = w.own(*stored)
+    own = w.attributes_but(*stored)
     return w.add("MoE", w.input(0), w.input(1), *layers, domain=MICROSOFT, attributes=own)
 
 

@@ -1,4 +1,4 @@
-"""What is written out row by row, as nodes that do not depend on how many rows there are.
+"""Indices that number the rows of a batch, replaced by nodes that do not depend on the number of rows.
 
 Exporters number the rows of a batch, to pick from each an entry of its own, list the places where a mask is true, or
 put a constant together once per row: what an axis of a batch, the mask, and repetition say as well.
@@ -23,7 +23,7 @@ _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
 def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
-    """Rewrite, in place, the nodes of a normalised model that pick or put by numbered rows; how many there were.
+    """Rewrite, in place, the gathers and scatters of a normalised model by row numbers; returns how many were.
 
     | found | put in its place |
     |---|---|
@@ -48,7 +48,7 @@ def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> i
 
 
 class _Rewriter(NodeWriter):
-    """A writer that notes the shapes of what it makes."""
+    """A writer that records the shapes of the values that it makes."""
 
     def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo]) -> None:
         super().__init__(node)

@@ -1,4 +1,4 @@
-"""Sequences and optionals whose entries are known are taken apart: what reads them reads the entries."""
+"""Sequences and optionals with known entries, unpacked: their readers read the entries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Entry = Callable[[], onnx_ir.Value]
 
 
 def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
-    """Rewrite, in place, what reads sequences and optionals with known entries; returns whether there was anything.
+    """Rewrite, in place, the readers of sequences and optionals with known entries; returns whether there were any.
 
     A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
     and SequenceMap, at known places. known: what `shapes.infer` found.
@@ -56,14 +56,14 @@ class _Unpacking:
         return None if value is None else self.entries.get(value)
 
     def replace(self, node: onnx_ir.Node, values: Sequence[onnx_ir.Value]) -> None:
-        """Values in the place of a node's outputs."""
+        """Replace the outputs of a node by values, and remove it."""
         for index, value in enumerate(values):
-            self.editor.deliver(node, index, value)
+            self.editor.replace_output(node, index, value)
         self.editor.graph.remove(node)
         self.changed = True
 
     def place(self, node: onnx_ir.Node, index: int, count: int) -> int | None:
-        """The place that an operand names, counted from 0, among so many; None if it is not known or not there."""
+        """The index that an operand gives among `count` entries, from 0; None if it is unknown or out of range."""
         place = self.editor.number(node.inputs[index])
         return None if place is None or not -count <= place < count else place % count
 
@@ -102,7 +102,7 @@ def _erase(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 
 def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
-    """Parts; without sizes they are single entries along the axis, which keepdims = 0 takes away."""
+    """SplitToSequence; without sizes into single entries, whose axis keepdims = 0 removes."""
     x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     entry = None if x is None else work.editor.known.get(x)
     sizes = np.array(1) if given is None else work.editor.data(given)
@@ -121,7 +121,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 
 def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, sizes: list[int]) -> list[Entry]:
-    """Parts along an axis, all of one Split."""
+    """Parts along an axis, made by one Split."""
     editor = work.editor
 
     @cache
@@ -141,7 +141,7 @@ def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, s
 
 
 def _rows(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int) -> list[Entry]:
-    """Single entries along an axis, which goes."""
+    """Single entries along an axis, which is removed."""
 
     def row(place: int) -> Entry:
         @cache
@@ -169,10 +169,10 @@ def _choice(work: _Unpacking, node: onnx_ir.Node) -> None:
 def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
     """SequenceMap: the body once per entry; its results become constructed sequences."""
     entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
-    if not entries or not work.editor.bears(body, len(entries)):
+    if not entries or not work.editor.has_room(body, len(entries)):
         node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
         return
-    work.editor.expect(node, len(body.outputs))
+    work.editor.expect_outputs(node, len(body.outputs))
     for place in range(len(entries)):
         operands = []
         for index, value in enumerate(node.inputs):
@@ -180,13 +180,13 @@ def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
             if value is None or (own is not None and place >= len(own)):
                 return
             operands.append(value if own is None else own[place]())
-        results.append(work.editor.move(body.clone(allow_outer_scope_values=True), node, operands))
+        results.append(work.editor.inline(body.clone(allow_outer_scope_values=True), node, operands))
     columns = zip(*results, strict=True)
     work.replace(node, [work.editor.add(node, "SequenceConstruct", pieces)[0] for pieces in columns])
 
 
 def _at(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
-    """The entry at a known place; at another one it is picked from all, where these are alike."""
+    """The entry at a known index; at an unknown one a Gather from all, where these have one shape and type."""
     entries, editor = work.of(node), work.editor
     if not entries:
         return None
@@ -194,7 +194,7 @@ def _at(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
         place = work.place(node, 1, len(entries))
         return None if place is None else entries[place]()
     values = [entry() for entry in entries]
-    if not all(editor.alike(values[0], v) for v in values):
+    if not all(editor.have_one_type(values[0], v) for v in values):
         return None
     stack = editor.add(node, "Concat", [editor.unsqueezed(node, v, 0) for v in values], {"axis": 0})
     return editor.add(node, "Gather", [*stack, node.inputs[1]], {"axis": 0})[0]
@@ -235,7 +235,7 @@ def _has_element(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
 
 
 def _is_there(work: _Unpacking, node: onnx_ir.Node) -> bool:
-    """Whether the operand is no optional at all, but a tensor or a sequence."""
+    """Whether the operand is a tensor or a sequence, not an optional."""
     value = node.inputs[0]
     entry = None if value is None else work.editor.known.get(value)
     return entry is not None and (bool(entry.dtype) or work.of(node) is not None)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 import gmnc
 from gmnc.cli import app
+from gmnc.frontend.passes import PASSES
+from gmnc.testing import build
 
 
 @pytest.fixture
@@ -114,6 +116,48 @@ def test_inspect_lists_groups_and_blocks_in_depth_order() -> None:
     (via,) = weights["conv2.weight"]["via"]
     assert [step.split("[")[0] for step in via.split(" > ")][:3] == ["BatchNormalization", "Relu", "MaxPool"]
     assert [p["name"] for p in found["inputs"] + found["outputs"]] == ["image", "scores"]
+
+
+def test_inspect_shows_the_model_after_a_pass() -> None:
+    """As plain data, and as lines of which each node has one, with the shapes of what it makes."""
+    found = parsed("inspect", CNN, "--after", "fuse-idioms")
+    operators = [n.op_type for n in onnx.load(CNN).graph.node]
+    assert [n["op"] for n in found["nodes"]] == operators
+    assert all(v["shape"] for n in found["nodes"] for v in n["outputs"])
+    assert found["pass"] == "fuse-idioms"
+    lines = run("inspect", CNN, "--after", "fuse-idioms").stdout.splitlines()
+    assert "s: float32[1, 4, 4, 4] = Add(c2, p1)" in lines
+    assert sum(" = " in line.split("<")[0].split("(")[0] for line in lines) == len(operators)
+    assert lines[0] == "input image: float32[1, 1, 8, 8]"
+    assert lines[-1] == "output scores"
+
+
+def test_inspect_shows_the_bodies_of_nodes(tmp_path: Path) -> None:
+    text = """(float[1, 2] x, bool c) => (float[1, 2] y) {
+        y = If(c) <then_branch = t () => (float[1, 2] o) { o = Relu(x) },
+                   else_branch = e () => (float[1, 2] p) { p = Tanh(x) }> }"""
+    path = tmp_path / "if.onnx"
+    onnx.save(build(text), path)
+    lines = run("inspect", path, "--after", "normalise").stdout.splitlines()
+    assert lines[3:5] == ["  then_branch () => (o)", "    o: float32[1, 2] = Relu(x)"]
+    flat = run("inspect", path, "--after", "flatten-control-flow").stdout
+    assert " = If(" not in flat
+    assert " = Where(" in flat
+
+
+def test_inspect_lists_the_passes_in_order() -> None:
+    result = run("inspect", "--list-passes")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == [p.name for p in PASSES]
+
+
+def test_inspect_refuses_an_unknown_pass_with_the_names_of_all(tmp_path: Path) -> None:
+    result = run("inspect", CNN, "--after", "riddle")
+    assert result.exit_code == 2
+    assert all(p.name in result.stderr for p in PASSES)
+    store = tmp_path / "cnn.safetensors"
+    assert run("compile", CNN, "-o", store).exit_code == 0
+    assert run("inspect", store, "--after", "normalise").exit_code == 2
 
 
 def test_inspect_prints_a_row_for_each_group_and_block() -> None:

@@ -103,7 +103,7 @@ LOWERING = [
              "frontend.compile:_pin_ends_of_opaque", constantly(None),
              f"{_WEIGHTS}::test_a_computed_weight_that_no_rule_knows_pins_what_it_touches_and_says_so"),
     Mutation("A parameter is what the file stores", "cells whose weights are computed are not written out",
-             "frontend.rewriting.cells:write_out", constantly(False),
+             "frontend.rewriting.cells:expand_cells", constantly(False),
              "frontend/test_computed_operands.py::test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units"
              "[low rank]"),
     Mutation("A function of one neuron stays on it", "operands that name the same nodes join",
