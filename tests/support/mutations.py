@@ -263,7 +263,7 @@ _INTRO = """# Every rule matters
 
 Made by `PYTHONPATH=tests python -m support.mutations > docs/rules-matter.md`. Each row is a rule of lowering or of
 symmetry, what the code does once the rule is taken out of it, the function that is changed for that, and a test of
-`tests/` that then fails. `tests/test_mutations.py` does each change and asserts that the test fails."""
+`tests/` that then fails. `tests/whole/test_mutations.py` does each change and asserts that the test fails."""
 
 MUTATIONS = {f"{m.rule}: {m.without}": m for m in (*LOWERING, *SYMMETRY)}
 

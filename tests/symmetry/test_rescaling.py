@@ -275,6 +275,7 @@ def test_kinds_compose() -> None:
     assert sign.log10_size == pytest.approx(12 * np.log10(2))
 
 
+@pytest.mark.full
 def test_a_store_has_the_same_symmetries(tmp_path: Path, compiled: Compiled) -> None:
     graph = compiled("mixer")
     path = tmp_path / "graph.safetensors"

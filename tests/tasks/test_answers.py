@@ -83,6 +83,7 @@ def test_readers_do_not_know_of_each_other() -> None:
     assert WithAnswers(None, probes=6)(graph, given).shape == (2, 1)
 
 
+@pytest.mark.full
 def test_readers_learn_by_themselves_and_are_averaged() -> None:
     parts = accuracy.Split(*(np.array([i]) for i in (0, 1, 2)))
     task = accuracy.Accuracy(

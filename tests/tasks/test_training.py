@@ -32,6 +32,7 @@ def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("seconds", [0.0, 3600.0])
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, seconds: float) -> None:
     options = replace(OPTIONS, checkpoint_seconds=seconds)
@@ -50,6 +51,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path: Path, seconds: float) -
         assert {**a, "seconds": 0} == {**b, "seconds": 0}
 
 
+@pytest.mark.full
 def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     history = training.fit(Toy(), network(0.0), OPTIONS, tmp_path / "one")
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -37,6 +37,8 @@ from gmnc.tasks.zoo import about, make, read_index
 for library in ("mlxtend", "pyarrow"):
     pytest.importorskip(library, reason="an extra of the experiments: pip install 'gmnc[tasks]'")
 
+# The tests with a zoo share one if one process runs them.
+pytestmark = pytest.mark.xdist_group("zoo")
 SIZE, SEED = 8, 39
 
 
@@ -147,6 +149,7 @@ def test_recipes_that_cannot_be_built(recipe: Recipe, says: str) -> None:
         build(recipe)
 
 
+@pytest.mark.full
 def test_every_file_has_the_accuracy_of_the_index(made: Path) -> None:
     table, images = read_index(made), digits()
     assert set(table["family"]) == set(FAMILIES)
@@ -252,6 +255,7 @@ def test_interrupts_that_are_ignored_stay_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.full
 def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> None:
     (copy / "networks" / "00003.onnx").unlink()
     assert make(copy, SIZE + 1, SEED) == 2
@@ -263,6 +267,7 @@ def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> No
     assert about(copy)["size"] == len(read_index(copy)["id"]) == SIZE + 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("which", ["first", "second"])
 def test_members_are_the_files(copy: Path, which: str) -> None:
     zoo = Zoo.open(copy)
@@ -286,6 +291,7 @@ def test_members_are_the_files(copy: Path, which: str) -> None:
         zoo[SIZE]
 
 
+@pytest.mark.full
 def test_a_second_opening_lowers_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     first = Zoo.open(copy, progress=lambda what, done, total: seen.append(done))
@@ -298,6 +304,7 @@ def test_a_second_opening_lowers_nothing(copy: Path, monkeypatch: pytest.MonkeyP
     assert torch.equal(few[1].values, first[1].values)
 
 
+@pytest.mark.full
 def test_a_changed_network_is_read_again(copy: Path) -> None:
     zoo = Zoo.open(copy)
     path = zoo.path(0)
@@ -306,6 +313,7 @@ def test_a_changed_network_is_read_again(copy: Path) -> None:
     np.testing.assert_array_equal(Zoo.open(copy).values(0)[name], value + 1)
 
 
+@pytest.mark.full
 def test_answers_are_what_the_files_compute_and_kept_while_these_stay(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -330,6 +338,7 @@ def test_answers_are_what_the_files_compute_and_kept_while_these_stay(
     assert np.array_equal(answers(Zoo.open(copy), 5), again)
 
 
+@pytest.mark.full
 def test_a_network_of_another_architecture_is_refused(copy: Path) -> None:
     table = read_index(copy)
     names = table["architecture"].tolist()
@@ -354,6 +363,7 @@ def run() -> CliRunner:
     return CliRunner()
 
 
+@pytest.mark.full
 def test_the_command_on_a_finished_zoo(made: Path, run: CliRunner) -> None:
     arguments = ["zoo", "make", "--out", str(made), "--size", str(SIZE), "--seed", str(SEED), "--json"]
     done = run.invoke(app, arguments)
@@ -362,6 +372,7 @@ def test_the_command_on_a_finished_zoo(made: Path, run: CliRunner) -> None:
     assert (found["made"], found["size"], found["kind"]) == (0, SIZE, "classifiers")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -413,6 +413,7 @@ def test_compiling_takes_no_step_per_node(make: Any) -> None:
     assert _calls(make(many)) < 1.1 * _calls(make(few))
 
 
+@pytest.mark.full
 def test_node_cases_of_onnx() -> None:
     cases = [c for c in collect_testcases(None) if any(n.domain == DOMAIN for n in c.model.graph.node)]
     assert len(cases) >= 8
