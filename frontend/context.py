@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,8 @@ from .budget import PLACES
 from .errors import Unsupported
 from .primitives.contraction import Spec
 from .primitives.elements import Arena, Elements
-from .primitives.labels import compress
+from .primitives.elementwise import broadcast_shape
+from .primitives.labels import compress, unlabelled
 from .primitives.moving import carried
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units
@@ -24,14 +25,41 @@ from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
 
-__all__ = ["LoweringContext", "Move", "Rows", "Tracing"]
+__all__ = ["OPSET", "Called", "Calls", "LoweringContext", "Move", "Picks", "Rows", "Tracing", "result_of"]
 
 Move = Callable[[np.ndarray], np.ndarray]
 Rows = Mapping[int, Sequence[int | None]]
+Picks = tuple[Value, Sequence[int | None]]
+OPSET = 24
+"""The version of the standard operators that rules call others of, if they do not say which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """An operator that a rule calls: its attributes without defaults, and how many of its outputs are wanted."""
+
+    name: str
+    domain: str
+    opset: int
+    operands: tuple[Value | None, ...]
+    attributes: Mapping[str, Any]
+    outputs: int
+
+
+Calls = Callable[["LoweringContext", Called], list[Value]]
+
+
+def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
+    raise Unsupported(f"there are no rules in which {called.name} is found")
 
 
 class LoweringContext(ABC):
-    """Primitives over values; shapes are always those of the full value, labels are compressed."""
+    """Primitives over values; shapes are always those of the full value, labels are compressed.
+
+    calls: lowers another operator, for `call`; the interpreter puts in what knows the rules of the compilation.
+    """
+
+    calls: Calls = staticmethod(_nothing)
 
     def ignores(self, op: Op) -> bool:
         """Whether what the op does makes no difference here: it is taken for opaque."""
@@ -41,30 +69,86 @@ class LoweringContext(ABC):
         """All of the op has been lowered."""
         return
 
-    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
-        """The output `index` of `op`, which moves the entries of `x` by `function` and does nothing else."""
-        shape = op.shape(index)
+    def move(
+        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+    ) -> Value:
+        """`x`, constant or not, with its entries moved as `function` moves those of an array, to `shape`.
+
+        by_shape: the function follows from the shapes alone, whatever the sizes are. picks: known indices that say
+        which entries are taken, and for each of their axes the axis of the result along which they go, if any.
+        """
         bounded = partial(carried, function, shape=shape)
-        if x.data is not None and not x.is_activation:
-            return self.constant(op, bounded(x.data), index)
-        factors = self.moved(x, function, shape) if x.is_activation else ()
-        elements = self.weight(x).move(bounded) if x.elements is not None or not factors else None
-        return replace(op.result(factors, elements, index), same=_copies(x, bounded, shape))
+        if x.data is not None:
+            return replace(x, shape=shape, data=bounded(x.data))
+        if not x.is_activation:
+            return x.reweighted(self.weight(x).move(bounded))
+        return replace(x.relabelled(self.moved(x, function, shape), shape), same=_copies(x, bounded, shape))
+
+    def constant(self, data: np.ndarray, name: str = "") -> Value:
+        """Numbers of the program; without a name, they are taken to be the same for inputs of any size."""
+        return Value(name, data.shape, str(data.dtype), data=data)
+
+    def add(self, x: Value, y: Value) -> Value:
+        """`x + y`, broadcast, by the rule of Add."""
+        return self.call("Add", x, y)
+
+    def mul(self, x: Value, y: Value) -> Value:
+        """`x * y`, broadcast, by the rule of Mul."""
+        return self.call("Mul", x, y)
+
+    def call(
+        self, name: str, /, *operands: Value | None, domain: str = "", opset: int = OPSET, **attributes: Any
+    ) -> Value:
+        """The first output of another operator, lowered by its rule.
+
+        That is the rule of the registry that the compilation uses: of an overlay, of a plug-in, or a built-in one.
+        Attributes that are left out have the defaults of the operator's schema, which also says the output's shape.
+
+        Args:
+            name: The operator.
+            operands: Its operands, None where one is left out.
+            domain: Its domain, "" for the standard one.
+            opset: The version of the operator set.
+            attributes: Numbers, text, and tuples of these.
+
+        Raises:
+            Unsupported: The rule does not lower this form of the operator, or there is no rule.
+        """
+        [made] = self.call_all(name, *operands, outputs=1, domain=domain, opset=opset, **attributes)
+        return made
+
+    def call_all(
+        self, name: str, /, *operands: Value | None, outputs: int, domain: str = "", opset: int = OPSET,
+        **attributes: Any,
+    ) -> list[Value]:  # fmt: skip
+        """The first `outputs` outputs of another operator: see `call`."""
+        return self.calls(self, Called(name, domain, opset, operands, attributes, outputs))
+
+    def drawn(self, name: str, operands: Sequence[Value | None], shape: tuple[int, ...]) -> Value:
+        """Random numbers of this shape, of a distribution with these settings: other ones each time."""
+        op = Op(name, "", OPSET, name, tuple(operands), (Result("", shape, "bool"),), {})
+        [made] = self.opaque_join(op, fresh=True)
+        assert made is not None
+        return made
+
+    def sliced(self, x: Value, part: slice, axis: int = -1) -> Value:
+        """A part of `x`, constant or not, along one axis."""
+        where = axis % x.rank
+        cut = (*[slice(None)] * where, part)
+        size = len(range(*part.indices(x.shape[where])))
+        return self.move(x, lambda a: a[cut], (*x.shape[:where], size, *x.shape[where + 1 :]))
+
+    def transposed(self, x: Value, perm: Sequence[int]) -> Value:
+        """`x`, constant or not, with its axes in another order."""
+        return self.move(x, lambda a: a.transpose(perm), tuple(x.shape[a] for a in perm), by_shape=True)
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
         """`x`, constant or not, in another shape (row-major)."""
         if not x.is_activation:
-            op = Op("Reshape", "", 13, x.name, (x,), (Result(x.name, shape, x.dtype),), {})
-            return self.move(x, lambda a: a.reshape(shape), op)
+            return self.move(x, lambda a: a.reshape(shape), shape)
         if [n for n in x.shape if n != 1] == [n for n in shape if n != 1]:
             return x.relabelled(tuple(_unit_axes(f, x.shape, shape) for f in x.factors), shape)
         return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
-
-    def constant(self, op: Op, data: np.ndarray, index: int = 0) -> Value:
-        """A known constant as output `index`."""
-        result = op.results[index]
-        name = result.name if result else ""
-        return Value(name, data.shape, str(data.dtype), data=data)
 
     @abstractmethod
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -89,7 +173,7 @@ class LoweringContext(ABC):
         """
 
     @abstractmethod
-    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def traced(self, op: Op) -> Value:
         """An elementwise operator on entries of one parameter, and on numbers of the program: still its elements.
 
         Raises `Unsupported` where it mixes entries of several.
@@ -125,8 +209,8 @@ class LoweringContext(ABC):
         """
 
     @abstractmethod
-    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
-        """An elementwise operator of activations and constants, broadcast to the output's shape."""
+    def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
+        """A function of one entry of each operand, activation or constant, all broadcast against each other."""
 
     @abstractmethod
     def add_parameters(
@@ -197,7 +281,7 @@ class LoweringContext(ABC):
         """Rows of a table [V, *row] picked by the activation `x`: shape is x.shape + row."""
 
     @abstractmethod
-    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+    def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Concatenation: movement along a labelled axis, a join along a free one."""
 
     @abstractmethod
@@ -247,14 +331,15 @@ class Tracing(LoweringContext):
         assert x.elements is not None
         return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
 
-    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def traced(self, op: Op) -> Value:
         """The elements of the first parameter, broadcast: which function of them is meant is of no interest here."""
-        elements = next((v.elements for v in inputs if v is not None and v.elements is not None), None)
+        elements = next((v.elements for v in op.inputs if v is not None and v.elements is not None), None)
         if elements is None:
             raise Unsupported("it is computed from no parameter")
         shape = op.shape()
         lead = (1,) * (len(shape) - len(elements.shape))
-        return op.result(elements=elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape)))
+        broadcast = elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape))
+        return Value(op.output(), shape, op.dtype(), elements=broadcast)
 
     def unused(self, value: Value, reason: str) -> None:
         """Nothing to note."""
@@ -262,6 +347,26 @@ class Tracing(LoweringContext):
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """As if nothing was known."""
         return self.opaque(op, "")
+
+    def opaque(self, op: Op, reason: str) -> list[Value | None]:
+        """Nothing is known of the outputs, which carry no label; `mixed` sees the operands."""
+        self.mixed(op)
+        shapes = [() if r is None or r.shape is None else r.shape for r in op.results]
+        return [
+            None if r is None else Value(r.name, shape, r.dtype, (unlabelled(len(shape)),))
+            for r, shape in zip(op.results, shapes, strict=True)
+        ]
+
+    @abstractmethod
+    def mixed(self, op: Op) -> None:
+        """Every entry of the outputs may depend on all operands."""
+
+
+def result_of(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
+    """What an elementwise operator makes of its operands: these factors, in the shape that all are broadcast to."""
+    given = [v for v in operands if v is not None]
+    like = next((v for v in given if v.is_activation), given[0])
+    return like.relabelled(factors, broadcast_shape(operands))
 
 
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:

@@ -16,14 +16,16 @@ import numpy as np
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
 from .budget import LABELS, PLACES, bear
-from .context import Move, Rows, Tracing
+from .context import Move, Rows, Tracing, result_of
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
+from .primitives.elementwise import broadcast_shape
 from .primitives.labels import compress, nodes_of, port, unlabelled
 from .primitives.moving import carried
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
+from .primitives.stacking import resized
 from .primitives.values import Op, Value
 
 __all__ = ["FINE", "MOST", "FeatureDiscovery"]
@@ -184,16 +186,16 @@ class FeatureDiscovery(Tracing):
         """Labels stay."""
         return x
 
-    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Merged labels of the activations; constants tell their entries apart."""
-        shape = op.shape()
+        shape = broadcast_shape(operands)
         labels = []
-        for value in inputs:
+        for value in operands:
             if value is not None and value.is_activation:
                 lift = (1,) * (len(shape) - value.rank)
                 labels += [f.reshape(lift + f.shape) for f in value.factors]
-        out = op.result((self._merge(labels),))
-        for value in inputs:
+        out = result_of(operands, (self._merge(labels),))
+        for value in operands:
             if value is not None and not value.is_activation and (value.data is None or value.data.size > 1):
                 lead = len(shape) - value.rank
                 self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
@@ -303,14 +305,15 @@ class FeatureDiscovery(Tracing):
         self._share(x, range(x.rank))
         return x.relabelled((unlabelled(len(shape)),), shape)
 
-    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+    def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Movement of the element labels."""
         parts = []
         for value in inputs:
             value = self.as_activation(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
-        bear(math.prod(op.shape()), PLACES, "entries in a row")
-        return op.result((compress(np.concatenate(parts, axis=axis)),))
+        shape = resized(inputs[0].shape, axis, sum(v.shape[axis] for v in inputs))
+        bear(math.prod(shape), PLACES, "entries in a row")
+        return inputs[0].relabelled((compress(np.concatenate(parts, axis=axis)),), shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
@@ -323,14 +326,10 @@ class FeatureDiscovery(Tracing):
         self._share(first, [a for a in range(first.rank) if a not in keep.values()])
         return first.relabelled((unlabelled(len(shape)),), shape)
 
-    def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Nothing is known of the outputs; its operands are one node each, unless a weight elsewhere says otherwise."""
+    def mixed(self, op: Op) -> None:
+        """Its operands are one node each, unless a weight elsewhere says otherwise."""
         for value in {v.name: v for v in op.inputs if v is not None and v.is_activation}.values():
             self._share(value, range(value.rank), weak=True)
-        return [
-            None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
-            for r in op.results
-        ]
 
 
 def _unify(parent: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:

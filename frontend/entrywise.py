@@ -16,23 +16,19 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .context import Move, Rows, Tracing
+from .context import Move, Picks, Rows, Tracing, result_of
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
+from .primitives.elementwise import broadcast_shape
 from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
+from .primitives.stacking import resized
 from .primitives.values import Op, Value
 
 __all__ = ["Entrywise"]
 
-# What moves entries by its shapes alone, at any size: where lines go says all there is to say.
-_BY_SHAPE = frozenset({
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "CastLike", "Dropout", "Transpose", "Expand",
-    "Tile", "Split",
-})  # fmt: skip
-_INDEXED = frozenset({"Gather", "GatherElements", "GatherND"})
 # Steps that are no known function of one number and yet look at one entry at a time.
 _SINGLE = frozenset({
     "Cast", "Mask", "Quantize", "Dequantize", "Binarizer", "PostTransform", "Kernel", "Sign", "Last", "Lengths",
@@ -194,21 +190,25 @@ class Entrywise(Tracing):
         copies = any(r is not None and math.prod(r.shape or ()) > size for r in op.results)
         return not copies and not any(self._lines(v) for v in operands)
 
-    def move(self, x: Value, function: Move, op: Op, index: int = 0) -> Value:
-        """Lines are moved like the entries; axes of copies get lines."""
+    def move(
+        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+    ) -> Value:
+        """Lines are moved like the entries; axes of copies get lines.
+
+        Where lines go says all there is to say of what moves entries `by_shape`.
+        """
         if not x.is_activation:
-            return super().move(x, function, op, index)
-        shape, by_shape = op.shape(index), op.type in _BY_SHAPE and not op.domain
-        indexed = op.type in _INDEXED and not op.domain
-        if indexed:
+            return super().move(x, function, shape, by_shape, picks)
+        if picks is not None:
             # The indices of the first entry are those of the network for one entry if its places come first.
             self.lines.end(w for w in self._lines(x) if not w.comes_first)
-        moved = self._moved(x, function, shape, by_shape, by_shape or indexed)
-        if (by_shape or indexed) and math.prod(x.shape) < math.prod(shape) <= _MOST:
+        any_size = by_shape or picks is not None
+        moved = self._moved(x, function, shape, by_shape, any_size)
+        if any_size and math.prod(x.shape) < math.prod(shape) <= _MOST:
             moved += self.lines.of_copies(function(np.arange(math.prod(x.shape)).reshape(x.shape)).reshape(shape))
-        if indexed:
-            self._picked(op, moved)
-        return op.result(self._labels(moved, len(shape)), index=index)
+        if picks is not None:
+            self._picked(*picks, moved)
+        return self._made(x, moved, shape)
 
     def settled(self, op: Op) -> None:
         """Constants that the rule has read in another way than through a primitive are used whole."""
@@ -225,18 +225,14 @@ class Entrywise(Tracing):
         """Lines go on where entries of each are moved alike."""
         return self._labels(self._moved(x, function, shape, False, False), len(shape))
 
-    def _picked(self, op: Op, lines: Sequence[Line]) -> None:
+    def _picked(self, indices: Value, along: Sequence[int | None], lines: Sequence[Line]) -> None:
         """Known indices are used along the lines of what they pick."""
-        indices = op.optional(1)
-        first = op.axis(default=0) if op.type == "Gather" else 0
-        for axis, size in enumerate(() if indices is None or indices.data is None else indices.shape):
-            assert indices is not None
-            tuples = op.type == "GatherND" and axis == indices.rank - 1
+        for axis, (size, other) in enumerate(zip(indices.shape, along, strict=True)):
             if size > 1:
-                self._told(indices, axis, [w for w in lines if w.axis == first + axis and not tuples])
+                self._told(indices, axis, [w for w in lines if w.axis == other])
 
     def _moved(self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool, any_size: bool) -> list[Line]:
-        """The lines of `x` after data movement. by_shape: see `_BY_SHAPE`; any_size: whether axes may be resized."""
+        """The lines of `x` after data movement. by_shape: see `move`; any_size: whether axes may be resized."""
         lines, out = self._lines(x), []
         if max(math.prod(x.shape), math.prod(shape)) > _MOST or 0 in shape:
             self.lines.end(lines)
@@ -267,9 +263,10 @@ class Entrywise(Tracing):
             mixed = range(2 if op in _WINDOWS else 0, x.rank)
         return self._made(x, self._without(x, mixed), x.shape)
 
-    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Lines meet."""
-        return op.result(self._labels(self._meet([v for v in inputs if v is not None], op.shape()), len(op.shape())))
+        shape = broadcast_shape(operands)
+        return result_of(operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape)))
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
@@ -358,19 +355,18 @@ class Entrywise(Tracing):
         """Every place looks up the same table."""
         return self._made(x, self._lines(x), shape)
 
-    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+    def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Lines beside the axis meet; one along it goes on if all operands have it."""
         values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
         along = [[w for w in self._lines(v) if w.axis == axis] for v in values]
         common = self.lines.agreed(along)
         self.lines.end(w for own in along for w in own if not any(np.array_equal(w.entry, c.entry) for c in common))
-        shape = op.shape()
-        thin = tuple(1 if a == axis else n for a, n in enumerate(shape))
+        thin, shape = (resized(inputs[0].shape, axis, n) for n in (1, sum(v.shape[axis] for v in values)))
         beside = [
             v.relabelled(self._labels([w for w in self._lines(v) if w.axis != axis], v.rank), v.shape) for v in values
         ]
         lines = [Line(w.number, axis, np.tile(w.entry, len(values))) for w in common]
-        return op.result(self._labels([*self._meet(beside, thin), *lines], len(shape)))
+        return self._made(values[0], [*self._meet(beside, thin), *lines], shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
@@ -387,10 +383,6 @@ class Entrywise(Tracing):
         met = self._meet(operands, tuple(n if a in rows else 1 for a, n in enumerate(shape)))
         return inputs[0].relabelled(self._labels(met, len(shape)), shape)
 
-    def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Everything may depend on everything."""
+    def mixed(self, op: Op) -> None:
+        """Lines of what is mixed end."""
         self._mixed(op.inputs)
-        return [
-            None if r is None else Value(r.name, r.shape or (), r.dtype, (unlabelled(len(r.shape or ())),))
-            for r in op.results
-        ]

@@ -11,6 +11,7 @@ import onnx_ir
 
 from ..ir import LoweringError, Problem
 from .budget import OPERANDS, bear
+from .calls import Caller
 from .context import LoweringContext
 from .discovery import FeatureDiscovery
 from .entrywise import Entrywise
@@ -27,8 +28,8 @@ from .plan import Plan
 from .primitives.elements import Arena
 from .primitives.state import Site
 from .primitives.values import Op, Result, Value
-from .rules.foreign import blamed
 from .rules.registry import Registry, Rule
+from .rules.running import run
 
 __all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
 
@@ -87,6 +88,7 @@ class Interpreter:
         self.problems: list[Problem] = []
         self._registry = registry
         self._find = finder(registry, model)
+        self._caller = Caller(registry)
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[onnx_ir.Value, Value] = {}
         self._constants: dict[onnx_ir.Value, Value] = {}
@@ -136,6 +138,7 @@ class Interpreter:
     def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
         """enter, source: the labels of an input, and of a constant that starts a stream."""
         self.problems.clear()
+        ctx.calls = self._caller
         self._values, self._constants, self._streams = {}, {}, {}
         self._source = source
         for value in self.model.graph.inputs:
@@ -152,6 +155,7 @@ class Interpreter:
 
     def _visit(self, ctx: LoweringContext, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
+        self._caller.node = node.name or node.op_type
         if not outputs or not all(v in self.plan.computed for v in outputs):
             self._values.update(self._untracked(ctx, node, rule))
             return
@@ -217,7 +221,7 @@ class Interpreter:
         if shapeless is not None:
             raise Unsupported(f"the shape of {shapeless} is not known", _SHAPES)
         try:
-            return _run(rule, ctx, op)
+            return run(rule, ctx, op)
         except DataDependent:
             return ctx.opaque_join(op)
 
@@ -232,8 +236,8 @@ class Interpreter:
         """A constant whose entries are functions of one element of a parameter each; what fails is merely derived."""
         try:
             if rule is not None and rule.moves:
-                return _run(rule, ctx, op)
-            return [ctx.traced(op, op.inputs)]
+                return run(rule, ctx, op)
+            return [ctx.traced(op)]
         except Unsupported:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
@@ -343,44 +347,6 @@ def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Va
 
 def _holds_parameters(value: Value | None) -> bool:
     return value is not None and not value.is_activation and (value.elements is not None or value.derived)
-
-
-def _run(rule: Rule, ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The outputs of a rule. An error in a built-in one is the model's fault, any error in another its own."""
-    where = f"node {op.name!r} ({op.type})"
-    if rule.foreign:
-        with blamed(rule, f"rule {rule.function}", where):
-            outputs = _outputs(rule.lower(ctx, op))
-            _check_outputs(op, outputs)
-            return outputs
-    try:
-        return _outputs(rule.lower(ctx, op))
-    except _MISFITS as error:
-        raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
-
-
-def _outputs(made: Value | list[Value | None]) -> list[Value | None]:
-    return list(made) if isinstance(made, list) else [made]
-
-
-_MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
-
-
-def _check_outputs(op: Op, outputs: list[Value | None]) -> None:
-    """One value per output of the node, labels of its rank and broadcastable to its shape."""
-    if len(outputs) < len(op.results):
-        raise ValueError(f"it returned {len(outputs)} of {len(op.results)} outputs")
-    for index, value in enumerate(outputs):
-        if value is None and (index >= len(op.results) or op.results[index] is None):
-            continue
-        if not isinstance(value, Value):
-            raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")
-        for factor in value.factors:
-            fits = factor.ndim == value.rank and all(
-                n in (1, m) for n, m in zip(factor.shape, value.shape, strict=True)
-            )
-            if not fits:
-                raise ValueError(f"output {index} of shape {value.shape} has labels of shape {factor.shape}")
 
 
 def _scope(node: onnx_ir.Node) -> str:

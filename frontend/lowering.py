@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import distinct, occurrence
 from .budget import LABELS, PLACES, bear
-from .context import LoweringContext, Move, Rows
+from .context import LoweringContext, Move, Rows, result_of
 from .primitives.attaching import Part, add_parameters
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
@@ -152,8 +152,9 @@ class GraphLowering(LoweringContext):
 
         return x.relabelled(tuple(map_via(f, step) for f in x.factors))
 
-    def elementwise(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Join or pass the activations, bind literals into the function, attach what varies."""
+        inputs: Sequence[Value | None] = operands
         places = {i: range(-v.rank, 0) for i, v in enumerate(inputs) if v is not None and v.is_activation}
         for i in places:
             for j in places:
@@ -161,11 +162,12 @@ class GraphLowering(LoweringContext):
                 if i != j and x is not None and y is not None and x.same:
                     inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
         inputs = [self._matrix(v, inputs) for v in inputs]
-        return op.result(elementwise(self.state, self.constants, self.fates, op, inputs))
+        factors = elementwise(self.state, self.constants, self.fates, name, inputs, attributes)
+        return result_of(operands, factors)
 
     def _matrix(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
         """A constant that varies over two axes of neurons of another operand joins it, as a value of two axes too."""
-        if value is None or value.is_activation or not value.is_constant:
+        if value is None or value.is_activation:
             return value
         wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
         met = (
@@ -190,9 +192,9 @@ class GraphLowering(LoweringContext):
         shape = tuple(1 if a in copies else n for a, n in enumerate(x.shape))
         return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), same=x.same - {*copies})
 
-    def traced(self, op: Op, inputs: Sequence[Value | None]) -> Value:
+    def traced(self, op: Op) -> Value:
         """The function becomes the elements' trace."""
-        return op.result(elements=traced(self.state, op, inputs))
+        return Value(op.output(), op.shape(), op.dtype(), elements=traced(self.state, op))
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
@@ -300,26 +302,28 @@ class GraphLowering(LoweringContext):
         factor = port(neurons).reshape((1,) * x.rank + table.shape[1:])
         return x.relabelled((compress(factor),), shape)
 
-    def concat(self, inputs: Sequence[Value], axis: int, op: Op) -> Value:
+    def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Movement along a labelled axis (or of single entries), a join of the operands along a free one."""
         values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
+        first, length = values[0], sum(v.shape[axis] for v in values)
         if len(values) == 1:
-            return op.result(values[0].factors)
+            return first.relabelled(first.factors)
         labelled = any(axis in varying(f) for v in values for f in v.factors)
         if labelled or all(v.shape[axis] == 1 for v in values):
-            copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
+            copies = all(v.shape[axis] == 1 and _alike(v, first) for v in values)
             labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
-            made = self.moved(values[0].relabelled((labels,), shape), lambda a: a, shape)
-            return replace(op.result(made), same=frozenset({axis} if copies else ()))
+            made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
+            return replace(first.relabelled(made, shape), same=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
             return self.state.builder.via("Concat", (), vias)
 
         operands = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
-        shape = resized(op.shape(), axis, 1)
-        factors = combine(self.state, operands, shape, "Concat", range(len(operands)), step, lambda _, via: via)
-        along = (("axis", free_axes(factors, op.shape()).index(axis)),)
-        return op.result(tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors))
+        thin, shape = (resized(first.shape, axis, n) for n in (1, length))
+        factors = combine(self.state, operands, thin, "Concat", range(len(operands)), step, lambda _, via: via)
+        along = (("axis", free_axes(factors, shape).index(axis)),)
+        marked = tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors)
+        return first.relabelled(marked, shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],

@@ -23,5 +23,4 @@ def cdist(ctx: LoweringContext, op: Op) -> Value:
     if b.is_activation:
         raise Unsupported("both operands depend on the input", "only rows that are parameters are lowered")
     made = ctx.contract(a, ctx.weight(b), Spec("mk", "nk", "mn"), op.shape(), role="prototype")
-    passed = ctx.unary(made, "CDist", {"metric": op.attr("metric", "sqeuclidean")})
-    return op.result(passed.factors)
+    return ctx.unary(made, "CDist", {"metric": op.attr("metric", "sqeuclidean")})

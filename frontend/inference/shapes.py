@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from typing import Any
 
 import numpy as np
 import onnx
@@ -34,7 +35,7 @@ from .sizes import DEFAULTS, Sizes
 from .tables import cuts
 from .value_info import ValueInfo, at_most, hint, key, of_array, of_type, shape_of
 
-__all__ = ["ValueInfo", "infer"]
+__all__ = ["ValueInfo", "infer", "of_operator"]
 
 
 def infer(
@@ -70,6 +71,26 @@ def infer(
     if misfits is not None:
         misfits.update(best.misfits)
     return best.known
+
+
+def of_operator(
+    op: str,
+    domain: str,
+    opset: int,
+    inputs: Sequence[ValueInfo | None],
+    attributes: Mapping[str, Any],
+    rule: Rule | None,
+) -> list[ValueInfo | None]:
+    """The first outputs of an operator that is no node of a model, by its rule or else its schema.
+
+    Raises `LoweringError` where the operands do not fit.
+    """
+    values = [None if k is None else onnx_ir.Value(name=f"i{i}") for i, k in enumerate(inputs)]
+    made = onnx_ir.convenience.convert_attributes({n: v for n, v in attributes.items() if v is not None})
+    node = onnx_ir.Node(domain, op, values, made, outputs=[onnx_ir.Value(name="o0")], version=opset)
+    graph = onnx_ir.Graph([], [], nodes=[], opset_imports={domain: opset})
+    inference = _Inference(onnx_ir.Model(graph, ir_version=10), Sizes({}, {}, DEFAULTS[0]), {}, lambda _: rule)
+    return inference.outputs(node, list(inputs))
 
 
 class _Inference:
@@ -161,6 +182,13 @@ class _Inference:
             if arrays is not None:
                 return [of_array(a) for a in arrays]
         return self._inferred(node, inputs)
+
+    def outputs(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
+        """Outputs of a node, without their data; what goes wrong is the operands' fault."""
+        try:
+            return self._inferred(node, inputs)
+        except (ValueError, LookupError, TypeError, ArithmeticError) as error:
+            raise self._misfit(node, inputs, str(error)) from error
 
     def _inferred(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         """Outputs without their data."""

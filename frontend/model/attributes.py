@@ -8,16 +8,17 @@ from typing import Any
 import onnx
 import onnx_ir
 
-__all__ = ["settings"]
+__all__ = ["defaults", "settings"]
 
 
 def settings(node: onnx_ir.Node, opset: int) -> dict[str, Any]:
     """By name: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
-    return {**_defaults(node.domain, node.op_type, opset), **{n: _plain(a) for n, a in node.attributes.items()}}
+    return {**defaults(node.domain, node.op_type, opset), **{n: _plain(a) for n, a in node.attributes.items()}}
 
 
 @lru_cache(maxsize=4096)
-def _defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
+def defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
+    """Those of the schema of an operator, by name; none for an operator without a schema. Not to be written to."""
     try:
         schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:

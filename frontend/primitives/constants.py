@@ -39,7 +39,7 @@ class Constants:
         if value.elements is not None:
             found = value.elements
             return found if found.shape == value.shape else found.reshape(*value.shape)
-        if not value.is_constant and not value.derived:
+        if value.data is None and not value.derived:
             raise Unsupported(f"{value.name!r} stands in the place of a weight, and is computed from the input")
         name = value.name or f"{self._state.site.value}.constant"
         if value.data is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from .labels import map_via, varying, vias_of
 from .state import State
 from .values import Op, Value
 
-__all__ = ["elementwise", "traced"]
+__all__ = ["broadcast_shape", "elementwise", "traced"]
 
 _ATTACHED_ROLES = {"Add": EdgeRole.BIAS, "Sub": EdgeRole.BIAS, "Mul": EdgeRole.SCALE, "Div": EdgeRole.SCALE}
 _NORMS = {"Standardize", "RMSNormalize"}
@@ -30,19 +30,26 @@ _NOT_OF_THE_FUNCTION = ("consumed_inputs", "axis", "broadcast", "places")
 
 
 def elementwise(
-    state: State, constants: Constants, fates: dict[str, str], op: Op, inputs: Sequence[Value | None]
+    state: State,
+    constants: Constants,
+    fates: dict[str, str],
+    name: str,
+    inputs: Sequence[Value | None],
+    attributes: Mapping[str, Any],
 ) -> Factors:
     """Factors of an elementwise op: activations pass or join, literals bind into the function, the rest is attached.
 
     fates: gets the names of float tensors that turn out to be masks.
     """
-    shape = op.shape()
+    shape = broadcast_shape(inputs)
     lifted = [None if v is None else _lift(v, shape) for v in inputs]
     literals, attached = _split_constants(lifted)
     active = [v for v in lifted if v is not None and v.is_activation]
     # Operands that are broadcast against each other meet at different places of their free axes.
-    function = _bind(op, literals, len(inputs)) if not attached and len({v.shape for v in active}) == 1 else None
-    step = _Step(state, op, _describe(op, literals, attached, len(inputs)), function, _ranks(op, active))
+    alike = not attached and len({v.shape for v in active}) == 1
+    function = _bind(name, attributes, literals, inputs) if alike else None
+    described = _describe(name, attributes, literals, attached, len(inputs))
+    step = _Step(state, name, shape, described, function, _ranks(name, active))
     operands = [Operand(v.factors, v.shape) for v in active]
     if len(active) == 1:
         factors = broadcast(state, operands[0], shape)
@@ -50,18 +57,23 @@ def elementwise(
             factors = tuple(map_via(f, lambda v: step.apply((v,))) for f in factors)
     else:
         after = step.mark if step.attributes and not attached else None
-        factors = combine(state, operands, shape, op.type, step.ranks, step.apply, step.mark_place, after)
+        factors = combine(state, operands, shape, name, step.ranks, step.apply, step.mark_place, after)
     for value in attached.values():
         factors = _attach(state, constants, fates, factors, value, step)
     return factors
 
 
-def traced(state: State, op: Op, inputs: Sequence[Value | None]) -> Elements:
+def broadcast_shape(inputs: Sequence[Value | None]) -> tuple[int, ...]:
+    """The shape to which all operands are broadcast."""
+    return np.broadcast_shapes(*(v.shape for v in inputs if v is not None))
+
+
+def traced(state: State, op: Op) -> Elements:
     """The elements of a constant of which every entry is a function of one element of a parameter.
 
     Raises `Unsupported` where entries of several parameters, or of several places of one, are mixed.
     """
-    shape = op.shape()
+    shape, inputs = op.shape(), op.inputs
     lifted = [None if v is None else _lift(v, shape) for v in inputs]
     literals, rest = _split_constants(lifted)
     held = {i: _broadcast(v.elements, shape) for i, v in rest.items() if v.elements is not None}
@@ -73,11 +85,11 @@ def traced(state: State, op: Op, inputs: Sequence[Value | None]) -> Elements:
     first, *others = held.values()
     if any(not _same_elements(first, other) for other in others) or any(e.tables for e in held.values() if others):
         raise Unsupported("it is computed from parameters in a way that mixes them")
-    attributes = _describe(op, literals, tables, len(inputs))
+    attributes = _describe(op.type, op.attributes, literals, tables, len(inputs))
     if tables:
         numbers = range(len(first.tables), len(first.tables) + len(tables))
         attributes["tables"] = tuple(numbers)
-    function = None if tables else _bind(op, literals, len(inputs))
+    function = None if tables else _bind(op.type, op.attributes, literals, inputs)
     new = tuple(np.broadcast_to(v.data, shape) for v in tables.values() if v.data is not None)
 
     def step(traces: tuple[int, ...]) -> int:
@@ -121,25 +133,26 @@ class _Step:
     """The op as a step of vias: as a function of one neuron where it is one, by name and attributes otherwise."""
 
     state: State
-    op: Op
+    name: str
+    shape: tuple[int, ...]
     attributes: dict[str, Any]
     function: Callable[..., np.ndarray] | None
     ranks: Sequence[int]
 
     def apply(self, vias: tuple[int, ...]) -> int:
-        return self.state.step(vias, self.function, self.op.type, self.attributes)
+        return self.state.step(vias, self.function, self.name, self.attributes)
 
     def mark(self, via: int, **more: object) -> int:
-        return self.state.builder.via(self.op.type, {**self.attributes, **more}.items(), (via,))
+        return self.state.builder.via(self.name, {**self.attributes, **more}.items(), (via,))
 
     def mark_place(self, operand: int, via: int) -> int:
         place = {"place": self.ranks[operand]} if len(set(self.ranks)) > 1 else {}
-        return self.state.builder.via(self.op.type, {**self.attributes, **place}.items(), (via,))
+        return self.state.builder.via(self.name, {**self.attributes, **place}.items(), (via,))
 
 
-def _ranks(op: Op, active: Sequence[Value]) -> Sequence[int]:
+def _ranks(name: str, active: Sequence[Value]) -> Sequence[int]:
     """Which activations may trade places: those of a commutative op that are broadcast over the same axes."""
-    if op.type not in COMMUTATIVE:
+    if name not in COMMUTATIVE:
         return range(len(active))
     shapes = sorted({v.shape for v in active})
     return [shapes.index(v.shape) for v in active]
@@ -154,14 +167,14 @@ def _attach(
     if value.data is not None:
         axes = {a for a in axes if varies(value.data, a)}
     free = bool(axes) and not any(axes & set(varying(f)) for f in factors)
-    if free and (value.data is not None or _is_mask(constants, elements, step.op.type)):
+    if free and (value.data is not None or _is_mask(constants, elements, step.name)):
         if value.data is None:
             fates[value.name] = "positional constant"
         numbers = constants.read(elements) if value.data is None else value.data
         table = digest(numbers.reshape(value.shape))
         return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
-    part = Part(elements, _role(state, step.op.type, factors))
-    return add_parameters(state, factors, step.op.shape(), [part], step.op.type, step.attributes)
+    part = Part(elements, _role(state, step.name, factors))
+    return add_parameters(state, factors, step.shape, [part], step.name, step.attributes)
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
@@ -219,10 +232,12 @@ def _last_two(state: State, via: int) -> tuple[str, str]:
     return entry.op, state.builder.vias[entry.parents[0]].op if entry.parents else ""
 
 
-def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], operands: int) -> dict[str, Any]:
+def _describe(
+    op: str, own: Mapping[str, Any], literals: dict[int, Any], attached: dict[int, Value], operands: int
+) -> dict[str, Any]:
     """Attributes of the step's via: the op's own, its literals, and which operand was attached where it matters."""
-    ordered = op.type not in COMMUTATIVE
-    out = {name: value for name, value in op.attributes.items() if isinstance(value, int | float | str | tuple)}
+    ordered = op not in COMMUTATIVE
+    out = {name: value for name, value in own.items() if isinstance(value, int | float | str | tuple)}
     for i, number in literals.items():
         out[f"operand{i}" if ordered else "operand"] = float(f"{float(number):.6g}")
     if ordered and operands > 1:
@@ -230,18 +245,21 @@ def _describe(op: Op, literals: dict[int, Any], attached: dict[int, Value], oper
     return out
 
 
-def _bind(op: Op, literals: dict[int, Any], operands: int) -> Callable[..., np.ndarray] | None:
+def _bind(
+    op: str, own: Mapping[str, Any], literals: dict[int, Any], inputs: Sequence[Value | None]
+) -> Callable[..., np.ndarray] | None:
     """The op as a function of its activations, in order, with its literals and attributes bound; None if it is none."""
-    function = FUNCTIONS.get(op.type)
+    function = FUNCTIONS.get(op)
     if function is None:
         return None
-    keywords = {n: v for n, v in op.attributes.items() if n not in _NOT_OF_THE_FUNCTION}
-    missing = {i for i in range(operands) if i < len(op.inputs) and op.inputs[i] is None}
+    keywords = {n: v for n, v in own.items() if n not in _NOT_OF_THE_FUNCTION}
+    missing = {i for i, v in enumerate(inputs) if v is None}
 
     def bound(*active: np.ndarray) -> np.ndarray:
         rest = iter(active)
         arguments = [
-            None if i in missing else np.float64(literals[i]) if i in literals else next(rest) for i in range(operands)
+            None if i in missing else np.float64(literals[i]) if i in literals else next(rest)
+            for i in range(len(inputs))
         ]
         return function(*arguments, **keywords)
 

@@ -91,7 +91,7 @@ def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[st
 def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> QuantParam:
     """The side of a stored tensor of this shape."""
     value, rank = aligned.value, len(shape)
-    if value.is_activation and not value.is_constant:
+    if value.is_activation:
         raise Unsupported(f"the {aligned.role} of a constant is computed from the input")
     if value.data is not None:
         number = uniform(value.data)

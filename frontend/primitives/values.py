@@ -15,12 +15,13 @@ __all__ = ["Op", "Result", "Value"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A value of the network during lowering.
+    """A value of the network during lowering: an activation, a weight or a constant, and never two of them.
 
-    factors: label tensors (see `labels`), one per independent neural axis; empty for a constant.
-    data: a known constant that is no parameter. elements: the parameter elements it is made of, or functions of them.
-    derived: it is computed from parameters alone, and neither of the above. same: axes along which all entries are
-    copies.
+    factors: of an activation: label tensors (see `labels`), one per independent neural axis.
+    elements: of a weight: the parameter elements it is made of, or functions of them.
+    data: of a constant of the program: its numbers.
+    derived: it is computed from parameters alone: a weight that no rule knows, or an activation that starts at them.
+    same: axes along which all entries of an activation are copies.
     """
 
     name: str
@@ -32,10 +33,10 @@ class Value:
     derived: bool = False
     same: frozenset[int] = frozenset()
 
-    @property
-    def is_constant(self) -> bool:
-        """Whether it does not depend on the network's input."""
-        return self.data is not None or self.elements is not None or (self.derived and not self.factors)
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a value of two sorts."""
+        if bool(self.factors) + (self.data is not None) + (self.elements is not None) > 1:
+            raise ValueError(f"{self.name!r} is more than one of activation, weight and constant")
 
     @property
     def is_activation(self) -> bool:
@@ -51,6 +52,15 @@ class Value:
         """An activation with these labels (and this shape)."""
         shape = self.shape if shape is None else shape
         return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
+
+    def reweighted(self, elements: Elements, dtype: str = "") -> Value:
+        """A weight of these elements, in their shape (and of this dtype)."""
+        return Value(self.name, elements.shape, dtype or self.dtype, elements=elements)
+
+    def unsqueezed(self, axis: int, size: int = 1) -> Value:
+        """An activation with one more axis, of which every entry has the same labels."""
+        shape = (*self.shape[:axis], size, *self.shape[axis:])
+        return self.relabelled(tuple(np.expand_dims(f, axis) for f in self.factors), shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +123,19 @@ class Op:
             raise DataDependent("the shape of its output depends on data", "give concrete sizes with --dim or --input")
         return result.shape
 
-    def result(self, factors: tuple[np.ndarray, ...] = (), elements: Elements | None = None, index: int = 0) -> Value:
-        """The output `index` with these labels or elements."""
+    def wants(self, index: int) -> bool:
+        """Whether the node has output `index`."""
+        return index < len(self.results) and self.results[index] is not None
+
+    def dtype(self, index: int = 0) -> str:
+        """NumPy's name of the data type of an output."""
         result = self.results[index]
-        if result is None:
-            raise Unsupported(f"output {index} is missing")
-        return Value(result.name, self.shape(index), result.dtype, factors, elements=elements)
+        return result.dtype if result else ""
+
+    def output(self, index: int = 0) -> str:
+        """The name of an output."""
+        result = self.results[index]
+        return result.name if result else ""
 
     def axis(self, name: str = "axis", default: int = -1, of: int = 0) -> int:
         """An axis attribute as a non-negative number of operand `of`."""

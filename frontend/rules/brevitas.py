@@ -8,7 +8,7 @@ from ..context import LoweringContext
 from ..primitives.constants import uniform
 from ..primitives.quantised import rounded
 from ..primitives.storing import Aligned
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import rule
 
 __all__: list[str] = []
@@ -24,9 +24,9 @@ def quant(ctx: LoweringContext, op: Op) -> Value:
     """
     x = op.input(0)
     sides = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}
-    if x.elements is not None and not x.is_activation:
+    if x.elements is not None:
         aligned = [Aligned(n, v, tuple(range(x.rank - v.rank, x.rank))) for n, v in sides.items() if v.rank <= x.rank]
-        return op.result(elements=ctx.stored(x, aligned, rounded(x.dtype)))
+        return x.reweighted(ctx.stored(x, aligned, rounded(x.dtype)))
     marks: dict[str, Any] = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
     bits = op.optional(3)
     for name, value in (*sides.items(), ("bits", bits)):
@@ -38,6 +38,5 @@ def quant(ctx: LoweringContext, op: Op) -> Value:
         if not name:
             x = ctx.unary(x, kind, marks)
         elif name in apart:
-            step = Op(kind, "", 14, op.name, (x, sides[name]), (Result(x.name, x.shape, x.dtype),), {})
-            x = ctx.elementwise(step, (x, sides[name]))
-    return op.result(x.factors)
+            x = ctx.elementwise(kind, x, sides[name])
+    return x

@@ -9,7 +9,7 @@ from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
 from .fused import Shaped
-from .parts.steps import MICROSOFT, done, moved, refuse, step
+from .parts.steps import MICROSOFT, refuse
 from .registry import rule
 
 __all__: list[str] = []
@@ -32,22 +32,21 @@ def causal_conv(ctx: LoweringContext, op: Op) -> list[Value | None]:
     for name, value in (_SINGLE | dict.fromkeys(_ZERO, 0)).items():
         refuse(int(op.attr(name, value)) != value, f"its {name} is {op.attr(name)}")
     refuse(any(op.results[2:]), "the updates of its state are an output")
-    x, w, past = ctx.as_activation(op.input(0)), op.input(1), op.optional(3)
+    x, w, past = op.input(0), op.input(1), op.optional(3)
     refuse(x.rank != 3 or w.shape[1] != 1, "its weight is not of single channels [channels, 1, kernel]")
-    before, (batch, channels, length) = w.shape[-1] - 1, x.shape
+    before, channels = w.shape[-1] - 1, x.shape[1]
     if past is not None:
-        longer = (batch, channels, before + length)
-        x = step(ctx, op, "Concat", [ctx.as_activation(past), x], longer, axis=2)
+        x = ctx.call("Concat", ctx.as_activation(past), x, axis=2)
     pads = (0 if past is not None else before, 0)
-    y = step(ctx, op, "Conv", [x, w, op.optional(2)], (batch, channels, length), group=channels, pads=pads)
+    y = ctx.call("Conv", x, w, op.optional(2), group=channels, pads=pads)
     activation = str(op.attr("activation", "none"))
     if activation in ("silu", "swish"):
         y = ctx.unary(y, "Silu", {}, FUNCTIONS["Swish"])
     elif activation != "none":
         raise Unsupported(f"its activation {activation!r} is not known")
-    out: list[Value | None] = [done(op, y)]
-    if len(op.results) > 1 and op.results[1] is not None:
-        out.append(done(op, _state(ctx, op, x, before, past is None), 1))
+    out: list[Value | None] = [y]
+    if op.wants(1):
+        out.append(_state(ctx, op, x, before, past is None))
     return out
 
 
@@ -56,6 +55,6 @@ def _state(ctx: LoweringContext, op: Op, x: Value, before: int, padded: bool) ->
     batch, channels, length = x.shape
     shape = (batch, channels, before)
     if length >= before:
-        return moved(ctx, op, x, lambda a: a[..., length - before :], shape)
+        return ctx.sliced(x, slice(length - before, None))
     assert padded
     return ctx.order(x, (2,), "State", {"length": before}, shape)

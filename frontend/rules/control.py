@@ -15,7 +15,7 @@ from .registry import internal_rule
 __all__: list[str] = []
 
 
-@internal_rule("Choice")
+@internal_rule("Choice", data=())
 def choice(ctx: LoweringContext, op: Op) -> Value:
     """One of two values of different shapes."""
     raise Unsupported(
@@ -23,23 +23,23 @@ def choice(ctx: LoweringContext, op: Op) -> Value:
     )
 
 
-@internal_rule("Carry")
+@internal_rule("Carry", data=())
 def carry(ctx: LoweringContext, op: Op) -> Value:
     """What a loop carries, where an iteration begins."""
-    return op.result(ctx.carry(op.result().name, op.input(0)).factors)
+    return ctx.carry(op.output(), op.input(0))
 
 
 @internal_rule("Iteration")
 def iteration(ctx: LoweringContext, op: Op) -> Value:
     """The number of the iteration: a number of the program that changes."""
-    start = ctx.as_activation(Value(op.result().name, (), "int64", data=np.zeros((), np.int64)))
-    return op.result(ctx.unary(start, "Iteration", {}).factors)
+    start = ctx.as_activation(ctx.constant(np.zeros((), np.int64), op.output()))
+    return ctx.unary(start, "Iteration", {})
 
 
 @internal_rule("Step")
 def step(ctx: LoweringContext, op: Op) -> Value:
     """The entry of an operand that an iteration reads; the others share its nodes, as time is a free axis."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     axis = int(op.attr("axis"))
     # As many iterations as there are entries go without saying.
     marks = {
@@ -47,10 +47,10 @@ def step(ctx: LoweringContext, op: Op) -> Value:
         for n in ("backward", "loop", "trips")
         if op.attr(n) and (n, op.attr(n)) != ("trips", x.shape[axis])
     }
-    return op.result(ctx.step(x, axis, marks).factors)
+    return ctx.step(x, axis, marks)
 
 
-@internal_rule("LoopEnd")
+@internal_rule("LoopEnd", data=())
 def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The end of an iteration: cycles are closed; carried values as the last one leaves them, and stacked rows."""
     count = int(op.attr("carried"))
@@ -65,16 +65,13 @@ def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
     for row, axis, backward in zip(rows, op.attr("axes"), op.attr("backward"), strict=True):
         if row is not None:
             made.append(_stacked(ctx, op, ctx.as_activation(row), int(axis), bool(backward)))
-    return [
-        None if r is None else _decided(ctx, op, v, i, deciders)
-        for i, (v, r) in enumerate(zip(made, op.results, strict=True))
-    ]
+    return [_decided(ctx, v, deciders) if op.wants(i) else None for i, v in enumerate(made)]
 
 
 def _initial(ctx: LoweringContext, value: Value) -> Value:
     """The initial value as an activation; one number is one entry, broadcast."""
     one = None if value.data is None else uniform(value.data)
-    if value.is_activation or one is None:
+    if one is None:
         return ctx.as_activation(value)
     return ctx.as_activation(replace(value, shape=(1,) * value.rank, data=np.full((1,) * value.rank, one)))
 
@@ -82,13 +79,9 @@ def _initial(ctx: LoweringContext, value: Value) -> Value:
 def _stacked(ctx: LoweringContext, op: Op, row: Value, axis: int, backward: bool) -> Value:
     shape = (*row.shape[:axis], int(op.attr("trips")), *row.shape[axis:])
     marked = ctx.unary(row, "Stack", {"axis": axis - len(shape), **({"backward": 1} if backward else {})})
-    return marked.relabelled(tuple(np.expand_dims(f, axis) for f in marked.factors), shape)
+    return marked.unsqueezed(axis, shape[axis])
 
 
-def _decided(ctx: LoweringContext, op: Op, value: Value, index: int, deciders: list[Value]) -> Value:
+def _decided(ctx: LoweringContext, value: Value, deciders: list[Value]) -> Value:
     """A result of the loop, which depends on what decides how often it runs."""
-    result = op.results[index]
-    if not deciders:
-        return op.result(value.factors, index=index)
-    scalars = tuple(ctx.reshaped(v, ()) for v in deciders)
-    return ctx.elementwise(Op("While", "gmnc", op.opset, op.name, (value, *scalars), (result,), {}), (value, *scalars))
+    return ctx.elementwise("While", value, *(ctx.reshaped(v, ()) for v in deciders)) if deciders else value

@@ -20,7 +20,7 @@ _KERNEL = "pqrstl"
 def conv(ctx: LoweringContext, op: Op) -> Value:
     """Grouped convolution: w is [M, C/groups, *kernel] (Conv since 1)."""
     x, w = op.input(0), op.input(1)
-    return _convolve(ctx, op, ctx.as_activation(x), _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(2))
+    return _convolve(ctx, op, x, _by_group(w, op.shape()[1], x.shape[1]), "gmc", {}, op.optional(2))
 
 
 @rule("ConvTranspose", weights=(1, 2))
@@ -28,14 +28,14 @@ def conv_transpose(ctx: LoweringContext, op: Op) -> Value:
     """Transposed convolution: w is [C, M/groups, *kernel] (ConvTranspose since 1)."""
     x, w = op.input(0), op.input(1)
     shape = _by_group(w, x.shape[1], op.shape()[1])
-    return _convolve(ctx, op, ctx.as_activation(x), shape, "gcm", {"transposed": 1}, op.optional(2))
+    return _convolve(ctx, op, x, shape, "gcm", {"transposed": 1}, op.optional(2))
 
 
 @rule("DeformConv", weights=(1, 3))
 def deform_conv(ctx: LoweringContext, op: Op) -> Value:
     """What is convolved is sampled where offsets (and a mask) say, per channel (DeformConv since 19)."""
-    x, w = ctx.as_activation(op.input(0)), op.input(1)
-    if w.is_activation and not w.is_constant:
+    x, w = op.input(0), op.input(1)
+    if w.is_activation:
         raise DataDependent("the weight of a deformable convolution is computed from the input")
     offsets = int(op.attr("offset_group", 1))
     # Channels of one group of offsets are sampled alike, those of another are not.
@@ -76,8 +76,8 @@ def _convolve(
         marks["kernel_shape"] = w.shape[2:]
     if marks:
         x = ctx.unary(x, op.type, marks)
-    if w.is_activation and not w.is_constant:
-        return _biased(ctx, op, _by_activation(ctx, op, x, ctx.reshaped(w, shape), letters), bias)
+    if w.is_activation:
+        return _biased(ctx, _by_activation(ctx, op, x, ctx.reshaped(w, shape), letters), bias)
     c = shape[letters.index("c")]
     groups = x.shape[1] // c
     split = ctx.reshaped(x, (x.shape[0], groups, c, *x.shape[2:]))
@@ -86,7 +86,7 @@ def _convolve(
     out = op.shape()
     weight = ctx.weight(w).reshape(*shape)
     wide = (out[0], groups, out[1] // groups, *out[2:])
-    return _biased(ctx, op, ctx.reshaped(ctx.contract(split, weight, spec, wide), out), bias)
+    return _biased(ctx, ctx.reshaped(ctx.contract(split, weight, spec, wide), out), bias)
 
 
 def _by_activation(ctx: LoweringContext, op: Op, x: Value, w: Value, letters: str) -> Value:
@@ -106,13 +106,12 @@ def _by_activation(ctx: LoweringContext, op: Op, x: Value, w: Value, letters: st
     return ctx.reshaped(y, out)
 
 
-def _biased(ctx: LoweringContext, op: Op, y: Value, bias: Value | None) -> Value:
+def _biased(ctx: LoweringContext, y: Value, bias: Value | None) -> Value:
     if bias is None:
-        return op.result(y.factors)
+        return y
     if not bias.is_activation:
-        return op.result(ctx.add_parameters(y, [(bias, "bias", 1)], "Add", {}).factors)
-    operands = (y, ctx.reshaped(bias, (bias.shape[0], *[1] * (y.rank - 2))))
-    return ctx.elementwise(Op("Add", "", op.opset, op.name, operands, op.results, {}), operands)
+        return ctx.add_parameters(y, [(bias, "bias", 1)], "Add", {})
+    return ctx.elementwise("Add", y, ctx.reshaped(bias, (bias.shape[0], *[1] * (y.rank - 2))))
 
 
 def _geometry(op: Op) -> dict[str, Any]:

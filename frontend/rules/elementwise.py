@@ -18,18 +18,14 @@ _BITWISE = ("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift")
 def elementwise(ctx: LoweringContext, op: Op) -> Value:
     """Any mix of activations, literals and parameters, broadcast together."""
     if op.type == "Clip" and op.opset < 11:
-        op = _with_operands(op)
-    return ctx.elementwise(op, op.inputs)
+        return ctx.elementwise("Clip", op.input(0), *_bounds(ctx, op))
+    return ctx.elementwise(op.type, *op.inputs, **op.attributes)
 
 
-def _with_operands(op: Op) -> Op:
-    """Clip with its bounds as operands, as since 11; they were attributes before."""
-    bounds = []
-    for name in ("min", "max"):
-        number = np.float32(op.attr(name, np.inf))
-        wide = abs(number) >= np.finfo(np.float32).max
-        bounds.append(None if wide else Value("", (), op.input(0).dtype, data=np.asarray(number)))
-    return Op(op.type, op.domain, 11, op.name, (op.inputs[0], *bounds), op.results, {})
+def _bounds(ctx: LoweringContext, op: Op) -> list[Value | None]:
+    """The bounds of Clip as operands, as since opset 11; they were attributes before."""
+    numbers = [np.float32(op.attr(name, np.inf)) for name in ("min", "max")]
+    return [None if abs(n) >= np.finfo(np.float32).max else ctx.constant(np.asarray(n)) for n in numbers]
 
 
 @rule("SwiGLU", weights=None)
@@ -37,7 +33,6 @@ def swiglu(ctx: LoweringContext, op: Op) -> Value:
     """Swish of the first operand times the second (SwiGLU since 28)."""
     gate, x = op.input(0), op.input(1)
     if not gate.is_activation:
-        return ctx.elementwise(op, op.inputs)
+        return ctx.elementwise(op.type, *op.inputs, **op.attributes)
     alpha = float(op.attr("alpha", 1.0))
-    operands = (ctx.unary(gate, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)), x)
-    return ctx.elementwise(Op("Mul", "", op.opset, op.name, operands, op.results, {}), operands)
+    return ctx.elementwise("Mul", ctx.unary(gate, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)), x)

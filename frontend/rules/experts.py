@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
 from .fused import like_first
-from .parts.steps import MICROSOFT, done, moved, refuse, step
+from .parts.steps import MICROSOFT, refuse
 from .registry import rule
 
 __all__: list[str] = []
@@ -20,12 +20,12 @@ __all__: list[str] = []
 _PLAIN = {"relu": "Relu", "gelu": "Gelu", "identity": "Identity"}
 
 
-@rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first)
+@rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first, data=(0, 1))
 def experts(ctx: LoweringContext, op: Op) -> Value:
     """Weights are [experts, outputs, inputs]; each token goes to the k experts that its router prefers (since 1)."""
     refuse(bool(op.attr("use_sparse_mixer", 0)), "its router is a sparse mixer")
     refuse(bool(op.attr("swiglu_limit_after_activation", 0)), "the limit comes after the activation")
-    whole, router = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(1))
+    whole, router = op.input(0), op.input(1)
     x = ctx.reshaped(whole, (math.prod(whole.shape[:-1]), whole.shape[-1]))
     count = router.shape[1]
     inner = [_layer(ctx, op, x, i, count) for i in (2, 6) if op.optional(i) is not None]
@@ -33,7 +33,7 @@ def experts(ctx: LoweringContext, op: Op) -> Value:
     attributes = {"k": int(op.attr("k", 1)), "normalised": int(op.attr("normalize_routing_weights", 0))}
     shares = ctx.normalize_over(router, [1], "Route", attributes)
     mixed = ctx.product_sum(shares, y, ("te", "ted", "td"), (y.shape[0], y.shape[2]))
-    return done(op, ctx.reshaped(mixed, whole.shape))
+    return ctx.reshaped(mixed, whole.shape)
 
 
 def _layer(ctx: LoweringContext, op: Op, x: Value, index: int, count: int) -> Value:
@@ -47,8 +47,8 @@ def _layer(ctx: LoweringContext, op: Op, x: Value, index: int, count: int) -> Va
             "export the model for a present version of ONNX Runtime",
         )
     equation = "ti,eoi->teo" if x.rank == 2 else "tei,eoi->teo"
-    y = step(ctx, op, "Einsum", [x, w], (x.shape[0], count, w.shape[1]), equation=equation)
-    return y if bias is None else step(ctx, op, "Add", [y, ctx.reshaped(bias, (1, count, w.shape[1]))])
+    y = ctx.call("Einsum", x, w, equation=equation)
+    return y if bias is None else ctx.add(y, ctx.reshaped(bias, (1, count, w.shape[1])))
 
 
 def _activated(ctx: LoweringContext, op: Op, inner: list[Value]) -> Value:
@@ -59,10 +59,10 @@ def _activated(ctx: LoweringContext, op: Op, inner: list[Value]) -> Value:
     if kind == "silu":
         y = ctx.unary(x, "Silu", {}, FUNCTIONS["Swish"])
     elif kind in _PLAIN:
-        y = step(ctx, op, _PLAIN[kind], [x])
+        y = ctx.call(_PLAIN[kind], x)
     else:
         raise Unsupported(f"its activation {kind!r} is not known")
-    return y if len(inner) == 1 else step(ctx, op, "Mul", [y, inner[1]])
+    return y if len(inner) == 1 else ctx.mul(y, inner[1])
 
 
 def _parts(ctx: LoweringContext, op: Op, x: Value) -> list[Value]:
@@ -70,7 +70,7 @@ def _parts(ctx: LoweringContext, op: Op, x: Value) -> list[Value]:
     fusion, n = int(op.attr("swiglu_fusion", 0)), x.shape[-1] // 2
     refuse(fusion not in (1, 2), "gate and line of SwiGLU are neither fused nor apart")
     cuts = (slice(0, None, 2), slice(1, None, 2)) if fusion == 1 else (slice(0, n), slice(n, 2 * n))
-    return [moved(ctx, op, x, lambda a, cut=cut: a[..., cut], (*x.shape[:2], n)) for cut in cuts]
+    return [ctx.sliced(x, cut) for cut in cuts]
 
 
 def _gated(ctx: LoweringContext, op: Op, gate: Value, line: Value) -> Value:
@@ -84,4 +84,4 @@ def _gated(ctx: LoweringContext, op: Op, gate: Value, line: Value) -> Value:
     if beta:
         added: dict[str, Any] = {"number": beta}
         line = ctx.unary(line, "Shift", added, lambda a: a + beta)
-    return step(ctx, op, "Mul", [gate, line])
+    return ctx.mul(gate, line)

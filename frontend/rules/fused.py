@@ -11,10 +11,10 @@ from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
 from .linear import bilinear
-from .parts.steps import MICROSOFT, activated, done, step
+from .parts.steps import MICROSOFT, activated
 from .registry import rule
 
-__all__ = ["Shaped", "conv_shape", "like_first"]
+__all__ = ["Shaped", "convolved", "like_first"]
 
 Shaped = tuple[tuple[int, ...], str]
 
@@ -47,9 +47,9 @@ def fused_matmul(ctx: LoweringContext, op: Op) -> Value:
     """alpha * A' B' over the last two axes (com.microsoft since 1)."""
     left, right = _sides(op)
     batch = max(left[:-2], right[:-2], key=len)
-    y = bilinear(ctx, op, op.input(0), op.input(1), (left, right, f"{batch}mn"))
+    y = bilinear(ctx, op.input(0), op.input(1), (left, right, f"{batch}mn"))
     alpha = float(op.attr("alpha", 1.0))
-    return y if alpha == 1 else done(op, ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v))
+    return y if alpha == 1 else ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
 
 
 def _gemm_shape(op: Op) -> Sequence[Shaped]:
@@ -60,16 +60,18 @@ def _gemm_shape(op: Op) -> Sequence[Shaped]:
 @rule("FusedGemm", domain=MICROSOFT, weights=(0, 1, 2), shapes=_gemm_shape)
 def fused_gemm(ctx: LoweringContext, op: Op) -> Value:
     """Gemm, then an activation (com.microsoft since 1)."""
-    names = ("transA", "transB", "alpha", "beta")
-    own = {n: op.attr(n) for n in names if op.attr(n) is not None}
-    y = step(ctx, op, "Gemm", op.inputs, op.shape(), **own)
+    own = {n: v for n, v in op.attributes.items() if not n.startswith("activation")}
+    y = ctx.call("Gemm", *op.inputs, **own)
     numbers = [op.attr(f"activation_{n}") for n in ("alpha", "beta", "gamma")]
-    return done(op, activated(ctx, op, y, [n for n in numbers if n is not None]))
+    return activated(ctx, op, y, [n for n in numbers if n is not None])
 
 
-def conv_shape(op: Op) -> Sequence[Shaped]:
-    """That of Conv with explicit paddings."""
-    x, w = op.input(0).shape, op.input(1).shape
+def _conv_shape(op: Op) -> Sequence[Shaped]:
+    return [(convolved(op, op.input(0).shape, op.input(1).shape), op.input(0).dtype)]
+
+
+def convolved(op: Op, x: Sequence[int], w: Sequence[int]) -> tuple[int, ...]:
+    """The shape that Conv with explicit paddings makes of such an operand and kernel."""
     space = len(x) - 2
     if op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise Unsupported("auto_pad")
@@ -79,39 +81,36 @@ def conv_shape(op: Op) -> Sequence[Shaped]:
         (x[2 + i] + pads[i] + pads[space + i] - dilations[i] * (w[2 + i] - 1) - 1) // strides[i] + 1
         for i in range(space)
     ]
-    return [((x[0], w[0], *sizes), op.input(0).dtype)]
+    return (x[0], w[0], *sizes)
 
 
-_CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-
-
-@rule("FusedConv", domain=MICROSOFT, weights=(1, 2), shapes=conv_shape)
+@rule("FusedConv", domain=MICROSOFT, weights=(1, 2), shapes=_conv_shape)
 def fused_conv(ctx: LoweringContext, op: Op) -> Value:
     """Conv, plus another value, then an activation (com.microsoft since 1)."""
-    own = {n: op.attr(n) for n in _CONV if op.attr(n) is not None}
-    y = step(ctx, op, "Conv", op.inputs[:3], op.shape(), **own)
+    own = {n: v for n, v in op.attributes.items() if not n.startswith("activation")}
+    y = ctx.call("Conv", *op.inputs[:3], **own)
     if op.optional(3) is not None:
-        y = step(ctx, op, "Add", [y, op.input(3)])
-    return done(op, activated(ctx, op, y, op.attr("activation_params", ())))
+        y = ctx.add(y, op.input(3))
+    return activated(ctx, op, y, op.attr("activation_params", ()))
 
 
 @rule("Gelu", "BiasGelu", "FastGelu", "QuickGelu", domain=MICROSOFT, weights=(1,), shapes=like_first)
 def gelu(ctx: LoweringContext, op: Op) -> Value:
     """GELU, in the form with tanh or with a sigmoid, of x plus a bias (com.microsoft since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     if op.optional(1) is not None:
-        x = step(ctx, op, "Add", [x, op.input(1)])
+        x = ctx.add(x, op.input(1))
     if op.type == "QuickGelu":
         alpha = float(op.attr("alpha", 1.702))
-        return done(op, ctx.unary(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha)))
-    return done(op, step(ctx, op, "Gelu", [x], approximate="tanh" if op.type == "FastGelu" else "none"))
+        return ctx.unary(x, "Swish", {"alpha": alpha}, lambda v: FUNCTIONS["Swish"](v, alpha))
+    return ctx.call("Gelu", x, approximate="tanh" if op.type == "FastGelu" else "none")
 
 
 @rule("BiasAdd", domain=MICROSOFT, weights=(1,), shapes=like_first)
 def bias_add(ctx: LoweringContext, op: Op) -> Value:
     """x plus a bias plus another value (com.microsoft since 1)."""
-    y = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)])
-    return done(op, step(ctx, op, "Add", [y, op.input(2)]))
+    y = ctx.add(op.input(0), op.input(1))
+    return ctx.add(y, op.input(2))
 
 
 def _half(op: Op) -> Sequence[Shaped]:
@@ -122,8 +121,6 @@ def _half(op: Op) -> Sequence[Shaped]:
 @rule("BiasSplitGelu", domain=MICROSOFT, weights=(1,), shapes=_half)
 def bias_split_gelu(ctx: LoweringContext, op: Op) -> Value:
     """x plus a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
-    x, shape = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)]), op.shape()
-    n = shape[-1]
-    half = Op("Slice", "", 13, op.name, (x,), op.results[:1], {})
-    left, right = ctx.move(x, lambda a: a[..., :n], half), ctx.move(x, lambda a: a[..., n:], half)
-    return done(op, step(ctx, op, "Mul", [left, step(ctx, op, "Gelu", [right])]))
+    x, half = ctx.add(op.input(0), op.input(1)), op.shape()[-1]
+    left, right = ctx.sliced(x, slice(half)), ctx.sliced(x, slice(half, None))
+    return ctx.mul(left, ctx.call("Gelu", right))

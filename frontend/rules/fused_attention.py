@@ -10,7 +10,7 @@ from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, mask, put, to_heads
-from .parts.steps import MICROSOFT, absent, done, moved, refuse, step
+from .parts.steps import MICROSOFT, absent, refuse
 from .registry import rule
 
 __all__: list[str] = []
@@ -43,25 +43,23 @@ def attention(ctx: LoweringContext, op: Op) -> list[Value | None]:
     absent(op, 6)
     refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
     refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
-    x, sizes, heads = ctx.as_activation(op.input(0)), _sizes(op), int(op.attr("num_heads"))
-    qkv = step(ctx, op, "MatMul", [x, op.input(1)], (*x.shape[:2], sum(sizes)))
+    x, sizes, heads = op.input(0), _sizes(op), int(op.attr("num_heads"))
+    qkv = ctx.call("MatMul", x, op.input(1))
     if op.optional(2) is not None:
-        qkv = step(ctx, op, "Add", [qkv, op.input(2)])
+        qkv = ctx.add(qkv, op.input(2))
     ends = np.cumsum(sizes).tolist()
-    parts = [
-        moved(ctx, op, qkv, lambda a, e=e, n=n: a[..., e - n : e], (*x.shape[:2], n))
-        for e, n in zip(ends, sizes, strict=True)
-    ]
-    q, k, v = (to_heads(ctx, op, p, heads) for p in parts)
+    parts = [ctx.sliced(qkv, slice(e - n, e)) for e, n in zip(ends, sizes, strict=True)]
+    q, k, v = (to_heads(ctx, p, heads) for p in parts)
     past = op.optional(4)
     if past is not None:
-        old, whole = past.shape[1:], ctx.as_activation(past)
-        k, v = (cached(ctx, op, moved(ctx, op, whole, lambda a, i=i: a[i], old), new) for i, new in enumerate((k, v)))
-    y = attend(ctx, op, q, k, v, _scores(ctx, op, x.shape[0], 3, 5))
-    out: list[Value | None] = [done(op, y)]
-    if len(op.results) > 1 and op.results[1] is not None:
+        whole = ctx.as_activation(past)
+        halves = (ctx.reshaped(ctx.sliced(whole, slice(i, i + 1), 0), past.shape[1:]) for i in range(2))
+        k, v = (cached(ctx, old, new) for old, new in zip(halves, (k, v), strict=True))
+    y = attend(ctx, q, k, v, _scores(ctx, op, x.shape[0], 3, 5))
+    out: list[Value | None] = [y]
+    if op.wants(1):
         both = [ctx.reshaped(p, (1, *p.shape)) for p in (k, v)]
-        out.append(done(op, step(ctx, op, "Concat", both, (2, *k.shape), axis=0), 1))
+        out.append(ctx.call("Concat", *both, axis=0))
     return out
 
 
@@ -92,26 +90,20 @@ def _like_values(op: Op) -> Sequence[Shaped | None]:
 def multi_head(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
     absent(op, 8, 9)
-    refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
+    refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 3)
-    k, v = (cached(ctx, op, op.optional(i), new) for i, new in ((6, k), (7, v)))
-    return _with_caches(op, attend(ctx, op, q, k, v, _scores(ctx, op, q.shape[0], 4, 5)), k, v)
-
-
-def _with_caches(op: Op, y: Value, k: Value, v: Value) -> list[Value | None]:
-    caches = [None if r is None else done(op, c, i) for i, (r, c) in
-              enumerate(zip(op.results[1:3], (k, v), strict=False), 1)]  # fmt: skip
-    return [done(op, y), *caches]
+    k, v = (cached(ctx, op.optional(i), new) for i, new in ((6, k), (7, v)))
+    return [attend(ctx, q, k, v, _scores(ctx, op, q.shape[0], 4, 5)), k, v]
 
 
 def _projected(ctx: LoweringContext, op: Op, heads: int, bias: int) -> list[Value]:
     """Queries, keys and values [batch, heads, length, size] of the first three operands, with their biases."""
-    q, others = ctx.as_activation(op.input(0)), [op.optional(i) for i in (1, 2)]
+    q, others = op.input(0), [op.optional(i) for i in (1, 2)]
     added = op.optional(bias)
     if q.rank == 5:
-        parts = [_packed(ctx, op, q, i) for i in range(3)]
+        parts = [_packed(ctx, q, i) for i in range(3)]
     elif others[0] is not None and others[0].rank == 5:
-        parts = [q, *(_packed(ctx, op, ctx.as_activation(others[0]), i) for i in range(2))]
+        parts = [q, *(_packed(ctx, ctx.as_activation(others[0]), i) for i in range(2))]
     else:
         parts = [q, *(ctx.as_activation(op.input(i)) for i in (1, 2))]
     refuse(added is not None and any(p.rank == 4 for p in parts), "heads that are apart already have biases")
@@ -119,30 +111,30 @@ def _projected(ctx: LoweringContext, op: Op, heads: int, bias: int) -> list[Valu
     for i, part in enumerate(parts if added is not None else ()):
         n = part.shape[2]
         assert added is not None
-        piece = moved(ctx, op, added, lambda a, at=at, n=n: a[at : at + n], (n,))
-        parts[i], at = step(ctx, op, "Add", [part, piece]), at + n
-    return [p if p.rank == 4 else to_heads(ctx, op, p, heads) for p in parts]
+        piece = ctx.sliced(added, slice(at, at + n))
+        parts[i], at = ctx.add(part, piece), at + n
+    return [p if p.rank == 4 else to_heads(ctx, p, heads) for p in parts]
 
 
-def _packed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
+def _packed(ctx: LoweringContext, x: Value, index: int) -> Value:
     """Part `index` of [batch, length, heads, parts, size], as [batch, heads, length, size]."""
     batch, length, heads, _, size = x.shape
-    return moved(ctx, op, x, lambda a: a[:, :, :, index].transpose(0, 2, 1, 3), (batch, heads, length, size))
+    return ctx.move(x, lambda a: a[:, :, :, index].transpose(0, 2, 1, 3), (batch, heads, length, size))
 
 
 @rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
 def decoder_masked(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
     absent(op, 8, 9)
-    refuse(len(op.results) > 3 and op.results[3] is not None, "the scores are an output")
+    refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 10)
     how = _scores(ctx, op, q.shape[0], 3, 4)
     places, pasts = op.optional(7), [op.optional(i) for i in (5, 6)]
     if op.attr("past_present_share_buffer", 0) and places is not None and None not in pasts:
         at = ctx.reshaped(places, (places.shape[0] if places.rank else 1, 1, 1, 1))
-        k, v = (put(ctx, op, past, new, at) for past, new in zip(pasts, (k, v), strict=True) if past is not None)
+        k, v = (put(ctx, past, new, at) for past, new in zip(pasts, (k, v), strict=True) if past is not None)
         lengths: tuple[str, Value, dict[str, object]] = ("MaskLengths", at, {})
         how = Scores(how.scale, masks=(lengths, *how.masks))
     else:
-        k, v = (cached(ctx, op, past, new) for past, new in zip(pasts, (k, v), strict=True))
-    return _with_caches(op, attend(ctx, op, q, k, v, how), k, v)
+        k, v = (cached(ctx, past, new) for past, new in zip(pasts, (k, v), strict=True))
+    return [attend(ctx, q, k, v, how), k, v]

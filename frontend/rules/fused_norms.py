@@ -8,9 +8,9 @@ import numpy as np
 
 from ..context import LoweringContext
 from ..errors import Unsupported
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .fused import Shaped, like_first
-from .parts.steps import MICROSOFT, done, step
+from .parts.steps import MICROSOFT
 from .registry import rule
 
 __all__: list[str] = []
@@ -19,13 +19,13 @@ __all__: list[str] = []
 @rule("LayerNormalization", "SimplifiedLayerNormalization", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
 def norm(ctx: LoweringContext, op: Op) -> Value:
     """As the operators of these names in the default domain (com.microsoft since 1)."""
-    if any(r is not None for r in op.results[1:]):
+    if op.wants(1) or op.wants(2):
         raise Unsupported("the mean or the deviation is an output")
-    return done(op, _norm(ctx, op, ctx.as_activation(op.input(0)), op.inputs[1:3], op.type, int(op.attr("axis", -1))))
+    return _norm(ctx, op, op.input(0), op.inputs[1:3], op.type, int(op.attr("axis", -1)))
 
 
 def _norm(ctx: LoweringContext, op: Op, x: Value, sides: Sequence[Value | None], name: str, axis: int = -1) -> Value:
-    return step(ctx, op, name, [x, *sides], axis=axis, epsilon=float(op.attr("epsilon", 1e-5)))
+    return ctx.call(name, x, *sides, axis=axis, epsilon=float(op.attr("epsilon", 1e-5)))
 
 
 def _skipped(op: Op) -> Sequence[Shaped | None]:
@@ -42,14 +42,13 @@ def skip_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The norm of x + skip + bias, and that sum (com.microsoft since 1)."""
     plain = op.type == "SkipLayerNormalization"
     beta, bias = (op.optional(3), op.optional(4)) if plain else (None, op.optional(3))
-    if any(r is not None for r in op.results[1:3]):
+    if op.wants(1) or op.wants(2):
         raise Unsupported("the mean or the deviation is an output")
-    x = step(ctx, op, "Add", [ctx.as_activation(op.input(0)), op.input(1)])
+    x = ctx.add(op.input(0), op.input(1))
     if bias is not None:
-        x = step(ctx, op, "Add", [x, bias])
+        x = ctx.add(x, bias)
     y = _norm(ctx, op, x, (op.input(2), beta), op.type.removeprefix("Skip"))
-    more = [None if r is None else done(op, x, i) for i, r in enumerate(op.results[1:], 1)]
-    return [done(op, y), *more]
+    return [y, None, None, x]
 
 
 def _embedded(op: Op) -> Sequence[Shaped | None]:
@@ -58,26 +57,19 @@ def _embedded(op: Op) -> Sequence[Shaped | None]:
     return [whole, (shape[:1], "int32"), whole]
 
 
-@rule("EmbedLayerNormalization", domain=MICROSOFT, weights=(2, 3, 4, 5, 6), shapes=_embedded)
+@rule("EmbedLayerNormalization", domain=MICROSOFT, weights=(2, 3, 4, 5, 6), shapes=_embedded, data=())
 def embed_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The norm of the sum of embeddings of words, places and segments, and that sum (com.microsoft since 1)."""
-    if len(op.results) > 1 and op.results[1] is not None and op.optional(7) is not None:
+    if op.wants(1) and op.optional(7) is not None:
         raise Unsupported("the length of the mask is an output")
     shape = op.shape()
-    y = step(ctx, op, "Gather", [op.input(2), op.input(0)], shape, axis=0)
+    y = ctx.call("Gather", op.input(2), op.input(0), axis=0)
     if op.optional(8) is not None:
-        places = step(ctx, op, "Gather", [op.input(3), op.input(8)], (*op.input(8).shape, shape[-1]), axis=0)
+        places = ctx.call("Gather", op.input(3), op.input(8), axis=0)
     else:
-        table, length = op.input(3), shape[1]
-        cut = Op("Slice", "", 13, op.name, (table,), (Result(table.name, (length, shape[-1]), table.dtype),), {})
-        places = ctx.move(table, lambda a: a[:length], cut)
-    y = step(ctx, op, "Add", [y, places])
+        places = ctx.sliced(op.input(3), slice(shape[1]), 0)
+    y = ctx.add(y, places)
     if op.optional(1) is not None and op.optional(4) is not None:
-        y = step(ctx, op, "Add", [y, step(ctx, op, "Gather", [op.input(4), op.input(1)], shape, axis=0)])
-    out: list[Value | None] = [done(op, _norm(ctx, op, y, op.inputs[5:7], "LayerNormalization"))]
-    for index, result in enumerate(op.results[1:], 1):
-        if result is not None and index == 1:
-            out.append(ctx.constant(op, np.zeros(op.shape(1), np.int32), 1))
-        else:
-            out.append(None if result is None else done(op, y, index))
-    return out
+        y = ctx.add(y, ctx.call("Gather", op.input(4), op.input(1), axis=0))
+    no_mask = ctx.constant(np.zeros(shape[:1], np.int32))
+    return [_norm(ctx, op, y, op.inputs[5:7], "LayerNormalization"), no_mask, y]

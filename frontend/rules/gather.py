@@ -12,7 +12,7 @@ from ..primitives.constants import digest
 from ..primitives.values import Op, Value
 from .registry import rule
 
-__all__ = ["gather"]
+__all__: list[str] = []
 
 
 @rule("Gather", weights=(0,), moves=True)
@@ -21,12 +21,13 @@ def gather(ctx: LoweringContext, op: Op) -> Value:
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
         places = indices.data
-        return ctx.move(table, lambda a: _take(a, places, axis), op)
+        picks = (indices, range(axis, axis + indices.rank))
+        return ctx.move(table, lambda a: _take(a, places, axis), op.shape(), picks=picks)
     if not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     if table.data is not None and table.data.size <= 1:
-        return op.result(ctx.unary(indices, "Gather", {"table": digest(table.data)}).factors)
-    if table.is_activation and not table.elements:
+        return ctx.unary(indices, "Gather", {"table": digest(table.data)})
+    if table.is_activation:
         keep = {a + (indices.rank - 1) * (a > axis): a for a in range(table.rank) if a != axis}
         rows = {**{a: (n, None) for a, n in keep.items()}, **{axis + a: (None, a) for a in range(indices.rank)}}
         return _chosen(ctx, op, table, indices, keep, rows)
@@ -39,8 +40,8 @@ def gather(ctx: LoweringContext, op: Op) -> Value:
             *range(indices.rank + axis, found.rank),
         ]
         shape = tuple(found.shape[i] for i in order)
-        return op.result(ctx.moved(found, lambda a: a.transpose(order), shape))
-    return op.result(found.factors)
+        return found.relabelled(ctx.moved(found, lambda a: a.transpose(order), shape), shape)
+    return found
 
 
 @rule("GatherElements", moves=True)
@@ -55,7 +56,8 @@ def gather_elements(ctx: LoweringContext, op: Op) -> Value:
         return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned}, rows)
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
-    return ctx.move(x, lambda a: np.take_along_axis(a[part], known, axis=axis), op)
+    picks = (indices, range(indices.rank))
+    return ctx.move(x, lambda a: np.take_along_axis(a[part], known, axis=axis), op.shape(), picks=picks)
 
 
 @rule("GatherND", moves=True)
@@ -77,7 +79,7 @@ def gather_nd(ctx: LoweringContext, op: Op) -> Value:
     inner = known.ndim - 1 - batch
     numbers = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
     where = (*numbers, *np.moveaxis(known, -1, 0))
-    return ctx.move(x, lambda a: a[where], op)
+    return ctx.move(x, lambda a: a[where], op.shape(), picks=(indices, (*range(indices.rank - 1), None)))
 
 
 @rule("Compress", moves=True)
@@ -92,9 +94,9 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
         return _chosen(ctx, op, ctx.as_activation(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
     places = tuple(np.flatnonzero(condition.data).tolist())
     if op.attr("axis") is None:
-        return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op)
+        return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op.shape())
     axis = op.axis()
-    return ctx.move(x, lambda a: a.take(places, axis=axis), op)
+    return ctx.move(x, lambda a: a.take(places, axis=axis), op.shape())
 
 
 def _streamed(ctx: LoweringContext, indices: Value) -> Value:
@@ -108,7 +110,7 @@ def _chosen(ctx: LoweringContext, op: Op, x: Value, indices: Value, keep: Mappin
     attributes = {"axis": op.axis(default=0) - x.rank, "batch": int(op.attr("batch_dims", 0)) - x.rank}
     marked = ctx.unary(x, op.type, attributes)
     places = range(indices.rank)
-    return op.result(ctx.join_all([marked, indices], op.type, op.shape(), dict(keep), places, rows).factors)
+    return ctx.join_all([marked, indices], op.type, op.shape(), dict(keep), places, rows)
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, put
 from .parts.rotary import angles, rotated
-from .parts.steps import MICROSOFT, absent, done, moved, refuse, step
+from .parts.steps import MICROSOFT, absent, refuse
 from .registry import rule
 
 __all__: list[str] = []
@@ -57,15 +57,13 @@ def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
     lengths = ctx.reshaped(op.input(5), (batch, 1, 1, 1))
     q, k = (_normed(ctx, op, p, i) for p, i in ((q, 14), (k, 15)))
     if op.attr("do_rotary", 0):
-        cos, sin = (angles(ctx, op, op.input(i), _places(ctx, op, batch, length)) for i in (7, 8))
+        cos, sin = (angles(ctx, op.input(i), _places(ctx, op, batch, length)) for i in (7, 8))
         pairs = bool(op.attr("rotary_interleaved", 0))
-        q, k = (rotated(ctx, op, p, cos, sin, pairs) for p in (q, k))
-    q, k, v = (moved(ctx, op, p, lambda a: a.transpose(0, 2, 1, 3), _swapped(p.shape)) for p in (q, k, v))
+        q, k = (rotated(ctx, p, cos, sin, pairs) for p in (q, k))
+    q, k, v = (ctx.transposed(p, (0, 2, 1, 3)) for p in (q, k, v))
     k, v = (_cached(ctx, op, op.optional(i), new, lengths) for i, new in ((3, k), (4, v)))
-    y = attend(ctx, op, q, k, v, _how(op, lengths))
-    caches = [None if r is None else done(op, c, i) for i, (r, c) in
-              enumerate(zip(op.results[1:3], (k, v), strict=False), 1)]  # fmt: skip
-    return [done(op, y), *caches]
+    y = attend(ctx, q, k, v, _how(op, lengths))
+    return [y, k, v]
 
 
 def _swapped(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -84,13 +82,13 @@ def _how(op: Op, lengths: Value) -> Scores:
 
 def _parts(ctx: LoweringContext, op: Op) -> list[Value]:
     """Queries, keys and values [batch, length, heads, size]."""
-    q, counts, size = ctx.as_activation(op.input(0)), _counts(op), _size(op)
+    q, counts, size = op.input(0), _counts(op), _size(op)
     parts = [q]
     if op.optional(1) is not None:
         parts += [ctx.as_activation(op.input(i)) for i in (1, 2)]
     else:
         ends = np.cumsum([n * size for n in counts]).tolist()
-        parts = [moved(ctx, op, q, lambda a, e=e, n=n: a[..., e - n * size : e], (*q.shape[:2], n * size))
+        parts = [ctx.sliced(q, slice(e - n * size, e))
                  for e, n in zip(ends, counts, strict=True)]  # fmt: skip
     return [ctx.reshaped(p, (*p.shape[:2], n, size)) for p, n in zip(parts, counts, strict=True)]
 
@@ -102,7 +100,7 @@ def _normed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
         return x
     own = op.attr(("q_norm_epsilon", "k_norm_epsilon")[index - 14])
     epsilon = float(op.attr("qk_norm_epsilon", 1e-6) if own is None else own)
-    return step(ctx, op, "RMSNormalization", [x, scale], axis=-1, epsilon=epsilon)
+    return ctx.call("RMSNormalization", x, scale, axis=-1, epsilon=epsilon)
 
 
 def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
@@ -114,7 +112,7 @@ def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
     last = op.input(5)
     if last.data is not None:
         at = np.maximum(last.data.reshape(-1, 1) + 1 - length, 0) + np.arange(length)
-        return Value("", at.shape, "int64", data=at)
+        return ctx.constant(at)
     last = ctx.order(ctx.reshaped(ctx.as_activation(last), (batch, 1)), (1,), "Places", {}, (batch, length))
     return replace(last, dtype="int64")
 
@@ -122,8 +120,8 @@ def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
 def _cached(ctx: LoweringContext, op: Op, past: Value | None, new: Value, lengths: Value) -> Value:
     """After those of the cache; or in it, from the first place that is free on."""
     if past is None or _keys(op) == past.shape[2] + new.shape[2]:
-        return cached(ctx, op, past, new)
+        return cached(ctx, past, new)
     if past.shape[2] < _keys(op):
         shape = (*past.shape[:2], _keys(op), past.shape[3])
         past = ctx.order(ctx.as_activation(past), (2,), "Longer", {}, shape)
-    return put(ctx, op, past, new, lengths)
+    return put(ctx, past, new, lengths)

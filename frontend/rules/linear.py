@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,25 +24,33 @@ def matmul(ctx: LoweringContext, op: Op) -> Value:
     left = _tail(batch + "m", x.rank - 1) + "k"
     right = "k" if y.rank == 1 else _tail(batch, y.rank - 2) + "kn"
     out = batch[len(batch) - max(x.rank - 2, y.rank - 2, 0) :] + "m" * (x.rank > 1) + "n" * (y.rank > 1)
-    return bilinear(ctx, op, x, y, (left, right, out))
+    return bilinear(ctx, x, y, (left, right, out))
 
 
 def _tail(letters: str, count: int) -> str:
     return letters[len(letters) - count :] if count > 0 else ""
 
 
-def bilinear(ctx: LoweringContext, op: Op, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
+def bilinear(ctx: LoweringContext, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
     """`sum left * right` in einsum's letters, whatever the operands are."""
     left, right, out = letters
+    shape = _shape((x, y), (left, right), out)
     if not x.is_activation and not y.is_activation:
         x, y = (x, ctx.as_activation(y)) if y.data is not None else (ctx.as_activation(x), y)
     if x.is_activation and y.is_activation:
-        return op.result(ctx.product_sum(x, y, letters, op.shape()).factors)
+        return ctx.product_sum(x, y, letters, shape)
     if x.is_activation:
-        made = _contract(ctx, x, y, left, right, out, op.shape())
-    else:
-        made = _contract(ctx, y, x, right, left, out, op.shape())
-    return replace(op.result(made.factors), same=made.same)
+        return _contract(ctx, x, y, left, right, out, shape)
+    return _contract(ctx, y, x, right, left, out, shape)
+
+
+def _shape(values: Sequence[Value], terms: Sequence[str], out: str) -> tuple[int, ...]:
+    """The sizes of the letters of `out`; an axis of size 1 is broadcast."""
+    sizes: dict[str, int] = {}
+    for value, term in zip(values, terms, strict=True):
+        for letter, size in zip(term, value.shape, strict=True):
+            sizes[letter] = size if sizes.get(letter, 1) == 1 else sizes[letter]
+    return tuple(sizes[t] for t in out)
 
 
 def _contract(
@@ -63,7 +71,7 @@ def gemm(ctx: LoweringContext, op: Op) -> Value:
     a, b, c = op.input(0), op.input(1), op.optional(2)
     left = "km" if op.attr("transA", 0) else "mk"
     right = "nk" if op.attr("transB", 0) else "kn"
-    y = bilinear(ctx, op, a, b, (left, right, "mn"))
+    y = bilinear(ctx, a, b, (left, right, "mn"))
     alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
     if alpha != 1:
         y = ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
@@ -71,9 +79,7 @@ def gemm(ctx: LoweringContext, op: Op) -> Value:
         return y
     if beta != 1 and c.is_activation:
         c = ctx.unary(c, "Scale", {"factor": beta}, lambda v: beta * v)
-    attributes = {} if beta == 1 or c.is_activation else {"beta": beta}
-    add = Op("Add", "", op.opset, op.name, (y, c), op.results, attributes)
-    return ctx.elementwise(add, (y, c))
+    return ctx.elementwise("Add", y, c, **({} if beta == 1 or c.is_activation else {"beta": beta}))
 
 
 @rule("Einsum", weights=None)
@@ -95,7 +101,7 @@ def einsum(ctx: LoweringContext, op: Op) -> Value:
         inputs, terms = _first_two(ctx, op, inputs, terms, out)
     inputs = [_sum_alone(ctx, v, t, terms[1 - i] + out) for i, (v, t) in enumerate(zip(inputs, terms, strict=True))]
     terms = ["".join(t for t in term if t in terms[1 - i] + out) for i, term in enumerate(terms)]
-    return bilinear(ctx, op, inputs[0], inputs[1], (terms[0], terms[1], out))
+    return bilinear(ctx, inputs[0], inputs[1], (terms[0], terms[1], out))
 
 
 def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
@@ -134,7 +140,7 @@ def _single(ctx: LoweringContext, op: Op, x: Value, term: str, out: str) -> Valu
     if gone:
         x = ctx.reduce(x, gone, "ReduceSum", {})
     order = [term.index(t) for t in out] + gone
-    return op.result(ctx.moved(x, lambda a: a.transpose(order).reshape(op.shape()), op.shape()))
+    return x.relabelled(ctx.moved(x, lambda a: a.transpose(order).reshape(op.shape()), op.shape()), op.shape())
 
 
 def _sum_alone(ctx: LoweringContext, x: Value, term: str, others: str) -> Value:
@@ -154,15 +160,8 @@ def _first_two(
     """Contract the first two of several operands, keeping every letter that is still needed."""
     needed = out + "".join(terms[2:])
     term = "".join(t for t in dict.fromkeys(terms[0] + terms[1]) if t in needed)
-    sizes = {t: n for v, s in zip(inputs, terms, strict=True) for t, n in zip(s, v.shape, strict=True)}
-    shape = tuple(sizes[t] for t in term)
     x, y = inputs[0], inputs[1]
     if not (x.is_activation or y.is_activation):
         x = ctx.as_activation(x)
-    if x.is_activation and y.is_activation:
-        made = ctx.product_sum(x, y, (terms[0], terms[1], term), shape)
-    elif x.is_activation:
-        made = _contract(ctx, x, y, terms[0], terms[1], term, shape)
-    else:
-        made = _contract(ctx, y, x, terms[1], terms[0], term, shape)
+    made = bilinear(ctx, x, y, (terms[0], terms[1], term))
     return [made, *inputs[2:]], [term, *terms[2:]]

@@ -29,7 +29,7 @@ def parameter(op: Op, name: str) -> Value | None:
 
 def as_rows(ctx: LoweringContext, op: Op) -> Value:
     """The input as [rows, features]; one axis is one row."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     if x.rank not in (1, 2):
         raise Unsupported(f"its input has {x.rank} axes, not rows and features")
     return x if x.rank == 2 else ctx.reshaped(x, (1, *x.shape))
@@ -40,7 +40,7 @@ def biased(ctx: LoweringContext, op: Op, y: Value, name: str, first: bool = Fals
     bias = parameter(op, name)
     if first and bias is not None:
         ctx.unused(bias, "number after the first, which is for all classes")
-        bias = Value(bias.name, (1,), bias.dtype, elements=ctx.weight(bias).move(lambda a: a[:1]))
+        bias = bias.reweighted(ctx.weight(bias).move(lambda a: a[:1]))
     if bias is None:
         return y
     if bias.shape not in ((1,), (y.shape[1],)):
@@ -83,10 +83,8 @@ def classified(ctx: LoweringContext, op: Op, scores: Value, base: str | None = N
         raise Unsupported(f"{scores.shape[1]} scores for {columns} classes")
     if base is not None:
         scores = biased(ctx, op, scores, base)
-    outputs: list[Value | None] = [_label(ctx, op, scores) if op.results[0] else None]
-    if len(op.results) > 1 and op.results[1]:
-        outputs.append(op.result(transformed(ctx, op, scores).factors, index=1))
-    return outputs
+    label = _label(ctx, op, scores) if op.wants(0) else None
+    return [label, transformed(ctx, op, scores) if op.wants(1) else None]
 
 
 def labels(op: Op) -> tuple[Any, ...]:
@@ -100,7 +98,7 @@ def labels(op: Op) -> tuple[Any, ...]:
 def _label(ctx: LoweringContext, op: Op, scores: Value) -> Value:
     label = {"labels": digest(labels(op))}
     y = ctx.reduce(ctx.order(scores, [1], "ArgMax", label, scores.shape), [1], "ArgMax", label)
-    return op.result(ctx.reshaped(y, op.shape()).factors)
+    return ctx.reshaped(y, op.shape())
 
 
 def _weighted(ctx: LoweringContext, op: Op) -> Value:
@@ -119,7 +117,7 @@ def linear_regressor(ctx: LoweringContext, op: Op) -> Value:
     y = biased(ctx, op, _weighted(ctx, op), "intercepts")
     if y.shape[1] != op.shape()[1]:
         raise Unsupported(f"coefficients for {y.shape[1]} targets, there are {op.shape()[1]}")
-    return op.result(transformed(ctx, op, y).factors)
+    return transformed(ctx, op, y)
 
 
 @rule("LinearClassifier", domain=_DOMAIN, weights=(1, 2))
@@ -156,7 +154,7 @@ def svm_regressor(ctx: LoweringContext, op: Op) -> Value:
     y = biased(ctx, op, ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], 1)), "rho")
     if op.attr("one_class", 0):
         y = ctx.unary(y, "Sign", {"zero": -1})
-    return op.result(transformed(ctx, op, y).factors)
+    return transformed(ctx, op, y)
 
 
 @rule("SVMClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4, 5))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.elements import Elements
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import rule
 
 __all__: list[str] = []
@@ -17,23 +19,22 @@ __all__: list[str] = []
 def reshape(ctx: LoweringContext, op: Op) -> Value:
     """Row-major reinterpretation of the shape."""
     shape = op.shape()
-    return ctx.move(op.input(0), lambda a: a.reshape(shape), op)
+    return ctx.move(op.input(0), lambda a: a.reshape(shape), shape, by_shape=True)
 
 
 @rule("Identity", "Dropout", "Cast", "CastLike", moves=True)
 def identity(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
-    x = op.input(0)
-    result = op.results[0]
-    if op.type in ("Cast", "CastLike") and result is not None and not _keeps(x.dtype, result.dtype):
+    x, dtype = op.input(0), op.dtype()
+    if op.type in ("Cast", "CastLike") and op.wants(0) and not _keeps(x.dtype, dtype):
         if not x.is_activation:
             raise Unsupported("a parameter is cast to an integer")
-        to = "bool" if result.dtype == "bool" else "integer"
+        to = "bool" if dtype == "bool" else "integer"
         return [ctx.unary(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
     training = op.optional(2) if op.type == "Dropout" else None
     if training is not None and (training.data is None or bool(training.data.any())):
         return _dropped(ctx, op, x)
-    kept: list[Value | None] = [ctx.move(x, lambda a: a, op)]
+    kept: list[Value | None] = [replace(ctx.move(x, lambda a: a, x.shape, by_shape=True), dtype=dtype)]
     return kept + [ctx.unary(x, "Mask", {}) if r is not None else None for r in op.results[1:]]
 
 
@@ -41,13 +42,8 @@ def _dropped(ctx: LoweringContext, op: Op, x: Value) -> list[Value | None]:
     """Dropout in training: which entries are dropped is drawn at random, an input of its own."""
     if not x.is_activation:
         raise Unsupported("a parameter is dropped at random")
-    result = Result(f"{op.name}.mask", x.shape, "bool")
-    draw = Op("Bernoulli", "", op.opset, op.name, op.inputs[1:2], (result,), {})
-    mask = ctx.opaque_join(draw, fresh=True)[0]
-    assert mask is not None
-    step = Op("Dropout", "", op.opset, op.name, (x, mask), op.results[:1], {})
-    outputs = (ctx.elementwise(step, (x, mask)).factors, mask.factors)
-    return [None if r is None else op.result(outputs[i], index=i) for i, r in enumerate(op.results)]
+    mask = ctx.drawn("Bernoulli", op.inputs[1:2], x.shape)
+    return [ctx.elementwise("Dropout", x, mask), mask]
 
 
 def _keeps(source: str, target: str) -> bool:
@@ -60,14 +56,14 @@ def transpose(ctx: LoweringContext, op: Op) -> Value:
     """Permuted axes."""
     x = op.input(0)
     perm = tuple(op.attr("perm") or reversed(range(x.rank)))
-    return ctx.move(x, lambda a: a.transpose(perm), op)
+    return ctx.transposed(x, perm)
 
 
 @rule("Expand", moves=True)
 def expand(ctx: LoweringContext, op: Op) -> Value:
     """Broadcast to a shape."""
     shape = op.shape()
-    return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), op)
+    return ctx.move(op.input(0), lambda a: np.broadcast_to(a, shape), shape, by_shape=True)
 
 
 @rule("Tile", moves=True)
@@ -75,7 +71,7 @@ def tile(ctx: LoweringContext, op: Op) -> Value:
     """Repeated copies along each axis."""
     shape = op.shape()
     repeats = tuple(n // max(m, 1) for n, m in zip(shape, op.input(0).shape, strict=True))
-    return ctx.move(op.input(0), lambda a: np.tile(a, repeats), op)
+    return ctx.move(op.input(0), lambda a: np.tile(a, repeats), shape, by_shape=True)
 
 
 @rule("Slice", moves=True)
@@ -93,7 +89,7 @@ def slice_(ctx: LoweringContext, op: Op) -> Value:
     for axis, start, end, step in zip(axes, np.atleast_1d(starts), np.atleast_1d(ends), steps, strict=True):
         where = int(axis) % x.rank
         cut[where] = _range(int(start), int(end), int(step), x.shape[where])
-    return ctx.move(x, lambda a: a[tuple(cut)], op)
+    return ctx.move(x, lambda a: a[tuple(cut)], op.shape())
 
 
 def _range(start: int, end: int, step: int, size: int) -> slice:
@@ -113,9 +109,10 @@ def split(ctx: LoweringContext, op: Op) -> list[Value | None]:
     out: list[Value | None] = []
     at = 0
     for index in range(len(op.results)):
-        size = op.shape(index)[axis]
+        shape = op.shape(index)
+        size = shape[axis]
         cut = (slice(None),) * axis + (slice(at, at + size),)
-        out.append(ctx.move(x, lambda a, cut=cut: a[cut], op, index))  # type: ignore[misc]
+        out.append(ctx.move(x, lambda a, cut=cut: a[cut], shape, by_shape=True))  # type: ignore[misc]
         at += size
     return out
 
@@ -126,11 +123,11 @@ def concat(ctx: LoweringContext, op: Op) -> Value:
     inputs = [v for v in op.inputs if v is not None]
     axis = op.axis()
     if any(v.is_activation for v in inputs):
-        return ctx.concat(inputs, axis, op)
+        return ctx.concat(inputs, axis)
     elements = [v.elements for v in inputs if v.shape[axis] > 0 and v.elements is not None]
     if len(elements) < sum(v.shape[axis] > 0 for v in inputs):
         raise Unsupported("constants of different sorts are concatenated")
-    return op.result(elements=Elements.joined(elements, lambda arrays: np.concatenate(arrays, axis=axis)))
+    return inputs[0].reweighted(Elements.joined(elements, lambda arrays: np.concatenate(arrays, axis=axis)))
 
 
 @rule("DepthToSpace", moves=True)
@@ -140,7 +137,7 @@ def depth_to_space(ctx: LoweringContext, op: Op) -> Value:
     n, c, h, w = op.input(0).shape
     first = (n, b, b, c // b**2, h, w) if mode == "DCR" else (n, c // b**2, b, b, h, w)
     perm = (0, 3, 4, 1, 5, 2) if mode == "DCR" else (0, 1, 4, 2, 5, 3)
-    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op)
+    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op.shape())
 
 
 @rule("SpaceToDepth", moves=True)
@@ -150,4 +147,4 @@ def space_to_depth(ctx: LoweringContext, op: Op) -> Value:
     perm = (0, 3, 5, 1, 2, 4) if op.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     n, c, h, w = op.input(0).shape
     first = (n, c, h // b, b, w // b, b)
-    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op)
+    return ctx.move(op.input(0), lambda a: a.reshape(first).transpose(perm).reshape(op.shape()), op.shape())

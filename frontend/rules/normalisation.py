@@ -9,7 +9,7 @@ import numpy as np
 
 from ..context import LoweringContext
 from ..errors import Unsupported
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
 __all__ = ["normalize_over"]
@@ -18,13 +18,13 @@ __all__ = ["normalize_over"]
 @rule("BatchNormalization", weights=(1, 2, 3, 4))
 def batch_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Scale, bias, running mean and variance per channel of axis 1 (BatchNormalization since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     attributes = {"epsilon": _number(op.attr("epsilon", 1e-5))}
     if op.attr("spatial", 1) == 0:
         raise Unsupported("statistics per place (spatial = 0)", "export the model at opset 9 or later")
     if op.attr("training_mode", 0):
         return _trained(ctx, op, x, attributes)
-    if any(r is not None for r in op.results[1:]):
+    if any(op.results[1:]):
         raise Unsupported("batch statistics are outputs (training mode)", "export the model in inference mode")
     return [_vectors(ctx, op, x, range(4), "BatchNormalization", attributes)]
 
@@ -39,11 +39,11 @@ def _vectors(
     axis = 1 if x.rank > 1 else 0
     vectors = [(op.input(i + 1), _ROLES[i], axis) for i in which]
     if not any(v.is_activation for v, _, _ in vectors):
-        return op.result(ctx.add_parameters(x, vectors, name, attributes).factors)
+        return ctx.add_parameters(x, vectors, name, attributes)
     ones = [1] * (x.rank - axis - 1)
-    operands = (x, *(ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors))
     # Under another name than the step that attaches vectors of known roles.
-    return ctx.elementwise(Op("NormalizeBy", "", op.opset, op.name, operands, op.results[:1], attributes), operands)
+    operands = (ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors)
+    return ctx.elementwise("NormalizeBy", x, *operands, **attributes)
 
 
 def _trained(ctx: LoweringContext, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
@@ -53,21 +53,18 @@ def _trained(ctx: LoweringContext, op: Op, x: Value, attributes: dict[str, Any])
     out: list[Value | None] = [_vectors(ctx, op, y, (0, 1), "BatchNormalization", {})]
     momentum = {"momentum": _number(op.attr("momentum", 0.9))}
     for index, kind in ((1, "ReduceMean"), (2, "ReduceVar")):
-        if index >= len(op.results) or op.results[index] is None:
+        if not op.wants(index):
             out.append(None)
             continue
         of_batch = ctx.reshaped(ctx.reduce(x, axes, kind, {}), op.shape(index))
-        running = op.input(index + 2)
-        operands = (running, of_batch)
-        result = (op.results[index],)
-        out.append(ctx.elementwise(Op("MovingAverage", "", op.opset, op.name, operands, result, momentum), operands))
+        out.append(ctx.elementwise("MovingAverage", op.input(index + 2), of_batch, **momentum))
     return out
 
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", weights=(1, 2))
 def layer_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Standardise over the axes from `axis` on, then scale and bias (LayerNormalization since 17)."""
-    x, axis = ctx.as_activation(op.input(0)), op.axis()
+    x, axis = op.input(0), op.axis()
     kind = "Standardize" if op.type == "LayerNormalization" else "RMSNormalize"
     y = _norm(ctx, op, x, range(axis, x.rank), kind, ((1, "norm.scale"), (2, "norm.bias")))
     more = [None if r is None else _statistic(ctx, op, x, axis, i) for i, r in enumerate(op.results[1:], 1)]
@@ -80,22 +77,22 @@ def _statistic(ctx: LoweringContext, op: Op, x: Value, axis: int, index: int) ->
     attributes: dict[str, Any] = {"axes": tuple(range(axis - x.rank, 0))}
     if index == 2:
         attributes["epsilon"] = _number(op.attr("epsilon", 1e-5))
-    return op.result(ctx.reduce(x, range(axis, x.rank), name, attributes).factors, index=index)
+    return ctx.reduce(x, range(axis, x.rank), name, attributes)
 
 
 @rule("RMSNormalization", weights=(1,))
 def rms_norm(ctx: LoweringContext, op: Op) -> Value:
     """Divide by the root mean square over the axes from `axis` on, then scale (RMSNormalization since 23)."""
-    x, axis = ctx.as_activation(op.input(0)), op.axis()
+    x, axis = op.input(0), op.axis()
     return _norm(ctx, op, x, range(axis, x.rank), "RMSNormalize", ((1, "norm.scale"),))
 
 
 @rule("InstanceNormalization", weights=(1, 2))
 def instance_norm(ctx: LoweringContext, op: Op) -> Value:
     """Standardise each channel over space, then scale and bias per channel (InstanceNormalization since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     y = _couple(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
-    return op.result(_scaled(ctx, op, y, 1).factors)
+    return _scaled(ctx, op, y, 1)
 
 
 def _scaled(ctx: LoweringContext, op: Op, y: Value, axis: int) -> Value:
@@ -105,16 +102,14 @@ def _scaled(ctx: LoweringContext, op: Op, y: Value, axis: int) -> Value:
         if not vector.is_activation:
             y = ctx.add_parameters(y, [(vector, role, axis)], name, {})
             continue
-        operands = (y, ctx.reshaped(vector, (vector.shape[0], *[1] * (y.rank - axis - 1))))
-        result = (Result("", y.shape, y.dtype),)
-        y = ctx.elementwise(Op(name, "", op.opset, op.name, operands, result, {}), operands)
+        y = ctx.elementwise(name, y, ctx.reshaped(vector, (vector.shape[0], *[1] * (y.rank - axis - 1))))
     return y
 
 
 @rule("GroupNormalization", weights=(1, 2))
 def group_norm(ctx: LoweringContext, op: Op) -> Value:
     """Standardise groups of channels, then scale and bias: per group in opset 18, per channel since 21."""
-    x, groups = ctx.as_activation(op.input(0)), int(op.attr("num_groups"))
+    x, groups = op.input(0), int(op.attr("num_groups"))
     n, c = x.shape[:2]
     split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
     split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
@@ -122,41 +117,41 @@ def group_norm(ctx: LoweringContext, op: Op) -> Value:
     for vector in (op.input(1), op.input(2)):
         if vector.shape != y.shape[1:2]:
             raise ValueError(f"{vector.name!r} has shape {list(vector.shape)}, it must be {[y.shape[1]]}")
-    return op.result(ctx.reshaped(_scaled(ctx, op, y, 1), x.shape).factors)
+    return ctx.reshaped(_scaled(ctx, op, y, 1), x.shape)
 
 
 @internal_rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax")
 def recognised(ctx: LoweringContext, op: Op) -> Value:
     """What `idioms` found written out."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     if op.type in ("Softmax", "LogSoftmax"):
-        return op.result(normalize_over(ctx, x, [op.axis()], op.type, {}).factors)
+        return normalize_over(ctx, x, [op.axis()], op.type, {})
     axes = [int(a) % x.rank for a in np.atleast_1d(op.attr("axes"))]
     attributes = {"p": int(op.attr("p", 2))} if op.type == "LpNormalize" else {}
-    return op.result(_couple(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes).factors)
+    return _couple(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes)
 
 
 @rule("MeanVarianceNormalization")
 def mean_variance(ctx: LoweringContext, op: Op) -> Value:
     """Standardise over given axes (MeanVarianceNormalization since 9)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     axes = [int(a) % x.rank for a in op.attr("axes", (0, 2, 3))]
-    return op.result(_couple(ctx, x, axes, "Standardize", 0.0).factors)
+    return _couple(ctx, x, axes, "Standardize", 0.0)
 
 
 @rule("LpNormalization")
 def lp_normalization(ctx: LoweringContext, op: Op) -> Value:
     """Divide by the p-norm along an axis (LpNormalization since 1)."""
-    x = ctx.as_activation(op.input(0))
-    return op.result(_couple(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))}).factors)
+    x = op.input(0)
+    return _couple(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))})
 
 
 @rule("LRN")
 def local_response(ctx: LoweringContext, op: Op) -> Value:
     """Neighbouring channels are coupled, so their order matters (LRN since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     attributes = {n: _number(op.attr(n)) for n in ("alpha", "beta", "bias", "size") if op.attr(n) is not None}
-    return op.result(ctx.order(x, [1], "LRN", attributes, x.shape).factors)
+    return ctx.order(x, [1], "LRN", attributes, x.shape)
 
 
 def normalize_over(ctx: LoweringContext, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
@@ -185,9 +180,8 @@ def _norm(
         value = op.optional(index)
         if value is None:
             continue
-        step = Op("Mul" if role == "norm.scale" else "Add", "", op.opset, op.name, (y, value), op.results, {})
-        y = ctx.elementwise(step, (y, value))
-    return op.result(y.factors)
+        y = ctx.elementwise("Mul" if role == "norm.scale" else "Add", y, value)
+    return y
 
 
 def _number(value: Any) -> float:

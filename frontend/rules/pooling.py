@@ -14,7 +14,7 @@ __all__: list[str] = []
 @rule("MaxPool", "AveragePool", "LpPool")
 def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Windows over the axes from 2 on (MaxPool, AveragePool since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     attributes: dict[str, Any] = {}
     for name, default in (("kernel_shape", 0), ("strides", 1), ("dilations", 1), ("pads", 0)):
         value = op.attr(name)
@@ -30,22 +30,22 @@ def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
     whole = tuple(op.attr("kernel_shape")) == x.shape[2:] and set(op.shape()[2:]) == {1}
     if op.type == "AveragePool" and whole and "pads" not in attributes:
         return [_global(ctx, op, x, "ReduceMean")]
-    out: list[Value | None] = [op.result(ctx.order(x, range(2, x.rank), op.type, attributes, op.shape()).factors)]
-    if len(op.results) > 1 and op.results[1] is not None:
+    out: list[Value | None] = [ctx.order(x, range(2, x.rank), op.type, attributes, op.shape())]
+    if op.wants(1):
         # A place counts through the whole tensor, channels included.
         attributes |= {"storage_order": int(op.attr("storage_order", 0)), "of": x.shape}
         places = ctx.order(x, range(x.rank), "MaxPoolIndices", attributes, op.shape(1))
-        out.append(op.result(places.factors, index=1))
+        out.append(places)
     return out
 
 
-@rule("MaxUnpool")
+@rule("MaxUnpool", data=(0, 1))
 def max_unpool(ctx: LoweringContext, op: Op) -> Value:
     """Entries go back to the places of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     attributes = {n: op.attr(n) for n in ("kernel_shape", "strides", "pads") if op.attr(n) is not None}
     spread = ctx.order(x, range(x.rank), op.type, {**attributes, "to": shape}, shape)
-    return op.result(ctx.join_all([spread, ctx.as_activation(op.input(1))], op.type, shape, {0: 0, 1: 1}).factors)
+    return ctx.join_all([spread, op.input(1)], op.type, shape, {0: 0, 1: 1})
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -54,9 +54,9 @@ def global_pool(ctx: LoweringContext, op: Op) -> Value:
     names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
     p = int(op.attr("p", 2))
     kind = names.get(op.type) or {1: "ReduceL1", 2: "ReduceL2"}.get(p, f"ReduceL{p}")
-    return _global(ctx, op, ctx.as_activation(op.input(0)), kind)
+    return _global(ctx, op, op.input(0), kind)
 
 
 def _global(ctx: LoweringContext, op: Op, x: Value, kind: str) -> Value:
     axes = list(range(2, x.rank))
-    return op.result(ctx.reduce(x, axes, kind, {"axes": tuple(a - x.rank for a in axes)}).factors)
+    return ctx.reduce(x, axes, kind, {"axes": tuple(a - x.rank for a in axes)})

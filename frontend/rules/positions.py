@@ -10,7 +10,7 @@ import numpy as np
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import digest
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import rule
 
 __all__: list[str] = []
@@ -19,52 +19,49 @@ __all__: list[str] = []
 @rule("Pad", weights=(2,))
 def pad(ctx: LoweringContext, op: Op) -> Value:
     """Padding of free axes is a step; along a labelled axis the fill's node takes the new places (Pad since 1)."""
-    x, mode = ctx.as_activation(op.input(0)), str(op.attr("mode", "constant"))
+    x, mode = op.input(0), str(op.attr("mode", "constant"))
     pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
     flat = [int(v) for v in np.atleast_1d(np.asarray(op.data(1) if pads is None else pads))]
     axes = op.data(3)
     where = range(x.rank) if axes is None else [int(a) % x.rank for a in np.atleast_1d(axes)]
     half = len(flat) // 2
     widths = {a: (flat[i], flat[i + half]) for i, a in enumerate(where) if flat[i] or flat[i + half]}
-    return op.result(_padded(ctx, op, x, widths, mode, _fill(op) if mode == "constant" else None).factors)
+    return _padded(ctx, x, widths, mode, _fill(ctx, op) if mode == "constant" else None)
 
 
-def _padded(
-    ctx: LoweringContext, op: Op, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None
-) -> Value:
+def _padded(ctx: LoweringContext, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None) -> Value:
     """`x` with so many entries before and after it along each axis."""
     labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
     free = [a for a in widths if a not in labelled]
     if free:
         shape = tuple(n + sum(widths[a]) if a in free else n for a, n in enumerate(x.shape))
         pads = {"pads": tuple(v for a in free for v in widths[a]), "axes": tuple(a - x.rank for a in free)}
-        x = _pad_places(ctx, op, x, fill, {"mode": mode, **pads}, shape)
+        x = _pad_places(ctx, x, fill, {"mode": mode, **pads}, shape)
     for axis in labelled:
-        x = _pad_neurons(ctx, op, x, axis, widths[axis], mode, fill)
+        x = _pad_neurons(ctx, x, axis, widths[axis], mode, fill)
     return x
 
 
-def _fill(op: Op) -> Value:
+def _fill(ctx: LoweringContext, op: Op) -> Value:
     """What constant padding puts in: an operand since opset 11, an attribute before, or 0."""
     value = op.optional(2)
     if value is not None:
         return value
-    return Value("", (), op.input(0).dtype, data=np.asarray(op.attr("value", 0.0), dtype=np.float32))
+    return ctx.constant(np.asarray(op.attr("value", 0.0), dtype=np.float32))
 
 
 def _pad_places(
-    ctx: LoweringContext, op: Op, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
+    ctx: LoweringContext, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
 ) -> Value:
     """The fill meets every neuron, like the other operand of an elementwise op."""
     padded = x.relabelled(ctx.unary(x, "Pad", attributes).factors, shape)
     if fill is None or (fill.data is not None and not np.any(fill.data)):
         return padded
-    step = Op("Pad", "", op.opset, op.name, (padded, fill), (Result("", shape, x.dtype),), {})
-    return ctx.elementwise(step, (padded, fill))
+    return ctx.elementwise("Pad", padded, fill)
 
 
 def _pad_neurons(
-    ctx: LoweringContext, op: Op, x: Value, axis: int, width: tuple[int, int], mode: str, fill: Value | None
+    ctx: LoweringContext, x: Value, axis: int, width: tuple[int, int], mode: str, fill: Value | None
 ) -> Value:
     if fill is None or min(width) < 0:
         shape = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
@@ -73,32 +70,30 @@ def _pad_neurons(
     for n in width:
         shape = tuple(n if a == axis else size for a, size in enumerate(x.shape))
         if fill.data is not None:
-            parts.append(Value("", shape, x.dtype, data=np.broadcast_to(fill.data.reshape(()), shape)))
+            parts.append(ctx.constant(np.broadcast_to(fill.data.reshape(()), shape)))
         else:
             stream = ctx.as_activation(fill)
             parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
-    whole = tuple(n + sum(width) if a == axis else n for a, n in enumerate(x.shape))
-    pieces = (parts[0], x, parts[1])
-    return ctx.concat(pieces, axis, Op("Concat", "", 13, op.name, pieces, (Result("", whole, x.dtype),), {}))
+    return ctx.concat((parts[0], x, parts[1]), axis)
 
 
 @rule("CenterCropPad")
 def center_crop_pad(ctx: LoweringContext, op: Op) -> Value:
     """Cut or padded with zeros to a shape, alike on both sides (CenterCropPad since 18)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     starts = [abs(m - n) // 2 for n, m in zip(x.shape, shape, strict=True)]
     cut = tuple(slice(s, s + m) if m < n else slice(n) for s, n, m in zip(starts, x.shape, shape, strict=True))
     kept = tuple(map(min, x.shape, shape))
-    x = ctx.move(x, lambda a: a[cut], Op("Slice", "", 13, op.name, (x,), (Result("", kept, x.dtype),), {}))
+    x = ctx.move(x, lambda a: a[cut], kept)
     widths = {a: (s, m - n - s) for a, (s, n, m) in enumerate(zip(starts, kept, shape, strict=True)) if m > n}
-    zero = Value("", (), x.dtype, data=np.zeros((), dtype=np.float32))
-    return op.result(_padded(ctx, op, x, widths, "constant", zero).factors)
+    zero = ctx.constant(np.zeros((), dtype=np.float32))
+    return _padded(ctx, x, widths, "constant", zero)
 
 
 @rule("Resize", "Upsample")
 def resize(ctx: LoweringContext, op: Op) -> Value:
     """Interpolation over positions (Resize since 10)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     ratios = _ratios(op, x.shape, shape)
     axes = [a for a, r in enumerate(ratios) if r != 1]
     attributes = {"ratio": tuple(float(f"{ratios[a]:.5g}") for a in axes), **_interpolation(op)}
@@ -108,7 +103,7 @@ def resize(ctx: LoweringContext, op: Op) -> Value:
     if attributes["coordinates"] == "tf_crop_and_resize":
         axes = list(range(x.rank))
         attributes["roi"] = tuple(float(v) for v in op.known(1))
-    return op.result(ctx.order(x, axes, "Resize", attributes, shape).factors)
+    return ctx.order(x, axes, "Resize", attributes, shape)
 
 
 _REPEATING = {
@@ -169,7 +164,7 @@ def _interpolation(op: Op) -> dict[str, Any]:
 @rule("GridSample", weights=())
 def grid_sample(ctx: LoweringContext, op: Op) -> Value:
     """Per channel, a join of what is sampled and of the coordinates (GridSample since 16)."""
-    x, grid = ctx.as_activation(op.input(0)), op.input(1)
+    x, grid = op.input(0), op.input(1)
     shape = op.shape()
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
     attributes["mode"] = str(attributes.get("mode", "linear")).replace("bilinear", "linear").replace("bicubic", "cubic")
@@ -177,9 +172,9 @@ def grid_sample(ctx: LoweringContext, op: Op) -> Value:
         attributes["places"] = digest(_first_if_alike(grid.data))
     x = ctx.order(x, range(2, x.rank), "GridSample", attributes, shape)
     if not grid.is_activation:
-        return op.result(x.factors)
+        return x
     rows = {0: (0, 0), 1: (1, None), **{a: (None, a - 1) for a in range(2, x.rank)}}
-    return op.result(ctx.join_all([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1), rows).factors)
+    return ctx.join_all([x, grid], "GridSample", shape, {1: 1}, range(1, grid.rank - 1), rows)
 
 
 def _first_if_alike(array: np.ndarray) -> np.ndarray:
@@ -190,43 +185,38 @@ def _first_if_alike(array: np.ndarray) -> np.ndarray:
 @rule("AffineGrid")
 def affine_grid(ctx: LoweringContext, op: Op) -> Value:
     """Each row of a matrix times the places of a grid: rows stay, columns are ordered (AffineGrid since 20)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     attributes = {"align_corners": int(op.attr("align_corners", 0)), "to": shape[1:-1]}
     y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
-    y = ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
-    return op.result(y.factors)
+    return ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
 
 
 @rule("Det")
 def determinant(ctx: LoweringContext, op: Op) -> Value:
     """A function of a whole matrix, whose rows and columns are ordered (Det since 11)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     axes = (x.rank - 2, x.rank - 1)
     y = ctx.reduce(ctx.order(x, axes, op.type, {}, x.shape), axes, op.type, {})
-    return op.result(ctx.reshaped(y, op.shape()).factors)
+    return ctx.reshaped(y, op.shape())
 
 
 @rule("Col2Im")
 def col_to_im(ctx: LoweringContext, op: Op) -> Value:
     """Columns of blocks summed up to a picture: per channel a function of its block and columns (Col2Im since 18)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     attributes = {n: op.attr(n) for n in ("dilations", "pads", "strides") if op.attr(n) is not None}
     attributes |= {"block": tuple(int(n) for n in op.known(2)), "to": shape[2:]}
     blocks = ctx.reshaped(x, (shape[0], shape[1], x.shape[1] // shape[1], x.shape[2]))
     blocks = ctx.unary(blocks, op.type, attributes)
     if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):
-        return op.result(ctx.join_all([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)}).factors)
-    return op.result(
-        ctx.reshaped(
-            blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2))
-        ).factors
-    )
+        return ctx.join_all([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)})
+    return ctx.reshaped(blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2)))
 
 
 @rule("Trilu")
 def trilu(ctx: LoweringContext, op: Op) -> Value:
     """A triangle of the last two axes is kept: both are ordered (Trilu since 14)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     k = op.data(1)
     attributes = {"upper": int(op.attr("upper", 1)), "k": 0 if k is None else int(np.asarray(k).reshape(-1)[0])}
     return _ordered(ctx, op, x, (x.rank - 2, x.rank - 1), attributes)
@@ -235,7 +225,7 @@ def trilu(ctx: LoweringContext, op: Op) -> Value:
 @rule("CumSum", "CumProd")
 def cumulative(ctx: LoweringContext, op: Op) -> Value:
     """Running sums along a known axis (CumSum since 11)."""
-    x, axis = ctx.as_activation(op.input(0)), op.data(1)
+    x, axis = op.input(0), op.data(1)
     if axis is None:
         raise Unsupported("the axis is missing")
     attributes = {n: int(op.attr(n, 0)) for n in ("exclusive", "reverse")}
@@ -245,32 +235,29 @@ def cumulative(ctx: LoweringContext, op: Op) -> Value:
 @rule("TopK")
 def top_k(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """The k greatest along an axis, values and places (TopK since 1)."""
-    x, axis = ctx.as_activation(op.input(0)), op.axis()
+    x, axis = op.input(0), op.axis()
     attributes = {"axis": axis - x.rank, "largest": int(op.attr("largest", 1))}
-    out: list[Value | None] = []
-    for index, result in enumerate(op.results):
-        if result is None:
-            out.append(None)
-            continue
+
+    def chosen(index: int) -> Value:
         shape = op.shape(index)
-        labels = ctx.order(x, [axis], op.type, {**attributes, "k": shape[axis], "output": index}, shape)
-        out.append(op.result(labels.factors, index=index))
-    return out
+        return ctx.order(x, [axis], op.type, {**attributes, "k": shape[axis], "output": index}, shape)
+
+    return [chosen(i) if op.wants(i) else None for i in range(2)]
 
 
 @rule("ReverseSequence")
 def reverse_sequence(ctx: LoweringContext, op: Op) -> Value:
     """Time is reversed up to each length: the time axis is ordered (ReverseSequence since 10)."""
-    x, lengths = ctx.as_activation(op.input(0)), op.input(1)
+    x, lengths = op.input(0), op.input(1)
     time, batch = (int(op.attr(name, default)) % x.rank for name, default in (("time_axis", 0), ("batch_axis", 1)))
     if lengths.data is not None:
         attributes = {"batch": batch - x.rank, "lengths": digest(_first_if_alike(lengths.data))}
         return _ordered(ctx, op, x, (time,), attributes)
     y = _ordered(ctx, op, x, (time,), {"batch": batch - x.rank})
     rows = ctx.reshaped(ctx.as_activation(lengths), tuple(n if a == batch else 1 for a, n in enumerate(x.shape)))
-    return ctx.elementwise(Op(op.type, "", op.opset, op.name, (y, rows), op.results, {}), (y, rows))
+    return ctx.elementwise(op.type, y, rows)
 
 
 def _ordered(ctx: LoweringContext, op: Op, x: Value, axes: Sequence[int], attributes: dict[str, Any]) -> Value:
     named = {**attributes, "axes": tuple(a - x.rank for a in axes)}
-    return op.result(ctx.order(x, axes, op.type, named, op.shape()).factors)
+    return ctx.order(x, axes, op.type, named, op.shape())

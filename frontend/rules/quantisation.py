@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
 from ..primitives.storing import Aligned
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
 __all__: list[str] = []
@@ -23,7 +23,7 @@ _FLOATS = ("float16", "bfloat16", "float32", "float64")
 @rule("DequantizeLinear", weights=(0, 1, 2), moves=True)
 def dequantize_linear(ctx: LoweringContext, op: Op) -> Value:
     """(x - zero point) * scale, per tensor, per axis or in blocks (DequantizeLinear since 10)."""
-    return _dequantize(ctx, op, _axes(op), op.results[0].name if op.results[0] else "")
+    return _dequantize(ctx, op, _axes(op), op.output())
 
 
 @internal_rule("Dequantize")
@@ -33,7 +33,7 @@ def dequantize(ctx: LoweringContext, op: Op) -> Value:
     Operand 3 is a second scale, of the whole tensor. `written`: the model itself holds the numbers in this value.
     """
     axes = _own_axes(op)
-    return _dequantize(ctx, op, axes, op.results[0].name if op.results[0] and op.attr("written", 0) else "")
+    return _dequantize(ctx, op, axes, op.output() if op.attr("written", 0) else "")
 
 
 @rule("QuantizeLinear", weights=(0, 1, 2), moves=True)
@@ -51,25 +51,22 @@ def quantize(ctx: LoweringContext, op: Op) -> Value:
 @rule("DynamicQuantizeLinear")
 def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Rounding to 255 steps of the range of the whole tensor, told by scale and zero point (since 11)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     every = list(range(x.rank))
-    out: list[Value | None] = [op.result(ctx.normalize_over(x, every, "DynamicQuantize", {}).factors)]
+    out: list[Value | None] = [ctx.normalize_over(x, every, "DynamicQuantize", {})]
     for index, name in enumerate(("Scale", "ZeroPoint"), 1):
-        if index < len(op.results) and op.results[index] is not None:
-            one = ctx.reshaped(ctx.reduce(x, every, f"DynamicQuantize{name}", {}), ())
-            out.append(op.result(one.factors, index=index))
-        else:
-            out.append(None)
+        one = ctx.reduce(x, every, f"DynamicQuantize{name}", {}) if op.wants(index) else None
+        out.append(one and ctx.reshaped(one, ()))
     return out
 
 
 @internal_rule("DynamicQuantize")
 def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
     """DynamicQuantizeLinear and back; of a weight the parameters are what is rounded, the range belongs to all."""
-    if op.input(0).elements is not None and not op.input(0).is_activation:
-        return op.result(elements=op.input(0).elements)
+    if op.input(0).elements is not None:
+        return op.input(0)
     x = ctx.as_activation(op.input(0))
-    return op.result(ctx.normalize_over(x, list(range(x.rank)), "DynamicQuantize", {}).factors)
+    return ctx.normalize_over(x, list(range(x.rank)), "DynamicQuantize", {})
 
 
 @internal_rule("DequantizeBits")
@@ -94,16 +91,15 @@ def dequantize_bits(ctx: LoweringContext, op: Op) -> Value:
     if zero is not None:
         sides.append(Aligned("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
     elif not table:
-        middle = Value("", (), x.dtype, data=np.array(2 ** (bits - 1), dtype=np.uint8))
-        sides.append(Aligned("zero_point", middle, ()))
+        sides.append(Aligned("zero_point", ctx.constant(np.array(2 ** (bits - 1), dtype=np.uint8)), ()))
     elements = ctx.stored(x, sides, code, packing=packed(bits, high_first=bool(table)), shape=shape)
-    return op.result(elements=elements.move(lambda a: a[:, :k]))
+    return x.reweighted(elements.move(lambda a: a[:, :k]), op.dtype())
 
 
 def _in_shape(ctx: LoweringContext, value: Value, shape: tuple[int, ...]) -> Value:
     if value.data is not None:
         return value
-    return replace(value, shape=shape, elements=ctx.weight(value).reshape(*shape))
+    return value.reweighted(ctx.weight(value).reshape(*shape))
 
 
 def _zero_points(ctx: LoweringContext, zero: Value, rows: int, blocks: int, bits: int) -> Value:
@@ -112,7 +108,7 @@ def _zero_points(ctx: LoweringContext, zero: Value, rows: int, blocks: int, bits
         return _in_shape(ctx, zero, (rows, blocks))
     width = -(-blocks * bits // 8) * (8 // bits)
     elements = ctx.stored(zero, (), whole(bits), packing=packed(bits), shape=(rows, width))
-    return Value(zero.name, (rows, blocks), "uint8", elements=elements.move(lambda a: a[:, :blocks]))
+    return zero.reweighted(elements.move(lambda a: a[:, :blocks]))
 
 
 def _axes(op: Op) -> tuple[int, ...]:
@@ -146,14 +142,14 @@ def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str)
     sides = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
     dtype = scale.dtype if scale is not None else "float32"
     code = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
-    return op.result(elements=ctx.stored(x, sides, code, value))
+    return x.reweighted(ctx.stored(x, sides, code, value), op.dtype())
 
 
 def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
     x = op.input(0)
     if not x.is_activation:
         if x.elements is not None:
-            return replace(op.result(elements=x.elements), dtype=x.dtype)
+            return x
         if x.derived:
             raise Unsupported("a computed constant is quantised")
         x = ctx.as_activation(x)
@@ -163,10 +159,10 @@ def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
 def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]) -> Value:
     """Numbers of the program enter the via; parameters are attached; what depends on the input is computed."""
     operands = {n: v for n, i in (("scale", 1), ("zero_point", 2), ("whole", 3)) if (v := op.optional(i)) is not None}
-    if any(v.data is None and (not v.is_constant or np.prod(v.shape) == 1) for v in operands.values()):
-        return op.result(_by_arithmetic(ctx, op, x, operands, axes).factors)
+    if any(v.data is None and (v.is_activation or np.prod(v.shape) == 1) for v in operands.values()):
+        return _by_arithmetic(ctx, op, x, operands, axes)
     name = "Dequantize" if op.type.startswith("Dequantize") else "Quantize"
-    marks: dict[str, Any] = {} if name == "Dequantize" else {"type": op.results[0].dtype if op.results[0] else ""}
+    marks: dict[str, Any] = {} if name == "Dequantize" else {"type": op.dtype()}
     attached: list[tuple[Value, str, int]] = []
     for role, value in operands.items():
         number = None if value.data is None else uniform(value.data)
@@ -177,8 +173,8 @@ def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]
         else:
             raise Unsupported(f"the {role} of an activation has the shape {list(value.shape)}")
     if attached:
-        return op.result(ctx.add_parameters(x, attached, name, marks).factors)
-    return op.result(ctx.unary(x, name, marks).factors)
+        return ctx.add_parameters(x, attached, name, marks)
+    return ctx.unary(x, name, marks)
 
 
 def _by_arithmetic(ctx: LoweringContext, op: Op, x: Value, operands: dict[str, Value], axes: tuple[int, ...]) -> Value:
@@ -186,14 +182,13 @@ def _by_arithmetic(ctx: LoweringContext, op: Op, x: Value, operands: dict[str, V
     steps = [("Sub", "zero_point"), ("Mul", "scale"), ("Mul", "whole")]
     if op.type.startswith("Quantize"):
         steps = [("Div", "scale"), ("Add", "zero_point")]
-        x = ctx.unary(x, "Quantize", {"type": op.results[0].dtype if op.results[0] else ""})
+        x = ctx.unary(x, "Quantize", {"type": op.dtype()})
     for kind, role in steps:
         value = operands.get(role)
         if value is None:
             continue
         value = _beside(ctx, role, value, x, axes)
-        step = Op(kind, "", 14, op.name, (x, value), (Result(x.name, x.shape, x.dtype),), {})
-        x = ctx.elementwise(step, (x, value))
+        x = ctx.elementwise(kind, x, value)
     return x
 
 
@@ -204,7 +199,7 @@ def _beside(ctx: LoweringContext, role: str, value: Value, x: Value, axes: tuple
         if len(axes) != 1 or value.rank != 1:
             raise Unsupported(f"a {role} of shape {list(value.shape)} is computed")
         shape = tuple(value.shape[0] if a == axes[0] else 1 for a in range(x.rank))
-    elif not value.is_activation or value.is_constant:
+    elif not value.is_activation:
         return value
     if value.is_activation:
         return ctx.reshaped(value, shape)

@@ -14,8 +14,7 @@ from ..primitives.constants import uniform
 from ..primitives.elements import Elements
 from ..primitives.functions import FUNCTIONS
 from ..primitives.recurrence import INPUT, Feed, Step, Units, Weight
-from ..primitives.values import Op, Result, Value
-from .movement import transpose
+from ..primitives.values import Op, Value
 from .registry import rule
 
 __all__: list[str] = []
@@ -131,9 +130,9 @@ def _recurrent(
 
     states: what the cell carries, with the operand that holds its initial value.
     """
-    x, batch_first = ctx.as_activation(op.input(0)), bool(op.attr("layout", 0))
+    x, batch_first = op.input(0), bool(op.attr("layout", 0))
     if batch_first:
-        x = _permuted(ctx, x, (1, 0, 2))
+        x = ctx.transposed(x, (1, 0, 2))
     lengths, marks = _lengths(ctx, op, x.shape[0])
     outputs: list[list[Value]] = [[] for _ in range(1 + len(states))]
     directions, activations = _directions(op), _activations(op, defaults)
@@ -148,7 +147,7 @@ def _recurrent(
         for place, value in enumerate(made, 1):
             outputs[place].append(_spread(ctx.unary(value, "Last", {}), (1,)))
     orders = [(2, 0, 1, 3) if batch_first else None, *[(1, 0, 2) if batch_first else None] * len(states)]
-    return [None if r is None else _output(ctx, op, i, outputs[i], orders[i]) for i, r in enumerate(op.results)]
+    return [_output(ctx, made, orders[i]) if op.wants(i) else None for i, made in enumerate(outputs)]
 
 
 def _spread(x: Value, lead: tuple[int, ...]) -> Value:
@@ -158,24 +157,13 @@ def _spread(x: Value, lead: tuple[int, ...]) -> Value:
 
 def _reversed(ctx: LoweringContext, x: Value) -> Value:
     """The first axis backward, as a Slice with step -1 makes it."""
-    result = Result(x.name, x.shape, x.dtype)
-    return ctx.move(x, lambda a: a[::-1], Op("Slice", "", 13, "", (x,), (result,), {}))
+    return ctx.sliced(x, slice(None, None, -1), 0)
 
 
-def _permuted(ctx: LoweringContext, x: Value, perm: tuple[int, ...]) -> Value:
-    shape = tuple(x.shape[a] for a in perm)
-    made = transpose(ctx, Op("Transpose", "", 13, "", (x,), (Result(x.name, shape, x.dtype),), {"perm": perm}))
-    assert isinstance(made, Value)
-    return made
-
-
-def _output(ctx: LoweringContext, op: Op, index: int, parts: list[Value], order: tuple[int, ...] | None) -> Value:
-    """The directions, one after the other, as output `index`."""
-    axis = parts[0].rank - 3
-    shape = (*parts[0].shape[:axis], len(parts), *parts[0].shape[axis + 1 :])
-    stack = Op("Concat", "", op.opset, op.name, tuple(parts), (Result(parts[0].name, shape, parts[0].dtype),), {})
-    value = ctx.concat(parts, axis, stack)
-    return op.result((value if order is None else _permuted(ctx, value, order)).factors, index=index)
+def _output(ctx: LoweringContext, parts: list[Value], order: tuple[int, ...] | None) -> Value:
+    """The directions, one after the other."""
+    value = ctx.concat(parts, parts[0].rank - 3)
+    return value if order is None else ctx.transposed(value, order)
 
 
 def _directions(op: Op) -> list[bool]:
@@ -212,15 +200,13 @@ def _row(elements: Elements, number: int) -> Elements:
 def _initial(ctx: LoweringContext, op: Op, index: int, direction: int, batch_first: bool) -> Value | None:
     """The initial state [B, H] of one direction; None where it is zero."""
     value = op.optional(index)
-    if value is None or (value.data is not None and not value.is_activation and not np.any(value.data)):
+    if value is None or (value.data is not None and not np.any(value.data)):
         return None
     if not value.is_activation and value.data is None:
         value = ctx.as_activation(value)
     axis = 1 if batch_first else 0
     shape = tuple(n for a, n in enumerate(value.shape) if a != axis)
-    result = Result(f"{value.name}.{direction}", shape, value.dtype)
-    step = Op("Gather", "", 13, op.name, (value,), (result,), {})
-    part = ctx.move(value, lambda a: a.take(direction, axis), step)
+    part = ctx.move(value, lambda a: a.take(direction, axis), shape)
     if part.is_activation:
         return part
     assert part.data is not None

@@ -19,21 +19,21 @@ _SYMMETRIC = (
 @rule(*_SYMMETRIC)
 def reduce(ctx: LoweringContext, op: Op) -> Value:
     """Axes as attribute (before opset 13 or 18) or operand; all of them by default (ReduceMean since 1)."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     axes = op.attr("axes") if op.attr("axes") is not None else op.data(1)
     if axes is None or np.size(axes) == 0:
         if op.attr("noop_with_empty_axes", 0):
-            return op.result(x.factors)
+            return x
         axes = range(x.rank)
     axes = sorted({int(a) % x.rank for a in np.atleast_1d(np.asarray(axes, dtype=np.int64))})
     y = ctx.reduce(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)})
-    return op.result(ctx.reshaped(y, op.shape()).factors)
+    return ctx.reshaped(y, op.shape())
 
 
 @rule("ArgMax", "ArgMin")
 def arg_reduce(ctx: LoweringContext, op: Op) -> Value:
     """The place of an extremum: the axis is ordered (ArgMax since 1)."""
-    x, axis = ctx.as_activation(op.input(0)), op.axis(default=0)
+    x, axis = op.input(0), op.axis(default=0)
     attributes = {"axis": axis - x.rank, "last": int(op.attr("select_last_index", 0))}
     y = ctx.reduce(ctx.order(x, [axis], op.type, attributes, x.shape), [axis], op.type, attributes)
-    return op.result(ctx.reshaped(y, op.shape()).factors)
+    return ctx.reshaped(y, op.shape())

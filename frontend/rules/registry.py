@@ -27,7 +27,8 @@ class Rule:
 
     weights: operands that may be a weight or an attached constant; a parameter in any other place starts a stream.
     None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
-    starts: its output is a feature of its own, whatever its operands are.
+    data: operands that are always activations: a constant there becomes one before the rule sees it. None for the
+    first one, unless it may be a weight. starts: its output is a feature of its own, whatever its operands are.
     declared: why there is no structure to lower, for an operator that is declared to be so.
     refuses: it lowers no form of its operator, and says why, whatever the operands are.
     shapes: shape and NumPy dtype name of each output (None where it is not known), for operators that ONNX knows
@@ -45,6 +46,7 @@ class Rule:
     shapes: Shapes | None = None
     origin: str = ""
     refuses: bool = False
+    data: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Raise `TypeError` for a field of another type, which would show only where the rule is looked for."""
@@ -55,8 +57,18 @@ class Rule:
             raise TypeError(f"a rule's since must be a whole number of at least 1, not {self.since!r}")
         if not callable(self.lower) or not (self.shapes is None or callable(self.shapes)):
             raise TypeError(f"the rule of {self.op} must be a function, and its shapes one or None")
-        if self.weights is not None and not all(isinstance(i, int) for i in self.weights):
-            raise TypeError(f"a rule's weights must be numbers of operands or None, not {self.weights!r}")
+        for name in ("weights", "data"):
+            places = getattr(self, name)
+            if places is not None and not all(isinstance(i, int) for i in places):
+                raise TypeError(f"a rule's {name} must be numbers of operands or None, not {places!r}")
+
+    @property
+    def activations(self) -> tuple[int, ...]:
+        """The operands that are always activations."""
+        if self.data is not None:
+            return self.data
+        first = self.weights is not None and 0 not in self.weights
+        return (0,) if first and not (self.moves or self.declared or self.refuses) else ()
 
     @property
     def foreign(self) -> bool:
@@ -135,6 +147,7 @@ def rule(
     declared: str = "",
     shapes: Shapes | None = None,
     refuses: bool = False,
+    data: tuple[int, ...] | None = None,
 ) -> Callable[[Lower], Lower]:
     """Declare the decorated function as the rule of these operators.
 
@@ -145,20 +158,21 @@ def rule(
     def declare(lower: Lower) -> Lower:
         declared_here = _DECLARED.setdefault(lower.__module__, [])
         declared_here += [
-            Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses) for op in ops
+            Rule(op, domain, since, lower, weights, moves, starts, declared, shapes, refuses=refuses, data=data)
+            for op in ops
         ]
         return lower
 
     return declare
 
 
-def internal_rule(*ops: str) -> Callable[[Lower], Lower]:
+def internal_rule(*ops: str, data: tuple[int, ...] | None = None) -> Callable[[Lower], Lower]:
     """Declare the decorated function as the rule of operators of the dialect, which says what their operands are."""
 
     def declare(lower: Lower) -> Lower:
         for op in ops:
             entry = DIALECT[op]
-            rule(op, domain=DOMAIN, weights=entry.weights, moves=entry.moves, starts=entry.starts)(lower)
+            rule(op, domain=DOMAIN, weights=entry.weights, moves=entry.moves, starts=entry.starts, data=data)(lower)
         return lower
 
     return declare

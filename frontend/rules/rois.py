@@ -18,7 +18,7 @@ _SETTINGS = (
 @rule("RoiAlign", "MaxRoiPool")
 def region_pool(ctx: LoweringContext, op: Op) -> Value:
     """Per channel, a join of what is pooled and of the regions (RoiAlign since 10, MaxRoiPool since 1)."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     attributes = {name: op.attr(name) for name in _SETTINGS if op.attr(name) is not None}
     for name, value in zip(("regions", "rows"), op.inputs[1:], strict=False):
         if value is not None and value.data is not None:
@@ -28,7 +28,7 @@ def region_pool(ctx: LoweringContext, op: Op) -> Value:
     pooled = ctx.order(x, (0, 2, 3), op.type, attributes, shape)
     regions = [v for v in op.inputs[1:] if v is not None and v.is_activation]
     if not regions:
-        return op.result(pooled.factors)
+        return pooled
     each = (None, *[0 for _ in regions])
     rows = {1: (1, *[None for _ in regions]), **({0: each} if len(regions) == len(op.inputs) - 1 else {})}
-    return op.result(ctx.join_all([pooled, *regions], op.type, shape, {1: 1}, (0,), rows).factors)
+    return ctx.join_all([pooled, *regions], op.type, shape, {1: 1}, (0,), rows)

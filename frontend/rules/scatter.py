@@ -10,7 +10,7 @@ import numpy as np
 from ..budget import COPIED, PLACES, bear
 from ..context import LoweringContext, Rows
 from ..primitives.elements import NOTHING, Elements
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
 __all__: list[str] = []
@@ -48,12 +48,12 @@ def sparse(ctx: LoweringContext, op: Op) -> Value:
     bear(math.prod(op.shape()), COPIED, "elements of a weight in another order")
     numbers = np.full(op.shape(), NOTHING)
     numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
-    return op.result(elements=Elements(elements.arena, numbers))
+    return op.input(0).reweighted(Elements(elements.arena, numbers))
 
 
 def _anywhere(ctx: LoweringContext, op: Op) -> Value:
     """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
-    data = ctx.as_activation(op.input(0))
+    data = op.input(0)
     attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
     ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape, mixed=False)
     indices, updates = (ctx.as_activation(v) for v in op.inputs[1:3] if v is not None)
@@ -63,14 +63,14 @@ def _anywhere(ctx: LoweringContext, op: Op) -> Value:
         rows: Rows = {a: (a, None, a + behind) for a in range(indices.shape[-1], data.rank)}
     else:
         rows = {a: (a, a, a) for a in range(data.rank) if a != op.axis(default=0)}
-    return op.result(ctx.join_all([ordered, indices, updates], op.type, op.shape(), keep, rows=rows).factors)
+    return ctx.join_all([ordered, indices, updates], op.type, op.shape(), keep, rows=rows)
 
 
 def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
     """The data with update i at flat place `places[i]`: the updates move there, a mask chooses."""
     if op.attr("reduction", "none") != "none":
         return _anywhere(ctx, op)
-    data, updates = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(2))
+    data, updates = op.input(0), ctx.as_activation(op.input(2))
     size = math.prod(data.shape)
     bear(size, PLACES, "places")
     source = np.zeros(size, dtype=np.int64)
@@ -80,13 +80,12 @@ def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
     shape = data.shape
     mask = mask.reshape(shape)
     source = _filled(source.reshape(shape), mask).reshape(-1)
-    chosen = Value(f"{op.name}.mask", shape, "bool", data=mask)
+    chosen = ctx.constant(mask, f"{op.name}.mask")
     spread = ctx.moved(updates, lambda a: a.reshape(-1)[source].reshape(shape), shape)
     moved = updates.relabelled(spread, shape)
     free = all(f.shape[a] == 1 for a in _changing(mask) for f in (*spread, *data.factors))
     where = {"places": zlib.crc32(np.packbits(mask).tobytes())} if free else {}
-    step = Op("Where", "", op.opset, op.name, (chosen, moved, data), (Result("", shape, data.dtype),), where)
-    return op.result(ctx.elementwise(step, step.inputs).factors)
+    return ctx.elementwise("Where", chosen, moved, data, **where)
 
 
 def _filled(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -103,33 +102,32 @@ def _changing(mask: np.ndarray) -> list[int]:
     return [a for a in range(mask.ndim) if not (mask == mask.take([0], axis=a)).all()]
 
 
-@rule("TensorScatter")
+@rule("TensorScatter", data=(0, 1))
 def tensor_scatter(ctx: LoweringContext, op: Op) -> Value:
     """A cache into which updates are written along an axis, from a place that is data (TensorScatter since 24)."""
-    cache, update, axis = ctx.as_activation(op.input(0)), ctx.as_activation(op.input(1)), op.axis(default=-2)
+    cache, update, axis = op.input(0), op.input(1), op.axis(default=-2)
     shape = op.shape()
     attributes = {"axis": axis - cache.rank, "mode": op.attr("mode", "linear")}
     parts = [ctx.order(v, [axis], op.type, attributes, shape) for v in (cache, update)]
     if op.optional(2) is not None:
         start = op.input(2)
         parts.append(ctx.reshaped(start, (start.shape[0], *[1] * (cache.rank - 1))))
-    step = Op(op.type, "", op.opset, op.name, tuple(parts), (Result("", shape, cache.dtype),), attributes)
-    return op.result(ctx.elementwise(step, parts).factors)
+    return ctx.elementwise(op.type, *parts, **attributes)
 
 
 @rule("OneHot")
 def one_hot(ctx: LoweringContext, op: Op) -> Value:
     """A function of the index and of the place along a new free axis (OneHot since 9)."""
-    x, depth = ctx.as_activation(op.input(0)), int(np.asarray(op.known(1)).reshape(-1)[0])
+    x, depth = op.input(0), int(np.asarray(op.known(1)).reshape(-1)[0])
     low, high = (float(v) for v in op.known(2))
     shape = op.shape()
     axis = int(op.attr("axis", -1)) % len(shape)
     y = ctx.unary(x, "OneHot", {"axis": axis - len(shape), "depth": depth, "off": low, "on": high})
-    return op.result(tuple(np.expand_dims(f, axis) for f in y.factors))
+    return y.unsqueezed(axis, shape[axis])
 
 
-@rule("EyeLike")
+@rule("EyeLike", data=())
 def eye_like(ctx: LoweringContext, op: Op) -> Value:
     """Ones on a diagonal, whatever the operand is (EyeLike since 9)."""
     rows, columns = op.shape()
-    return ctx.constant(op, np.eye(rows, columns, int(op.attr("k", 0)), dtype=np.dtype(op.results[0].dtype)))  # type: ignore[union-attr]
+    return ctx.constant(np.eye(rows, columns, int(op.attr("k", 0)), dtype=np.dtype(op.dtype())))

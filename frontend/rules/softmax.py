@@ -13,10 +13,10 @@ __all__: list[str] = []
 @rule("Softmax", "LogSoftmax", "Hardmax")
 def softmax(ctx: LoweringContext, op: Op) -> Value:
     """One axis since opset 13; before, all axes from `axis` on as one."""
-    x = ctx.as_activation(op.input(0))
+    x = op.input(0)
     axis = op.axis(default=-1 if op.opset >= 13 else 1)
     axes = [axis] if op.opset >= 13 else [a for a in range(axis, x.rank) if x.shape[a] > 1] or [axis]
     if op.type == "Hardmax":
         # Of equal entries the first one wins.
-        return op.result(ctx.order(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)}, x.shape).factors)
-    return op.result(normalize_over(ctx, x, axes, op.type, {}).factors)
+        return ctx.order(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)}, x.shape)
+    return normalize_over(ctx, x, axes, op.type, {})

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..context import LoweringContext
 from ..errors import DataDependent
-from ..primitives.values import Op, Result, Value
+from ..primitives.values import Op, Value
 from .registry import rule
 
 __all__: list[str] = []
@@ -17,19 +17,19 @@ __all__: list[str] = []
 @rule("DFT")
 def dft(ctx: LoweringContext, op: Op) -> Value:
     """Along one axis, an attribute until opset 19 and operand 2 since 20; the last axis is real and imaginary part."""
-    x, shape = ctx.as_activation(op.input(0)), op.shape()
+    x, shape = op.input(0), op.shape()
     axis = op.data(2) if op.opset >= 20 else op.attr("axis", 1)
     where = (-2 if axis is None else int(np.reshape(axis, ()))) % x.rank
     attributes: dict[str, Any] = {n: int(op.attr(n, 0)) for n in ("inverse", "onesided")}
     length = op.data(1)
     attributes |= {"axis": where - x.rank, "length": x.shape[where] if length is None else int(np.reshape(length, ()))}
-    return op.result(ctx.order(x, (where, x.rank - 1), op.type, attributes, shape).factors)
+    return ctx.order(x, (where, x.rank - 1), op.type, attributes, shape)
 
 
 @rule("STFT", weights=(2,))
 def stft(ctx: LoweringContext, op: Op) -> Value:
     """Frames of a signal, times a window, each transformed (STFT since 17)."""
-    signal, window, shape = ctx.as_activation(op.input(0)), op.optional(2), op.shape()
+    signal, window, shape = op.input(0), op.optional(2), op.shape()
     if any(f.shape[1] > 1 for f in signal.factors):
         raise DataDependent("a window slides over times that are neurons")
     length = op.data(3)
@@ -41,7 +41,5 @@ def stft(ctx: LoweringContext, op: Op) -> Value:
     batch = tuple(f.reshape(f.shape[0], 1, 1, 1) for f in signal.factors)
     framed = signal.relabelled(batch, (shape[0], shape[1], size, 1))
     if window is not None:
-        operands = (framed, ctx.reshaped(window, (size, 1)))
-        result = (Result("", framed.shape, framed.dtype),)
-        framed = ctx.elementwise(Op("Mul", "", op.opset, op.name, operands, result, {}), operands)
-    return op.result(ctx.order(framed, (2, 3), op.type, attributes, shape).factors)
+        framed = ctx.elementwise("Mul", framed, ctx.reshaped(window, (size, 1)))
+    return ctx.order(framed, (2, 3), op.type, attributes, shape)

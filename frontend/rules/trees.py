@@ -32,7 +32,7 @@ def regressor(ctx: LoweringContext, op: Op) -> Value:
     found = listed_forest(op.attributes, "target")
     y = _scores(ctx, op, found, int(op.attr("n_targets", 1)), "nodes_values", "target_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
-    return op.result(transformed(ctx, op, biased(ctx, op, y, "base_values")).factors)
+    return transformed(ctx, op, biased(ctx, op, y, "base_values"))
 
 
 @rule("TreeEnsembleClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4))
@@ -51,7 +51,7 @@ def ensemble(ctx: LoweringContext, op: Op) -> Value:
     """Regressor whose leaves have one weight each and whose splits may test for membership of a set (since 5)."""
     y = _scores(ctx, op, forest(op.attributes), int(op.attr("n_targets", 1)), "nodes_splits", "leaf_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
-    return op.result(transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE")).factors)
+    return transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE"))
 
 
 def _named(op: Op, name: str, names: tuple[str, ...], default: str) -> str:

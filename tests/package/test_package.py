@@ -39,7 +39,7 @@ FLOORS = (
     ("rules",),
     ("inference",),
     ("rewriting", "lines"),
-    ("plan", "entrywise"),
+    ("plan", "entrywise", "calls"),
     ("interpret", "faults"),
     ("passes",),
     ("fold",),

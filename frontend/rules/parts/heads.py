@@ -11,8 +11,7 @@ import numpy as np
 
 from ...context import LoweringContext
 from ...errors import Unsupported
-from ...primitives.values import Op, Result, Value
-from .steps import moved, step
+from ...primitives.values import Value
 
 __all__ = ["Scores", "attend", "cached", "from_heads", "mask", "put", "to_heads"]
 
@@ -35,33 +34,31 @@ class Scores:
     ordered: Sequence[str] = field(default=("MaskLengths", "MaskPlaces"))
 
 
-def to_heads(ctx: LoweringContext, op: Op, x: Value, count: int) -> Value:
+def to_heads(ctx: LoweringContext, x: Value, count: int) -> Value:
     """[batch, length, count * size] as [batch, count, length, size]."""
     batch, length, width = x.shape
     split = ctx.reshaped(x, (batch, length, count, width // count))
-    return moved(ctx, op, split, lambda a: a.transpose(0, 2, 1, 3), (batch, count, length, width // count))
+    return ctx.transposed(split, (0, 2, 1, 3))
 
 
-def from_heads(ctx: LoweringContext, op: Op, x: Value) -> Value:
+def from_heads(ctx: LoweringContext, x: Value) -> Value:
     """[batch, count, length, size] as [batch, length, count * size]."""
     batch, count, length, size = x.shape
-    x = moved(ctx, op, x, lambda a: a.transpose(0, 2, 1, 3), (batch, length, count, size))
+    x = ctx.transposed(x, (0, 2, 1, 3))
     return ctx.reshaped(x, (batch, length, count * size))
 
 
-def cached(ctx: LoweringContext, op: Op, past: Value | None, new: Value) -> Value:
+def cached(ctx: LoweringContext, past: Value | None, new: Value) -> Value:
     """Keys or values [batch, heads, length, size] after those of the cache."""
     if past is None:
         return new
-    shape = (*new.shape[:2], past.shape[2] + new.shape[2], new.shape[3])
-    return step(ctx, op, "Concat", [ctx.as_activation(past), new], shape, axis=2)
+    return ctx.call("Concat", ctx.as_activation(past), new, axis=2)
 
 
-def put(ctx: LoweringContext, op: Op, past: Value, new: Value, at: Value) -> Value:
+def put(ctx: LoweringContext, past: Value, new: Value, at: Value) -> Value:
     """A cache [batch, heads, places, size] into which `new` [batch, heads, length, size] is put from place `at` on."""
     parts = (ctx.as_activation(past), ctx.order(new, (2,), "Put", {}, past.shape), at)
-    result = (Result(past.name, past.shape, past.dtype),)
-    made = ctx.elementwise(Op("Put", "", op.opset, op.name, parts, result, {}), parts)
+    made = ctx.elementwise("Put", *parts)
     return ctx.order(made, (2,), "Put", {}, past.shape)
 
 
@@ -82,7 +79,7 @@ def mask(
     raise Unsupported(f"a mask of {value.rank} axes", "give the mask as [batch, keys] or [batch, length, keys]")
 
 
-def attend(ctx: LoweringContext, op: Op, q: Value, k: Value, v: Value, how: Scores) -> Value:
+def attend(ctx: LoweringContext, q: Value, k: Value, v: Value, how: Scores) -> Value:
     """[batch, length, heads * size] of q [batch, heads, length, size] and k and v, whose heads groups of q's share."""
     batch, heads, length, size = q.shape
     shared, keys, wide = k.shape[1], k.shape[2], v.shape[3]
@@ -94,32 +91,29 @@ def attend(ctx: LoweringContext, op: Op, q: Value, k: Value, v: Value, how: Scor
     if cap := how.cap:
         scores = ctx.unary(scores, "SoftCap", {"cap": cap}, lambda a: cap * np.tanh(a / cap))
     for name, value, attributes in how.masks:
-        scores = _masked(ctx, op, scores, name, value, attributes)
+        scores = _masked(ctx, scores, name, value, attributes)
         if name in how.ordered:
             scores = ctx.order(scores, (3,), name, {}, scores.shape)
     if how.causal is not None:
         scores = ctx.order(scores, (2, 3), "CausalMask", how.causal, scores.shape)
-    weights = _weights(ctx, op, scores, how.sink)
+    weights = _weights(ctx, scores, how.sink)
     out = ctx.product_sum(
         ctx.reshaped(weights, (*groups, keys)), v, ("bhgst", "bhtd", "bhgsd"), (*groups, wide)
     )  # fmt: skip
-    return from_heads(ctx, op, ctx.reshaped(out, (batch, heads, length, wide)))
+    return from_heads(ctx, ctx.reshaped(out, (batch, heads, length, wide)))
 
 
-def _masked(ctx: LoweringContext, op: Op, scores: Value, name: str, value: Value, attributes: dict[str, Any]) -> Value:
+def _masked(ctx: LoweringContext, scores: Value, name: str, value: Value, attributes: dict[str, Any]) -> Value:
     if name == "MaskPlaces":
         every = {a: a for a in range(scores.rank)}
         return ctx.join_all([ctx.unary(scores, name, attributes), ctx.as_activation(value)], name, scores.shape, every)
-    result = (Result(scores.name, scores.shape, scores.dtype),)
-    return ctx.elementwise(Op(name, "", op.opset, op.name, (scores, value), result, attributes), (scores, value))
+    return ctx.elementwise(name, scores, value, **attributes)
 
 
-def _weights(ctx: LoweringContext, op: Op, scores: Value, sink: Value | bool) -> Value:
+def _weights(ctx: LoweringContext, scores: Value, sink: Value | bool) -> Value:
     """Softmax over the keys, of which `sink` is one more."""
     if isinstance(sink, Value):
-        sink = ctx.reshaped(sink, (1, scores.shape[1], 1, 1))
-        result = (Result(scores.name, scores.shape, scores.dtype),)
-        scores = ctx.elementwise(Op("Sink", "", op.opset, op.name, (scores, sink), result, {}), (scores, sink))
+        scores = ctx.elementwise("Sink", scores, ctx.reshaped(sink, (1, scores.shape[1], 1, 1)))
     elif sink:
         scores = ctx.unary(scores, "Sink", {})
-    return step(ctx, op, "Softmax", [scores], axis=-1)
+    return ctx.call("Softmax", scores, axis=-1)

@@ -35,7 +35,7 @@ RULES = """
 
     @rule("Riddle", domain="acme", shapes=lambda op: [(op.input(0).shape, op.input(0).dtype)])
     def riddle(ctx, op):
-        return op.result(ctx.unary(op.input(0), "Riddle", {"depth": op.attr("depth")}).factors)
+        return ctx.unary(op.input(0), "Riddle", {"depth": op.attr("depth")})
 """
 
 
@@ -184,13 +184,13 @@ def test_the_command_line_warns_in_one_line(install: Install, tmp_path: Path) ->
         ("raise ValueError('the moon is full')", "the moon is full"),
         ("return 3", "not a Value"),
         ("return []", "0 of 1 outputs"),
-        ("return op.result((op.input(0).factors[0][0],))", "labels of shape"),
+        ("return op.input(0).relabelled((op.input(0).factors[0][0],))", "labels of shape"),
     ],
 )
 def test_an_error_in_a_rule_names_the_distribution_the_rule_and_the_node(
     install: Install, body: str, complaint: str
 ) -> None:
-    source = RULES.replace("return op.result(ctx", body + "\n        return op.result(ctx")
+    source = RULES.replace("return ctx", body + "\n        return ctx")
     install("acme-rules", "acme_rules", source, "acme_rules")
     model = riddle()
     model.graph.node[1].name = "the_sphinx"
@@ -207,7 +207,7 @@ def test_an_error_in_the_shapes_of_a_rule_is_named_too(install: Install) -> None
 
 
 def test_a_refusal_of_a_rule_is_a_problem_that_names_it(install: Install) -> None:
-    source = RULES.replace("return op.result(ctx", "raise Unsupported('too deep', 'dig')\n        return op.result(ctx")
+    source = RULES.replace("return ctx", "raise Unsupported('too deep', 'dig')\n        return ctx")
     install("acme-rules", "acme_rules", source, "acme_rules")
     [problem] = gmnc.compile(riddle()).unsupported
     assert (problem.rule, problem.reason, problem.hint) == ("acme_rules.riddle", "too deep", "dig")
@@ -262,7 +262,7 @@ def test_wrong_operands_of_a_built_in_rule_are_the_fault_of_the_model() -> None:
         ("1 / 0", "ZeroDivisionError: division by zero"),
         ("None", "TypeError: it returned NoneType as output 0, not a Value"),
         ("[]", "ValueError: it returned 0 of 1 outputs"),
-        ("op.result", "TypeError: it returned method as output 0"),
+        ("op.shape", "TypeError: it returned method as output 0"),
         ("exit(0)", "SystemExit: 0"),
     ],
 )

@@ -1,0 +1,70 @@
+"""Runs a rule on a node: operands as it declares them, outputs as the node has them, errors told as whose they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ...ir import LoweringError
+from ..context import LoweringContext
+from ..primitives.values import Op, Result, Value
+from .foreign import blamed
+from .registry import Rule
+
+__all__ = ["run"]
+
+_MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
+
+
+def run(rule: Rule, ctx: LoweringContext, op: Op) -> list[Value | None]:
+    """The outputs of a node, lowered by its rule, under the names and in the shapes that they have.
+
+    Raises:
+        PluginError: A rule that is not built in raised an error, or returned something else than the outputs.
+        LoweringError: A built-in rule met operands that do not fit together: the fault is the model's.
+        Unsupported: The rule does not lower this form of the operator.
+    """
+    where = f"node {op.name!r} ({op.type})"
+    if rule.foreign:
+        with blamed(rule, f"rule {rule.function}", where):
+            return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
+    try:
+        return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
+    except _MISFITS as error:
+        raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
+
+
+def _activated(rule: Rule, ctx: LoweringContext, op: Op) -> Op:
+    """The node with the operands that are data as activations."""
+    data = rule.activations
+    if all(i not in data or v is None or v.is_activation for i, v in enumerate(op.inputs)):
+        return op
+    values = (v if v is None or i not in data else ctx.as_activation(v) for i, v in enumerate(op.inputs))
+    return replace(op, inputs=tuple(values))
+
+
+def _outputs(op: Op, made: object) -> list[Value | None]:
+    """What a rule returned, one value for each output of the node."""
+    values: Sequence[object] = made if isinstance(made, list | tuple) else [made]
+    if len(values) < len(op.results):
+        raise ValueError(f"it returned {len(values)} of {len(op.results)} outputs")
+    return [
+        None if result is None else _output(index, result, value)
+        for index, (result, value) in enumerate(zip(op.results, values, strict=False))
+    ]
+
+
+def _output(index: int, result: Result, value: object) -> Value:
+    if not isinstance(value, Value):
+        raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")
+    # What is no tensor, and what nothing is known of, is as the rule says.
+    shape = value.shape if result.shape is None or not result.dtype else result.shape
+    for factor in value.factors:
+        if factor.ndim != len(shape) or any(n not in (1, m) for n, m in zip(factor.shape, shape, strict=True)):
+            raise ValueError(f"output {index} of shape {shape} has labels of shape {factor.shape}")
+    if value.data is not None and value.data.shape != shape:
+        value = replace(value, data=np.broadcast_to(value.data, shape))
+    dtype = result.dtype if value.elements is None else value.dtype
+    return replace(value, name=result.name, shape=shape, dtype=dtype, derived=False)
