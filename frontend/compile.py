@@ -48,18 +48,26 @@ def compile(
 ) -> ParameterGraph:
     """Lower a model to its parameter graph; weights are not read.
 
-    source: a path, a `ModelProto` or an `onnx_ir.Model`. A model in memory is not copied: leave it as it is while the
-    graph is in use.
-    dims: sizes of symbolic dimensions by name; inputs: shapes of graph inputs by name; others get small sizes.
-    on_unsupported: what becomes of an operator without a rule: an opaque node, or an error that lists all of them.
-    registry: rules to use instead of the built-in ones and those of plug-ins (see `plugins.installed`).
-    fold_weights: take what the model computes from its parameters alone (weight norm, a merged low-rank update) for the
-    parameter, not what it stores. The weights are read; the graph is of the folded model, which is its `model`.
+    Args:
+        source: A path, a `ModelProto` or an `onnx_ir.Model`. A model in memory is not copied: leave it as it is while
+            the graph is in use.
+        dims: Sizes of symbolic dimensions by name. The others get small sizes.
+        inputs: Shapes of graph inputs by name.
+        on_unsupported: What becomes of an operator without a rule: an opaque node, or an error that lists all of them.
+        registry: Rules to use instead of the built-in ones and those of plug-ins (see `installed`).
+        fold_weights: Take what the model computes from its parameters alone (weight norm, a merged low-rank update)
+            for the parameter, not what it stores. The weights are then read, and the graph's `model` is the folded one.
 
-    Raises `LoadError` for what is no usable model, `LoweringError` where nodes contradict each other, the model has no
-    dimension or input of a name that is given, or needs more than the budget or than there is memory,
-    `UnsupportedError` under the policy "error", `PluginError` for an error in a rule that is not built in, and
-    `GmncError` for an option of an unknown value.
+    Returns:
+        The graph. It has passed `ParameterGraph.check`.
+
+    Raises:
+        LoadError: The source is no usable model.
+        LoweringError: Nodes contradict each other, a given dimension or input does not exist, or the model needs more
+            than the budget or the memory allows.
+        UnsupportedError: Operators have no rule and `on_unsupported` is "error".
+        PluginError: A rule that is not built in raised an error.
+        GmncError: An option has an unknown value.
     """
     if on_unsupported not in _POLICIES:
         raise GmncError(f"on_unsupported is {on_unsupported!r}: choose {' or '.join(map(repr, _POLICIES))}")

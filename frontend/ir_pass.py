@@ -23,7 +23,9 @@ class LowerToParameterGraph(onnx_ir.passes.PassBase):
     """Lowers a model to its parameter graph and leaves the model as it is (a side-effect-only pass).
 
     The graph is in the result and, for pipelines that pass results on, in `graph` of the pass (None before a run).
-    options: as in `gmnc.compile`.
+
+    Args:
+        **options: As in `gmnc.compile`.
     """
 
     in_place = True
@@ -34,7 +36,17 @@ class LowerToParameterGraph(onnx_ir.passes.PassBase):
         self.graph: ParameterGraph | None = None
 
     def call(self, model: onnx_ir.Model) -> LoweringResult:
-        """Lower `model`. Raises what `gmnc.compile` raises."""
+        """Lower a model.
+
+        Args:
+            model: As `onnx_ir.load` gives it; it stays as it is.
+
+        Returns:
+            The model, not modified, with its graph.
+
+        Raises:
+            GmncError: What `gmnc.compile` raises.
+        """
         from . import compile
 
         self.graph = compile(model, **self.options)

@@ -28,14 +28,23 @@ def from_torch(
 ) -> ParameterGraph:
     """The parameter graph of a torch module, which is put in evaluation mode for the export.
 
-    example_inputs: what the module is called with, one tensor or a sequence of arguments.
-    export_options: further arguments of `torch.onnx.export` (`kwargs`, `dynamic_shapes`, `input_names`, ...).
-    copy: take a snapshot of the weights, on the CPU, each tensor once; the graph then keeps its values whatever becomes
-    of the module. With False the graph is a live view: nothing is copied, and what reads values (`blocks`,
-    `store.save`, `fingerprint`, ...) finds those that the module has at that time.
-    compile_options: as in `gmnc.compile`.
-    The export is `dynamo=True, optimize=False`: it keeps the names of parameters, ties, BatchNorm and zero biases.
-    Raises `LoadError` if torch cannot export the module, and what `gmnc.compile` raises.
+    The export is `dynamo=True, optimize=False`, which keeps the names of parameters, ties, BatchNorm and zero biases.
+
+    Args:
+        module: Any module that `torch.export` takes.
+        example_inputs: What the module is called with, one tensor or a sequence of arguments.
+        export_options: Further arguments of `torch.onnx.export` (`kwargs`, `dynamic_shapes`, `input_names`, ...).
+        copy: Take a snapshot of the weights, on the CPU, each tensor once; the graph keeps its values whatever becomes
+            of the module. With False the graph is a live view: nothing is copied, and what reads values (`blocks`,
+            `save`, `fingerprint`, ...) finds those that the module has at that time.
+        **compile_options: As in `gmnc.compile`.
+
+    Returns:
+        The graph; its parameters have the names of the module's `state_dict`.
+
+    Raises:
+        LoadError: Torch cannot export the module.
+        GmncError: What `gmnc.compile` raises.
     """
     import torch
 
