@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..ir import LoweringError
 from .context import Called, LoweringContext
 from .errors import Unsupported
 from .inference.shapes import ValueInfo, of_operator
@@ -33,13 +34,16 @@ class Caller:
                 f"there is no rule for {called.name}, of which it is composed", f"write a rule for {called.name}"
             )
         attributes = {**defaults(called.domain, called.name, called.opset), **called.attributes}
-        found = of_operator(called.name, called.domain, called.opset, _known(called), called.attributes, rule)
+        try:
+            found = of_operator(called.name, called.domain, called.opset, _known(called), called.attributes, rule)
+        except LoweringError as error:
+            raise ValueError(str(error)) from error
         results = tuple(
             Result(f"{self.node}/{called.name}", entry.shape if entry else None, entry.dtype if entry else "")
             for entry in (*found, *[None] * called.outputs)[: called.outputs]
         )
         op = Op(called.name, called.domain, called.opset, self.node, called.operands, results, attributes)
-        return [value for value in run(rule, ctx, op) if value is not None]
+        return [value for value in run(rule, ctx, op, called=True) if value is not None]
 
 
 def _known(called: Called) -> Sequence[ValueInfo | None]:

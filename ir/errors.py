@@ -33,14 +33,23 @@ class UnsupportedError(GmncError):
 class PluginError(GmncError):
     """The code of a rule that is not built in (a plug-in's, an overlay's) raised an error while a model was lowered."""
 
-    def __init__(self, distribution: str, code: str, where: str, error: BaseException) -> None:
-        """distribution: of the plug-in; empty for a rule of an overlay."""
-        raised = f"raised {type(error).__name__}: {error}"
-        if distribution:
-            advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)"
-            super().__init__(f"{where}: {code} of the plug-in {distribution} {raised}; {advice}")
-        else:
-            super().__init__(f"{where}: {code} {raised}; correct it")
+    def __init__(
+        self, distribution: str, code: str, where: str, error: BaseException, line: str = "", plugin: bool = True
+    ) -> None:
+        """Say whose code failed, at which node, and what to do.
+
+        Args:
+            distribution: What brought the code, by name and version; empty for code of no installed distribution.
+            code: The function of the rule, by its full name.
+            where: The node.
+            error: What was raised.
+            line: The line of the code that raised it.
+            plugin: Whether the code was found by an entry point, so that it can be switched off.
+        """
+        owner = f"of the distribution {distribution}" if distribution else "of no installed distribution"
+        advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)" if plugin else "correct the rule"
+        raised = f"raised {type(error).__name__}: {error}{f' ({line})' if line else ''}"
+        super().__init__(f"{where}: {code} {owner} {raised}; {advice}")
 
 
 class GraphError(GmncError):

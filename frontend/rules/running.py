@@ -18,8 +18,10 @@ __all__ = ["run"]
 _MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, ArithmeticError)
 
 
-def run(rule: Rule, ctx: LoweringContext, op: Op) -> list[Value | None]:
+def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[Value | None]:
     """The outputs of a node, lowered by its rule, under the names and in the shapes that they have.
+
+    called: whether another rule has called this one; what a built-in one then raises is told as that one's error.
 
     Raises:
         PluginError: A rule that is not built in raised an error, or returned something else than the outputs.
@@ -33,6 +35,8 @@ def run(rule: Rule, ctx: LoweringContext, op: Op) -> list[Value | None]:
     try:
         return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     except _MISFITS as error:
+        if called:
+            raise ValueError(f"{op.type}, called by it: {error}") from error
         raise LoweringError(f"{where}: its operands do not fit together: {error}") from error
 
 
@@ -49,7 +53,10 @@ def _outputs(op: Op, made: object) -> list[Value | None]:
     """What a rule returned, one value for each output of the node."""
     values: Sequence[object] = made if isinstance(made, list | tuple) else [made]
     if len(values) < len(op.results):
-        raise ValueError(f"it returned {len(values)} of {len(op.results)} outputs")
+        raise ValueError(
+            f"it returned {len(values)} of {len(op.results)} outputs; return a list of them, with None for one that "
+            "is not wanted"
+        )
     return [
         None if result is None else _output(index, result, value)
         for index, (result, value) in enumerate(zip(op.results, values, strict=False))
@@ -58,7 +65,9 @@ def _outputs(op: Op, made: object) -> list[Value | None]:
 
 def _output(index: int, result: Result, value: object) -> Value:
     if not isinstance(value, Value):
-        raise TypeError(f"it returned {type(value).__name__} as output {index}, not a Value")
+        raise TypeError(
+            f"it returned {type(value).__name__} as output {index}, not a Value; return what a primitive of ctx gives"
+        )
     # What is no tensor, and what nothing is known of, is as the rule says.
     shape = value.shape if result.shape is None or not result.dtype else result.shape
     for factor in value.factors:
