@@ -1,9 +1,9 @@
-"""The primitives that rules are made of; `GraphLowering`, `FeatureDiscovery` and `Entrywise` implement them."""
+"""What rules are run in; `GraphLowering`, `FeatureDiscovery` and `Entrywise` make each something else of them."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,10 +14,10 @@ import numpy as np
 from ..ir import EdgeRole
 from .budget import PLACES
 from .errors import Unsupported
-from .primitives.contraction import Spec
-from .primitives.elements import Arena, Elements
+from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.labels import compress, unlabelled
+from .primitives.interface import Move, Picks, Primitives
+from .primitives.labels import compress
 from .primitives.moving import carried
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units
@@ -25,11 +25,9 @@ from .primitives.sparse import Layer
 from .primitives.storing import Aligned
 from .primitives.values import Op, Result, Value
 
-__all__ = ["OPSET", "Called", "Calls", "LoweringContext", "Move", "Picks", "Rows", "Tracing", "result_of"]
+__all__ = ["OPSET", "Called", "Calls", "LoweringContext", "Rows", "reduced", "result_of"]
 
-Move = Callable[[np.ndarray], np.ndarray]
 Rows = Mapping[int, Sequence[int | None]]
-Picks = tuple[Value, Sequence[int | None]]
 OPSET = 24
 """The version of the standard operators that rules call others of, if they do not say which."""
 
@@ -53,8 +51,8 @@ def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
     raise Unsupported(f"there are no rules in which {called.name} is found")
 
 
-class LoweringContext(ABC):
-    """Primitives over values; shapes are always those of the full value, labels are compressed.
+class LoweringContext(Primitives):
+    """What rules are run in: the primitives, what follows from them, and what single families of operators need.
 
     calls: lowers another operator, for `call`; the interpreter puts in what knows the rules of the compilation.
     """
@@ -72,11 +70,7 @@ class LoweringContext(ABC):
     def move(
         self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
     ) -> Value:
-        """`x`, constant or not, with its entries moved as `function` moves those of an array, to `shape`.
-
-        by_shape: the function follows from the shapes alone, whatever the sizes are. picks: known indices that say
-        which entries are taken, and for each of their axes the axis of the result along which they go, if any.
-        """
+        """See `Primitives.move`: a constant has its numbers or elements moved, an activation its labels."""
         bounded = partial(carried, function, shape=shape)
         if x.data is not None:
             return replace(x, shape=shape, data=bounded(x.data))
@@ -200,31 +194,6 @@ class LoweringContext(ABC):
         """Elements of a constant that get no edge are no parameters, for this reason."""
 
     @abstractmethod
-    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
-        """A parameter-free step on each entry by itself (or over free axes): labels stay, the via grows.
-
-        Axes in the attributes are counted from the end.
-
-        function: of one array, where the step is elementwise and known.
-        """
-
-    @abstractmethod
-    def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """A function of one entry of each operand, activation or constant, all broadcast against each other."""
-
-    @abstractmethod
-    def add_parameters(
-        self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
-    ) -> Value:
-        """Attach vectors to `x`: (constant, role, axis of x) each; the step `op` enters the via once, with them all."""
-
-    @abstractmethod
-    def contract(
-        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
-    ) -> Value:
-        """A weight multiplies `x` and sums; `shape` is over the letters of `spec.out`."""
-
-    @abstractmethod
     def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
         """Layers of single parameters and links over `x` [rows, features]; [rows, size] of the last of them."""
 
@@ -253,28 +222,6 @@ class LoweringContext(ABC):
     @abstractmethod
     def close(self, carry: Value, initial: Value, end: Value) -> None:
         """What is carried is `initial` before the first iteration, and after each one what that made: `end`."""
-
-    @abstractmethod
-    def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
-        """Two activations are multiplied and summed over the letters that the result lacks."""
-
-    @abstractmethod
-    def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """A symmetric reduction over `axes`, which keep size 1."""
-
-    @abstractmethod
-    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """All entries along `axes` take part in each result (softmax, normalisation); the shape stays."""
-
-    @abstractmethod
-    def order(
-        self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
-        mixed: bool = True,
-    ) -> Value:  # fmt: skip
-        """An op whose result depends on the order along `axes`; those in the attributes are counted from the end.
-
-        mixed: whether entries along the axes have to do with each other, not each with what it meets alone.
-        """
 
     @abstractmethod
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
@@ -309,64 +256,16 @@ class LoweringContext(ABC):
         """Give up on the structure of `op`: operands pinned, fresh pinned outputs, links through one node."""
 
 
-class Tracing(LoweringContext):
-    """Follows labels through the network and builds nothing."""
-
-    def weight(self, value: Value) -> Elements:
-        """Elements of the constant; a computed one stands in as elements of its own."""
-        if value.elements is not None:
-            return value.elements
-        return Arena({value.name: math.prod(value.shape)}).tensor(value.name, value.shape)
-
-    def stored(
-        self,
-        x: Value,
-        sides: Sequence[Aligned],
-        code: QuantScheme,
-        value: str = "",
-        packing: Packing | None = None,
-        shape: tuple[int, ...] | None = None,
-    ) -> Elements:
-        """Elements of the tensor."""
-        assert x.elements is not None
-        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
-
-    def traced(self, op: Op) -> Value:
-        """The elements of the first parameter, broadcast: which function of them is meant is of no interest here."""
-        elements = next((v.elements for v in op.inputs if v is not None and v.elements is not None), None)
-        if elements is None:
-            raise Unsupported("it is computed from no parameter")
-        shape = op.shape()
-        lead = (1,) * (len(shape) - len(elements.shape))
-        broadcast = elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape))
-        return Value(op.output(), shape, op.dtype(), elements=broadcast)
-
-    def unused(self, value: Value, reason: str) -> None:
-        """Nothing to note."""
-
-    def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """As if nothing was known."""
-        return self.opaque(op, "")
-
-    def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Nothing is known of the outputs, which carry no label; `mixed` sees the operands."""
-        self.mixed(op)
-        shapes = [() if r is None or r.shape is None else r.shape for r in op.results]
-        return [
-            None if r is None else Value(r.name, shape, r.dtype, (unlabelled(len(shape)),))
-            for r, shape in zip(op.results, shapes, strict=True)
-        ]
-
-    @abstractmethod
-    def mixed(self, op: Op) -> None:
-        """Every entry of the outputs may depend on all operands."""
-
-
 def result_of(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
     """What an elementwise operator makes of its operands: these factors, in the shape that all are broadcast to."""
     given = [v for v in operands if v is not None]
     like = next((v for v in given if v.is_activation), given[0])
     return like.relabelled(factors, broadcast_shape(operands))
+
+
+def reduced(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    """A shape with size 1 along `axes`."""
+    return tuple(1 if a in axes else n for a, n in enumerate(shape))
 
 
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:

@@ -8,7 +8,7 @@ left are the features; whatever lies behind the first weight is of no interest a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,19 @@ import numpy as np
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
 from .budget import LABELS, PLACES, bear
-from .context import Move, Rows, Tracing, result_of
+from .context import Rows, reduced, result_of
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
+from .primitives.interface import Move
 from .primitives.labels import compress, nodes_of, port, unlabelled
 from .primitives.moving import carried
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
+from .tracing import Tracing
 
 __all__ = ["FINE", "MOST", "FeatureDiscovery"]
 
@@ -182,10 +184,6 @@ class FeatureDiscovery(Tracing):
             return value
         return value.relabelled((unlabelled(value.rank),))
 
-    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
-        """Labels stay."""
-        return x
-
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Merged labels of the activations; constants tell their entries apart."""
         shape = broadcast_shape(operands)
@@ -274,7 +272,7 @@ class FeatureDiscovery(Tracing):
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """What is summed alike is probably one feature, unless a weight says otherwise."""
         self._share(x, axes, weak=True)
-        shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+        shape = reduced(x.shape, axes)
         factors = []
         for factor in x.factors:
             inside = [a for a in axes if factor.shape[a] > 1]
@@ -283,10 +281,6 @@ class FeatureDiscovery(Tracing):
             keep = tuple(1 if a in inside else n for a, n in enumerate(factor.shape))
             factors.append(self._merge([r.reshape(keep) for r in flat]) if len(flat) <= 64 else unlabelled(x.rank))
         return x.relabelled(tuple(factors), shape)
-
-    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """Labels stay."""
-        return x
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],

@@ -16,16 +16,18 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .context import Move, Picks, Rows, Tracing, result_of
+from .context import Rows, reduced, result_of
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
+from .primitives.interface import Move, Picks
 from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
+from .tracing import Tracing
 
 __all__ = ["Entrywise"]
 
@@ -337,7 +339,7 @@ class Entrywise(Tracing):
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), tuple(1 if a in axes else n for a, n in enumerate(x.shape)))
+        return self._made(x, self._without(x, axes), reduced(x.shape, axes))
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""

@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import distinct, occurrence
 from .budget import LABELS, PLACES, bear
-from .context import LoweringContext, Move, Rows, result_of
+from .context import LoweringContext, Rows, reduced, result_of
 from .primitives.attaching import Part, add_parameters
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
@@ -20,6 +20,7 @@ from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.grid import free_axes, moved, placed, unfold
+from .primitives.interface import Move
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
 from .primitives.labels import compress, map_via, nodes_of, port, unrepeated, varying
 from .primitives.opaque import opaque_join
@@ -273,7 +274,7 @@ class GraphLowering(LoweringContext):
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Reduce nodes where labels vary along the axes."""
-        shape = tuple(1 if a in axes else n for a, n in enumerate(x.shape))
+        shape = reduced(x.shape, axes)
         return x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:

@@ -1,0 +1,81 @@
+"""What the contexts have in common that follow labels through the network and build nothing."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .context import LoweringContext
+from .errors import Unsupported
+from .primitives.elements import Arena, Elements
+from .primitives.labels import unlabelled
+from .primitives.quantised import Packing, QuantScheme
+from .primitives.storing import Aligned
+from .primitives.values import Op, Value
+
+__all__ = ["Tracing"]
+
+
+class Tracing(LoweringContext):
+    """Follows labels through the network and builds nothing."""
+
+    def weight(self, value: Value) -> Elements:
+        """Elements of the constant; a computed one stands in as elements of its own."""
+        if value.elements is not None:
+            return value.elements
+        return Arena({value.name: math.prod(value.shape)}).tensor(value.name, value.shape)
+
+    def stored(
+        self,
+        x: Value,
+        sides: Sequence[Aligned],
+        code: QuantScheme,
+        value: str = "",
+        packing: Packing | None = None,
+        shape: tuple[int, ...] | None = None,
+    ) -> Elements:
+        """Elements of the tensor."""
+        assert x.elements is not None
+        return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
+
+    def traced(self, op: Op) -> Value:
+        """The elements of the first parameter, broadcast: which function of them is meant is of no interest here."""
+        elements = next((v.elements for v in op.inputs if v is not None and v.elements is not None), None)
+        if elements is None:
+            raise Unsupported("it is computed from no parameter")
+        shape = op.shape()
+        lead = (1,) * (len(shape) - len(elements.shape))
+        broadcast = elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape))
+        return Value(op.output(), shape, op.dtype(), elements=broadcast)
+
+    def unused(self, value: Value, reason: str) -> None:
+        """Nothing to note."""
+
+    def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
+        """As if nothing was known."""
+        return self.opaque(op, "")
+
+    def opaque(self, op: Op, reason: str) -> list[Value | None]:
+        """Nothing is known of the outputs, which carry no label; `mixed` sees the operands."""
+        self.mixed(op)
+        shapes = [() if r is None or r.shape is None else r.shape for r in op.results]
+        return [
+            None if r is None else Value(r.name, shape, r.dtype, (unlabelled(len(shape)),))
+            for r, shape in zip(op.results, shapes, strict=True)
+        ]
+
+    def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
+        """Labels stay."""
+        return x
+
+    def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+        """Labels stay."""
+        return x
+
+    @abstractmethod
+    def mixed(self, op: Op) -> None:
+        """Every entry of the outputs may depend on all operands."""
