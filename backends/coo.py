@@ -114,8 +114,8 @@ def coo(
     * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
       every graph: `gmnc.ir.vocabulary.role_name` says which role has one.
 
-    A PyG `Batch` shifts all ids but those of roles, see `gmnc.backends.pyg.ParameterData`. `torch.save` keeps what this
-    returns, and `torch.load(weights_only=True)` reads it where `gmnc.backends.blocks` (of PyG data:
+    A PyG `Batch` shifts all ids that are of one graph, see `gmnc.backends.pyg.ParameterData`. `torch.save` keeps what
+    this returns, and `torch.load(weights_only=True)` reads it where `gmnc.backends.blocks` (of PyG data:
     `gmnc.backends.pyg`) was imported.
 
     Raises `GmncError` if PyG is asked for and absent, or a tensor cannot be read.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import ml_dtypes
 import numpy as np
@@ -185,6 +184,20 @@ class Tensors:
         return np.asarray(self.read(name, dtype).reshape(shape))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Numbers:
+    """Reads one parameter of a store."""
+
+    tensors: Tensors
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+    portable: ClassVar[bool] = True
+
+    def __call__(self) -> np.ndarray:
+        return self.tensors.numbers(self.key, self.shape, _DTYPES[self.dtype])
+
+
 class _Arrays:
     """The arrays of a graph, views of the two tensors that hold them."""
 
@@ -252,8 +265,7 @@ def _numbered(rows: list[list[Any]], kind: str, tensors: Tensors) -> dict[str, P
         first, last, _ = tensors.places.get(key, (0, math.prod(shape) * there.itemsize, ""))
         if name in found or last - first != math.prod(shape) * there.itemsize:
             raise Wrong(f"one {kind} {name!r} of the bytes that {list(shape)} of {dtype} needs", last - first)
-        load: Callable[[], np.ndarray] = partial(tensors.numbers, key, shape, there)
-        found[name] = Parameter(name, shape, dtype, origin, load)
+        found[name] = Parameter(name, shape, dtype, origin, _Numbers(tensors, key, shape, dtype))
     return found
 
 

@@ -13,6 +13,8 @@ import onnx
 import onnx_ir
 
 from ..ir import AccountEntry, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir.files import CARRIED
+from ..ir.views import Deferred
 from .errors import Unsupported
 from .faults import of_file
 from .fold import folded
@@ -28,6 +30,7 @@ from .plan import Plan, plan
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
+from .reading.carried import Numbers, carried_model
 from .reading.load import load
 from .rules.plugins import installed
 from .rules.registry import Registry
@@ -149,6 +152,7 @@ def _built(
     outputs = _outputs(lowering, network, values)
     _pin_ends_of_opaque(state, lowering, _fates(network, constants, lowering))
     _drop_unused_constants(state)
+    model.meta.setdefault(CARRIED, carried_model)
     return state.builder.finish(
         name,
         _account(network, constants, lowering),
@@ -164,7 +168,7 @@ def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Paramete
     place = value.meta.get(ATTRIBUTE)
     origin: Origin = "initializer" if place is None else "attribute"
     return Parameter(
-        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), origin, tensor.numpy, place
+        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), origin, Numbers(tensor), place
     )
 
 
@@ -176,7 +180,7 @@ def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo],
     if reason := hopeless(known, value):
         raise Unsupported(reason)
     entry = known[value]
-    return Parameter(name, entry.shape, entry.dtype, "constant", lambda: evaluate(network, known, value))
+    return Parameter(name, entry.shape, entry.dtype, "constant", Deferred(lambda: evaluate(network, known, value)))
 
 
 def _complaint(problems: list[Problem]) -> str:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .errors import LoadError
 
-__all__ = ["FILES", "READER", "SOURCE", "FileState", "MappedFile", "inside"]
+__all__ = ["CARRIED", "FILES", "READER", "SOURCE", "FileState", "MappedFile", "inside"]
 
 SOURCE = "gmnc.source"
 """Key in the `meta` of a graph's model: the file it was loaded from, mapped, or its bytes."""
 
 READER = "gmnc.reader"
 """Key in the `meta` of a graph's model: what parses a message that holds what onnx-ir lacks (sparse tensors)."""
+
+CARRIED = "gmnc.carried"
+"""Key in the `meta` of a graph's model: gives what is pickled in its place, whose method `open` makes it again."""
 
 FILES = "gmnc.files"
 """Key in the `meta` of a graph's model: the paths of the files it was read from, data files included."""
@@ -41,6 +44,10 @@ class FileState:
             return _state(os.fspath(path), os.stat(path))
         except (OSError, ValueError) as error:
             raise LoadError(f"{path}: cannot read the file: {_reason(error)}") from error
+
+    def absolute(self) -> FileState:
+        """The same whatever the working folder is."""
+        return replace(self, path=os.path.abspath(self.path))
 
     def check(self, mapped: mmap.mmap | None = None) -> None:
         """Raise `LoadError` if what would be read now is not what was there.
@@ -85,6 +92,17 @@ class MappedFile:
     def check(self) -> None:
         """Raise `LoadError` if the bytes are no longer those that were mapped."""
         self.state.check(self.data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not the bytes, but where they are.
+        self.state.check()
+        return _mapped_again, (self.state.absolute(),)
+
+
+def _mapped_again(state: FileState) -> MappedFile:
+    """The file where it was, in another process. Raises `LoadError` if it is not what it was."""
+    state.check()
+    return MappedFile(state.path)
 
 
 def inside(folder: str | os.PathLike[str], location: str | os.PathLike[str]) -> bool:

@@ -7,7 +7,7 @@ values are lazy views of the model's tensors.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from . import printer
 from .check import check
+from .files import CARRIED
 from .views import Parameter, ParameterView
 
 __all__ = [
@@ -279,10 +280,46 @@ class ParameterGraph:
         """
         check(self)
 
-    def __repr__(self) -> str:
-        from .printer import headline
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is derived from the graph is found again where it arrives, and its model is read there on first use.
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "model"}
+        return _arrived, ({**own, "parameters": dict(self.parameters), "constants": dict(self.constants)}, self._sent())
 
-        return f"<{headline(self)}>"
+    def _sent(self) -> object:
+        """The model as it travels, None if it does not."""
+        if "model" not in self.__dict__:
+            return self.__dict__.get("_model")
+        carried = getattr(self.model, "meta", {}).get(CARRIED)
+        return None if carried is None else carried(self.model)
+
+    def __copy__(self) -> ParameterGraph:
+        return replace(self)
+
+    def __repr__(self) -> str:
+        return f"<{printer.headline(self)}>"
 
     def __str__(self) -> str:
         return printer.summary(self)
+
+
+class _OnFirstUse:
+    """Gives the model of a graph that came from another process, once it is asked for, and puts it into the graph."""
+
+    def __get__(self, graph: ParameterGraph | None, owner: type) -> Any:
+        if graph is None:
+            return None
+        sent: Any = graph.__dict__.get("_model")
+        graph.__dict__["model"] = found = None if sent is None else sent.open()
+        return found
+
+
+# The default of the field stays None, and what an instance holds comes before this.
+setattr(ParameterGraph, "model", _OnFirstUse())  # noqa: B010
+
+
+def _arrived(own: dict[str, Any], sent: object) -> ParameterGraph:
+    """A graph of its fields, and of its model as it travels."""
+    graph = ParameterGraph(**own)
+    del graph.__dict__["model"]
+    graph.__dict__["_model"] = sent
+    return graph

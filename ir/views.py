@@ -4,14 +4,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-__all__ = ["Origin", "Parameter", "ParameterView", "Storage"]
+__all__ = ["Deferred", "Held", "Origin", "Parameter", "ParameterView", "Storage"]
 
 Origin = Literal["initializer", "attribute", "constant"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """Numbers in memory, as the `load` of a parameter."""
+
+    array: np.ndarray
+    portable: ClassVar[bool] = True
+
+    def __call__(self) -> np.ndarray:
+        """The array itself."""
+        return self.array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Deferred:
+    """Numbers that are worked out each time, as the `load` of a parameter; another process gets them as they are."""
+
+    make: Callable[[], np.ndarray]
+    portable: ClassVar[bool] = True
+
+    def __call__(self) -> np.ndarray:
+        """What `make` makes."""
+        return self.make()
+
+    def __reduce__(self) -> tuple[type[Held], tuple[np.ndarray]]:
+        return Held, (self.make(),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +69,8 @@ class Parameter:
     name: the initializer's (or, for a constant, the ONNX value's) name; unique in a graph.
     shape, dtype: of its numbers; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
     origin: where the numbers come from: an initializer, a node's attribute, or (of a constant) the program.
-    load: returns the numbers, memory-mapped where the file allows; called only by backends.
+    load: returns the numbers, memory-mapped where the file allows; called only by backends. One with a true attribute
+    `portable` is pickled with the parameter; of others the numbers are.
     place: where an attribute is: the first named output of its node, and the attribute's own name.
     storage: set where the model stores the numbers in another form; one stored element is one number.
     """
@@ -59,6 +87,10 @@ class Parameter:
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
+
+    def __getstate__(self) -> list[Any]:
+        load = self.load if getattr(self.load, "portable", False) else Held(np.asarray(self.load()))
+        return [load if f.name == "load" else getattr(self, f.name) for f in fields(self)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ...ir import Parameter
+from ...ir.views import Held
 from ..errors import Unsupported
 from .elements import Arena, Elements
 from .state import State
@@ -44,7 +45,7 @@ class Constants:
         name = value.name or f"{self._state.site.value}.constant"
         if value.data is not None:
             core = _core(value.data)
-            table = Parameter(name, core.shape, str(core.dtype), "constant", lambda: core)
+            table = Parameter(name, core.shape, str(core.dtype), "constant", Held(core))
         else:
             table = self._evaluate(name)
             self.derived[name] = value

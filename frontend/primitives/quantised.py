@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -35,6 +36,9 @@ TABLES = {
     "nf4": np.array(_NF4, dtype=np.float32),
 }
 """By the name of the code."""
+
+
+Made = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def dtype_of(name: str) -> np.dtype:
@@ -91,21 +95,33 @@ class QuantParam:
 class QuantScheme:
     """Numbers of stored elements and back, elementwise; scale and zero point by name, where there are any.
 
-    name: what tells codes apart. dtype: of the numbers.
+    name: what tells codes apart. dtype: of the numbers. made: the function that made it and its arguments, which
+    another process makes it by, as functions within functions are not pickled.
     """
 
     name: str
     dtype: str
     decode: Callable[..., np.ndarray]
     encode: Callable[..., np.ndarray]
+    made: Made | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Made | tuple[Any, ...]:
+        return self.made or (QuantScheme, (self.name, self.dtype, self.decode, self.encode))
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How logical elements lie in the tensor of the file. wrap: logical array -> tensor; unwrap: back."""
+    """How logical elements lie in the tensor of the file. wrap: logical array -> tensor; unwrap: back.
+
+    made: as of `QuantScheme`.
+    """
 
     wrap: Callable[[np.ndarray], np.ndarray]
     unwrap: Callable[[np.ndarray], np.ndarray]
+    made: Made | None = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> Made | tuple[Any, ...]:
+        return self.made or (Packing, (self.wrap, self.unwrap))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +198,7 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
             best = np.where(wrong & (decode(other.astype(kind), scale, zero_point) == x), other, best)
         return best.astype(kind)
 
-    return QuantScheme(f"linear {stored}", dtype, decode, encode)
+    return QuantScheme(f"linear {stored}", dtype, decode, encode, (linear, (stored, dtype, bits)))
 
 
 def whole(bits: int) -> QuantScheme:
@@ -191,7 +207,7 @@ def whole(bits: int) -> QuantScheme:
     def encode(x: np.ndarray, q: np.ndarray) -> np.ndarray:
         return np.clip(x, 0, 2**bits - 1).astype(np.uint8)
 
-    return QuantScheme(f"whole {bits}", "uint8", lambda q: q.astype(np.uint8), encode)
+    return QuantScheme(f"whole {bits}", "uint8", lambda q: q.astype(np.uint8), encode, (whole, (bits,)))
 
 
 def rounded(dtype: str) -> QuantScheme:
@@ -200,7 +216,7 @@ def rounded(dtype: str) -> QuantScheme:
     def same(x: np.ndarray, *_: np.ndarray, **sides: np.ndarray) -> np.ndarray:
         return x
 
-    return QuantScheme(f"rounded {dtype}", dtype, same, same)
+    return QuantScheme(f"rounded {dtype}", dtype, same, same, (rounded, (dtype,)))
 
 
 def lookup(table: np.ndarray, stored: str, dtype: str) -> QuantScheme:
@@ -217,7 +233,7 @@ def lookup(table: np.ndarray, stored: str, dtype: str) -> QuantScheme:
         nearest = order[np.searchsorted(borders, np.nan_to_num(at))]
         return np.where(np.isfinite(at), nearest, q).astype(dtype_of(stored))
 
-    return QuantScheme(f"lookup {table.tobytes().hex()}", dtype, decode, encode)
+    return QuantScheme(f"lookup {table.tobytes().hex()}", dtype, decode, encode, (lookup, (table, stored, dtype)))
 
 
 def packed(bits: int, high_first: bool = False) -> Packing:
@@ -233,4 +249,4 @@ def packed(bits: int, high_first: bool = False) -> Packing:
         parts = array.astype(np.uint8).reshape(*array.shape[:-1], -1, per) << shifts
         return np.bitwise_or.reduce(parts, axis=-1).astype(np.uint8)
 
-    return Packing(wrap, unwrap)
+    return Packing(wrap, unwrap, (packed, (bits, high_first)))

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
 from ...ir.arrays import occurrence
+from ...ir.views import Held
 from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements, Part
@@ -188,7 +189,7 @@ class State:
         while name in self.builder.constants:
             name, number = f"{stem}_{number}", number + 1
         core = np.ascontiguousarray(table[tuple(slice(0, 1) if s == 0 else slice(None) for s in table.strides)])
-        self.builder.constants[name] = Parameter(name, core.shape, str(core.dtype), "constant", lambda: core)
+        self.builder.constants[name] = Parameter(name, core.shape, str(core.dtype), "constant", Held(core))
         strides = tuple(s // core.itemsize if m > 1 else 0 for s, m in zip(core.strides, core.shape, strict=True))
         return ParameterView(name, 0, table.shape, strides)  # type: ignore[arg-type]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -120,18 +121,29 @@ def _parameter(
     raw: Parameter, shape: tuple[int, ...], grid: Grid, value: str, parameters: Mapping[str, Parameter]
 ) -> Parameter:
     """The parameter of numbers in the place of the one of stored elements."""
+    form = _Form(raw, shape, grid, parameters)
+    storage = Storage(raw.dtype, (value,) if value else (), grid.names, raw.load, form.decode, form.encode)
+    return Parameter(raw.name, shape, grid.code.dtype, raw.origin, form, storage=storage)
 
-    def decode(tensor: np.ndarray, sides: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.ascontiguousarray(grid.decode(tensor, sides)).reshape(shape)
 
-    def encode(numbers: np.ndarray, sides: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
-        return grid.encode(numbers.reshape(grid.shape), sides, tensor)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Form:
+    """How the numbers of a parameter of this shape are stored. parameters: all, those that they depend on too."""
 
-    def load() -> np.ndarray:
-        return decode(raw.load(), {n: parameters[n].load() for n in grid.names})
+    raw: Parameter
+    shape: tuple[int, ...]
+    grid: Grid
+    parameters: Mapping[str, Parameter]
+    portable: ClassVar[bool] = True
 
-    storage = Storage(raw.dtype, (value,) if value else (), grid.names, raw.load, decode, encode)
-    return Parameter(raw.name, shape, grid.code.dtype, raw.origin, load, storage=storage)
+    def decode(self, tensor: np.ndarray, sides: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.ascontiguousarray(self.grid.decode(tensor, sides)).reshape(self.shape)
+
+    def encode(self, numbers: np.ndarray, sides: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
+        return self.grid.encode(numbers.reshape(self.grid.shape), sides, tensor)
+
+    def __call__(self) -> np.ndarray:
+        return self.decode(self.raw.load(), {n: self.parameters[n].load() for n in self.grid.names})
 
 
 def _size(shape: tuple[int, ...] | None) -> int:

@@ -14,7 +14,7 @@ import onnx_ir
 from ...ir.errors import LoadError
 from ...ir.files import FileState, inside
 
-__all__ = ["ExternalFiles", "check_entries"]
+__all__ = ["ExternalFiles", "by_reference", "check_entries", "referred"]
 
 _BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -105,6 +105,9 @@ class _Unchanged(onnx_ir.ExternalTensor):
         )  # fmt: skip
         self._state = state
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrived, (by_reference(self), self._state.absolute())
+
     def numpy(self) -> np.ndarray:
         self._state.check(self.raw)
         return super().numpy()
@@ -120,6 +123,37 @@ class _Unchanged(onnx_ir.ExternalTensor):
     def tofile(self, file: Any) -> None:
         self._state.check(self.raw)
         super().tofile(file)
+
+
+class _Referred(onnx_ir.ExternalTensor):
+    """An external tensor that is pickled as the place where its bytes are."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return referred, by_reference(self)
+
+
+def by_reference(tensor: onnx_ir.ExternalTensor) -> tuple[Any, ...]:
+    """What `referred` makes the tensor of again, wherever it is: where its bytes are, and not these."""
+    folder = os.path.abspath(os.fspath(tensor.base_dir))
+    about = (tensor.name, tensor.doc_string, dict(tensor.metadata_props), folder)
+    return (os.fspath(tensor.location), tensor.offset, tensor.length, tensor.dtype, tensor.shape.numpy(), *about)
+
+
+def referred(
+    location: str, offset: int | None, length: int | None, dtype: onnx_ir.DataType, shape: tuple[int, ...],
+    name: str, doc_string: str | None, metadata: dict[str, str], folder: str,
+) -> onnx_ir.ExternalTensor:  # fmt: skip
+    """See `by_reference`."""
+    return _Referred(
+        location, offset, length, dtype, shape=onnx_ir.Shape(shape), name=name, doc_string=doc_string,
+        metadata_props=metadata or None, base_dir=folder,
+    )  # fmt: skip
+
+
+def _arrived(reference: tuple[Any, ...], state: FileState) -> _Unchanged:
+    return _Unchanged(referred(*reference), state)
 
 
 def check_entries(proto: onnx.ModelProto, where: str) -> None:

@@ -23,7 +23,7 @@ from .sparse_tensors import is_sparse, written_out
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
-__all__ = ["load", "replace_tensors"]
+__all__ = ["MappedTensor", "load", "replace_tensors"]
 
 # Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
 _HERE = "gmnc:this-file"
@@ -149,14 +149,20 @@ def _keep(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Tenso
     return tensor
 
 
-def _mapped(tensor: onnx_ir.ExternalTensor, file: MappedFile, where: str) -> onnx_ir.LazyTensor:
+class MappedTensor(onnx_ir.LazyTensor):
+    """A tensor over the mapped model file. Pickled, it is the place of its bytes."""
+
+    __slots__ = ()
+
+
+def _mapped(tensor: onnx_ir.ExternalTensor, file: MappedFile, where: str) -> MappedTensor:
     """The tensor over the mapped model file."""
     check_tensor(tensor, where)
     offset, length = tensor.offset or 0, tensor.length or 0
     if length != tensor.nbytes or offset + length > len(file.data):
         raise LoadError(wrong_size(where, tensor, length))
     read = partial(_read, file, offset, length, tensor.dtype, tensor.shape, tensor.name)
-    return onnx_ir.LazyTensor(
+    return MappedTensor(
         read, tensor.dtype, tensor.shape, name=tensor.name, doc_string=tensor.doc_string,
         metadata_props=dict(tensor.metadata_props) or None,
     )  # fmt: skip

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from support import backend_graphs
-from support.paths import EXAMPLES
+from support.paths import CNN, MLP
 
 import gmnc
 from gmnc.backends.blocks import Blocks, Slot, batch, blocks
@@ -25,7 +25,7 @@ from gmnc.metanets import GMN
 
 
 def graphs() -> list[ParameterGraph]:
-    compiled = [gmnc.compile(EXAMPLES / f"{name}.onnx") for name in ("mlp", "cnn")]
+    compiled = [gmnc.compile(path) for path in (MLP, CNN)]
     return [compiled[0], backend_graphs.every_kind_of_edge(), compiled[1], compiled[0]]
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 import typer
 from support.commands import parsed, run
-from support.networks import NETWORKS
+from support.exports import Compiled, by_network
 from support.paths import CNN, MLP, ROOT
 
 import gmnc
@@ -86,11 +86,9 @@ def test_few_symmetries_are_a_whole_number(hidden: tuple[int, ...], words: str) 
     assert found.log10_size == pytest.approx(sum(math.log10(math.factorial(n)) for n in hidden))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
-def test_whole_numbers_of_symmetries_are_their_logarithms(name: str) -> None:
-    from support.exports import exported
-
-    found = gmnc.symmetries(gmnc.compile(exported(name, "dynamo")))
+@pytest.mark.parametrize("name", by_network())
+def test_whole_numbers_of_symmetries_are_their_logarithms(name: str, compiled: Compiled) -> None:
+    found = gmnc.symmetries(compiled(name))
     number = re.match(r"(?:.* = )?([\d,]+) symmetries", found.words)
     if number:
         assert math.log10(int(number[1].replace(",", ""))) == pytest.approx(found.log10_size, abs=1e-9)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.paths import EXAMPLES
+from support.paths import CNN
 
 import gmnc
 from gmnc.ir import GraphError, ParameterGraph
@@ -18,7 +18,7 @@ Values = dict[str, np.ndarray]
 
 @pytest.fixture(scope="module")
 def graph() -> ParameterGraph:
-    return gmnc.compile(EXAMPLES / "cnn.onnx")
+    return gmnc.compile(CNN)
 
 
 def values(graph: ParameterGraph) -> Values:
@@ -87,7 +87,7 @@ def test_kinds_multiply_with_one_another(graph: ParameterGraph, left: str, right
 
 
 def test_symmetries_of_two_graphs_have_no_product(graph: ParameterGraph) -> None:
-    other = gmnc.compile(EXAMPLES / "cnn.onnx")
+    other = gmnc.compile(CNN)
     for kind in KINDS:
         for another in KINDS:
             with pytest.raises(GraphError, match="two graphs"):
