@@ -210,6 +210,7 @@ STEPS: tuple[Step, ...] = (
     _other("Log", "log(x)"),
     _other("Floor", "down to a whole number"),
     _other("Ceil", "up to a whole number"),
+    _other("Dropout", "entries set to zero at random", "operand0 operand1 place"),
     _other("Cast", "as another type", "to"),
     _other("Not", "not x"),
     _other("BitwiseNot", "every bit flipped"),
@@ -219,9 +220,7 @@ STEPS: tuple[Step, ...] = (
     _other("PostTransform", "from scores to what a classifier returns", "function"),
     _other("Kernel", "the kernel function of a support vector machine", "coef0 degree gamma type"),
     # Branches of one neuron that meet, operands joined at a new node, parameters attached.
-    _step(
-        "Add", "a sum", "along beta operand table", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM), joins=True
-    ),
+    _step("Add", "a sum", "along beta operand table", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
     _step(
         "Sub",
         "a difference",
@@ -229,13 +228,10 @@ STEPS: tuple[Step, ...] = (
         branches=_ALIKE,
         links=_ALIKE,
         attached=(_TERM, _TERM),
-        joins=True,
     ),
-    _step("Mean", "a mean of branches", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM), joins=True),
-    _step(
-        "Max", "the greatest", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None), joins=True
-    ),
-    _step("Min", "the least", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None), joins=True),
+    _step("Mean", "a mean of branches", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
+    _step("Max", "the greatest", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
+    _step("Min", "the least", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
     _step(
         "Mul",
         "a product",
@@ -245,7 +241,6 @@ STEPS: tuple[Step, ...] = (
         branches=_PRODUCT,
         links=_PRODUCT,
         attached=(_FACTOR, _FACTOR),
-        joins=True,
     ),
     _step(
         "Div",
@@ -255,19 +250,17 @@ STEPS: tuple[Step, ...] = (
         parity=_quotient_parity,
         branches=_QUOTIENT,
         links=_QUOTIENT,
-        joins=True,
     ),
-    _step("Concat", "one beside the other", branches=_ALIKE, links=_ALIKE, joins=True),
+    _step("Concat", "one beside the other", branches=_ALIKE, links=_ALIKE),
     _step(
         "Where",
         "one or the other, by a condition",
         "along operand0 operand1 operand2 places table",
         links=_ALIKE,
-        joins=True,
     ),
-    _step("Pow", "x^y", "operand0 operand1", degree=_exponent, parity=_exponent_parity, joins=True),
+    _step("Pow", "x^y", "operand0 operand1", degree=_exponent, parity=_exponent_parity),
     _other("Mod", "the remainder of a division", "fmod operand0 operand1"),
-    _step("Clip", "cut off at two bounds", "max min operand0 operand1 operand2", parity=_bounds_parity, joins=True),
+    _step("Clip", "cut off at two bounds", "max min operand0 operand1 operand2", parity=_bounds_parity),
     _other("And", "x and y", "operand"),
     _other("Or", "x or y"),
     _other("Xor", "x or y, not both"),
@@ -324,6 +317,7 @@ STEPS: tuple[Step, ...] = (
     _other("Scope", "which of several normalisations over the same neurons", "number"),
     _linear("ReduceMean", "the mean", "over", mixes_over="neurons"),
     _linear("ReduceSum", "the sum", "over", mixes_over="neurons"),
+    _size("ReduceLp", "the norm of order p", "over p", "neurons"),
     _positive("ReduceMax", "the greatest", "over", mixes_over="neurons"),
     _positive("ReduceMin", "the least", "over", mixes_over="neurons"),
     _other("ReduceProd", "the product", "over", mixes_over="neurons"),
@@ -437,7 +431,7 @@ STEPS: tuple[Step, ...] = (
     _other("MaskPlaces", "scores of given places forbidden", "grids kind", mixes_over="places"),
     # Loops.
     _other("Iteration", "the number of the iteration"),
-    _step("While", "a result of a loop whose end the network decides", joins=True),
+    _step("While", "a result of a loop whose end the network decides"),
     _other("Step", "what an iteration reads along an axis", "axis backward loop", mixes_over="places"),
     _other("Stack", "what iterations write, stacked along an axis", "axis backward grid", mixes_over="places"),
     # Quantisation.

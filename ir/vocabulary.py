@@ -227,7 +227,6 @@ class Step:
         links: The same where values of several neurons meet in it, at a new node.
         attached: For scale and for sign, how parameters attached by it follow; None for no law.
         couples: For scale and for sign, whether mixing over neurons needs the same change of all of them.
-        joins: Whether its name may be the role of links.
     """
 
     name: str
@@ -240,7 +239,6 @@ class Step:
     links: tuple[Combine | None, Combine | None] = (None, None)
     attached: tuple[Attachment | None, Attachment | None] = (None, None)
     couples: tuple[bool, bool] = (False, False)
-    joins: bool = False
 
     def __post_init__(self) -> None:
         """Raise `VocabularyError` for what can be no step."""
@@ -278,7 +276,7 @@ def register_step(step: Step) -> Step:
     """Declare a step that a rule makes, before any graph is built with it; again is the same as once.
 
     Args:
-        step: The step. With `joins`, its name is a role of links and of edges as well.
+        step: The step. Its name may be the role of links and edges as well.
 
     Returns:
         The step.
@@ -289,23 +287,24 @@ def register_step(step: Step) -> Step:
     known = declared_step(step.name)
     if known is not None and known != step:
         raise VocabularyError(f"there is a step {step.name} already ({known.summary}), and it is another one")
-    taken = {_hashed(name): name for name in _added}
-    if step.joins and taken.get(_hashed(step.name), step.name) != step.name:
-        raise VocabularyError(f"the role {step.name} has the id of {taken[_hashed(step.name)]}: name it otherwise")
+    taken = {_hashed(other.name + suffix): other.name for other in steps() for suffix in SUFFIXES}
+    for suffix in SUFFIXES:
+        if (other := taken.get(_hashed(step.name + suffix), step.name)) != step.name:
+            raise VocabularyError(f"the role {step.name} would have an id of the role {other}: name it otherwise")
     if known is None:
         _added[step.name] = step
     return step
 
 
 def is_edge_role(role: str) -> bool:
-    """Whether the role of an edge block is declared."""
+    """Whether the role of an edge block is declared: as an `EdgeRole`, or as a step of which it is an operand."""
     base = _split(role)[0]
-    return base in _EDGE_IDS or _joins(base)
+    return base in _EDGE_IDS or declared_step(base) is not None
 
 
 def is_link_role(role: str) -> bool:
-    """Whether the role of a link block is declared."""
-    return role in _LINK_IDS or _joins(role)
+    """Whether the role of a link block is declared: as a `LinkRole`, or as the step that joins the sources."""
+    return role in _LINK_IDS or declared_step(role) is not None
 
 
 def edge_role_id(role: str) -> int:
@@ -336,10 +335,10 @@ def role_name(number: int) -> str:
         return list(EdgeRole)[number // 4] + SUFFIXES[number % 4]
     if _LINKS_FROM <= number < _LINKS_FROM + len(_LINK_IDS):
         return str(list(LinkRole)[number - _LINKS_FROM])
-    for name in _added:
+    for step in steps():
         for suffix in SUFFIXES:
-            if _hashed(name + suffix) == number:
-                return name + suffix
+            if _hashed(step.name + suffix) == number:
+                return step.name + suffix
     raise VocabularyError(f"no declared role has the id {number}: load the plug-in that declares it")
 
 
@@ -350,10 +349,6 @@ def _split(role: str) -> tuple[str, int]:
             if role.endswith(suffix):
                 return role.removesuffix(suffix), number
     return role, 0
-
-
-def _joins(name: str) -> bool:
-    return name in _added and _added[name].joins
 
 
 def _hashed(role: str) -> int:

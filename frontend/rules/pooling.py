@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..context import LoweringContext
@@ -29,7 +30,7 @@ def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
         attributes["p"] = int(op.attr("p", 2))
     whole = tuple(op.attr("kernel_shape")) == x.shape[2:] and set(op.shape()[2:]) == {1}
     if op.type == "AveragePool" and whole and "pads" not in attributes:
-        return [_global(ctx, op, x, "ReduceMean")]
+        return [_global(ctx, x, "ReduceMean")]
     out: list[Value | None] = [ctx.order(x, range(2, x.rank), op.type, attributes, op.shape())]
     if op.wants(1):
         # A place counts through the whole tensor, channels included.
@@ -52,11 +53,14 @@ def max_unpool(ctx: LoweringContext, op: Op) -> Value:
 def global_pool(ctx: LoweringContext, op: Op) -> Value:
     """A reduction over all positions (GlobalAveragePool since 1)."""
     names = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+    if op.type in names:
+        return _global(ctx, op.input(0), names[op.type])
     p = int(op.attr("p", 2))
-    kind = names.get(op.type) or {1: "ReduceL1", 2: "ReduceL2"}.get(p, f"ReduceL{p}")
-    return _global(ctx, op, op.input(0), kind)
+    if p in (1, 2):
+        return _global(ctx, op.input(0), f"ReduceL{p}")
+    return _global(ctx, op.input(0), "ReduceLp", {"p": p})
 
 
-def _global(ctx: LoweringContext, op: Op, x: Value, kind: str) -> Value:
+def _global(ctx: LoweringContext, x: Value, kind: str, attributes: Mapping[str, object] | None = None) -> Value:
     axes = list(range(2, x.rank))
-    return ctx.reduce(x, axes, kind, {"axes": tuple(a - x.rank for a in axes)})
+    return ctx.reduce(x, axes, kind, {**(attributes or {}), "axes": tuple(a - x.rank for a in axes)})

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ...ir import LoweringError
+from ...ir import LoweringError, VocabularyError
 from ..context import LoweringContext
+from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
 from .foreign import blamed
 from .registry import Rule
@@ -34,6 +35,8 @@ def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[
             return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     try:
         return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
+    except VocabularyError as error:
+        raise Unsupported(str(error), "this is a fault of gmnc's own rule: report it") from error
     except _MISFITS as error:
         if called:
             raise ValueError(f"{op.type}, called by it: {error}") from error

@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-import gmnc
-
 from .test_faces import FACES
 
 
@@ -50,7 +48,11 @@ def complaints(name: str, function: Callable[..., Any]) -> Iterator[str]:
     missing = [p for p in taken if not re.search(rf"^\s+\*{{0,2}}{p}:", sections.get("Args", ""), flags=re.MULTILINE)]
     if missing:
         yield f"{name}: Args lacks {', '.join(missing)}"
-    if taken and signature.return_annotation not in (None, "None", "NoReturn") and not {"Returns", "Yields"} & set(sections):
+    if (
+        taken
+        and signature.return_annotation not in (None, "None", "NoReturn")
+        and not {"Returns", "Yields"} & set(sections)
+    ):
         yield f"{name}: no Returns"
     tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     raised = {n.exc.func.id for n in ast.walk(tree) if isinstance(n, ast.Raise) and isinstance(n.exc, ast.Call)

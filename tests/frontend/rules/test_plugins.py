@@ -249,7 +249,9 @@ def test_wrong_operands_of_a_built_in_rule_are_the_fault_of_the_model() -> None:
         raise ValueError("the moon is full")
 
     registry.add(Rule("MatMul", "", 1, careless, (0, 1)))
-    with pytest.raises(PluginError, match=r"careless of .* raised ValueError: the moon is full \(test_plugins.py, line"):
+    with pytest.raises(
+        PluginError, match=r"careless of .* raised ValueError: the moon is full \(test_plugins.py, line"
+    ):
         gmnc.compile(riddle(), registry=registry)
     careless.__module__ = "gmnc.frontend.rules.linear"
     with pytest.raises(LoweringError, match="do not fit together: the moon is full"):

@@ -302,6 +302,7 @@ def _pooling() -> Iterator[Case]:
                       ("GlobalLpPool", "GlobalAveragePool")):  # fmt: skip
         yield image(op, "channels", f"o = {op}(h)", variants=[f"o = {other}(h)"])
     yield image("GlobalLpPool", "p", "o = GlobalLpPool<p = 1>(h)", variants=["o = GlobalLpPool<p = 2>(h)"])
+    yield image("GlobalLpPool", "p-3", "o = GlobalLpPool<p = 3>(h)", variants=["o = GlobalLpPool<p = 4>(h)"])
     yield image("GlobalAveragePool", "over-channels",
                 "u = Tanh(h)\n t = Transpose<perm = [0, 2, 1, 3]>(u)\n"
                 " p = GlobalAveragePool(t)\n o = Transpose<perm = [0, 2, 1, 3]>(p)",
