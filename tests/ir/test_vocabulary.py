@@ -104,6 +104,7 @@ def test_a_built_in_rule_that_makes_what_is_not_declared_is_opaque_and_says_so()
     registry = builtin().overlay()
     relu = builtin().find("", "Relu", 20)
     assert relu is not None
+
     def lower(ctx: LoweringContext, op: Op) -> Value:
         return ctx.unary(op.input(0), "Twirl", {})
 

@@ -16,10 +16,10 @@ from typer.testing import CliRunner, Result
 
 import gmnc
 from gmnc.cli import app
-from gmnc.frontend import interpret
 from gmnc.frontend.budget import PLACES
 from gmnc.frontend.errors import TooLarge
 from gmnc.frontend.primitives.moving import carried
+from gmnc.frontend.rules import running
 from gmnc.ir import GmncError, LoadError, LoweringError
 from gmnc.ir.printable import printable
 from gmnc.testing import build, random_inputs
@@ -83,7 +83,7 @@ def test_what_runs_out_is_the_fault_of_the_model(
     def fail(op: object, *_: object) -> None:
         raise error
 
-    monkeypatch.setattr(interpret, "_outputs", fail)
+    monkeypatch.setattr(running, "_outputs", fail)
     path = tmp_path / "model.onnx"
     onnx.save(symbolic(), path)
     result = run("compile", path)
