@@ -139,7 +139,8 @@ MORE = {
 """Networks of steps that no rule case makes. What is between x W and o V."""
 
 ELSEWHERE = {
-    "Batch", "CastMap", "Compress", "Concat", "DictVectorizer", "Dropout", "Scatter", "Scope", "SoftmaxZero", "SwiGLU", "While",
+    "Batch", "CastMap", "Compress", "Concat", "DictVectorizer", "Dropout",
+    "Scatter", "Scope", "SoftmaxZero", "SwiGLU", "While",
 }  # fmt: skip
 """Steps that networks of other tests make: variants of rule cases, classical models, loops, parts of a softmax."""
 
