@@ -16,12 +16,12 @@ import numpy as np
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
 from .budget import LABELS, PLACES, bear
-from .context import Rows, reduced, result_of
+from .context import reduced, result_of
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move
+from .primitives.interface import Move, Rows
 from .primitives.labels import compress, nodes_of, port, unlabelled
 from .primitives.moving import carried
 from .primitives.recurrence import Units

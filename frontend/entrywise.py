@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .context import Rows, reduced, result_of
+from .context import reduced, result_of
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move, Picks
+from .primitives.interface import Move, Picks, Rows
 from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
 from .primitives.sparse import Layer

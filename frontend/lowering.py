@@ -12,7 +12,7 @@ import numpy as np
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import distinct, occurrence
 from .budget import LABELS, PLACES, bear
-from .context import LoweringContext, Rows, reduced, result_of
+from .context import LoweringContext, reduced, result_of
 from .primitives.attaching import Part, add_parameters
 from .primitives.carrying import carry, close
 from .primitives.constants import Constants, uniform
@@ -20,7 +20,7 @@ from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.grid import free_axes, moved, placed, unfold
-from .primitives.interface import Move
+from .primitives.interface import Move, Rows
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
 from .primitives.labels import compress, map_via, nodes_of, port, unrepeated, varying
 from .primitives.opaque import opaque_join

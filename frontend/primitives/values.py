@@ -49,16 +49,40 @@ class Value:
         return len(self.shape)
 
     def relabelled(self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...] | None = None) -> Value:
-        """An activation with these labels (and this shape)."""
+        """An activation instead of what this is.
+
+        Args:
+            factors: Its labels.
+            shape: Its shape; this one's if not given.
+
+        Returns:
+            The activation.
+        """
         shape = self.shape if shape is None else shape
         return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
 
     def reweighted(self, elements: Elements, dtype: str = "") -> Value:
-        """A weight of these elements, in their shape (and of this dtype)."""
+        """A weight instead of what this is.
+
+        Args:
+            elements: Its elements, whose shape it has.
+            dtype: Its dtype; this one's if not given.
+
+        Returns:
+            The weight.
+        """
         return Value(self.name, elements.shape, dtype or self.dtype, elements=elements)
 
     def unsqueezed(self, axis: int, size: int = 1) -> Value:
-        """An activation with one more axis, of which every entry has the same labels."""
+        """An activation with one more axis, of which every entry has the same labels.
+
+        Args:
+            axis: Where the new axis is, from 0.
+            size: Its size.
+
+        Returns:
+            The activation.
+        """
         shape = (*self.shape[:axis], size, *self.shape[axis:])
         return self.relabelled(tuple(np.expand_dims(f, axis) for f in self.factors), shape)
 
@@ -85,23 +109,58 @@ class Op:
     attributes: dict[str, Any]
 
     def input(self, index: int) -> Value:
-        """A required operand."""
+        """A required operand.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The value.
+
+        Raises:
+            Unsupported: It is left out.
+        """
         value = self.optional(index)
         if value is None:
             raise Unsupported(f"operand {index} is missing")
         return value
 
     def optional(self, index: int) -> Value | None:
-        """An operand, or None where it is left out."""
+        """An operand that may be left out.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The value, or None.
+        """
         return self.inputs[index] if index < len(self.inputs) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute's value, the schema's default, or `default`."""
+        """An attribute of the node.
+
+        Args:
+            name: Of the attribute.
+            default: What it is where neither the node nor the operator's schema says.
+
+        Returns:
+            Its value: a number, text, a tuple of these, or an array.
+        """
         value = self.attributes.get(name)
         return default if value is None else value
 
     def data(self, index: int) -> np.ndarray | None:
-        """The known value of an operand; None where it is left out. `DataDependent` if it is there but not known."""
+        """The numbers of an operand that is a setting.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The numbers, None where it is left out.
+
+        Raises:
+            DataDependent: It is there, but it is computed by the network.
+        """
         value = self.optional(index)
         if value is None:
             return None
@@ -110,35 +169,89 @@ class Op:
         return value.data
 
     def known(self, index: int) -> np.ndarray:
-        """The known value of a required operand."""
+        """The numbers of a required operand that is a setting.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The numbers.
+
+        Raises:
+            DataDependent: It is computed by the network.
+            Unsupported: It is left out.
+        """
         data = self.data(index)
         if data is None:
             raise Unsupported(f"operand {index} is missing")
         return data
 
     def shape(self, index: int = 0) -> tuple[int, ...]:
-        """Concrete shape of an output."""
+        """The shape of an output.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The shape.
+
+        Raises:
+            DataDependent: It depends on data.
+        """
         result = self.results[index]
         if result is None or result.shape is None:
             raise DataDependent("the shape of its output depends on data", "give concrete sizes with --dim or --input")
         return result.shape
 
     def wants(self, index: int) -> bool:
-        """Whether the node has output `index`."""
+        """Whether the node has an output.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            Whether it is there and has a name.
+        """
         return index < len(self.results) and self.results[index] is not None
 
     def dtype(self, index: int = 0) -> str:
-        """NumPy's name of the data type of an output."""
+        """The data type of an output.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            NumPy's name of it.
+        """
         result = self.results[index]
         return result.dtype if result else ""
 
     def output(self, index: int = 0) -> str:
-        """The name of an output."""
+        """The name of an output.
+
+        Args:
+            index: Its number.
+
+        Returns:
+            The name, "" where the node lacks it.
+        """
         result = self.results[index]
         return result.name if result else ""
 
     def axis(self, name: str = "axis", default: int = -1, of: int = 0) -> int:
-        """An axis attribute as a non-negative number of operand `of`."""
+        """An attribute that is an axis.
+
+        Args:
+            name: Of the attribute.
+            default: What it is where the node does not say.
+            of: The operand whose axis it is.
+
+        Returns:
+            The axis, from 0.
+
+        Raises:
+            Unsupported: The operand has no such axis.
+        """
         rank = self.input(of).rank
         axis = int(self.attr(name, default))
         if not -rank <= axis < max(rank, 1):

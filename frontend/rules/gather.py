@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..context import LoweringContext, Rows
+from ..context import LoweringContext
 from ..errors import DataDependent, Unsupported
 from ..primitives.constants import digest
+from ..primitives.interface import Rows
 from ..primitives.values import Op, Value
 from .registry import rule
 

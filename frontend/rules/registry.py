@@ -94,7 +94,14 @@ class Registry:
     parent: Registry | None = None
 
     def add(self, rule: Rule) -> None:
-        """Register a rule; a second one for the same operator and version is an error (`ValueError`)."""
+        """Register a rule.
+
+        Args:
+            rule: The rule.
+
+        Raises:
+            ValueError: There is one for the same operator and version.
+        """
         versions = self.rules.setdefault((_canonical(rule.domain), rule.op), [])
         if any(r.since == rule.since for r in versions):
             raise ValueError(f"there is a rule for {rule} already")
@@ -102,14 +109,27 @@ class Registry:
         versions.sort(key=lambda r: r.since)
 
     def include(self, module: str) -> None:
-        """Add the rules that a module and its submodules, imported by now, declare with `@rule`."""
+        """Add the rules that modules declare with `@rule`.
+
+        Args:
+            module: The module, imported by now; its submodules count as well.
+        """
         for name, rules in _DECLARED.items():
             if name == module or name.startswith(f"{module}."):
                 for declared in rules:
                     self.add(declared)
 
     def find(self, domain: str, op: str, opset: int) -> Rule | None:
-        """The rule with the greatest `since` not above `opset`; an overlay's rules come before its parent's."""
+        """The rule of an operator; those of an overlay come before its parent's.
+
+        Args:
+            domain: Of the operator.
+            op: Its name.
+            opset: The version of the operator set.
+
+        Returns:
+            The rule with the greatest `since` not above `opset`, None if there is none.
+        """
         versions = self.rules.get((_canonical(domain), op), [])
         at = bisect_right([r.since for r in versions], opset)
         if at:
@@ -117,7 +137,11 @@ class Registry:
         return self.parent.find(domain, op, opset) if self.parent else None
 
     def overlay(self) -> Registry:
-        """An empty registry whose rules take precedence over this one's."""
+        """An empty registry whose rules take precedence over this one's.
+
+        Returns:
+            The registry.
+        """
         return Registry(parent=self)
 
     def __iter__(self) -> Iterator[Rule]:
@@ -149,10 +173,24 @@ def rule(
     refuses: bool = False,
     data: tuple[int, ...] | None = None,
 ) -> Callable[[Lower], Lower]:
-    """Declare the decorated function as the rule of these operators.
-
+    """Declare the decorated function as the rule of operators.
 
     gmnc's own files and the modules that plug-ins name are included by themselves, others by `Registry.include`.
+
+    Args:
+        ops: The operators.
+        since: The version of the operator set from which it holds.
+        domain: Of the operators.
+        weights: See `Rule`, as for all that follows.
+        moves: It only moves entries.
+        starts: The output is a feature of its own.
+        declared: Why there is no structure to lower.
+        shapes: The outputs' shapes, for what ONNX has no schema of.
+        refuses: It lowers no form of the operators.
+        data: Operands that are always activations.
+
+    Returns:
+        What declares a function, and gives it back.
     """
 
     def declare(lower: Lower) -> Lower:

@@ -8,8 +8,9 @@ import zlib
 import numpy as np
 
 from ..budget import COPIED, PLACES, bear
-from ..context import LoweringContext, Rows
+from ..context import LoweringContext
 from ..primitives.elements import NOTHING, Elements
+from ..primitives.interface import Rows
 from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
