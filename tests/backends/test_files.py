@@ -354,11 +354,11 @@ def changed(path: Path, how: str) -> None:
     elif how == "written over":
         with path.open("r+b") as file:
             file.write(bytes(len(data)))
-        # Clocks of file systems may be slower than two writings.
-        os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
     else:
         path.with_name("other").write_bytes(bytes(len(data)))
         path.with_name("other").rename(path)
+    # Clocks of file systems may be slower than two writings.
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
 
 
 @pytest.mark.parametrize("how", ["truncated", "written over", "replaced"])

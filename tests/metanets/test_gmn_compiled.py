@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from support.paths import CNN, MLP
+from support.tiers import first, some
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -74,8 +75,8 @@ def test_nothing_is_copied_to_the_device_after_the_first_call(
     assert watched.calls > 50
 
 
-@pytest.mark.parametrize("small", [True, False])
-@pytest.mark.parametrize(("options", "kernel"), [(name, "flat" if name == "edges" else "cpu") for name in OPTIONS])
+@pytest.mark.parametrize("small", some([True], [True, False]))
+@pytest.mark.parametrize(("options", "kernel"), first(2, ((n, "flat" if n == "edges" else "cpu") for n in OPTIONS)))
 def test_compiles_as_one_graph(monkeypatch: pytest.MonkeyPatch, options: str, kernel: str, small: bool) -> None:
     monkeypatch.setattr(Layout, "small", small)
     given, model = networks(), metanet(options, kernel)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support.exports import Compiled
 from support.kernel_cases import KERNELS
+from support.tiers import some
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import gmnc
@@ -45,7 +46,7 @@ def gradients(model: GMN, tensors: Blocks) -> tuple[torch.Tensor, list[torch.Ten
     return out.detach(), [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
 
 
-@pytest.mark.parametrize("limit", [50, 700, 10**6])
+@pytest.mark.parametrize("limit", some([700], [50, 700, 10**6]))
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_pieces_change_nothing(options: dict[str, object], limit: int, compiled: Compiled) -> None:
     tensors = graphs(compiled)
@@ -110,6 +111,7 @@ class _Largest(TorchDispatchMode):
         return out
 
 
+@pytest.mark.full
 def test_no_state_of_all_edges_is_made() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(300, 200), torch.nn.ReLU(), torch.nn.Linear(200, 300))
     tensors = blocks(gmnc.from_torch(module, (torch.randn(1, 300),)))
