@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..ir import EdgeBlock, GmncError, ParameterGraph
+from ..ir import GmncError, ParameterGraph
 from ..ir.printable import counted
-from ..kernels import Layout
+from ..kernels import COLUMN, Block, Layout, block_table
+from .block_rows import append_block, reads
 from .coo import CooGraph, node_features
 from .edge_types import edge_types
 from .numbers import flat, is_whole, tensor_of
-from .styles import styles
+from .op_tokens import op_tokens
 from .transfer import moved, pinned
 
 __all__ = ["Blocks", "Slot", "batch", "blocks"]
@@ -27,7 +28,14 @@ _KEPT = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Where one parameter tensor stands in `Blocks.values`: element i at `start + i`. graph: which of a batch."""
+    """Where one parameter tensor is in `Blocks.values`.
+
+    Attributes:
+        name: Of the parameter.
+        start: Of its first element; element i is at `start + i`.
+        shape: Of the parameter.
+        graph: Number of the graph in a batch.
+    """
 
     name: str
     start: int
@@ -42,19 +50,27 @@ class Slot:
 
 @dataclass(frozen=True)
 class Blocks:
-    """One graph, or several side by side, as tensors. N nodes, T edge types, Y styles, G graphs, E edges.
+    """One graph, or several side by side, as tensors: N nodes, T edge types, M blocks of E edges, G graphs.
 
-    layout: the edges: parameters in the order of `graph.edges`, then constants, then links.
-    values: float [V]; entry 0 is the zero that links read, then come the tensors of `slots` and folded constants, each
-    in its own layout. extra: int64 [X], elements of `values` that are read in an order that strides cannot say.
-    slots: where each parameter that has an edge stands.
-    nodes: int32 [N, 8], the first of `gmnc.backends.coo.NODE_COLUMNS`. types: int32 [T, 5]: operand, place, slot0,
-    slot1, slot2 of `gmnc.backends.edge_types.TYPE_COLUMNS`.
-    node_style: int32 [N], type_style: int32 [T], words: int64, style_lengths: int64 [Y]: see `gmnc.backends.styles`.
-    node_graph: int64 [N], which graph a node belongs to. node_share: float64 [N], what a node counts in the mean over
-    the groups of its graph: 1 / (nodes of its group x groups of its graph).
-    block_graph: int64 [M], and parameter_block: bool [M], whether a block carries parameters; both on the CPU.
-    num_graphs: G.
+    Attributes:
+        layout: The edges: parameters in the order of `graph.edges`, then constants, then links.
+        values: float [V]. Entry 0 is the zero that links read; then come the tensors of `slots` and folded constants,
+            each in its own layout.
+        extra: int64 [X], elements of `values` that are read in an order that strides cannot express.
+        slots: Where each parameter that has an edge is in `values`.
+        nodes: int32 [N, 8], the first columns of `gmnc.backends.coo.NODE_COLUMNS`.
+        types: int32 [T, 5], the columns operand, place, slot0, slot1, slot2 of
+            `gmnc.backends.edge_types.TYPE_COLUMNS`.
+        node_op_bag: int32 [N], the bag of operator tokens of each node; see `gmnc.backends.op_tokens`.
+        type_op_bag: int32 [T], the bag of each edge type.
+        op_tokens: int64, the hashed tokens of all bags, end to end.
+        op_bag_sizes: int64 [Y], number of tokens of each bag.
+        node_graph: int64 [N], the graph of each node.
+        node_share: float64 [N], weight of a node in the mean over the groups of its graph:
+            1 / (nodes of its group x groups of its graph).
+        block_graph: int64 [M] on the CPU, the graph of each block.
+        parameter_block: bool [M] on the CPU, whether a block carries parameters.
+        num_graphs: G.
     """
 
     layout: Layout
@@ -63,10 +79,10 @@ class Blocks:
     slots: tuple[Slot, ...]
     nodes: torch.Tensor
     types: torch.Tensor
-    node_style: torch.Tensor
-    type_style: torch.Tensor
-    words: torch.Tensor
-    style_lengths: torch.Tensor
+    node_op_bag: torch.Tensor
+    type_op_bag: torch.Tensor
+    op_tokens: torch.Tensor
+    op_bag_sizes: torch.Tensor
     node_graph: torch.Tensor
     node_share: torch.Tensor
     block_graph: torch.Tensor
@@ -84,7 +100,11 @@ class Blocks:
         return self.layout.edges
 
     def rows(self) -> torch.Tensor:
-        """The edge state [rows, 1] that `layout` reads: `values`, then the extra ones."""
+        """The edge state that `layout` reads.
+
+        Returns:
+            [V + X, 1]: `values`, then those at `extra`.
+        """
         values = torch.cat([self.values, self.values[self.extra]]) if len(self.extra) else self.values
         return values[:, None]
 
@@ -92,9 +112,15 @@ class Blocks:
         self, device: torch.device | torch.dtype | str | int | None = None, dtype: torch.dtype | None = None,
         non_blocking: bool = False,
     ) -> Blocks:  # fmt: skip
-        """On another device, or with values of another type, as `torch.Tensor.to`; everything goes in one copy.
+        """Move to another device, in one copy, or convert the values, as `torch.Tensor.to` does.
 
-        dtype: of the values alone, which stay differentiable. non_blocking: for what `pin_memory` made.
+        Args:
+            device: Where to, or the dtype.
+            dtype: Of the values only, which stay differentiable.
+            non_blocking: Do not wait for the copy; for what `pin_memory` returned.
+
+        Returns:
+            The moved tensors, or this object if nothing changes.
         """
         if isinstance(device, torch.dtype):
             device, dtype = None, device
@@ -109,18 +135,22 @@ class Blocks:
         return self if dtype in (None, self.values.dtype) else replace(self, values=self.values.to(dtype))
 
     def pin_memory(self) -> Blocks:
-        """In page-locked memory, from where `to(device, non_blocking=True)` does not wait; a `DataLoader` calls it.
+        """Copy into page-locked memory, for `to(device, non_blocking=True)`; a `DataLoader` calls it.
 
-        Raises `GmncError` where there is no GPU.
+        Returns:
+            The copy.
+
+        Raises:
+            GmncError: There is no GPU.
         """
         return self._with(pinned(self._tensors()))
 
     def is_pinned(self) -> bool:
-        """Whether `pin_memory` made it."""
+        """Whether the tensors are in page-locked memory."""
         return self.values.is_pinned()
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """All that moves to a device."""
+        """The tensors that move to a device."""
         own = {f: getattr(self, f) for f in _ON_DEVICE}
         return own | {f"layout.{f}": getattr(self.layout, f) for f in ("dst", "src", "types")}
 
@@ -137,12 +167,19 @@ class Blocks:
         )
 
     def with_values(self, *tensors: Mapping[str, Any]) -> Blocks:
-        """Other values of the same parameters, one mapping for each graph of the batch.
+        """Replace values of parameters; differentiable.
 
-        tensors: name to tensor or array of the parameter's shape, of any type and on any device; what is not named
-        keeps its values. Differentiable. A module's `state_dict()` will do: whole numbers and truth values that are no
-        parameter (`num_batches_tracked`, indices, masks) are passed over. Raises `GmncError` on another unknown name,
-        another shape, or what holds no numbers.
+        Args:
+            *tensors: One mapping per graph of the batch: name to tensor or array of the parameter's shape, of any dtype
+                and on any device. Parameters that are not named keep their values. A module's `state_dict()` is fine:
+                integers and booleans that are no parameter (`num_batches_tracked`, indices, masks) are ignored.
+
+        Returns:
+            The same graphs with these values.
+
+        Raises:
+            GmncError: Any other unknown name, another shape, something that is not numeric, or another number of
+                mappings than of graphs.
         """
         if len(tensors) != self.num_graphs:
             raise GmncError(f"values for {len(tensors)} graphs, there are {self.num_graphs}")
@@ -164,9 +201,14 @@ class Blocks:
         return replace(self, values=torch.cat([*parts, self.values[at:]]))
 
     def per_parameter(self, edges: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """One tensor [*shape, C] for each parameter, by name, per graph, from one row [C] for each edge.
+        """Turn one row per edge into tensors of the parameters' shapes.
 
-        edges: float [E, C]. The mean where an element has several edges; NaN where it has none.
+        Args:
+            edges: float [E, C].
+
+        Returns:
+            For each graph: parameter name to tensor [*shape, C], the mean over the edges of each element, NaN where it
+            has none.
         """
         mean = self.per_value(edges)
         found: list[dict[str, torch.Tensor]] = [{} for _ in range(self.num_graphs)]
@@ -176,11 +218,18 @@ class Blocks:
         return found
 
     def per_value(self, edges: torch.Tensor) -> torch.Tensor:
-        """One row for each entry of `values`, [V, C]; see `per_parameter`."""
+        """Turn one row per edge into one per entry of `values`.
+
+        Args:
+            edges: float [E, C].
+
+        Returns:
+            [V, C], as `per_parameter` combines them.
+        """
         total = edges.new_zeros(len(self.values) + len(self.extra), edges.shape[1])
         count = edges.new_zeros(len(total), 1)
         if self.layout.small:
-            _, _, _, rows, number = self.layout.single
+            _, _, _, rows, number = self.layout.per_edge
             carries = self.layout.planned("carries", lambda: self.parameter_block.to(rows.device)[number])
             own = carries.to(edges.dtype)[:, None]
             total, count = total.index_add(0, rows, edges * own), count.index_add(0, rows, own)
@@ -193,53 +242,58 @@ class Blocks:
         return total / count.masked_fill(count == 0, torch.nan)
 
     def _add(self, edges: torch.Tensor, total: torch.Tensor, count: torch.Tensor) -> None:
-        """Add parameter edges, and how many there are, to the rows that they read, block by block."""
+        """Add parameter edges and their count to the rows that they read, block by block."""
         for carries, block in zip(self.parameter_block.tolist(), self.layout, strict=True):
             if carries and block.size:
                 own = edges[block.edge : block.edge + block.size]
-                for into, value in ((total, own), (count, own.new_ones(()).expand(len(own), 1))):
-                    width = into.shape[1]
+                for target, value in ((total, own), (count, own.new_ones(()).expand(len(own), 1))):
+                    width = target.shape[1]
                     steps = (*(s * width for s in block.strides), 1)
-                    into.as_strided((*block.shape, width), steps, block.value * width).add_(
+                    target.as_strided((*block.shape, width), steps, block.value * width).add_(
                         value.reshape(*block.shape, width)
                     )
 
 
 _ON_DEVICE = (
-    "values", "extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths", "node_graph",
+    "values", "extra", "nodes", "types", "node_op_bag", "type_op_bag", "op_tokens", "op_bag_sizes", "node_graph",
     "node_share",
 )  # fmt: skip
 
 
-# So that `torch.load` takes what `torch.save` wrote of them; none of them runs anything when it is made.
+# For `torch.load(weights_only=True)`: constructing them runs no code.
 torch.serialization.add_safe_globals([Blocks, CooGraph, Layout, Slot])
 
 
 def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bool = True) -> Blocks:
-    """The tensors of a graph, on the CPU.
+    """The tensors of a graph.
 
-    dtype: of the values; by default that of the parameters if all that have edges share a floating type, else
-    float32. links: include links (constants stay in any case).
+    Args:
+        graph: What `gmnc.compile` returned.
+        dtype: Of the values. By default that of the parameters if all that have edges share a floating dtype, else
+            float32.
+        links: Include links; constants are included in any case.
+
+    Returns:
+        Tensors on the CPU.
     """
     types = edge_types(graph)
     order = [i for i, b in enumerate(graph.edges) if not b.constant]
     order += [i for i, b in enumerate(graph.edges) if b.constant]
     values, starts, slots = _values(graph, dtype)
-    rows: list[list[int]] = []
+    rows: list[Block] = []
     ids: dict[str, list[np.ndarray]] = {"dst": [], "src": [], "types": []}
     extra: list[np.ndarray] = []
     for i in order:
         block = graph.edges[i]
-        value, steps = _reads(block, starts, len(values) + sum(map(len, extra)), extra)
-        _append(rows, ids, block.shape, value, steps, block.dst, block.src, types.blocks[i])
+        value, steps = reads(block, starts, len(values) + sum(map(len, extra)), extra)
+        append_block(rows, ids, block.shape, value, steps, block.dst, block.src, types.blocks[i])
     for link, kinds in zip(graph.links if links else (), types.links, strict=False):
         if link.size:
             shape = (link.size, 1, 1, 1)
-            _append(rows, ids, shape, 0, (0, 0, 0, 0), link.dst[:, None], link.src[:, None], kinds[:, None, None])
-    found = styles(graph, types)
+            append_block(rows, ids, shape, 0, (0, 0, 0, 0), link.dst[:, None], link.src[:, None], kinds[:, None, None])
+    found = op_tokens(graph, types)
     dst, src, kind = (torch.from_numpy(np.concatenate([np.zeros(0, np.int32), *part])) for part in ids.values())
-    edges = sum(math.prod(row[1:5]) for row in rows)
-    layout = Layout(torch.tensor(rows).reshape(-1, 15), torch.ones(len(rows), 2), dst, src, kind, edges)
+    layout = Layout(block_table(rows), torch.ones(len(rows), 2), dst, src, kind, sum(row.size for row in rows))
     carries = [not graph.edges[i].constant for i in order]
     return Blocks(
         layout=layout,
@@ -248,10 +302,10 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
         slots=slots,
         nodes=torch.from_numpy(np.ascontiguousarray(node_features(graph)[:, :8])),
         types=torch.from_numpy(np.ascontiguousarray(types.rows[:, 3:])),
-        node_style=torch.from_numpy(found.of_node),
-        type_style=torch.from_numpy(found.of_type),
-        words=torch.from_numpy(found.words),
-        style_lengths=torch.from_numpy(found.lengths),
+        node_op_bag=torch.from_numpy(found.of_node),
+        type_op_bag=torch.from_numpy(found.of_type),
+        op_tokens=torch.from_numpy(found.tokens),
+        op_bag_sizes=torch.from_numpy(found.sizes),
         node_graph=torch.zeros(graph.num_nodes, dtype=torch.int64),
         node_share=_shares(graph),
         block_graph=torch.zeros(len(rows), dtype=torch.int64),
@@ -260,7 +314,17 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
 
 
 def batch(parts: Sequence[Blocks]) -> Blocks:
-    """Several graphs side by side, as one; they may differ in every respect."""
+    """Several graphs side by side, as one.
+
+    Args:
+        parts: Of any architectures, each one graph or a batch.
+
+    Returns:
+        One batch, whose graphs are in this order.
+
+    Raises:
+        GmncError: There are none.
+    """
     if not parts:
         raise GmncError("a batch needs at least one graph")
     values, extra, bags, graphs = (
@@ -268,7 +332,7 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
         for sizes in (
             [len(p.values) for p in parts],
             [len(p.extra) for p in parts],
-            [len(p.style_lengths) for p in parts],
+            [len(p.op_bag_sizes) for p in parts],
             [p.num_graphs for p in parts],
         )
     )
@@ -285,10 +349,10 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
         slots=tuple(slots),
         nodes=torch.cat([p.nodes for p in parts]),
         types=torch.cat([p.types for p in parts]),
-        node_style=torch.cat([p.node_style + bags[i] for i, p in enumerate(parts)]),
-        type_style=torch.cat([p.type_style + bags[i] for i, p in enumerate(parts)]),
-        words=torch.cat([p.words for p in parts]),
-        style_lengths=torch.cat([p.style_lengths for p in parts]),
+        node_op_bag=torch.cat([p.node_op_bag + bags[i] for i, p in enumerate(parts)]),
+        type_op_bag=torch.cat([p.type_op_bag + bags[i] for i, p in enumerate(parts)]),
+        op_tokens=torch.cat([p.op_tokens for p in parts]),
+        op_bag_sizes=torch.cat([p.op_bag_sizes for p in parts]),
         node_graph=torch.cat([p.node_graph + graphs[i] for i, p in enumerate(parts)]),
         node_share=torch.cat([p.node_share for p in parts]),
         block_graph=torch.cat([p.block_graph + graphs[i] for i, p in enumerate(parts)]),
@@ -300,14 +364,15 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
 def _moved(part: Blocks, values: int, extra: int) -> Layout:
     """The layout, reading values and extra rows that start elsewhere."""
     own = part.layout.blocks.clone()
-    own[:, 5] += torch.where(own[:, 5] >= len(part.values), extra - len(part.values), values)
+    row = own[:, COLUMN.value]
+    row += torch.where(row >= len(part.values), extra - len(part.values), values)
     return replace(part.layout, blocks=own)
 
 
 def _values(
     graph: ParameterGraph, dtype: torch.dtype | None
 ) -> tuple[torch.Tensor, dict[tuple[bool, str], int], tuple[Slot, ...]]:
-    """The zero and every tensor that has edges, as one flat tensor; where each starts, by (constant, name)."""
+    """Zero and every tensor that has edges, as one flat tensor; where each starts, by (constant, name); the slots."""
     read = dict.fromkeys((b.constant, b.view.name) for b in sorted(graph.edges, key=lambda b: b.constant))
     tensors = {key: (graph.constants if key[0] else graph.parameters)[key[1]] for key in read}
     kinds = {p.dtype for (constant, _), p in tensors.items() if not constant}
@@ -328,29 +393,3 @@ def _shares(graph: ParameterGraph) -> torch.Tensor:
     """See `Blocks.node_share`."""
     sizes = torch.tensor([group.size for group in graph.groups], dtype=torch.int64)
     return torch.repeat_interleave(1.0 / (sizes.double() * max((sizes > 0).sum().item(), 1)), sizes)
-
-
-def _reads(
-    block: EdgeBlock, starts: Mapping[tuple[bool, str], int], end: int, extra: list[np.ndarray]
-) -> tuple[int, tuple[int, ...]]:
-    """Row and steps at which a block reads. What strides (not below 0) cannot say is added to `extra`, at row `end`."""
-    start = starts[block.constant, block.view.name]
-    if block.view.index is None and min(block.view.strides) >= 0:
-        return start + block.view.offset, block.view.strides
-    _, n, k, s = block.shape
-    extra.append(start + block.view.elements().reshape(-1))
-    return end, (n * k * s, k * s, s, 1)
-
-
-def _append(
-    rows: list[list[int]], ids: dict[str, list[np.ndarray]], shape: tuple[int, ...], value: int, steps: Sequence[int],
-    dst: np.ndarray, src: np.ndarray, types: np.ndarray,
-) -> None:  # fmt: skip
-    """One more block. types: [B or 1, K or 1, S]."""
-    edge = rows[-1][0] + math.prod(rows[-1][1:5]) if rows else 0
-    starts = [sum(map(len, part)) for part in ids.values()]
-    b, k, s = types.shape
-    by_type = [k * s if b > 1 else 0, s if k > 1 else 0]
-    rows.append([edge, *shape, value, *steps, *starts, *by_type])
-    for part, new in zip(ids.values(), (dst, src, types), strict=True):
-        part.append(np.ascontiguousarray(new, dtype=np.int32).reshape(-1))

@@ -14,7 +14,7 @@ import numpy as np
 from ..ir import EdgeBlock, GmncError, LinkBlock, NodeKind, ParameterGraph
 from ..ir.printable import counted
 from .edge_types import TYPE_COLUMNS, EdgeTypes, edge_types
-from .styles import styles
+from .op_tokens import op_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -40,10 +40,10 @@ class CooGraph:
     edge_type: torch.Tensor
     edge_param: torch.Tensor
     edge_type_attr: torch.Tensor
-    type_style: torch.Tensor
-    node_style: torch.Tensor
-    style_words: torch.Tensor
-    style_lengths: torch.Tensor
+    type_op_bag: torch.Tensor
+    node_op_bag: torch.Tensor
+    op_tokens: torch.Tensor
+    op_bag_sizes: torch.Tensor
     block_offsets: torch.Tensor
     parameter_offsets: torch.Tensor
     parameter_names: tuple[str, ...]
@@ -107,8 +107,8 @@ def coo(
     * `edge_param` int [E]: which parameter element the edge carries, negative for none; element i of parameter p is
       `parameter_offsets[p] + i`. Tied edges name the same element.
     * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
-    * `type_style` int32 [T], `node_style` int32 [N], `style_words` int64, `style_lengths` int64: what an edge's source,
-      or an output, went through, in words that all graphs share; see `gmnc.backends.styles`.
+    * `type_op_bag` int32 [T], `node_op_bag` int32 [N], `op_tokens` int64, `op_bag_sizes` int64: the operations between
+      an edge's source and destination, or before an output, as bags of hashed tokens; see `gmnc.backends.op_tokens`.
     * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
     * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
     * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
@@ -158,7 +158,7 @@ def _tensors(
     import torch
 
     types = edge_types(graph)
-    found = styles(graph, types)
+    found = op_tokens(graph, types)
     order: list[int] = [i for i, b in enumerate(graph.edges) if not b.constant]
     if links:
         order += [i for i, b in enumerate(graph.edges) if b.constant]
@@ -187,10 +187,10 @@ def _tensors(
         "x": torch.from_numpy(node_features(graph)),
         **out.tensors(dtype),
         "edge_type_attr": torch.from_numpy(_type_rows(types, reverse)),
-        "type_style": torch.from_numpy(np.tile(found.of_type, 1 + reverse)),
-        "node_style": torch.from_numpy(found.of_node),
-        "style_words": torch.from_numpy(found.words),
-        "style_lengths": torch.from_numpy(found.lengths),
+        "type_op_bag": torch.from_numpy(np.tile(found.of_type, 1 + reverse)),
+        "node_op_bag": torch.from_numpy(found.of_node),
+        "op_tokens": torch.from_numpy(found.tokens),
+        "op_bag_sizes": torch.from_numpy(found.sizes),
         "block_offsets": torch.from_numpy(offsets),
         "parameter_offsets": torch.from_numpy(starts),
         "parameter_names": tuple(graph.parameters),

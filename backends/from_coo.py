@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from ..ir import GmncError
-from ..kernels import Layout
+from ..kernels import COLUMNS, Layout
 from .blocks import Blocks
 
 __all__ = ["from_coo"]
 
-_FIELDS = ("x", "edge_index", "edge_attr", "edge_type", "edge_type_attr", "type_style", "node_style", "style_words")
+_FIELDS = ("x", "edge_index", "edge_attr", "edge_type", "edge_type_attr", "type_op_bag", "node_op_bag", "op_tokens")
 
 
 def from_coo(data: Any) -> Blocks:
@@ -36,9 +36,11 @@ def from_coo(data: Any) -> Blocks:
     lengths = lengths.cpu()
     start = torch.cumsum(lengths, 0) - lengths
     zero, one = torch.zeros_like(start), torch.ones_like(start)
-    rows = [start, lengths, one, one, one, start + 1, one, zero, zero, zero, start, start, start, one, zero]
+    columns = dict.fromkeys(COLUMNS, zero) | {"edge": start, "b": lengths, "n": one, "k": one, "s": one}
+    columns |= {"value": start + 1, "value_b": one, "dst": start, "src": start, "type": start, "type_b": one}
     to, at, kind = (t.to(torch.int32).contiguous() for t in (data.edge_index[1], src, data.edge_type))
-    layout = Layout(torch.stack(rows, dim=1), torch.ones(len(start), 2), to, at, kind, edges)
+    rows = torch.stack([columns[name] for name in COLUMNS], dim=1)
+    layout = Layout(rows, torch.ones(len(start), 2), to, at, kind, edges)
     value = data.edge_attr[:, 0]
     return Blocks(
         layout=layout,
@@ -47,10 +49,10 @@ def from_coo(data: Any) -> Blocks:
         slots=(),
         nodes=data.x[:, :8],
         types=kinds[:, 3:8],
-        node_style=data.node_style,
-        type_style=data.type_style,
-        words=data.style_words,
-        style_lengths=data.style_lengths,
+        node_op_bag=data.node_op_bag,
+        type_op_bag=data.type_op_bag,
+        op_tokens=data.op_tokens,
+        op_bag_sizes=data.op_bag_sizes,
         node_graph=node_graph,
         # Which nodes are of one group is not said: each is one of its own.
         node_share=1.0 / torch.bincount(node_graph).double()[node_graph],

@@ -28,8 +28,8 @@ class ParameterData(Data):
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
         if key == "edge_type":
             return len(self.edge_type_attr)
-        if key in ("type_style", "node_style"):
-            return len(self.style_lengths)
+        if key in ("type_op_bag", "node_op_bag"):
+            return len(self.op_bag_sizes)
         if key in ("edge_param", "parameter_offsets"):
             return int(self.parameter_offsets[-1])
         if key == "block_offsets":

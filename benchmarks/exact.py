@@ -74,7 +74,7 @@ def _norm(a: torch.Tensor, order: float) -> torch.Tensor:
 
 def pieces(layout: Layout, limit: int = _LIMIT) -> Iterator[tuple[slice, Layout]]:
     """Rows of edges, and the layout of them alone, which reads them from row 0 on."""
-    for piece in layout.pieces(limit):
+    for piece in layout.chunks(limit):
         yield slice(piece.start, piece.start + piece.layout.edges), piece.layout.dense
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import checkout  # noqa: F401
 import torch
 
-from gmnc.kernels import Layout
+from gmnc.kernels import Block, Layout, block_table
 
 __all__ = ["NETWORKS", "Network"]
 
@@ -20,7 +20,7 @@ class Network:
     nodes: int = 0
     edges: int = 0
     types: int = 0
-    rows: list[list[int]] = field(default_factory=list)
+    rows: list[Block] = field(default_factory=list)
     dst: list[torch.Tensor] = field(default_factory=list)
     src: list[torch.Tensor] = field(default_factory=list)
     kinds: list[torch.Tensor] = field(default_factory=list)
@@ -56,12 +56,12 @@ class Network:
     def layout(self) -> Layout:
         """The layout of an edge state [edges, D] in the order of the blocks."""
         ids = [torch.cat(part).to(torch.int32) for part in (self.dst, self.src, self.kinds)]
-        return Layout(torch.tensor(self.rows), torch.ones(len(self.rows), 2), *ids, self.edges)
+        return Layout(block_table(self.rows), torch.ones(len(self.rows), 2), *ids, self.edges)
 
     def _block(self, shape: tuple[int, int, int, int], dst: range | list[int], src: range | list[int]) -> None:
         b, n, k, s = shape
         starts = [sum(map(len, part)) for part in (self.dst, self.src, self.kinds)]
-        self.rows.append([self.edges, *shape, self.edges, n * k * s, k * s, s, 1, *starts, 0, 0])
+        self.rows.append(Block(self.edges, *shape, self.edges, n * k * s, k * s, s, 1, *starts, type_b=0, type_k=0))
         self.dst.append(torch.tensor(dst))
         self.src.append(torch.tensor(src))
         self.kinds.append(torch.arange(self.types, self.types + s))

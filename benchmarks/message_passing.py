@@ -84,7 +84,7 @@ def gathered(layout: Layout) -> Update:
     """Message passing with an index per edge, as libraries for graphs write it."""
     from torch_geometric.utils import scatter
 
-    dst, src, types, _, _ = layout.single
+    dst, src, types, _, _ = layout.per_edge
 
     def update(edges: torch.Tensor, terms: Terms) -> tuple[torch.Tensor, ...]:
         ends = torch.cat([terms.dst[dst], terms.src[src], edges, terms.type[types]], dim=1)

@@ -29,7 +29,7 @@ def networks(recipe: Recipe, count: int) -> Blocks:
 
 def step_time(given: Blocks, width: int, kernel: str, repeats: int) -> float:
     """Seconds, forward and backward."""
-    model, times = GMN(1, width=width, kernel=kernel), []
+    model, times = GMN(out_channels=1, hidden_channels=width, kernel=kernel), []
     for _ in range(repeats + 1):
         start = time.perf_counter()
         model(given).sum().backward()

@@ -1,6 +1,6 @@
-"""A metanetwork on a network whose edge states do not fit: time and memory of forward and backward, by the piece.
+"""A metanetwork on a network whose edge states do not fit: time and memory of forward and backward, by chunks of edges.
 
-    python benchmarks/streaming.py --net gpt2 --width 64 [--device cuda] [--stream 4194304]
+    python benchmarks/streaming.py --net gpt2 --width 64 [--device cuda] [--edge-chunk 4194304]
 
 Prints what the states of all edges after one layer would take, and the most memory in use beyond the graph and the
 weights of the metanetwork: forward, and forward with backward. Once each, after a call on a tiny network.
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--net", default="gpt2", choices=NETWORKS)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--layers", type=int, default=3)
-    parser.add_argument("--stream", type=int, default=2**22, help="edges in a piece")
+    parser.add_argument("--edge-chunk", type=int, default=2**22, help="edges in a chunk")
     parser.add_argument("--dtype", default="fp32", choices=DTYPES)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
@@ -62,7 +62,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         graph = gmnc.compile(write(options.net, Path(folder)))
         given = blocks(graph, dtype=dtype).to(device)
-    model = GMN(1, width=options.width, layers=options.layers, stream=options.stream).to(device, dtype)
+    model = GMN(hidden_channels=options.width, num_layers=options.layers, edge_chunk=options.edge_chunk)
+    model = model.to(device, dtype)
     state = given.num_edges * options.width * given.values.element_size()
     print(f"{options.net}: {graph.num_parameters:,} parameters, {given.num_edges:,} edges; states of all edges after "
           f"one of {options.layers} layers would take {state / 1e9:.1f} GB", flush=True)  # fmt: skip

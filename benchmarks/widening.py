@@ -54,7 +54,7 @@ def targets(nets: list[Weights]) -> torch.Tensor:
 def trained(steps: int, seed: int = 0, **options: object) -> GMN:
     """A metanetwork after some steps of Adam on 128 networks; random if there are none."""
     torch.manual_seed(seed)
-    model = GMN(1, width=16, layers=2, buckets=64, **options).double()
+    model = GMN(out_channels=1, hidden_channels=16, num_layers=2, hash_buckets=64, **options).double()
     nets = networks(128, seed)
     given, wanted = tensors(nets), targets(nets)
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Kernel", "embed_models"]
 
 OUTPUTS = 64
-LARGE, PIECE = 1 << 22, 1 << 20
+LARGE, CHUNK = 1 << 22, 1 << 20
 """Networks of more edges than `LARGE` are read so many at a time (1 GB of states at width 64, and a quarter of it)."""
 _SHOWN = 6
 
@@ -114,7 +114,7 @@ def embed_models(
             with replacing(out, read) as temporary:
                 write(temporary, rows, origin)
     if json:
-        print_json({"weights": origin, "outputs": net.options["outputs"], "models": rows})
+        print_json({"weights": origin, "outputs": net.config.out_channels, "models": rows})
     elif out is None:
         _print_table(rows)
     if not json:
@@ -154,9 +154,9 @@ def _metanetwork(weights: Path | None, seed: int, kernel: Kernel) -> tuple[GMN, 
     if weights is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return GMN(OUTPUTS, kernel=kernel.value), f"random, seed {seed}"
+            return GMN(out_channels=OUTPUTS, kernel=kernel.value), f"random, seed {seed}"
     net = load(weights, kernel=kernel.value)
-    if net.head != "invariant":
+    if net.config.head != "invariant":
         raise LoadError(f"{weights}: weights of an equivariant metanetwork, which gives no embedding")
     return net, str(weights)
 
@@ -171,7 +171,7 @@ def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], devic
     try:
         graph = graph_of(path)
         tensors = blocks(graph).to(device)
-        net.stream = net.options["stream"] or (PIECE if tensors.num_edges > LARGE else 0)
+        net.edge_chunk = net.config.edge_chunk or (CHUNK if tensors.num_edges > LARGE else 0)
         with torch.no_grad():
             embedding = net(tensors)[0].double().cpu()
         if not embedding.isfinite().all():

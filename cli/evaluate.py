@@ -40,15 +40,14 @@ def evaluate_runs(
     Runs with the same settings but for their seeds are one row.
     """
     with errors_to_exit_codes():
-        from ..tasks.experiment import load_result
-        from ..tasks.report import markdown, pictures, summary, to_json
+        from ..tasks import load_result, report
 
         results = [load_result(run) for run in runs]
-        rows = summary(results, of.value)
-        made = pictures(results, plots) if plots is not None else []
+        rows = report.summary(results, of.value)
+        made = report.pictures(results, plots) if plots is not None else []
     if json:
-        print_json({"rows": to_json(rows), "pictures": [str(p) for p in made]})
+        print_json({"rows": report.to_json(rows), "pictures": [str(p) for p in made]})
     else:
-        say(markdown(rows), end="")
+        say(report.markdown(rows), end="")
     for path in made:
         note(f"wrote {path}", quiet)

@@ -11,7 +11,7 @@ from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dim
 from .session import cell, errors_to_exit_codes, open_graph, output, print_json, say, steps
 
 if TYPE_CHECKING:
-    from ..tasks.predictor import Predictor
+    from ..tasks import Predictor
 
 __all__ = ["predict_accuracy"]
 
@@ -39,7 +39,7 @@ def predict_accuracy(
 ) -> None:
     """Predict the test accuracy of each MODEL, and say where it is unlike the networks that the predictor knows."""
     with errors_to_exit_codes():
-        from ..tasks.predictor import SHIPPED, Predictor
+        from ..tasks import SHIPPED, Predictor
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
         origin = predictor or SHIPPED

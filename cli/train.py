@@ -12,8 +12,7 @@ from .options import Json, Quiet
 from .session import errors_to_exit_codes, note, output, print_json, steps
 
 if TYPE_CHECKING:
-    from ..tasks.experiment import Experiment, Settings
-    from ..tasks.training import Watch
+    from ..tasks import Experiment, OnProgress, Settings
 
 __all__ = ["Metanet", "SplitName", "TaskName", "train_metanetwork"]
 
@@ -66,14 +65,17 @@ def train_metanetwork(
     limit: Annotated[int, typer.Option(min=0, help="So many members of the zoo only; 0: all.")] = 0,
     examples: Annotated[int, typer.Option(min=0, help="So many of the training members only; 0: all.")] = 0,
     probes: Annotated[
-        int, typer.Option(min=0, help="Read what each network answers to so many generated images too (accuracy).")
+        int, typer.Option(min=0, help="Also read the responses of each network to so many generated images (accuracy).")
     ] = 0,
     edges: Annotated[int, typer.Option(min=1, help="Most edges of a batch: bounds the memory.")] = 200_000,
     members: Annotated[int, typer.Option(min=1, help="Most members of a batch.")] = 32,
     option: Annotated[
         list[str] | None,
         typer.Option(
-            "--option", metavar="NAME=VALUE", help="Of the metanetwork, as in width=64. Repeatable.", show_default=False
+            "--option",
+            metavar="NAME=VALUE",
+            help="Of the metanetwork, as in hidden_channels=64. Repeatable.",
+            show_default=False,
         ),
     ] = None,
     predictor: Annotated[
@@ -90,9 +92,7 @@ def train_metanetwork(
     with errors_to_exit_codes():
         from ..backends.files import target
         from ..ir import GmncError
-        from ..tasks import training
-        from ..tasks.experiment import Settings, run
-        from ..tasks.parallel import joined, rank
+        from ..tasks import Options, Settings, joined, rank, run
 
         if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
             raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
@@ -106,10 +106,15 @@ def train_metanetwork(
             task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
             _options(option), examples, probes,
         )  # fmt: skip
-        options = training.Options(epochs, lr, weight_decay, patience=patience, seed=seed)
-        with joined(), steps(quiet or not _first(), after=0.5) as watch:
+        options = Options(epochs, lr, weight_decay, patience=patience, seed=seed)
+        with joined(), steps(quiet or not _first(), after=0.5) as on_progress:
             result = run(
-                lambda s: _prepare(s, watch, predictor), settings, options, out, device=_device(device), watch=watch
+                lambda s: _prepare(s, on_progress, predictor),
+                settings,
+                options,
+                out,
+                device=_device(device),
+                on_progress=on_progress,
             )
             first = rank() == 0
     if not first:
@@ -128,10 +133,9 @@ def _first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experiment:
+def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None) -> Experiment:
     from ..ir import GmncError
-    from ..tasks import accuracy, inr, sine
-    from ..tasks.members import Zoo
+    from ..tasks import Zoo, accuracy, inr, sine
 
     if settings.task != TaskName.accuracy and settings.split != SplitName.full:
         raise GmncError(f"--split {settings.split}: {settings.task} has the split full alone")
@@ -139,19 +143,19 @@ def _prepare(settings: Settings, watch: Watch, predictor: Path | None) -> Experi
         raise GmncError(f"--examples: {settings.task} trains on all members; choose --limit")
     if settings.task != TaskName.accuracy and (settings.probes or settings.model == Metanet.none):
         raise GmncError(f"--probes and --model none: {settings.task} has none; choose accuracy")
-    zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, progress=watch)
+    zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, on_progress=on_progress)
     if settings.task == TaskName.accuracy:
-        return accuracy.experiment(settings, zoo, predictor, watch)
+        return accuracy.experiment(settings, zoo, predictor, on_progress)
     return {TaskName.inr_edit: inr, TaskName.inr_ssl: sine}[TaskName(settings.task)].experiment(settings, zoo)
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
-    """``["width=64", "norm=false"]`` as numbers, truth values and words."""
+    """``["hidden_channels=64", "norm=false"]`` as numbers, truth values and words."""
     found: dict[str, Any] = {}
     for text in given or ():
         name, sign, value = text.partition("=")
         if not name or not sign:
-            raise typer.BadParameter(f"{text!r}: expected NAME=VALUE, as in width=64", param_hint="--option")
+            raise typer.BadParameter(f"{text!r}: expected NAME=VALUE, as in dropout=0.1", param_hint="--option")
         found[name.replace("-", "_")] = _value(value)
     return found
 

@@ -55,7 +55,7 @@ def make_zoo(
     A run that was interrupted goes on where it was when it is started again, and a zoo grows with a greater size.
     """
     with errors_to_exit_codes():
-        from ..tasks.zoo import make
+        from ..tasks import make_zoo as make
 
         start = time.perf_counter()
         try:

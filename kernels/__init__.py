@@ -1,9 +1,24 @@
-"""Gather, edge MLP and scatter in one operation, `edge_update`, with several implementations; knows tensors only."""
+"""Gather, edge MLP and scatter as one operation, `edge_update`, with several implementations; knows tensors only."""
 
 from __future__ import annotations
 
-from .layout import COLUMNS, Block, Layout, Piece
+from .activations import ACTIVATIONS
+from .layout import COLUMN, COLUMNS, Block, Chunk, EdgeTable, Layout, block_table
 from .terms import Terms
 from .update import Fused, edge_update, kernels, register
 
-__all__ = ["COLUMNS", "Block", "Fused", "Layout", "Piece", "Terms", "edge_update", "kernels", "register"]
+__all__ = [
+    "ACTIVATIONS",
+    "COLUMN",
+    "COLUMNS",
+    "Block",
+    "Chunk",
+    "EdgeTable",
+    "Fused",
+    "Layout",
+    "Terms",
+    "block_table",
+    "edge_update",
+    "kernels",
+    "register",
+]

@@ -1,4 +1,4 @@
-"""The elementwise functions that the kernels know, and their derivatives."""
+"""Activations of the kernels, and their derivatives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _tanh_slope(x: torch.Tensor) -> torch.Tensor:
 
 
 ACTIVATIONS: dict[str, Function] = {"relu": torch.relu, "silu": F.silu, "tanh": torch.tanh, "square": torch.square}
-"""Name to function. Sums of squares are products, which the others only approach."""
+"""Name to function. ``square`` can express products exactly, which the others only approximate."""
 
 DERIVATIVES: dict[str, Function] = {
     "relu": _relu_slope,
@@ -34,4 +34,4 @@ DERIVATIVES: dict[str, Function] = {
     "tanh": _tanh_slope,
     "square": lambda x: 2 * x,
 }
-"""Name to derivative, as a function of the argument."""
+"""Name to derivative, a function of the activation's argument."""

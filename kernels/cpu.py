@@ -1,4 +1,4 @@
-"""Fused edge update on the CPU: tiles of edges that fit in cache; nothing else is as long as the edges."""
+"""Fused edge update on the CPU, in tiles of edges that fit into cache; no other array is as long as the edges."""
 
 from __future__ import annotations
 
@@ -14,13 +14,22 @@ from .terms import Terms
 __all__ = ["backward", "forward"]
 
 TILE = 2048
-"""Edges of a tile: with 64 float32 features half a megabyte, which stays in the second-level cache."""
+"""Edges of a tile: half a megabyte at 64 float32 features, which stays in the L2 cache."""
 
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 class _Tile(NamedTuple):
-    """A box of a block's edges whose rows follow one another: starts and lengths along b, n, k, s."""
+    """A box of a block's edges whose rows are contiguous.
+
+    Attributes:
+        b: Range along B.
+        n: Range along N.
+        k: Range along K.
+        s: Range along S.
+        shape: Lengths of these.
+        row: Row of its first edge.
+    """
 
     b: slice
     n: slice
@@ -38,10 +47,10 @@ class _Tile(NamedTuple):
 def forward(
     e: torch.Tensor, terms: Terms, layout: Layout, plan: object, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
-    """See `gmnc.kernels.edge_update`."""
+    """Compute `gmnc.kernels.edge_update`."""
     e, (nodes, width) = e.contiguous(), terms.dst.shape
     new = e.new_empty(layout.edges, terms.w_out.shape[1], dtype=dtype)
-    into, out = (terms.dst.new_zeros(nodes, width) for _ in range(2))
+    in_sum, out_sum = (terms.dst.new_zeros(nodes, width) for _ in range(2))
     function = ACTIVATIONS[activation]
     buffer = terms.dst.new_empty(TILE, width)
     for block in layout:
@@ -56,18 +65,18 @@ def forward(
                 rows.copy_(torch.addmm(terms.b_out, hidden.view(-1, width), terms.w_out))
                 if residual:
                     rows.add_(state)
-                _add_rows(into, dst[tile.b, tile.n], hidden.sum((2, 3)), block.scale_in)
+                _add_rows(in_sum, dst[tile.b, tile.n], hidden.sum((2, 3)), block.scale_in)
                 sums += hidden.sum(1)
-            _add_rows(out, src[columns.b, columns.k], sums.sum(2), block.scale_out)
-    return new, into, out
+            _add_rows(out_sum, src[columns.b, columns.k], sums.sum(2), block.scale_out)
+    return new, in_sum, out_sum
 
 
 def backward(
     grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, plan: object, activation: str, residual: bool,
     wanted: bool,
 ) -> tuple[torch.Tensor, Terms]:  # fmt: skip
-    """Gradients of `e` (if wanted) and of the terms. The hidden layer is computed again."""
-    grad_new, grad_into, grad_out = grads
+    """Gradients of `e` (if wanted) and of the terms; recomputes the hidden layer."""
+    grad_new, grad_in, grad_out = grads
     e = e.contiguous()
     grad_e = torch.zeros_like(e)
     own = Terms(*(torch.zeros_like(t) for t in terms))
@@ -89,7 +98,7 @@ def backward(
                 own.w_out.addmm_(hidden.t(), grad_row)
                 own.b_out.add_(grad_row.sum(0))
                 grad = torch.mm(grad_row, terms.w_out.t()).view(*tile.shape, width)
-                grad += block.scale_in * grad_into[nodes][:, :, None, None]
+                grad += block.scale_in * grad_in[nodes][:, :, None, None]
                 grad += from_out
                 grad *= slope(argument)
                 flat = grad.view(-1, width)
@@ -107,7 +116,7 @@ def backward(
 
 
 def _tiles(block: Block) -> Iterator[tuple[_Tile, Iterator[_Tile]]]:
-    """Tiles of a block, in groups that share their sources: (the columns of the group, its tiles)."""
+    """Tiles of a block in groups that share their sources: (columns of the group, its tiles)."""
     b, n, k, s = block.shape
     if not block.size:
         return
@@ -136,7 +145,7 @@ def _box(block: Block, b: slice, n: slice, k: slice, s: slice) -> _Tile:
 
 
 def _by_source(terms: Terms, src: torch.Tensor, types: torch.Tensor, columns: _Tile) -> torch.Tensor:
-    """What the hidden layer takes from source and type, [b, k, s, H]."""
+    """Terms of sources and types, [b, k, s, H]."""
     b, k, s = columns.b, columns.k, columns.s
     return terms.src[src[b, k]][:, :, None] + terms.type[types[b, k, s]]
 
@@ -144,7 +153,7 @@ def _by_source(terms: Terms, src: torch.Tensor, types: torch.Tensor, columns: _T
 def _argument(
     state: torch.Tensor, terms: Terms, dst: torch.Tensor, by_source: torch.Tensor, tile: _Tile, buffer: torch.Tensor
 ) -> torch.Tensor:
-    """What the activation is applied to, [b, n, k, s, H]."""
+    """Argument of the activation, [b, n, k, s, H]."""
     argument = torch.mm(state, terms.w_in, out=buffer[: tile.size]).view(*tile.shape, -1)
     argument += by_source[:, None]
     argument += terms.dst[dst][:, :, None, None]
@@ -152,7 +161,7 @@ def _argument(
 
 
 def _state(e: torch.Tensor, block: Block, tile: _Tile) -> torch.Tensor:
-    """The edge states of a tile, [edges, D]; a view where the rows follow one another."""
+    """The edge states of a tile, [edges, D]; a view where the rows are contiguous."""
     return _strided(e, block, tile).reshape(-1, e.shape[1])
 
 
@@ -165,15 +174,15 @@ def _strided(e: torch.Tensor, block: Block, tile: _Tile) -> torch.Tensor:
 
 
 def _add_state(grad: torch.Tensor, block: Block, tile: _Tile, value: torch.Tensor) -> None:
-    """Add the gradient of a tile's states to that of the rows that it read."""
+    """Add the gradient of a tile's states to that of the rows it read."""
     value = value.view(*tile.shape, -1).to(grad.dtype)
     repeated = [axis for axis, step in enumerate(block.strides) if step == 0]
     if repeated:
         value = value.sum(repeated, keepdim=True)
-    into = _strided(grad, block, tile)
+    target = _strided(grad, block, tile)
     for axis in repeated:
-        into = into.narrow(axis, 0, 1)
-    into += value
+        target = target.narrow(axis, 0, 1)
+    target += value
 
 
 def _add_rows(total: torch.Tensor, ids: torch.Tensor, value: torch.Tensor, scale: float = 1.0) -> None:

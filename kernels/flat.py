@@ -1,4 +1,4 @@
-"""Edge by edge with an index for each, in plain torch: the fastest on a CPU for many small blocks."""
+"""An index per edge, in plain torch: the fastest on a CPU for many small blocks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def forward(
     e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool, dtype: torch.dtype,
     add: Sum = _sum,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # fmt: skip
-    """See `gmnc.kernels.edge_update`. add: (values [E, H], ids [E], N) to sums [N, H]."""
-    dst, src, types, rows, numbers = layout.single
-    # index_select, as its gradient is the fastest of all that gather.
+    """Compute `gmnc.kernels.edge_update`; add: (values [E, H], ids [E], N) to sums [N, H]."""
+    dst, src, types, rows, numbers = layout.per_edge
+    # index_select has the fastest gradient of all gathers.
     state = e.index_select(0, rows).to(terms.dst.dtype)
     ends = terms.dst.index_select(0, dst) + terms.src.index_select(0, src) + terms.type.index_select(0, types)
     hidden = ACTIVATIONS[activation](torch.addmm(ends, state, terms.w_in))

@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["COLUMNS", "Block", "Layout", "Piece"]
-
-COLUMNS = (
-    "edge", "b", "n", "k", "s", "value", "value_b", "value_n", "value_k", "value_s", "dst", "src", "type", "type_b",
-    "type_k",
-)  # fmt: skip
-"""edge: row of the first edge; edges of a block follow in C order of [b, n, k, s]. value: row of the first edge in the
-input edge state, and that row's step along each axis. dst, src: where ids [b, n] and [b, k] start. type: where type ids
-start, and their steps along b and k (the step along s is 1, and nothing depends on n)."""
+__all__ = ["COLUMN", "COLUMNS", "Block", "Chunk", "EdgeTable", "Layout", "block_table"]
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    """One row of `Layout.blocks`, field by field as in `COLUMNS`, and its two scales."""
+class Block(NamedTuple):
+    """A dense bipartite block of edges [B, N, K, S]: B groups of N destinations, K sources and S slots.
+
+    All fields but the scales are a row of `Layout.blocks`.
+
+    Attributes:
+        edge: Row of the first edge; the edges of a block follow one another in C order of [B, N, K, S].
+        b: B.
+        n: N.
+        k: K.
+        s: S.
+        value: Row of the first edge in the input edge state.
+        value_b: Step of that row along B.
+        value_n: Step along N.
+        value_k: Step along K.
+        value_s: Step along S.
+        dst: Start in `Layout.dst` of the destinations [B, N].
+        src: Start in `Layout.src` of the sources [B, K].
+        type: Start in `Layout.types` of the types [B, K, S], which do not depend on N.
+        type_b: Step of the type along B.
+        type_k: Step along K; along S it is 1.
+        scale_in: Factor on messages into destinations.
+        scale_out: Factor on messages into sources.
+    """
 
     edge: int
     b: int
@@ -54,15 +68,31 @@ class Block:
 
     @property
     def strides(self) -> tuple[int, int, int, int]:
-        """Steps of the row in the input edge state, along (b, n, k, s)."""
+        """Steps of the row in the input edge state, along (B, N, K, S)."""
         return self.value_b, self.value_n, self.value_k, self.value_s
 
 
-class Piece(NamedTuple):
-    """A run of a layout's edges.
+COLUMNS = Block._fields[:-2]
+"""Names of the columns of `Layout.blocks`."""
+COLUMN = Block(*range(len(COLUMNS)))
+"""Number of each column of `Layout.blocks`, under its name."""
+_SHAPE = slice(COLUMN.b, COLUMN.s + 1)
+_READ = slice(COLUMN.value, COLUMN.value_s + 1)
+_STARTS = slice(COLUMN.dst, COLUMN.type + 1)
 
-    start: its first edge. layout: of these edges alone, numbered from 0, which read the values of all. numbers: for
-    each block of `layout`, the number of the block that it is a part of.
+
+def block_table(blocks: Sequence[Block]) -> torch.Tensor:
+    """`Layout.blocks` of blocks: int64 [M, 15]."""
+    return torch.tensor([block[: len(COLUMNS)] for block in blocks], dtype=torch.int64).reshape(-1, len(COLUMNS))
+
+
+class Chunk(NamedTuple):
+    """Consecutive edges of a layout.
+
+    Attributes:
+        start: The first edge.
+        layout: Of these edges alone, numbered from 0; it reads the input edge state of all edges.
+        numbers: For each block of `layout`, the number of the block that it is a part of.
     """
 
     start: int
@@ -70,13 +100,35 @@ class Piece(NamedTuple):
     numbers: tuple[int, ...]
 
 
+class EdgeTable(NamedTuple):
+    """The operands of each edge, int64 [edges] each.
+
+    Attributes:
+        dst: Destination.
+        src: Source.
+        type: Type.
+        row: Row of the input edge state.
+        block: Number of the block.
+    """
+
+    dst: torch.Tensor
+    src: torch.Tensor
+    type: torch.Tensor
+    row: torch.Tensor
+    block: torch.Tensor
+
+
 @dataclass(frozen=True)
 class Layout:
     """Dense bipartite blocks of edges over shared node and type tables.
 
-    blocks: int64 [M, 15] on the CPU, `COLUMNS`. scale: float32 [M, 2] on the CPU, what sums over in-edges and over
-    out-edges of each block are multiplied by. dst, src, types: int32 ids, flat, on the device of the edge states.
-    edges: number of edges.
+    Attributes:
+        blocks: int64 [M, 15] on the CPU, one `Block` per row; `COLUMN` has the number of each column.
+        scale: float32 [M, 2] on the CPU, `scale_in` and `scale_out` of each block.
+        dst: int32, destinations of all blocks, on the device of the edge states.
+        src: int32, sources of all blocks, there too.
+        types: int32, types of all blocks, there too.
+        edges: Number of edges.
     """
 
     blocks: torch.Tensor
@@ -91,7 +143,7 @@ class Layout:
         return iter(self._rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Tables and plans, some of them as long as the edges, are made anew where it arrives.
+        # Cached tables and plans may be as long as the edges; the receiver makes its own.
         return Layout, (self.blocks, self.scale, self.dst, self.src, self.types, self.edges)
 
     def __repr__(self) -> str:
@@ -102,114 +154,160 @@ class Layout:
         pairs = zip(self.blocks.tolist(), self.scale.tolist(), strict=True)
         return tuple(Block(*row, *scale) for row, scale in pairs)
 
+    @property
+    def sizes(self) -> torch.Tensor:
+        """Number of edges of each block, int64 [M] on the CPU."""
+        return self.blocks[:, _SHAPE].prod(1)
+
+    @property
+    def reads_dense(self) -> bool:
+        """Whether edge r reads row r of the input edge state."""
+        return torch.equal(self.blocks[:, _READ], self.dense.blocks[:, _READ])
+
     @cached_property
     def dense(self) -> Layout:
         """The same edges, reading an edge state [edges, D] that an earlier `edge_update` wrote."""
         blocks = self.blocks.clone()
-        _, n, k, s = self.blocks[:, 1:5].T
-        blocks[:, 5] = blocks[:, 0]
-        blocks[:, 6:10] = torch.stack([n * k * s, k * s, s, torch.ones_like(s)], dim=1)
-        # The plans, which hang on shapes and ids alone, are shared.
+        _, n, k, s = self.blocks[:, _SHAPE].T
+        one = torch.ones_like(s)
+        blocks[:, _READ] = torch.stack([self.blocks[:, COLUMN.edge], n * k * s, k * s, s, one], dim=1)
+        # Plans depend on shapes and ids only, so they are shared.
         dense = replace(self, blocks=blocks)
-        if "single" in self.__dict__:
+        if "per_edge" in self.__dict__:
             rows = torch.arange(self.edges, device=self.dst.device)
-            dense.__dict__["single"] = (*self.single[:3], rows, self.single[4])
+            dense.__dict__["per_edge"] = self.per_edge._replace(row=rows)
         return dense
 
-    def pieces(self, limit: int) -> tuple[Piece, ...]:
-        """All edges in order, at most `limit` in a piece, or one row of destinations of a block if that has more."""
-        return self.planned(("pieces", limit), lambda: tuple(self._cut(limit)))
+    def chunks(self, limit: int) -> tuple[Chunk, ...]:
+        """All edges in order, cut into chunks.
 
-    def _cut(self, limit: int) -> Iterator[Piece]:
+        Args:
+            limit: Most edges of a chunk; one destination of a block is never cut.
+
+        Returns:
+            The chunks, cut once per layout.
+        """
+        return self.planned(("chunks", limit), lambda: tuple(self._cut(limit)))
+
+    def _cut(self, limit: int) -> Iterator[Chunk]:
         run: list[tuple[int, Block]] = []
         size = 0
         for number, block in enumerate(self):
             for part in _parts(block, limit):
                 if run and size + part.size > limit:
-                    yield self._piece(run, size)
+                    yield self._chunk(run, size)
                     run, size = [], 0
                 run.append((number, part))
                 size += part.size
         if run:
-            yield self._piece(run, size)
+            yield self._chunk(run, size)
 
-    def _piece(self, run: Sequence[tuple[int, Block]], size: int) -> Piece:
+    def _chunk(self, run: Sequence[tuple[int, Block]], size: int) -> Chunk:
         numbers, parts = zip(*run, strict=True)
         start = parts[0].edge
-        rows = torch.tensor([astuple(replace(part, edge=part.edge - start))[:-2] for part in parts])
+        rows = block_table([part._replace(edge=part.edge - start) for part in parts])
         scale = self.scale[list(numbers)]
-        return Piece(start, replace(self, blocks=rows, scale=scale, edges=size, _plans={}), numbers)
+        return Chunk(start, replace(self, blocks=rows, scale=scale, edges=size, _plans={}), numbers)
 
     @property
     def small(self) -> bool:
-        """Whether an index for each edge costs less than a few operations for each block: many blocks of few edges."""
+        """Whether an index per edge is cheaper than a few operations per block: many blocks of few edges."""
         return self.edges < min(1024 * len(self.blocks), 2**18)
 
     @cached_property
     def on_device(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """`blocks` and `scale` where the ids are."""
+        """`blocks` and `scale` on the device of the ids."""
         return self.blocks.to(self.dst.device), self.scale.to(self.dst.device)
 
     @cached_property
     def scaled(self) -> bool:
-        """Whether any sum is multiplied by anything but 1."""
+        """Whether any scale differs from 1."""
         return bool((self.scale != 1).any())
 
     def planned(self, key: Hashable, plan: Callable[[], Any]) -> Any:
-        """What a kernel works out once from the shapes of blocks and the ids; kept under `key`."""
+        """A result of shapes and ids, computed once per layout.
+
+        Args:
+            key: What it is kept under.
+            plan: Computes it.
+
+        Returns:
+            The result of `plan`.
+        """
         if key not in self._plans:
             self._plans[key] = plan()
         return self._plans[key]
 
     @cached_property
-    def single(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-        """What each edge reads, int64 [edges] each: dst, src, type, value row, block."""
-        table = self.blocks.to(self.dst.device)
+    def per_edge(self) -> EdgeTable:
+        """The operands of each edge."""
+        blocks = self.blocks.to(self.dst.device)
         number = torch.repeat_interleave(
-            torch.arange(len(table), device=table.device), table[:, 1:5].prod(1), output_size=self.edges
+            torch.arange(len(blocks), device=blocks.device), blocks[:, _SHAPE].prod(1), output_size=self.edges
         )
-        # One contiguous row for each column of the table: what follows reads each several times.
-        columns = table.T.contiguous().index_select(1, number)
-        edge, _, n, k, s, value, of_b, of_n, of_k, of_s, dst, src, kind, kind_b, kind_k = columns.unbind(0)
-        rest = torch.arange(self.edges, device=table.device) - edge
-        rest, at_s = _divided(rest, s)
-        rest, at_k = _divided(rest, k)
-        at_b, at_n = _divided(rest, n)
-        rows = value + at_b * of_b + at_n * of_n + at_k * of_k + at_s * of_s
-        to, at, types = (
-            ids[row].long()
-            for ids, row in (
-                (self.dst, dst + at_b * n + at_n),
-                (self.src, src + at_b * k + at_k),
-                (self.types, kind + at_b * kind_b + at_k * kind_k + at_s),
+        # One contiguous row per column of the table, as each is read several times.
+        columns = blocks.T.contiguous().index_select(1, number)
+        of = SimpleNamespace(**dict(zip(COLUMNS, columns.unbind(0), strict=True)))
+        rest = torch.arange(self.edges, device=blocks.device) - of.edge
+        rest, at_s = _divided(rest, of.s)
+        rest, at_k = _divided(rest, of.k)
+        at_b, at_n = _divided(rest, of.n)
+        row = of.value + at_b * of.value_b + at_n * of.value_n + at_k * of.value_k + at_s * of.value_s
+        dst, src, types = (
+            ids[at].long()
+            for ids, at in (
+                (self.dst, of.dst + at_b * of.n + at_n),
+                (self.src, of.src + at_b * of.k + at_k),
+                (self.types, of.type + at_b * of.type_b + at_k * of.type_k + at_s),
             )
         )
-        return to, at, types, rows, number
+        return EdgeTable(dst, src, types, row, number)
 
     def to(self, device: torch.device | str) -> Layout:
-        """With the ids on another device."""
+        """The layout with its ids on another device.
+
+        Args:
+            device: Where the edge states are.
+
+        Returns:
+            The layout, without plans.
+        """
         ids = {f: getattr(self, f).to(device) for f in ("dst", "src", "types")}
         return replace(self, **ids, _plans={})
 
     def ids(self, block: Block) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """dst [B, N], src [B, K] and types [B, K, S] (a broadcast view) of one block."""
+        """The ids of one block.
+
+        Args:
+            block: Of this layout.
+
+        Returns:
+            Destinations [B, N], sources [B, K] and types [B, K, S] (a broadcast view).
+        """
         b, n, k, s = block.shape
         dst = self.dst[block.dst : block.dst + b * n].view(b, n)
         src = self.src[block.src : block.src + b * k].view(b, k)
-        # From a slice: an offset given to as_strided would be counted from the start of the storage.
+        # Sliced first: as_strided counts an offset from the start of the storage.
         types = self.types[block.type :].as_strided((b, k, s), (block.type_b, block.type_k, 1))
         return dst, src, types
 
     @staticmethod
     def concatenate(parts: Sequence[tuple[Layout, int, int]]) -> Layout:
-        """Several layouts side by side, over one edge state; each comes with its number of nodes and of types."""
+        """Several layouts side by side, over one edge state.
+
+        Args:
+            parts: Each layout with its number of nodes and of types; their value columns stay as they are.
+
+        Returns:
+            One layout, whose nodes, types and edges follow one another.
+        """
         blocks, dst, src, types = [], [], [], []
         edges = nodes = kinds = 0
         starts = torch.zeros(3, dtype=torch.int64)
         for layout, num_nodes, num_types in parts:
             own = layout.blocks.clone()
-            own[:, 0] += edges
-            own[:, 10:13] += starts
+            own[:, COLUMN.edge] += edges
+            own[:, _STARTS] += starts
             blocks.append(own)
             dst.append(layout.dst + nodes)
             src.append(layout.src + nodes)
@@ -221,7 +319,7 @@ class Layout:
 
 
 def _divided(number: torch.Tensor, by: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Quotient and remainder of integers from 0, with one division."""
+    """Quotient and remainder of non-negative integers, with one division."""
     quotient = number // by
     return quotient, number - quotient * by
 
@@ -239,10 +337,10 @@ def _parts(block: Block, limit: int) -> Iterator[Block]:
     for first in range(0, count, step):
         edge, took = block.edge + first * each, min(step, count - first)
         if along_b:
-            part = replace(
-                block, edge=edge, b=took, value=block.value + first * block.value_b, dst=block.dst + first * block.n,
+            part = block._replace(
+                edge=edge, b=took, value=block.value + first * block.value_b, dst=block.dst + first * block.n,
                 src=block.src + first * block.k, type=block.type + first * block.type_b,
             )  # fmt: skip
             yield from _parts(part, limit)
         else:
-            yield replace(block, edge=edge, n=took, value=block.value + first * block.value_n, dst=block.dst + first)
+            yield block._replace(edge=edge, n=took, value=block.value + first * block.value_n, dst=block.dst + first)

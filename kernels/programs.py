@@ -1,6 +1,6 @@
-"""The programs of the Triton kernels; arguments are pointers and numbers, see `gmnc.kernels.triton`.
+"""The programs of the Triton kernels; arguments are pointers and sizes, see `gmnc.kernels.triton`.
 
-Tables are those of `gmnc.kernels.schedule`, `blocks` and `scale` those of `Layout`.
+`programs` is a table of `gmnc.kernels.schedule`; `blocks` and `scale` are those of `Layout`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,25 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from .layout import COLUMN, COLUMNS
+from .schedule import DENSE, FLAT
+
 __all__ = ["add_up", "backward_dense", "backward_flat", "forward_dense", "forward_flat"]
+
+# Triton reads only globals that are constexpr.
+_BLOCK_SIZE, _DENSE_SIZE, _FLAT_SIZE = (tl.constexpr(len(row)) for row in (COLUMNS, DENSE, FLAT))
+_EDGE = tl.constexpr(COLUMN.edge)
+_N, _K, _S = tl.constexpr(COLUMN.n), tl.constexpr(COLUMN.k), tl.constexpr(COLUMN.s)
+_VALUE = tl.constexpr(COLUMN.value)
+_VALUE_B, _VALUE_N = tl.constexpr(COLUMN.value_b), tl.constexpr(COLUMN.value_n)
+_VALUE_K, _VALUE_S = tl.constexpr(COLUMN.value_k), tl.constexpr(COLUMN.value_s)
+_DST, _SRC = tl.constexpr(COLUMN.dst), tl.constexpr(COLUMN.src)
+_TYPE, _TYPE_B, _TYPE_K = tl.constexpr(COLUMN.type), tl.constexpr(COLUMN.type_b), tl.constexpr(COLUMN.type_k)
+_DENSE_BLOCK, _ENTRY = tl.constexpr(DENSE.block), tl.constexpr(DENSE.entry)
+_ROW, _COLUMN = tl.constexpr(DENSE.row), tl.constexpr(DENSE.column)
+_ROW_SUMS, _COLUMN_SUMS = tl.constexpr(DENSE.row_sums), tl.constexpr(DENSE.column_sums)
+_FLAT_BLOCK, _FIRST = tl.constexpr(FLAT.block), tl.constexpr(FLAT.first)
+_EDGES, _SUMS = tl.constexpr(FLAT.edges), tl.constexpr(FLAT.sums)
 
 
 @triton.jit
@@ -76,77 +94,83 @@ def _small(pointer, height, width, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _dot(x, y, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x @ y; float32 by three products in the type of the tensor cores, which keep all its bits but about two."""
+    """x @ y; float32 as three TF32 products on tensor cores, which lose about two bits."""
     PRECISION: tl.constexpr = "tf32x3" if tl.float32 == DOT else "ieee"
     return tl.dot(x.to(DOT), y.to(DOT), out_dtype=SUM, input_precision=PRECISION)
 
 
 @triton.jit
 def _times(x, w, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x @ w; of a single number per edge (the value of a parameter) exactly."""
+    """x @ w; exact for a single number per edge (the value of a parameter)."""
     return x.to(SUM) * w.to(SUM) if x.shape[1] == 1 else _dot(x, w, DOT, SUM)
 
 
 @triton.jit
 def _times_back(grad, w, DOT: tl.constexpr, SUM: tl.constexpr):
-    """grad @ w.T"""
+    """grad @ w.T."""
     return tl.sum(grad * w.to(SUM), axis=1)[:, None] if w.shape[0] == 1 else _dot(grad, tl.trans(w), DOT, SUM)
 
 
 @triton.jit
 def _outer(x, grad, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x.T @ grad"""
+    """x.T @ grad."""
     return tl.sum(x.to(SUM) * grad, axis=0)[None, :] if x.shape[1] == 1 else _dot(tl.trans(x), grad, DOT, SUM)
 
 
 @triton.jit
+def _type_at(types, info, b, at_k, at_s):
+    """Where types of edges stand."""
+    start = types + tl.load(info + _TYPE) + b * tl.load(info + _TYPE_B)
+    return start + at_k * tl.load(info + _TYPE_K) + at_s
+
+
+@triton.jit
 def _strip(src, types, info, b, first, TC: tl.constexpr):
-    """Columns of a dense program: their mask, nodes, types, and the rows that destination 0 reads and writes."""
-    n, k, s = tl.load(info + 2), tl.load(info + 3), tl.load(info + 4)
+    """Columns of a dense program: mask, sources, types, and the rows that destination 0 reads and writes."""
+    n, k, s = tl.load(info + _N), tl.load(info + _K), tl.load(info + _S)
     column = first + tl.arange(0, TC)
     mask = column < k * s
     at_k, at_s = column // s, column % s
-    node = tl.load(src + tl.load(info + 11) + b * k + at_k, mask=mask, other=0)
-    kind = tl.load(types + tl.load(info + 12) + b * tl.load(info + 13) + at_k * tl.load(info + 14) + at_s, mask=mask,
-                   other=0)  # fmt: skip
-    read = tl.load(info + 5) + b * tl.load(info + 6) + at_k * tl.load(info + 8) + at_s * tl.load(info + 9)
-    return mask, node, kind, read, tl.load(info) + b * n * k * s + column
+    node = tl.load(src + tl.load(info + _SRC) + b * k + at_k, mask=mask, other=0)
+    kind = tl.load(_type_at(types, info, b, at_k, at_s), mask=mask, other=0)
+    read = tl.load(info + _VALUE) + b * tl.load(info + _VALUE_B)
+    read = read + at_k * tl.load(info + _VALUE_K) + at_s * tl.load(info + _VALUE_S)
+    return mask, node, kind, read, tl.load(info + _EDGE) + b * n * k * s + column
 
 
 @triton.jit
 def _run(dst, src, types, info, at, mask):
-    """Edges of a flat program, by their places in the block: nodes, types, and the rows that they read and write."""
-    n, k, s = tl.load(info + 2), tl.load(info + 3), tl.load(info + 4)
+    """Edges of a flat program, by position in the block: ends, types, and the rows that they read and write."""
+    n, k, s = tl.load(info + _N), tl.load(info + _K), tl.load(info + _S)
     at_s, at_k, at_n, b = at % s, at // s % k, at // (s * k) % n, at // (s * k * n)
-    to = tl.load(dst + tl.load(info + 10) + b * n + at_n, mask=mask, other=0)
-    of = tl.load(src + tl.load(info + 11) + b * k + at_k, mask=mask, other=0)
-    kind = tl.load(types + tl.load(info + 12) + b * tl.load(info + 13) + at_k * tl.load(info + 14) + at_s, mask=mask,
-                   other=0)  # fmt: skip
-    read = tl.load(info + 5) + b * tl.load(info + 6) + at_n * tl.load(info + 7)
-    read += at_k * tl.load(info + 8) + at_s * tl.load(info + 9)
-    return to, of, kind, read, tl.load(info) + at
+    to = tl.load(dst + tl.load(info + _DST) + b * n + at_n, mask=mask, other=0)
+    of = tl.load(src + tl.load(info + _SRC) + b * k + at_k, mask=mask, other=0)
+    kind = tl.load(_type_at(types, info, b, at_k, at_s), mask=mask, other=0)
+    read = tl.load(info + _VALUE) + b * tl.load(info + _VALUE_B) + at_n * tl.load(info + _VALUE_N)
+    read += at_k * tl.load(info + _VALUE_K) + at_s * tl.load(info + _VALUE_S)
+    return to, of, kind, read, tl.load(info + _EDGE) + at
 
 
 @triton.jit
 def forward_dense(
     e, of_dst, of_src, of_type, w_in, w_out, b_out, dst, src, types, new, parts, programs, blocks, d, h, o,
-    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr,
     NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """Strip of columns down rows: new states, and partial sums by row and by column."""
-    program = programs + tl.program_id(0) * 6
-    info, b = blocks + tl.load(program) * COLUMNS, tl.load(program + 1)
-    row, by_row, by_column = tl.load(program + 2), tl.load(program + 4), tl.load(program + 5)
-    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + 3), TC)
-    n, step = tl.load(info + 2), tl.load(info + 7)
-    columns = tl.load(info + 3) * tl.load(info + 4)
-    to = dst + tl.load(info + 10) + b * n
+    """A strip of columns, row by row: new states, and partial sums by row and by column."""
+    program = programs + tl.program_id(0) * _DENSE_SIZE
+    info, b = blocks + tl.load(program + _DENSE_BLOCK) * _BLOCK_SIZE, tl.load(program + _ENTRY)
+    row, by_row, by_column = tl.load(program + _ROW), tl.load(program + _ROW_SUMS), tl.load(program + _COLUMN_SUMS)
+    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + _COLUMN), TC)
+    n, step = tl.load(info + _N), tl.load(info + _VALUE_N)
+    columns = tl.load(info + _K) * tl.load(info + _S)
+    to = dst + tl.load(info + _DST) + b * n
     by_src = _rows(of_src, node, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
     first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
     bias = _small(b_out, 1, o, 1, P).to(SUM)
     total = tl.zeros([TC, H], dtype=SUM)
     last = tl.minimum(row + R, n)
-    # What a row takes from its destination is fetched a row ahead: it hangs on an id that is fetched as well.
+    # Destination terms are prefetched a row ahead, as their address depends on an id that is loaded too.
     ahead = _row(of_dst, tl.load(to + row), h, H)
     for at in range(row, last):
         by_dst = ahead.to(SUM)
@@ -166,13 +190,13 @@ def forward_dense(
 @triton.jit
 def forward_flat(
     e, of_dst, of_src, of_type, w_in, w_out, b_out, dst, src, types, new, parts, programs, blocks, d, h, o,
-    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr,
     NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """A run of edges: new states, and a partial sum for each."""
-    program = programs + tl.program_id(0) * 4
-    info, start = blocks + tl.load(program) * COLUMNS, tl.load(program + 1)
-    count, part = tl.load(program + 2), tl.load(program + 3)
+    """A run of edges: new states, and a partial sum per edge."""
+    program = programs + tl.program_id(0) * _FLAT_SIZE
+    info, start = blocks + tl.load(program + _FLAT_BLOCK) * _BLOCK_SIZE, tl.load(program + _FIRST)
+    count, part = tl.load(program + _EDGES), tl.load(program + _SUMS)
     first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
     bias = _small(b_out, 1, o, 1, P).to(SUM)
     for tile in range(0, count, TC):
@@ -192,24 +216,24 @@ def forward_flat(
 
 @triton.jit
 def backward_dense(
-    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_into, grad_out, grad_e, parts, by_in,
+    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_in, grad_out, grad_e, parts, by_in,
     by_out, by_bias, programs, blocks, scale, d, h, o,
-    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr,
     NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
-    """Strip of columns down rows: gradients of states, and partial sums of those of the terms."""
-    program = programs + tl.program_id(0) * 6
-    number, b, row = tl.load(program), tl.load(program + 1), tl.load(program + 2)
-    by_row, by_column = tl.load(program + 4), tl.load(program + 5)
-    info = blocks + number * COLUMNS
-    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + 3), TC)
-    n, step = tl.load(info + 2), tl.load(info + 7)
-    columns = tl.load(info + 3) * tl.load(info + 4)
+    """A strip of columns, row by row: gradients of states, and partial sums of those of the terms."""
+    program = programs + tl.program_id(0) * _DENSE_SIZE
+    number, b, row = tl.load(program + _DENSE_BLOCK), tl.load(program + _ENTRY), tl.load(program + _ROW)
+    by_row, by_column = tl.load(program + _ROW_SUMS), tl.load(program + _COLUMN_SUMS)
+    info = blocks + number * _BLOCK_SIZE
+    mask, node, kind, read, write = _strip(src, types, info, b, tl.load(program + _COLUMN), TC)
+    n, step = tl.load(info + _N), tl.load(info + _VALUE_N)
+    columns = tl.load(info + _K) * tl.load(info + _S)
     scale_in, scale_out = tl.load(scale + 2 * number), tl.load(scale + 2 * number + 1)
-    to = dst + tl.load(info + 10) + b * n
+    to = dst + tl.load(info + _DST) + b * n
     by_src = _rows(of_src, node, h, H, mask).to(SUM) + _rows(of_type, kind, h, H, mask).to(SUM)
     from_out = _rows(grad_out, node, h, H, mask).to(SUM) * scale_out
-    # Two arrays that stay in registers: in the type of products they take half the room.
+    # Both stay in registers; the type of the products halves their size.
     by_src, from_out = by_src.to(KEPT), from_out.to(KEPT)
     first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
     total = tl.zeros([TC, H], dtype=SUM)
@@ -217,11 +241,11 @@ def backward_dense(
     total_bias = tl.zeros([P], dtype=SUM)
     last = tl.minimum(row + R, n)
     ahead = tl.load(to + row)
-    dst_ahead, into_ahead = _row(of_dst, ahead, h, H), _row(grad_into, ahead, h, H)
+    dst_ahead, in_ahead = _row(of_dst, ahead, h, H), _row(grad_in, ahead, h, H)
     for at in range(row, last):
-        by_dst, from_into = dst_ahead.to(SUM), into_ahead.to(SUM) * scale_in
+        by_dst, from_in = dst_ahead.to(SUM), in_ahead.to(SUM) * scale_in
         ahead = tl.load(to + tl.minimum(at + 1, last - 1))
-        dst_ahead, into_ahead = _row(of_dst, ahead, h, H), _row(grad_into, ahead, h, H)
+        dst_ahead, in_ahead = _row(of_dst, ahead, h, H), _row(grad_in, ahead, h, H)
         state = _rows(e, read + at * step, d, D, mask)
         given = _rows(grad_new, write + at * columns, o, P, mask)
         argument = _times(state, first, DOT, SUM) + by_src.to(SUM) + by_dst[None, :]
@@ -229,7 +253,7 @@ def backward_dense(
         total_out += _dot(tl.trans(hidden), given, DOT, SUM)
         total_bias += tl.sum(given.to(SUM), axis=0)
         grad = _dot(given, tl.trans(second), DOT, SUM)
-        grad = (grad + from_into[None, :] + from_out.to(SUM)) * _slope(argument, NAME)
+        grad = (grad + from_in[None, :] + from_out.to(SUM)) * _slope(argument, NAME)
         grad = tl.where(mask[:, None], grad, 0.0).to(SUM)
         total += grad
         _store_row(parts, by_row + at - row, h, H, tl.sum(grad, axis=0))
@@ -248,16 +272,16 @@ def backward_dense(
 
 @triton.jit
 def backward_flat(
-    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_into, grad_out, grad_e, parts, by_in,
+    e, of_dst, of_src, of_type, w_in, w_out, dst, src, types, grad_new, grad_in, grad_out, grad_e, parts, by_in,
     by_out, by_bias, programs, blocks, scale, d, h, o,
-    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr, COLUMNS: tl.constexpr,
+    D: tl.constexpr, H: tl.constexpr, P: tl.constexpr, TC: tl.constexpr, R: tl.constexpr,
     NAME: tl.constexpr, RESIDUAL: tl.constexpr, DOT: tl.constexpr, SUM: tl.constexpr, KEPT: tl.constexpr,
 ):  # fmt: skip
     """A run of edges: gradients of states, and partial sums of those of the terms."""
-    program = programs + tl.program_id(0) * 4
-    number, start = tl.load(program), tl.load(program + 1)
-    count, part = tl.load(program + 2), tl.load(program + 3)
-    info = blocks + number * COLUMNS
+    program = programs + tl.program_id(0) * _FLAT_SIZE
+    number, start = tl.load(program + _FLAT_BLOCK), tl.load(program + _FIRST)
+    count, part = tl.load(program + _EDGES), tl.load(program + _SUMS)
+    info = blocks + number * _BLOCK_SIZE
     scale_in, scale_out = tl.load(scale + 2 * number), tl.load(scale + 2 * number + 1)
     first, second = _small(w_in, d, h, D, H), _small(w_out, h, o, H, P)
     total_in, total_out = tl.zeros([D, H], dtype=SUM), tl.zeros([H, P], dtype=SUM)
@@ -273,7 +297,7 @@ def backward_flat(
         total_out += _dot(tl.trans(hidden), given, DOT, SUM)
         total_bias += tl.sum(given.to(SUM), axis=0)
         grad = _dot(given, tl.trans(second), DOT, SUM)
-        grad += _rows(grad_into, to, h, H, mask).to(SUM) * scale_in
+        grad += _rows(grad_in, to, h, H, mask).to(SUM) * scale_in
         grad += _rows(grad_out, of, h, H, mask).to(SUM) * scale_out
         grad = tl.where(mask[:, None], grad * _slope(argument, NAME), 0.0).to(SUM)
         _store_rows(parts, part + at, h, H, mask, grad)
@@ -294,7 +318,7 @@ def add_up(
     parts, order, starts, block, scale, side, result, h,
     H: tl.constexpr, T: tl.constexpr, ORDERED: tl.constexpr, SCALED: tl.constexpr, ADD: tl.constexpr, SUM: tl.constexpr,
 ):  # fmt: skip
-    """One run of partial sums, T rows at a time; ADD: onto what `result` holds."""
+    """The sum of one run of partial sums, T rows at a time; ADD: add it to `result`."""
     run = tl.program_id(0)
     first, last = tl.load(starts + run), tl.load(starts + run + 1)
     total = tl.zeros([H], dtype=SUM)

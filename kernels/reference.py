@@ -1,4 +1,4 @@
-"""The ground truth: plain differentiable torch, block by block, every array as long as the block."""
+"""The ground truth: plain differentiable torch, block by block."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 def forward(
     e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
-    """See `gmnc.kernels.edge_update`."""
+    """Compute `gmnc.kernels.edge_update`."""
     nodes, width = terms.dst.shape
-    into, out = (terms.dst.new_zeros(nodes, width) for _ in range(2))
+    in_sum, out_sum = (terms.dst.new_zeros(nodes, width) for _ in range(2))
     rows = []
     for block in layout:
         dst, src, types = layout.ids(block)
@@ -31,9 +31,9 @@ def forward(
         )
         new = hidden @ terms.w_out + terms.b_out
         rows.append((new + state if residual else new).reshape(-1, new.shape[-1]).to(dtype))
-        into = into.index_add(0, dst.reshape(-1), block.scale_in * hidden.sum((2, 3)).reshape(-1, width))
-        out = out.index_add(0, src.reshape(-1), block.scale_out * hidden.sum((1, 3)).reshape(-1, width))
-    return torch.cat(rows) if rows else e.new_zeros(0, terms.w_out.shape[1], dtype=dtype), into, out
+        in_sum = in_sum.index_add(0, dst.reshape(-1), block.scale_in * hidden.sum((2, 3)).reshape(-1, width))
+        out_sum = out_sum.index_add(0, src.reshape(-1), block.scale_out * hidden.sum((1, 3)).reshape(-1, width))
+    return torch.cat(rows) if rows else e.new_zeros(0, terms.w_out.shape[1], dtype=dtype), in_sum, out_sum
 
 
 def _state(e: torch.Tensor, block: Block) -> torch.Tensor:

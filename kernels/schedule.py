@@ -1,34 +1,44 @@
-"""Which program of the fused kernel does which edges, and which of its partial sums belong together.
+"""Which program of the fused kernel updates which edges, and how its partial sums are reduced.
 
-A block of at least a few rows and columns is cut into *dense* programs: one keeps a strip of columns (source and slot)
-and walks down rows (destinations), so that what a column takes from its source is read once, its sum stays in
-registers, and only one row of numbers per strip and destination is a partial sum. All other edges are *flat*: one
-program takes a run of them and keeps one partial sum for each. Partial sums are rows of one array, added up in a fixed
-order, so that the bits are the same each time.
+A block with enough rows and columns is cut into *dense* programs: each keeps a strip of columns (source and slot) and
+walks down rows (destinations). The source terms of a column are loaded once, its sum stays in registers, and only one
+partial sum per strip and destination is written. All other edges are *flat*: a program takes a run of them and writes
+one partial sum per edge. Partial sums are rows of one array and are added in a fixed order, so results are
+deterministic.
 
-Per edge of a dense program with C columns and R rows, states of width W in 2 bytes and sums in 4, that is 2 / C + 2 / R
-of a pass over the edge state to write partial sums, and as much to read them.
+For C columns, R rows, 2-byte states and 4-byte sums, a dense program writes 2 / C + 2 / R times the bytes of its edge
+states as partial sums, and reads as much again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 
 from .layout import Block, Layout
 
-__all__ = ["Geometry", "Piece", "Sums", "pack", "schedule", "unpack"]
+__all__ = [
+    "DENSE", "FLAT", "DenseTask", "FlatTask", "Geometry", "Launch", "Sums", "pack", "schedule", "unpack",
+]  # fmt: skip
+
+T = TypeVar("T")
 
 LONGEST = 256
-"""Partial sums that one program adds up at most; longer sums take a second step."""
-FLAT = 1 << 18
-"""Flat edges whose partial sums are kept at a time."""
+"""Most partial sums that one program adds; longer sums take a second step."""
+MOST_FLAT = 1 << 18
+"""Most flat edges whose partial sums exist at a time."""
 
 
 class Geometry(NamedTuple):
-    """columns, rows: of a dense program. tiles: of `columns` edges each, that a flat program goes through at most."""
+    """Sizes of programs.
+
+    Attributes:
+        columns: Of a dense program.
+        rows: Of a dense program.
+        tiles: Most tiles, of `columns` edges each, of a flat program.
+    """
 
     columns: int
     rows: int
@@ -36,10 +46,12 @@ class Geometry(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Rows to add up, for each of T targets (nodes or types), in at most two steps.
+    """The reduction of partial sums to T targets (nodes or types), in at most two steps.
 
-    order: int32 [Q], rows of partial sums, those of one target together. starts: int32 [C + 1], where runs of `order`
-    start that one program adds up. targets: int32 [T + 1], where the runs of a target start.
+    Attributes:
+        order: int32 [Q], rows of partial sums, grouped by target.
+        starts: int32 [C + 1], bounds of the runs of `order` that one program adds.
+        targets: int32 [T + 1], bounds of the runs of each target.
     """
 
     order: torch.Tensor
@@ -47,12 +59,58 @@ class Sums(NamedTuple):
     targets: torch.Tensor
 
 
-class Piece(NamedTuple):
-    """Programs that run together, and what their partial sums add up to.
+class DenseTask(NamedTuple, Generic[T]):
+    """The work of a dense program: a row of `Launch.dense`.
 
-    dense: int64 [P, 6]: block, batch entry, first row, first column, where its partial sums by row and by column start.
-    flat: int64 [F, 4]: block, first edge within it, number of edges, where its partial sums start.
-    block: int32 [Q], of each partial sum. dst, src, type: how they add up. parts: Q.
+    Attributes:
+        block: Number of the block.
+        entry: Index along its axis B.
+        row: First row.
+        column: First column.
+        row_sums: First of its partial sums by row.
+        column_sums: First of its partial sums by column.
+    """
+
+    block: T
+    entry: T
+    row: T
+    column: T
+    row_sums: T
+    column_sums: T
+
+
+class FlatTask(NamedTuple, Generic[T]):
+    """The work of a flat program: a row of `Launch.flat`.
+
+    Attributes:
+        block: Number of the block.
+        first: First edge within the block.
+        edges: Number of edges.
+        sums: First of its partial sums.
+    """
+
+    block: T
+    first: T
+    edges: T
+    sums: T
+
+
+DENSE = DenseTask(*range(len(DenseTask._fields)))
+FLAT = FlatTask(*range(len(FlatTask._fields)))
+"""Number of each column of `Launch.dense` and of `Launch.flat`, under its name."""
+
+
+class Launch(NamedTuple):
+    """Programs that are launched together, and the reductions of their Q partial sums.
+
+    Attributes:
+        dense: int64 [P, 6], one `DenseTask` per row.
+        flat: int64 [F, 4], one `FlatTask` per row.
+        block: int32 [Q], the block of each partial sum.
+        dst: Reduction to destinations.
+        src: Reduction to sources.
+        type: Reduction to types.
+        parts: Q.
     """
 
     dense: torch.Tensor
@@ -64,55 +122,55 @@ class Piece(NamedTuple):
     parts: int
 
 
-def schedule(layout: Layout, nodes: int, types: int, geometry: Geometry) -> list[Piece]:
-    """Every edge in exactly one program; at least one piece, and at most `FLAT` flat edges in each."""
+def schedule(layout: Layout, nodes: int, types: int, geometry: Geometry) -> list[Launch]:
+    """Every edge in exactly one program; at least one launch, and at most `MOST_FLAT` flat edges in each."""
     blocks = [(number, block) for number, block in enumerate(layout) if block.size]
     dense = [(number, block) for number, block in blocks if _is_dense(block)]
     runs: list[list[tuple[int, Block, int, int]]] = [[]]
-    room = FLAT
+    room = MOST_FLAT
     for number, block in blocks:
         first = block.size if _is_dense(block) else 0
         while first < block.size:
             if not room:
                 runs.append([])
-                room = FLAT
+                room = MOST_FLAT
             count = min(room, block.size - first)
             runs[-1].append((number, block, first, count))
             first, room = first + count, room - count
-    return [_piece(layout, dense if i == 0 else [], run, (nodes, types), geometry) for i, run in enumerate(runs)]
+    return [_launch(layout, dense if i == 0 else [], run, (nodes, types), geometry) for i, run in enumerate(runs)]
 
 
-def pack(pieces: Sequence[Piece]) -> tuple[list[torch.Tensor], list[int]]:
-    """The pieces as a flat list of tensors, and of numbers, as operations of torch take them."""
-    tensors = [t for p in pieces for t in (p.dense, p.flat, p.block, *p.dst, *p.src, *p.type)]
-    return tensors, [p.parts for p in pieces]
+def pack(launches: Sequence[Launch]) -> tuple[list[torch.Tensor], list[int]]:
+    """The launches as flat lists of tensors and of integers, which custom operators take."""
+    tensors = [t for each in launches for t in (each.dense, each.flat, each.block, *each.dst, *each.src, *each.type)]
+    return tensors, [each.parts for each in launches]
 
 
-def unpack(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[Piece]:
-    """The pieces that `pack` took apart."""
+def unpack(tensors: Sequence[torch.Tensor], sizes: Sequence[int]) -> list[Launch]:
+    """The inverse of `pack`."""
     step = len(tensors) // len(sizes)
-    pieces = []
+    launches = []
     for i, parts in enumerate(sizes):
         dense, flat, block, *sums = tensors[i * step : (i + 1) * step]
-        pieces.append(Piece(dense, flat, block, Sums(*sums[:3]), Sums(*sums[3:6]), Sums(*sums[6:]), parts))
-    return pieces
+        launches.append(Launch(dense, flat, block, Sums(*sums[:3]), Sums(*sums[3:6]), Sums(*sums[6:]), parts))
+    return launches
 
 
 def _is_dense(block: Block) -> bool:
-    """Whether keeping columns pays: a strip is wide enough to fill, and long enough for its sums to be few."""
+    """Whether dense programs pay off: strips are filled, and long enough to write few partial sums."""
     return block.k * block.s >= 32 and block.n >= 4
 
 
-def _piece(
+def _launch(
     layout: Layout,
     dense: Sequence[tuple[int, Block]],
     runs: Sequence[tuple[int, Block, int, int]],
     sizes: tuple[int, int],
     geometry: Geometry,
-) -> Piece:
-    """Tables of programs, and for each partial sum the node or type that it belongs to."""
+) -> Launch:
+    """Tables of programs, and the node or type of each partial sum."""
     at = 0
-    programs, flat = [torch.zeros(0, 6, dtype=torch.int64)], [torch.zeros(0, 4, dtype=torch.int64)]
+    programs, flat = ([torch.zeros(0, len(row), dtype=torch.int64)] for row in (DENSE, FLAT))
     counts: list[tuple[int, int]] = []
     ends: dict[str, list[tuple[int, torch.Tensor]]] = {"dst": [], "src": [], "type": []}
     for number, block in dense:
@@ -130,7 +188,8 @@ def _piece(
     for number, block, first, count in runs:
         starts = torch.arange(0, count, geometry.columns * geometry.tiles)
         lengths = (count - starts).clamp(max=geometry.columns * geometry.tiles)
-        flat.append(torch.stack([torch.full_like(starts, number), first + starts, lengths, at + starts], dim=1))
+        task = FlatTask(block=torch.full_like(starts, number), first=first + starts, edges=lengths, sums=at + starts)
+        flat.append(torch.stack(task, dim=1))
         dst, src, types = layout.ids(block)
         for side, ids in (("dst", dst[:, :, None, None]), ("src", src[:, None, :, None]), ("type", types[:, None])):
             ends[side].append((at, ids.expand(block.shape).reshape(-1)[first : first + count]))
@@ -138,7 +197,7 @@ def _piece(
         at += count
     device = layout.dst.device
     numbers, lengths = torch.tensor(counts, dtype=torch.int64).reshape(-1, 2).T
-    return Piece(
+    return Launch(
         dense=torch.cat(programs).to(device),
         flat=torch.cat(flat).to(device),
         block=torch.repeat_interleave(numbers, lengths).to(torch.int32).to(device),
@@ -152,17 +211,23 @@ def _piece(
 def _dense(
     number: int, block: Block, cuts: tuple[int, int], parts: tuple[int, int], geometry: Geometry
 ) -> torch.Tensor:
-    """Programs of one block: for each batch entry and strip of rows, neighbouring columns follow one another."""
+    """Programs of one block [P, 6], along B, then rows, then columns."""
     down, across = cuts
     b, i, j = (t.reshape(-1) for t in torch.meshgrid(*map(torch.arange, (block.b, down, across)), indexing="ij"))
     row, column = i * geometry.rows, j * geometry.columns
-    by_row = parts[0] + (b * across + j) * block.n + row
-    by_column = parts[1] + (b * down + i) * block.k * block.s + column
-    return torch.stack([torch.full_like(b, number), b, row, column, by_row, by_column], dim=1)
+    task = DenseTask(
+        block=torch.full_like(b, number),
+        entry=b,
+        row=row,
+        column=column,
+        row_sums=parts[0] + (b * across + j) * block.n + row,
+        column_sums=parts[1] + (b * down + i) * block.k * block.s + column,
+    )
+    return torch.stack(task, dim=1)
 
 
 def _sums(ends: Sequence[tuple[int, torch.Tensor]], count: int, device: torch.device) -> Sums:
-    """How to add up rows for `count` targets; ends: (first row, the target of it and of those that follow)."""
+    """The reduction to `count` targets; ends: (first partial sum, targets of it and of those that follow)."""
     empty = torch.zeros(0, dtype=torch.int64, device=device)
     ids = torch.cat([empty, *(t.reshape(-1).long() for _, t in ends)])
     rows = torch.cat([empty, *(torch.arange(at, at + t.numel(), device=device) for at, t in ends)])

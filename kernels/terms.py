@@ -1,4 +1,4 @@
-"""What an edge update computes with, apart from the edges: terms per node and per type, and two small matrices."""
+"""Operands of an edge update other than the edge states: terms per node and per type, and two small matrices."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ __all__ = ["Terms"]
 
 
 class Terms(NamedTuple):
-    """dst, src: [num_nodes, H], added to the hidden layer of an edge by its ends. type: [num_types, H], by its type.
+    """Operands of `edge_update` other than the edge states.
 
-    w_in: [D, H], for the edge state. w_out: [H, O] and b_out: [O], from the hidden layer to the new state.
+    Attributes:
+        dst: [num_nodes, H], added to the hidden layer of an edge, by destination.
+        src: [num_nodes, H], by source.
+        type: [num_types, H], by type.
+        w_in: [D, H], from the edge state to the hidden layer.
+        w_out: [H, O], from the hidden layer to the new state.
+        b_out: [O], bias of the new state.
     """
 
     dst: torch.Tensor

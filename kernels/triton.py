@@ -1,6 +1,6 @@
-"""Fused edge update on the GPU: two launches over all blocks, and one or two for each kind of sum; no atomics.
+"""Fused edge update on the GPU: two launches over all blocks, and one or two per kind of sum; no atomics.
 
-`gmnc.kernels.schedule` says what a program does and how partial sums add up.
+`gmnc.kernels.schedule` assigns edges to programs and partial sums to reductions.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import triton
 import triton.language as tl
 
 from . import programs
-from .layout import COLUMNS, Layout
-from .schedule import Geometry, Piece, Sums, pack, schedule, unpack
+from .layout import Layout
+from .schedule import Geometry, Launch, Sums, pack, schedule, unpack
 from .terms import Terms
 
 __all__ = ["TUNING", "Tuning", "backward", "fits", "forward", "plan"]
@@ -21,11 +21,17 @@ __all__ = ["TUNING", "Tuning", "backward", "fits", "forward", "plan"]
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Plan = tuple[list[torch.Tensor], list[int]]
 Scaling = tuple[torch.Tensor, torch.Tensor, int]
-"""Of partial sums: the block of each, the scales of blocks, and which of the two."""
+"""Scaling of partial sums: the block of each, the scales of blocks, and which of the two columns."""
 
 
 class Tuning(NamedTuple):
-    """geometry: what a program does. forward, backward: (warps, stages) of a dense program."""
+    """Launch parameters.
+
+    Attributes:
+        geometry: Sizes of programs.
+        forward: (warps, stages) of a dense program.
+        backward: The same.
+    """
 
     geometry: Geometry
     forward: tuple[int, int]
@@ -40,17 +46,14 @@ TUNING: dict[tuple[str, int], Tuning] = {
     ("float32", 64): Tuning(Geometry(32, 256, 32), (4, 2), (4, 1)),
     ("float64", 64): Tuning(Geometry(32, 256, 32), (8, 1), (8, 1)),
 }
-"""By type of the products (that of the edge state, or float64 for terms in float64) and the largest width of states and
-hidden layers. Wider matrices do not fit into what the warps of a program share. `benchmarks/tune.py` finds a row."""
+"""By type of the products (that of the edge state, or float64 if the terms are) and the largest width of states and
+hidden layers. Wider matrices do not fit into shared memory. `benchmarks/tune.py` finds a row."""
 _ADDED = 32
-"""Partial sums that a program adds up at a time."""
+"""Partial sums that a program adds at a time."""
 
 
 def plan(e: torch.Tensor, terms: Terms, layout: Layout) -> Plan:
-    """What is worked out once for a layout: its tables on the device, then those of programs and of sums.
-
-    The first number is 1 if sums are scaled.
-    """
+    """Tables of a layout on the device, then those of programs and sums; the first number is 1 if sums are scaled."""
     geometry = _tuning(e, terms).geometry
     sizes = len(terms.dst), len(terms.type)
     tensors, parts = layout.planned(("triton", geometry, sizes), lambda: pack(schedule(layout, *sizes, geometry)))
@@ -60,38 +63,38 @@ def plan(e: torch.Tensor, terms: Terms, layout: Layout) -> Plan:
 def forward(
     e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
-    """See `gmnc.kernels.edge_update`."""
+    """Compute `gmnc.kernels.edge_update`."""
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     new = e.new_empty(layout.edges, terms.w_out.shape[1], dtype=dtype)
-    into, out = torch.empty_like(terms.dst), torch.empty_like(terms.dst)
+    in_sum, out_sum = torch.empty_like(terms.dst), torch.empty_like(terms.dst)
     options, tuning = _options(e, terms, activation, residual)
     (blocks, scale, *tables), (scaled, *counts) = planned
-    for number, piece in enumerate(unpack(tables, counts)):
-        parts = _parts(piece, terms)
-        for run, tasks, (warps, stages) in _launches("forward", piece, tuning):
+    for number, launch in enumerate(unpack(tables, counts)):
+        parts = _parts(launch, terms)
+        for run, tasks, (warps, stages) in _programs("forward", launch, tuning):
             run[(len(tasks),)](
                 e, *terms, layout.dst, layout.src, layout.types, new, parts, tasks, blocks, *_sizes(terms),
                 **options, num_warps=warps, num_stages=stages,
             )  # fmt: skip
-        for side, (sums, result) in enumerate(((piece.dst, into), (piece.src, out))):
-            _add_up(parts, sums, result, number > 0, (piece.block, scale, side) if scaled else None)
-    return new, into, out
+        for side, (sums, result) in enumerate(((launch.dst, in_sum), (launch.src, out_sum))):
+            _add_up(parts, sums, result, number > 0, (launch.block, scale, side) if scaled else None)
+    return new, in_sum, out_sum
 
 
 def backward(
     grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool,
     wanted: bool,
 ) -> tuple[torch.Tensor, Terms]:  # fmt: skip
-    """Gradients of `e` (if wanted) and of the terms. The hidden layer is computed again."""
+    """Gradients of `e` (if wanted) and of the terms; recomputes the hidden layer."""
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     by_edge = e.new_empty(layout.edges, e.shape[1])
     ends = Terms(*(torch.empty_like(t) for t in terms[:3]), *(torch.zeros_like(t) for t in terms[3:]))
     options, tuning = _options(e, terms, activation, residual)
     kept = options["DOT"] if tuning.geometry.columns * options["H"] > 64 * 64 else options["SUM"]
     (blocks, scale, *tables), (_, *counts) = planned
-    for number, piece in enumerate(unpack(tables, counts)):
-        parts = _parts(piece, terms)
-        for run, tasks, (warps, stages) in _launches("backward", piece, tuning):
+    for number, launch in enumerate(unpack(tables, counts)):
+        parts = _parts(launch, terms)
+        for run, tasks, (warps, stages) in _programs("backward", launch, tuning):
             matrices = [parts.new_empty(len(tasks), *w.shape) for w in terms[3:]]
             run[(len(tasks),)](
                 e, *terms[:5], layout.dst, layout.src, layout.types, *grads, by_edge, parts, *matrices, tasks, blocks,
@@ -99,22 +102,22 @@ def backward(
             )  # fmt: skip
             for total, each in zip(ends[3:], matrices, strict=True):
                 total.add_(each.sum(0))
-        for sums, result in ((piece.dst, ends.dst), (piece.src, ends.src), (piece.type, ends.type)):
+        for sums, result in ((launch.dst, ends.dst), (launch.src, ends.src), (launch.type, ends.type)):
             _add_up(parts, sums, result, number > 0, None)
     return (_by_row(by_edge, e, layout) if wanted else by_edge), ends
 
 
-def _launches(direction: str, piece: Piece, tuning: Tuning) -> list[tuple[Any, torch.Tensor, tuple[int, int]]]:
-    """Programs that have something to do: (program, its tasks, (warps, stages))."""
+def _programs(direction: str, launch: Launch, tuning: Tuning) -> list[tuple[Any, torch.Tensor, tuple[int, int]]]:
+    """Programs with at least one task: (program, tasks, (warps, stages))."""
     found = (
-        (getattr(programs, f"{direction}_dense"), piece.dense, getattr(tuning, direction)),
-        (getattr(programs, f"{direction}_flat"), piece.flat, (getattr(tuning, direction)[0], 1)),
+        (getattr(programs, f"{direction}_dense"), launch.dense, getattr(tuning, direction)),
+        (getattr(programs, f"{direction}_flat"), launch.flat, (getattr(tuning, direction)[0], 1)),
     )
-    return [launch for launch in found if len(launch[1])]
+    return [run for run in found if len(run[1])]
 
 
 def _add_up(parts: torch.Tensor, sums: Sums, result: torch.Tensor, add: bool, scaling: Scaling | None) -> None:
-    """Sums into `result`, in one step or two."""
+    """Reduce partial sums into `result`, in one step or two."""
     width = parts.shape[1]
     block, scale, side = scaling or (parts, parts, 0)
     options = {"H": triton.next_power_of_2(width), "T": _ADDED, "SUM": _summed(parts), "num_warps": 1}
@@ -133,8 +136,8 @@ def _add_up(parts: torch.Tensor, sums: Sums, result: torch.Tensor, add: bool, sc
 
 
 def _by_row(by_edge: torch.Tensor, e: torch.Tensor, layout: Layout) -> torch.Tensor:
-    """Gradients of the rows that edges read, from one for each edge."""
-    if torch.equal(layout.blocks[:, 5:10], layout.dense.blocks[:, 5:10]) and len(e) == layout.edges:
+    """Gradients of the rows that edges read, from one per edge."""
+    if layout.reads_dense and len(e) == layout.edges:
         return by_edge
     grad, width = torch.zeros_like(e), e.shape[1]
     for block in layout:
@@ -142,16 +145,16 @@ def _by_row(by_edge: torch.Tensor, e: torch.Tensor, layout: Layout) -> torch.Ten
             continue
         value = by_edge[block.edge : block.edge + block.size].view(*block.shape, width)
         repeated = [axis for axis, step in enumerate(block.strides) if step == 0]
-        into = grad.as_strided((*block.shape, width), (*(t * width for t in block.strides), 1), block.value * width)
+        target = grad.as_strided((*block.shape, width), (*(t * width for t in block.strides), 1), block.value * width)
         for axis in repeated:
-            into, value = into.narrow(axis, 0, 1), value.sum(axis, keepdim=True)
-        into += value
+            target, value = target.narrow(axis, 0, 1), value.sum(axis, keepdim=True)
+        target += value
     return grad
 
 
-def _parts(piece: Piece, terms: Terms) -> torch.Tensor:
+def _parts(launch: Launch, terms: Terms) -> torch.Tensor:
     kind = torch.float64 if terms.dst.dtype == torch.float64 else torch.float32
-    return terms.dst.new_empty(piece.parts, terms.dst.shape[1], dtype=kind)
+    return terms.dst.new_empty(launch.parts, terms.dst.shape[1], dtype=kind)
 
 
 def _summed(parts: torch.Tensor) -> tl.dtype:
@@ -167,21 +170,21 @@ def _kind(e: torch.Tensor, terms: Terms) -> str:
 
 
 def fits(e: torch.Tensor, terms: Terms) -> bool:
-    """Whether there is a row of `TUNING` for these types and widths."""
+    """Whether `TUNING` has a row for these types and widths."""
     return any(kind == _kind(e, terms) and max(_sizes(terms)) <= width for kind, width in TUNING)
 
 
 def _tuning(e: torch.Tensor, terms: Terms) -> Tuning:
-    """The row of the smallest width that is enough. Raises `ValueError` if none is."""
+    """The row of the smallest sufficient width; raises `ValueError` if there is none."""
     kind, widest = _kind(e, terms), max(_sizes(terms))
     widths = [width for name, width in TUNING if name == kind and width >= widest]
     if not widths:
-        raise ValueError(f"the triton kernel takes no {kind} states of width {widest}: choose auto, or flat")
+        raise ValueError(f"the triton kernel has no {kind} program for states of width {widest}: choose auto or flat")
     return TUNING[kind, min(widths)]
 
 
 def _options(e: torch.Tensor, terms: Terms, activation: str, residual: bool) -> tuple[dict[str, Any], Tuning]:
-    """Widths, padded to what matrix products take (one number per edge is none), and types."""
+    """Widths, padded to the sizes of tensor-core products (a width of 1 needs none), and types."""
     (d, h), o = terms.w_in.shape, terms.w_out.shape[1]
     kind, tuning = _kind(e, terms), _tuning(e, terms)
     widths = {name: max(16, triton.next_power_of_2(size)) for name, size in zip("DHP", (d, h, o), strict=True)}
@@ -189,11 +192,11 @@ def _options(e: torch.Tensor, terms: Terms, activation: str, residual: bool) -> 
         widths["D"] = widths["P"] = max(widths["D"], widths["P"])
     elif d == 1:
         widths["D"] = 1
-    # The interpreter multiplies bfloat16 by their bit patterns.
+    # The interpreter multiplies the bit patterns of bfloat16.
     interpreted = not isinstance(programs.forward_dense, triton.JITFunction)
     product = "float32" if kind == "bfloat16" and interpreted else kind
     options = {
-        **widths, "TC": tuning.geometry.columns, "R": tuning.geometry.rows, "COLUMNS": len(COLUMNS),
+        **widths, "TC": tuning.geometry.columns, "R": tuning.geometry.rows,
         "NAME": activation, "RESIDUAL": residual, "DOT": getattr(tl, product),
         "SUM": tl.float64 if terms.dst.dtype == torch.float64 else tl.float32,
     }  # fmt: skip

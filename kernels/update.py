@@ -1,4 +1,4 @@
-"""The one operation of the kernels, and the choice of its implementation."""
+"""The operation `edge_update`, and the choice of its implementation."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ Forward = Callable[[torch.Tensor, Terms, Layout, str, bool, torch.dtype], Output
 
 
 class Fused(NamedTuple):
-    """A kernel with a backward pass of its own.
+    """A kernel with its own backward pass.
 
-    forward: (e, terms, layout, plan, activation, residual, dtype) to the three outputs. backward: (their gradients, e,
-    terms, layout, plan, activation, residual, whether the gradient of e is wanted) to that (anything if not) and those
-    of the terms. plan: (e, terms, layout) to what can be worked out once for a layout, as tensors and numbers.
+    Attributes:
+        forward: (e, terms, layout, plan, activation, residual, dtype) to the three outputs.
+        backward: (gradients of the outputs, e, terms, layout, plan, activation, residual, whether the gradient of `e`
+            is needed) to the gradient of `e` (anything if it is not needed) and those of the terms.
+        plan: (e, terms, layout) to tables made once per layout, as tensors and integers.
     """
 
     forward: Callable[[torch.Tensor, Terms, Layout, Plan, str, bool, torch.dtype], Outputs]
@@ -34,8 +36,8 @@ class Fused(NamedTuple):
 
 
 def _triton() -> Any:
-    """Imported on first use: it takes as long as all the rest."""
-    # Not by import_module, at which torch.compile stops.
+    """The module, imported on first use, as that takes as long as all other imports."""
+    # import_module would break the graph of torch.compile.
     from . import triton
 
     return triton
@@ -55,7 +57,13 @@ if find_spec("triton"):
 
 
 def register(name: str, implementation: Forward | Fused) -> None:
-    """Add an implementation of `edge_update`: differentiable torch code, or one with a backward pass of its own."""
+    """Add an implementation of `edge_update`.
+
+    Args:
+        name: What `edge_update` takes as `kernel`; an implementation of that name is replaced.
+        implementation: Differentiable torch code, (e, terms, layout, activation, residual, dtype) to the three outputs,
+            or a `Fused` kernel.
+    """
     if isinstance(implementation, Fused):
         _FUSED[name] = implementation
     else:
@@ -63,7 +71,7 @@ def register(name: str, implementation: Forward | Fused) -> None:
 
 
 def kernels() -> tuple[str, ...]:
-    """Names that `edge_update` takes for `kernel`, apart from ``auto``."""
+    """Names that `edge_update` takes as `kernel`, apart from ``auto``."""
     return (*_DIFFERENTIABLE, *_FUSED)
 
 
@@ -83,16 +91,25 @@ def edge_update(
 
         h = activation(e[row read by r] @ w_in + dst[i] + src[j] + type[c])
         new[r] = h @ w_out + b_out  (+ e[r] if residual)
-        into[i] += scale_in[m] * h
-        out[j] += scale_out[m] * h
+        in_sum[i] += scale_in[m] * h
+        out_sum[j] += scale_out[m] * h
 
-    e: [rows, D], read by `layout`'s value columns (parameter values in the first layer, `layout.dense` later).
-    dtype: of `new`, by default that of `e`; sums and products are in the dtype of the terms.
-    Returns new [edges, O], into [num_nodes, H], out [num_nodes, H]. All are differentiable in `e` and in the terms;
-    a fused kernel once, ``reference``, ``flat`` and ``scatter`` any number of times.
+    Args:
+        e: Edge states [rows, D], read by the value columns of `layout`: parameter values in the first layer, and in
+            later ones, with `Layout.dense`, what this function returned.
+        terms: The other operands; sums and products are in their dtype.
+        layout: Blocks of edges.
+        activation: One of `ACTIVATIONS`.
+        residual: Add the old state to the new one; needs O = D.
+        dtype: Of `new`; that of `e` if None.
+        kernel: One of `kernels()`; ``auto`` takes the fastest for the device of `e`.
 
-    kernel: ``auto`` takes the fastest for the device of `e`. Raises `ValueError` for an unknown name, and for shapes
-    that do not fit.
+    Returns:
+        new [edges, O], in_sum [num_nodes, H] and out_sum [num_nodes, H], differentiable in `e` and in the terms: once
+        by a fused kernel, any number of times by ``reference``, ``flat`` and ``scatter``.
+
+    Raises:
+        ValueError: Unknown kernel or activation, shapes that do not fit, or a width that the kernel does not support.
     """
     chosen = _choose(kernel, e, terms, layout)
     _check(e, terms, layout, activation, residual)
@@ -106,7 +123,7 @@ def edge_update(
 
 def _choose(kernel: str, e: torch.Tensor, terms: Terms, layout: Layout) -> str:
     if kernel == "auto":
-        # A batch of small networks is seldom seen twice, and the fused kernels' tables cost more than it does.
+        # A batch of small networks is rarely seen twice, so tables for the fused kernels would not pay off.
         if layout.small:
             return "flat"
         if e.is_cuda:
@@ -125,7 +142,7 @@ def _check(e: torch.Tensor, terms: Terms, layout: Layout, activation: str, resid
         shapes = f"w_in {list(terms.w_in.shape)}, w_out {list(terms.w_out.shape)}"
         raise ValueError(f"edge states [rows, {e.shape[1]}] do not fit {shapes}")
     if {t.shape[1] for t in (terms.dst, terms.src, terms.type)} != {width} or len(terms.dst) != len(terms.src):
-        raise ValueError("the terms of nodes and types must be as wide as the hidden layer")
+        raise ValueError("terms of nodes and types must be as wide as the hidden layer")
     if residual and (e.shape[1] != out):
         raise ValueError(f"a residual needs new states as wide as the old ones, not {out} and {e.shape[1]}")
 
@@ -172,10 +189,10 @@ def _fused_backward(
     grads: list[torch.Tensor], inputs: list[torch.Tensor], tables: list[torch.Tensor], numbers: list[int],
     activation: str, residual: bool, kernel: str, wanted: bool,
 ) -> list[torch.Tensor]:  # fmt: skip
-    e, terms, into = inputs[0], Terms(*inputs[1:]), (grads[0], grads[1], grads[2])
+    e, terms, outputs = inputs[0], Terms(*inputs[1:]), (grads[0], grads[1], grads[2])
     layout, plan = _unpacked(tables, numbers)
     with torch.cuda.device_of(e):
-        grad_e, own = _FUSED[kernel].backward(into, e, terms, layout, plan, activation, residual, wanted)
+        grad_e, own = _FUSED[kernel].backward(outputs, e, terms, layout, plan, activation, residual, wanted)
     return [grad_e if wanted else e.new_empty(0), *own]
 
 

@@ -1,10 +1,12 @@
-"""Networks that read networks: the graph metanetwork, and the baselines that it is measured against."""
+"""Networks that read networks: the graph metanetwork, and the baselines that it is compared with."""
 
 from __future__ import annotations
 
-from .baselines import DMC, DeepSets, StatNN
-from .files import load, save
-from .gmn import GMN, HEADS, READOUTS
+from .baselines import DMC, DeepSets, StatNN, statistics
+from .config import HEADS, READOUTS, GMNConfig
+from .files import header, load, save
+from .gmn import GMN
+from .layer import mlp
 from .named import NAMES, metanetwork
 from .nfn import NFN
 
@@ -16,8 +18,12 @@ __all__ = [
     "NFN",
     "READOUTS",
     "DeepSets",
+    "GMNConfig",
     "StatNN",
+    "header",
     "load",
     "metanetwork",
+    "mlp",
     "save",
+    "statistics",
 ]

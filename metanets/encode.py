@@ -1,4 +1,4 @@
-"""First features of nodes and edge types, from what the graph says of them."""
+"""First features of values, nodes and edge types."""
 
 from __future__ import annotations
 
@@ -11,38 +11,45 @@ from torch import nn
 from ..backends.blocks import Blocks
 from ..ir import NodeKind
 
-__all__ = ["PROPORTIONS", "NodeEncoder", "Tensors", "TypeEncoder", "proportions", "seen", "spread", "tensors", "waves"]
+__all__ = [
+    "RELATIVE_FEATURES", "NodeEncoder", "ParameterTensors", "TypeEncoder", "multiscale", "parameter_tensors",
+    "relative_features", "value_features", "waves",
+]  # fmt: skip
 
 _FREQUENCIES = 8
 _RATIOS = (0.3, 0.6, 1.2, 2.4)
-PROPORTIONS = len(_RATIOS) + 2
-"""Columns of `proportions`."""
+RELATIVE_FEATURES = len(_RATIOS) + 2
+"""Columns of `relative_features`."""
 
 
 def waves(x: torch.Tensor) -> torch.Tensor:
-    """Sines and cosines of numbers at 8 octaves, and the logarithm of their size: [..., C] to [..., 17 C]."""
+    """Sines and cosines of numbers at 8 octaves, and the signed logarithm of their size: [..., C] to [..., 17 C]."""
     scale = 2.0 ** -torch.arange(_FREQUENCIES, device=x.device, dtype=torch.float64)
     angle = (math.pi / 2) * x.double()[..., None] * scale
     size = torch.log1p(x.double().abs())[..., None] * torch.sign(x.double())[..., None]
     return torch.cat([angle.sin(), angle.cos(), size], dim=-1).flatten(-2)
 
 
-def spread(values: torch.Tensor, scales: int) -> torch.Tensor:
-    """Parameter values as seen at several scales, [V] to [V, scales]: one logarithmic, the others bounded; 0 stays 0.
+def multiscale(values: torch.Tensor, count: int) -> torch.Tensor:
+    """Odd functions of values at several scales, [V] to [V, count]: one logarithmic, the others bounded.
 
-    Values from a thousandth to thousands differ in it. One scale: the values as they are.
+    They resolve values from a thousandth to thousands. A count of 1 gives the values themselves.
     """
-    if scales == 1:
+    if count == 1:
         return values[:, None]
-    octaves = 2.0 ** torch.arange(-2, scales - 3, device=values.device, dtype=values.dtype)
+    octaves = 2.0 ** torch.arange(-2, count - 3, device=values.device, dtype=values.dtype)
     return torch.cat([torch.asinh(values[:, None]), torch.tanh(values[:, None] * octaves)], dim=1)
 
 
-class Tensors(NamedTuple):
+class ParameterTensors(NamedTuple):
     """The S parameter tensors of a graph or batch that have edges, and their P elements, end to end.
 
-    size, start, graph: int64 [S]. tensor: int64 [P], which one an element is of. at: int64 [P], its number in
-    `Blocks.values`.
+    Attributes:
+        size: int64 [S], number of elements.
+        start: int64 [S], where they start in `Blocks.values`.
+        graph: int64 [S].
+        tensor: int64 [P], the tensor of each element.
+        at: int64 [P], where the element is in `Blocks.values`.
     """
 
     size: torch.Tensor
@@ -52,87 +59,84 @@ class Tensors(NamedTuple):
     at: torch.Tensor
 
     def mean(self, elements: torch.Tensor) -> torch.Tensor:
-        """Of each tensor, given something of each element; [P] to [S]."""
+        """Mean over the elements of each tensor; [P] to [S]."""
         return elements.new_zeros(len(self.size)).index_add(0, self.tensor, elements) / self.size
 
 
-def tensors(graph: Blocks) -> Tensors:
-    """See the class; worked out once for a layout, on the host."""
-    found: Tensors = graph.layout.planned("tensors", lambda: _tensors(graph))
+def parameter_tensors(graph: Blocks) -> ParameterTensors:
+    """The parameter tensors of a graph or batch, tabulated once per layout."""
+    found: ParameterTensors = graph.layout.planned("tensors", lambda: _tabulated(graph))
     return found
 
 
-def _tensors(graph: Blocks) -> Tensors:
+def _tabulated(graph: Blocks) -> ParameterTensors:
     rows = [(s.size, s.start, s.graph) for s in graph.slots if s.size]
     size, start, of_graph = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3).t().contiguous()
     tensor = torch.repeat_interleave(torch.arange(len(size)), size)
     at = torch.arange(len(tensor)) + (start - (torch.cumsum(size, 0) - size))[tensor]
-    return Tensors(*(t.to(graph.values.device) for t in (size, start, of_graph, tensor, at)))
+    return ParameterTensors(*(t.to(graph.values.device) for t in (size, start, of_graph, tensor, at)))
 
 
-def proportions(graph: Blocks) -> torch.Tensor:
-    """What each row of values is in its tensor, [rows, 6]; 0 for what is no parameter.
+def relative_features(graph: Blocks) -> torch.Tensor:
+    """Features of each row of values relative to its tensor, [rows, 6]; 0 for rows of no parameter.
 
-    Bounded functions of its ratio to the root mean square of all elements, and logarithms of that and of their number.
+    Bounded functions of the ratio to the tensor's root mean square, and logarithms of that and of its size.
     """
-    found = tensors(graph)
+    found = parameter_tensors(graph)
     own = graph.values[found.at]
     size = (found.mean(own.square()) + 1e-12).sqrt()
     ratio = own / size[found.tensor]
     of_tensor = torch.stack([size.log(), found.size.to(size).log() / 4], dim=1)
     columns = torch.cat([torch.tanh(ratio[:, None] * r) for r in _RATIOS] + [of_tensor[found.tensor]], dim=1)
-    rows = own.new_zeros(len(graph.values), PROPORTIONS).index_copy(0, found.at, columns)
+    rows = own.new_zeros(len(graph.values), RELATIVE_FEATURES).index_copy(0, found.at, columns)
     return torch.cat([rows, rows[graph.extra]]) if len(graph.extra) else rows
 
 
-def seen(values: torch.Tensor, graph: Blocks, scales: int, relative: bool) -> torch.Tensor:
-    """Values [rows] at several scales, see `spread`; if relative also their `proportions`, as many columns more."""
-    found = spread(values, scales)
-    return torch.cat([found, proportions(graph).to(found)], dim=1) if relative else found
+def value_features(values: torch.Tensor, graph: Blocks, count: int, relative: bool) -> torch.Tensor:
+    """`multiscale` of values [rows] with `count` columns; if relative, `relative_features` as well."""
+    found = multiscale(values, count)
+    return torch.cat([found, relative_features(graph).to(found)], dim=1) if relative else found
 
 
-class _Styles(nn.Module):
-    """Bags of hashed words to vectors."""
+class _OpTokens(nn.Module):
+    """Mean embedding of each bag of hashed operator tokens, [bags, width]."""
 
-    def __init__(self, width: int, buckets: int, words: float) -> None:
+    def __init__(self, width: int, hash_buckets: int, std: float) -> None:
         super().__init__()
-        self.bag = nn.EmbeddingBag(buckets, width, mode="mean")
-        self.bag.weight.data.mul_(words)
+        self.bag = nn.EmbeddingBag(hash_buckets, width, mode="mean")
+        self.bag.weight.data.mul_(std)
 
     def forward(self, graph: Blocks) -> torch.Tensor:
-        starts = torch.cumsum(graph.style_lengths, 0) - graph.style_lengths
-        return self.bag(graph.words % self.bag.num_embeddings, starts)
+        starts = torch.cumsum(graph.op_bag_sizes, 0) - graph.op_bag_sizes
+        return self.bag(graph.op_tokens % self.bag.num_embeddings, starts)
 
 
 class NodeEncoder(nn.Module):
-    """[N, width]: kind, depth, place if pinned, inputs and outputs it is of, what an output went through.
+    """Node features [N, width]: kind, depth, position if pinned, inputs and outputs, and the trace of an output."""
 
-    words: standard deviation of what words and kinds say before training; with 0, what it never shows says nothing.
-    """
-
-    def __init__(self, width: int, buckets: int, words: float) -> None:
+    def __init__(self, width: int, hash_buckets: int, op_embedding_std: float) -> None:
         super().__init__()
         self.kind = nn.Embedding(len(NodeKind), width)
-        self.kind.weight.data.mul_(words)
-        self.styles = _Styles(width, buckets, words)
+        self.kind.weight.data.mul_(op_embedding_std)
+        self.op_tokens = _OpTokens(width, hash_buckets, op_embedding_std)
         self.numbers = nn.Linear(7 * (2 * _FREQUENCIES + 1), width)
 
     def forward(self, graph: Blocks) -> torch.Tensor:
-        """See the class."""
+        """[N, width]."""
         numbers = waves(graph.nodes[:, 1:]).to(self.numbers.weight.dtype)
-        style = self.styles(graph)[graph.node_style.long()]
-        return self.kind(graph.nodes[:, 0].long()) + style + self.numbers(numbers)
+        trace = self.op_tokens(graph)[graph.node_op_bag.long()]
+        return self.kind(graph.nodes[:, 0].long()) + trace + self.numbers(numbers)
 
 
 class TypeEncoder(nn.Module):
-    """[T, width]: kind, role, via, operand, place and slot of an edge. words: see `NodeEncoder`."""
+    """Edge type features [T, width]: kind, role, via, operand, place and slot."""
 
-    def __init__(self, width: int, buckets: int, words: float) -> None:
+    def __init__(self, width: int, hash_buckets: int, op_embedding_std: float) -> None:
         super().__init__()
-        self.styles = _Styles(width, buckets, words)
+        self.op_tokens = _OpTokens(width, hash_buckets, op_embedding_std)
         self.numbers = nn.Linear(5 * (2 * _FREQUENCIES + 1), width)
 
     def forward(self, graph: Blocks) -> torch.Tensor:
-        """See the class."""
+        """[T, width]."""
         numbers = waves(graph.types + 1).to(self.numbers.weight.dtype)
-        return self.styles(graph)[graph.type_style.long()] + self.numbers(numbers)
+        return self.op_tokens(graph)[graph.type_op_bag.long()] + self.numbers(numbers)

@@ -1,9 +1,10 @@
-"""A graph metanetwork as one file: safetensors, with the options that it was made with in the header."""
+"""A graph metanetwork as one file: safetensors, with its configuration in the header."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -15,40 +16,59 @@ from ..backends.files import replacing
 from ..ir import GmncError, LoadError
 from ..ir.errors import one_line
 from ..ir.files import FileState
+from .config import GMNConfig, stored_config
 from .gmn import GMN
-from .options import stored_options
 
-__all__ = ["about", "load", "save"]
+__all__ = ["header", "load", "save"]
 
 _KEY = "gmnc.metanets.GMN"
 _DTYPES = {torch.float64, torch.float32, torch.bfloat16, torch.float16}
+_ADVICE = "; another version of gmnc wrote the file, or it is damaged: save it again"
 
 
 def save(model: GMN, path: Path | str, more: Mapping[str, str] | None = None) -> None:
-    """Write the weights, the options, and `more` in the header. Raises `GmncError` if the file cannot be written."""
+    """Write weights and configuration.
+
+    Args:
+        model: On any device.
+        path: A ``.safetensors`` file; one that exists is replaced.
+        more: Further entries of the header.
+
+    Raises:
+        GmncError: The file cannot be written.
+    """
     with replacing(Path(path)) as temporary:
         weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-        save_file(weights, temporary, {**(more or {}), _KEY: json.dumps(model.options)})
+        save_file(weights, temporary, {**(more or {}), _KEY: json.dumps(asdict(model.config))})
 
 
 def load(path: Path | str, *, kernel: str = "auto") -> GMN:
-    """The metanetwork that `save` wrote, on the CPU, in the dtype of its weights.
+    """Read a metanetwork that `save` wrote.
 
-    Raises `LoadError`, which names the file, if there is none or if it holds something else.
+    Args:
+        path: The file.
+        kernel: See `GMN`.
+
+    Returns:
+        The metanetwork on the CPU, in the dtype of its weights.
+
+    Raises:
+        LoadError: There is no such file, or it holds something else.
     """
     if not Path(path).is_file():
         raise LoadError(f"{path}: no such file")
-    header = about(path).get(_KEY)
-    if header is None:
+    text = header(path).get(_KEY)
+    if text is None:
         raise LoadError(f"{path}: no weights of a metanetwork; write them by gmnc.metanets.save(model, path)")
-    options = parsed(header, stored_options, str(path))
+    options = parsed(text, stored_config, str(path), _ADVICE)
     try:
-        # Without memory first: a header may ask for any size.
+        config = GMNConfig(**options)
+        # First on the meta device: a header may ask for weights of any size.
         with torch.device("meta"):
-            like = GMN(**options).state_dict()
+            like = GMN(config).state_dict()
         weights = load_file(path)
         _check_weights(weights, like)
-        model = GMN(**options, kernel=kernel)
+        model = GMN(config, kernel=kernel)
         model.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     except GmncError as error:
         raise LoadError(f"{path}: {error}") from error
@@ -58,10 +78,10 @@ def load(path: Path | str, *, kernel: str = "auto") -> GMN:
 
 
 def _check_weights(weights: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
-    """Raise `Wrong` unless the weights are those that a metanetwork of these options has, all of one floating type."""
+    """Raise `Wrong` unless `weights` has the names and shapes of `like`, all in one floating dtype."""
     if weights.keys() != like.keys():
         missing, more = sorted(like.keys() - weights.keys()), sorted(weights.keys() - like.keys())
-        raise Wrong(f"the tensors that its options say, among them {(missing or more)[0]!r}", more or "fewer")
+        raise Wrong(f"the tensors of its configuration, among them {(missing or more)[0]!r}", more or "fewer")
     kinds = {value.dtype for value in weights.values()}
     if len(kinds) != 1 or not kinds <= _DTYPES:
         raise Wrong("weights of one floating type", ", ".join(map(str, kinds)))
@@ -70,8 +90,18 @@ def _check_weights(weights: Mapping[str, torch.Tensor], like: Mapping[str, torch
             raise Wrong(f"shape {list(like[name].shape)}", list(value.shape)).within(name)
 
 
-def about(path: Path | str) -> dict[str, str]:
-    """What the header of a file holds beside tensors; raises `LoadError` if it is no such file."""
+def header(path: Path | str) -> dict[str, str]:
+    """The metadata of a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Texts by name.
+
+    Raises:
+        LoadError: It is no such file.
+    """
     FileState.of(path)
     try:
         with safe_open(str(path), "pt") as file:

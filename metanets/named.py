@@ -1,8 +1,9 @@
-"""Metanetworks by name: the graph metanetwork and the baselines, with the settings that the experiments use."""
+"""Metanetworks by name: the graph metanetwork and the baselines, with the settings of the experiments."""
 
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
@@ -11,6 +12,7 @@ from ..backends.blocks import Blocks
 from ..ir import GmncError
 from ..ir.errors import root_cause
 from .baselines import DMC, DeepSets, StatNN
+from .config import GMNConfig
 from .gmn import GMN
 from .nfn import NFN
 
@@ -18,27 +20,41 @@ __all__ = ["NAMES", "metanetwork"]
 
 _CLASSES: dict[str, type[nn.Module]] = {"gmn": GMN, "deepsets": DeepSets, "statnn": StatNN, "dmc": DMC, "nfn": NFN}
 NAMES = tuple(_CLASSES)
+"""Names that `metanetwork` takes."""
 
 _GMN: dict[str, dict[str, Any]] = {
-    "invariant": {"width": 32, "layers": 2, "relative": True, "readout": "all"},
-    "equivariant": {"width": 64, "layers": 4},
+    "invariant": {"hidden_channels": 32, "num_layers": 2, "relative": True, "readout": "all"},
+    "equivariant": {"hidden_channels": 64, "num_layers": 4},
 }
-"""By head; both have what follows."""
-_BOTH: dict[str, Any] = {"global_node": True, "scales": 10, "words": 0.0}
+"""Defaults of gmn in the experiments, by head; `_BOTH` are those of both."""
+_BOTH: dict[str, Any] = {"global_node": True, "value_features": 10, "op_embedding_std": 0.0}
 
 
-def metanetwork(name: str, outputs: int, like: Blocks, head: str = "invariant", /, **options: Any) -> nn.Module:
-    """A metanetwork with one row of `outputs` per network (``invariant``) or per edge (``equivariant``).
+def metanetwork(
+    name: str, out_channels: int, like: Blocks, head: str = "invariant", /, **options: Any
+) -> nn.Module:  # fmt: skip
+    """A metanetwork with random weights and the settings of the experiments.
 
-    like: a network of the kind that it will read; only NFN looks at it. options: instead of the usual ones. Raises
-    `GmncError` for an unknown name, an option that it lacks, and a baseline without an equivariant head.
+    Args:
+        name: One of `NAMES`.
+        out_channels: Width of the output.
+        like: A network of the kind that it will read; only nfn looks at it.
+        head: ``invariant``: one row per network. ``equivariant``: one row per edge.
+        **options: Arguments of the class that replace the experiments' settings.
+
+    Returns:
+        A module that takes `Blocks`.
+
+    Raises:
+        GmncError: Unknown name or option, a value that an option cannot have, or a baseline without an equivariant
+            head.
     """
     if name not in NAMES:
         raise GmncError(f"there is no metanetwork {name!r}: choose {', '.join(NAMES)}")
-    takes = list(inspect.signature(_CLASSES[name]).parameters)
+    takes = _arguments(_CLASSES[name])
     if head != "invariant" and "head" not in takes:
         raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
-    given = {"outputs": outputs, "head": head, "like": like}
+    given = {"out_channels": out_channels, "head": head, "like": like}
     known = [option for option in takes if option not in given]
     for option in options:
         if option not in known:
@@ -47,4 +63,11 @@ def metanetwork(name: str, outputs: int, like: Blocks, head: str = "invariant", 
     try:
         return _CLASSES[name](**{n: v for n, v in given.items() if n in takes}, **(usual | options))
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise GmncError(f"{name}: {root_cause(error)}; look at its options") from error
+        raise GmncError(f"{name}: {root_cause(error)}; check its options") from error
+
+
+def _arguments(model: type[nn.Module]) -> list[str]:
+    """Names of the keyword arguments of a metanetwork."""
+    if model is GMN:
+        return [*(f.name for f in fields(GMNConfig)), "kernel"]
+    return list(inspect.signature(model).parameters)

@@ -1,4 +1,4 @@
-"""Neural functional networks (Zhou et al. 2023), by the `nfn` package; the one module that imports it."""
+"""Neural functional networks (Zhou et al. 2023), from the package `nfn`, which only this module imports."""
 
 from __future__ import annotations
 
@@ -18,35 +18,62 @@ __all__ = ["NFN", "chain"]
 
 
 class NFN(nn.Module):
-    """Layers that are equivariant to permutations of neurons, on plain chains of dense or convolutional layers.
+    """Layers equivariant to permutations of neurons, for plain chains of dense or convolutional layers.
 
-    like: a network of the kind that it is made for: number of layers, sizes of kernels, inputs and outputs are fixed,
-    the hidden widths are not. Raises `GmncError` where a network is no such chain, and if the package is missing.
+    Args:
+        out_channels: Width of the output.
+        like: A network of the kind to be read. It fixes the number of layers, sizes of kernels, inputs and outputs, but
+            not the hidden widths.
+        head: See `GMNConfig`.
+        hidden_channels: Width of all layers.
+        num_layers: Number of layers.
+        dropout: Probability, in the MLP of the invariant head.
+
+    Raises:
+        GmncError: `like` is not such a chain, or the package is not installed.
     """
 
     def __init__(
-        self, outputs: int = 1, *, like: Blocks, head: str = "invariant", width: int = 64, layers: int = 3,
+        self,
+        out_channels: int = 1,
+        *,
+        like: Blocks,
+        head: str = "invariant",
+        hidden_channels: int = 64,
+        num_layers: int = 3,
         dropout: float = 0.0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
+        width = hidden_channels
         parts, common = _library()
         self.head, self.features = head, common.WeightSpaceFeatures
         first = chain(like, 0)
         self.kind = _kind(first)
         spec = common.network_spec_from_wsfeat(self._read(like, [first]))
         encode = parts.IOSinusoidalEncoding(spec)
-        channels = [encode.num_out_chan(1), *([width] * layers)]
+        channels = [encode.num_out_chan(1), *([width] * num_layers)]
         steps: list[nn.Module] = [encode]
         for before, after in pairwise(channels):
             steps += [parts.NPLinear(spec, before, after), parts.SimpleLayerNorm(spec, after), parts.TupleOp(nn.ReLU())]
         if head == "invariant":
             self.body = nn.Sequential(*steps, parts.NPPool(spec), nn.Flatten())
-            self.last: nn.Module = mlp(width * parts.NPPool.get_num_outs(spec), 4 * width, outputs, dropout, "relu")
+            pooled = width * parts.NPPool.get_num_outs(spec)
+            self.last: nn.Module = mlp(pooled, 4 * width, out_channels, dropout, "relu")
         else:
-            self.body, self.last = nn.Sequential(*steps), parts.NPLinear(spec, width, outputs)
+            self.body, self.last = nn.Sequential(*steps), parts.NPLinear(spec, width, out_channels)
 
     def forward(self, graph: Blocks) -> torch.Tensor:
-        """[G, outputs]; with the equivariant head [E, outputs], one row per edge."""
+        """Read one graph or a batch.
+
+        Args:
+            graph: Chains of the kind of `like`.
+
+        Returns:
+            [G, out_channels]; with the equivariant head [E, out_channels].
+
+        Raises:
+            GmncError: A network is of another kind.
+        """
         chains = _chains(graph)
         for number, found in enumerate(chains):
             if _kind(found) != self.kind:
@@ -70,7 +97,7 @@ class NFN(nn.Module):
 
 
 def chain(graph: Blocks, number: int) -> list[Slot]:
-    """Weight, bias, weight, bias, ... of one graph of a batch; raises `GmncError` if it is no plain chain of layers."""
+    """Weight, bias, weight, bias, ... of one graph of a batch; raises `GmncError` unless it is a plain chain."""
     return _chains(graph)[number]
 
 
@@ -106,12 +133,12 @@ def _check(graph: Blocks, number: int, slots: Sequence[Slot], blocks: Sequence[B
 
 
 def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Kernels of one dimension get a second one, as the package wants it."""
+    """The shape with a second axis for one-dimensional kernels, as the package expects."""
     return (*shape, 1) if len(shape) == 3 else shape
 
 
 def _kind(slots: Sequence[Slot]) -> tuple[tuple[int, ...], ...]:
-    """What must not differ: sizes of kernels, and the first weight's inputs and the last one's outputs."""
+    """The fixed sizes: kernels, the first weight's inputs and the last one's outputs; -1 for the others."""
     weights = [_kernel(s.shape) for s in slots[::2]]
     found = [(-1, -1, *w[2:]) for w in weights]
     found[0] = (found[0][0], weights[0][1], *found[0][2:])
@@ -130,12 +157,12 @@ def _per_edge(graph: Blocks, groups: Sequence[tuple[list[int], Any]], chains: li
                 where.append(torch.arange(slot.start, slot.start + slot.size, device=rows.device))
                 what.append(tensor[at].reshape(outputs, -1).t())
     rows = rows.index_copy(0, torch.cat(where), torch.cat(what))
-    return rows[graph.layout.single[3]]
+    return rows[graph.layout.per_edge.row]
 
 
 def _library() -> tuple[Any, Any]:
     try:
         from nfn import common, layers
     except ImportError as error:
-        raise GmncError("NFN needs the package nfn: pip install 'gmnc[tasks]'") from error
+        raise GmncError("NFN needs the package nfn, which is not installed: pip install 'gmnc[tasks]'") from error
     return layers, common

@@ -15,11 +15,12 @@ from torch.nn import functional as F
 from ..backends.blocks import Blocks, batch
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork
-from .answers import WithAnswers, answers, standardised
 from .experiment import Experiment, Settings
 from .predictor import fit_predictor
+from .probe_responses import WithProbeResponses, probe_responses, standardised
+from .progress import OnProgress
 from .records import numbers, words
-from .training import Watch, by_budget, shuffled
+from .training import by_budget, shuffled
 
 __all__ = ["NONE", "SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
 
@@ -98,8 +99,8 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 class Accuracy:
     """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives.
 
-    Where there are several readers (see `gmnc.tasks.answers.WithAnswers`) each learns by itself, and what they give is
-    averaged before the sigmoid. answers: what each member says to probes, float32 [n, P], for a model that reads them.
+    With several readers (see `gmnc.tasks.WithProbeResponses`) each has its own loss, and their outputs are averaged
+    before the sigmoid. responses: of each member to probes, float32 [n, P], for a model that reads them.
     """
 
     whole = False
@@ -113,10 +114,10 @@ class Accuracy:
         seed: int,
         edges: int,
         most: int,
-        answers: np.ndarray | None = None,
+        responses: np.ndarray | None = None,
     ) -> None:
         self.members, self.accuracy, self.parts = members, accuracy.astype(np.float64), parts
-        self.answers = answers
+        self.responses = responses
         self.sizes = np.array([m.num_edges for m in members], dtype=np.float64)
         self.seed, self.edges, self.most = seed, edges, most
 
@@ -149,13 +150,13 @@ class Accuracy:
         """[n, readers]."""
         device = next(model.parameters()).device
         graphs = batch([self.members[i] for i in items]).to(device)
-        if self.answers is None:
+        if self.responses is None:
             return model(graphs)
-        return model(graphs, torch.from_numpy(self.answers[items]).to(device))
+        return model(graphs, torch.from_numpy(self.responses[items]).to(device))
 
 
 def experiment(
-    settings: Settings, zoo: Any, predictor: Path | None = None, progress: Watch | None = None
+    settings: Settings, zoo: Any, predictor: Path | None = None, on_progress: OnProgress | None = None
 ) -> Experiment:
     """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
     if settings.model == NONE and not settings.probes:
@@ -164,15 +165,15 @@ def experiment(
         raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
     accuracy = numbers(zoo.table, "accuracy", 0, 1).astype(np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
-    said = standardised(answers(zoo, settings.probes, progress), parts.train) if settings.probes else None
+    said = standardised(probe_responses(zoo, settings.probes, on_progress), parts.train) if settings.probes else None
     task = Accuracy(
-        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members, answers=said
+        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members, responses=said
     )
     model = _model(settings, zoo.members[int(parts.train[0])], said)
     with torch.no_grad():
         # An output near the mean to start with.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
-        for reader in model.readers if isinstance(model, WithAnswers) else [model]:
+        for reader in model.readers if isinstance(model, WithProbeResponses) else [model]:
             last = [m for m in reader.modules() if isinstance(m, nn.Linear)][-1]
             last.bias.fill_(float(np.log(mean / (1 - mean))))
 
@@ -205,5 +206,5 @@ def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Modu
     """What trains; said: answers to probes [n, P], if they are read."""
     if said is None:
         return metanetwork(settings.model, 1, like, **settings.metanet)
-    alone = settings.model == NONE
-    return WithAnswers(None if alone else metanetwork(settings.model, 1, like, **settings.metanet), said.shape[1])
+    reader = None if settings.model == NONE else metanetwork(settings.model, 1, like, **settings.metanet)
+    return WithProbeResponses(reader, said.shape[1])

@@ -17,6 +17,7 @@ from ..backends.files import make_folder, write_json
 from ..ir import GmncError, LoadError
 from . import records, training
 from .parallel import rank
+from .progress import OnProgress
 from .zoo import ABOUT
 
 __all__ = ["RESULT", "RUN", "Experiment", "Settings", "load_result", "run"]
@@ -69,7 +70,7 @@ def run(
     out: Path,
     *,
     device: str = "cpu",
-    watch: training.Watch | None = None,
+    on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
     """Prepare, train and finish; goes on where an earlier call for the same folder was stopped.
 
@@ -83,7 +84,7 @@ def run(
     # Only now: a folder is not taken by settings that cannot be trained.
     _claim(out, asked)
     model = experiment.model.to(device)
-    history = training.fit(experiment.task, model, options, out, watch=watch)
+    history = training.fit(experiment.task, model, options, out, on_progress=on_progress)
     model.eval()
     start = time.monotonic()
     with torch.no_grad():

@@ -58,7 +58,7 @@ class Editor(nn.Module):
         if probes:
             if not isinstance(metanet, GMN):
                 raise GmncError("probes are features of nodes, which of all metanetworks gmn alone takes")
-            self.probes = Probes(population, probes, metanet.width)
+            self.probes = Probes(population, probes, metanet.config.hidden_channels)
         tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
         for number, slot in enumerate(population.slots):
             tensor[slot.start : slot.start + slot.size] = number

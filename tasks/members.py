@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import overload
@@ -22,13 +22,12 @@ from ..backends.files import make_folder, replacing, write_json
 from ..frontend import compile
 from ..ir import GmncError, LoadError, ParameterGraph
 from ..ir.files import FileState, MappedFile
+from .progress import OnProgress
 from .zoo import read_index
 
 __all__ = ["Zoo"]
 
 _CACHE = "cache"
-
-Watch = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +55,11 @@ class Zoo(Sequence[Blocks]):
         self._cached, self._blocks = cached, blocks
 
     @classmethod
-    def open(cls, folder: str | Path, limit: int | None = None, progress: Watch | None = None) -> Zoo:
+    def open(cls, folder: str | Path, limit: int | None = None, on_progress: OnProgress | None = None) -> Zoo:
         """The zoo that `gmnc zoo make` wrote, or its first `limit` members.
 
         The first opening reads and lowers the networks and writes a cache into the folder, which holds for as long as
-        neither they nor gmnc change. progress: called with what is done, members read, and members in all. Raises
+        neither they nor gmnc change. on_progress: called with what is done, members read, and members in all. Raises
         `GmncError` if the folder is no finished zoo, or a network is not what the index says.
         """
         folder = Path(folder)
@@ -73,7 +72,7 @@ class Zoo(Sequence[Blocks]):
         cached, shared = _load(stem, state), dict[str, Blocks]()
         if cached is None:
             make_folder(cache)
-            shared = _fill(folder, table, stem, state, progress or (lambda *_: None))
+            shared = _fill(folder, table, stem, state, on_progress or (lambda *_: None))
             cached = _load(stem, state)
         assert cached is not None
         return cls(folder, table, cached, state, shared)
@@ -172,7 +171,9 @@ def _sum(path: Path) -> int:
     return zlib.crc32(MappedFile(path).data)
 
 
-def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, watch: Watch) -> dict[str, Blocks]:
+def _fill(
+    folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, on_progress: OnProgress
+) -> dict[str, Blocks]:
     """Lower one network of each architecture, and read the values of all; the tensors of those that were lowered."""
     stem.with_suffix(".json").unlink(missing_ok=True)
     found: dict[int, np.ndarray] = {}
@@ -187,7 +188,7 @@ def _fill(folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, wa
                 shared[architecture] = template.shared
                 store.save(template.graph, stem.parent / _graph_file(architecture), values=True)
             found[number] = template.values(path, model)
-            watch("networks", len(found), len(table["file"]))
+            on_progress("networks", len(found), len(table["file"]))
     flat = [found[number] for number in range(len(found))]
     names = _arrays(stem)
     for name, array in zip(names, (np.concatenate(flat), np.cumsum([0, *map(len, flat)])), strict=True):

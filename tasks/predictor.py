@@ -14,11 +14,9 @@ import torch
 from ..backends.blocks import Blocks
 from ..backends.fields import integer, listed, mapping, number, parsed, plain, row, table
 from ..ir import GmncError, LoadError
-from ..metanets import GMN
-from ..metanets.baselines import statistics
-from ..metanets.files import about, load, save
+from ..metanets import GMN, header, load, save, statistics
 
-__all__ = ["SHIPPED", "Prediction", "Predictor", "features", "fit_predictor", "vocabulary"]
+__all__ = ["SHIPPED", "Prediction", "Predictor", "features", "fit_predictor", "token_counts"]
 
 SHIPPED = Path(__file__).with_name("predictor.safetensors")
 """The predictor that comes with the package."""
@@ -34,7 +32,7 @@ _range, _depths = row(number(-300, 300), number(-300, 300)), row(number(0, 1e12)
 _HEADER = table(
     {
         "ranges": table({name: _depths if name == "depth" else _range for name in _FEATURES}),
-        "words": listed(integer(-(2**63), 2**63 - 1)),
+        "op_tokens": listed(integer(-(2**63), 2**63 - 1)),
         "about": mapping(plain),
     }
 )
@@ -58,7 +56,7 @@ class Predictor:
 
     model: GMN
     ranges: dict[str, tuple[float, float]]
-    words: frozenset[int]
+    op_tokens: frozenset[int]
     about: dict[str, Any]
 
     def __call__(self, graph: Blocks) -> Prediction:
@@ -77,33 +75,33 @@ class Predictor:
             slack = _MARGIN * (high - low) + 1e-9
             if not low - slack <= value <= high + slack:
                 log = name.startswith("log ")
-                shown = [_words(10**v if log else v) for v in (value, low, high)]
+                shown = [_readable(10**v if log else v) for v in (value, low, high)]
                 found.append(f"{name.removeprefix('log ')} {shown[0]} (training: {shown[1]} to {shown[2]})")
-        own = vocabulary(graph)
-        unknown = sum(count for word, count in own.items() if word not in self.words) / max(sum(own.values()), 1)
+        own = token_counts(graph)
+        unknown = sum(count for token, count in own.items() if token not in self.op_tokens) / max(sum(own.values()), 1)
         if unknown > _UNKNOWN:
             found.append(f"{unknown:.0%} of the words that describe its operators never occurred in training")
         return tuple(found)
 
     def save(self, path: Path) -> None:
         """Write the one file that `open` reads."""
-        header = {"ranges": self.ranges, "words": sorted(self.words), "about": self.about}
-        save(self.model, path, {_KEY: json.dumps(header)})
+        stored = {"ranges": self.ranges, "op_tokens": sorted(self.op_tokens), "about": self.about}
+        save(self.model, path, {_KEY: json.dumps(stored)})
 
     @staticmethod
     def open(path: Path = SHIPPED) -> Predictor:
         """Raises `LoadError` if the file is missing or is no predictor."""
-        model, header = load(path), about(path).get(_KEY)
-        if header is None:
+        model, stored = load(path), header(path).get(_KEY)
+        if stored is None:
             raise LoadError(f"{path}: a metanetwork, but no predictor; `gmnc train accuracy --predictor` writes one")
-        if (model.head, model.options["outputs"]) != ("invariant", 1):
+        if (model.config.head, model.config.out_channels) != ("invariant", 1):
             raise LoadError(f"{path}: a metanetwork that gives no one number per network, as a predictor must")
-        found = parsed(header, _HEADER, str(path))
+        found = parsed(stored, _HEADER, str(path))
         ranges = {name: (low, high) for name, (low, high) in found["ranges"].items()}
-        return Predictor(model, ranges, frozenset(found["words"]), found["about"])
+        return Predictor(model, ranges, frozenset(found["op_tokens"]), found["about"])
 
 
-def _words(number: float) -> str:
+def _readable(number: float) -> str:
     """The number to four digits: ``0.01235``, ``77,710``."""
     short = f"{number:.4g}"
     return f"{float(short):,.0f}" if 1000 <= abs(number) < 1e15 else short
@@ -112,12 +110,12 @@ def _words(number: float) -> str:
 def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any]) -> Predictor:
     """A predictor of a trained model that knows the networks that trained it."""
     rows: list[Mapping[str, float]] = []
-    words: set[int] = set()
+    op_tokens: set[int] = set()
     for member in members:
         rows.append(features(member))
-        words |= vocabulary(member).keys()
+        op_tokens |= token_counts(member).keys()
     ranges = {name: (min(r[name] for r in rows), max(r[name] for r in rows)) for name in rows[0]}
-    return Predictor(model, ranges, frozenset(words), dict(about))
+    return Predictor(model, ranges, frozenset(op_tokens), dict(about))
 
 
 def features(graph: Blocks) -> dict[str, float]:
@@ -138,15 +136,15 @@ def features(graph: Blocks) -> dict[str, float]:
     return dict(zip(_FEATURES, found, strict=True))
 
 
-def vocabulary(graph: Blocks) -> dict[int, int]:
-    """Hashed words of edge types and how many edge types have each."""
-    ends = torch.cumsum(graph.style_lengths, 0)
-    words = graph.words.tolist()
+def token_counts(graph: Blocks) -> dict[int, int]:
+    """Hashed operator tokens of the edge types, and the number of edge types with each."""
+    ends = torch.cumsum(graph.op_bag_sizes, 0)
+    tokens = graph.op_tokens.tolist()
     found: dict[int, int] = {}
-    for style, count in _counts(graph.type_style.tolist()).items():
-        end = int(ends[style])
-        for word in words[end - int(graph.style_lengths[style]) : end]:
-            found[word] = found.get(word, 0) + count
+    for bag, count in _counts(graph.type_op_bag.tolist()).items():
+        end = int(ends[bag])
+        for token in tokens[end - int(graph.op_bag_sizes[bag]) : end]:
+            found[token] = found.get(token, 0) + count
     return found
 
 

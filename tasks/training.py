@@ -6,7 +6,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,14 +19,12 @@ from ..backends.files import make_folder, write_bytes
 from ..ir import GmncError, LoadError
 from .checkpoint import read_checkpoint
 from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
+from .progress import OnProgress
 
-__all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "Watch", "by_budget", "fit", "learning_rate", "shuffled"]
+__all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "by_budget", "fit", "learning_rate", "shuffled"]
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
 """Files of a run's folder: all that is needed to go on; one line of JSON per epoch."""
-
-Watch = Callable[[str, int, int], None]
-"""Called with what is done, steps done, and steps in all."""
 
 
 class Task(Protocol):
@@ -86,7 +84,7 @@ class History:
         return sum(row["seconds"] for row in self.rows)
 
 
-def fit(task: Task, model: nn.Module, options: Options, out: Path, *, watch: Watch | None = None) -> History:
+def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progress: OnProgress | None = None) -> History:
     """Train `model` in place and leave the weights of the best epoch in it.
 
     out: the run's folder. If it has a checkpoint, the run goes on from there, to the same bits that it would have
@@ -94,7 +92,7 @@ def fit(task: Task, model: nn.Module, options: Options, out: Path, *, watch: Wat
     """
     if task.whole and world() > 1:
         raise GmncError("the loss of this task is of a whole batch: train in one process")
-    run = _Run(task, model, options, out, watch or (lambda *_: None))
+    run = _Run(task, model, options, out, on_progress or (lambda *_: None))
     run.resume()
     while not run.finished():
         run.epoch()
@@ -133,8 +131,8 @@ def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, most: int) ->
 class _Run:
     """A run in progress: what a checkpoint holds, and how it moves on."""
 
-    def __init__(self, task: Task, model: nn.Module, options: Options, out: Path, watch: Watch) -> None:
-        self.task, self.model, self.options, self.out, self.watch = task, model, options, out, watch
+    def __init__(self, task: Task, model: nn.Module, options: Options, out: Path, on_progress: OnProgress) -> None:
+        self.task, self.model, self.options, self.out, self.on_progress = task, model, options, out, on_progress
         matrices = [p for p in model.parameters() if p.ndim > 1]
         vectors = [p for p in model.parameters() if p.ndim <= 1]
         groups = [{"params": matrices, "weight_decay": options.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -159,13 +157,13 @@ class _Run:
         self.started = time.monotonic() - self.spent
         self.model.train()
         for step in range(self.step, len(batches)):
-            self.watch(f"epoch {number + 1} of {self.options.epochs}", step, len(batches))
+            self.on_progress(f"epoch {number + 1} of {self.options.epochs}", step, len(batches))
             lr = learning_rate(self.options, (number + step / len(batches)) / self.options.epochs)
             self._update(batches[step], lr)
             self.step = step + 1
             if self.step < len(batches) and self._due():
                 self._save()
-        self.watch(f"evaluating after epoch {number + 1}", len(batches), len(batches))
+        self.on_progress(f"evaluating after epoch {number + 1}", len(batches), len(batches))
         self._close(number, lr)
 
     def _update(self, items: np.ndarray, lr: float) -> None:

@@ -24,6 +24,7 @@ from ..backends.fields import Wrong, read_json, valid
 from ..backends.files import make_folder, replacing, sweep, write_json
 from ..ir import GmncError, LoadError
 from . import records
+from .progress import OnProgress
 from .records import NETWORKS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from ..ir import ParameterGraph
 
-__all__ = ["ABOUT", "INDEX", "KINDS", "Maker", "Member", "about", "make", "read_index"]
+__all__ = ["ABOUT", "INDEX", "KINDS", "Maker", "Member", "about", "make_zoo", "read_index"]
 
 ABOUT, INDEX = "zoo.json", "index.parquet"
 _ROWS = "rows"
@@ -71,14 +72,14 @@ class Maker(Protocol):
         ...
 
 
-def make(
+def make_zoo(
     out: Path, size: int, seed: int = 0, workers: int = 1, kind: str = "classifiers",
-    progress: Callable[[str, int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> int:  # fmt: skip
     """Make the members that `out` lacks, and its index; returns how many were made.
 
     size: number of members; a smaller zoo of the same seed grows. workers: processes, of one thread each; they change
-    nothing in the result. progress: called with what is done, members there, and members in all.
+    nothing in the result. on_progress: called with what is done, members there, and members in all.
     Raises `GmncError` if `out` holds something else, or if a process was killed: the same call goes on from there.
     """
     if size < 1 or workers < 1 or seed < 0:
@@ -89,10 +90,10 @@ def make(
     _claim(out, wanted)
     rows = _finished(out)
     missing = [number for number in range(size) if number not in rows]
-    watch = progress or (lambda *_: None)
-    watch("networks", size - len(missing), size)
+    report = on_progress or (lambda *_: None)
+    report("networks", size - len(missing), size)
     for done in _made(out, kind, seed, _jobs(maker, seed, missing), workers):
-        watch("networks", size - len(missing) + done, size)
+        report("networks", size - len(missing) + done, size)
     if missing or not (out / INDEX).is_file():
         _write_index(out, _finished(out), size)
     return len(missing)

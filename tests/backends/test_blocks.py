@@ -34,7 +34,7 @@ def reversed_rows() -> onnx.ModelProto:
 def test_has_the_edges_of_coo(name: str, compiled: Compiled) -> None:
     graph = compiled(name)
     tensors, edges = blocks(graph), coo(graph, pyg=False)
-    dst, src, types, rows, _ = tensors.layout.single
+    dst, src, types, rows, _ = tensors.layout.per_edge
     assert torch.equal(torch.stack([src, dst]), edges.edge_index.long())
     assert torch.equal(types, edges.edge_type.long())
     assert torch.equal(tensors.rows()[rows], edges.edge_attr)
@@ -43,7 +43,7 @@ def test_has_the_edges_of_coo(name: str, compiled: Compiled) -> None:
 def test_nothing_is_as_long_as_the_edges_but_their_values() -> None:
     model = build("(float[1, 300] x) => (float[1, 200] y) { y = MatMul(x, w) }", {"w": (300, 200)})
     tensors = blocks(gmnc.compile(model))
-    held = [tensors.values, tensors.extra, tensors.nodes, tensors.types, tensors.words, tensors.layout.blocks]
+    held = [tensors.values, tensors.extra, tensors.nodes, tensors.types, tensors.op_tokens, tensors.layout.blocks]
     held += [tensors.layout.dst, tensors.layout.src, tensors.layout.types, tensors.node_graph, tensors.node_share]
     assert sum(t.numel() for t in held) < 60_000 + 1 + 11 * tensors.num_nodes + 100
 
@@ -61,7 +61,7 @@ def test_values_per_parameter_come_back(name: str, compiled: Compiled) -> None:
     graph = gmnc.compile(reversed_rows()) if name == "reversed" else compiled(name)
     tensors = blocks(graph)
     assert (len(tensors.extra) > 0) == (name == "reversed")
-    rows = tensors.layout.single[3]
+    rows = tensors.layout.per_edge.row
     (found,) = tensors.per_parameter(tensors.rows()[rows])
     for parameter, value in found.items():
         stored = torch.from_numpy(np.array(graph.parameters[parameter].load()))
@@ -106,11 +106,11 @@ def test_wrong_values_are_refused() -> None:
 def test_a_batch_is_its_parts(compiled: Compiled) -> None:
     parts = [blocks(gmnc.compile(reversed_rows())), blocks(compiled("llama")), blocks(gmnc.compile(reversed_rows()))]
     both = batch(parts)
-    dst, src, types, rows, numbers = both.layout.single
+    dst, src, types, rows, numbers = both.layout.per_edge
     at = nodes = kinds = 0
     for number, part in enumerate(parts):
         own = slice(at, at + part.num_edges)
-        alone = part.layout.single
+        alone = part.layout.per_edge
         assert torch.equal(dst[own], alone[0] + nodes)
         assert torch.equal(src[own], alone[1] + nodes)
         assert torch.equal(types[own], alone[2] + kinds)
@@ -119,7 +119,7 @@ def test_a_batch_is_its_parts(compiled: Compiled) -> None:
         at, nodes, kinds = at + part.num_edges, nodes + part.num_nodes, kinds + len(part.types)
     found = both.per_parameter(both.rows()[rows])
     for per_graph, part in zip(found, parts, strict=True):
-        (alone,) = part.per_parameter(part.rows()[part.layout.single[3]])
+        (alone,) = part.per_parameter(part.rows()[part.layout.per_edge.row])
         assert all(torch.equal(per_graph[n].nan_to_num(), v.nan_to_num()) for n, v in alone.items())
 
 
@@ -127,7 +127,7 @@ def test_moves_in_one_copy(compiled: Compiled) -> None:
     tensors = blocks(compiled("vit"))
     assert tensors.to("cpu") is tensors
     moved = tensors.to("cpu:0")
-    storages = {t.untyped_storage().data_ptr() for t in (moved.values, moved.layout.dst, moved.types, moved.words)}
+    storages = {t.untyped_storage().data_ptr() for t in (moved.values, moved.layout.dst, moved.types, moved.op_tokens)}
     assert len(storages) == 1
     assert all(torch.equal(*pair) for pair in _tensors(tensors, moved))
     assert str(tensors.to("meta").values.device) == "meta"
@@ -146,10 +146,10 @@ def _tensors(a: Blocks, b: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
         "extra",
         "nodes",
         "types",
-        "words",
-        "style_lengths",
-        "node_style",
-        "type_style",
+        "op_tokens",
+        "op_bag_sizes",
+        "node_op_bag",
+        "type_op_bag",
         "node_graph",
         "node_share",
     ]
@@ -157,11 +157,11 @@ def _tensors(a: Blocks, b: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:
     return pairs + [(getattr(a.layout, n), getattr(b.layout, n)) for n in ("dst", "src", "types")]
 
 
-def test_styles_are_words_that_all_graphs_share() -> None:
-    def words(activation: str) -> set[int]:
+def test_operator_tokens_are_shared_by_all_graphs() -> None:
+    def tokens(activation: str) -> set[int]:
         text = f"(float[1, 3] x) => (float[1, 2] y) {{ a = MatMul(x, w) b = {activation}(a) y = MatMul(b, v) }}"
-        return set(blocks(gmnc.compile(build(text, {"w": (3, 4), "v": (4, 2)}))).words.tolist())
+        return set(blocks(gmnc.compile(build(text, {"w": (3, 4), "v": (4, 2)}))).op_tokens.tolist())
 
-    assert words("Relu") == words("Relu")
-    assert words("Relu") != words("Gelu")
-    assert words("Relu") & words("Gelu")
+    assert tokens("Relu") == tokens("Relu")
+    assert tokens("Relu") != tokens("Gelu")
+    assert tokens("Relu") & tokens("Gelu")

@@ -64,7 +64,7 @@ OUTPUTS = {
     "out.safetensors": lambda path: store.save(every_kind_of_edge(), path),
     "out.onnx": lambda path: write(gmnc.compile(MLP), None, path),
     "out.svg": lambda path: draw(every_kind_of_edge(), path),
-    "net.safetensors": lambda path: save_net(GMN(1, width=4, layers=1, buckets=4), path),
+    "net.safetensors": lambda path: save_net(GMN(hidden_channels=4, num_layers=1, hash_buckets=4), path),
     "bytes": lambda path: write_bytes(path, b"bytes"),
     "out.json": lambda path: write_json(path, {"a": 1}),
 }
@@ -174,7 +174,7 @@ def test_a_store_never_takes_the_place_of_what_it_is_made_of(way: str, tmp_path:
 def test_embeddings_and_pictures_do_not_take_the_place_of_inputs(tmp_path: Path) -> None:
     graph, weights = tmp_path / "g.safetensors", tmp_path / "net.safetensors"
     store.save(gmnc.compile(MLP), graph)
-    save_net(GMN(2, width=4, layers=1, buckets=4), weights)
+    save_net(GMN(out_channels=2, hidden_channels=4, num_layers=1, hash_buckets=4), weights)
     shutil.copy(MLP, tmp_path / "m.svg")
     data = external(tmp_path / "d", "w.npy")
     (tmp_path / "d" / "w.bin").rename(tmp_path / "d" / "w.npy")
@@ -258,7 +258,7 @@ BIG = {
         gmnc.compile(helper_model(np.zeros((300, 300), np.float32))), path
     ),
     "onnx": lambda path: write(gmnc.compile(helper_model(np.zeros((300, 300), np.float32))), None, path),
-    "metanetwork": lambda path: save_net(GMN(1, width=64, layers=2), path),
+    "metanetwork": lambda path: save_net(GMN(out_channels=1, hidden_channels=64, num_layers=2), path),
     "checkpoint": lambda path: trained(path.parent),
     "bytes": lambda path: write_bytes(path, bytes(100_000)),
 }  # fmt: skip

@@ -73,7 +73,7 @@ def test_saved_tensors_load_with_weights_only(used: bool) -> None:
     graph = graphs()[2]
     one = batch([blocks(graph), blocks(graphs()[0], dtype=torch.float32)])
     if used:
-        GMN(outputs=2)(one)
+        GMN(out_channels=2)(one)
     data = coo(graph, pyg=True)
     both = batched([data, coo(graphs()[0], pyg=True)])
     file = io.BytesIO()

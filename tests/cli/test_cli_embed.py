@@ -17,14 +17,15 @@ import gmnc
 from gmnc.backends.blocks import blocks
 from gmnc.cli import embed
 from gmnc.kernels import Layout
-from gmnc.metanets import GMN, load, save
+from gmnc.metanets import GMN, GMNConfig, load, save
 from gmnc.testing import build
 
 
 @pytest.fixture
 def weights(tmp_path: Path) -> Path:
     torch.manual_seed(3)
-    save(GMN(5, width=8, layers=2, buckets=64, fan_in=True, global_node=True), tmp_path / "gmn.safetensors")
+    config = GMNConfig(out_channels=5, hidden_channels=8, num_layers=2, hash_buckets=64, fan_in=True, global_node=True)
+    save(GMN(config), tmp_path / "gmn.safetensors")
     return tmp_path / "gmn.safetensors"
 
 
@@ -129,7 +130,8 @@ def test_the_message_names_the_file_among_several(tmp_path: Path) -> None:
 
 
 def test_weights_of_other_things_are_refused(tmp_path: Path, weights: Path) -> None:
-    for name, net in (("head", GMN(1, head="equivariant", width=4, layers=1, buckets=4)), ("other", None)):
+    other_head = GMN(head="equivariant", hidden_channels=4, num_layers=1, hash_buckets=4)
+    for name, net in (("head", other_head), ("other", None)):
         path = tmp_path / f"{name}.safetensors"
         if net is None:
             save_file({"w": np.zeros(3, np.float32)}, path)
@@ -141,7 +143,7 @@ def test_weights_of_other_things_are_refused(tmp_path: Path, weights: Path) -> N
 
 
 def test_saved_weights_come_back_with_their_options_and_dtype(tmp_path: Path) -> None:
-    model = GMN(2, width=4, layers=2, buckets=8, norm=False, reverse=False).double()
+    model = GMN(out_channels=2, hidden_channels=4, num_layers=2, hash_buckets=8, norm=False, reverse=False).double()
     save(model, tmp_path / "net.safetensors")
     again = load(tmp_path / "net.safetensors")
     assert again.options == model.options

@@ -31,7 +31,7 @@ def _fake(members: FakeZoo, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Zoo, "open", lambda *_, **__: members)
 
 
-SMALL = ["--option", "width=8", "--option", "layers=2", "--option", "buckets=64"]
+SMALL = ["--option", "hidden_channels=8", "--option", "num_layers=2", "--option", "hash_buckets=64"]
 
 
 def train(out: Path, *more: object) -> list[object]:
@@ -65,12 +65,12 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--split", "family"], "none is given: choose by --held-out: cnn, mlp"),
         (["--split", "family", "--held-out", "vit"], "there is no 'vit' in this zoo: choose by --held-out: cnn, mlp"),
         (["--model", "nfn"], "NFN takes"),
-        (["--option", "depth=3"], "gmn has no option 'depth': choose width, hidden, layers"),
-        (["--model", "statnn", "--option", "head=3"], "statnn has no option 'head': choose width, tensors"),
-        (["--option", "width"], "expected NAME=VALUE"),
-        (["--model", "dmc", "--option", "width=3", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
+        (["--option", "depth=3"], "gmn has no option 'depth': choose hidden_channels, mlp_channels, num_layers"),
+        (["--model", "statnn", "--option", "head=3"], "statnn has no option 'head': choose hidden_channels"),
+        (["--option", "dropout"], "expected NAME=VALUE"),
+        (["--model", "dmc", "--option", "length=4", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
         (["--probes", "8", "--predictor", "p"], "leave --probes out"),
-        (["--model", "none", "--probes", "8", "--option", "width=8"], "none has no option 'width'"),
+        (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
         (["--model", "none"], "choose how many by --probes"),
         (["--device", "cuda:77"], "no such device"),
         (["--examples", "1000"], "fewer than 1000 examples"),
@@ -91,7 +91,7 @@ def test_folders_that_are_no_runs_are_errors(tmp_path: Path) -> None:
 @pytest.mark.full
 def test_the_predictor_in_the_package_is_small_and_knows_what_is_far(tmp_path: Path) -> None:
     assert SHIPPED.stat().st_size < 5e6
-    zoos.make(tmp_path / "zoo", 2, seed=0)
+    zoos.make_zoo(tmp_path / "zoo", 2, seed=0)
     near = sorted((tmp_path / "zoo" / "networks").iterdir())
     said = parsed("predict", *near)
     assert all(0 < m["accuracy"] < 1 and m["far"] == [] for m in said["models"])

@@ -114,9 +114,9 @@ def test_long_names_do_not_fill_tables(tmp_path: Path) -> None:
 
 
 def test_numbers_of_the_predictor_are_no_powers() -> None:
-    from gmnc.tasks.predictor import _words
+    from gmnc.tasks.predictor import _readable
 
-    assert [_words(v) for v in (77_712.4, 0.012345, 1e6, 12.0, 999.94)] == [
+    assert [_readable(v) for v in (77_712.4, 0.012345, 1e6, 12.0, 999.94)] == [
         "77,710",
         "0.01235",
         "1,000,000",

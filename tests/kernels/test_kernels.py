@@ -12,7 +12,7 @@ from support.kernel_cases import KERNELS, LARGE, SHAPES, device_of, layout, plac
 from support.tiers import some
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from gmnc.kernels import Layout, Terms, cpu, edge_update, register, schedule, update
+from gmnc.kernels import COLUMN, COLUMNS, Layout, Terms, block_table, cpu, edge_update, register, schedule, update
 from gmnc.kernels.update import _FUSED
 
 NODES, TYPES = 19, 5
@@ -212,13 +212,23 @@ def test_sums_are_the_same_bits_every_time(kernel: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(first, run(kernel, where, e, with_terms), strict=True))
 
 
+def test_columns_have_the_names_of_a_block() -> None:
+    """What every implementation reads a row of the table by."""
+    where, _ = layout(SHAPES["several"], NODES, TYPES)
+    assert where.blocks.shape == (len(SHAPES["several"]), len(COLUMNS))
+    assert sorted(getattr(COLUMN, name) for name in COLUMNS) == list(range(len(COLUMNS)))
+    for row, block in zip(where.blocks.tolist(), where, strict=True):
+        assert {name: row[getattr(COLUMN, name)] for name in COLUMNS} == {n: getattr(block, n) for n in COLUMNS}
+    assert torch.equal(block_table(list(where)), where.blocks)
+
+
 def test_side_by_side() -> None:
     """Two layouts as one give what each gives alone."""
     parts = [layout(SHAPES[name], NODES, TYPES, seed) for seed, name in enumerate(("several", "grouped"))]
     states = [torch.randn(rows, 3, dtype=torch.float64) for _, rows in parts]
     own = [terms(NODES, TYPES, 3, 4, 3, torch.float64, seed) for seed in range(2)]
     second = parts[1][0].blocks.clone()
-    second[:, 5] += parts[0][1]
+    second[:, COLUMN.value] += parts[0][1]
     both = Layout.concatenate([(parts[0][0], NODES, TYPES), (replace(parts[1][0], blocks=second), NODES, TYPES)])
     shared = own[0]._replace(**{f: torch.cat([getattr(t, f) for t in own]) for f in ("dst", "src", "type")})
     joined = edge_update(torch.cat(states), shared, both, kernel="reference")
@@ -269,9 +279,9 @@ def test_what_each_edge_reads_is_that_of_its_block(first: bool) -> None:
     where, _ = layout(SHAPES["several"] + SHAPES["grouped"] + SHAPES["empty"], NODES, TYPES)
     if first:
         # what the dense layout takes over must be what it would find itself
-        assert where.single
+        assert where.per_edge
     for one in (where, where.dense):
-        dst, src, types, rows, number = one.single
+        dst, src, types, rows, number = one.per_edge
         for at, block in enumerate(one):
             own = slice(block.edge, block.edge + block.size)
             ends = [t.long() for t in one.ids(block)]

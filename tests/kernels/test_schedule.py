@@ -11,24 +11,25 @@ from support.kernel_cases import LARGE, SHAPES, layout, placed, terms
 from support.paths import BENCHMARKS
 
 from gmnc.kernels import Layout, edge_update, schedule
-from gmnc.kernels.schedule import Geometry, Piece, Sums
+from gmnc.kernels.schedule import DenseTask, FlatTask, Geometry, Launch, Sums
 
 NODES, TYPES = 19, 5
 SMALL = Geometry(columns=16, rows=3, tiles=2)
 
 
-def edges_of(pieces: list[Piece], where: Layout, geometry: Geometry) -> list[int]:
+def edges_of(launches: list[Launch], where: Layout, geometry: Geometry) -> list[int]:
     """Rows of the edges that the programs go through, in their order."""
     blocks, found = list(where), []
-    for piece in pieces:
-        for number, b, row, column, _, _ in piece.dense.tolist():
-            block = blocks[number]
+    for launch in launches:
+        for task in map(DenseTask._make, launch.dense.tolist()):
+            block = blocks[task.block]
             width = block.k * block.s
-            for n in range(row, min(row + geometry.rows, block.n)):
-                start = block.edge + (b * block.n + n) * width
-                found += range(start + column, start + min(column + geometry.columns, width))
-        for number, first, count, _ in piece.flat.tolist():
-            found += range(blocks[number].edge + first, blocks[number].edge + first + count)
+            for n in range(task.row, min(task.row + geometry.rows, block.n)):
+                start = block.edge + (task.entry * block.n + n) * width
+                found += range(start + task.column, start + min(task.column + geometry.columns, width))
+        for task in map(FlatTask._make, launch.flat.tolist()):
+            start = blocks[task.block].edge + task.first
+            found += range(start, start + task.edges)
     return found
 
 
@@ -42,8 +43,8 @@ def added_up(sums: Sums, values: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("shapes", [*SHAPES.values(), *LARGE.values()])
 def test_every_edge_is_in_one_program(shapes: list[tuple[int, int, int, int]]) -> None:
     where, _ = layout(shapes, NODES, TYPES)
-    pieces = schedule.schedule(where, NODES, TYPES, SMALL)
-    assert sorted(edges_of(pieces, where, SMALL)) == list(range(where.edges))
+    launches = schedule.schedule(where, NODES, TYPES, SMALL)
+    assert sorted(edges_of(launches, where, SMALL)) == list(range(where.edges))
 
 
 @pytest.mark.parametrize("longest", [2, 1000])
@@ -51,28 +52,28 @@ def test_sums_are_complete(monkeypatch: pytest.MonkeyPatch, longest: int) -> Non
     """With a partial sum of 1 for each edge it covers, targets get the number of their edges."""
     monkeypatch.setattr(schedule, "LONGEST", longest)
     where, _ = layout(SHAPES["several"] + SHAPES["two runs"], NODES, TYPES)
-    (piece,) = schedule.schedule(where, NODES, TYPES, SMALL)
-    rows, columns = torch.zeros(piece.parts), torch.zeros(piece.parts)
+    (launch,) = schedule.schedule(where, NODES, TYPES, SMALL)
+    rows, columns = torch.zeros(launch.parts), torch.zeros(launch.parts)
     blocks = list(where)
-    for number, _b, row, column, by_row, by_column in piece.dense.tolist():
-        block = blocks[number]
-        down = min(row + SMALL.rows, block.n) - row
-        across = min(column + SMALL.columns, block.k * block.s) - column
-        rows[by_row : by_row + down] += across
-        columns[by_column : by_column + across] += down
-    for _, _, count, part in piece.flat.tolist():
-        rows[part : part + count] += 1
-        columns[part : part + count] += 1
-    dst, src, types, *_ = where.single
-    for sums, values, ids in ((piece.dst, rows, dst), (piece.src, columns, src), (piece.type, columns, types)):
+    for task in map(DenseTask._make, launch.dense.tolist()):
+        block = blocks[task.block]
+        down = min(task.row + SMALL.rows, block.n) - task.row
+        across = min(task.column + SMALL.columns, block.k * block.s) - task.column
+        rows[task.row_sums : task.row_sums + down] += across
+        columns[task.column_sums : task.column_sums + across] += down
+    for task in map(FlatTask._make, launch.flat.tolist()):
+        rows[task.sums : task.sums + task.edges] += 1
+        columns[task.sums : task.sums + task.edges] += 1
+    dst, src, types, *_ = where.per_edge
+    for sums, values, ids in ((launch.dst, rows, dst), (launch.src, columns, src), (launch.type, columns, types)):
         count = TYPES if ids is types else NODES
         assert added_up(sums, values).tolist() == torch.bincount(ids, minlength=count).tolist()
 
 
 @pytest.mark.parametrize(("flat", "longest"), [(50, 1000), (1000, 3)])
-def test_many_pieces_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, longest: int) -> None:
+def test_many_launches_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, longest: int) -> None:
     pytest.importorskip("triton")
-    monkeypatch.setattr(schedule, "FLAT", flat)
+    monkeypatch.setattr(schedule, "MOST_FLAT", flat)
     monkeypatch.setattr(schedule, "LONGEST", longest)
     where, rows = layout(SHAPES["several"] + SHAPES["two runs"], NODES, TYPES)
     e = torch.randn(rows, 3, dtype=torch.float64, requires_grad=True)
@@ -84,8 +85,8 @@ def test_many_pieces_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, l
         gradients = torch.autograd.grad([o.square().sum() for o in outputs], [state, *moved])
         results.append([t.cpu() for t in (*outputs, *gradients)])
     assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-10) for a, b in zip(*results, strict=True))
-    pieces = schedule.schedule(where, NODES, TYPES, SMALL)
-    assert len(pieces) == (1 if flat == 1000 else 3)
+    launches = schedule.schedule(where, NODES, TYPES, SMALL)
+    assert len(launches) == (1 if flat == 1000 else 3)
 
 
 def test_traffic_of_a_resnet50_is_near_the_floor() -> None:
@@ -97,12 +98,12 @@ def test_traffic_of_a_resnet50_is_near_the_floor() -> None:
 
     net = NETWORKS["resnet50"]()
     where = net.layout()
-    (piece,) = schedule.schedule(where, net.nodes, net.types, TUNING["bfloat16", 64].geometry)
+    (launch,) = schedule.schedule(where, net.nodes, net.types, TUNING["bfloat16", 64].geometry)
     state, number = 64 * 2, 64 * 4
     one_pass = where.edges * state
-    read = [len(s.order) * number for s in (piece.dst, piece.src, piece.type)]
-    forward = 2 * one_pass + piece.parts * number + sum(read[:2])
-    programs = len(piece.dense) + len(piece.flat)
-    backward = 3 * one_pass + piece.parts * number + sum(read) + 2 * programs * 2 * 64 * 64 * 4
+    read = [len(s.order) * number for s in (launch.dst, launch.src, launch.type)]
+    forward = 2 * one_pass + launch.parts * number + sum(read[:2])
+    programs = len(launch.dense) + len(launch.flat)
+    backward = 3 * one_pass + launch.parts * number + sum(read) + 2 * programs * 2 * 64 * 64 * 4
     assert forward < 1.1 * 2 * one_pass
     assert forward + backward < 1.12 * 5 * one_pass

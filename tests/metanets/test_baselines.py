@@ -14,14 +14,13 @@ from torch import nn
 import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.ir import GmncError, ParameterGraph
-from gmnc.metanets import DMC, NFN, DeepSets, StatNN
-from gmnc.metanets.baselines import statistics
+from gmnc.metanets import DMC, NFN, DeepSets, StatNN, statistics
 
 SMALL: dict[str, Callable[[Blocks], nn.Module]] = {
-    "deepsets": lambda _: DeepSets(3, width=8, buckets=64),
-    "statnn": lambda _: StatNN(3, width=8, buckets=64),
-    "dmc": lambda _: DMC(3, length=1024, width=4),
-    "nfn": lambda like: NFN(3, like=like, width=8),
+    "deepsets": lambda _: DeepSets(out_channels=3, hidden_channels=8, hash_buckets=64),
+    "statnn": lambda _: StatNN(out_channels=3, hidden_channels=8, hash_buckets=64),
+    "dmc": lambda _: DMC(out_channels=3, length=1024, hidden_channels=4),
+    "nfn": lambda like: NFN(out_channels=3, like=like, hidden_channels=8),
 }
 
 
@@ -89,8 +88,13 @@ def test_any_network_is_taken_and_every_parameter_learns(name: str, compiled: Co
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("make", [lambda like: DeepSets(2, head="equivariant", width=8, buckets=64),
-                                  lambda like: NFN(2, like=like, head="equivariant", width=8)])  # fmt: skip
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda like: DeepSets(out_channels=2, head="equivariant", hidden_channels=8, hash_buckets=64),
+        lambda like: NFN(out_channels=2, like=like, head="equivariant", hidden_channels=8),
+    ],
+)
 def test_outputs_per_parameter_permute_with_the_parameters(make: Callable[[Blocks], nn.Module]) -> None:
     graph = siren()
     tensors = blocks(graph)
@@ -123,7 +127,7 @@ def test_statistics_are_those_of_numpy() -> None:
 def test_deepsets_see_values_roles_and_no_connections() -> None:
     """Swapping the two entries of one weight changes what the network computes; parameters as a set do not see it."""
     graph = siren(5)
-    tensors, model = blocks(graph), DeepSets(1, width=8, buckets=64)
+    tensors, model = blocks(graph), DeepSets(out_channels=1, hidden_channels=8, hash_buckets=64)
     weight = graph.parameters["b.weight"].load().copy()
     weight[[0, 0], [0, 1]] = weight[[0, 0], [1, 0]]
     assert torch.allclose(model(tensors), model(tensors.with_values({"b.weight": weight})), atol=1e-6)
@@ -133,17 +137,17 @@ def test_deepsets_see_values_roles_and_no_connections() -> None:
 def test_nfn_refuses_what_is_no_chain(compiled: Compiled) -> None:
     for name in ("resnet", "vit", "deepsets"):
         with pytest.raises(GmncError, match="NFN takes"):
-            NFN(1, like=blocks(compiled(name)))
+            NFN(out_channels=1, like=blocks(compiled(name)))
     with pytest.raises(GmncError, match="NFN was made for layers"):
-        NFN(1, like=blocks(siren()))(blocks(cnn()))
+        NFN(out_channels=1, like=blocks(siren()))(blocks(cnn()))
 
 
 def test_dmc_cuts_and_pads() -> None:
     tensors = blocks(siren(40))
-    model = DMC(1, length=256, width=4).eval()
+    model = DMC(out_channels=1, length=256, hidden_channels=4).eval()
     last = {"c.bias": torch.full((1,), 9.0)}
     assert torch.equal(model(tensors), model(tensors.with_values(last)))
-    wide = DMC(1, length=2048, width=4).eval()
+    wide = DMC(out_channels=1, length=2048, hidden_channels=4).eval()
     assert not torch.equal(wide(tensors), wide(tensors.with_values(last)))
     with pytest.raises(GmncError, match="not divisible"):
-        DMC(1, length=1000)
+        DMC(out_channels=1, length=1000)

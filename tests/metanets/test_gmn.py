@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from support.backend_graphs import every_kind_of_edge
 from support.exports import Compiled, How, by_export
 from support.kernel_cases import KERNELS, device_of
@@ -17,15 +21,15 @@ from torch_geometric.data import Batch
 import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.backends.coo import coo
-from gmnc.ir import GmncError, ParameterGraph
+from gmnc.ir import GmncError, LoadError, ParameterGraph
 from gmnc.kernels import Layout
-from gmnc.metanets import GMN
-from gmnc.metanets.encode import PROPORTIONS, proportions, spread
-from gmnc.metanets.gmn import _plan as readout_plan
-from gmnc.metanets.gmn import scaled
+from gmnc.metanets import GMN, GMNConfig, load, save
+from gmnc.metanets.encode import RELATIVE_FEATURES, multiscale, relative_features
+from gmnc.metanets.fan_in import normalised
+from gmnc.metanets.readout import plan as readout_plan
 from gmnc.testing import build
 
-SMALL = {"width": 8, "layers": 2, "buckets": 64}
+SMALL = {"hidden_channels": 8, "num_layers": 2, "hash_buckets": 64}
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +37,8 @@ def _repeatable() -> None:
     torch.manual_seed(0)
 
 
-def metanet(outputs: int = 3, **options: object) -> GMN:
-    return GMN(outputs, **{**SMALL, **options}).double()
+def metanet(out_channels: int = 3, **options: object) -> GMN:
+    return GMN(out_channels=out_channels, **{**SMALL, **options}).double()
 
 
 def double(graph: ParameterGraph) -> Blocks:
@@ -51,7 +55,9 @@ def gap(a: torch.Tensor, b: torch.Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
-@pytest.mark.parametrize("options", [{}, {"scales": 6, "relative": True, "readout": "all"}], ids=["plain", "all"])
+@pytest.mark.parametrize(
+    "options", [{}, {"value_features": 6, "relative": True, "readout": "all"}], ids=["plain", "all"]
+)
 @pytest.mark.parametrize(("name", "how"), by_export())
 def test_symmetries_of_the_network_keep_the_output(
     name: str, how: How, options: dict[str, object], compiled: Compiled
@@ -60,7 +66,7 @@ def test_symmetries_of_the_network_keep_the_output(
     tensors, found = double(graph), gmnc.symmetries(graph)
     kept = {s.name for s in tensors.slots}
     before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
-    model = metanet(layers=3, global_node=True, norm=False, **options)
+    model = metanet(num_layers=3, global_node=True, norm=False, **options)
     first = model(tensors.with_values(before))
     whole = {n: before.get(n, p.load()) for n, p in graph.parameters.items()}
     for seed in range(2):
@@ -97,7 +103,7 @@ def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How, 
 @pytest.mark.parametrize("global_node", [False, True])
 def test_one_result_from_blocks_and_coo_alone_and_in_batches(head: str, global_node: bool, compiled: Compiled) -> None:
     graphs = [compiled(name) for name in ("llama", "groupnorm", "resnet")]
-    model = metanet(head=head, global_node=global_node, scales=4)
+    model = metanet(head=head, global_node=global_node, value_features=4)
     alone = [model(double(g)) for g in graphs]
     edges = [coo(g, dtype=torch.float64) for g in graphs]
     for one, data in zip(alone, edges, strict=True):
@@ -164,35 +170,35 @@ def test_readout_all_sees_how_far_edges_of_a_block_are_apart(
     np.testing.assert_allclose(given[0].detach().numpy(), wanted, rtol=0, atol=1e-9)
 
 
-def test_proportions_are_of_each_tensor_alone(compiled: Compiled) -> None:
+def test_relative_features_are_of_each_tensor_alone(compiled: Compiled) -> None:
     """Against NumPy, in a batch too; elements that no parameter has, and rows that read others again."""
     graphs = [compiled(name) for name in ("groupnorm", "resnet")] + [every_kind_of_edge()]
     tensors = batch([double(g) for g in graphs])
-    wanted = np.zeros((len(tensors.values), PROPORTIONS))
+    wanted = np.zeros((len(tensors.values), RELATIVE_FEATURES))
     for slot in tensors.slots:
         own = tensors.values[slot.start : slot.start + slot.size].numpy()
         size = np.sqrt(np.square(own).mean() + 1e-12)
         columns = [np.tanh(own / size * ratio) for ratio in (0.3, 0.6, 1.2, 2.4)]
         both = np.log(size), np.log(slot.size) / 4
         wanted[slot.start : slot.start + slot.size] = np.stack([*columns, *(np.full(slot.size, x) for x in both)], 1)
-    found = proportions(tensors).numpy()
+    found = relative_features(tensors).numpy()
     np.testing.assert_allclose(found, np.concatenate([wanted, wanted[tensors.extra.numpy()]]), rtol=0, atol=1e-12)
 
 
-def test_words_that_training_never_showed_say_nothing() -> None:
+def test_operator_tokens_that_training_never_showed_contribute_nothing() -> None:
     text = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
     texts = (text, text.replace("Relu", "Sigmoid"))
     relu, sigmoid = (double(gmnc.compile(build(t, {"w": (3, 4), "v": (4, 2)}))) for t in texts)
     assert gap(metanet()(sigmoid), metanet()(relu)) > 1e-4
-    model = metanet(words=0.0)
+    model = metanet(op_embedding_std=0.0)
     assert gap(model(sigmoid), model(relu)) == 0
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(2):
         optimizer.zero_grad()
         model(relu).square().sum().backward()
         optimizer.step()
-    learnt = model.encode_nodes.styles.bag.weight.abs().amax(1)
-    shown = set((relu.words % 64).tolist())
+    learnt = model.encode_nodes.op_tokens.bag.weight.abs().amax(1)
+    shown = set((relu.op_tokens % 64).tolist())
     assert {i for i, size in enumerate(learnt.tolist()) if size > 0} <= shown
     assert learnt.max() > 0
     assert gap(model(sigmoid), model(relu)) > 1e-6
@@ -210,7 +216,7 @@ def test_recomputing_layers_changes_nothing(compiled: Compiled) -> None:
     gradients = []
     for recompute in (False, True):
         torch.manual_seed(0)
-        model = metanet(recompute=recompute)
+        model = metanet(checkpoint=recompute)
         model(tensors).sum().backward()
         gradients.append([p.grad for p in model.parameters()])
     assert all(torch.allclose(a, b, rtol=0, atol=1e-12) for a, b in zip(*gradients, strict=True))
@@ -220,7 +226,7 @@ def test_recomputing_layers_changes_nothing(compiled: Compiled) -> None:
 def test_training_keeps_one_edge_state_between_layers_and_a_fused_kernel_nothing_else(kernel: str) -> None:
     proto = build("(float[1, 60] x) => (float[1, 50] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }",
                   {"w": (60, 70), "v": (70, 50)})  # fmt: skip
-    tensors, model = double(gmnc.compile(proto)), metanet(layers=4, kernel=kernel)
+    tensors, model = double(gmnc.compile(proto)), metanet(num_layers=4, kernel=kernel)
     kept: dict[int, int] = {}
 
     def keep(saved: torch.Tensor) -> torch.Tensor:
@@ -230,7 +236,7 @@ def test_training_keeps_one_edge_state_between_layers_and_a_fused_kernel_nothing
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved):
         out = model(tensors).sum()
-    state = tensors.num_edges * model.width * 8
+    state = tensors.num_edges * model.config.hidden_channels * 8
     large = [size for size in kept.values() if size > state // 2]
     assert (large == [state] * 3) == (kernel == "cpu")
     out.backward()
@@ -239,7 +245,7 @@ def test_training_keeps_one_edge_state_between_layers_and_a_fused_kernel_nothing
 @pytest.mark.full
 def test_learns_the_sum_of_the_weights() -> None:
     """A few steps of training bring the loss down: gradients reach everything that matters."""
-    model = GMN(1, width=16, layers=2, buckets=64)
+    model = GMN(out_channels=1, hidden_channels=16, num_layers=2, hash_buckets=64)
     proto = build("(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }",
                   {"w": (3, 4), "v": (4, 2)})  # fmt: skip
     one = blocks(gmnc.compile(proto))
@@ -285,10 +291,10 @@ def test_widening_keeps_means_over_blocks_and_groups_too(options: dict[str, obje
 
 def test_scales_of_sums_are_found_once_for_all_values(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = double(every_kind_of_edge())
-    values, layout = scaled(tensors)
-    assert scaled(tensors.with_values({}))[1] is layout
+    values, layout = normalised(tensors)
+    assert normalised(tensors.with_values({}))[1] is layout
     monkeypatch.setattr(Layout, "small", not tensors.layout.small)
-    assert torch.equal(scaled(tensors)[0], values)
+    assert torch.equal(normalised(tensors)[0], values)
 
 
 @pytest.mark.parametrize("global_node", [False, True])
@@ -296,7 +302,7 @@ def test_only_a_global_feature_carries_a_later_weight_to_earlier_edges(global_no
     """Messages go forward only, so nothing else tells the first layer's edges of the second layer's weight."""
     text = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
     tensors = double(gmnc.compile(build(text, {"w": (3, 4), "v": (4, 2)})))
-    model = metanet(1, head="equivariant", layers=2, reverse=False, global_node=global_node)
+    model = metanet(1, head="equivariant", num_layers=2, reverse=False, global_node=global_node)
     other = tensors.with_values({"v": torch.ones(4, 2, dtype=torch.float64)})
     before, after = (t.per_parameter(model(t))[0]["w"] for t in (tensors, other))
     assert (gap(after, before) > 1e-8) == global_node
@@ -308,7 +314,7 @@ def test_wrong_use_is_an_error() -> None:
     with pytest.raises(GmncError, match="no readout 'some'"):
         GMN(readout="some")
     with pytest.raises(GmncError, match="at least one layer"):
-        GMN(layers=0)
+        GMN(num_layers=0)
     edges = coo(gmnc.compile(separate_attention()), reverse=True, pyg=False)
     with pytest.raises(GmncError, match="reverse=False"):
         metanet()(edges)
@@ -322,6 +328,31 @@ def test_wrong_use_is_an_error() -> None:
         GMN(fan_in=True, relative=True)
 
 
+def test_a_configuration_is_given_whole_or_by_its_fields_and_kept(tmp_path: Path) -> None:
+    config = GMNConfig(out_channels=2, hidden_channels=8, num_layers=2, hash_buckets=16, head="equivariant")
+    by_field = GMN(**asdict(config))
+    replaced = GMN(config, num_layers=1, kernel="cpu")
+    assert by_field.config == GMN(config).config == config
+    assert replaced.config == replace(config, num_layers=1)
+    assert replaced.kernel == "cpu"
+    assert len(replaced.layers) == 0
+    with pytest.raises(TypeError, match="GMN has no option 'width': choose out_channels, head, hidden_channels"):
+        GMN(width=8)
+    save(by_field, tmp_path / "net.safetensors")
+    again = load(tmp_path / "net.safetensors")
+    assert again.config == config
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), by_field.parameters(), strict=True))
+
+
+def test_options_of_another_version_are_refused_by_name(tmp_path: Path) -> None:
+    model, path = metanet(), tmp_path / "net.safetensors"
+    options = asdict(model.config)
+    options["width"] = options.pop("hidden_channels")
+    save_file(model.state_dict(), path, {"gmnc.metanets.GMN": json.dumps(options)})
+    with pytest.raises(LoadError, match=r"expected an option of this version.*found 'width'; another version"):
+        load(path)
+
+
 def test_a_network_without_parameters_is_read_too() -> None:
     tensors = double(gmnc.compile(build("(float[2, 3] x) => (float[2, 3] y) { y = Relu(x) }")))
     for options in ({"fan_in": True}, {"readout": "all", "relative": True, "global_node": True}):
@@ -330,11 +361,11 @@ def test_a_network_without_parameters_is_read_too() -> None:
 
 def test_values_are_told_apart_at_every_scale() -> None:
     values = torch.tensor([0.0, 1e-3, 1e-2, 0.1, 1.0, 10.0, 1e3], dtype=torch.float64)
-    seen = spread(torch.cat([values, -values]), 10)
+    seen = multiscale(torch.cat([values, -values]), 10)
     assert seen.shape == (14, 10)
     assert seen[0].eq(0).all()
     assert torch.equal(seen[:7], -seen[7:])
     steps = (seen[1:7] - seen[:6]).abs().amax(1)
     assert (steps > 1e-2).all()
     assert seen.abs().max() < 10
-    assert torch.equal(spread(values, 1)[:, 0], values)
+    assert torch.equal(multiscale(values, 1)[:, 0], values)

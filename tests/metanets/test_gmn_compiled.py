@@ -14,11 +14,11 @@ from torch.utils._pytree import tree_leaves
 import gmnc
 from gmnc.backends.blocks import Blocks, batch, blocks
 from gmnc.kernels import Layout
-from gmnc.metanets import GMN
+from gmnc.metanets import GMN, GMNConfig
 
 OPTIONS = {
     "edges": {},
-    "all": {"readout": "all", "global_node": True, "scales": 4, "relative": True},
+    "all": {"readout": "all", "global_node": True, "value_features": 4, "relative": True},
     "fan in": {"fan_in": True},
     "equivariant": {"head": "equivariant"},
 }
@@ -30,7 +30,8 @@ def networks() -> Blocks:
 
 def metanet(name: str, kernel: str) -> GMN:
     torch.manual_seed(0)
-    return GMN(3, width=8, layers=2, buckets=64, kernel=kernel, **OPTIONS[name]).double()
+    config = GMNConfig(out_channels=3, hidden_channels=8, num_layers=2, hash_buckets=64)
+    return GMN(config, kernel=kernel, **OPTIONS[name]).double()
 
 
 class OnOneDevice(TorchDispatchMode):

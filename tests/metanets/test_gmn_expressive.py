@@ -13,10 +13,8 @@ from gmnc.testing import build, run
 QUARTER = 0.25
 
 
-def zeroed(edge_activation: str = "square", **options: object) -> GMN:
-    model = GMN(
-        reverse=False, norm=False, activation="relu", edge_activation=edge_activation, buckets=4, **options
-    ).double()
+def zeroed(edge_act: str = "square", **options: object) -> GMN:
+    model = GMN(reverse=False, norm=False, act="relu", edge_act=edge_act, hash_buckets=4, **options).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -38,7 +36,7 @@ def test_runs_a_relu_network() -> None:
     graph = gmnc.compile(proto)
     tensors = blocks(graph, dtype=torch.float64)
     depth = 3
-    model = zeroed(width=3, hidden=4, layers=depth + 1)
+    model = zeroed(hidden_channels=3, mlp_channels=4, num_layers=depth + 1)
     with torch.no_grad():
         for number, layer in enumerate(model.layers):
             layer.edges.w_in[0] = torch.tensor([1.0, 1, 1, 1])
@@ -73,7 +71,7 @@ def test_takes_moments_of_the_weights() -> None:
     proto = build("(float[1, 3] x) => (float[1, 2] y) { a = Gemm(x, w, b) y = MatMul(a, v) }",
                   {"w": (3, 6), "b": (6,), "v": (6, 2)})  # fmt: skip
     graph = gmnc.compile(proto)
-    model = zeroed(width=2, hidden=4, layers=1, outputs=2)
+    model = zeroed(hidden_channels=2, mlp_channels=4, num_layers=1, out_channels=2)
     with torch.no_grad():
         model.edges.w_in[0] = torch.tensor([1.0, 1, 1, 0])
         model.edges.of_dst.bias[:2] = torch.tensor([1.0, -1])
@@ -103,7 +101,7 @@ def test_takes_quantiles_of_the_weights_to_a_grid() -> None:
     levels, steep = torch.tensor([half, 0.25, 0.5, 0.75, 1 - half], dtype=torch.float64), 1e6
     grid = torch.linspace(-4, 4, 401, dtype=torch.float64)
     step, points, many = 8 / 400, len(grid), len(levels)
-    model = zeroed("relu", width=points, hidden=2 * many * points, layers=1, outputs=many)
+    model = zeroed("relu", hidden_channels=points, mlp_channels=2 * many * points, num_layers=1, out_channels=many)
     with torch.no_grad():
         model.edges.w_in[0, : 2 * points] = steep
         model.edges.of_dst.bias[: 2 * points] = torch.cat([-steep * grid, -steep * grid - 1])

@@ -24,7 +24,7 @@ def metanet() -> GMN:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = GMN(8, width=16, layers=7, norm=False, activation="tanh", buckets=256).double()
+        model = GMN(out_channels=8, hidden_channels=16, num_layers=7, norm=False, act="tanh", hash_buckets=256).double()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             weight.mul_(0.1 if name.startswith("encode") else 3 if weight.ndim == 2 else 0)

@@ -241,7 +241,7 @@ def test_streaming_measures_less_than_the_states_of_all_edges() -> None:
     text = "(float[1, 512] x) => (float[1, 512] y) { a = MatMul(x, w) r = Relu(a) y = MatMul(r, v) }"
     given = blocks(gmnc.compile(build(text, {"w": (512, 512), "v": (512, 512)})))
     state = given.num_edges * 64 * 4
-    streamed, whole = (GMN(1, width=64, layers=2, stream=stream) for stream in (2**14, 0))
+    streamed, whole = (GMN(hidden_channels=64, num_layers=2, edge_chunk=chunk) for chunk in (2**14, 0))
     measured(streamed, given, backward=True)
     seconds, memory = measured(streamed, given, backward=True)
     assert seconds > 0

@@ -32,7 +32,7 @@ _ODD = (
     float("-inf"), "", "x", "..", "../../escaped", "/tmp/escaped", "a/b", "\0", "\ud800", "é", "$x^$", "x" * 300,
     "networks/../../outside.onnx", "\x1b[31m", "float32", "object", "int", [], {}, [[]], [0, [1], [2**40]],
 )  # fmt: skip
-SMALL = ["--option", "width=4", "--option", "layers=1", "--option", "buckets=8"]
+SMALL = ["--option", "hidden_channels=4", "--option", "num_layers=1", "--option", "hash_buckets=8"]
 
 
 @dataclass(frozen=True)
@@ -238,7 +238,8 @@ def make_predictor(folder: Path) -> None:
     from gmnc.tasks.predictor import fit_predictor
 
     members = [blocks(compile(_network(width, 0))) for width in (3, 4, 5)]
-    fit_predictor(GMN(1, width=4, layers=2, buckets=8), members, {"zoo": "none"}).save(folder / "p.safetensors")
+    model = GMN(hidden_channels=4, num_layers=2, hash_buckets=8)
+    fit_predictor(model, members, {"zoo": "none"}).save(folder / "p.safetensors")
 
 
 def predictor_commands(folder: Path, file: str, rng: random.Random) -> list[list[str]]:

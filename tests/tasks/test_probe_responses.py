@@ -1,4 +1,4 @@
-"""Probes: images, answers as features, and metanetworks that read them beside parameters."""
+"""Probes: images, responses as features, and metanetworks that read them beside parameters."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from torch import nn
 
 from gmnc.ir import GmncError
 from gmnc.tasks import accuracy
-from gmnc.tasks.answers import WithAnswers, answers, standardised, strokes
 from gmnc.tasks.experiment import Settings, run
+from gmnc.tasks.probe_responses import WithProbeResponses, probe_images, probe_responses, standardised
 from gmnc.tasks.training import Options
 
 pytest.importorskip("scipy", reason="an extra of the experiments: pip install 'gmnc[tasks]'")
 
 
-def test_strokes_are_standardised_and_differ() -> None:
-    images = strokes(32, 14)
+def test_probe_images_are_standardised_and_differ() -> None:
+    images = probe_images(32, 14)
     assert images.shape == (32, 1, 14, 14)
     assert images.dtype == np.float32
     assert abs(images.mean(dtype=np.float64)) < 1e-6
     assert abs(images.std(dtype=np.float64) - 1) < 1e-6
     assert len(np.unique(images.reshape(32, -1), axis=0)) == 32
-    strokes.cache_clear()
-    assert np.array_equal(strokes(32, 14), images)
+    probe_images.cache_clear()
+    assert np.array_equal(probe_images(32, 14), images)
     # A pen has a width: of a finer image a pixel is the mean of a square, roughly.
-    fine = strokes(32, 28).reshape(32, 1, 14, 2, 14, 2).mean(axis=(3, 5))
+    fine = probe_images(32, 28).reshape(32, 1, 14, 2, 14, 2).mean(axis=(3, 5))
     assert np.corrcoef(fine.ravel(), images.ravel())[0, 1] > 0.99
 
 
-def test_answers_as_features_by_hand() -> None:
+def test_responses_as_features_by_hand() -> None:
     given = np.array([[[0.0, np.log(3.0)]], [[np.log(3.0), 0.0]], [[0.0, 100.0]], [[np.nan, 0.0]]], dtype=np.float32)
     found = standardised(given, np.array([0, 1]))
     # Probabilities (1/4, 3/4) and (3/4, 1/4): one deviation either way. 1e-44 counts as e^-20, bounded after that.
@@ -63,12 +63,12 @@ def test_networks_that_take_no_square_grey_images_are_named(shape: tuple[object,
 
     zoo = One(cache=tmp_path, state="", path=lambda _: tmp_path / "a.onnx")
     with pytest.raises(GmncError, match=r"a\.onnx: does not take a batch of square grey images"):
-        answers(zoo, 2)  # type: ignore[arg-type]
+        probe_responses(zoo, 2)  # type: ignore[arg-type]
 
 
 def test_readers_do_not_know_of_each_other() -> None:
     torch.manual_seed(0)
-    model = WithAnswers(nn.Linear(3, 1), probes=6).eval()
+    model = WithProbeResponses(nn.Linear(3, 1), probes=6).eval()
     graph, given = torch.randn(2, 3), torch.randn(2, 6)
     found, other, said = model(graph, given), model(graph + 1, given), model(graph, given + 1)
     assert found.shape == (2, 2)
@@ -80,7 +80,7 @@ def test_readers_do_not_know_of_each_other() -> None:
     again = model(graph, given)
     assert not torch.equal(again[:, 0], found[:, 0])
     assert torch.equal(again[:, 1], found[:, 1])
-    assert WithAnswers(None, probes=6)(graph, given).shape == (2, 1)
+    assert WithProbeResponses(None, probes=6)(graph, given).shape == (2, 1)
 
 
 @pytest.mark.full
@@ -93,7 +93,7 @@ def test_readers_learn_by_themselves_and_are_averaged() -> None:
         seed=0,
         edges=10**6,
         most=2,
-        answers=np.zeros((3, 1), np.float32),
+        responses=np.zeros((3, 1), np.float32),
     )
     logits = nn.Parameter(torch.tensor([[0.0, 2.0]]))
 
@@ -122,15 +122,15 @@ def zoo() -> FakeZoo:
 
 
 def trained(model: str, out: Path, monkeypatch: pytest.MonkeyPatch, said: np.ndarray, **more: object) -> dict:
-    monkeypatch.setattr(accuracy, "answers", lambda *_: said)
-    small = {"width": 8, "layers": 2, "buckets": 64} if model == "gmn" else {}
+    monkeypatch.setattr(accuracy, "probe_responses", lambda *_: said)
+    small = {"hidden_channels": 8, "num_layers": 2, "hash_buckets": 64} if model == "gmn" else {}
     settings = Settings("accuracy", "fake", model, members=8, metanet=small, probes=2, **more)  # type: ignore[arg-type]
     return run(lambda s: accuracy.experiment(s, zoo()), settings, Options(epochs=30, lr=4e-3), out)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", ["none", "gmn", "statnn"])
-def test_accuracies_are_read_from_answers(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accuracies_are_read_from_responses(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     said = rng.standard_normal((80, 2, 2)).astype(np.float32)
     by_chance = trained("none", tmp_path / "chance", monkeypatch, said)["metrics"]["r2"]
@@ -144,7 +144,7 @@ def test_accuracies_are_read_from_answers(model: str, tmp_path: Path, monkeypatc
 
 def test_more_probes_than_can_be_held_are_refused() -> None:
     with pytest.raises(GmncError, match=r"probes: at most 16,384, not 1,000,000,000,000"):
-        answers(fake_zoo(), 10**12)  # type: ignore[arg-type]
+        probe_responses(fake_zoo(), 10**12)  # type: ignore[arg-type]
 
 
 def test_without_probes_none_has_nothing_to_read() -> None:

@@ -1,4 +1,4 @@
-"""Edges by the piece: the same results, gradients included, and nothing as long as the edges but their values."""
+"""Edges by the chunk: the same results, gradients included, and nothing as long as the edges but their values."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from gmnc.testing import build
 
 OPTIONS: dict[str, dict[str, object]] = {
     "edges": {},
-    "one layer": {"layers": 1},
-    "all": {"readout": "all", "global_node": True, "scales": 4, "relative": True},
+    "one layer": {"num_layers": 1},
+    "all": {"readout": "all", "global_node": True, "value_features": 4, "relative": True},
     "fan-in": {"fan_in": True},
     "one way": {"reverse": False, "norm": False},
     "equivariant": {"head": "equivariant", "global_node": True},
@@ -34,10 +34,10 @@ def graphs(compiled: Compiled) -> Blocks:
 
 def pair(limit: int, **options: object) -> tuple[GMN, GMN]:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"width": 8, "layers": 3, "buckets": 64, **options}
-    whole, streamed = GMN(2, **settings).double(), GMN(2, stream=limit, **settings).double()
-    streamed.load_state_dict(whole.state_dict())
-    return whole, streamed
+    settings: dict[str, Any] = {"hidden_channels": 8, "num_layers": 3, "hash_buckets": 64, **options}
+    whole, chunked = (GMN(out_channels=2, edge_chunk=size, **settings).double() for size in (0, limit))
+    chunked.load_state_dict(whole.state_dict())
+    return whole, chunked
 
 
 def gradients(model: GMN, tensors: Blocks) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -48,54 +48,54 @@ def gradients(model: GMN, tensors: Blocks) -> tuple[torch.Tensor, list[torch.Ten
 
 @pytest.mark.parametrize("limit", some([700], [50, 700, 10**6]))
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_pieces_change_nothing(options: dict[str, object], limit: int, compiled: Compiled) -> None:
+def test_chunks_change_nothing(options: dict[str, object], limit: int, compiled: Compiled) -> None:
     tensors = graphs(compiled)
-    whole, streamed = pair(limit, **options)
-    (a, of_a), (b, of_b) = gradients(whole, tensors), gradients(streamed, tensors)
+    whole, chunked = pair(limit, **options)
+    (a, of_a), (b, of_b) = gradients(whole, tensors), gradients(chunked, tensors)
     torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-12)
     for one, other in zip(of_a, of_b, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-8, atol=1e-10)
     with torch.no_grad():
-        torch.testing.assert_close(streamed(tensors), b, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(chunked(tensors), b, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("head", ["invariant", "equivariant"])
-def test_a_network_without_edges_streams(head: str) -> None:
+def test_a_network_without_edges_is_read_by_chunks(head: str) -> None:
     tensors = blocks(gmnc.compile(build("(float[2, 3] x) => (float[2, 3] y) { y = Relu(x) }")), dtype=torch.float64)
     assert tensors.num_edges == 0
-    whole, streamed = pair(10, head=head)
-    torch.testing.assert_close(streamed(tensors), whole(tensors))
+    whole, chunked = pair(10, head=head)
+    torch.testing.assert_close(chunked(tensors), whole(tensors))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_every_kernel_streams(kernel: str, compiled: Compiled) -> None:
+def test_every_kernel_reads_by_chunks(kernel: str, compiled: Compiled) -> None:
     tensors = blocks(compiled("linear_view_conv"), dtype=torch.float64)
-    whole, streamed = pair(tensors.num_edges // 2, layers=2)
-    streamed.kernel = kernel
-    torch.testing.assert_close(streamed(tensors), whole(tensors), rtol=1e-8, atol=1e-10)
+    whole, chunked = pair(tensors.num_edges // 2, num_layers=2)
+    chunked.kernel = kernel
+    torch.testing.assert_close(chunked(tensors), whole(tensors), rtol=1e-8, atol=1e-10)
 
 
-def test_single_edges_stream(compiled: Compiled) -> None:
+def test_single_edges_are_read_by_chunks(compiled: Compiled) -> None:
     graph = coo(compiled("linear_view_conv"), dtype=torch.float64)
-    whole, streamed = pair(40)
-    torch.testing.assert_close(streamed(graph), whole(graph), rtol=1e-10, atol=1e-12)
+    whole, chunked = pair(40)
+    torch.testing.assert_close(chunked(graph), whole(graph), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [1, 7, 100, 10**6])
-def test_pieces_are_all_edges_once(limit: int, compiled: Compiled) -> None:
+def test_chunks_are_all_edges_once(limit: int, compiled: Compiled) -> None:
     layout = graphs(compiled).layout
-    pieces = layout.pieces(limit)
-    assert [p.start for p in pieces[1:]] == [p.start + p.layout.edges for p in pieces[:-1]]
-    assert pieces[0].start == 0
-    assert sum(p.layout.edges for p in pieces) == layout.edges
+    chunks = layout.chunks(limit)
+    assert [p.start for p in chunks[1:]] == [p.start + p.layout.edges for p in chunks[:-1]]
+    assert chunks[0].start == 0
+    assert sum(p.layout.edges for p in chunks) == layout.edges
     rows = max(block.k * block.s for block in layout)
-    assert all(p.layout.edges <= max(limit, rows) for p in pieces)
-    together = [torch.cat(columns) for columns in zip(*(p.layout.single[:4] for p in pieces), strict=True)]
-    for found, expected in zip(together, layout.single, strict=False):
+    assert all(p.layout.edges <= max(limit, rows) for p in chunks)
+    together = [torch.cat(columns) for columns in zip(*(p.layout.per_edge[:4] for p in chunks), strict=True)]
+    for found, expected in zip(together, layout.per_edge, strict=False):
         assert torch.equal(found, expected)
-    numbers = torch.cat([torch.tensor(p.numbers)[p.layout.single[4]] for p in pieces])
-    assert torch.equal(numbers, layout.single[4])
-    assert layout.pieces(limit) is pieces
+    numbers = torch.cat([torch.tensor(p.numbers)[p.layout.per_edge.block] for p in chunks])
+    assert torch.equal(numbers, layout.per_edge.block)
+    assert layout.chunks(limit) is chunks
 
 
 class _Largest(TorchDispatchMode):
@@ -118,7 +118,7 @@ def test_no_state_of_all_edges_is_made() -> None:
     torch.manual_seed(0)
     found = {}
     for limit in (0, 4000):
-        model = GMN(1, width=32, layers=3, buckets=16, stream=limit, kernel="cpu")
+        model = GMN(out_channels=1, hidden_channels=32, num_layers=3, hash_buckets=16, edge_chunk=limit, kernel="cpu")
         with _Largest() as largest:
             model(tensors).sum().backward()
         found[limit] = largest.most

@@ -17,9 +17,9 @@ from ..backends.files import replacing
 from ..ir import GmncError
 from ..ir.files import FileState
 from .members import Zoo
-from .training import Watch
+from .progress import OnProgress
 
-__all__ = ["WithAnswers", "answers", "standardised", "strokes"]
+__all__ = ["WithProbeResponses", "probe_images", "probe_responses", "standardised"]
 
 _LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
 _POINTS, _PEN = 64, 0.06
@@ -29,7 +29,7 @@ _MOST = 1 << 14
 
 
 @cache
-def strokes(count: int, size: int) -> np.ndarray:
+def probe_images(count: int, size: int) -> np.ndarray:
     """Images of one or two random curves (cubic Bezier), float32 [count, 1, size, size], mean 0 and deviation 1.
 
     Always the same ones for the same count. They are drawn by chance, and no network was trained on them.
@@ -49,26 +49,26 @@ def strokes(count: int, size: int) -> np.ndarray:
     return found
 
 
-def answers(zoo: Zoo, count: int, progress: Watch | None = None) -> np.ndarray:
-    """What each member of a zoo of classifiers gives for `strokes`, by ONNX Runtime: float32 [n, count, classes].
+def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None) -> np.ndarray:
+    """What each member of a zoo of classifiers gives for `probe_images`, by ONNX Runtime: float32 [n, count, classes].
 
-    Written into the zoo's cache. progress: called with what is done, members run, and members in all. Raises
+    Written into the zoo's cache. on_progress: called with what is done, members run, and members in all. Raises
     `GmncError` if a member does not take a batch of square grey images, or if too many images are asked for.
     """
     if count > _MOST:
         raise GmncError(f"probes: at most {_MOST:,}, not {count:,}")
-    path = zoo.cache / f"answers-{count}-of-{len(zoo)}.safetensors"
+    path = zoo.cache / f"probe-responses-{count}-of-{len(zoo)}.safetensors"
     state = hashlib.sha256(f"{zoo.state} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()
     found = _kept(path, state, (len(zoo), count))
     if found is None:
         rows = []
         for number in range(len(zoo)):
             rows.append(_run(zoo.path(number), count))
-            if progress is not None:
-                progress("answers to probes", number + 1, len(zoo))
+            if on_progress is not None:
+                on_progress("probe responses", number + 1, len(zoo))
         found = np.stack(rows)
         with replacing(path) as temporary:
-            save_file({"answers": found}, temporary, {"state": state, "sum": str(zlib.crc32(found.tobytes()))})
+            save_file({"responses": found}, temporary, {"state": state, "sum": str(zlib.crc32(found.tobytes()))})
     return found
 
 
@@ -84,7 +84,7 @@ def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
     return scaled.nan_to_num().clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS).numpy()
 
 
-class WithAnswers(nn.Module):
+class WithProbeResponses(nn.Module):
     """Readers of a network that do not know of each other: a metanetwork, and an MLP on answers to probes.
 
     metanet: gives [G, 1]; None: only answers are read. probes: how many answers a network gives. dropout: of the MLP
@@ -109,7 +109,7 @@ def _kept(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
     try:
         FileState.of(path)
         with safe_open(path, framework="np") as file:
-            found, about = file.get_tensor("answers"), file.metadata()
+            found, about = file.get_tensor("responses"), file.metadata()
         same = about["state"] == state and about["sum"] == str(zlib.crc32(found.tobytes())) and found.shape[:2] == shape
     except Exception:  # whatever is wrong with a cache, it is made again
         return None
@@ -125,7 +125,7 @@ def _run(path: Path, count: int) -> np.ndarray:
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         (given,) = session.get_inputs()
-        (found,) = session.run(None, {given.name: strokes(count, given.shape[-1])})
+        (found,) = session.run(None, {given.name: probe_images(count, given.shape[-1])})
     except Exception as error:
         raise GmncError(f"{path}: does not take a batch of square grey images, as probes are ({error})") from error
     return np.asarray(found, dtype=np.float32).reshape(count, -1)
