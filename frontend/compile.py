@@ -18,8 +18,8 @@ from ..ir.views import Deferred
 from .errors import Unsupported
 from .faults import of_file
 from .fold import folded
-from .inference.asked import check_asked
-from .inference.evaluate import evaluate, hopeless
+from .inference.asked import check_sizes
+from .inference.evaluate import evaluate, too_slow
 from .inference.literals import is_literal
 from .inference.shapes import ValueInfo
 from .interpret import Interpreter, finder
@@ -94,7 +94,7 @@ def opened(
     model = load(source)
     where = os.fspath(source) if isinstance(source, str | os.PathLike) else model.graph.name or "model"
     with of_file(where):
-        check_asked(model, dims, inputs)
+        check_sizes(model, dims, inputs)
     return model, Path(where).name if isinstance(source, str | os.PathLike) else where, where
 
 
@@ -177,7 +177,7 @@ def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo],
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
         raise Unsupported("an operator dequantises a computed constant", "let the file hold the stored tensor itself")
-    if reason := hopeless(known, value):
+    if reason := too_slow(known, value):
         raise Unsupported(reason)
     entry = known[value]
     return Parameter(name, entry.shape, entry.dtype, "constant", Deferred(lambda: evaluate(network, known, value)))
