@@ -1,6 +1,7 @@
-"""How large things may become: every limit of the front end, checked before anything of that size is made.
+"""The size limits of the front end, checked before anything of that size is allocated.
 
-Weights in a file do not count, as they are not read; what is computed, repeated or written out from a few bytes does.
+They bound what a small file can make the compiler compute, repeat or expand; weights in the file do not count, as
+they are not read.
 """
 
 from __future__ import annotations
@@ -39,78 +40,78 @@ __all__ = [
 ]
 
 AXES = 32
-"""Axes of a tensor: as many as NumPy broadcasts."""
+"""Axes of a tensor: the most that NumPy broadcasts."""
 
 ELEMENTS = 1 << 40
-"""Elements of any tensor, stored or not; axes of length 0 count as of length 1."""
+"""Elements of any tensor, stored or not; axes of size 0 count as size 1."""
 
 FOLDED = 1 << 22
-"""Stored elements of a constant that is computed."""
+"""Elements in memory of a folded constant."""
 
 FOLDED_BYTES = 1 << 30
-"""Bytes of all constants that are computed, together."""
+"""Total bytes of all folded constants."""
 
 STEPS = 1 << 16
-"""Elements of a constant whose operator is computed number by number, in Python, times the window of each."""
+"""Work of folding an operator element by element in Python: output elements times window size."""
 
 FOLDED_STEPS = 1 << 18
-"""Those of all constants together."""
+"""The same for all folded constants together."""
 
 WEIGHT_STEPS = 1 << 21
-"""Those of a weight that the file computes, where its numbers are asked for."""
+"""The same for a computed weight that is evaluated on demand."""
 
 OPERANDS = 1 << 12
-"""Operands of a node that is lowered."""
+"""Operands of a node to be lowered."""
 
 MOST_OPERANDS = 1 << 14
 """Operands of any node."""
 
 PLACES = 1 << 25
-"""Places of a grid that is written out, and entries of a tensor that data movement copies."""
+"""Places of a materialised grid, and entries of a tensor that data movement copies."""
 
 LABELS = 1 << 23
-"""Labels of one value; and the elements of all sources together of which each gets a label of its own."""
+"""Labels of one value, and elements of all sources whose elements get one label each."""
 
 BLOCKS = 1 << 12
-"""Blocks of edges that a weight is cut into where elements of it are repeated."""
+"""Edge blocks that a weight is split into where its elements are repeated."""
 
 MOVES = 1 << 16
-"""Different moves that the entries of one value make, each of which is a via."""
+"""Distinct moves of the entries of one value; each is a via."""
 
 VIAS = 1 << 20
-"""Entries of a graph's table of vias."""
+"""Entries of a graph's via table."""
 
 COPIED = 1 << 25
-"""Elements of a weight that is numbered one by one: stored sparsely, or moved so that no view of the file says it."""
+"""Elements of a weight that are indexed one by one: sparse, or moved in a way that is no strided view."""
 
 DRAWN = 1 << 26
-"""Entries of an input that is drawn at random."""
+"""Entries of a randomly drawn input."""
 
 SPARSE = 1 << 12
-"""Sparse tensors, each of which is written out with four nodes."""
+"""Sparse tensors, each of which is expanded to four nodes."""
 
 MADE = 1 << 13
-"""Nodes that inlining functions makes, or `MORE` times those that the file lists, if these are more."""
+"""Nodes after inlining functions, or `MORE` times the nodes in the file if that is more."""
 
 MORE = 8
 
 LOOPED = 1 << 14
-"""Nodes of a graph into which the bodies of loops are repeated."""
+"""Nodes of a graph after unrolling loops."""
 
 TRIPS = 64
-"""Iterations of a loop that is repeated."""
+"""Iterations of an unrolled loop."""
 
 ENTRIES = 256
-"""Entries of a sequence that is taken apart."""
+"""Entries of a sequence that is unpacked."""
 
 
 def elements(shape: Iterable[int]) -> int:
-    """What a shape counts for."""
+    """The number of elements of a shape; axes of size 0 count as size 1."""
     return math.prod(max(int(n), 1) for n in shape)
 
 
 def absurd(shape: Iterable[int]) -> str:
-    """Why no tensor may have this shape; empty if one may."""
+    """Why a shape exceeds the budget; empty if it does not."""
     sizes = list(shape)
     if len(sizes) > AXES:
         return f"{len(sizes)} axes, more than {AXES}"
@@ -120,6 +121,6 @@ def absurd(shape: Iterable[int]) -> str:
 
 
 def bear(count: int, most: int, what: str) -> None:
-    """Raise `TooLarge` if `count` of something are more than `most`."""
+    """Raise `TooLarge` if `count` exceeds `most`; `what` names the things counted."""
     if count > most:
         raise TooLarge(f"it needs {count:,} {what}, more than {most:,}")

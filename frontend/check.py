@@ -1,4 +1,4 @@
-"""`check`: all that stands in the way of a model's full lowering, at once."""
+"""`check`: reports everything that prevents a model from being fully lowered."""
 
 from __future__ import annotations
 
@@ -25,16 +25,25 @@ __all__ = ["Finding", "check"]
 
 Watch = Callable[[str, int, int], None]
 
-_WRITE_ONE = "write a rule for it (docs/write-a-rule.md), or install a plug-in that has one"
+_WRITE_ONE = "write a rule for it (docs/write-a-rule.md), or install a plug-in with one"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Nodes of one operator that are not lowered, for one reason.
 
-    kind: "no rule" (and the operator has no function body either), "refused" (a rule does not lower this form of it),
-    or "error" (lowering stops there). nodes: their paths: ``node``, ``outer node/attribute/node`` in a body,
-    ``domain::function/node`` in a local function. rule: the rule that refused. nearest: a rule that may be meant.
+    Attributes:
+        kind: "no rule" (and no function body either), "refused" (the rule does not lower this form), or "error"
+            (lowering stops there).
+        domain: The domain of the operator.
+        op: The operator.
+        opset: The imported version of the domain.
+        nodes: Paths of the nodes: ``node``, ``outer node/attribute/node`` in a body, ``domain::function/node`` in a
+            local function.
+        reason: Why they are not lowered.
+        hint: What the user can do.
+        rule: The rule that refused.
+        nearest: The rule that the user may have meant.
     """
 
     kind: str
@@ -56,25 +65,36 @@ def check(
     registry: Registry | None = None,
     watch: Watch = lambda what, done, total: None,
 ) -> list[Finding]:
-    """What of a model is opaque or stops its lowering, grouped by operator and reason; bodies and functions included.
+    """Find all nodes that are opaque or stop lowering, also in bodies and functions.
 
-    source, dims, inputs, registry: as for `gmnc.compile`. watch: called with (what is done, steps done, steps in all).
-    Raises `LoadError` for what is no usable model, and `LoweringError` where memory runs out.
+    Args:
+        source: The model, as for `gmnc.compile`.
+        dims: Sizes of symbolic dimensions by name.
+        inputs: Shapes of graph inputs by name.
+        registry: The rules, as for `gmnc.compile`.
+        watch: Called with (current step, steps done, total steps).
+
+    Returns:
+        One finding per operator and reason, in graph order.
+
+    Raises:
+        LoadError: The source is not a usable model.
+        LoweringError: A given dimension or input does not exist, or memory runs out.
     """
     rules = ruled(registry)
     watch("reading", 0, 3)
     model, name, where = opened(source, dims or {}, inputs or {})
     with of_file(where):
-        found = _found(model, name, dims or {}, inputs or {}, rules, watch)
+        found = _findings(model, name, dims or {}, inputs or {}, rules, watch)
     watch("done", 3, 3)
-    return [_advised(f, rules) for f in _grouped(found)]
+    return [_with_hint(f, rules) for f in _grouped(found)]
 
 
-def _found(
+def _findings(
     model: onnx_ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
     watch: Watch,
 ) -> list[Finding]:  # fmt: skip
-    """What stands in the way, node by node, in the order of the graph."""
+    """The findings, one per node, in graph order."""
     network: onnx_ir.Model | None = None
     known: dict[onnx_ir.Value, ValueInfo] = {}
     try:
@@ -82,23 +102,23 @@ def _found(
         network, known = prepare(model, dims, inputs, rules)
         watch("lowering", 2, 3)
         found = [*_opaque(network, build(model, name, network, known, "opaque", rules))]
-        return _in_order([*found, *_without_rule(network, known, rules, bodies_only=True)], network)
+        return _in_graph_order([*found, *_without_rule(network, known, rules, bodies_only=True)], network)
     except LoadError:
         raise
     except GmncError as error:
         found = [Finding("error", "", "", 0, (), str(error))]
         network = network or normalise(model)
-        return _in_order([*found, *_without_rule(network, known, rules, bodies_only=False)], network)
+        return _in_graph_order([*found, *_without_rule(network, known, rules, bodies_only=False)], network)
 
 
 def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
-    """What lowering made opaque."""
+    """Nodes that lowering made opaque."""
     nodes = {node.name: (path, node) for path, node in _walk(network.graph)}
-    told = {problem.node for problem in graph.unsupported}
+    reported = {problem.node for problem in graph.unsupported}
     others = [
         Problem(o.op, o.domain, opset_of(network, o.domain), o.node, o.reason, rule=o.op)
         for o in graph.opaque
-        if o.node not in told
+        if o.node not in reported
     ]
     for p in (*graph.unsupported, *others):
         path = nodes[p.node][0] if p.node in nodes else p.node
@@ -108,7 +128,7 @@ def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:
 def _without_rule(
     network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], rules: Registry, bodies_only: bool
 ) -> Iterator[Finding]:
-    """Nodes without rule and function body, but for those that are computed before lowering."""
+    """Nodes with neither a rule nor a function body, except those that are folded."""
     find = finder(rules, network)
     for path, node in _walk(network.graph):
         opset = opset_of(network, node.domain)
@@ -120,7 +140,7 @@ def _without_rule(
 
 
 def _walk(graph: onnx_ir.Graph, prefix: str = "") -> Iterator[tuple[str, onnx_ir.Node]]:
-    """Every node with its path, bodies included."""
+    """All nodes with their paths, bodies included."""
     for node in graph:
         function = node.metadata_props.get(FUNCTION)
         path = f"{prefix}{f'{function}/' if function and not prefix else ''}{node.name or node.op_type}"
@@ -130,7 +150,7 @@ def _walk(graph: onnx_ir.Graph, prefix: str = "") -> Iterator[tuple[str, onnx_ir
 
 
 def _bodies(node: onnx_ir.Node) -> Iterator[tuple[str, onnx_ir.Graph]]:
-    """The bodies of a node with the names of their attributes."""
+    """The bodies of a node, with the names of their attributes."""
     for name, attribute in node.attributes.data.items():
         if attribute.type is onnx_ir.AttributeType.GRAPH:
             yield name, attribute.as_graph()
@@ -138,10 +158,10 @@ def _bodies(node: onnx_ir.Node) -> Iterator[tuple[str, onnx_ir.Graph]]:
             yield from ((f"{name}[{i}]", body) for i, body in enumerate(attribute.as_graphs()))
 
 
-def _in_order(findings: Iterable[Finding], network: onnx_ir.Model) -> list[Finding]:
-    """The findings by their places in the graph: a cause stands before what follows from it.
+def _in_graph_order(findings: Iterable[Finding], network: onnx_ir.Model) -> list[Finding]:
+    """Sort findings by graph order, so that a cause precedes its consequences.
 
-    An error is where the first node stands that it names; one that names none comes last.
+    An error is placed at the first node that its message names, or last if it names none.
     """
     places: dict[str, int] = {}
     names: dict[str, int] = {}
@@ -159,15 +179,15 @@ def _in_order(findings: Iterable[Finding], network: onnx_ir.Model) -> list[Findi
 
 
 def _grouped(findings: Iterable[Finding]) -> list[Finding]:
-    """One finding per operator and reason, the nodes of all together, in the order of their first nodes."""
+    """Merge findings that differ only in their nodes; the order is that of their first nodes."""
     groups: dict[Finding, list[str]] = {}
     for finding in findings:
         groups.setdefault(replace(finding, nodes=()), []).extend(finding.nodes)
     return [replace(f, nodes=tuple(dict.fromkeys(nodes))) for f, nodes in groups.items()]
 
 
-def _advised(finding: Finding, rules: Registry) -> Finding:
-    """The finding with the nearest rule, if there is none for its operator, and with a hint."""
+def _with_hint(finding: Finding, rules: Registry) -> Finding:
+    """Add the nearest rule and a hint to a finding without a rule."""
     if finding.kind != "no rule":
         return finding
     rule = _nearest(finding, rules)
@@ -183,7 +203,7 @@ def _advised(finding: Finding, rules: Registry) -> Finding:
 
 
 def _nearest(finding: Finding, rules: Registry) -> Rule | None:
-    """A rule for the operator in a later version, in another domain, or of a name that is spelt nearly alike."""
+    """A rule for a later version of the operator, for another domain, or for a similarly spelt name."""
     same = [r for r in rules if r.op == finding.op]
     if same:
         return min(same, key=lambda r: (r.domain != finding.domain, r.since))

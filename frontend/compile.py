@@ -1,4 +1,4 @@
-"""`compile`: an ONNX model in, its parameter graph out."""
+"""`compile`: lowers an ONNX model to its parameter graph."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from ..ir.views import Deferred
 from .errors import Unsupported
 from .faults import of_file
 from .fold import folded
-from .inference.asked import check_asked
-from .inference.evaluate import evaluate, hopeless
+from .inference.asked import check_sizes
+from .inference.evaluate import evaluate, too_slow
 from .inference.literals import is_literal
 from .inference.shapes import ValueInfo
 from .interpret import Interpreter, finder
@@ -87,21 +87,26 @@ def opened(
     source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model, dims: Mapping[str, int],
     inputs: Mapping[str, tuple[int, ...]],
 ) -> tuple[onnx_ir.Model, str, str]:  # fmt: skip
-    """A model, what its graph is to be called, and what errors call its file.
+    """Load a model and check the sizes given for it.
 
-    Raises `LoadError`, and `LoweringError` where sizes are given of what the model does not have.
+    Returns:
+        The model, the name of its graph, and the name of the file in error messages.
+
+    Raises:
+        LoadError: The source is not a usable model.
+        LoweringError: A size is given for a dimension or an input that the model does not have.
     """
     model = load(source)
     where = os.fspath(source) if isinstance(source, str | os.PathLike) else model.graph.name or "model"
     with of_file(where):
-        check_asked(model, dims, inputs)
+        check_sizes(model, dims, inputs)
     return model, Path(where).name if isinstance(source, str | os.PathLike) else where, where
 
 
 def ruled(registry: Registry | None) -> Registry:
-    """The rules of a compilation; raises `GmncError` for what is no registry."""
+    """The rules to use: `registry`, else the installed ones; raises `GmncError` if it is not a `Registry`."""
     if registry is not None and not isinstance(registry, Registry):
-        raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, as installed().overlay()")
+        raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, e.g. installed().overlay()")
     return installed() if registry is None else registry
 
 
@@ -113,20 +118,36 @@ def build(
     on_unsupported: str,
     rules: Registry,
 ) -> ParameterGraph:
-    """The graph of a model that `prepare` has made ready: of one entry, where it acts entry by entry along an axis."""
+    """Lower a prepared model; if it acts entrywise along an axis (the batch), only the first entry is lowered.
+
+    Args:
+        model: The loaded model, which the graph refers to.
+        name: The name of the graph.
+        network: The model after the rewriting passes (see `prepare`).
+        known: Shapes and known data of its values.
+        on_unsupported: "opaque" or "error".
+        rules: The rules to lower it with.
+
+    Returns:
+        The parameter graph.
+
+    Raises:
+        LoweringError: The model cannot be lowered.
+        UnsupportedError: Operators have no rule and `on_unsupported` is "error".
+    """
     whole = Interpreter(network, known, plan(network, known, finder(rules, network)), rules)
-    # Rules may assume more of lines, or of sizes, than holds: then the sizes of the file do as well.
+    # If lowering one entry fails or leaves more nodes opaque, all entries are lowered.
     with suppress(GmncError):
         one = whole.of_one_entry()
         problems = len(whole.problems)
         if one is not None:
-            graph = _built(model, name, network, known, one, on_unsupported)
+            graph = _lower(model, name, network, known, one, on_unsupported)
             if len(graph.unsupported) <= problems:
                 return graph
-    return _built(model, name, network, known, whole, on_unsupported)
+    return _lower(model, name, network, known, whole, on_unsupported)
 
 
-def _built(
+def _lower(
     model: onnx_ir.Model,
     name: str,
     network: onnx_ir.Model,
@@ -140,7 +161,7 @@ def _built(
     carried: dict[str, np.ndarray] = {}
     while True:
         state = State()
-        lowering = GraphLowering(state, lambda name: _evaluated(network, known, name), carried)
+        lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, tensor)
         values = interpreter.lower(lowering, classes)
@@ -148,7 +169,7 @@ def _built(
             break
         carried |= lowering.finer
     if interpreter.problems and on_unsupported == "error":
-        raise UnsupportedError(_complaint(interpreter.problems))
+        raise UnsupportedError(_unsupported_message(interpreter.problems))
     outputs = _outputs(lowering, network, values)
     _pin_ends_of_opaque(state, lowering, _fates(network, constants, lowering))
     _drop_unused_constants(state)
@@ -172,18 +193,18 @@ def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Paramete
     )
 
 
-def _evaluated(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], name: str) -> Parameter:
-    """A table of a constant that is computed from parameters, evaluated when a backend asks for it."""
+def _lazy_constant(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], name: str) -> Parameter:
+    """A constant that is computed from parameters, as a table that is evaluated when a backend reads it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
     if MADE in value.meta:
-        raise Unsupported("an operator dequantises a computed constant", "let the file hold the stored tensor itself")
-    if reason := hopeless(known, value):
+        raise Unsupported("an operator dequantises a computed constant", "store the quantised tensor in the file")
+    if reason := too_slow(known, value):
         raise Unsupported(reason)
     entry = known[value]
     return Parameter(name, entry.shape, entry.dtype, "constant", Deferred(lambda: evaluate(network, known, value)))
 
 
-def _complaint(problems: list[Problem]) -> str:
+def _unsupported_message(problems: list[Problem]) -> str:
     lines = [f"{len(problems)} node(s) cannot be lowered:"]
     for p in problems:
         lines.append(f"  {p.domain or 'ai.onnx'}::{p.op} (opset {p.opset}) at node {p.node!r}: {p.reason}")
@@ -192,7 +213,7 @@ def _complaint(problems: list[Problem]) -> str:
 
 
 def _outputs(lowering: GraphLowering, network: onnx_ir.Model, values: Mapping[onnx_ir.Value, Value]) -> list[Port]:
-    """Pin what the outputs are made of."""
+    """The output ports; their nodes are pinned."""
     ports = []
     for value in network.graph.outputs:
         made = values.get(value)
@@ -205,7 +226,7 @@ def _outputs(lowering: GraphLowering, network: onnx_ir.Model, values: Mapping[on
 
 
 def _port(value: Value) -> Port:
-    """Distinct (node, via) pairs in order of occurrence."""
+    """The port of a value: its distinct (node, via) pairs in order of occurrence."""
     labels = np.concatenate([f.reshape(-1) for f in value.factors]) if value.factors else np.zeros(0, np.int64)
     _, first = np.unique(labels, return_index=True)
     labels = labels[np.sort(first)]
@@ -213,7 +234,7 @@ def _port(value: Value) -> Port:
 
 
 def _pin_ends_of_opaque(state: State, lowering: GraphLowering, fates: Mapping[str, str]) -> None:
-    """What depends on a tensor in an unknown way holds its elements where they are, at their other uses too."""
+    """Pin both ends of all edges of tensors that an opaque computation reads, since it may depend on their order."""
     derived = lowering.constants.derived
     for block in state.builder.edges:
         if block.view.name in derived if block.constant else fates.get(block.view.name) == "opaque":
@@ -231,7 +252,7 @@ def _drop_unused_constants(state: State) -> None:
 
 
 def _account(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> list[AccountEntry]:
-    """A reason for every element that has no edge."""
+    """The account: why elements have no edge, by tensor."""
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
     fates = _fates(network, constants, lowering)
@@ -244,13 +265,13 @@ def _account(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -
 
 
 def _of_literal(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> str:
-    """Why it is no parameter: literals of several numbers that differ from 0 are of places, others are settings."""
+    """The kind of a literal: positional if it has several elements that are not all 0, else scalar."""
     positional = tensor.size > 1 and is_literal(value) and bool(np.any(tensor.numpy()))
     return "positional constant" if positional else "scalar literal"
 
 
 def _fates(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> dict[str, str]:
-    """What became of the sources of computed constants that have no structure: they are under an opaque op."""
+    """What became of parameters without edges, those behind computed constants included, by name."""
     fates, derived = dict(lowering.fates), lowering.constants.derived
     roots: dict[onnx_ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:

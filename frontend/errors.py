@@ -1,4 +1,4 @@
-"""Why a node is not lowered: raised by rules and primitives, reported with the node by the interpreter."""
+"""Errors that rules and primitives raise; the interpreter reports them with the node."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ SMALLER = "give smaller sizes (--dim NAME=SIZE, --input NAME=1x3x224x224), or ex
 
 
 class Unsupported(Exception):
-    """Raised by a rule for a form of its operator that it does not lower: a reason and a hint for the user."""
+    """Raised by a rule for a form of its operator that it does not lower.
+
+    Attributes:
+        reason: Why it is not lowered.
+        hint: What the user can do; "" for none.
+    """
 
     def __init__(self, reason: str, hint: str = "") -> None:
         super().__init__(reason)
@@ -17,11 +22,11 @@ class Unsupported(Exception):
 
 
 class DataDependent(Unsupported):
-    """Raised where a setting of an operator (axes, sizes) is computed: see `LoweringContext.opaque_join`."""
+    """Raised where an operand such as axes or sizes is not known at compile time; see `LoweringContext.opaque_join`."""
 
 
 class TooLarge(Unsupported):
-    """Raised by a primitive where a node needs more than the budget."""
+    """Raised by a primitive where a node would exceed the budget."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason, SMALLER)

@@ -1,4 +1,4 @@
-"""Errors as users see them: with the file, and with the node that was being read where memory or the stack ran out."""
+"""Adds the file to error messages, and the node that was processed when memory or the stack ran out."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ __all__ = ["of_file"]
 
 @contextmanager
 def of_file(where: str) -> Iterator[None]:
-    """Let the errors of a model name its file, and raise `LoweringError` where memory or the stack runs out."""
+    """Prefix errors with the file name, and turn `MemoryError` and `RecursionError` into `LoweringError`."""
     try:
         yield
     except GmncError as error:
         error.args = (f"{where}: {error}",)
         raise
     except MemoryError as error:
-        raise LoweringError(f"{where}: {_place(error)} takes more memory than there is; {SMALLER}") from error
+        raise LoweringError(f"{where}: {_innermost_node(error)} takes more memory than there is; {SMALLER}") from error
     except RecursionError as error:
         raise LoweringError(
-            f"{where}: {_place(error)} is nested too deeply, or at the end of too long a chain; export the model again"
+            f"{where}: {_innermost_node(error)} is nested too deeply or ends too long a chain; export the model again"
         ) from error
 
 
-def _place(error: BaseException) -> str:
-    """The node that the innermost function was about, in words."""
+def _innermost_node(error: BaseException) -> str:
+    """A description of the node in the innermost stack frame that has one."""
     found = "the model"
     trace: TracebackType | None = error.__traceback__
     while trace is not None:

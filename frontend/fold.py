@@ -1,4 +1,4 @@
-"""Effective weights: what a file computes from its parameters alone, stored in the place of the computation."""
+"""Weight folding: weights that a file computes from its parameters become initializers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,21 @@ __all__ = ["folded"]
 def folded(
     model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry
 ) -> onnx_ir.Model:
-    """A copy of a model in which computed weights are initializers, under the names of the values that they replace.
+    """Replace the weights that a model computes from its parameters by initializers of the same names.
 
-    Weights are read. What a body (a branch, a loop, a function) computes stays as it is, and so does data movement.
-    Initializers that only the computation read are left out.
+    Computations inside bodies (branches, loops, functions) and pure data movement stay.
+
+    Args:
+        model: The model; its weights are read.
+        dims: Sizes of symbolic dimensions by name.
+        inputs: Shapes of graph inputs by name.
+        rules: The rules that it will be lowered with.
+
+    Returns:
+        A copy of the model, without the initializers that only the computations read.
+
+    Raises:
+        LoweringError: A computed weight cannot be evaluated.
     """
     network, known = prepare(model, dims, inputs, rules, passes_up_to("expand-functions"))
     find = finder(rules, network)
@@ -43,11 +54,11 @@ def folded(
         for v in constants.computed
         if v in read and v not in moved and v in known and known[v].dtype.startswith(("float", "bfloat"))
     }
-    return _with(model, made)
+    return _with_initializers(model, made)
 
 
-def _with(model: onnx_ir.Model, made: Mapping[str | None, np.ndarray]) -> onnx_ir.Model:
-    """A copy of the model whose values of these names are initializers."""
+def _with_initializers(model: onnx_ir.Model, made: Mapping[str | None, np.ndarray]) -> onnx_ir.Model:
+    """A copy of the model in which the values of these names are initializers."""
     copy = model.clone()
     graph = copy.graph
     before = {v for v in graph.initializers.values() if v.uses()}

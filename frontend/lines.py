@@ -1,4 +1,7 @@
-"""Lines: which entry of an axis, the batch say, every place of a value belongs to."""
+"""Lines track an axis such as the batch through the network: which entry of it each position of a value belongs to.
+
+If a network acts entrywise along a line, lowering the first entry is enough.
+"""
 
 from __future__ import annotations
 
@@ -28,31 +31,37 @@ __all__ = [
 ]
 
 Kept = Mapping[int, np.ndarray]
-"""By axis of a value, the places that are of the first entry of every line; an axis that is not in it stays whole."""
+"""By axis of a value: the positions that belong to the first entry of every line; other axes stay whole."""
 
 _LONGEST = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a value: its number, the axis that it lies along, and the entry of each place there, int64 [size]."""
+    """A line along an axis of a value.
+
+    Attributes:
+        number: The id of the line.
+        axis: The axis of the value.
+        entry: The entry that each position on the axis belongs to, int64 [size].
+    """
 
     number: int
     axis: int
     entry: np.ndarray
 
     def at(self, axis: int) -> Line:
-        """The same along another axis."""
+        """The same line along another axis."""
         return Line(self.number, axis, self.entry)
 
     @property
     def comes_first(self) -> bool:
-        """Whether the places of the first entry come before all others."""
+        """Whether the positions of the first entry precede all others."""
         return bool((np.diff(self.entry) >= 0).all())
 
 
 class Lines:
-    """All lines of a network: which of them are one, and which have ended."""
+    """All lines of a network: a union-find of lines, and which of them have ended (the network mixes their entries)."""
 
     def __init__(self) -> None:
         self._parent: list[int] = []
@@ -61,11 +70,11 @@ class Lines:
 
     @property
     def ended(self) -> int:
-        """How many have ended so far."""
+        """How many lines have ended so far."""
         return len(self._ended)
 
     def new(self, axis: int, size: int) -> list[Line]:
-        """A new line along an axis; none where there is one entry, or too many."""
+        """A new line along an axis; none if it has a single entry, or too many."""
         if not 1 < size <= _LONGEST:
             return []
         self._parent.append(len(self._parent))
@@ -73,12 +82,12 @@ class Lines:
         return [Line(self._parent[-1], axis, np.arange(size))]
 
     def of_copies(self, places: np.ndarray) -> list[Line]:
-        """New lines along the axes of an array, or along a digit of one, on which its numbers repeat."""
+        """New lines along the axes of an array (or a digit of an axis) on which its values repeat."""
         found = []
         for axis, size in enumerate(places.shape):
             first = places[tuple(slice(None) if a == axis else 0 for a in range(places.ndim))]
             for entry in _digits_of(size) if size <= _LONGEST else ():
-                # Most entries are told apart by one row of places already.
+                # A single row suffices to reject most candidates.
                 if _alike(first, 0, entry) and _alike(places, axis, entry):
                     [line] = self.new(axis, int(entry.max()) + 1)
                     found.append(Line(line.number, axis, entry))
@@ -86,7 +95,7 @@ class Lines:
         return found
 
     def root(self, number: int) -> int:
-        """The number of the line that this one is."""
+        """The representative of a line."""
         while self._parent[number] != number:
             self._parent[number] = self._parent[self._parent[number]]
             number = self._parent[number]
@@ -97,17 +106,17 @@ class Lines:
         return self.root(line.number) not in self._ended
 
     def end(self, lines: Iterable[Line]) -> None:
-        """End lines, everywhere."""
+        """End lines in the whole network."""
         self._ended.update(self.root(line.number) for line in lines)
 
     def is_whole(self, line: Line) -> bool:
-        """Whether the entries are all there, as one digit of the numbers of the places: `(place // run) % count`."""
+        """Whether all entries are present and form one digit of the position: `(position // run) % count`."""
         entry, count = line.entry, self._size[line.number]
         run = int(np.argmax(entry != 0)) or 1
         return len(entry) % (run * count) == 0 and bool((entry == np.arange(len(entry)) // run % count).all())
 
     def agreed(self, parts: Sequence[Sequence[Line]]) -> list[Line]:
-        """The lines of the first part that all the others have too, made one with theirs."""
+        """The lines that all parts have in common, merged."""
         common = []
         for line in parts[0] if parts else ():
             twins = [w for part in parts for w in part if np.array_equal(w.entry, line.entry)]
@@ -118,7 +127,7 @@ class Lines:
         return common
 
     def _unite(self, a: Line, b: Line) -> None:
-        """Make two lines one; it has ended if one of them has."""
+        """Merge two lines; the result has ended if either has."""
         old, new = self.root(a.number), self.root(b.number)
         if old in self._ended:
             self._ended.add(new)
@@ -126,7 +135,7 @@ class Lines:
 
 
 def _digits_of(size: int) -> Iterator[np.ndarray]:
-    """All entries that an axis may have as one digit of its places, those of most entries first: int64 [size] each."""
+    """All ways to read entries as one digit of the position, most entries first: int64 [size] each."""
     for count in range(size, 1, -1):
         if size % count == 0:
             yield np.repeat(np.arange(count), size // count)
@@ -134,13 +143,13 @@ def _digits_of(size: int) -> Iterator[np.ndarray]:
 
 
 def digits(array: np.ndarray, line: Line) -> np.ndarray:
-    """An array with the axis of a line as three: before, of the line, within."""
+    """Split the axis of a line into three axes: outer, the line's entries, inner."""
     run, count = int(np.argmax(line.entry != 0)) or 1, int(line.entry.max()) + 1
     return array.reshape(*array.shape[: line.axis], -1, count, run, *array.shape[line.axis + 1 :])
 
 
 def first_places(lines: Sequence[Line]) -> np.ndarray | None:
-    """The places of the first entry of all these lines along one axis; None where they are not independent."""
+    """The positions of the first entry of all these lines along one axis; None if the lines are not independent."""
     distinct = list({w.entry.tobytes(): w for w in lines}.values())
     places = np.flatnonzero(np.all([w.entry == 0 for w in distinct], axis=0))
     every = len(places) * math.prod(int(w.entry.max()) + 1 for w in distinct)
@@ -154,7 +163,15 @@ def moved_alike(
     shape: tuple[int, ...],
     moved: Sequence[Line],
 ) -> bool:
-    """Whether all entries of the lines of `x` are moved in the same way: to the same places from the same ones."""
+    """Whether a data movement treats all entries of the lines of `x` alike.
+
+    Args:
+        x: The operand.
+        lines: Its lines.
+        function: The data movement on an array of its shape.
+        shape: The shape of the result.
+        moved: The lines of the result.
+    """
     numbers = np.zeros((1,) * x.rank, np.int64)
     for axis, size in enumerate(x.shape):
         entries = [w.entry for w in lines if w.axis == axis]
@@ -165,14 +182,14 @@ def moved_alike(
 
 
 def copied(value: Value, axis: int, entry: np.ndarray) -> bool:
-    """Whether a constant is the same for all entries of a line along an axis of it."""
+    """Whether a constant is equal for all entries of a line along one of its axes."""
     if value.data is not None:
         return _alike(value.data, axis, entry)
     return value.elements is not None and _copies(value.elements, axis, entry)
 
 
 def _copies(elements: Elements, axis: int, entry: np.ndarray) -> bool:
-    """Whether elements are the same for all entries of a line along an axis of them."""
+    """Whether elements are equal for all entries of a line along one of their axes."""
     array = elements.array
     if array.dtype == np.int8 and elements.bare:
         return array.strides[axis] == 0
@@ -180,7 +197,7 @@ def _copies(elements: Elements, axis: int, entry: np.ndarray) -> bool:
 
 
 def shared(weight: Elements, axis: int, entry: np.ndarray) -> bool:
-    """Whether a weight is one for all entries of a line along an axis of it, on which it may be broadcast."""
+    """Whether all entries of a line along an axis of a weight share it, by broadcasting or by equal elements."""
     return weight.shape[axis] == 1 or (weight.shape[axis] == len(entry) and _copies(weight, axis, entry))
 
 
@@ -189,7 +206,7 @@ def _alike(array: np.ndarray, axis: int, entry: np.ndarray) -> bool:
 
 
 def kept_places(array: np.ndarray, kept: Kept) -> np.ndarray:
-    """The places of an array that are kept; a view where it is the first."""
+    """The kept part of an array; a view if only first positions are kept."""
     for axis, places in kept.items():
         first = len(places) == 1 and places[0] == 0
         array = array[(slice(None),) * axis + (slice(0, 1) if first else places,)]
@@ -197,6 +214,6 @@ def kept_places(array: np.ndarray, kept: Kept) -> np.ndarray:
 
 
 def kept_part(known: ValueInfo, kept: Kept) -> ValueInfo:
-    """What is known of the places that are kept."""
+    """The info of the kept part of a value."""
     shape = tuple(len(kept[a]) if a in kept else n for a, n in enumerate(known.shape))
     return ValueInfo(shape, known.dtype, None if known.data is None else kept_places(known.data, kept))

@@ -1,4 +1,4 @@
-"""Reading constants by where they end: which are weights, and which are computed like activations."""
+"""Classifies constants by their uses: which are read as weights, and which are lowered like activations."""
 
 from __future__ import annotations
 
@@ -28,19 +28,24 @@ CONTRACTIONS: Mapping[str, tuple[int, ...]] = {
     "com.microsoft.FusedMatMul": (0, 1), "com.microsoft.FusedGemm": (0, 1), "com.microsoft.FusedConv": (1,),
     "com.microsoft.NhwcConv": (1,), "com.microsoft.Attention": (1,),
 }  # fmt: skip
-"""Operands that an operator takes for a matrix of weights, both of whose axes are neurons."""
+"""By operator: the operands that are weight matrices, both of whose axes are neurons."""
 
 
 @dataclass(slots=True)
 class Plan:
-    """What the constants of a model are.
+    """The classification of a model's constants.
 
-    parameters: the initializers whose elements are parameters, in file order. literals: float initializers that are
-    numbers of the program. computed: values computed from parameters alone. held: those of them of which every entry is
-    a function of one stored element (moved, negated, scaled, masked); all other computed values are lowered like
-    activations. streams: constants that are lowered like activations. as_stream: operands (node, index) that are read
-    in that form; a held value or a parameter may be read as a weight elsewhere. paired: parameters and held values that
-    start a stream of which rows and columns are neurons, as they are of weights; whether they are those of a kernel.
+    Attributes:
+        parameters: The initializers whose elements are parameters, in file order.
+        literals: The float initializers that are literals of the program.
+        computed: Values that are computed from parameters alone.
+        held: Computed values each entry of which is a function of one stored element (moved, negated, scaled, masked);
+            other computed values are lowered like activations.
+        streams: Constants that are lowered like activations.
+        as_stream: Operands (node, index) that are read as activations; the same parameter or held value may be read
+            as a weight elsewhere.
+        paired: Parameters and held values that are lowered like activations whose rows and columns are both neurons,
+            like those of a weight matrix; True for the kernel of a convolution.
     """
 
     parameters: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
@@ -52,21 +57,30 @@ class Plan:
     paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
-        """Whether its entries are parameters, or functions of one each."""
+        """Whether each entry of a value is a parameter element or a function of one."""
         return value in self.parameters or value in self.held
 
     @property
     def mixed(self) -> set[onnx_ir.Value]:
-        """What is computed from several parameters, or from several places of one."""
+        """Computed values with entries that depend on several parameter elements."""
         return self.computed - self.held
 
     def is_constant(self, value: onnx_ir.Value | None) -> bool:
-        """Whether it is a parameter or computed from parameters alone."""
+        """Whether a value is a parameter or computed from parameters alone."""
         return value in self.parameters or value in self.computed
 
 
 def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> Plan:
-    """Classify every constant of the model."""
+    """Classify every constant of a model.
+
+    Args:
+        model: The model after the rewriting passes.
+        known: Shapes and known data of its values.
+        find: The rule of a node.
+
+    Returns:
+        The classification.
+    """
     made = Plan()
     stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
@@ -79,17 +93,17 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
         numbers = is_literal(value) or (entry is not None and entry.data is not None)
         (made.literals if numbers else made.parameters)[value] = tensor
     nodes = list(model.graph)
-    _compute(made, nodes, known)
-    _hold(made, nodes, known, find)
-    _stream(made, nodes, model.graph.outputs, known, find)
+    _mark_computed(made, nodes, known)
+    _mark_held(made, nodes, known, find)
+    _mark_streams(made, nodes, model.graph.outputs, known, find)
     matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
     made.streams, made.as_stream = set(), set()
-    _stream(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    _mark_streams(made, nodes, model.graph.outputs, known, find, matrices.keys())
     made.paired = {v: matrices[v] for v in matrices if v in made.streams and made.is_weight(v)}
     return made
 
 
-def _compute(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
+def _mark_computed(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
     for node in nodes:
         inputs = reads(node)[: 1 if node.op_type == "CastLike" else None]
         constant = all(made.is_constant(v) or _is_data(v, known) for v in inputs)
@@ -107,19 +121,19 @@ def _is_data(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> 
     return (entry is not None and entry.data is not None) or value.const_value is not None
 
 
-def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> None:
-    """Data movement of weights, and elementwise functions of one weight."""
+def _mark_held(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> None:
+    """Find held values: data movement of weights, and elementwise functions of one weight."""
     same: dict[onnx_ir.Value, tuple[onnx_ir.Value, object]] = {}
     changed: set[onnx_ir.Value] = set()
     for node in nodes:
         if not node.outputs or node.outputs[0] not in made.computed:
             continue
         sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
-        if not all(made.is_weight(v) for v in sources) or not _kept(node, sources, known):
+        if not all(made.is_weight(v) for v in sources) or not _keeps_type(node, sources, known):
             continue
         rule = find(node)
         if node.op_type in FUNCTIONS and not node.domain:
-            # Functions of the same elements, in the same places, are one function of each.
+            # If all operands hold the same element at each position, the result is a function of that element.
             origins = {same.get(v, (v, None))[0] for v in sources}
             chosen = node.op_type == "Where" and not made.is_constant(node.inputs[0])
             if len(origins) != 1 and not chosen:
@@ -129,22 +143,22 @@ def _hold(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, V
             made.held.update(node.outputs)
             changed.update(node.outputs)
         elif rule is not None and rule.moves:
-            # Scales and zero points are read as they are stored.
+            # Scales and zero points must be read unmodified.
             sides = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
             if changed.isdisjoint(sides):
                 made.held.update(node.outputs)
                 changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
 
 
-def _kept(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
-    """Whether types stay: a float that becomes an integer is a step that no parameter takes."""
+def _keeps_type(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
+    """Whether the value can still be a parameter: a cast from float to integer is not traced."""
     if node.op_type not in ("Cast", "CastLike"):
         return bool(sources) and all(v in known for v in (*sources, node.outputs[0]))
     kinds = [known[v].dtype.startswith(("int", "uint", "bool")) for v in (*sources[:1], node.outputs[0]) if v in known]
     return len(kinds) == 2 and (kinds[0] or not kinds[1])
 
 
-def _stream(
+def _mark_streams(
     made: Plan,
     nodes: list[onnx_ir.Node],
     outputs: Iterable[onnx_ir.Value],
@@ -152,9 +166,9 @@ def _stream(
     find: Find,
     starts: Set[onnx_ir.Value] = frozenset(),
 ) -> None:
-    """Walk backwards: what is computed like an activation, and the operands that it is computed from in that way.
+    """Walk backwards and mark the constants, and operands, that are lowered like activations.
 
-    starts: where a stream starts if the value is held; otherwise it starts at parameters.
+    `starts` are held values at which the walk stops; it stops at parameters otherwise.
     """
     made.streams.update(v for v in outputs if made.is_constant(v))
     for node in reversed(nodes):
@@ -163,17 +177,17 @@ def _stream(
         begins = constant and all(v in starts and v in made.held for v in node.outputs)
         if not needed or begins or all(_is_data(v, known) for v in node.outputs):
             continue
-        for index in _streamed(made, node, constant, known, find(node)):
+        for index in _activation_operands(made, node, constant, known, find(node)):
             value = node.inputs[index]
             assert value is not None
             made.as_stream.add((node, index))
             made.streams.add(value)
 
 
-def _streamed(
+def _activation_operands(
     made: Plan, node: onnx_ir.Node, constant: bool, known: Mapping[onnx_ir.Value, ValueInfo], rule: Rule | None
 ) -> list[int]:
-    """The operands of a node that are read like activations."""
+    """The operands of a node that are read as activations."""
     places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
     mixed = [i for i in places if not made.is_weight(node.inputs[i])]
     if constant and node.op_type in STORED and node.outputs[0] in made.held:
@@ -190,7 +204,7 @@ def _streamed(
     if node.op_type == "Concat" or rule.weights == ():
         return places
     if node.op_type in ("MatMul", "Einsum", "Gemm"):
-        # Numbers of the program come first, then a computed operand; the others are its weights.
+        # The activation is program data if there is any, else a mixed operand, else the first; others are weights.
         numbers = [v for v in node.inputs[:2] if v is not None and not made.is_constant(v)]
         return mixed or ([] if numbers else places[:1])
     data = [i for i in places if rule.weights is not None and i not in rule.weights]
@@ -200,9 +214,9 @@ def _streamed(
 def _matrices(
     node: onnx_ir.Node, places: list[int], mixed: list[int], known: Mapping[onnx_ir.Value, ValueInfo]
 ) -> list[int]:
-    """Weights among the operands of an elementwise operator that are no vectors along an axis of a stream."""
+    """The weights among the operands of an elementwise operator that are not vectors along an axis of another one."""
     rank = max((len(known[v].shape) for v in node.inputs if v is not None and v in known), default=0)
-    wide = {i: _wide(known, node.inputs[i], rank) for i in places}
+    wide = {i: _long_axes(known, node.inputs[i], rank) for i in places}
     found: list[int] = []
     for i in sorted((i for i in places if i not in mixed), key=lambda i: (-len(wide[i]), i)):
         if len(wide[i]) > 1 or not any(wide[i] <= wide[j] for j in (*mixed, *found)):
@@ -211,13 +225,13 @@ def _matrices(
 
 
 def _is_matrix(made: Plan, node: onnx_ir.Node, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
-    """Whether a computed value multiplies an activation as a matrix of weights does; queries and keys have batches."""
+    """Whether a computed value is used as a weight matrix; queries and keys of attention have batch axes instead."""
     constant = all(v in made.computed for v in node.outputs)
     return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
 
 
-def _wide(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:
-    """Axes of size > 1, counted as the result's."""
+def _long_axes(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:
+    """The axes of size > 1, as axes of the broadcast result."""
     shape = known[value].shape if value is not None and value in known else ()
     return frozenset(a + rank - len(shape) for a, n in enumerate(shape) if n > 1)
 
@@ -225,9 +239,9 @@ def _wide(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None,
 def _matrices_among(
     made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]
 ) -> dict[onnx_ir.Value, bool]:
-    """Constants that end in the place of a matrix of weights, what they are computed from and moved to included.
+    """Constants that are used as a weight matrix, directly or through computation and data movement.
 
-    For each whether that is the kernel of a convolution.
+    The value is True for the kernel of a convolution.
     """
     ends: list[tuple[onnx_ir.Value, bool]] = []
     for node in nodes:

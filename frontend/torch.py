@@ -1,4 +1,4 @@
-"""A torch module -> its parameter graph, by way of `torch.onnx.export`."""
+"""Compiles a torch module by way of `torch.onnx.export`."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ def from_torch(
     copy: bool = True,
     **compile_options: Any,
 ) -> ParameterGraph:
-    """The parameter graph of a torch module, which is put in evaluation mode for the export.
+    """Export a torch module to ONNX and lower it to its parameter graph.
 
-    The export is `dynamo=True, optimize=False`, which keeps the names of parameters, ties, BatchNorm and zero biases.
+    The module is in evaluation mode during the export. The export uses `dynamo=True, optimize=False`, which keeps
+    parameter names, ties, BatchNorm and zero biases.
 
     Args:
-        module: Any module that `torch.export` takes.
-        example_inputs: What the module is called with, one tensor or a sequence of arguments.
+        module: Any module that `torch.export` supports.
+        example_inputs: The arguments of the module's call: one tensor or a sequence.
         export_options: Further arguments of `torch.onnx.export` (`kwargs`, `dynamic_shapes`, `input_names`, ...).
-        copy: Take a snapshot of the weights, on the CPU, each tensor once; the graph keeps its values whatever becomes
-            of the module. With False the graph is a live view: nothing is copied, and what reads values (`blocks`,
-            `save`, `fingerprint`, ...) finds those that the module has at that time.
+        copy: Copy the weights to the CPU, each tensor once, so that the graph keeps its values when the module
+            changes. With False the graph is a live view: nothing is copied, and readers of values (`blocks`, `save`,
+            `fingerprint`, ...) see the module's current ones.
         **compile_options: As in `gmnc.compile`.
 
     Returns:
@@ -44,7 +45,7 @@ def from_torch(
 
     Raises:
         LoadError: Torch cannot export the module.
-        GmncError: What `gmnc.compile` raises.
+        GmncError: As raised by `gmnc.compile`.
     """
     import torch
 
@@ -69,20 +70,20 @@ def from_torch(
 
 
 def _snapshot(model: onnx_ir.Model) -> None:
-    """Give the model weights of its own in place of the module's; what several of its tensors share is copied once."""
+    """Replace the module's weights in the model by copies; shared storage is copied once."""
     import torch
 
     known: dict[tuple[object, ...], np.ndarray] = {}
 
     def own(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
         raw = tensor.raw
-        # Those of a module without values (on the device "meta", or exported under a fake mode) have none to copy.
+        # Modules on the device "meta" or exported in fake mode have no values to copy.
         if not isinstance(raw, torch.Tensor) or raw.is_meta or isinstance(raw, torch._subclasses.FakeTensor):
             return tensor
         key = (raw.device, raw.data_ptr(), raw.dtype, raw.shape, raw.stride())
         if key not in known:
             array = tensor.numpy()
-            # From another device it is a copy already.
+            # Tensors of other devices have been copied by `numpy`.
             known[key] = array.copy() if raw.device.type == "cpu" else array
         return onnx_ir.Tensor(known[key], tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
 

@@ -1,4 +1,4 @@
-"""What is known of values before they are lowered: shapes, constants that are no parameters, attributes."""
+"""Shape inference and constant folding before lowering, and which constants are parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether folding a node stays within the budget: known before anything is computed."""
+"""Decides whether folding a node stays within the budget, before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["affordable", "steps"]
 Arrays = Sequence[np.ndarray]
 Shapes = Sequence[tuple[int, ...] | None]
 
-# Operators whose reference implementation is a few calls of NumPy; that of others may count in Python.
+# Operators whose reference implementation is a few NumPy calls; that of others may loop over elements in Python.
 _VECTORISED = frozenset(
     "Acos Acosh ArgMax ArgMin Asin Asinh Atan Atanh BatchNormalization BitwiseAnd BitwiseNot BitwiseOr BitwiseXor "
     "Celu Clip Compress Cosh CumSum DepthToSpace Elu Erf Expand EyeLike Flatten GatherElements Gelu HardSigmoid "
@@ -25,24 +25,32 @@ _VECTORISED = frozenset(
     "ReduceProd ReduceSum ReduceSumSquare Relu Selu Shrink Sigmoid Sinh Size Softmax Softplus Softsign "
     "SpaceToDepth Split Sum Swish Tan ThresholdedRelu Tile TopK".split()
 )
-# Operators that multiply all entries of their operands: their work is no more than the product of the sizes.
+# Operators that multiply entries of all operands: the product of the operand sizes bounds their work.
 _PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
 _WORK = 1 << 28
-# Operators whose result has a shape that depends on data, but is no larger than their operands times their axes.
+# Operators whose output shape depends on data, but whose output is no larger than the operand size times its rank.
 _NO_LARGER = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression", "StringSplit", "SequenceAt"})
 
 
 def affordable(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
-    """Whether the outputs of a node may be computed from these operands.
+    """Whether computing the outputs of a node from these operands stays within the budget.
 
-    shapes: of its outputs, None where one is not known; asked only where the operands do not tell.
-    Raises `ValueError` where these do not fit together.
+    Args:
+        node: The node to fold.
+        inputs: Its operands, None where one is left out.
+        shapes: Returns the shapes of its outputs, None where one is unknown; called only if the operands do not decide.
+
+    Returns:
+        Whether it may be folded.
+
+    Raises:
+        ValueError: The operands do not fit together.
     """
     arrays = [a for a in inputs if a is not None]
     if any(stored(a) > FOLDED for a in arrays):
         return False
     if not node.domain and node.op_type in FOLDS:
-        return _MADE.get(node.op_type, _broadcast)(node, arrays) <= FOLDED
+        return _STORED_OUTPUT.get(node.op_type, _broadcast)(node, arrays) <= FOLDED
     whole = math.prod(max(a.size, 1) for a in arrays)
     product = node.op_type in _PRODUCTS
     if product and whole > _WORK:
@@ -54,17 +62,17 @@ def affordable(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: 
     if any(s is None for s in made) or not made:
         return node.op_type in _NO_LARGER
     count = sum(math.prod(s) for s in made if s is not None)
-    return count <= FOLDED if quick else count * _each(node) <= STEPS
+    return count <= FOLDED if quick else count * _work_per_element(node) <= STEPS
 
 
 def steps(node: onnx_ir.Node, made: int) -> int:
-    """What a node that makes so many elements counts for, if its operator is computed number by number in Python."""
+    """The budget steps of a node with `made` output elements; 0 if its operator is vectorised."""
     quick = node.op_type in FOLDS or node.op_type in _PRODUCTS or node.op_type in _VECTORISED
-    return 0 if quick and not node.domain else made * _each(node)
+    return 0 if quick and not node.domain else made * _work_per_element(node)
 
 
-def _each(node: onnx_ir.Node) -> int:
-    """What each element takes where operators look at windows, samples or pieces of texts."""
+def _work_per_element(node: onnx_ir.Node) -> int:
+    """The work per output element of operators that loop over windows, samples or n-grams; 1 for others."""
     attributes = node.attributes
     window = math.prod(max(int(n), 1) for n in attributes.get_ints("kernel_shape", None) or ())
     samples = max(attributes.get_int("sampling_ratio", 0), 1) ** 2
@@ -77,11 +85,11 @@ def _broadcast(node: onnx_ir.Node, arrays: Arrays) -> int:
     return math.prod(np.broadcast_shapes(*(core(a).shape for a in arrays)))
 
 
-def _nothing(node: onnx_ir.Node, arrays: Arrays) -> int:
+def _stores_nothing(node: onnx_ir.Node, arrays: Arrays) -> int:
     return 0
 
 
-def _all(node: onnx_ir.Node, arrays: Arrays) -> int:
+def _as_first(node: onnx_ir.Node, arrays: Arrays) -> int:
     return arrays[0].size
 
 
@@ -105,9 +113,11 @@ def _range(node: onnx_ir.Node, arrays: Arrays) -> int:
     return math.ceil(count) if math.isfinite(count) and count < FOLDED else FOLDED + 1
 
 
-_MADE: Mapping[str, Callable[[onnx_ir.Node, Arrays], int]] = {
-    **dict.fromkeys(("Identity", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Expand", "ConstantOfShape"), _nothing),
-    **dict.fromkeys(("Trilu", "GlobalLpPool"), _all),
+_STORED_OUTPUT: Mapping[str, Callable[[onnx_ir.Node, Arrays], int]] = {
+    **dict.fromkeys(
+        ("Identity", "Unsqueeze", "Squeeze", "Slice", "Transpose", "Expand", "ConstantOfShape"), _stores_nothing
+    ),
+    **dict.fromkeys(("Trilu", "GlobalLpPool"), _as_first),
     "Reshape": _reshape,
     "Concat": _concat,
     "Gather": _gather,

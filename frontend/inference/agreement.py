@@ -1,4 +1,4 @@
-"""Contradictions between shapes that the ONNX schemas let pass."""
+"""Contradictions between shapes that ONNX's own shape inference accepts."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from math import prod
 import numpy as np
 import onnx_ir
 
-__all__ = ["disagreement"]
+__all__ = ["contradiction"]
 
 Shape = tuple[int, ...]
 Shapes = Sequence[Shape | None]
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "MaxPool", "AveragePool", "LpPool"})
 
 
-def disagreement(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
-    """What is wrong with the shapes of a node of the default domain, None if nothing is known to be.
+def contradiction(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
+    """Describe how the shapes of a node of the default domain contradict each other.
 
-    Attributes that a shape depends on are read from the node; shapes that are not known (None) agree with everything.
+    Args:
+        node: The node; its attributes are read.
+        inputs: Shapes of its operands; unknown ones (None) agree with everything.
+        outputs: Shapes of its outputs, likewise.
+
+    Returns:
+        The contradiction, None if none is found.
     """
     for shape in outputs:
         if shape is not None and min(shape, default=0) < 0:
@@ -38,18 +44,18 @@ def _conv(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     group = node.attributes.get_int("group", 1)
     if data is None or weight is None or len(data) < 2 or data[1] == weight[1] * group:
         return None if node.op_type == "ConvInteger" else _bias(_at(inputs, 2), _at(outputs, 0))
-    return f"the input has {data[1]} channels, the weight is for {weight[1] * group}"
+    return f"the input has {data[1]} channels, the weight expects {weight[1] * group}"
 
 
 def _conv_transpose(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
     data, weight = _at(inputs, 0), _at(inputs, 1)
     if data is None or weight is None or data[1] == weight[0]:
         return _bias(_at(inputs, 2), _at(outputs, 0))
-    return f"the input has {data[1]} channels, the weight is for {weight[0]}"
+    return f"the input has {data[1]} channels, the weight expects {weight[0]}"
 
 
 def _bias(bias: Shape | None, result: Shape | None) -> str | None:
-    """One number for each channel of the result."""
+    """The bias has one element per output channel."""
     if bias is None or result is None or bias == result[1:2]:
         return None
     return f"the bias has the shape {list(bias)}, it must be {list(result[1:2])}"
@@ -61,7 +67,7 @@ def _gemm(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
 
 
 def _scaled(node: onnx_ir.Node, inputs: Shapes, outputs: Shapes) -> str | None:
-    """Scale and bias of LayerNormalization, RMSNormalization."""
+    """Scale and bias of LayerNormalization and RMSNormalization broadcast to the input."""
     data = _at(inputs, 0)
     wrong = (_broadcasts(s, data) for s in inputs[1:3] if s is not None and data is not None)
     return next((w for w in wrong if w), None)
@@ -100,9 +106,9 @@ def _recurrent(gates: int) -> Callable[[onnx_ir.Node, Shapes, Shapes], str | Non
         if data is None or weight is None or recurrence is None:
             return None
         if data[2] != weight[2]:
-            return f"the input has {data[2]} features, the weight is for {weight[2]}"
+            return f"the input has {data[2]} features, the weight expects {weight[2]}"
         if not weight[1] == recurrence[1] == gates * recurrence[2]:
-            return f"weight {list(weight)} and recurrence weight {list(recurrence)} are of different sizes"
+            return f"weight {list(weight)} and recurrence weight {list(recurrence)} have different sizes"
         return None
 
     return check

@@ -1,4 +1,4 @@
-"""What a caller says of sizes, against what the model declares: a name that it does not know is an error."""
+"""Checks the sizes that a caller gives against the dimensions and inputs that the model declares."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import onnx_ir
 
 from ...ir.errors import LoweringError
 
-__all__ = ["check_asked"]
+__all__ = ["check_sizes"]
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 
 
-def check_asked(model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise `LoweringError` unless names of dimensions and of inputs are in the model, and sizes whole numbers."""
-    _known("dimension", dims, _dimensions(model))
-    _known("input", inputs, (v.name or "" for v in model.graph.inputs))
+def check_sizes(model: onnx_ir.Model, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `LoweringError` unless each name is a dimension or an input of the model and each size an integer."""
+    _check_names("dimension", dims, _dimensions(model))
+    _check_names("input", inputs, (v.name or "" for v in model.graph.inputs))
     for name, size in dims.items():
         if not _is_size(size, 1):
-            raise LoweringError(f"dimension {name!r} is to be {size!r}: give a whole number of at least 1")
+            raise LoweringError(f"the size given for dimension {name!r} is {size!r}: give an integer of at least 1")
     for name, shape in inputs.items():
         if not isinstance(shape, tuple | list) or not all(_is_size(n, 0) for n in shape):
-            raise LoweringError(f"input {name!r} is to be {shape!r}: give whole numbers, as in (1, 3, 224, 224)")
+            raise LoweringError(f"the shape given for input {name!r} is {shape!r}: give integers, as (1, 3, 224, 224)")
 
 
-def _known(what: str, given: Iterable[str], names: Iterable[str]) -> None:
+def _check_names(what: str, given: Iterable[str], names: Iterable[str]) -> None:
     known = sorted(set(names))
     if unknown := sorted({str(n) for n in given} - set(known)):
         says = f"its {what}s are {known}" if known else f"it has no named {what}s"
@@ -34,7 +34,7 @@ def _known(what: str, given: Iterable[str], names: Iterable[str]) -> None:
 
 
 def _dimensions(model: onnx_ir.Model) -> Iterator[str]:
-    """The names in the shapes of all values, those in expressions (``2*seq``) included."""
+    """The dimension names in the shapes of all values, including those inside expressions (``2*seq``)."""
     values = [*model.graph.inputs, *(o for node in model.graph.all_nodes() for o in node.outputs)]
     for value in values:
         for dim in value.shape or ():

@@ -1,4 +1,4 @@
-"""Sizes for the dimensions that nobody gave one: with which all shapes agree, and no table of parameters is cut."""
+"""Chooses sizes of symbolic dimensions such that all shapes agree and no parameter table is read only in part."""
 
 from __future__ import annotations
 
@@ -10,40 +10,52 @@ from ...ir.errors import LoweringError
 from .sizes import DEFAULTS, Sizes
 from .tables import LONGEST
 
-__all__ = ["Walk", "chosen"]
+__all__ = ["Walk", "choose_sizes"]
 
 
 class Walk(Protocol):
-    """What is found of a model with one choice of sizes."""
+    """The result of shape inference with one choice of sizes."""
 
     sizes: Sizes
 
     @property
     def misfits(self) -> Collection[object]:
-        """Branches that do not fit."""
+        """Branches of If nodes that cannot run on these shapes."""
         ...
 
-    def cuts(self) -> Sequence[tuple[int, int, int]]:
-        """(rows, rows read, elements left out) of tables: see `tables.cuts`."""
+    def partial_reads(self) -> Sequence[tuple[int, int, int]]:
+        """(rows, rows read, elements not read) of parameter tables: see `tables.partial_reads`."""
         ...
 
 
 W = TypeVar("W", bound=Walk)
 
 
-def chosen(walked: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
-    """The walk with the sizes that are chosen; raises the first `LoweringError` where none fit."""
-    return _whole_tables(walked, _agreeing(walked, dims, inputs), dims, inputs)
+def choose_sizes(infer: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
+    """Infer shapes with default sizes in turn and choose the best.
+
+    Args:
+        infer: Infers with the sizes given.
+        dims: Sizes of symbolic dimensions by name.
+        inputs: Shapes of graph inputs by name.
+
+    Returns:
+        The inference with the choose_sizes sizes.
+
+    Raises:
+        LoweringError: No default fits; the error is that of the first one.
+    """
+    return _extend_to_tables(infer, _first_agreeing(infer, dims, inputs), dims, inputs)
 
 
-def _agreeing(walked: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
-    """The first default with which all shapes agree, or the one with which most branches do."""
+def _first_agreeing(infer: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
+    """Inference with the first default that suits all branches, else with the one that suits most."""
     first: LoweringError | None = None
     best: W | None = None
     for default in DEFAULTS:
         sizes = Sizes(dims, inputs, default)
         try:
-            inference = walked(sizes)
+            inference = infer(sizes)
         except LoweringError as error:
             first = first or error
         else:
@@ -59,21 +71,21 @@ def _agreeing(walked: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Map
     return best
 
 
-def _whole_tables(
-    walked: Callable[[Sizes], W], found: W, dims: Mapping[str, int],
+def _extend_to_tables(
+    infer: Callable[[Sizes], W], found: W, dims: Mapping[str, int],
     inputs: Mapping[str, tuple[int, ...]],
 ) -> W:  # fmt: skip
-    """With guessed dimensions as long as the tables that they cut, where all shapes agree then too."""
-    names, left = found.sizes.names, found.cuts()
-    for rows in sorted({rows for rows, read, _ in left if read == found.sizes.default and rows <= LONGEST}):
+    """Set guessed dimensions to the lengths of the tables that they cut off, where shapes still agree."""
+    names, reads = found.sizes.names, found.partial_reads()
+    for rows in sorted({rows for rows, read, _ in reads if read == found.sizes.default and rows <= LONGEST}):
         for name in names:
             sizes = Sizes({**dims, name: rows}, inputs, found.sizes.default)
             with suppress(LoweringError):
-                longer = walked(sizes)
-                if len(longer.misfits) <= len(found.misfits) and _lost(longer.cuts()) < _lost(left):
-                    dims, found, left = {**dims, name: rows}, longer, longer.cuts()
+                longer = infer(sizes)
+                if len(longer.misfits) <= len(found.misfits) and _unread(longer.partial_reads()) < _unread(reads):
+                    dims, found, reads = {**dims, name: rows}, longer, longer.partial_reads()
     return found
 
 
-def _lost(cut: Iterable[tuple[int, int, int]]) -> int:
+def _unread(cut: Iterable[tuple[int, int, int]]) -> int:
     return sum(elements for _, _, elements in cut)

@@ -1,4 +1,4 @@
-"""Output shapes of operators for which ONNX has no inference: those of the dialect and of `com.microsoft`."""
+"""Output shapes of operators that ONNX does not infer: those of the internal dialect and of `com.microsoft`."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LIKE_FIRST = frozenset(
 
 
 def output_shapes(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
-    """The outputs of an operator, None where nothing is known. One-to-one operators have their operand's shape."""
+    """Shape and dtype of each output, None where unknown; elementwise operators keep those of their first operand."""
     rest: list[Shaped | None] = [None] * (len(node.outputs) - 1)
     if inputs and inputs[0] is None:
         return [None, *rest]

@@ -1,4 +1,4 @@
-"""The number behind a constant that is computed from parameters; run when a backend asks, never by lowering."""
+"""Evaluates constants that the model computes from parameters; runs when a backend asks, never during lowering."""
 
 from __future__ import annotations
 
@@ -17,15 +17,24 @@ from .affordable import steps
 from .folding import run
 from .shapes import ValueInfo
 
-__all__ = ["evaluate", "hopeless"]
+__all__ = ["evaluate", "too_slow"]
 
 
 def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> np.ndarray:
-    """The tensor of a value that depends on initializers, and on what is known without them, only.
+    """Compute a value that depends on initializers and known values alone.
 
-    Raises `LoweringError` where an op cannot be run, or takes more than the budget.
+    Args:
+        model: The model of the value.
+        known: The result of `shapes.infer`.
+        value: The value to compute.
+
+    Returns:
+        Its tensor.
+
+    Raises:
+        LoweringError: The value depends on an input, or an operator cannot be run or exceeds the budget.
     """
-    if slow := hopeless(known, value):
+    if slow := too_slow(known, value):
         raise LoweringError(slow)
     made: dict[onnx_ir.Value, np.ndarray] = {}
     stack = [value]
@@ -40,8 +49,8 @@ def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], val
         else:
             node = top.producer()
             if node is None:
-                raise LoweringError(f"value {top.name!r} is no constant")
-            # Only the type of CastLike's second operand counts, and that operand may be no constant.
+                raise LoweringError(f"value {top.name!r} is not a constant")
+            # CastLike uses only the type of its second operand, which need not be a constant.
             like = node.op_type == "CastLike" and not node.domain
             inputs = node.inputs[:1] if like else node.inputs
             missing = [v for v in inputs if v is not None and v not in made]
@@ -61,8 +70,8 @@ def evaluate(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], val
     return made[value]
 
 
-def hopeless(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> str:
-    """Why the numbers of a value are not computed; empty if they are."""
+def too_slow(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> str:
+    """Why evaluating a value exceeds the budget; empty if it does not."""
     waiting, seen = [value], set[onnx_ir.Value]()
     while waiting:
         top = waiting.pop()
@@ -73,14 +82,14 @@ def hopeless(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> 
             continue
         if node.domain != DOMAIN and steps(node, math.prod(entry.shape)) > WEIGHT_STEPS:
             return (
-                f"{describe(node)}: it makes {list(entry.shape)} of weights, one number after the other, which takes "
-                "too long; let the file hold the result"
+                f"{describe(node)}: computing a tensor of shape {list(entry.shape)} from weights, element by element, "
+                "takes too long; store the result in the file"
             )
         waiting += [v for v in node.inputs if v is not None]
     return ""
 
 
 def _internal(node: onnx_ir.Node, operands: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
-    """An operator of the dialect; None if it has no value outside of its loop."""
+    """Evaluate an operator of the dialect; None if it is meaningful only inside a loop."""
     internal = DIALECT.get(node.op_type)
     return None if internal is None or internal.evaluate is None else [internal.evaluate(node, *operands)]

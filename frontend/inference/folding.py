@@ -1,7 +1,7 @@
-"""Folding of constants: shape arithmetic, masks and tables, computed as they are met.
+"""Constant folding of shape arithmetic, masks and tables.
 
-The common operators are NumPy one-liners; everything else runs in `onnx.reference`. Constants that repeat one number
-are kept as zero-stride arrays, so a mask of any size costs nothing.
+Common operators are NumPy one-liners; all others run in `onnx.reference`. Constant-valued arrays are kept as
+zero-stride views, so that a mask of any size takes no memory.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Fold = Callable[[onnx_ir.Node, int, Sequence[Any]], Array]
 
 
 def fold(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """The outputs of `node` for these inputs (None where an optional one is left out); None if it is not folded.
+    """The outputs of `node` for these inputs (None where an optional one is left out); None if it is never folded.
 
-    Raises whatever NumPy raises where the inputs do not fit.
+    Raises whatever NumPy raises where the inputs do not fit together.
     """
     if node.op_type in NEVER:
         return None
@@ -53,7 +53,7 @@ def fold(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list
 
 
 def run(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -> list[Array] | None:
-    """The outputs of `node` for these inputs, whatever their size; None if it cannot be run."""
+    """The outputs of `node` for these inputs, also for operators that are never folded; None if it cannot be run."""
     function = FOLDS.get(node.op_type) if not node.domain else None
     if function is not None:
         with np.errstate(all="ignore"):
@@ -74,7 +74,7 @@ def _reference(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -
         evaluator = ReferenceEvaluator(proto, opsets={node.domain: opset, "": opset})
         values = evaluator.run(None, {n: a for n, a in zip(names, inputs, strict=True) if n})
     except Exception:
-        # The reference implementation lacks old operator versions and fails on them in many ways.
+        # The reference implementation does not cover old operator versions and fails on them in many ways.
         return None
     if not isinstance(values, list) or not all(isinstance(v, (np.ndarray, np.generic)) for v in values):
         return None
@@ -82,21 +82,21 @@ def _reference(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -
 
 
 def stored(array: Array) -> int:
-    """Elements that are really there."""
+    """How many elements an array holds in memory: zero-stride axes count once."""
     if array.size <= FOLDED:
         return array.size
     return int(np.prod([n for n, s in zip(array.shape, array.strides, strict=True) if s], dtype=np.int64))
 
 
 def core(array: Array) -> Array:
-    """One copy of what a zero-stride axis repeats."""
+    """The array with zero-stride axes reduced to size 1."""
     if array.size <= 64 or 0 not in array.strides:
         return array
     return array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
 
 
 def elementwise(function: Callable[..., Any], *arrays: Array) -> Array:
-    """`function` of broadcast arrays, computed once per stored element."""
+    """Apply a function to broadcast arrays, once per element in memory."""
     result = np.asarray(function(*map(core, arrays)))
     shape = np.broadcast_shapes(*(a.shape for a in arrays))
     return result if result.shape == shape else np.broadcast_to(result, shape)
@@ -133,14 +133,14 @@ def _power(a: Array, b: Array) -> Array:
 
 def _cast(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
     to = onnx_ir.DataType(_attr(node, "to"))
-    if to == onnx_ir.DataType.STRING or inputs[0].dtype == object or (to.bitwidth < 16 and to not in _WHOLE):
+    if to == onnx_ir.DataType.STRING or inputs[0].dtype == object or (to.bitwidth < 16 and to not in _NATIVE_SMALL):
         result = _reference(node, opset, inputs)
         assert result is not None
         return result[0]
     return elementwise(lambda a: a.astype(to.numpy()), inputs[0])
 
 
-_WHOLE = (onnx_ir.DataType.BOOL, onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
+_NATIVE_SMALL = (onnx_ir.DataType.BOOL, onnx_ir.DataType.INT8, onnx_ir.DataType.UINT8)
 
 
 def _axes(node: onnx_ir.Node, inputs: Sequence[Any]) -> tuple[int, ...] | None:
@@ -201,7 +201,7 @@ def _slice(node: onnx_ir.Node, opset: int, inputs: Sequence[Any]) -> Array:
         step = 1 if steps is None else steps[k]
         size = array.shape[axis]
         end = ends[k]
-        # A stop before the first element of a backward slice is written below -size; -1 would mean the last one.
+        # A backward slice that includes element 0 ends below -size in ONNX, which is None in Python.
         cut[axis] = slice(starts[k], None if step < 0 and end < -size else end, step)
     return array[tuple(cut)]
 

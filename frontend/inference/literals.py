@@ -1,4 +1,4 @@
-"""Which float constants are numbers of the program (literals) and which are learned."""
+"""Tells float constants that the exporter wrote (literals) from learned ones."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..model.keys import CONSTANT, LEARNED
 
 __all__ = ["is_exporters_own", "is_literal"]
 
-# Names that exporters give to constants of their own, by exporter. A module's parameters keep the module's names.
-_MADE_UP = (
+# Names that exporters generate for constants of their own; parameters keep the names that they have in the module.
+_GENERATED_NAMES = (
     ("torch.onnx dynamo, optimised", r"val_\d+"),
     ("torch.onnx torchscript", r"(.*/)?Constant_(\d+_)?output_\d+"),
     ("torch.onnx torchscript, not a renamed weight", r"onnx::(?!MatMul_|Conv|Gemm_|LSTM_|GRU_|RNN_|PRelu_)\w+_\d+"),
@@ -30,11 +30,11 @@ _MADE_UP = (
     ("Paddle2ONNX", r"(Constant|helper\.constant|p2o\.(Constant|helper\.\w+))\.\d+"),
     ("skl2onnx", r"(\w+_)?([A-Z]\w*)?(cst|shape_tensor)\d*"),
 )
-_PATTERN = re.compile("|".join(f"(?:{pattern})" for _, pattern in _MADE_UP))
-# TensorFlow Lite joins the names of all ops that it fused with semicolons; a variable's name says where it was read.
+_PATTERN = re.compile("|".join(f"(?:{pattern})" for _, pattern in _GENERATED_NAMES))
+# TensorFlow Lite joins the names of the ops that it fused with semicolons; reading a variable leaves its name there.
 _FUSED = re.compile(r"(?!.*(ReadVariableOp|Variable|FusedBatchNorm)).*;.*")
 
-# Names that torch.onnx gives to no tensor of a module, and where it says of what it has folded one.
+# Names that torch.onnx never gives to a tensor of a module; the metadata key of what a constant was folded from.
 _TORCHS_OWN = re.compile(r"val_\d+|(.*/)?Constant_(\d+_)?output_\d+")
 _FOLDED_FROM = "pkg.onnxscript.optimizer.folded_from"
 
@@ -54,7 +54,7 @@ _WEIGHT_SLOTS = frozenset(
 ) | {(name, slot) for name, op in DIALECT.items() for slot in op.learned}
 
 
-# Operands of quantisers that scale and shift operand 0; number 3 is of no weight: an activation's scale, a bit width.
+# Operands that scale or shift operand 0 of a quantiser. Operand 3 is never a weight's: it is a bit width.
 _QUANTISERS = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -62,18 +62,18 @@ _QUANTISERS = {
     "BipolarQuant": (1,),
     **{name: op.scales for name, op in DIALECT.items() if op.scales},
 }
-_FORBIDS = -1e4
-"""At most as much is added to a score that is not to count."""
+_MASKING = -1e4
+"""Attention masks add this or less to the scores that they exclude."""
 
 
 def is_literal(value: onnx_ir.Value) -> bool:
-    """Whether a constant is a literal, not a parameter: one element, zeros, numbers of places, one huge negative
-    number that forbids all of them, or another number throughout of which it is known who made it.
+    """Whether a float constant is a literal of the program, not a parameter.
 
-    And an exporter made it up: it was a Constant node or is on no list of parameters (see `normalise`), or its name is
-    one that an exporter gives to its own constants.
-    What fills the slot of a weight, a bias or a scale (of a convolution, a normalisation, a quantiser) is none; but
-    the scale and the zero point of an activation are literals.
+    A literal has one element, or is all zeros, positions 0, 1, 2, ..., one large negative number throughout (a mask),
+    or one other number throughout that is known to come from an exporter. Also, an exporter must have generated it: it
+    was a Constant node, the exporter does not list it as a parameter (see `normalise`), or its name is generated.
+    A constant used as weight, bias or scale (of a convolution, a normalisation, a quantiser) is a parameter, but the
+    scale and the zero point of an activation are literals.
     """
     tensor = value.const_value
     if tensor is None:
@@ -83,15 +83,16 @@ def is_literal(value: onnx_ir.Value) -> bool:
     if _is_of_activation(value):
         return True
     name = value.name or ""
-    if not _is_made_up(value) and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
+    if not _is_generated(value) and not (len(tensor.shape) == 0 and _FUSED.fullmatch(name)):
         return False
     return not _fills_weight_slot(value)
 
 
 def is_exporters_own(value: onnx_ir.Value, like: str = "") -> bool:
-    """Whether no module owns a tensor of any size, not even through folding, unless of the shape of the value `like`.
+    """Whether a tensor of any size comes from the exporter alone, folded from no tensor of a module.
 
-    Stricter than what is asked of a literal of one element.
+    Stricter than the test for one-element literals. Folding from the value named `like` is allowed: that is where the
+    shape comes from.
     """
     name = value.name or ""
     if not _TORCHS_OWN.fullmatch(name) and not (CONSTANT in value.meta and name.isdecimal()):
@@ -112,15 +113,15 @@ def _fills_weight_slot(value: onnx_ir.Value) -> bool:
 
 
 def _is_of_activation(value: onnx_ir.Value) -> bool:
-    """Whether it is nothing but scales and zero points of activations."""
+    """Whether all uses of a value are as scale or zero point of an activation."""
     uses = value.uses()
     return bool(uses) and all(
-        use.idx in _QUANTISERS.get(use.node.op_type, ()) and (use.idx == 3 or _depends(use.node.inputs[0]))
+        use.idx in _QUANTISERS.get(use.node.op_type, ()) and (use.idx == 3 or _depends_on_input(use.node.inputs[0]))
         for use in uses
     )
 
 
-def _depends(value: onnx_ir.Value | None) -> bool:
+def _depends_on_input(value: onnx_ir.Value | None) -> bool:
     """Whether a value depends on the network's input."""
     waiting, seen = [value], set()
     while waiting:
@@ -135,23 +136,23 @@ def _depends(value: onnx_ir.Value | None) -> bool:
     return False
 
 
-def _is_made_up(value: onnx_ir.Value) -> bool:
-    """Whether an exporter made a constant, as far as it or the name says."""
+def _is_generated(value: onnx_ir.Value) -> bool:
+    """Whether an exporter generated a constant, as its metadata or its name tells."""
     if LEARNED in value.meta:
         return False
     return CONSTANT in value.meta or _PATTERN.fullmatch(value.name or "") is not None
 
 
 def _is_uniform_or_positional(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether it is 0, 1, 2, ... along one axis, a mask before it is cut, or one number: what comes of sizes alone."""
-    if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_made_up(value):
+    """Whether it is 0, 1, 2, ... along one axis or one number throughout, as computed from sizes alone."""
+    if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_generated(value):
         return False
     numbers = tensor.numpy().reshape(-1)
     first, last = float(numbers[0]), float(numbers[-1])
     if first == last:
-        anywhere = not first or first <= _FORBIDS
-        told = CONSTANT in value.meta or _FOLDED_FROM in value.metadata_props
-        own = anywhere or (told and is_exporters_own(value) and not _fills_weight_slot(value))
+        anywhere = not first or first <= _MASKING
+        has_provenance = CONSTANT in value.meta or _FOLDED_FROM in value.metadata_props
+        own = anywhere or (has_provenance and is_exporters_own(value) and not _fills_weight_slot(value))
         return own and bool((numbers == numbers[0]).all())
     along = sum(n > 1 for n in tensor.shape.numpy())
     return (first, last, along) == (0, len(numbers) - 1, 1) and bool((numbers == np.arange(len(numbers))).all())

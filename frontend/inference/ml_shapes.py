@@ -1,4 +1,4 @@
-"""Output shapes of `ai.onnx.ml` operators, most of which ONNX does not infer."""
+"""Output shapes of `ai.onnx.ml` operators; ONNX infers few of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Outputs = list[Shaped | None]
 
 
 def output_shapes(node: onnx_ir.Node, inputs: Inputs) -> Outputs:
-    """The outputs of an operator of the domain `ai.onnx.ml`, None where nothing is known."""
+    """Shape and dtype of each output of an operator of the domain `ai.onnx.ml`, None where unknown."""
     function = _SHAPES.get(node.op_type)
     if function is None or not inputs or inputs[0] is None:
         return [None] * len(node.outputs)
     try:
         return function(node, inputs, *inputs[0])
     except (IndexError, TypeError):
-        # Operands of a rank that the operator does not take.
+        # An operand has a rank that the operator does not accept.
         return [None] * len(node.outputs)
 
 
@@ -45,7 +45,7 @@ def _regressor(node: onnx_ir.Node, inputs: Inputs, shape: tuple[int, ...], dtype
 
 
 def _classifier(node: onnx_ir.Node, inputs: Inputs, shape: tuple[int, ...], dtype: str) -> Outputs:
-    """Labels [rows] and scores [rows, classes]; of an SVM without probabilities, scores of pairs of classes."""
+    """Labels [rows] and scores [rows, classes]; an SVM without probabilities scores pairs of classes."""
     numbers = _length(node, "classlabels_int64s") or _length(node, "classlabels_ints")
     classes = columns = numbers or _length(node, "classlabels_strings")
     if not classes:
@@ -100,7 +100,7 @@ def _dictionary(node: onnx_ir.Node, inputs: Inputs, shape: tuple[int, ...], dtyp
 
 
 def _cast_map(node: onnx_ir.Node, inputs: Inputs, shape: tuple[int, ...], dtype: str) -> Outputs:
-    """A dense map has as many columns as the map has entries, which is not known."""
+    """Only the sparse form has a known size: a dense map becomes one column per entry."""
     if node.attributes.get_string("map_form", "DENSE") != "SPARSE":
         return [None]
     kinds = {"TO_FLOAT": "float32", "TO_INT64": "int64", "TO_STRING": "string"}

@@ -1,4 +1,4 @@
-"""Which initializers are data of the program (shapes, indices, literals) rather than parameters."""
+"""Tells initializers that are program data (shapes, indices, literals) from parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .literals import is_literal
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
 
 STORED = internal_ops(lambda op: op.stores) | {"DequantizeLinear"}
-"""Operators that make a tensor from the form in which its parameters are stored."""
+"""Operators that decode a tensor from the form in which it is stored (quantised, sparse)."""
 
 _QUANTISED_OPS = internal_ops(lambda op: op.quantised) | frozenset(
     {
@@ -25,7 +25,7 @@ _QUANTISED_OPS = internal_ops(lambda op: op.quantised) | frozenset(
     }
 )  # fmt: skip
 _SELECTING = internal_ops(lambda op: op.selects)
-# What integers go through before they become floats; what takes them out of wider ones.
+# Operators between packed integers and the cast to float; _BITS are those that unpack.
 _BITS = frozenset({"BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
 _INTEGER = _BITS | {"Add", "Div", "Mod", "Mul", "Neg", "Sub", "Where"}
 MOVEMENT = frozenset(
@@ -46,7 +46,7 @@ MOVEMENT = frozenset(
         "Tile",
     ]
 )
-# Operands that are never learned, by operator and place.
+# (operator, operand index) of operands that are never learned.
 _SETTINGS = frozenset({
     ("Resize", 1), ("Resize", 2), ("Upsample", 1), ("Pad", 2), ("Clip", 1), ("Clip", 2), ("Dropout", 1),
     ("OneHot", 2), ("Range", 0), ("Range", 1), ("Range", 2), ("NonMaxSuppression", 3), ("NonMaxSuppression", 4),
@@ -54,29 +54,40 @@ _SETTINGS = frozenset({
 
 
 def quantised(graph: onnx_ir.Graph, find: Callable[[onnx_ir.Node], object | None]) -> set[onnx_ir.Value]:
-    """The integer initializers that are stored weights: operands of quantised operators, data movement looked through.
+    """The integer initializers that are stored weights, and their scales and zero points.
 
-    Scales and zero points of weights are among them; one of an activation that is a single number is a literal.
-    find: the rule of a node. What becomes a float, or is read by an operator that neither ONNX nor a rule knows, is
-    taken for weights if it has 8 bits or less and is no mask, as shapes and indices have more; so are wider ones out of
-    which bits are taken on the way.
+    These are the operands of quantised operators, also through data movement. Integers that are cast to float, or read
+    by an operator that neither ONNX nor a rule knows, count as weights if they have at most 8 bits and are no mask
+    (shapes and indices are wider), or if bits are unpacked from them on the way. A scale or zero point of an activation
+    that is a single number is a literal.
+
+    Args:
+        graph: The main graph.
+        find: The rule of a node, None if it has none.
+
+    Returns:
+        The stored weights among the initializers.
     """
     nodes = list(graph.all_nodes())
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
     foreign = [n for n in nodes if n.domain not in ("", ML_DOMAIN) and find(n) is None]
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]
-    small = {v for v in _sources(foreign) if v.const_value is not None and _small(v.const_value)}
+    small = {v for v in _sources(foreign) if v.const_value is not None and _is_small_integers(v.const_value)}
     numbers = _sources(casts, _INTEGER)
     packed = _sources((n for n in nodes if n.op_type in _BITS and n.outputs[0] in numbers), _INTEGER)
     for value in numbers:
         tensor = value.const_value
-        if tensor is not None and (_small(tensor) or (value in packed and _several(tensor))) and not is_mask(tensor):
+        if (
+            tensor is not None
+            and (_is_small_integers(tensor) or (value in packed and _is_integer_array(tensor)))
+            and not is_mask(tensor)
+        ):
             small.add(value)
     return {v for v in stored | small if v.is_initializer() and not is_literal(v)}
 
 
 def _sources(nodes: Iterable[onnx_ir.Node], through: frozenset[str] = frozenset()) -> set[onnx_ir.Value]:
-    """The operands of nodes, and what data movement and the operators `through` make them from."""
+    """The operands of nodes, and their sources through data movement and the operators `through`."""
     found: set[onnx_ir.Value] = set()
     todo = [v for node in nodes for v in _operands(node)]
     while todo:
@@ -95,13 +106,13 @@ def _sources(nodes: Iterable[onnx_ir.Node], through: frozenset[str] = frozenset(
 
 
 def _operands(node: onnx_ir.Node) -> Iterable[onnx_ir.Value]:
-    """The inputs that are there, but for the numbers of bits that something is shifted by."""
+    """The inputs that are present, except the shift amount of BitShift."""
     inputs = node.inputs[:1] if node.op_type == "BitShift" else node.inputs
     return (v for v in inputs if v is not None)
 
 
 def _makes_floats(node: onnx_ir.Node) -> bool:
-    """Whether it is a cast to a type of floats."""
+    """Whether a node casts to a floating-point type."""
     if node.op_type == "Cast":
         kind = node.attributes.get_int("to", 0)
         return bool(kind) and onnx_ir.DataType(kind).is_floating_point()
@@ -110,21 +121,21 @@ def _makes_floats(node: onnx_ir.Node) -> bool:
 
 
 def is_mask(tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether all numbers are 0 or 1; of large tensors the first ones are looked at alone."""
+    """Whether all elements are 0 or 1; of large tensors only the first ones are read."""
     numbers = tensor.numpy().reshape(-1)
     return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:FOLDED]))
 
 
-def _several(tensor: onnx_ir.TensorProtocol) -> bool:
+def _is_integer_array(tensor: onnx_ir.TensorProtocol) -> bool:
     return tensor.dtype.is_integer() and tensor.size > 1
 
 
-def _small(tensor: onnx_ir.TensorProtocol) -> bool:
-    return _several(tensor) and tensor.dtype.bitwidth <= 8
+def _is_small_integers(tensor: onnx_ir.TensorProtocol) -> bool:
+    return _is_integer_array(tensor) and tensor.dtype.bitwidth <= 8
 
 
 def initializer_data(value: onnx_ir.Value) -> np.ndarray | None:
-    """The numbers of an initializer that is no parameter: integers, booleans, strings, literals, settings, nothing.
+    """The data of an initializer that is not a parameter: integers, booleans, strings, literals, settings, or empty.
 
     None for parameters, and for more than `budget.FOLDED` elements.
     """
@@ -135,15 +146,15 @@ def initializer_data(value: onnx_ir.Value) -> np.ndarray | None:
         onnx_ir.DataType.COMPLEX64,
         onnx_ir.DataType.COMPLEX128,
     )
-    parameter = learnable and tensor.size > 0 and not is_literal(value) and not _setting(value)
+    parameter = learnable and tensor.size > 0 and not is_literal(value) and not _is_setting(value)
     return None if parameter else tensor.numpy()
 
 
-def _setting(value: onnx_ir.Value) -> bool:
-    """Whether all that reads it, data movement looked through, takes it for a setting."""
+def _is_setting(value: onnx_ir.Value) -> bool:
+    """Whether all uses of a value, also through data movement, are operands that are never learned."""
     uses = value.uses()
     return bool(uses) and all(
         (use.node.op_type, use.idx) in _SETTINGS
-        or (use.node.op_type in MOVEMENT and all(_setting(output) for output in use.node.outputs))
+        or (use.node.op_type in MOVEMENT and all(_is_setting(output) for output in use.node.outputs))
         for use in uses
     )

@@ -1,4 +1,4 @@
-"""Concrete shapes of all values, and the values of those constants that are no parameters. Once per model."""
+"""Shape inference: concrete shapes of all values, and the data of constants that are not parameters."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from ..rules.foreign import blamed
 from ..rules.registry import Rule
 from . import ml_shapes
 from .affordable import affordable, steps
-from .agreement import disagreement
-from .choosing import chosen
+from .agreement import contradiction
+from .choosing import choose_sizes
 from .contrib import output_shapes
 from .folding import elementwise, fold
-from .native import unfit
+from .native import unsafe_reason
 from .program_data import initializer_data, quantised
 from .sizes import DEFAULTS, Sizes
-from .tables import cuts
-from .value_info import ValueInfo, at_most, hint, key, of_array, of_type, shape_of
+from .tables import partial_reads
+from .value_info import ValueInfo, hint, inference_key, of_array, of_type, shape_of, upper_bound
 
 __all__ = ["ValueInfo", "infer", "of_operator"]
 
@@ -45,29 +45,38 @@ def infer(
     find: Callable[[onnx_ir.Node], Rule | None] = lambda node: None,
     misfits: set[onnx_ir.Graph] | None = None,
 ) -> dict[onnx_ir.Value, ValueInfo]:
-    """What is known of every value of a normalised model, values in subgraphs included.
+    """Infer the shape of every value of a normalised model, values in subgraphs included, and fold constants.
 
-    dims: sizes of symbolic dimensions by name. inputs: shapes of graph inputs by name. Dimensions given by neither
-    get small sizes: 1 for batches, else the first of `sizes.DEFAULTS` with which all shapes agree (or most branches);
-    but one that cuts a table of parameters gets the table's length, if that is at most `tables.LONGEST`.
-    find: the rule of a node; one that says the shapes of its outputs (`Rule.shapes`) comes before the schema.
-    misfits: gains the branches of If nodes that cannot run on these shapes.
+    Dimensions without a given size get 1 if they look like a batch, else the first of `sizes.DEFAULTS` with which all
+    shapes agree (or most branches). A dimension that would cut off a parameter table gets the length of the table, up
+    to `tables.LONGEST`.
 
-    A value whose shape depends on data (and which the model does not declare) is absent; NonZero counts as if all were
-    non-zero. Raises `LoweringError` that names the node where ranks or shapes contradict each other.
+    Args:
+        model: The model.
+        dims: Sizes of symbolic dimensions by name.
+        inputs: Shapes of graph inputs by name.
+        find: The rule of a node. If it gives output shapes (`Rule.shapes`), these override the schema's inference.
+        misfits: Gains the branches of If nodes that cannot run on these shapes.
+
+    Returns:
+        Shape, dtype and known data by value. Values whose shape depends on data, and is not declared, are absent;
+        NonZero counts as if all entries were non-zero.
+
+    Raises:
+        LoweringError: Ranks or shapes contradict each other; the error names the node.
     """
     with paused():
         memo: dict[Hashable, list[ValueInfo | None]] = {}
         start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find).initializers()
 
-        def walked(sizes: Sizes) -> _Inference:
+        def infer_with(sizes: Sizes) -> _Inference:
             inference = _Inference(model, sizes, memo, find)
             inference.known.update(start)
             inference.inputs()
             inference.graph(model.graph)
             return inference
 
-        best = chosen(walked, dims or {}, inputs or {})
+        best = choose_sizes(infer_with, dims or {}, inputs or {})
     if misfits is not None:
         misfits.update(best.misfits)
     return best.known
@@ -81,9 +90,21 @@ def of_operator(
     attributes: Mapping[str, Any],
     rule: Rule | None,
 ) -> list[ValueInfo | None]:
-    """The first outputs of an operator that is no node of a model, by its rule or else its schema.
+    """Infer the outputs of an operator that is not a node of a model.
 
-    Raises `LoweringError` where the operands do not fit.
+    Args:
+        op: The operator.
+        domain: Its domain.
+        opset: The version of its domain.
+        inputs: Its operands, None where one is left out.
+        attributes: Its attributes; those that are None are left out.
+        rule: Its rule, which may give the shapes; else the schema does.
+
+    Returns:
+        Its first outputs, None where unknown.
+
+    Raises:
+        LoweringError: The operands do not fit.
     """
     values = [None if k is None else onnx_ir.Value(name=f"i{i}") for i, k in enumerate(inputs)]
     made = onnx_ir.convenience.convert_attributes({n: v for n, v in attributes.items() if v is not None})
@@ -94,9 +115,14 @@ def of_operator(
 
 
 class _Inference:
-    """One walk over the nodes with one choice of sizes. memo: outputs of nodes by what decides them.
+    """One walk over the nodes with one choice of sizes.
 
-    folded, stepped: bytes of what was computed, and elements of it that were computed one by one.
+    Attributes:
+        memo: Inferred outputs by `value_info.inference_key`, shared between walks.
+        known: What has been inferred so far.
+        misfits: Branches that cannot run on these shapes.
+        folded: Bytes of the constants folded so far.
+        stepped: Elements of these that were computed one by one in Python.
     """
 
     def __init__(
@@ -115,18 +141,18 @@ class _Inference:
         self.folded = self.stepped = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
-    def cuts(self) -> list[tuple[int, int, int]]:
-        """Tables that are read in part (see `tables.cuts`); none if no dimension was guessed."""
+    def partial_reads(self) -> list[tuple[int, int, int]]:
+        """Parameter tables that are read in part (see `tables.partial_reads`); none if no dimension was guessed."""
         if not self.sizes.names:
             return []
         shapes = {v: k.shape for v, k in self.known.items()}
-        return list(cuts(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
+        return list(partial_reads(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
 
     def _opset(self, node: onnx_ir.Node) -> int:
         return node.version or self.model.opset_imports.get(node.domain, 1)
 
     def initializers(self) -> dict[onnx_ir.Value, ValueInfo]:
-        """Shapes of the initializers, and the data of those that are no parameters."""
+        """Shapes of the initializers, and the data of those that are not parameters."""
         stored = quantised(self.model.graph, self.find)
         known = {}
         for value in self.model.graph.initializers.values():
@@ -137,7 +163,7 @@ class _Inference:
         return known
 
     def inputs(self) -> None:
-        """Shapes of the graph inputs."""
+        """Set the shapes of the graph inputs."""
         for value in self.model.graph.inputs:
             if isinstance(value.type, onnx_ir.TensorType):
                 shape = self.sizes.of_input(value)
@@ -148,13 +174,13 @@ class _Inference:
                 self.known[value] = ValueInfo((), "")
 
     def graph(self, graph: onnx_ir.Graph) -> None:
-        """Walk over the nodes of a graph whose inputs are known."""
+        """Infer the nodes of a graph whose inputs are known."""
         for node in graph:
             inputs = [None if v is None else self.known.get(v) for v in node.inputs]
             try:
                 outputs = self._node(node, inputs)
                 pairs = list(zip(node.outputs, outputs, strict=False))
-                found = {v: k or self._declared(v) or at_most(node, inputs) for v, k in pairs}
+                found = {v: k or self._declared(v) or upper_bound(node, inputs) for v, k in pairs}
             except (ValueError, LookupError, TypeError, ArithmeticError) as error:
                 raise self._misfit(node, inputs, str(error)) from error
             self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
@@ -184,20 +210,20 @@ class _Inference:
         return self._inferred(node, inputs)
 
     def outputs(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        """Outputs of a node, without their data; what goes wrong is the operands' fault."""
+        """Outputs of a node without their data; any error is reported as a misfit of the operands."""
         try:
             return self._inferred(node, inputs)
         except (ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise self._misfit(node, inputs, str(error)) from error
 
     def _inferred(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        """Outputs without their data."""
+        """Outputs of a node without their data, by its rule or its schema."""
         rule = self.find(node)
         if rule is not None and rule.shapes is not None:
             return self._by_rule(node, inputs, rule, rule.shapes)
         if node.domain == ML_DOMAIN:
             return _contrib(node, inputs, ml_shapes.output_shapes)
-        decisive = key(node, inputs)
+        decisive = inference_key(node, inputs)
         known = self.memo.get(decisive)
         if known is None:
             known = self.memo[decisive] = self._schema(node, inputs)
@@ -210,7 +236,7 @@ class _Inference:
         rule: Rule,
         shapes: Callable[[Op], Iterable[Shaped | None]],
     ) -> list[ValueInfo | None]:
-        """Outputs as the rule says."""
+        """Outputs as given by `Rule.shapes`."""
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
         name, version = node.name or node.op_type, self._opset(node)
         op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
@@ -224,11 +250,11 @@ class _Inference:
         return found + [None] * (len(node.outputs) - len(found))
 
     def _fold(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[np.ndarray] | None:
-        """The outputs of a node, computed; None where it cannot be, or would take more than the budget."""
+        """Compute the outputs of a node; None if it cannot be run or would exceed the budget."""
         arrays = [None if k is None else k.data for k in inputs]
         try:
             spent = self.folded > FOLDED_BYTES or self.stepped > FOLDED_STEPS
-            if spent or not affordable(node, arrays, lambda: self._made(node, inputs)):
+            if spent or not affordable(node, arrays, lambda: self._output_shapes(node, inputs)):
                 return None
             results = fold(node, self._opset(node), arrays)
         except Exception as error:
@@ -237,8 +263,8 @@ class _Inference:
         self.stepped += steps(node, sum(a.size for a in results or ()))
         return results
 
-    def _made(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[tuple[int, ...] | None]:
-        """The shapes of what a node makes, as far as they are known without making it."""
+    def _output_shapes(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[tuple[int, ...] | None]:
+        """The output shapes of a node, as far as they can be inferred without computing it."""
         with suppress(LoweringError):
             return _shapes(self._inferred(node, inputs))
         return []
@@ -254,7 +280,7 @@ class _Inference:
         tensors = {name: t for name, t in types.items() if t is not None}
         if len(tensors) < len(types):
             return _contrib(node, inputs)
-        if reason := unfit(node, _shapes(inputs)):
+        if reason := unsafe_reason(node, _shapes(inputs)):
             raise self._misfit(node, inputs, reason)
         try:
             found = infer_node_outputs(schema, proto, tensors, data, opset_imports=self.opsets)
@@ -264,7 +290,7 @@ class _Inference:
         known = [None if t is None else of_type(t) for t in outputs]
         if all(k is None for k in known):
             return _contrib(node, inputs)
-        wrong = None if node.domain else disagreement(node, _shapes(inputs), _shapes(known))
+        wrong = None if node.domain else contradiction(node, _shapes(inputs), _shapes(known))
         if wrong is not None:
             raise self._misfit(node, inputs, wrong)
         return known
@@ -276,7 +302,7 @@ class _Inference:
         )
 
     def _declared(self, value: onnx_ir.Value) -> ValueInfo | None:
-        """What the model says of a value."""
+        """Shape and dtype that the model declares for a value."""
         if isinstance(value.type, onnx_ir.TensorType) and value.type.dtype is onnx_ir.DataType.UNDEFINED:
             return None
         if isinstance(value.type, onnx_ir.TensorType):
@@ -293,7 +319,7 @@ class _Inference:
         return self._scan(node, body, inputs)
 
     def _branches(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        """Outputs of the branch that is taken; where that is not known, of the first whose shapes agree."""
+        """Outputs of the branch that is taken; if that is unknown, of the first branch that can run."""
         names = ["then_branch", "else_branch"]
         condition = inputs[0].data if inputs and inputs[0] is not None else None
         if condition is not None:
@@ -329,7 +355,7 @@ class _Inference:
             return [None] * len(node.outputs)
         scanned = node.attributes["num_scan_inputs"].as_int()
         if not 0 < scanned <= len(inputs):
-            raise ValueError(f"{scanned} of its {len(inputs)} inputs are to be scanned")
+            raise ValueError(f"num_scan_inputs is {scanned}, but it has {len(inputs)} inputs")
         states = len(inputs) - scanned
         axes = _ints(node, "scan_input_axes", scanned)
         rows = [
@@ -347,7 +373,7 @@ class _Inference:
         return [k and ValueInfo(k.shape, k.dtype) for k in ends[:states]] + stacked
 
     def _enter(self, body: onnx_ir.Graph, start: Sequence[ValueInfo | None]) -> None:
-        """Walk over a body; what is carried round it may change, so it counts as unknown data."""
+        """Infer a loop body; carried values change between iterations, so their data is unknown."""
         for value, known in zip(body.inputs, start, strict=False):
             if known is not None:
                 self.known[value] = ValueInfo(known.shape, known.dtype)

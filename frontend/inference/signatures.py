@@ -1,6 +1,6 @@
-"""Operands and attributes of operators of com.microsoft that their rules have been read against.
+"""The operands and attributes of com.microsoft operators that their rules were written for.
 
-ONNX Runtime adds to its operators without giving them a new version: what is not listed here, no rule may pass over.
+ONNX Runtime extends its operators without a new version, so a rule must refuse whatever is not listed here.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ _TABLE = {
 SIGNATURES: Mapping[str, tuple[int, frozenset[str]]] = {
     op: (operands, frozenset(names.split())) for op, (operands, names) in _TABLE.items()
 }
-"""The number of operands that there are at most, and the names of attributes."""
+"""By operator: the maximal number of operands, and the names of attributes."""
 
 
 def unknown(domain: str, op: str, inputs: Sequence[object | None], attributes: Collection[str]) -> str:
-    """What the rule of a node does not know of: a reason, "" if there is nothing."""
+    """Why a node has an operand or attribute that its rule does not cover; empty if it has none."""
     if domain != "com.microsoft" or op not in SIGNATURES:
         return ""
     operands, names = SIGNATURES[op]

@@ -12,16 +12,19 @@ from ...ir.errors import LoweringError
 __all__ = ["DEFAULTS", "Sizes"]
 
 DEFAULTS = (32, 64, 224, 16, 8, 4, 1, 512, 128, 256, 1024, 16000)
-"""Sizes tried in turn for dimensions that nobody gave a size: the first with which all shapes agree is used."""
+"""Sizes tried in turn for dimensions without a given size; the first with which all shapes agree is used."""
 
 _LONG = re.compile(r"seq|len|time|node|edge|point|frame|tok|sample|step|width|height", re.IGNORECASE)
 _BATCH = re.compile(r"batch|^n$|^b$|^bs$", re.IGNORECASE)
 
 
 class Sizes:
-    """Sizes of symbolic dimensions: given by name or by input, else a default; one name, one size.
+    """Sizes of symbolic dimensions: given by name or by an input's shape, else a default; each name has one size.
 
-    guessed: whether a default was used at all, so that another default may help.
+    Attributes:
+        default: The size of other dimensions that do not look like a batch.
+        inputs: The given shapes of inputs by name.
+        guessed: Whether any default was used, so that another default may help.
     """
 
     def __init__(self, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], default: int) -> None:
@@ -33,11 +36,11 @@ class Sizes:
 
     @property
     def names(self) -> list[str]:
-        """The dimensions that got the default size, by name."""
+        """The names of the dimensions that got the default size."""
         return [n for n, size in self._dims.items() if n not in self._given and size == self.default]
 
     def of_input(self, value: onnx_ir.Value) -> tuple[int, ...]:
-        """The shape of a graph input. Raises `LoweringError` if its rank is not known or a given shape does not fit."""
+        """The shape of a graph input. Raises `LoweringError` if its rank is unknown or the given shape does not fit."""
         given = self.inputs.get(value.name or "")
         shape = value.shape
         if given is None and shape is None:
@@ -50,7 +53,7 @@ class Sizes:
         return tuple(given)
 
     def of_value(self, value: onnx_ir.Value) -> tuple[int, ...] | None:
-        """The shape that the model declares for a value, if all of it is known by now."""
+        """The declared shape of a value, None if a dimension of it is not known yet."""
         if value.shape is None:
             return None
         sizes = [self._known(dim) for dim in value.shape]

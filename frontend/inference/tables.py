@@ -1,4 +1,4 @@
-"""Tables of which a size that was guessed reads only a part: a position table is as long as the longest sequence."""
+"""Finds parameter tables that a guessed size reads only in part, such as a position table longer than the sequence."""
 
 from __future__ import annotations
 
@@ -9,20 +9,26 @@ import onnx_ir
 
 from ..budget import FOLDED
 
-__all__ = ["LONGEST", "cuts"]
+__all__ = ["LONGEST", "partial_reads"]
 
 LONGEST = 2048
-"""Rows of a table that a sequence is made as long as by itself: longer ones make masks that are not folded."""
+"""The longest table that a guessed dimension is extended to; longer sequences have masks that are too large to fold."""
 
 assert LONGEST**2 <= FOLDED
 
 
-def cuts(
+def partial_reads(
     model: onnx_ir.Model, shapes: Mapping[onnx_ir.Value, Sequence[int]], data: Mapping[onnx_ir.Value, np.ndarray]
 ) -> Iterator[tuple[int, int, int]]:
-    """(rows, rows read, elements left out) of every table of parameters that is sliced or gathered at known places.
+    """Find the parameter tables that the graph slices, or gathers from at known indices, only in part.
 
-    shapes: of all values; data: the numbers of those that are no parameters.
+    Args:
+        model: The model.
+        shapes: Shapes of all values.
+        data: The data of those that are not parameters.
+
+    Yields:
+        (rows, rows read, elements not read) per table.
     """
     constant: dict[onnx_ir.Value, bool] = {}
     for node in model.graph:
@@ -46,7 +52,7 @@ def cuts(
 def _is_constant(
     value: onnx_ir.Value, data: Mapping[onnx_ir.Value, np.ndarray], memo: dict[onnx_ir.Value, bool]
 ) -> bool:
-    """Whether a value is made of parameters and numbers alone."""
+    """Whether a value is computed from initializers and known data alone."""
     waiting = [value]
     while waiting:
         top = waiting[-1]

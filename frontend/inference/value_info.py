@@ -1,4 +1,4 @@
-"""What is known of a value, and how it follows from arrays, from ONNX's types and from what operators bound."""
+"""Shape, dtype and known data of a value, from arrays, from ONNX types, or as upper bounds."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import onnx_ir
 from ..budget import absurd
 from ..model.protos import dtype_name
 
-__all__ = ["ValueInfo", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
+__all__ = ["ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
 
 
 @dataclass(frozen=True, slots=True)
 class ValueInfo:
-    """What is known of a value before the network runs.
+    """What is known of a value at compile time.
 
-    shape: concrete. dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for what is no tensor
-    (a sequence, an optional), whose shape is ().
-    data: the value itself, of that shape, where it follows from shapes, integers and literals; None for parameters and
-    for all that depends on them or on the inputs. May be a zero-stride view: read it, do not write it.
+    Attributes:
+        shape: The concrete shape; () for a sequence or an optional.
+        dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for a sequence or an optional.
+        data: The value itself where it follows from shapes, integers and literals alone; None for parameters and
+            whatever depends on them or on the inputs. May be a zero-stride view: do not write to it.
     """
 
     shape: tuple[int, ...]
@@ -37,12 +38,12 @@ class ValueInfo:
 
 
 def of_array(array: np.ndarray) -> ValueInfo:
-    """A value whose numbers are known."""
+    """The info of a value whose data is known."""
     return ValueInfo(array.shape, "string" if array.dtype.kind in "OUS" else array.dtype.name, array)
 
 
 def of_type(found: onnx.TypeProto) -> ValueInfo | None:
-    """A type as inferred; None if it leaves a dimension open."""
+    """The info of an inferred type; None if a dimension is unknown."""
     if not found.HasField("tensor_type"):
         return ValueInfo((), "") if found.WhichOneof("value") else None
     tensor = found.tensor_type
@@ -53,8 +54,8 @@ def of_type(found: onnx.TypeProto) -> ValueInfo | None:
     return ValueInfo(tuple(d.dim_value for d in tensor.shape.dim), dtype_name(onnx_ir.DataType(tensor.elem_type)))
 
 
-def key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
-    """All that decides what the schema infers."""
+def inference_key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
+    """A inference_key that is equal for nodes for which the schema infers the same outputs."""
     attributes = tuple(
         (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
         for name, a in node.attributes.items()
@@ -64,7 +65,7 @@ def key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
 
 
 def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
-    """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
+    """The data of an operand that an output shape may depend on (Reshape's target, Resize's scales), else None."""
     if known is None or known.data is None or known.data.size > 64:
         return None
     if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
@@ -73,7 +74,7 @@ def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
 
 
 def shape_of(node: onnx_ir.Node, known: ValueInfo) -> np.ndarray:
-    """What a Shape or Size node gives."""
+    """The output of a Shape or Size node."""
     if node.op_type == "Size":
         return np.array(np.prod(known.shape, dtype=np.int64))
     start = node.attributes.get_int("start", 0)
@@ -81,17 +82,17 @@ def shape_of(node: onnx_ir.Node, known: ValueInfo) -> np.ndarray:
     return np.array(known.shape[start:end], dtype=np.int64)
 
 
-def at_most(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> ValueInfo | None:
-    """NonZero counts as if all were non-zero; Compress as if all were kept, where it is not known what is.
+def upper_bound(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> ValueInfo | None:
+    """The largest output of NonZero (all entries non-zero) and of Compress (all entries kept, if the mask is unknown).
 
-    MaxUnpool makes the shape that it is told, of which ONNX infers nothing.
+    Also the output of MaxUnpool whose shape is an operand, which ONNX does not infer.
     """
     if node.op_type not in ("NonZero", "Compress", "MaxUnpool") or node.domain or inputs[0] is None:
         return None
     shape = inputs[0].shape
     if node.op_type == "MaxUnpool":
-        told = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
-        return None if told is None else ValueInfo(tuple(told.tolist()), inputs[0].dtype)
+        given = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
+        return None if given is None else ValueInfo(tuple(given.tolist()), inputs[0].dtype)
     if node.op_type == "NonZero":
         return ValueInfo((len(shape), math.prod(shape)), "int64")
     axis = node.attributes.get_int("axis", 0)

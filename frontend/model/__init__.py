@@ -1,4 +1,4 @@
-"""What knows an ONNX graph, and nothing of lowering."""
+"""Helpers on ONNX graphs that know nothing of lowering: traversal, schemas, opsets, metadata keys."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Parameters that live in the attributes of `ai.onnx.ml` operators: read as operands, like initializers.
+"""Parameters in the attributes of `ai.onnx.ml` operators, turned into operands.
 
-Normalisation makes an initializer of each attribute of the table below, and notes them with the node, which stays as it
-is. Before lowering they become further operands of it, so that the account, ties and opaque operators treat these
-numbers as they treat every other weight.
+Normalisation creates an initializer for each attribute in the table below and records it in the metadata of the node,
+which stays unchanged. Before lowering these initializers become extra operands of the node, so that the account, ties
+and opaque operators treat them like any other weight.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .keys import ML_DOMAIN, PARAMETERS
 
 __all__ = ["attributes_to_operands", "own_inputs", "parameters", "slot"]
 
-# Attributes by place: after the operator's one input comes an operand for each of these, by either of its spellings.
+# The attributes that become operands 1, 2, ... of each operator; each entry lists the attribute's alternative names.
 _PARAMETERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "Imputer": (("imputed_value_floats",),),
     "LabelEncoder": (("values_floats", "values_tensor"), ("keys_floats", "keys_tensor")),
@@ -42,20 +42,21 @@ _PARAMETERS: Mapping[str, tuple[tuple[str, ...], ...]] = {
 
 
 def parameters(node: onnx_ir.Node) -> Iterator[tuple[int, str, onnx_ir.TensorProtocol]]:
-    """(place, attribute, its numbers) for the attributes of the operator's table that the node has.
+    """The parameters among the attributes of a node: non-empty lists of floats and float tensors.
 
-    Attributes count if they are lists of floats or float tensors and hold a number.
+    Yields:
+        (index among the extra operands, attribute name, tensor).
     """
     for place, spellings in enumerate(_PARAMETERS.get(node.op_type, ()) if node.domain == ML_DOMAIN else ()):
         for name in spellings:
-            tensor = _numbers(node, name)
+            tensor = _float_tensor(node, name)
             if tensor is not None:
                 yield place, name, tensor
                 break
 
 
 def attributes_to_operands(model: onnx_ir.Model) -> int:
-    """Make the initializers that are attributes further operands of their nodes, in place; returns how many were."""
+    """Append the initializers made of attributes to the operands of their nodes, in place; returns how many."""
     count = 0
     for node in model.graph.all_nodes():
         for place, name in node.meta.get(PARAMETERS, {}).items():
@@ -67,7 +68,7 @@ def attributes_to_operands(model: onnx_ir.Model) -> int:
     return count
 
 
-def _numbers(node: onnx_ir.Node, name: str) -> onnx_ir.TensorProtocol | None:
+def _float_tensor(node: onnx_ir.Node, name: str) -> onnx_ir.TensorProtocol | None:
     attribute = node.attributes.get(name)
     if attribute is None or attribute.is_ref():
         return None
@@ -81,10 +82,10 @@ def _numbers(node: onnx_ir.Node, name: str) -> onnx_ir.TensorProtocol | None:
 
 
 def slot(op: str, name: str) -> int:
-    """The operand that the parameters of an attribute (its first spelling) are, of an operator of the table."""
+    """The operand index of an attribute (by the first of its names) of an operator in the table."""
     return 1 + [spellings[0] for spellings in _PARAMETERS[op]].index(name)
 
 
 def own_inputs(node: onnx_ir.Node) -> int:
-    """How many operands the ONNX operator itself has."""
+    """The number of operands of the ONNX operator itself, without those made of attributes."""
     return 1 if node.meta.get(PARAMETERS) else len(node.inputs)

@@ -1,4 +1,4 @@
-"""Settings of nodes: their attributes as Python values, with the defaults of their schema."""
+"""Node attributes as Python values, with the defaults of the schema filled in."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["defaults", "settings"]
 
 
 def settings(node: onnx_ir.Node, opset: int) -> dict[str, Any]:
-    """By name: tuples for lists, str for bytes, NumPy for tensors; graphs stay."""
+    """Attributes and defaults by name: lists as tuples, bytes as str, tensors as NumPy arrays, graphs unchanged."""
     return {**defaults(node.domain, node.op_type, opset), **{n: _plain(a) for n, a in node.attributes.items()}}
 
 
 @lru_cache(maxsize=4096)
 def defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
-    """Those of the schema of an operator, by name; none for an operator without a schema. Not to be written to."""
+    """The attribute defaults of an operator's schema by name, {} without a schema. Shared: do not modify."""
     try:
         schema = onnx.defs.get_schema(op, opset, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
@@ -32,7 +32,7 @@ def defaults(domain: str, op: str, opset: int) -> dict[str, Any]:
 
 
 def _decoded(value: Any) -> Any:
-    """Strings for bytes, tuples for lists."""
+    """Bytes as str, lists as tuples."""
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return tuple(_decoded(v) for v in value) if isinstance(value, list | tuple) else value

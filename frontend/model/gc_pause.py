@@ -1,4 +1,4 @@
-"""Python's cyclic garbage collector, held back while many objects are made that all stay alive."""
+"""Pauses Python's cyclic garbage collector while many long-lived objects are created."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["paused"]
 
 @contextmanager
 def paused() -> Iterator[None]:
-    """No collection inside: reading a model makes ten thousands of live objects, which each pass would walk again."""
+    """Disable collection inside: reading a model creates many live objects, which each collection would traverse."""
     enabled = gc.isenabled()
     gc.disable()
     try:

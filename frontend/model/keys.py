@@ -1,4 +1,4 @@
-"""Names under which the front end notes things in a model, and the domains of operators that only it knows."""
+"""Metadata keys that the front end uses in a model, and the domains of its internal operators."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ __all__ = [
 ]
 
 DOMAIN = "gmnc"
-"""Domain of the nodes that stand for what several operators compute together, or one in another form."""
+"""Domain of the internal dialect: fused or rewritten operators."""
 
 BODY_DOMAIN = "gmnc.body"
-"""Domain of the functions made of the bodies that the ONNX standard gives operators."""
+"""Domain of functions made from the function bodies of ONNX operators."""
 
 CELL_DOMAIN = "gmnc.cell"
-"""Domain of the functions that recurrent cells are written out as."""
+"""Domain of functions that recurrent cells are expanded to."""
 
 ML_DOMAIN = "ai.onnx.ml"
 
 CONSTANT = "gmnc.constant"
-"""Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the name of that node's output."""
+"""Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the output name of that node."""
 
 LEARNED = "gmnc.learned"
 """Key in `onnx_ir.Value.meta` of an initializer that the exporter lists as a parameter or a buffer."""
 
 FUNCTION = "gmnc.function"
-"""Key in `onnx_ir.Node.metadata_props` of a node that was inlined: the local function that it comes from."""
+"""Key in `onnx_ir.Node.metadata_props` of an inlined node: the local function it comes from."""
 
 MADE = "gmnc.made"
 """Key in `onnx_ir.Value.meta` of a value that is not in the file."""
 
 ATTRIBUTE = "gmnc.attribute"
-"""Key in `onnx_ir.Value.meta` of an initializer that is an attribute: (first output of its node, attribute name)."""
+"""Key in `onnx_ir.Value.meta` of an initializer made of an attribute: (first output of the node, attribute name)."""
 
 PARAMETERS = "gmnc.parameters"
-"""Key in `onnx_ir.Node.meta`: names of initializers that are the node's attributes, by place among further operands."""
+"""Key in `onnx_ir.Node.meta`: names of the initializers made of the node's attributes, by extra operand index."""
 
 REASON = "gmnc.reason"
-"""Key in `onnx_ir.Node.meta` of a node that could not be rewritten: why, and what to do about it."""
+"""Key in `onnx_ir.Node.meta` of a node that could not be rewritten: the reason and a hint."""

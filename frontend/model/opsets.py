@@ -1,4 +1,4 @@
-"""Functions that import another version of an operator set than the model: their nodes mean the same there, or not."""
+"""Local functions that import another opset version than the model: unified if their operators are unchanged."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from ...ir.errors import LoadError
 
 __all__ = ["changed", "import_alike"]
 
-# Attributes that came later, whose defaults mean what was there before.
+# Attributes added later whose defaults keep the earlier behaviour.
 _ADDED = frozenset({"round_mode", "saturate", "stash_type"})
 
 
 def import_alike(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) -> None:
-    """Let functions import the versions that the model does, where that changes nothing.
+    """Make functions import the opset versions of the model, in place.
 
-    Left alone: functions that nothing calls, and those to `keep`. Raises `LoadError` where it changes an operator.
+    Args:
+        model: The model.
+        keep: Functions to leave as they are, like those that nothing calls.
+
+    Raises:
+        LoadError: An operator of a function differs between both versions.
     """
     imports, functions = model.opset_imports, model.functions
     everywhere = list(chain(model.graph.all_nodes(), *(f.all_nodes() for f in functions.values())))
@@ -41,7 +46,7 @@ def import_alike(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool])
 
 
 def changed(ops: Iterable[str], domain: str, old: int, new: int) -> list[str]:
-    """Those operators that are not the same at both opsets, but for the types that they take; all that nobody knows."""
+    """The operators that differ between two opsets, other than in the types they accept, or that have no schema."""
     return sorted(op for op in ops if old != new and not _unchanged(op, domain, old, new))
 
 

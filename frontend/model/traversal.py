@@ -1,4 +1,4 @@
-"""The order of a graph's nodes: what a node reads, and a topological order that leaves the graph as it is."""
+"""Graph traversal: what a node reads (bodies included), and topological order without modifying the graph."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ...ir.printable import printable
 __all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological"]
 
 Reads = dict[onnx_ir.Graph, dict[onnx_ir.Value, None]]
-"""The values that a graph's nodes read, nodes of bodies included."""
+"""By graph: the values that its nodes read, nodes of nested bodies included."""
 
 
 class CycleError(ValueError):
-    """The nodes form a cycle. `node` is one that lies on it."""
+    """The nodes form a cycle; `node` lies on it."""
 
     def __init__(self, node: onnx_ir.Node) -> None:
         super().__init__(f"a cycle runs through {describe(node)}")
@@ -24,7 +24,7 @@ class CycleError(ValueError):
 
 
 def describe(node: onnx_ir.Node) -> str:
-    """A node in words: its operator with its name, or with the value that it makes where it has no name."""
+    """Describe a node for messages: its operator and its name, or its outputs if it has no name."""
     op = printable(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
     if node.name:
         return f"{op} node {node.name!r}"
@@ -32,7 +32,7 @@ def describe(node: onnx_ir.Node) -> str:
 
 
 def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
-    """The bodies that a node carries in its attributes (branches, loop bodies)."""
+    """The subgraphs in a node's attributes (branches, loop bodies)."""
     found: list[onnx_ir.Graph] = []
     for attribute in node.attributes.data.values():
         kind = attribute.type
@@ -44,11 +44,13 @@ def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:
 
 
 def reads(node: onnx_ir.Node, memo: Reads | None = None) -> list[onnx_ir.Value]:
-    """The values that a node reads, those that only its bodies read included (and what these make themselves).
+    """The values that a node and its bodies read; values that the bodies themselves define are included.
 
-    memo: what bodies read, kept from call to call as long as they do not change.
+    Args:
+        node: The node.
+        memo: Cache of what bodies read; valid as long as they do not change.
     """
-    # onnx_ir's analyze_implicit_usage leaves out what a body returns as it is, and gives a set, which has no order.
+    # onnx_ir's analyze_implicit_usage omits values that a body returns unchanged, and its sets have no order.
     values = [v for v in node.inputs if v is not None]
     for body in subgraphs(node):
         values.extend(_read_in(body, {} if memo is None else memo))
@@ -62,7 +64,7 @@ def _read_in(graph: onnx_ir.Graph, memo: Reads) -> dict[onnx_ir.Value, None]:
 
 
 def needed_nodes(graph: onnx_ir.Graph, is_known: Callable[[onnx_ir.Value], bool]) -> set[onnx_ir.Node]:
-    """The nodes on which outputs depend through values that are not known: not those that lend their shape alone."""
+    """The nodes that the outputs depend on through values that are not known, so not for their shape alone."""
     found: set[onnx_ir.Node] = set()
     memo: Reads = {}
     waiting = list(graph.outputs)
@@ -76,11 +78,16 @@ def needed_nodes(graph: onnx_ir.Graph, is_known: Callable[[onnx_ir.Value], bool]
 
 
 def topological(graph: onnx_ir.Graph, memo: Reads | None = None) -> list[onnx_ir.Node]:
-    """The nodes, each after what it reads; the graph's own order where that is one already. memo: as for `reads`.
+    """The nodes in topological order; the graph's own order if it is topological.
 
-    Raises `CycleError`.
+    Args:
+        graph: The graph, which is not modified.
+        memo: As for `reads`.
+
+    Raises:
+        CycleError: There is no such order.
     """
-    # Graph.sort moves the nodes of the caller's model, and does not say which node lies on a cycle.
+    # Graph.sort would reorder the caller's model and does not report which node lies on a cycle.
     memo = {} if memo is None else memo
     nodes = list(graph)
     seen: set[onnx_ir.Node] = set()
@@ -118,7 +125,7 @@ def _kahn(nodes: list[onnx_ir.Node], memo: Reads) -> list[onnx_ir.Node]:
 
 
 def _on_cycle(before: list[set[int]], missing: list[int]) -> int:
-    """A node on a cycle: walk back among the nodes that never became ready until one repeats."""
+    """The index of a node on a cycle: walk back among the nodes that never became ready until one repeats."""
     at = next(i for i, count in enumerate(missing) if count)
     walked: set[int] = set()
     while at not in walked:

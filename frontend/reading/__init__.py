@@ -1,4 +1,4 @@
-"""From bytes to an onnx-ir model that the rest may rely on."""
+"""Reads an ONNX file into a validated onnx-ir model, weights left in the file."""
 
 from __future__ import annotations
 

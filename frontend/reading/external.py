@@ -1,4 +1,4 @@
-"""External data: files beside a model, which may not lie outside of its folder."""
+"""External data: files beside a model, which must lie inside its folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 class ExternalFiles:
-    """Checks external tensors against the files that hold them, and sets the folder that they are read from.
+    """Checks external tensors against their files and sets the folder that they are read from.
 
-    where: the model, for messages. folder: the model's folder; "" where it has none (a model in memory);
-    None to trust the folder that each tensor carries.
+    Attributes:
+        where: The name of the model in messages.
+        folder: The model's folder; "" for a model in memory without one; None to trust the folder of each tensor.
     """
 
     def __init__(self, where: str, folder: str | None) -> None:
@@ -34,24 +35,31 @@ class ExternalFiles:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of the files that were met."""
+        """The paths of the data files met so far."""
         return tuple(state.path for state in self._states.values())
 
     def check(self, tensor: onnx_ir.ExternalTensor) -> onnx_ir.ExternalTensor:
-        """The tensor in the model's folder, which refuses to be read once its file has changed.
+        """Check that the bytes of a tensor exist.
 
-        Raises `LoadError` unless its bytes are there. A tensor of a model in memory is returned as it is.
+        Args:
+            tensor: The tensor; its folder is set to the model's.
+
+        Returns:
+            A tensor that raises when it is read after its file has changed; the tensor itself if folders are trusted.
+
+        Raises:
+            LoadError: The file is missing, too short, outside of the folder, or has an invalid name or size.
         """
         if self.folder == "":
             raise LoadError(
-                f"{self.where}: tensor {tensor.name!r} lies in {os.fspath(tensor.location)!r}, but a model in memory "
+                f"{self.where}: tensor {tensor.name!r} is in {os.fspath(tensor.location)!r}, but a model in memory "
                 "has no folder; pass the path of the .onnx file, or load the external data first"
             )
         if self.folder is not None:
             tensor.base_dir = self.folder
         folder, location = os.fspath(tensor.base_dir), os.fspath(tensor.location)
         if isinstance(location, bytes):
-            raise LoadError(f"{self.where}: tensor {tensor.name!r}: its file's name {location!r} is not text")
+            raise LoadError(f"{self.where}: tensor {tensor.name!r}: its file name {location!r} is not text")
         state = self._states.get((folder, location))
         if state is None:
             state = self._states[folder, location] = self._state(tensor.name, folder, location)
@@ -61,11 +69,11 @@ class ExternalFiles:
         if length < tensor.nbytes:
             raise LoadError(
                 f"{self.where}: tensor {tensor.name!r} has {length} bytes of external data, "
-                f"its shape {list(tensor.shape)} of {tensor.dtype} needs {tensor.nbytes}"
+                f"but its shape {list(tensor.shape)} of {tensor.dtype} needs {tensor.nbytes}"
             )
         if offset < 0 or length < 0:
             raise LoadError(
-                f"{self.where}: tensor {tensor.name!r} lies at byte {offset}, {length} long, which cannot be; "
+                f"{self.where}: tensor {tensor.name!r} has the impossible offset {offset} or length {length}; "
                 "the file is damaged, export it again"
             )
         if offset + length > size:
@@ -76,12 +84,12 @@ class ExternalFiles:
         return tensor if self.folder is None else _Unchanged(tensor, state)
 
     def _state(self, name: str, folder: str, location: str) -> FileState:
-        """Of a data file that exists and lies in the folder, symbolic links followed."""
+        """The state of a data file; raises `LoadError` unless it lies in the folder, symbolic links resolved."""
         what = f"{self.where}: tensor {name!r}: external data file {location!r}"
         if not location:
-            raise LoadError(f"{self.where}: tensor {name!r} is external, but names no file")
+            raise LoadError(f"{self.where}: tensor {name!r} has external data, but names no file")
         if "\0" in location:
-            raise LoadError(f"{what}: no file can have this name; export the model again")
+            raise LoadError(f"{what}: not a valid file name; export the model again")
         if folder and not inside(folder, location):
             raise LoadError(f"{what} is outside of the model's folder; move it beside the model")
         path = os.path.join(folder, location)
@@ -94,7 +102,7 @@ class ExternalFiles:
 
 
 class _Unchanged(onnx_ir.ExternalTensor):
-    """An external tensor of a file that must be what it was: each reading looks at the file first."""
+    """An external tensor that checks before each read that its file has not changed."""
 
     __slots__ = ("_state",)
 
@@ -164,12 +172,12 @@ def check_entries(proto: onnx.ModelProto, where: str) -> None:
                 if entry.key in ("offset", "length") and not _NUMBER.fullmatch(entry.value):
                     raise LoadError(
                         f"{where}: tensor {tensor.name!r}: the {entry.key} of its external data is {entry.value!r}, "
-                        "which is no number; export the model again"
+                        "not a number; export the model again"
                     )
 
 
 def _tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor: initializers and attributes, of bodies and functions too."""
+    """All tensors of a model: initializers and attributes, also in subgraphs and functions."""
     graphs = [proto.graph]
     lists = [f.node for f in proto.functions]
     while graphs or lists:

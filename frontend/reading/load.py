@@ -1,4 +1,4 @@
-"""ONNX file -> `onnx_ir.Model` with memory-mapped weights, checked for everything that a lowering relies on."""
+"""Loads an ONNX file as an `onnx_ir.Model` with memory-mapped weights, and validates what lowering relies on."""
 
 from __future__ import annotations
 
@@ -19,23 +19,30 @@ from ...ir.errors import LoadError, root_cause
 from ...ir.files import FILES, READER, SOURCE, MappedFile
 from ..model.gc_pause import paused
 from .external import ExternalFiles, check_entries
-from .sparse_tensors import is_sparse, written_out
+from .sparse_tensors import expand_sparse, is_sparse
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
 __all__ = ["MappedTensor", "load", "replace_tensors"]
 
-# Where `skeleton` says that a tensor lies in the model file itself. No such file is ever opened.
+# The location that `skeleton` writes for tensors in the model file itself; no such file is ever opened.
 _HERE = "gmnc:this-file"
 
 
 def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> onnx_ir.Model:
-    """The model, checked, with its weights left in the file.
+    """Load and validate a model, with its weights left in the file.
 
-    source: a path, or a model that is in memory already (an `onnx_ir.Model` is checked and returned as it is).
-    Weights in the file are `onnx_ir.LazyTensor`s over one memory map of it; those beside it `onnx_ir.ExternalTensor`s.
-    Raises `LoadError`: unreadable, truncated or no ONNX; external data missing, too short or outside of the model's
-    folder; a cycle, a value that nothing makes, a name that is made twice, no import of the default opset.
+    Args:
+        source: A path, or a model in memory. An `onnx_ir.Model` is validated and returned itself.
+
+    Returns:
+        The model. Weights in the file are `onnx_ir.LazyTensor`s over one memory map; those in files beside it are
+        `onnx_ir.ExternalTensor`s.
+
+    Raises:
+        LoadError: The file is unreadable, truncated or not ONNX; external data is missing, too short or outside of
+            the model's folder; or the graph is invalid (a cycle, an undefined value, a duplicate name, no import of
+            the default opset).
     """
     with paused():
         if isinstance(source, onnx_ir.Model):
@@ -50,7 +57,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> on
             model = _deserialize(source, where)
             replace_tensors(model, partial(_keep, ExternalFiles(where, "")))
             if is_sparse(source):
-                # onnx-ir has no sparse tensors; in these bytes write-back finds them.
+                # onnx-ir has no sparse tensors: write-back takes them from these bytes.
                 model.meta[SOURCE] = source.SerializeToString()
         else:
             where = os.fspath(source)
@@ -72,14 +79,14 @@ def _load_file(path: Path, where: str) -> onnx_ir.Model:
         return _keep(files, tensor)
 
     replace_tensors(model, place)
-    # Write-back starts from these bytes, so that it keeps what onnx-ir does not.
+    # Write-back starts from these bytes, which hold what onnx-ir drops.
     model.meta[SOURCE] = data
     model.meta[FILES] = (os.path.abspath(where), *files.paths)
     return model
 
 
 def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
-    """The model message; a plain parse (which copies the weights) where the wire reader meets what it does not know."""
+    """Parse the model without its weights; where the wire reader fails, parse everything, which copies the weights."""
     proto = onnx.ModelProto()
     try:
         try:
@@ -87,14 +94,14 @@ def _parse(data: PagedFile, where: str) -> onnx.ModelProto:
         except WireError:
             proto.ParseFromString(data[:])
     except DecodeError as error:
-        raise LoadError(f"{where}: not an ONNX model, or a truncated one; export or download it again") from error
+        raise LoadError(f"{where}: not an ONNX model, or truncated; export or download it again") from error
     if not proto.HasField("graph"):
-        raise LoadError(f"{where}: not an ONNX model: it holds no graph")
+        raise LoadError(f"{where}: not an ONNX model: it has no graph")
     return proto
 
 
 def _deserialize(proto: onnx.ModelProto, where: str) -> onnx_ir.Model:
-    proto = written_out(proto, where)
+    proto = expand_sparse(proto, where)
     check_names(proto.graph, where)
     check_entries(proto, where)
     proto = _without_map_types(proto)
@@ -108,7 +115,7 @@ def _deserialize(proto: onnx.ModelProto, where: str) -> onnx_ir.Model:
 
 
 def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """onnx-ir cannot say map types (of a classifier's ZipMap output): such values go without a type."""
+    """Drop map types (of a classifier's ZipMap output), which onnx-ir cannot represent."""
 
     def has_map(info: onnx.ValueInfoProto) -> bool:
         return info.type.HasField("map_type") or info.type.sequence_type.elem_type.HasField("map_type")
@@ -124,7 +131,7 @@ def _without_map_types(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def replace_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtocol], onnx_ir.TensorProtocol]) -> None:
-    """Put `place(tensor)` where each tensor of the model is."""
+    """Replace each tensor of the model by `place(tensor)`."""
     for graph in model.graphs():
         for value in graph.initializers.values():
             if value.const_value is not None and (new := place(value.const_value)) is not value.const_value:
@@ -142,7 +149,7 @@ def replace_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtoco
 
 
 def _keep(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
-    """The tensor itself, checked against what holds its bytes."""
+    """Validate a tensor, and its external file if it has one."""
     check_tensor(tensor, files.where)
     if isinstance(tensor, onnx_ir.ExternalTensor):
         return files.check(tensor)
@@ -150,13 +157,13 @@ def _keep(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.Tenso
 
 
 class MappedTensor(onnx_ir.LazyTensor):
-    """A tensor over the mapped model file. Pickled, it is the place of its bytes."""
+    """A lazy tensor over the mapped model file; pickled as the file, offset and length of its bytes."""
 
     __slots__ = ()
 
 
 def _mapped(tensor: onnx_ir.ExternalTensor, file: MappedFile, where: str) -> MappedTensor:
-    """The tensor over the mapped model file."""
+    """A validated lazy tensor over the mapped model file."""
     check_tensor(tensor, where)
     offset, length = tensor.offset or 0, tensor.length or 0
     if length != tensor.nbytes or offset + length > len(file.data):
@@ -182,7 +189,7 @@ def _read(
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Hold back a library's warnings about what is about to be reported as a `LoadError`."""
+    """Silence a library's warnings about problems that are then reported as a `LoadError`."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)

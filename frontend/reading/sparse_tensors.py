@@ -1,7 +1,7 @@
-"""Sparse tensors of a model (initializers and Constants), written out: their values, scattered into zeros.
+"""Expands sparse tensors (initializers and Constants) into nodes that scatter their values into zeros.
 
-The tensor of the values keeps the name, so it is the parameter; what reads the tensor reads `<name>/dense` instead.
-Only standard operators are used (ConstantOfShape and ScatterND, operator set 11), so the model written out runs too.
+The tensor of values keeps the name and is the parameter; readers of the sparse tensor read `<name>/dense` instead.
+The nodes are standard operators (ConstantOfShape and ScatterND, opset 11), so the expanded model still runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...ir.arrays import distinct
 from ...ir.errors import LoadError
 from ..budget import COPIED, SPARSE
 
-__all__ = ["is_sparse", "written_out"]
+__all__ = ["expand_sparse", "is_sparse"]
 
 _OPSET = 11
 _NUMBERS = set(helper.get_all_tensor_dtypes()) - {onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED}
@@ -30,10 +30,16 @@ def is_sparse(proto: onnx.ModelProto) -> bool:
     return _any(proto.graph) or any(_constants(f.node) for f in proto.functions)
 
 
-def written_out(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """The model without sparse tensors: a copy if it has some, else itself.
+def expand_sparse(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """The model with its sparse tensors expanded: a copy if it has any, else the model itself.
 
-    Raises `LoadError` where values, indices and shape do not fit together, or the operator set is older than 11.
+    Args:
+        proto: The model.
+        where: Its name in messages.
+
+    Raises:
+        LoadError: Values, indices and shape do not fit together, there are too many sparse tensors, or the opset is
+            older than 11.
     """
     if not is_sparse(proto):
         return proto
@@ -45,7 +51,7 @@ def written_out(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
         version = next((o.version for o in imports if o.domain in ("", "ai.onnx")), _OPSET)
         if version < _OPSET:
             raise LoadError(
-                f"{where}: sparse tensors are read from operator set {_OPSET} on, the model imports {version}; "
+                f"{where}: sparse tensors need operator set {_OPSET} or later, but the model imports {version}; "
                 "store them densely, or convert the model"
             )
     taken = set(_names(copy.graph)) | {n for f in copy.functions for n in _made(f.node)}
@@ -90,14 +96,14 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 class _Writer:
-    """Writes sparse tensors out, graph by graph; `taken`: all names in use."""
+    """Expands sparse tensors, graph by graph; `taken` holds all names in use."""
 
     def __init__(self, where: str, taken: set[str]) -> None:
         self.where = where
         self.taken = taken
 
     def graph(self, graph: onnx.GraphProto, outer: Mapping[str, str]) -> None:
-        """In place; outer: the new names of what the graphs around have written out."""
+        """Expand in place; `outer` maps sparse tensors of the enclosing graphs to their new names."""
         own = {v.name for values in (graph.input, graph.initializer) for v in values} | set(_made(graph.node))
         names = {old: new for old, new in outer.items() if old not in own}
         head: list[onnx.NodeProto] = []
@@ -123,13 +129,13 @@ class _Writer:
                 )
 
     def nodes(self, nodes: Any, names: Mapping[str, str], head: Iterable[onnx.NodeProto]) -> dict[str, str]:
-        """The nodes of a graph or function, in place, after `head`; returns the names with those of Constants."""
+        """Expand Constants among the nodes, in place, and prepend `head`; returns `names` with those of Constants."""
         names, out = dict(names), list(head)
         for node in nodes:
             if not node.input and node.output and _constants((node,)):
                 name, (attribute, *more) = node.output[0], node.attribute
                 if more:
-                    raise self._damaged(name, "its node has other attributes too")
+                    raise self._invalid(name, "its node has other attributes too")
                 made: list[onnx.NodeProto] = []
                 names[name] = self._scatter(name, attribute.sparse_tensor, made)
                 values = helper.make_node("Constant", [], [name], node.name, value=attribute.sparse_tensor.values)
@@ -146,7 +152,7 @@ class _Writer:
         return names
 
     def _scatter(self, name: str, tensor: onnx.SparseTensorProto, out: list[onnx.NodeProto]) -> str:
-        """Nodes that scatter the values; the name of the result."""
+        """Append the nodes that scatter the values; returns the name of the dense result."""
         indices = self._indices(name, tensor)
         kind = helper.tensor_dtype_to_np_dtype(tensor.values.data_type)
         zero = onnx.TensorProto(data_type=tensor.values.data_type, dims=[1], raw_data=bytes(kind.itemsize))
@@ -168,15 +174,15 @@ class _Writer:
         return name
 
     def _indices(self, name: str, tensor: onnx.SparseTensorProto) -> np.ndarray:
-        """int64 [values, axes]: the place of each value, each once."""
+        """The index of each value, int64 [values, axes]; raises `LoadError` for duplicates."""
         shape, count = tuple(tensor.dims), tuple(tensor.values.dims)
         if not name or not shape or min(shape) < 0 or math.prod(shape) > COPIED or len(count) != 1:
-            raise self._damaged(name, f"its shape {list(shape)} or that of its values, {list(count)}, cannot be read")
+            raise self._invalid(name, f"its shape {list(shape)}, or the shape {list(count)} of its values, is invalid")
         if tensor.values.data_type not in _NUMBERS:
-            raise self._damaged(name, "its values are no numbers")
+            raise self._invalid(name, "its values are not numbers")
         outside = tensor.indices.external_data or tensor.indices.data_location == onnx.TensorProto.EXTERNAL
         if tensor.indices.data_type != onnx.TensorProto.INT64 or outside:
-            raise self._damaged(name, "its indices are no 64-bit integers inside of the model")
+            raise self._invalid(name, "its indices are not 64-bit integers stored in the model")
         try:
             places = numpy_helper.to_array(tensor.indices)
             if places.ndim == 1:
@@ -184,12 +190,12 @@ class _Writer:
             places = places.reshape(count[0], len(shape)).astype(np.int64)
             flat = np.ravel_multi_index(tuple(places.T), shape) if places.size else places.reshape(-1)
         except ValueError as error:
-            raise self._damaged(name, f"its indices do not fit: {error}") from error
+            raise self._invalid(name, f"its indices do not fit: {error}") from error
         if len(distinct(flat)) < len(flat):
-            raise self._damaged(name, "two values have one place")
+            raise self._invalid(name, "two values have the same index")
         return places
 
-    def _damaged(self, name: str, reason: str) -> LoadError:
+    def _invalid(self, name: str, reason: str) -> LoadError:
         return LoadError(f"{self.where}: sparse tensor {name!r}: {reason}; store it densely, or export the model again")
 
 

@@ -1,4 +1,4 @@
-"""What a model must keep for a lowering to rely on: refused with the file, the node and the reason."""
+"""Validates a model: the invariants that lowering relies on. Errors name the file, the node and the reason."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NEWEST = 2**31 - 1
 
 
 def check_names(graph: onnx.GraphProto, where: str) -> None:
-    """No two inputs, initializers or node outputs of one name (an input may share its name with its default value)."""
+    """Check that inputs, initializers and node outputs have unique names; an input may share that of its default."""
     for kind, names in (
         ("input", [i.name for i in graph.input]),
         ("initializer", [t.name for t in graph.initializer]),
@@ -33,7 +33,7 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
     for node in graph.node:
         for name in node.output:
             if name in taken:
-                raise LoadError(f"{where}: {node.op_type} node {node.name!r} makes {name!r}, which is made already")
+                raise LoadError(f"{where}: {node.op_type} node {node.name!r}: output {name!r} is already defined")
             if name:
                 taken.add(name)
         for attribute in node.attribute:
@@ -50,7 +50,7 @@ def check_names(graph: onnx.GraphProto, where: str) -> None:
 
 
 def check_tensor(tensor: onnx_ir.TensorProtocol, where: str) -> None:
-    """It has a data type, a possible shape, and (where the numbers are in the message) as many as that needs."""
+    """Check that a tensor has a data type, a valid shape and, if it is stored in the message, as many elements."""
     try:
         undefined = tensor.dtype is onnx_ir.DataType.UNDEFINED
     except ValueError as error:
@@ -72,7 +72,7 @@ def check_tensor(tensor: onnx_ir.TensorProtocol, where: str) -> None:
     if raw.HasField("raw_data"):
         if tensor.dtype is onnx_ir.DataType.STRING:
             raise LoadError(
-                f"{where}: tensor {tensor.name!r} of strings has raw bytes; the file is damaged, export it again"
+                f"{where}: string tensor {tensor.name!r} has raw bytes; the file is damaged, export it again"
             )
         if len(raw.raw_data) != tensor.nbytes:
             raise LoadError(wrong_size(where, tensor, len(raw.raw_data)))
@@ -80,13 +80,13 @@ def check_tensor(tensor: onnx_ir.TensorProtocol, where: str) -> None:
     count = len(getattr(raw, onnx.helper.tensor_dtype_to_field(raw.data_type)))
     if count != _numbers(tensor):
         raise LoadError(
-            f"{where}: tensor {tensor.name!r} holds {count} numbers, its shape {list(shape)} of {tensor.dtype} needs "
+            f"{where}: tensor {tensor.name!r} has {count} numbers, but its shape {list(shape)} of {tensor.dtype} needs "
             f"{_numbers(tensor)}; export or download the model again"
         )
 
 
 def _check_strings(tensor: onnx_ir.TensorProtocol, where: str) -> None:
-    """Strings are in a field of their own, one for each element; bytes say nothing of where one ends."""
+    """Strings must be in their own field, one per element: raw bytes do not tell where a string ends."""
     count = len(tensor.raw) if isinstance(tensor, onnx_ir.StringTensor) else -1
     if isinstance(tensor, onnx_ir.TensorProtoTensor) and not tensor.raw.HasField("raw_data"):
         count = len(tensor.raw.string_data)
@@ -98,15 +98,15 @@ def _check_strings(tensor: onnx_ir.TensorProtocol, where: str) -> None:
 
 
 def wrong_size(where: str, tensor: onnx_ir.TensorProtocol, length: int) -> str:
-    """The complaint about a tensor of another size than its shape says."""
+    """The message about a tensor whose size does not match its shape."""
     return (
-        f"{where}: tensor {tensor.name!r} holds {length} bytes, its shape {list(tensor.shape)} of {tensor.dtype} "
+        f"{where}: tensor {tensor.name!r} has {length} bytes, but its shape {list(tensor.shape)} of {tensor.dtype} "
         f"needs {tensor.nbytes}; export or download the model again"
     )
 
 
 def _numbers(tensor: onnx_ir.TensorProtocol) -> int:
-    """Entries of a tensor's typed field."""
+    """The number of entries that the typed field of a tensor needs."""
     if tensor.dtype in (onnx_ir.DataType.COMPLEX64, onnx_ir.DataType.COMPLEX128):
         return 2 * tensor.size
     if tensor.dtype is onnx_ir.DataType.STRING or tensor.dtype.bitwidth >= 8:
@@ -115,9 +115,15 @@ def _numbers(tensor: onnx_ir.TensorProtocol) -> int:
 
 
 def check_graphs(model: onnx_ir.Model, where: str, sort: bool) -> None:
-    """Every value is made by something, once and in an order that exists; operators have a version and their settings.
+    """Check that every value is defined, nodes have a topological order, and operators have valid attributes.
 
-    sort: put nodes that do not stand in such an order into it.
+    Args:
+        model: The model.
+        where: Its name in messages.
+        sort: Whether to put the nodes into topological order.
+
+    Raises:
+        LoadError: The model is invalid.
     """
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         if damaged := next((d for d in imports if isinstance(d, bytes)), None):
@@ -131,28 +137,28 @@ def check_graphs(model: onnx_ir.Model, where: str, sort: bool) -> None:
     for graph in model.graphs():
         for node in graph:
             for value in node.inputs:
-                if value is not None and _dangling(value):
-                    raise LoadError(f"{where}: {describe(node)} reads {value.name!r}, which nothing makes")
+                if value is not None and _undefined(value):
+                    raise LoadError(f"{where}: {describe(node)} reads {value.name!r}, which is not defined")
         for value in graph.outputs:
-            if _dangling(value):
-                raise LoadError(f"{where}: output {value.name!r} is made by no node")
+            if _undefined(value):
+                raise LoadError(f"{where}: output {value.name!r} is not defined")
         try:
             order = topological(graph, memo)
         except CycleError as error:
-            raise LoadError(f"{where}: {error}; a feed-forward order of the nodes does not exist") from error
+            raise LoadError(f"{where}: {error}; the nodes have no topological order") from error
         if sort and order != list(graph):
             graph.extend(order)
     if not model.graph.outputs:
         raise LoadError(f"{where}: the graph has no outputs, so there is nothing to lower")
     if not {"", "ai.onnx"} & model.opset_imports.keys() and (first := _first_default(model.graph)) is not None:
         raise LoadError(
-            f"{where}: {describe(first)} is of the default domain, but the model imports no opset of it; "
-            "add an opset_import with domain '' and the version it was made for"
+            f"{where}: {describe(first)} is of the default domain, but the model does not import its opset; "
+            "add an opset_import with domain '' and the version that it was exported for"
         )
 
 
 def _check_text(graph: onnx_ir.Graph, where: str) -> None:
-    """Names are text (protobuf hands on what is not UTF-8 as bytes), inputs have a type, values few axes."""
+    """Names are text (protobuf returns invalid UTF-8 as bytes), inputs have data types, ranks fit the budget."""
     for value in (*graph.inputs, *graph.initializers.values()):
         if isinstance(value.name, bytes):
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
@@ -170,15 +176,15 @@ def _check_text(graph: onnx_ir.Graph, where: str) -> None:
 
 
 def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: str, function: bool) -> None:
-    """Versions are possible; attributes are of the types that schemas name, and those that must be there are."""
+    """Opset versions are valid; attributes and operands match the schemas, and required ones are present."""
     for domain, version in imports.items():
         if not 0 < version <= _NEWEST:
             raise LoadError(
-                f"{where}: imports version {version} of the operators of {domain or 'ai.onnx'!r}, which cannot be; "
+                f"{where}: imports the impossible version {version} of operator set {domain or 'ai.onnx'!r}; "
                 "the file is damaged, export it again"
             )
     for node in graph.all_nodes():
-        kinds, required, least, needed = _settings(
+        kinds, required, least, needed = _requirements(
             node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1))
         )
         if len(node.inputs) < least:
@@ -197,8 +203,8 @@ def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: s
                 raise LoadError(f"{where}: {describe(node)}: attribute {name!r} has no type; export the model again")
             if not function and attribute.is_ref():
                 raise LoadError(
-                    f"{where}: {describe(node)}: attribute {name!r} refers to one of a function, but stands in none; "
-                    "export the model again"
+                    f"{where}: {describe(node)}: attribute {name!r} refers to an attribute of a function, but the node "
+                    "is outside of functions; export the model again"
                 )
             if kind is not kinds.get(name, kind):
                 raise LoadError(
@@ -211,10 +217,10 @@ def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: s
 
 
 @lru_cache(maxsize=4096)
-def _settings(
+def _requirements(
     domain: str, op: str, version: int
 ) -> tuple[dict[str, onnx_ir.AttributeType], frozenset[str], int, tuple[int, ...]]:
-    """Types of attributes by name, which must be there, least operands, and which; nothing if there is no schema."""
+    """From the schema: attribute types by name, required attributes, minimal and required operands; empty without."""
     try:
         schema: Any = onnx.defs.get_schema(op, version, "" if domain == "ai.onnx" else domain)
     except onnx.defs.SchemaError:
@@ -229,5 +235,5 @@ def _first_default(graph: onnx_ir.Graph) -> onnx_ir.Node | None:
     return next((node for node in graph if not node.domain), None)
 
 
-def _dangling(value: onnx_ir.Value) -> bool:
+def _undefined(value: onnx_ir.Value) -> bool:
     return value.producer() is None and not value.is_graph_input() and not value.is_initializer()

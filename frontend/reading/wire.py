@@ -1,7 +1,7 @@
-"""A reader of the protobuf wire format that leaves weights where they are.
+"""A reader of the protobuf wire format that leaves weights in the file.
 
-`skeleton` copies an ONNX file but for the bulky payloads of its tensors: each is replaced by the `external_data`
-entries that say where in the file it lies. Cost: one step per node and tensor, none per weight.
+`skeleton` copies an ONNX file without the large payloads of its tensors: each is replaced by `external_data` entries
+with its place in the file. Cost: one step per node and tensor, none per weight.
 
 Field numbers: onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, FunctionProto);
 encoding: https://protobuf.dev/programming-guides/encoding/.
@@ -28,10 +28,10 @@ _CHILDREN: Mapping[str, Mapping[int, str]] = {
     "node": {5: "attribute"},
     "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse"},
 }
-# Lists of numbers and strings in an attribute: one that has such holds no tensor, and no step per entry is taken.
+# Fields of number and string lists in an attribute: such an attribute has no tensor, so its entries are skipped.
 _LISTS = frozenset({7, 8, 9})
 _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
-# Packed repeated fields that hold little-endian numbers as they are, and the data type that stores them unconverted.
+# Packed repeated fields (field: data type) whose bytes are the little-endian tensor of that data type.
 _PACKED = {4: 1, 10: 11}
 
 
@@ -40,12 +40,12 @@ class WireError(ValueError):
 
 
 class PagedFile:
-    """An open file, read page by page: a mapped file would count all that the kernel maps around each touch."""
+    """An open file, read page by page: of a memory map, pages around each access would count as resident memory."""
 
     _PAGE = 4096
 
     def __init__(self, descriptor: int) -> None:
-        """descriptor: of a regular file, which stays open as long as this is read."""
+        """Read from the descriptor of a regular file, which must stay open."""
         self._descriptor = descriptor
         self._size = os.fstat(descriptor).st_size
         self._start = -self._PAGE
@@ -80,11 +80,20 @@ Buffer = bytes | mmap.mmap | PagedFile
 
 
 def skeleton(data: Buffer, location: str, threshold: int = THRESHOLD) -> bytes:
-    """The bytes of the same ModelProto, with every tensor payload over `threshold` bytes turned into external data.
+    """Replace tensor payloads of a serialized ModelProto by external data entries.
 
-    location: what the new `external_data` entries name as their file; their offset and length point into `data`.
     Covers initializers and tensor attributes in the graph, in subgraphs and in functions.
-    Raises `WireError` where the bytes are no message or end early.
+
+    Args:
+        data: The serialized ModelProto.
+        location: The file name in the new `external_data` entries; their offset and length point into `data`.
+        threshold: Payloads of at most so many bytes stay.
+
+    Returns:
+        The bytes of the smaller ModelProto.
+
+    Raises:
+        WireError: The bytes are not a message or end early.
     """
     if len(data) == 0:
         raise WireError("no bytes")
@@ -96,7 +105,7 @@ def skeleton(data: Buffer, location: str, threshold: int = THRESHOLD) -> bytes:
 
 
 def _message(data: Buffer, start: int, stop: int, kind: str, location: bytes, threshold: int) -> list[bytes] | None:
-    """The message in pieces, or None if nothing in it has to change."""
+    """The new message as pieces, or None if it does not change."""
     children = _CHILDREN[kind]
     pieces: list[bytes] = []
     copied = at = start
@@ -132,7 +141,7 @@ def _message(data: Buffer, start: int, stop: int, kind: str, location: bytes, th
 
 
 def _tensor(data: Buffer, start: int, stop: int, location: bytes, threshold: int) -> list[bytes] | None:
-    """A TensorProto without its payload, or None if it stays whole (external already, several chunks, strings)."""
+    """A TensorProto without its payload, or None if it stays (already external, several payload fields, strings)."""
     data_type = 0
     payloads: list[tuple[int, int, int, int]] = []
     at = start

@@ -303,9 +303,9 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     ("location", "entries", "says"),
     [
         ("s/../o.bin", {}, "outside of the model's folder"),
-        ("w.bin\0", {}, "no file can have this name"),
-        ("w.bin", {"offset": "1e3"}, "the offset of its external data is '1e3', which is no number"),
-        ("w.bin", {"offset": ""}, "which is no number"),
+        ("w.bin\0", {}, "not a valid file name"),
+        ("w.bin", {"offset": "1e3"}, "the offset of its external data is '1e3', not a number"),
+        ("w.bin", {"offset": ""}, "not a number"),
         ("w.bin", {"length": "9" * 30}, "the length of its external data"),
     ],
 )

@@ -40,9 +40,9 @@ def test_names_of_dimensions_and_inputs_that_are_not_there() -> None:
     for options, said in (
         ({"dims": {"bach": 2}}, r"no dimension 'bach'; its dimensions are \['batch', 'seq'\]"),
         ({"inputs": {"z": (1, 2, 3)}}, r"no input 'z'; its inputs are \['x'\]"),
-        ({"dims": {"seq": "7"}}, "dimension 'seq' is to be '7'"),
-        ({"dims": {"seq": 0}}, "dimension 'seq' is to be 0"),
-        ({"inputs": {"x": "2x7x3"}}, "input 'x' is to be '2x7x3'"),
+        ({"dims": {"seq": "7"}}, "the size given for dimension 'seq' is '7'"),
+        ({"dims": {"seq": 0}}, "the size given for dimension 'seq' is 0"),
+        ({"inputs": {"x": "2x7x3"}}, "the shape given for input 'x' is '2x7x3'"),
     ):
         with pytest.raises(LoweringError, match=said):
             gmnc.compile(model, **options)  # type: ignore[arg-type]
