@@ -113,7 +113,7 @@ LOWERING = [
              "frontend.primitives.functions:FunctionVias._recognise", constantly(None),
              "frontend/test_hand_counted.py::test_a_function_of_one_neuron_adds_nothing"),
     Mutation("A function of one neuron stays on it", "normalisations written out are not recognised",
-             "frontend.rewriting.idioms:recognise", constantly(None),
+             "frontend.rewriting.idioms:recognise", constantly(0),
              "frontend/test_hand_counted.py::test_groupnorm_as_op_and_written_out_agree"),
     Mutation("Shared weights see one neuron", "they see the first of several",
              "frontend.primitives.joins:shared_neuron", first_place, f"{_HOLD}[linear_view_conv-dynamo]"),
