@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from typer.testing import CliRunner
@@ -266,6 +267,13 @@ def test_wrong_operands_of_a_built_in_rule_are_the_fault_of_the_model() -> None:
         ("[]", "ValueError: it returned 0 of 1 outputs"),
         ("op.shape", "TypeError: it returned method as output 0"),
         ("exit(0)", "SystemExit: 0"),
+        ("op.attributes['nope']", "KeyError: 'nope'"),
+        ("op.nope", "AttributeError: 'Op' object has no attribute 'nope'"),
+        (
+            "op.input(0).relabelled(op.input(0).factors, (7,))",
+            "ValueError: output 0 of shape .7,. has labels",
+        ),
+        ("ctx.call('MatMul', op.input(0), op.input(0))", "ValueError: MatMul node .* do not fit"),
     ],
 )
 def test_a_bad_rule_of_an_overlay_is_named_with_file_and_node(returned: str, said: str) -> None:
@@ -274,6 +282,13 @@ def test_a_bad_rule_of_an_overlay_is_named_with_file_and_node(returned: str, sai
     exec(f"def mine(ctx, op): return {returned}", {"exit": sys.exit}, names)
     registry.add(Rule("Riddle", "acme", 1, names["mine"]))
     with pytest.raises(PluginError, match=rf"^agraph: node .* \(Riddle\): rule .*mine of .* raised {said}"):
+        gmnc.compile(riddle(), registry=registry)
+
+
+def test_a_bad_rule_of_an_installed_distribution_names_it_even_in_an_overlay() -> None:
+    registry = installed().overlay()
+    registry.add(Rule("Riddle", "acme", 1, np.linalg.norm))
+    with pytest.raises(PluginError, match=r"numpy\.linalg\.norm of the distribution numpy \d+\.\S+ raised"):
         gmnc.compile(riddle(), registry=registry)
 
 
