@@ -29,16 +29,19 @@ FACES = {
         REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError register_step steps
     """,
     "kernels": """
-        Block COLUMNS Fused Layout Piece Terms edge_update kernels register
+        ACTIVATIONS Block COLUMN COLUMNS Chunk EdgeTable Fused Layout Terms block_table edge_update kernels register
     """,
     "metanets": """
-        DMC DeepSets GMN HEADS NAMES NFN READOUTS StatNN load metanetwork save
+        DMC DeepSets GMN GMNConfig HEADS NAMES NFN READOUTS StatNN header load metanetwork mlp save statistics
     """,
     "symmetry": """
         Automorphism Product Rescaling Rescalings Symmetries SymmetryFamily colours fingerprint isomorphic swap
         symmetries
     """,
-    "tasks": "",
+    "tasks": """
+        Experiment History OnProgress Options Prediction Predictor SHIPPED Settings Task WithProbeResponses Zoo
+        accuracy fit inr joined load_result make_zoo probe_images probe_responses rank read_index report run sine
+    """,
     "testing": """
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound
         brute_force build count disagreement networks random_inputs run values verify with_values
