@@ -13,7 +13,11 @@ import onnx_ir
 from ..budget import absurd
 from ..model.protos import dtype_name
 
-__all__ = ["ValueInfo", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
+__all__ = ["HINTED", "ValueInfo", "at_most", "hint", "key", "of_array", "of_type", "shape_of"]
+
+
+HINTED = 64
+"""Elements of an operand that a shape may depend on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
 
 def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
     """The data of an input that a shape may depend on (Reshape's target, Resize's scales)."""
-    if known is None or known.data is None or known.data.size > 64:
+    if known is None or known.data is None or known.data.size > HINTED:
         return None
     if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
         return known.data
