@@ -94,26 +94,26 @@ def _small(pointer, height, width, HEIGHT: tl.constexpr, WIDTH: tl.constexpr):
 
 @triton.jit
 def _dot(x, y, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x @ y; float32 as three TF32 products on tensor cores, which lose about two bits."""
+    """The product x @ y; float32 as three TF32 products on tensor cores, which lose about two bits."""
     PRECISION: tl.constexpr = "tf32x3" if tl.float32 == DOT else "ieee"
     return tl.dot(x.to(DOT), y.to(DOT), out_dtype=SUM, input_precision=PRECISION)
 
 
 @triton.jit
 def _times(x, w, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x @ w; exact for a single number per edge (the value of a parameter)."""
+    """The product x @ w; exact for a single number per edge (the value of a parameter)."""
     return x.to(SUM) * w.to(SUM) if x.shape[1] == 1 else _dot(x, w, DOT, SUM)
 
 
 @triton.jit
 def _times_back(grad, w, DOT: tl.constexpr, SUM: tl.constexpr):
-    """grad @ w.T."""
+    """The product grad @ w.T."""
     return tl.sum(grad * w.to(SUM), axis=1)[:, None] if w.shape[0] == 1 else _dot(grad, tl.trans(w), DOT, SUM)
 
 
 @triton.jit
 def _outer(x, grad, DOT: tl.constexpr, SUM: tl.constexpr):
-    """x.T @ grad."""
+    """The product x.T @ grad."""
     return tl.sum(x.to(SUM) * grad, axis=0)[None, :] if x.shape[1] == 1 else _dot(tl.trans(x), grad, DOT, SUM)
 
 

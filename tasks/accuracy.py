@@ -25,18 +25,24 @@ from .training import by_budget, shuffled
 __all__ = ["NONE", "SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
 
 SPLITS = ("full", "tenth", "width", "family")
-"""full: 80 % of the members train (an eighth of these validates), 20 % test. tenth: a tenth of that training set, the
-same test. width: narrow members train, strictly wider ones of the same family test. family: one family tests."""
+"""full: 20 % of the members test, an eighth of the others validates. tenth: the same test members, a tenth of the
+others. width: narrow members train, strictly wider ones of the same family test. family: one family tests."""
 
 NONE = "none"
-"""The model that reads no parameters, but answers to probes."""
+"""The model that reads no parameters, only responses to probes."""
 
 _TEST, _VALID, _NARROW = 0.2, 0.125, 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Numbers of the members that train, validate and test, int64, each in ascending order."""
+    """Numbers of members, int64, in ascending order.
+
+    Attributes:
+        train: Members to train on.
+        valid: Members by which the best epoch is chosen.
+        test: Members that metrics are reported of.
+    """
 
     train: np.ndarray
     valid: np.ndarray
@@ -44,11 +50,20 @@ class Split:
 
 
 def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: str = "", examples: int = 0) -> Split:
-    """Which members train, validate and test; the test members do not depend on the seed.
+    """Split the members of a zoo; the test members do not depend on the seed.
 
-    table: columns of the zoo, of one entry per member; ``family`` and ``width`` are read. examples: so many of the
-    members that would train, those of fewer among them; 0: all. Raises `GmncError` for an unknown split or family, if a
-    part would be empty, and for more examples than there are.
+    Args:
+        table: Columns of the zoo's index; ``family`` and ``width`` are read.
+        name: One of `SPLITS`.
+        seed: Of the choice of training and validation members.
+        held_out: The family that tests, for split ``family``.
+        examples: Number of training members, nested for increasing numbers; 0 for all.
+
+    Returns:
+        The members of each part.
+
+    Raises:
+        GmncError: Unknown split or family, an empty part, or more examples than training members.
     """
     if name not in SPLITS:
         raise GmncError(f"there is no split {name!r}: choose {', '.join(SPLITS)}")
@@ -78,7 +93,7 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
 
 
 def _wide(families: np.ndarray, widths: np.ndarray) -> np.ndarray:
-    """In each family the members wider than a width that has about 60 % of the members below or at it."""
+    """The members of each family that are wider than its 60 % quantile."""
     wide = np.zeros(len(families), dtype=bool)
     for family in set(families.tolist()):
         own = families == family
@@ -87,7 +102,15 @@ def _wide(families: np.ndarray, widths: np.ndarray) -> np.ndarray:
 
 
 def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """R2 (1 minus the ratio of the squared error to that of the mean), Kendall's tau-b, and the mean squared error."""
+    """Metrics of predictions.
+
+    Args:
+        expected: float64 [n].
+        found: float64 [n].
+
+    Returns:
+        ``r2``, ``tau`` (Kendall's tau-b) and ``mse``.
+    """
     from scipy.stats import kendalltau
 
     error = float(np.mean((expected - found) ** 2))
@@ -97,10 +120,19 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
 
 
 class Accuracy:
-    """The task for `training.fit`: cross-entropy between accuracies and the sigmoid of what the metanetwork gives.
+    """The task for `fit`: cross-entropy between accuracies and the sigmoid of the metanetwork's output.
 
     With several readers (see `gmnc.tasks.WithProbeResponses`) each has its own loss, and their outputs are averaged
-    before the sigmoid. responses: of each member to probes, float32 [n, P], for a model that reads them.
+    before the sigmoid.
+
+    Args:
+        members: The networks.
+        accuracy: Of each member, [n].
+        parts: The split.
+        seed: Of the order of members.
+        edges: Maximum number of edges in a batch.
+        most: Maximum number of members in a batch.
+        responses: Of each member to probes, float32 [n, P], for a model that reads them.
     """
 
     whole = False
@@ -122,28 +154,66 @@ class Accuracy:
         self.seed, self.edges, self.most = seed, edges, most
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Shuffled, and cut so that a batch has a bounded number of edges."""
+        """Shuffled batches with a bounded number of edges; see `Task`.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            Members of each batch.
+        """
         return by_budget(shuffled(self.parts.train, self.seed, epoch), self.sizes, self.edges, self.most)
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum over members of the cross-entropies, averaged over readers."""
+        """Sum over members of the cross-entropies, averaged over readers; see `Task`.
+
+        Args:
+            model: The metanetwork.
+            items: Members, int64 [n].
+
+        Returns:
+            The sum, and n.
+        """
         logits = self._logits(model, items)
         expected = torch.as_tensor(self.accuracy[items]).to(logits)[:, None].expand_as(logits)
         return F.binary_cross_entropy_with_logits(logits, expected, reduction="none").mean(1).sum(), len(items)
 
     def predict(self, model: nn.Module, items: np.ndarray) -> np.ndarray:
-        """Expected accuracies, float64 [n]."""
+        """Predicted accuracies.
+
+        Args:
+            model: The metanetwork.
+            items: Members, int64 [n].
+
+        Returns:
+            float64 [n].
+        """
         parts = by_budget(items, self.sizes, self.edges, 4 * self.most)
         found = [torch.sigmoid(self._logits(model, part).mean(1)).double().cpu().numpy() for part in parts]
         return np.concatenate([np.zeros(0), *found])
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """See `metrics`."""
+        """The `metrics` of a split.
+
+        Args:
+            model: The metanetwork.
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            Metrics by name.
+        """
         items = getattr(self.parts, split)
         return metrics(self.accuracy[items], self.predict(model, items))
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The squared error, negated."""
+        """The negated squared error.
+
+        Args:
+            metrics: What `evaluate` returned.
+
+        Returns:
+            Greater is better.
+        """
         return -metrics["mse"]
 
     def _logits(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
@@ -158,9 +228,22 @@ class Accuracy:
 def experiment(
     settings: Settings, zoo: Any, predictor: Path | None = None, on_progress: OnProgress | None = None
 ) -> Experiment:
-    """zoo: a `gmnc.tasks.members.Zoo` of classifiers. predictor: where to write what `gmnc predict` reads."""
+    """Prepare the prediction of accuracies.
+
+    Args:
+        settings: What to train.
+        zoo: A `Zoo` of classifiers.
+        predictor: Where to write a `Predictor` at the end.
+        on_progress: Called while responses to probes are computed.
+
+    Returns:
+        The experiment for `run`.
+
+    Raises:
+        GmncError: The settings do not fit together or do not fit the zoo.
+    """
     if settings.model == NONE and not settings.probes:
-        raise GmncError(f"--model {NONE} reads answers to probes alone: choose how many by --probes")
+        raise GmncError(f"--model {NONE} reads responses to probes only: choose their number by --probes")
     if settings.model == NONE and settings.metanet:
         raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
     accuracy = numbers(zoo.table, "accuracy", 0, 1).astype(np.float64)
@@ -171,7 +254,7 @@ def experiment(
     )
     model = _model(settings, zoo.members[int(parts.train[0])], said)
     with torch.no_grad():
-        # An output near the mean to start with.
+        # Start with outputs near the mean.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
         for reader in model.readers if isinstance(model, WithProbeResponses) else [model]:
             last = [m for m in reader.modules() if isinstance(m, nn.Linear)][-1]
@@ -203,7 +286,7 @@ def experiment(
 
 
 def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Module:
-    """What trains; said: answers to probes [n, P], if they are read."""
+    """The model to train; said: responses to probes [n, P], if they are read."""
     if said is None:
         return metanetwork(settings.model, 1, like, **settings.metanet)
     reader = None if settings.model == NONE else metanetwork(settings.model, 1, like, **settings.metanet)

@@ -1,4 +1,4 @@
-"""The checkpoint of a run: read so that training goes on from it, or not at all."""
+"""Reading the checkpoint of a run, entirely or not at all."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["read_checkpoint"]
 def read_checkpoint(
     path: Path, options: Mapping[str, Any], model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """What a checkpoint says; weights and the state of the optimizer are put where they belong.
+    """The state in a checkpoint, after loading weights and optimiser state into `model` and `optimizer`.
 
-    Raises `GmncError` if it is of a run with other options, and `LoadError` if it is of another network or damaged.
+    Raises `GmncError` if the run had other options, and `LoadError` if it is of another network or damaged.
     """
     FileState.of(path)
     try:
@@ -31,7 +31,7 @@ def read_checkpoint(
         state = _fields(model, optimizer)(found)
         _refuse_other(path, options, state["options"])
         model.load_state_dict(state["model"])
-        # How to train is what was asked for; that it is the same was seen above.
+        # Hyperparameters come from the caller; they were compared above.
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
     except GmncError:
         raise
@@ -44,7 +44,7 @@ def read_checkpoint(
 def _refuse_other(path: Path, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     other = {name for name, value in options.items() if before.get(name) != value} - {"checkpoint_seconds"}
     if other:
-        raise GmncError(f"{path}: of a run with another {', '.join(sorted(other))}; choose another folder")
+        raise GmncError(f"{path}: from a run with another {', '.join(sorted(other))}; choose another folder")
 
 
 def _fields(model: nn.Module, optimizer: torch.optim.Optimizer) -> Check[dict[str, Any]]:
@@ -82,7 +82,7 @@ def _like_tensor(known: torch.Tensor) -> Check[torch.Tensor]:
 
 
 def _like(known: Mapping[str, torch.Tensor]) -> Check[dict[str, torch.Tensor]]:
-    """Tensors of these names, shapes and types."""
+    """A check for tensors of these names, shapes and dtypes."""
     expected = table({name: _like_tensor(value) for name, value in known.items()})
 
     def check(value: Any) -> dict[str, torch.Tensor]:
@@ -95,7 +95,7 @@ def _like(known: Mapping[str, torch.Tensor]) -> Check[dict[str, torch.Tensor]]:
 
 
 def _moments(value: Any, parameters: list[nn.Parameter]) -> dict[int, Any]:
-    """The state of AdamW, by the numbers of parameters."""
+    """The state of AdamW, by index of the parameter."""
     if not isinstance(value, dict) or not all(isinstance(n, int) and 0 <= n < len(parameters) for n in value):
         raise Wrong(f"an object with numbers of {len(parameters)} parameters", value)
     for at, found in value.items():

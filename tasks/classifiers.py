@@ -1,4 +1,4 @@
-"""A zoo of image classifiers: what is drawn for each member, how it is trained, how it becomes an ONNX file."""
+"""A zoo of image classifiers: drawing, training and exporting its members."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ _OPSET = 20
 class Schedule:
     """How a network is trained, by AdamW on batches of 64.
 
-    learning_rate: at the first step; it falls linearly to 0. fraction: of the 4,000 training images that it sees.
-    epochs: passes over those; 0 leaves it as it was drawn.
+    Attributes:
+        learning_rate: At the first step; it falls linearly to 0.
+        epochs: Passes over its training images; 0 leaves it at its initialisation.
+        weight_decay: Of AdamW.
+        fraction: Fraction of the 4,000 training images that it sees.
     """
 
     learning_rate: float
@@ -43,7 +46,7 @@ class Schedule:
 
 
 def draw(rng: np.random.Generator) -> tuple[Recipe, Schedule]:
-    """A member's knobs; the rates reach from too small to learn anything to so large that learning fails."""
+    """A member's hyperparameters; learning rates range from too small to learn to so large that training fails."""
     name = str(rng.choice(list(FAMILIES)))
     family = FAMILIES[name]
     recipe = Recipe(
@@ -64,7 +67,7 @@ def draw(rng: np.random.Generator) -> tuple[Recipe, Schedule]:
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """To four digits, so that tables are readable."""
+    """A log-uniform number, to four digits so that tables are readable."""
     return float(f"{math.exp(rng.uniform(math.log(low), math.log(high))):.4g}")
 
 
@@ -74,17 +77,17 @@ class Classifiers:
     together = 8
 
     def architecture(self, seed: int, number: int) -> str:
-        """Of a member."""
+        """Name of a member's architecture."""
         return draw(np.random.default_rng([seed, number]))[0].architecture
 
     def members(self, seed: int, numbers: Sequence[int]) -> Iterator[Member]:
-        """Train them, one after the other."""
+        """Train members, one after the other."""
         for number in numbers:
             yield _member(seed, number)
 
 
 def _member(seed: int, number: int) -> Member:
-    """Drawn and trained; with other random weights where the numbers did not stay finite."""
+    """Draw and train a member; again from other random weights while values are not finite."""
     rng = np.random.default_rng([seed, number])
     recipe, schedule = draw(rng)
     graph = template(recipe.architecture)
@@ -107,7 +110,7 @@ def _member(seed: int, number: int) -> Member:
 
 
 def train(recipe: Recipe, schedule: Schedule, images: Images, seed: int) -> nn.Module:
-    """The trained network, in evaluation mode; a function of its arguments alone, given one thread."""
+    """The trained network in evaluation mode; with one thread it depends on the arguments only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build(recipe)
@@ -138,15 +141,15 @@ def _images() -> Images:
 
 
 def _state(net: nn.Module) -> Mapping[str, Tensor]:
-    """Everything that the trained network computes with."""
+    """All tensors that the trained network computes with."""
     return {name: t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 
 @lru_cache(maxsize=4)
 def template(architecture: str) -> ParameterGraph:
-    """The graph of networks of an architecture (`Recipe.architecture`), with the ONNX model that members share.
+    """The graph of an architecture (`Recipe.architecture`), with the ONNX model that members share.
 
-    Raises `GmncError` if a parameter of the network has no edge of its own in it.
+    Raises `GmncError` if a parameter of the network has no edges of its own.
     """
     family, width, depth, norm, activation = architecture.split("-")
     recipe = Recipe(family, int(width[1:]), int(depth[1:]), norm, activation)
@@ -154,7 +157,7 @@ def template(architecture: str) -> ParameterGraph:
         torch.manual_seed(0)
         net = build(recipe).eval()
         for tensor in _state(net).values():
-            # The exporter makes one of tensors that are equal, as biases and norms are at first.
+            # The exporter merges equal tensors, as biases and norms are at initialisation.
             tensor.data.uniform_(0.5, 1.5)
         graph = compile(_export(net))
     on_edges = {block.view.name for block in graph.edges}
@@ -165,7 +168,7 @@ def template(architecture: str) -> ParameterGraph:
 
 
 def _export(net: nn.Module) -> onnx.ModelProto:
-    """By the older exporter, in a hundredth of the time that the newer one takes."""
+    """The ONNX model by the TorchScript exporter, which is a hundred times faster here than the newer one."""
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "network.onnx"

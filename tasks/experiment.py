@@ -1,4 +1,4 @@
-"""One run of an experiment: what to train, and a folder with all that it was and found."""
+"""One run of an experiment, and the folder with its settings and results."""
 
 from __future__ import annotations
 
@@ -23,18 +23,27 @@ from .zoo import ABOUT
 __all__ = ["RESULT", "RUN", "Experiment", "Settings", "load_result", "run"]
 
 RUN, RESULT = "run.json", "result.json"
-"""Files of a run's folder: what was asked for; what was found."""
+"""Files of a run's folder: its settings, and its result."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run is of, beside the training itself.
+    """What a run trains and on what.
 
-    split: which members train and which test. held_out: a family, for the split of that name. seed: of the weights, of
-    the order of members and of the choice of validation members; test members do not depend on it. limit: so many
-    members of the zoo only; 0: all. edges, members: most edges and most members of a batch. metanet: options of the
-    metanetwork. examples: so many of the training members only, those of fewer among them; 0: all. probes: so many
-    images to which each network's answers are read too; see `gmnc.tasks.answers`.
+    Attributes:
+        task: Name of the task.
+        zoo: Folder of the zoo.
+        model: Name of the metanetwork, see `gmnc.metanets.metanetwork`.
+        split: Which members train and which test, see `gmnc.tasks.accuracy.SPLITS`.
+        held_out: The family that tests, for split ``family``.
+        seed: Of the weights, the order of members and the choice of validation members; test members do not depend on
+            it.
+        limit: Use this many members of the zoo; 0 for all.
+        edges: Maximum number of edges in a batch.
+        members: Maximum number of members in a batch.
+        metanet: Options of the metanetwork.
+        examples: Use this many training members, nested for increasing numbers; 0 for all.
+        probes: Also read the responses to this many images, see `gmnc.tasks.probe_responses`.
     """
 
     task: str
@@ -53,9 +62,13 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """task and model: for `training.fit`. finish: given the trained model and the run's folder, what was found.
+    """A task and a model to train on it.
 
-    The result has at least ``metrics``, of the test members, by name; `finish` may write files into the folder.
+    Attributes:
+        task: For `fit`.
+        model: For `fit`.
+        finish: Maps the trained model and the run's folder, where it may write files, to the result, with at least
+            ``metrics`` of the test members, by name.
     """
 
     task: training.Task
@@ -72,16 +85,28 @@ def run(
     device: str = "cpu",
     on_progress: OnProgress | None = None,
 ) -> dict[str, Any]:
-    """Prepare, train and finish; goes on where an earlier call for the same folder was stopped.
+    """Prepare, train and finish; resumes an earlier call for the same folder.
 
-    Returns what is written as `RESULT`. Raises `GmncError` if the folder holds a run of other settings.
+    Args:
+        prepare: Makes the experiment.
+        settings: What to train.
+        options: How to train.
+        out: Folder of the run.
+        device: Where to train.
+        on_progress: Called after each step.
+
+    Returns:
+        The content of `RESULT`.
+
+    Raises:
+        GmncError: The folder holds a zoo or a run of other settings, or training fails.
     """
     asked = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
-    valid(asked, records.RUN, "what was asked for")
+    valid(asked, records.RUN, "the settings of the run")
     _refuse_other(out, asked)
     torch.manual_seed(settings.seed)
     experiment = prepare(settings)
-    # Only now: a folder is not taken by settings that cannot be trained.
+    # Not before: settings that cannot be trained must not claim a folder.
     _claim(out, asked)
     model = experiment.model.to(device)
     history = training.fit(experiment.task, model, options, out, on_progress=on_progress)
@@ -107,24 +132,34 @@ def run(
 
 
 def load_result(out: Path) -> dict[str, Any]:
-    """What a finished run found; raises `LoadError` if the folder holds none."""
+    """The result of a finished run.
+
+    Args:
+        out: Folder of the run.
+
+    Returns:
+        The content of `RESULT`.
+
+    Raises:
+        LoadError: The folder holds no finished run, or a damaged one.
+    """
     path = out / RESULT
     if not path.is_file():
         raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
     found = read_json(path, records.result, "; not the result of a run")
-    # Settings that a run of an earlier version did not have are the usual ones.
+    # Settings that an earlier version did not have get their defaults.
     return {**found, "settings": asdict(Settings(**found["settings"]))}
 
 
 def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
-    """Raise `GmncError` if the folder holds a run of which something else was asked."""
+    """Raise `GmncError` if the folder holds a zoo or a run of other settings."""
     path = out / RUN
     if (out / ABOUT).exists():
-        raise GmncError(f"{out}: is a zoo; choose another folder for the run")
+        raise GmncError(f"{out} is a zoo; choose another folder for the run")
     if not path.is_file():
         return
     before = read_json(path, records.RUN)
-    # What a run of an earlier version was not asked is as usual.
+    # Settings that an earlier version did not have get their defaults.
     usual = {"settings": asdict(Settings(task="", zoo="")), "options": asdict(training.Options())}
     other = [
         name
@@ -133,11 +168,11 @@ def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
         if {**usual[part], **before.get(part, {})}[name] != asked[part][name] and name != "checkpoint_seconds"
     ]
     if other:
-        raise GmncError(f"{out}: holds a run with another {', '.join(other)}; choose another folder for this one")
+        raise GmncError(f"{out} holds a run with another {', '.join(other)}; choose another folder for this one")
 
 
 def _claim(out: Path, asked: Mapping[str, Any]) -> None:
-    """Write what was asked for, unless it is there."""
+    """Write the settings, unless they are there."""
     if rank() == 0 and not (out / RUN).is_file():
         write_json(make_folder(out) / RUN, asked, indent=1)
 

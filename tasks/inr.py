@@ -1,4 +1,4 @@
-"""Editing: a metanetwork changes the parameters of a network so that the picture it holds is dilated (section 5.2)."""
+"""Editing: a metanetwork changes a network's parameters to dilate the picture it represents (section 5.2)."""
 
 from __future__ import annotations
 
@@ -30,20 +30,24 @@ __all__ = ["Dilation", "Editor", "dilated", "experiment", "on_disk", "parts"]
 _VALID = 0.1
 _SHOWN = 8
 _PROBES = 64
-"""Of gmn; the other metanetworks have no nodes that could be told."""
+"""Default of gmn; the other metanetworks have no node features."""
 
 
 def dilated(pictures: torch.Tensor) -> torch.Tensor:
-    """The greatest of each pixel and its eight neighbours; pictures: [B, S * S], row by row."""
+    """The maximum of each pixel and its eight neighbours; pictures: [B, S * S], row by row."""
     square = pictures.reshape(len(pictures), 1, SIZE, SIZE)
     return F.max_pool2d(square, 3, stride=1, padding=1).reshape(pictures.shape)
 
 
 class Editor(nn.Module):
-    """theta + gamma * metanet(theta), [B, V] to [B, V].
+    """Maps values theta [B, V] to theta + gamma * metanet(theta).
 
-    gamma: learnt, one for each parameter tensor, in its standard deviations. metanet: gives one number for each edge.
-    scaled: how values are given to it. probes: so many `Probes`, of which a `GMN` alone can be told.
+    Args:
+        metanet: Maps a graph to one number per edge.
+        population: The networks to edit.
+        scaled: Standardises values.
+        gamma: Initial step size, learnt per parameter tensor, in its standard deviations.
+        probes: Number of `Probes`, which only a `GMN` reads.
     """
 
     tensor: torch.Tensor
@@ -57,7 +61,7 @@ class Editor(nn.Module):
         self.probes: Probes | None = None
         if probes:
             if not isinstance(metanet, GMN):
-                raise GmncError("probes are features of nodes, which of all metanetworks gmn alone takes")
+                raise GmncError("probes are node features, which only gmn takes")
             self.probes = Probes(population, probes, metanet.config.hidden_channels)
         tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
         for number, slot in enumerate(population.slots):
@@ -65,7 +69,7 @@ class Editor(nn.Module):
         self.register_buffer("tensor", tensor, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """The edited values, [B, V]."""
         given = self.scaled(values)
         graphs = self.population.blocks(given)
         found = self.metanet(graphs, self.probes(values)) if self.probes is not None else self.metanet(graphs)
@@ -74,9 +78,14 @@ class Editor(nn.Module):
 
 
 class Dilation:
-    """The task for `training.fit`: squared error between what edited networks render and the dilated pictures.
+    """The task for `fit`: squared error between renderings of edited networks and the dilated pictures.
 
-    images: float32 [M, S * S], the picture of each member. parts: numbers of members by split.
+    Args:
+        population: The M networks.
+        images: float32 [M, S * S], the picture of each member.
+        parts: Numbers of members by split.
+        seed: Of the order of members.
+        most: Maximum number of members in a batch.
     """
 
     whole = False
@@ -88,12 +97,12 @@ class Dilation:
         self.targets, self.points = dilated(torch.from_numpy(images)), grid(SIZE)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Shuffled; all of one size but the last."""
+        """Shuffled batches, all of one size but the last."""
         order = shuffled(self.parts["train"], self.seed, epoch)
         return [order[at : at + self.most] for at in range(0, len(order), self.most)]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum over members of the mean over pixels."""
+        """Sum over members of the mean squared error over pixels, and the number of members."""
         return self.errors(model, items).sum(), len(items)
 
     def errors(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
@@ -104,20 +113,29 @@ class Dilation:
         return (seen - self.targets[items].to(device)).square().mean(1)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """mse: mean over members and pixels."""
+        """The metric ``mse``, the mean over members and pixels."""
         items = self.parts[split]
         found = [self.errors(model, items[at : at + self.most]) for at in range(0, len(items), self.most)]
         return {"mse": float(torch.cat(found).double().mean())}
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The squared error, negated."""
+        """The negated squared error."""
         return -metrics["mse"]
 
 
 def parts(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Numbers of members that train, validate and test; members of one group are never parted.
+    """Numbers of members by split, with whole groups in each; a tenth of the groups that do not test validates.
 
-    group: int64 [M]. tested: bool [M], the test members. A tenth of the other groups validates.
+    Args:
+        group: int64 [M].
+        tested: bool [M], the test members.
+        seed: Of the choice of validation members.
+
+    Returns:
+        Members of ``train``, ``valid`` and ``test``, int64.
+
+    Raises:
+        GmncError: A part is empty.
     """
     groups = np.random.default_rng([1, seed]).permutation(np.unique(group[~tested]))
     valid = ~tested & np.isin(group, groups[: max(1, round(_VALID * len(groups)))])
@@ -128,7 +146,18 @@ def parts(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndar
 
 
 def experiment(settings: Settings, zoo: Any) -> Experiment:
-    """zoo: a `gmnc.tasks.members.Zoo` of kind ``inr``."""
+    """Prepare the editing of pictures.
+
+    Args:
+        settings: What to train.
+        zoo: A `Zoo` of kind ``inr``.
+
+    Returns:
+        The experiment for `run`.
+
+    Raises:
+        GmncError: The zoo is of another kind or too small, or an option has an invalid value.
+    """
     if "image" not in zoo.table:
         raise GmncError("inr-edit needs a zoo of pictures: gmnc zoo make --kind inr")
     images = pixels()[0]
@@ -139,7 +168,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     options = dict(settings.metanet)
     probes = options.pop("probes", _PROBES if settings.model == "gmn" else 0)
     if not isinstance(probes, int) or probes < 0:
-        raise GmncError(f"probes: a number of points from 0, not {probes!r}")
+        raise GmncError(f"probes: a number of points of at least 0, not {probes!r}")
     metanet = metanetwork(settings.model, 1, population.like, "equivariant", **options)
     model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()), probes=probes)
 
@@ -158,7 +187,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
 
 
 def _constant(task: Dilation) -> dict[str, float]:
-    """The error of one change of scale and offset for all networks, the best in training: a a rendered pixel + b."""
+    """Test error of the best affine map of rendered pixels, fitted on training members."""
     seen = render(task.population.tensors(task.population.values), task.points)[..., 0].double()
     train, test = task.parts["train"], task.parts["test"]
     columns = torch.stack([seen[train].flatten(), torch.ones(seen[train].numel(), dtype=torch.float64)], dim=1)
@@ -169,10 +198,17 @@ def _constant(task: Dilation) -> dict[str, float]:
 def on_disk(
     task: Dilation, model: nn.Module, items: np.ndarray, files: list[Path], folder: Path
 ) -> list[dict[str, Any]]:
-    """Edit members, write them back to ONNX, and render these files: of each its member, file, mse and pictures.
+    """Edit members, write them back to ONNX, and render the files by ONNX Runtime.
 
-    Pictures are rows of pixels: ``original`` and ``edited`` as ONNX Runtime renders the files before and after,
-    ``target`` the dilated one.
+    Args:
+        task: The pictures.
+        model: The editor.
+        items: Members, int64 [n].
+        files: Their ONNX files.
+        folder: Where edited files go.
+
+    Returns:
+        For each member: ``member``, ``file``, ``mse``, and the pixels of ``original``, ``target`` and ``edited``.
     """
     make_folder(folder)
     device = next(model.parameters(), task.points).device
@@ -198,7 +234,7 @@ def on_disk(
 
 
 def _rendered(file: Path, points: np.ndarray) -> np.ndarray:
-    """What ONNX Runtime gives for a file at points [P, inputs]: [P]."""
+    """Output of a file at points [P, inputs] by ONNX Runtime, [P]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

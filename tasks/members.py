@@ -1,4 +1,4 @@
-"""The networks of a zoo as tensors: each architecture is lowered once, members differ in values; kept in a cache."""
+"""The networks of a zoo as tensors: each architecture is lowered once, and the values of members are cached."""
 
 from __future__ import annotations
 
@@ -32,9 +32,11 @@ _CACHE = "cache"
 
 @dataclass(frozen=True, slots=True)
 class _Cached:
-    """What lies in the cache. flat: float32 [V], the `Blocks.values` of all members end to end, mapped.
+    """The cached values.
 
-    starts: int64 [n + 1], where each member's begin.
+    Attributes:
+        flat: float32 [V], the `Blocks.values` of all members end to end, memory-mapped.
+        starts: int64 [n + 1], the bounds of each member's values.
     """
 
     flat: np.ndarray
@@ -42,10 +44,13 @@ class _Cached:
 
 
 class Zoo(Sequence[Blocks]):
-    """The members of a zoo in the order of their numbers: `zoo[i]`, or `zoo.members[i]`, is a `Blocks` on the CPU.
+    """The members of a zoo by number: `zoo[i]` is a `Blocks` on the CPU.
 
-    table: the columns of the index, one entry per member. cache: a folder for what takes time to work out, of use while
-    `state` stays what it is.
+    Attributes:
+        folder: Of the zoo.
+        table: Columns of the index, one entry per member.
+        state: A digest that changes when a member or the compiler does.
+        cache: Folder of results that are valid for one `state`.
     """
 
     def __init__(
@@ -56,17 +61,26 @@ class Zoo(Sequence[Blocks]):
 
     @classmethod
     def open(cls, folder: str | Path, limit: int | None = None, on_progress: OnProgress | None = None) -> Zoo:
-        """The zoo that `gmnc zoo make` wrote, or its first `limit` members.
+        """Open a zoo that `gmnc zoo make` wrote.
 
-        The first opening reads and lowers the networks and writes a cache into the folder, which holds for as long as
-        neither they nor gmnc change. on_progress: called with what is done, members read, and members in all. Raises
-        `GmncError` if the folder is no finished zoo, or a network is not what the index says.
+        The first call lowers the networks and writes a cache into the folder, which is valid until they or gmnc change.
+
+        Args:
+            folder: Of the zoo.
+            limit: Open the first members only.
+            on_progress: Called after each member that is read.
+
+        Returns:
+            The zoo.
+
+        Raises:
+            GmncError: The folder is no finished zoo, or a network is not of the architecture in the index.
         """
         folder = Path(folder)
         table = read_index(folder)
         table = {name: column[:limit] for name, column in table.items()}
         cache = folder / _CACHE
-        # One per limit, so that looking at a few does not drop what all of them took.
+        # One per limit, so that opening a few members keeps the cache of all.
         stem = cache / f"first-{len(table['id'])}"
         state = _state(folder, table)
         cached, shared = _load(stem, state), dict[str, Blocks]()
@@ -82,7 +96,7 @@ class Zoo(Sequence[Blocks]):
 
     @property
     def members(self) -> Sequence[Blocks]:
-        """All of them."""
+        """The zoo itself, as a sequence of `Blocks`."""
         return self
 
     @overload
@@ -98,13 +112,27 @@ class Zoo(Sequence[Blocks]):
         return replace(self._template(at), values=values)
 
     def values(self, at: int) -> dict[str, np.ndarray]:
-        """The parameters of a member that have edges: by name an array of its shape."""
+        """The values of a member.
+
+        Args:
+            at: Number of the member.
+
+        Returns:
+            Each parameter that has edges, by name.
+        """
         flat = self[at].values.numpy()
         slots = self._template(self._number(at)).slots
         return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in slots}
 
     def path(self, at: int) -> Path:
-        """The ONNX file of a member."""
+        """The ONNX file of a member.
+
+        Args:
+            at: Number of the member.
+
+        Returns:
+            Its path.
+        """
         return self.folder / str(self.table["file"][self._number(at)])
 
     def _number(self, at: int) -> int:
@@ -113,7 +141,7 @@ class Zoo(Sequence[Blocks]):
         return int(at) % len(self)
 
     def _template(self, at: int) -> Blocks:
-        """The tensors that members of an architecture share."""
+        """The `Blocks` that members of an architecture share."""
         name = str(self.table["architecture"][at])
         if name not in self._blocks:
             self._blocks[name] = blocks(store.load(self.cache / _graph_file(name)), dtype=torch.float32)
@@ -125,7 +153,7 @@ def _graph_file(architecture: str) -> str:
 
 
 def _state(folder: Path, table: dict[str, np.ndarray]) -> str:
-    """Changes when a network, the index or the compiler does."""
+    """A digest of the networks, the index and the compiler."""
     digest = hashlib.sha256(__version__.encode())
     for file, architecture in zip(table["file"], table["architecture"], strict=True):
         path = folder / str(file)
@@ -140,11 +168,11 @@ def _state(folder: Path, table: dict[str, np.ndarray]) -> str:
 
 
 _CACHED = table({"state": text, "sums": mapping(integer(most=2**32), word)})
-"""What the cache says of itself. sums: checksums of its files, by name."""
+"""The description of the cache; sums: checksums of its files, by name."""
 
 
 def _load(stem: Path, state: str) -> _Cached | None:
-    """What is in the cache, None if that is nothing, of another state, or damaged, of which a warning tells."""
+    """The cached values; None if there are none, if they are of another state, or, with a warning, if damaged."""
     about = stem.with_suffix(".json")
     if not about.exists():
         return None
@@ -156,13 +184,13 @@ def _load(stem: Path, state: str) -> _Cached | None:
             raise ValueError
         flat, starts = (np.load(stem.with_name(name), mmap_mode="r") for name in _arrays(stem))
     except (OSError, ValueError, LoadError):
-        warnings.warn(f"{about}: the cache of the zoo is damaged and is made anew", stacklevel=2)
+        warnings.warn(f"{about}: the cache of the zoo is damaged and will be rebuilt", stacklevel=2)
         return None
     return _Cached(flat, starts)
 
 
 def _arrays(stem: Path) -> tuple[str, str]:
-    """Names of the files of `_Cached`."""
+    """File names of the arrays of `_Cached`."""
     return f"{stem.name}.npy", f"{stem.name}-starts.npy"
 
 
@@ -174,7 +202,7 @@ def _sum(path: Path) -> int:
 def _fill(
     folder: Path, table: dict[str, np.ndarray], stem: Path, state: str, on_progress: OnProgress
 ) -> dict[str, Blocks]:
-    """Lower one network of each architecture, and read the values of all; the tensors of those that were lowered."""
+    """Write the cache; returns the tensors of each architecture."""
     stem.with_suffix(".json").unlink(missing_ok=True)
     found: dict[int, np.ndarray] = {}
     shared: dict[str, Blocks] = {}
@@ -215,10 +243,14 @@ def _read(path: Path) -> onnx.ModelProto:
 
 @dataclass(frozen=True, slots=True)
 class _Template:
-    """One network of an architecture. rest: what members share, as bytes: the model but for the values in `places`.
+    """One network of an architecture.
 
-    places: by initializer, where its elements start in the flat values; empty if some values are computed from others,
-    so that every member has to be lowered.
+    Attributes:
+        graph: Its parameter graph.
+        shared: Its tensors, which members share but for the values.
+        places: For each initializer, the start of its elements in the flat values; empty if some values are computed
+            from others, so that every member has to be lowered.
+        rest: Digest of the model without the values in `places`, equal for all members.
     """
 
     graph: ParameterGraph
@@ -228,7 +260,7 @@ class _Template:
 
     @staticmethod
     def of(path: Path, model: onnx.ModelProto) -> _Template:
-        """Of a model that was read from `path`."""
+        """The template of a model that was read from `path`."""
         graph = compile(path)
         shared = blocks(graph, dtype=torch.float32)
         stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.slots)
@@ -236,7 +268,7 @@ class _Template:
         return _Template(graph, shared, places, _rest(model, places))
 
     def values(self, path: Path, model: onnx.ModelProto) -> np.ndarray:
-        """float32 [V]: the `Blocks.values` of a member. Raises `GmncError` if it is of another architecture."""
+        """The `Blocks.values` of a member, float32 [V]; raises `GmncError` if it is of another architecture."""
         if not self.places:
             own = blocks(compile(path), dtype=torch.float32)
             if [replace(s, graph=0) for s in own.slots] != list(self.shared.slots):
@@ -257,11 +289,11 @@ class _Template:
 
 
 def _other(path: Path) -> str:
-    return f"{path}: not of the architecture that the index gives it; delete the file and run `gmnc zoo make` again"
+    return f"{path}: not of the architecture in the index; delete the file and run `gmnc zoo make` again"
 
 
 def _rest(model: onnx.ModelProto, places: dict[str, int]) -> str:
-    """A digest of all of the model but the values of `places`."""
+    """A digest of the model without the values of `places`."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     for tensor in bare.graph.initializer:

@@ -1,4 +1,4 @@
-"""One training run over several processes: who takes which part of a batch, and what they tell each other."""
+"""Data-parallel training: the share of each process in a batch, and collective operations."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["agreed", "joined", "rank", "same_weights", "share", "sum_gradients",
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that `torchrun` started, for as long as the body runs; nothing without it."""
+    """Join the processes that `torchrun` started while the body runs; does nothing without it."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         yield
         return
-    # Its functions keep, as defaults, the group of when they were imported: its threads would outlive the interpreter
+    # Imported before: its default arguments would keep the group, whose threads would outlive the interpreter.
     importlib.import_module("torch.distributed.nn.functional")
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
@@ -31,17 +31,17 @@ def joined() -> Iterator[None]:
 
 
 def world() -> int:
-    """Number of processes."""
+    """The number of processes."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """The number of this process, from 0; 0 without `torchrun`."""
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
 def share(indices: np.ndarray) -> np.ndarray:
-    """This process's part of a batch; may be empty."""
+    """The part of a batch for this process; may be empty."""
     return indices[rank() :: world()]
 
 
@@ -55,7 +55,7 @@ def summed(*numbers: float) -> list[float]:
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients over the processes; one that no process has stays None."""
+    """Sum the gradients over the processes; those that no process has stay None."""
     if world() == 1:
         return
     kept = [p for p in parameters if p.requires_grad]
@@ -68,7 +68,7 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def agreed(value: Any) -> Any:
-    """What process 0 has; the others' values are not looked at."""
+    """The value of process 0; those of the others are ignored."""
     if world() == 1:
         return value
     box = [value]
@@ -77,7 +77,7 @@ def agreed(value: Any) -> Any:
 
 
 def same_weights(model: torch.nn.Module) -> None:
-    """Give all processes the weights of process 0."""
+    """Broadcast the weights of process 0."""
     if world() > 1:
         for tensor in model.state_dict().values():
             distributed.broadcast(tensor, src=0)

@@ -1,4 +1,4 @@
-"""Networks of one architecture as one matrix of values, and tensors of any of them without a copy of the graph."""
+"""Networks of one architecture as one matrix of values, which share one graph."""
 
 from __future__ import annotations
 
@@ -15,47 +15,50 @@ __all__ = ["Population", "Scaled"]
 
 
 class Population:
-    """M networks of one architecture. values: float32 [M, V], each row as in `Blocks.values`."""
+    """M networks of one architecture.
+
+    Attributes:
+        like: One of them.
+        values: float32 [M, V], each row as in `Blocks.values`.
+    """
 
     def __init__(self, members: Sequence[Blocks]) -> None:
-        """Raises `GmncError` if there are none, or if they are not of one architecture."""
+        """Stack the values; raises `GmncError` unless the networks are of one architecture."""
         if not members:
             raise GmncError("a population needs at least one network")
         self.like = members[0]
         for number, member in enumerate(members):
             if member.slots != self.like.slots or member.num_edges != self.like.num_edges:
-                raise GmncError(
-                    f"member {number} of the zoo is of another architecture than the first: they must agree"
-                )
+                raise GmncError(f"member {number} of the zoo has another architecture than the first: they must agree")
         if len(self.like.extra):
-            raise GmncError("a population takes networks whose values are read in the order of their tensors")
+            raise GmncError("a population needs networks whose edges read values by strides")
         self.values = torch.stack([member.values.float() for member in members])
         self._batches: dict[tuple[int, str], Blocks] = {}
 
     @property
     def slots(self) -> tuple[Slot, ...]:
-        """Where each parameter stands in a row of `values`."""
+        """Where each parameter is in a row of `values`."""
         return self.like.slots
 
     def blocks(self, values: torch.Tensor) -> Blocks:
-        """Networks with these values [B, V] side by side; differentiable."""
+        """A batch of networks with these values [B, V]; differentiable."""
         key = (len(values), str(values.device))
         if key not in self._batches:
             self._batches[key] = batch([self.like] * len(values)).to(values.device)
         return replace(self._batches[key], values=values.reshape(-1))
 
     def tensors(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Each parameter of networks with values [B, V], by name: [B, *shape]."""
+        """The parameters of networks with values [B, V], by name: [B, *shape]."""
         return {s.name: values[:, s.start : s.start + s.size].reshape(-1, *s.shape) for s in self.slots}
 
     def per_value(self, values: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        """What an equivariant head says of each value, [B, V, C]; 0 where there is no edge. edges: [E, C]."""
+        """Mean of the edges [E, C] of each value, [B, V, C]; 0 where there is no edge."""
         found = self.blocks(values).per_value(edges)
         return found.nan_to_num(0.0).reshape(*values.shape, -1)
 
 
 class Scaled(nn.Module):
-    """Values of a population, and each parameter tensor's mean and standard deviation over some of its members."""
+    """Standardises values by each parameter tensor's mean and standard deviation over some members."""
 
     mean: torch.Tensor
     deviation: torch.Tensor
@@ -71,5 +74,5 @@ class Scaled(nn.Module):
         self.register_buffer("deviation", deviation)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Mean 0 and standard deviation 1 within each parameter tensor; [B, V] to [B, V]."""
+        """Standardised values; [B, V] to [B, V]."""
         return (values - self.mean) / self.deviation

@@ -1,4 +1,4 @@
-"""A trained accuracy metanetwork as one file, and what it says of a network, near those of its training or not."""
+"""A trained accuracy metanetwork as one file, with a check for networks unlike those that trained it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FEATURES = (
     "log parameters", "log neurons and other nodes", "depth", "log root mean square of the parameters",
     "log greatest parameter", "log spread within a tensor, on average",
 )  # fmt: skip
-# Powers of ten of them are shown.
+# Messages show ten to the power of these.
 _range, _depths = row(number(-300, 300), number(-300, 300)), row(number(0, 1e12), number(0, 1e12))
 _HEADER = table(
     {
@@ -40,7 +40,12 @@ _HEADER = table(
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """accuracy: the expected one, 0 to 1. far: in what the network differs from all that trained the predictor."""
+    """A predicted accuracy.
+
+    Attributes:
+        accuracy: Between 0 and 1.
+        far: In what the network is outside the range of those that trained the predictor; empty if in nothing.
+    """
 
     accuracy: float
     far: tuple[str, ...]
@@ -48,10 +53,13 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictor:
-    """model: an invariant GMN with one output, the logit of the accuracy.
+    """Predicts the test accuracy of a network from its parameters.
 
-    ranges: least and greatest of each of `features` in training. words: hashed words of operators and roles that
-    occurred there (see `gmnc.backends.styles`). about: what it was trained on and how well it does.
+    Attributes:
+        model: An invariant GMN with one output, the logit of the accuracy.
+        ranges: Minimum and maximum of each of `features` over the training networks.
+        op_tokens: Hashed tokens of operators and roles that occurred there, see `gmnc.backends.op_tokens`.
+        about: Description of the training data and metrics.
     """
 
     model: GMN
@@ -60,7 +68,17 @@ class Predictor:
     about: dict[str, Any]
 
     def __call__(self, graph: Blocks) -> Prediction:
-        """Of one network. Raises `GmncError` if the result is not finite."""
+        """Predict the accuracy of one network.
+
+        Args:
+            graph: Its tensors.
+
+        Returns:
+            The prediction.
+
+        Raises:
+            GmncError: The result is not finite.
+        """
         with torch.no_grad():
             logit = self.model.eval()(graph)[0, 0]
         if not logit.isfinite():
@@ -68,7 +86,14 @@ class Predictor:
         return Prediction(float(torch.sigmoid(logit)), self.far(graph))
 
     def far(self, graph: Blocks) -> tuple[str, ...]:
-        """What lies outside of the training networks, in words."""
+        """What is outside the range of the training networks.
+
+        Args:
+            graph: Tensors of one network.
+
+        Returns:
+            One sentence for each feature.
+        """
         found = []
         for name, value in features(graph).items():
             low, high = self.ranges[name]
@@ -80,22 +105,39 @@ class Predictor:
         own = token_counts(graph)
         unknown = sum(count for token, count in own.items() if token not in self.op_tokens) / max(sum(own.values()), 1)
         if unknown > _UNKNOWN:
-            found.append(f"{unknown:.0%} of the words that describe its operators never occurred in training")
+            found.append(f"{unknown:.0%} of its operator tokens never occurred in training")
         return tuple(found)
 
     def save(self, path: Path) -> None:
-        """Write the one file that `open` reads."""
+        """Write the file that `open` reads.
+
+        Args:
+            path: A ``.safetensors`` file.
+
+        Raises:
+            GmncError: The file cannot be written.
+        """
         stored = {"ranges": self.ranges, "op_tokens": sorted(self.op_tokens), "about": self.about}
         save(self.model, path, {_KEY: json.dumps(stored)})
 
     @staticmethod
     def open(path: Path = SHIPPED) -> Predictor:
-        """Raises `LoadError` if the file is missing or is no predictor."""
+        """Read a predictor.
+
+        Args:
+            path: By default the one of the package.
+
+        Returns:
+            The predictor, on the CPU.
+
+        Raises:
+            LoadError: The file is missing or is no predictor.
+        """
         model, stored = load(path), header(path).get(_KEY)
         if stored is None:
             raise LoadError(f"{path}: a metanetwork, but no predictor; `gmnc train accuracy --predictor` writes one")
         if (model.config.head, model.config.out_channels) != ("invariant", 1):
-            raise LoadError(f"{path}: a metanetwork that gives no one number per network, as a predictor must")
+            raise LoadError(f"{path}: a metanetwork without one output per network, which a predictor needs")
         found = parsed(stored, _HEADER, str(path))
         ranges = {name: (low, high) for name, (low, high) in found["ranges"].items()}
         return Predictor(model, ranges, frozenset(found["op_tokens"]), found["about"])
@@ -108,7 +150,7 @@ def _readable(number: float) -> str:
 
 
 def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any]) -> Predictor:
-    """A predictor of a trained model that knows the networks that trained it."""
+    """A predictor of a trained model, with the ranges of the networks that trained it."""
     rows: list[Mapping[str, float]] = []
     op_tokens: set[int] = set()
     for member in members:
@@ -119,7 +161,7 @@ def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any
 
 
 def features(graph: Blocks) -> dict[str, float]:
-    """Numbers that say how large a network and its values are; sizes as logarithms to base 10, whose names say so."""
+    """Sizes of a network and its values; those whose names begin with ``log`` are logarithms to base 10."""
     numbers, *_ = statistics(graph)
     size = numbers[:, -1].exp() if len(numbers) else numbers.new_ones(1)
     mean, deviation = (numbers[:, i] if len(numbers) else numbers.new_zeros(1) for i in (0, 1))

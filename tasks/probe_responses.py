@@ -1,4 +1,4 @@
-"""Probes (Herrmann et al. 2024, Kofinas et al. 2024): what classifiers answer to images that nobody drew, as inputs."""
+"""Probes (Herrmann et al. 2024, Kofinas et al. 2024): outputs of classifiers for generated images, as features."""
 
 from __future__ import annotations
 
@@ -23,16 +23,21 @@ __all__ = ["WithProbeResponses", "probe_images", "probe_responses", "standardise
 
 _LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
 _POINTS, _PEN = 64, 0.06
-"""Of a curve; its half width as a part of the image."""
+"""Points of a curve; half the width of the pen relative to the image."""
 _MOST = 1 << 14
-"""Images: those of 28 by 28 places are 50 MB."""
+"""Most images; at 28 x 28 pixels they take 50 MB."""
 
 
 @cache
 def probe_images(count: int, size: int) -> np.ndarray:
-    """Images of one or two random curves (cubic Bezier), float32 [count, 1, size, size], mean 0 and deviation 1.
+    """Images of one or two random cubic Bezier curves, which no network was trained on.
 
-    Always the same ones for the same count. They are drawn by chance, and no network was trained on them.
+    Args:
+        count: Number of images; equal counts give equal images.
+        size: Width and height in pixels.
+
+    Returns:
+        float32 [count, 1, size, size], read-only, with mean 0 and standard deviation 1.
     """
     pixel = (np.arange(size) + 0.5) / size
     at = np.stack(np.meshgrid(pixel, pixel, indexing="ij"), axis=-1)[:, :, None]
@@ -50,10 +55,18 @@ def probe_images(count: int, size: int) -> np.ndarray:
 
 
 def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None) -> np.ndarray:
-    """What each member of a zoo of classifiers gives for `probe_images`, by ONNX Runtime: float32 [n, count, classes].
+    """Outputs of each member of a zoo of classifiers for `probe_images`, by ONNX Runtime; kept in the zoo's cache.
 
-    Written into the zoo's cache. on_progress: called with what is done, members run, and members in all. Raises
-    `GmncError` if a member does not take a batch of square grey images, or if too many images are asked for.
+    Args:
+        zoo: Of n classifiers.
+        count: Number of images.
+        on_progress: Called after each member.
+
+    Returns:
+        float32 [n, count, classes].
+
+    Raises:
+        GmncError: A member does not take a batch of square grey images, or `count` is too large.
     """
     if count > _MOST:
         raise GmncError(f"probes: at most {_MOST:,}, not {count:,}")
@@ -73,10 +86,9 @@ def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None)
 
 
 def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Logarithms of the probabilities of all answers, float32 [n, count * classes], for a metanetwork to read.
+    """Standardised and clipped log-probabilities of responses [n, count, classes]: float32 [n, count * classes].
 
-    Each in deviations from its mean over the members `train`, int64 [t], and bounded. NaN counts as 0 in that mean, and
-    becomes the mean.
+    Mean and standard deviation are over the members `train`, int64 [t]. NaN counts as 0 in them, and becomes the mean.
     """
     logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_LEAST_LOG)
     own = logs[torch.from_numpy(train)].nan_to_num()
@@ -85,10 +97,13 @@ def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
 
 
 class WithProbeResponses(nn.Module):
-    """Readers of a network that do not know of each other: a metanetwork, and an MLP on answers to probes.
+    """Independent readers of a network: an MLP on responses to probes, and a metanetwork.
 
-    metanet: gives [G, 1]; None: only answers are read. probes: how many answers a network gives. dropout: of the MLP
-    alone, as there may be more answers than networks that train.
+    Args:
+        metanet: Maps a graph to [G, 1]; None for the MLP only.
+        probes: Number of responses of a network.
+        hidden: Width of the MLP.
+        dropout: Of the MLP, as there may be more responses than training networks.
     """
 
     def __init__(self, metanet: nn.Module | None, probes: int, hidden: int = 128, dropout: float = 0.4) -> None:
@@ -99,7 +114,15 @@ class WithProbeResponses(nn.Module):
         self.readers = nn.ModuleList([own] if metanet is None else [own, metanet])
 
     def forward(self, graph: object, given: torch.Tensor) -> torch.Tensor:
-        """What each reader gives, [G, 1] or [G, 2]. graph: as the metanetwork takes it. given: [G, probes]."""
+        """Read a network.
+
+        Args:
+            graph: What the metanetwork takes.
+            given: Responses [G, probes].
+
+        Returns:
+            The output of each reader, [G, 1] or [G, 2].
+        """
         own, *others = self.readers
         return torch.cat([own(given), *(metanet(graph) for metanet in others)], dim=1)
 

@@ -1,4 +1,4 @@
-"""Probes (Kofinas et al. 2024): what each neuron gives at a few learnt points, as features of its node."""
+"""Probes (Kofinas et al. 2024): activations of each neuron at a few learnt points, as features of its node."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ __all__ = ["Probes"]
 
 
 class Probes(nn.Module):
-    """Values of networks [B, V] to features of their nodes [B N, width]; 0 for nodes that are no neuron of a layer.
+    """Maps values of networks [B, V] to node features [B N, width]; 0 for nodes that are no neuron of a layer.
 
-    population: of plain chains, see `Siren`. count: points, learnt, uniform from -1 to 1 to begin with.
+    Args:
+        population: Plain chains, see `Siren`.
+        count: Number of learnt points, uniform in [-1, 1] at initialisation.
+        width: Of the features.
     """
 
     nodes: torch.Tensor
@@ -31,7 +34,7 @@ class Probes(nn.Module):
         self.register_buffer("nodes", nodes, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """See the class."""
+        """[B, V] to [B N, width]."""
         seen = torch.cat(states(self.population.tensors(values), self.points), dim=2)
         own = self.read(seen.transpose(1, 2))
         nodes = own.new_zeros(len(values), self.population.like.num_nodes, own.shape[2])

@@ -1,4 +1,4 @@
-"""What the files of zoos and runs may say: one table of fields for each, and the columns of an index."""
+"""Schemas of the files of zoos and runs, and of the columns of an index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..ir import GmncError
 __all__ = ["ABOUT", "EPOCH", "NETWORKS", "RUN", "column", "index_row", "numbers", "result", "words"]
 
 NETWORKS = "networks"
-"""The folder of a zoo that holds the members' files."""
+"""The folder of the members' files in a zoo."""
 
 _MEMBERS = 10**6
 _SHOWN = 64
@@ -24,7 +24,7 @@ _measure = number(-1e100, 1e100)
 
 
 def _scalar(value: Any) -> Any:
-    """A truth value, a finite number or a word."""
+    """A boolean, a finite number or a word."""
     if isinstance(value, bool):
         return value
     if isinstance(value, int | float):
@@ -33,12 +33,12 @@ def _scalar(value: Any) -> Any:
 
 
 def _knob(value: Any) -> Any:
-    """What a row says of a member: a finite number or a text."""
+    """A property of a member: a finite number or a text."""
     return text(value) if isinstance(value, str) else _scalar(value)
 
 
 def _member_file(value: Any) -> str:
-    """Where a member's file is within the zoo; nowhere else."""
+    """Path of a member's file, which must be in the folder of the zoo."""
     folder, _, name = text(value).partition("/")
     if folder != NETWORKS:
         raise Wrong(f"a file in {NETWORKS}/", value)
@@ -57,7 +57,7 @@ _ROW = {"id": integer(most=_MEMBERS), "file": _member_file, "architecture": word
 
 
 def index_row(value: Any) -> dict[str, Any]:
-    """A row of the index, while it is a file of its own."""
+    """A row of the index in a file of its own."""
     table(_ROW, {"family": word})(value)
     return mapping(_knob, word)(value)
 
@@ -127,7 +127,7 @@ _result = table(
 
 
 def result(value: Any) -> dict[str, Any]:
-    """result.json."""
+    """The content of result.json."""
     found = _result(value)
     if found["best_epoch"] > len(found["history"]):
         raise Wrong(f"the number of one of {len(found['history'])} epochs", found["best_epoch"]).within(".best_epoch")
@@ -135,7 +135,7 @@ def result(value: Any) -> dict[str, Any]:
 
 
 def column(name: str, values: np.ndarray) -> None:
-    """Raise `Wrong` unless a column of an index holds what it must, numbers that are finite or texts."""
+    """Raise `Wrong` unless a column of an index holds finite numbers or texts, as its name requires."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise Wrong("finite numbers", values[~np.isfinite(values)].tolist())
     if values.dtype.kind == "O":
@@ -149,18 +149,18 @@ def column(name: str, values: np.ndarray) -> None:
 
 
 def numbers(zoo: Mapping[str, np.ndarray], name: str, least: float = -np.inf, most: float = np.inf) -> np.ndarray:
-    """A column of a zoo's index; raises `GmncError` unless it is there and its numbers lie in a range."""
+    """A numeric column of a zoo's index; raises `GmncError` if it is missing or not within the range."""
     values = np.asarray(zoo[name]) if name in zoo else None
     if values is None or values.dtype.kind not in "biuf":
         raise GmncError(f"the zoo's index has no numbers {name!r}: this task needs another kind of zoo")
-    # Written so that NaN is refused.
+    # Comparisons are false for NaN.
     if not ((values >= least) & (values <= most) & np.isfinite(values)).all():
         raise GmncError(f"the zoo's index: {name!r} has a value that is not a finite number from {least:g} to {most:g}")
     return values
 
 
 def words(zoo: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A column of texts of a zoo's index; raises `GmncError` unless it is there."""
+    """A column of texts of a zoo's index; raises `GmncError` if it is missing."""
     if name not in zoo or np.asarray(zoo[name]).dtype.kind not in "OU":
         raise GmncError(f"the zoo's index has no texts {name!r}: this task needs another kind of zoo")
     return np.asarray(zoo[name])

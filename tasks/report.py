@@ -1,4 +1,4 @@
-"""What runs found, side by side: mean and standard deviation over seeds, as JSON, Markdown and pictures."""
+"""Results of runs side by side: mean and standard deviation over seeds, as JSON, Markdown and pictures."""
 
 from __future__ import annotations
 
@@ -18,15 +18,25 @@ from ..ir.printable import printable
 __all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "titles", "to_json"]
 
 PARTS = ("test", "valid")
-"""Members that metrics may be of; ``valid``: of the best epoch, which is how a run is to be chosen among others."""
+"""Members that metrics are of; ``valid``, at the best epoch, is the one to choose settings by."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Runs that differ in their seed alone. metrics: name to (mean, standard deviation over seeds, that of the sample).
+    """Runs that differ in their seed only.
 
-    settings: what tells the row from others of its task, split and model, as in ``lr 0.003``; empty if there are none.
-    members: how many trained and how many tested, where runs say so. seconds: of training, mean. device: what ran them.
+    Attributes:
+        task: Of the runs.
+        split: With the family that it holds out.
+        model: Name of the metanetwork.
+        settings: Those that differ from other rows of this task, split and model, as in ``lr 0.003``.
+        seeds: Of the runs.
+        metrics: Name to mean and sample standard deviation over seeds.
+        parameters: Number of parameters of the metanetwork.
+        epochs: Mean number of epochs.
+        seconds: Mean training time.
+        members: Number of members by split, where runs have it.
+        device: What the runs were trained on.
     """
 
     task: str
@@ -43,16 +53,24 @@ class Row:
 
 
 def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]:
-    """One row for each task, split, model and settings, in that order; see `gmnc.tasks.experiment.run` for a result.
+    """Group runs by everything but their seed.
 
-    of: one of `PARTS`. Raises `GmncError` for another, and if two runs differ in nothing.
+    Args:
+        results: Of `gmnc.tasks.run`.
+        of: One of `PARTS`.
+
+    Returns:
+        Rows ordered by task, split and model.
+
+    Raises:
+        GmncError: `of` is not in `PARTS`, or two runs do not differ.
     """
     if of not in PARTS:
         raise GmncError(f"there are no metrics of {of!r} members: choose {' or '.join(PARTS)}")
     groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
         own = groups.setdefault(_key(result), {})
-        # Their parameters too: what is usual may have changed between two runs that were given the same.
+        # The number of parameters too: defaults may have changed between runs with the same settings.
         own.setdefault(json.dumps([_chosen(result), result["parameters"]], sort_keys=True), []).append(result)
     rows = []
     for key in sorted(groups):
@@ -64,13 +82,13 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
 
 
 def _key(result: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Task, split with the family that it holds out, and model."""
+    """Task, split with the held-out family, and model."""
     of = result["settings"]
     return of["task"], f"{of['split']} ({of['held_out']})" if of["held_out"] else of["split"], of["model"]
 
 
 def _chosen(result: Mapping[str, Any]) -> dict[str, Any]:
-    """By name all that was chosen for a run but its seed and folders."""
+    """All settings of a run but its seed and folders, by name."""
     apart = ("task", "split", "held_out", "model", "seed", "zoo", "metanet", "checkpoint_seconds")
     given = {**result["settings"], **result.get("options", {})}
     found = {name: value for name, value in given.items() if name not in apart}
@@ -78,19 +96,26 @@ def _chosen(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differing(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Names whose values are not the same in all."""
+    """Names whose values differ."""
     names = dict.fromkeys(name for one in chosen for name in one)
     return [n for n in names if any(one.get(n) != chosen[0].get(n) for one in chosen)]
 
 
 def _said(result: Mapping[str, Any], names: Iterable[str]) -> str:
-    """What was chosen for a run under those names."""
+    """The settings of a run under these names, as text."""
     chosen = _chosen(result)
     return ", ".join(f"{n} {chosen[n]}" for n in names if n in chosen)
 
 
 def titles(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Model, split and seed of each run, and the settings that tell it from others of its task, split and model."""
+    """Titles of runs.
+
+    Args:
+        results: Of `gmnc.tasks.run`.
+
+    Returns:
+        For each run model, split, seed, and the settings that differ among runs of its task, split and model.
+    """
     alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for result in results:
         alike.setdefault(_key(result), []).append(_chosen(result))
@@ -108,7 +133,7 @@ def _row(task: str, split: str, model: str, settings: str, runs: Sequence[Mappin
     twice = sorted({s for s in seeds if seeds.count(s) > 1})
     if twice:
         raise GmncError(
-            f"{task}, {split}, {model}: seed {twice[0]} is there twice, with the same settings; give one run"
+            f"{task}, {split}, {model}: two runs have seed {twice[0]} and the same settings; give one of them"
         )
     found = [r["metrics"] if of == "test" else r["history"][r["best_epoch"] - 1]["valid"] for r in runs]
     names = [n for n in found[0] if all(n in m for m in found)]
@@ -129,7 +154,7 @@ def _row(task: str, split: str, model: str, settings: str, runs: Sequence[Mappin
 
 
 def _device(result: Mapping[str, Any]) -> str:
-    """A GPU by name, or how many threads of a CPU; empty if the result does not say."""
+    """Name of the GPU, or number of CPU threads; empty if unknown."""
     if result.get("device") != "cpu":
         return str(result.get("device", ""))
     threads = result.get("threads", 1)
@@ -137,7 +162,14 @@ def _device(result: Mapping[str, Any]) -> str:
 
 
 def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Rows as plain data; metrics as {"mean": ..., "std": ...}."""
+    """Rows as JSON data.
+
+    Args:
+        rows: Of `summary`.
+
+    Returns:
+        One object per row, with each metric as ``{"mean": ..., "std": ...}``.
+    """
     found = []
     for row in rows:
         plain = asdict(row)
@@ -147,20 +179,27 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One table for each task: a line per row."""
+    """Rows as Markdown.
+
+    Args:
+        rows: Of `summary`.
+
+    Returns:
+        One table per task, one line per row.
+    """
     parts = []
     for task in dict.fromkeys(row.task for row in rows):
         own = [row for row in rows if row.task == task]
         names = list(dict.fromkeys(n for row in own for n in row.metrics))
-        told = ["settings"] if any(row.settings for row in own) else []
-        head = ["split", "model", *told, *names, "seeds", "members", "parameters", "epochs", "minutes", "on"]
+        extra = ["settings"] if any(row.settings for row in own) else []
+        head = ["split", "model", *extra, *names, "seeds", "members", "parameters", "epochs", "minutes", "on"]
         lines = [_line(head), _line("---" for _ in head)]
         for row in own:
             members = " / ".join(str(row.members[k]) for k in ("train", "valid", "test") if k in row.members)
             cells = [_cell(row.metrics[n], len(row.seeds)) if n in row.metrics else "" for n in names]
             about = [len(row.seeds), members, f"{row.parameters:,}", f"{row.epochs:.0f}", f"{row.seconds / 60:.1f}"]
             lines.append(
-                _line([row.split, row.model, *([row.settings] if told else []), *cells, *map(str, about), row.device])
+                _line([row.split, row.model, *([row.settings] if extra else []), *cells, *map(str, about), row.device])
             )
         parts.append("\n".join([f"**{task}**", "", *lines]))
     return "\n\n".join(parts) + "\n"
@@ -177,7 +216,15 @@ def _line(cells: Iterable[str]) -> str:
 
 
 def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Learning curves of all runs, and what each run predicted where it says so; PNG files, returned."""
+    """Draw learning curves of all runs, and predictions and edits of the runs that have them.
+
+    Args:
+        results: Of `gmnc.tasks.run`.
+        folder: Where the PNG files go.
+
+    Returns:
+        The files.
+    """
     make_folder(folder)
     made = []
     titled = list(zip(results, titles(results), strict=True))
@@ -197,13 +244,13 @@ def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
 
 
 def _other(path: Path, made: Sequence[Path]) -> Path:
-    """The path, or one with a number where runs differ in their settings alone."""
+    """The path, with a number if it is taken by a run with other settings."""
     names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, len(made) + 2))]
     return next(name for name in names if name not in made)
 
 
 def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
-    """Predicted against true, one point per test member, coloured by family."""
+    """Plot predicted against true accuracy, one point per test member, coloured by family."""
     from matplotlib.figure import Figure
 
     found = result["predictions"]
@@ -222,7 +269,7 @@ def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
 
 
 def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
-    """Loss in training and score in validation by epoch, one line per run, with its title."""
+    """Plot training loss and validation score by epoch, one line per run."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -239,7 +286,7 @@ def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
 
 
 def edits(result: Mapping[str, Any], path: Path) -> None:
-    """Pictures that networks hold before the edit, that they should hold, and that they hold after it."""
+    """Draw the pictures of networks before the edit, their targets, and after the edit."""
     from matplotlib.figure import Figure
 
     shown = result["edited"]
@@ -261,7 +308,7 @@ def _write(figure: Any, path: Path) -> None:
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
-        # Names of runs and families are no mathematics.
+        # Names of runs and families may contain dollar signs.
         text.set_parse_math(False)
         text.set_text(printable(text.get_text(), lines=True))
     with replacing(path) as temporary:

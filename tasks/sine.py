@@ -1,4 +1,4 @@
-"""Embedding networks without labels: two networks of one function shall be near, those of others far (section 5.3)."""
+"""Self-supervised embeddings of networks: near for two networks of one function, else far (section 5.3)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..ir import GmncError
-from ..metanets import metanetwork
-from ..metanets.layer import mlp
+from ..metanets import metanetwork, mlp
 from .experiment import Experiment, Settings
 from .inr import parts
 from .population import Population, Scaled
@@ -27,20 +26,32 @@ _TEST = 0.2
 
 
 def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> torch.Tensor:
-    """The sum over 2 B views of the cross-entropy of finding the other view of the same item (Chen et al. 2020).
+    """InfoNCE (Chen et al. 2020): cross-entropy of finding the other view of an item, summed over 2 B views.
 
-    first, second: [B, C], row i of both is of item i. Likeness is the cosine.
+    Args:
+        first: Embeddings [B, C] of one view of each item.
+        second: Embeddings [B, C] of the other view.
+        temperature: Divides cosine similarities.
+
+    Returns:
+        A scalar.
     """
     both = F.normalize(torch.cat([first, second]), dim=1)
-    likeness = (both @ both.t() / temperature).fill_diagonal_(-torch.inf)
+    similarity = (both @ both.t() / temperature).fill_diagonal_(-torch.inf)
     other = torch.arange(len(both), device=both.device).roll(len(first))
-    return F.cross_entropy(likeness, other, reduction="sum")
+    return F.cross_entropy(similarity, other, reduction="sum")
 
 
 def flipped(population: Population, values: torch.Tensor, signs: list[torch.Tensor]) -> torch.Tensor:
-    """The same functions with the signs of hidden neurons changed, as sin(-x) = -sin(x). values: [B, V].
+    """Flip signs of hidden neurons, which keeps the functions as sin(-x) = -sin(x).
 
-    signs: of each hidden layer, [B, width], 1 or -1.
+    Args:
+        population: Of the networks.
+        values: [B, V].
+        signs: For each hidden layer [B, width], 1 or -1.
+
+    Returns:
+        [B, V].
     """
     found = values.clone()
     for number, slot in enumerate(population.slots):
@@ -53,84 +64,116 @@ def flipped(population: Population, values: torch.Tensor, signs: list[torch.Tens
     return found
 
 
-def regression(known: torch.Tensor, answers: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
-    """Answers [m, K] to embeddings [m, C], by linear regression on known [n, C] with answers [n, K]; float64."""
+def regression(known: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+    """Linear regression from embeddings to targets.
+
+    Args:
+        known: Embeddings [n, C].
+        targets: Of these, [n, K].
+        asked: Embeddings [m, C].
+
+    Returns:
+        Predicted targets of `asked`, float64 [m, K].
+    """
     mean, deviation = known.double().mean(0), known.double().std(0).clamp(min=1e-9)
 
     def columns(rows: torch.Tensor) -> torch.Tensor:
         return torch.cat([(rows.double() - mean) / deviation, torch.ones(len(rows), 1, dtype=torch.float64)], dim=1)
 
     x = columns(known)
-    # A ridge of a ten-thousandth of the variance: embeddings may lie in fewer dimensions than they have.
+    # A small ridge, as embeddings may lie in a subspace.
     ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-    return columns(asked) @ torch.linalg.solve(x.t() @ x + ridge, x.t() @ answers.double())
+    return columns(asked) @ torch.linalg.solve(x.t() @ x + ridge, x.t() @ targets.double())
 
 
 class Encoder(nn.Module):
-    """An embedding, and the head through which the contrast sees it in training alone."""
+    """An embedding, and the projection head of the contrastive loss.
+
+    Args:
+        metanet: Maps a graph to [G, outputs].
+        population: The networks.
+        scaled: Standardises values.
+        outputs: Width of the embedding.
+    """
 
     def __init__(self, metanet: nn.Module, population: Population, scaled: Scaled, outputs: int) -> None:
         super().__init__()
         self.metanet, self.population, self.scaled = metanet, population, scaled
-        # Without the normalisation embeddings begin as nearly one vector, and the contrast ends with exactly one.
+        # Without this normalisation embeddings start nearly equal and collapse to one vector.
         normalised = nn.BatchNorm1d(outputs, affine=False)
         self.head = nn.Sequential(normalised, mlp(outputs, outputs, outputs, 0.0, "silu"))
 
     def embed(self, values: torch.Tensor) -> torch.Tensor:
-        """[B, V] to [B, outputs]."""
+        """Embeddings of networks.
+
+        Args:
+            values: [B, V].
+
+        Returns:
+            [B, outputs].
+        """
         return self.metanet(self.population.blocks(self.scaled(values)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Seen through the head."""
+        """Embeddings through the projection head, [B, V] to [B, outputs]."""
         return self.head(self.embed(values))
 
 
 class Contrast:
-    """The task for `training.fit`: items are functions, each of which two members hold.
+    """The task for `fit`: contrastive learning; items are functions with two members each.
 
-    A view of a function is one of its members, with signs of neurons changed at random and noise of `noise` standard
-    deviations on its values. members: int64 [F, 2]. parts: numbers of functions by split. answers: float64 [F, K],
-    what a linear regression shall tell from embeddings.
+    A view of a function is one of its members, with random sign flips of neurons and noise on its values.
+
+    Args:
+        population: All members.
+        scaled: Their standard deviations.
+        members: Numbers of the members of each function, int64 [F, 2].
+        targets: What a linear regression predicts from embeddings for evaluation, float64 [F, K].
+        parts: Numbers of functions by split.
+        seed: Of the order of functions.
+        most: Maximum number of functions in a batch.
+        temperature: See `info_nce`.
+        noise: In standard deviations of each parameter tensor.
     """
 
     whole = True
 
     def __init__(
-        self, population: Population, scaled: Scaled, members: np.ndarray, answers: np.ndarray,
+        self, population: Population, scaled: Scaled, members: np.ndarray, targets: np.ndarray,
         parts: Mapping[str, np.ndarray], *, seed: int, most: int, temperature: float = 0.1, noise: float = _NOISE,
     ) -> None:  # fmt: skip
         self.population, self.deviation, self.members = population, scaled.deviation.clone(), members
-        self.answers, self.parts = torch.from_numpy(answers), parts
+        self.targets, self.parts = torch.from_numpy(targets), parts
         self.seed, self.most, self.temperature, self.noise = seed, most, temperature, noise
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Shuffled; one that is less than half full is left out, as it has few others to tell apart."""
+        """Shuffled batches without those less than half full, which have few negatives."""
         order = shuffled(self.parts["train"], self.seed, epoch)
         found = [order[at : at + self.most] for at in range(0, len(order), self.most)]
         return [part for part in found if 2 * len(part) >= min(self.most, len(order))]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum over both views of each function."""
+        """Sum of `info_nce` over both views of each function, and their number."""
         device = next(model.parameters()).device
         views = torch.cat([self._view(self.members[items, side]) for side in (0, 1)]).to(device)
         first, second = model(views).chunk(2)
         return info_nce(first, second, self.temperature), 2 * len(items)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """mse: of a linear regression, fitted on training members, on the members of the split; mean over answers."""
+        """The metric ``mse`` of a linear regression on the split, fitted on training members, mean over targets."""
         known, asked = (self.embeddings(model, self.parts[name]) for name in ("train", split))
-        answers, expected = (self.answers[self.parts[name]].repeat_interleave(2, 0) for name in ("train", split))
-        return {"mse": float((regression(known, answers, asked) - expected).square().mean())}
+        targets, expected = (self.targets[self.parts[name]].repeat_interleave(2, 0) for name in ("train", split))
+        return {"mse": float((regression(known, targets, asked) - expected).square().mean())}
 
     def embeddings(self, model: nn.Module, functions: np.ndarray) -> torch.Tensor:
-        """Of both members of each function, in turn, [2 n, C]."""
+        """Embeddings of both members of each function, in turn, [2 n, C]."""
         device = next(model.parameters()).device
         rows = self.population.values[self.members[functions].reshape(-1)]
         encoder: Any = model
         return torch.cat([encoder.embed(part.to(device)).cpu() for part in rows.split(2 * self.most)])
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The squared error of the regression, negated."""
+        """The negated squared error of the regression."""
         return -metrics["mse"]
 
     def _view(self, members: np.ndarray) -> torch.Tensor:
@@ -141,20 +184,31 @@ class Contrast:
 
 
 def experiment(settings: Settings, zoo: Any) -> Experiment:
-    """zoo: a `gmnc.tasks.members.Zoo` of kind ``sine``."""
+    """Prepare the embedding of sines.
+
+    Args:
+        settings: What to train.
+        zoo: A `Zoo` of kind ``sine``.
+
+    Returns:
+        The experiment for `run`.
+
+    Raises:
+        GmncError: The zoo is of another kind or too small.
+    """
     if "function" not in zoo.table:
         raise GmncError("inr-ssl needs a zoo of sines: gmnc zoo make --kind sine")
     count = len(zoo.members) // 2
     members = np.arange(2 * count).reshape(count, 2)
     if not np.array_equal(numbers(zoo.table, "function")[members], np.arange(count)[:, None].repeat(2, 1)):
         raise GmncError("inr-ssl needs the members of the zoo in their order, two for each function")
-    answers = np.stack([numbers(zoo.table, name).astype(np.float64)[::2][:count] for name in "ab"], axis=1)
+    targets = np.stack([numbers(zoo.table, name).astype(np.float64)[::2][:count] for name in "ab"], axis=1)
     functions = np.arange(count)
     tested = np.isin(functions, np.random.default_rng(0).permutation(count)[: round(_TEST * count)])
     chosen = parts(functions, tested, settings.seed)
     population = Population(zoo.members)
     scaled = Scaled(population, members[chosen["train"]].reshape(-1).tolist())
-    task = Contrast(population, scaled, members, answers, chosen, seed=settings.seed, most=settings.members)
+    task = Contrast(population, scaled, members, targets, chosen, seed=settings.seed, most=settings.members)
     outputs = 64
     model = Encoder(
         metanetwork(settings.model, outputs, population.like, **settings.metanet), population, scaled, outputs
@@ -162,7 +216,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         test, train = chosen["test"], chosen["train"]
-        mean = float(np.mean((answers[test] - answers[train].mean(0)) ** 2))
+        mean = float(np.mean((targets[test] - targets[train].mean(0)) ** 2))
         return {
             "metrics": task.evaluate(trained, "test"),
             "mean_of_training": {"mse": mean},

@@ -1,4 +1,4 @@
-"""Small networks with sines (SIREN, Sitzmann et al. 2020) of one signal each: many fitted and rendered at once."""
+"""SIRENs (Sitzmann et al. 2020), small networks with sines of one signal each, fitted and rendered in batches."""
 
 from __future__ import annotations
 
@@ -22,10 +22,14 @@ _OPSET, _IR_VERSION = 20, 10
 
 @dataclass(frozen=True, slots=True)
 class Siren:
-    """Layers x W^T + b with sines between them. sizes: inputs, hidden widths, outputs. w0: scale of the first weights.
+    """An architecture: layers x W^T + b with sines between them.
 
-    The factor that the paper puts before each hidden layer is part of the weights here: the same functions, with
-    parameters of a like size in all layers, and a plain chain of layers.
+    The factor omega of the paper is folded into the weights: the same functions, with parameters of similar size in
+    all layers, as a plain chain of layers.
+
+    Attributes:
+        sizes: Inputs, hidden widths, outputs.
+        w0: Scale of the first weights at initialisation.
     """
 
     sizes: tuple[int, ...]
@@ -33,7 +37,7 @@ class Siren:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of the parameters, in order: a weight [out, in] and a bias [out] for each layer."""
+        """Shapes of the parameters, in order: a weight [out, in] and a bias [out] per layer."""
         found: dict[str, tuple[int, ...]] = {}
         for number, (inputs, outputs) in enumerate(pairwise(self.sizes)):
             found |= {f"layers.{number}.weight": (outputs, inputs), f"layers.{number}.bias": (outputs,)}
@@ -41,11 +45,11 @@ class Siren:
 
     @property
     def parameters(self) -> int:
-        """How many numbers."""
+        """Number of parameters."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def onnx(self) -> onnx.ModelProto:
-        """The architecture with parameters 0: ``points`` [P, inputs] to ``values`` [P, outputs]."""
+        """An ONNX model with zero parameters: ``points`` [P, inputs] to ``values`` [P, outputs]."""
         nodes, before = [], "points"
         for number in range(len(self.sizes) - 1):
             last = number == len(self.sizes) - 2
@@ -70,9 +74,11 @@ class Siren:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How networks are fitted: steps of Adam, on all points at once, with a rate that falls to 0 as a cosine.
+    """Hyperparameters of fitting by Adam, on all points at once, with a cosine schedule to 0.
 
-    lr: relative to the scale of each parameter tensor.
+    Attributes:
+        steps: Number of steps.
+        lr: Peak learning rate, relative to the scale of each parameter tensor.
     """
 
     steps: int
@@ -80,13 +86,13 @@ class Fit:
 
 
 def grid(side: int) -> torch.Tensor:
-    """Centres of the pixels of a square picture, row by row, [side * side, 2]: y and x from -1 to 1."""
+    """Pixel centres of a square picture, row by row, [side * side, 2]: y and x between -1 and 1."""
     at = (torch.arange(side, dtype=torch.float32) * 2 + 1) / side - 1
     return torch.stack(torch.meshgrid(at, at, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
 def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
-    """First parameters of a network for each seed, uniform as in the paper."""
+    """Initial parameters of a network per seed, uniform as in the paper."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in siren.shapes}
     for seed in seeds:
         rng = np.random.default_rng(list(seed))
@@ -96,9 +102,9 @@ def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tenso
 
 
 def states(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
-    """What each layer of B networks gives at P points, hidden ones after their sine: [B, P, width] each.
+    """Output of each layer of B networks at points [P, inputs], after the sine if hidden: [B, P, width] each.
 
-    points: [P, inputs]. Differentiable in both.
+    Differentiable in both arguments.
     """
     weights, biases = list(values.values())[::2], list(values.values())[1::2]
     found = [points.to(weights[0]).expand(len(weights[0]), *points.shape)]
@@ -109,17 +115,14 @@ def states(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
 
 
 def render(values: Values, points: torch.Tensor) -> torch.Tensor:
-    """What B networks give at P points, [B, P, outputs]; differentiable in both. points: [P, inputs]."""
+    """Outputs of B networks at points [P, inputs], [B, P, outputs]; differentiable in both arguments."""
     return states(values, points)[-1]
 
 
 def fit(
     siren: Siren, values: Values, points: torch.Tensor, targets: torch.Tensor, how: Fit
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Parameters of B networks that are fitted to targets [B, P, outputs], and their mean squared errors [B].
-
-    Networks are apart from one another: what becomes of one does not depend on the others.
-    """
+    """Fit B independent networks to targets [B, P, outputs]; returns parameters and mean squared errors [B]."""
     own = {name: value.clone().requires_grad_() for name, value in values.items()}
     groups = [{"params": [value], "lr": how.lr * _scale(siren, name)} for name, value in own.items()]
     optimizer = torch.optim.Adam(groups, eps=1e-12)
@@ -135,7 +138,7 @@ def fit(
 
 
 def _scale(siren: Siren, name: str) -> float:
-    """Half the width of the distribution that a parameter tensor starts from."""
+    """Bound of the uniform distribution that initialises a parameter tensor."""
     number = int(name.split(".")[1])
     inputs = siren.sizes[number]
     if name.endswith("bias"):

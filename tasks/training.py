@@ -1,4 +1,4 @@
-"""The training loop: any task, one process or several, and a run that was killed goes on as if it had not been."""
+"""The training loop: any task, in one process or several; a killed run resumes with bit-identical results."""
 
 from __future__ import annotations
 
@@ -24,40 +24,79 @@ from .progress import OnProgress
 __all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "by_budget", "fit", "learning_rate", "shuffled"]
 
 CHECKPOINT, LOG = "checkpoint.pt", "log.jsonl"
-"""Files of a run's folder: all that is needed to go on; one line of JSON per epoch."""
+"""Files of a run's folder: the state to resume from, and one line of JSON per epoch."""
 
 
 class Task(Protocol):
-    """What is trained on. Items are numbered; a split is one of ``train``, ``valid`` and ``test``."""
+    """Data, loss and metrics of a training run; items are numbered.
+
+    Attributes:
+        whole: Whether the loss depends on a batch as a whole, so that processes cannot split one.
+    """
 
     whole: bool
-    """Whether the loss is of a batch as a whole, so that processes cannot share one."""
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
-        """The items of each step of an epoch, int64; a function of the epoch (and the task's own seed) alone."""
+        """The batches of an epoch.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            The items of each step, int64; they depend on the epoch and the task's seed only.
+        """
         ...
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """The sum of the loss over `items`, a scalar, and its number of terms: their ratio is the mean to minimise."""
+        """The loss of a batch.
+
+        Args:
+            model: In training mode.
+            items: int64 [n].
+
+        Returns:
+            The sum of the loss, a scalar, and its number of terms; their ratio is minimised.
+        """
         ...
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Metrics on a split; called in evaluation mode and without gradients."""
+        """Metrics on a split.
+
+        Args:
+            model: In evaluation mode; gradients are off.
+            split: ``train``, ``valid`` or ``test``.
+
+        Returns:
+            Metrics by name.
+        """
         ...
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """How good metrics are; greater is better."""
+        """The score by which the best epoch is chosen.
+
+        Args:
+            metrics: What `evaluate` returned.
+
+        Returns:
+            Greater is better.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to train.
+    """Hyperparameters of training.
 
-    lr: the greatest; it rises linearly in the part `warmup` of the run, and then falls to 0 as a cosine. weight_decay:
-    of AdamW, on matrices only. clip: greatest norm of the gradient. patience: epochs without a better score on
-    ``valid`` after which to stop; 0: never. amp: autocast to bfloat16. seed: of dropout, and of what else a model or a
-    loss draws from torch. checkpoint_seconds: between checkpoints within an epoch; there is one after each in any case.
+    Attributes:
+        epochs: Number of passes over the training items.
+        lr: Peak learning rate.
+        weight_decay: Of AdamW, on matrices only.
+        warmup: Fraction of the run in which the learning rate rises linearly; then it falls to 0 as a cosine.
+        clip: Maximum norm of the gradient.
+        patience: Epochs without a better score on ``valid`` after which training stops; 0: never.
+        amp: Autocast to bfloat16.
+        seed: Of dropout, and of all other random numbers that a model or a loss draws from torch.
+        checkpoint_seconds: Time between checkpoints within an epoch; there is always one after each epoch.
     """
 
     epochs: int = 50
@@ -73,22 +112,38 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """rows: one per epoch: epoch (from 1), lr, loss (mean), seconds, valid (metrics), score. best: index of a row."""
+    """The course of a run.
+
+    Attributes:
+        rows: One per epoch, with epoch (from 1), lr, loss (mean), seconds, valid (metrics) and score.
+        best: Index of the row with the best score; -1 before the first epoch.
+    """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: int = -1
 
     @property
     def seconds(self) -> float:
-        """Of all epochs."""
+        """Training time of all epochs."""
         return sum(row["seconds"] for row in self.rows)
 
 
 def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progress: OnProgress | None = None) -> History:
-    """Train `model` in place and leave the weights of the best epoch in it.
+    """Train `model` in place and load the weights of the best epoch into it.
 
-    out: the run's folder. If it has a checkpoint, the run goes on from there, to the same bits that it would have
-    reached at once. Raises `GmncError` if that checkpoint is of another run, or if the loss is not finite.
+    Args:
+        task: Data, loss and metrics.
+        model: On its device.
+        options: Hyperparameters.
+        out: The run's folder. If it has a checkpoint, the run resumes from it, with the same result to the bit.
+        on_progress: Called after each step.
+
+    Returns:
+        One row per epoch, and the best of them.
+
+    Raises:
+        GmncError: The checkpoint is of another run, the loss is not finite, or several processes would have to split a
+            batch that cannot be split.
     """
     if task.whole and world() > 1:
         raise GmncError("the loss of this task is of a whole batch: train in one process")
@@ -101,7 +156,7 @@ def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progres
 
 
 def learning_rate(options: Options, done: float) -> float:
-    """After the part `done` (0 to 1) of all epochs."""
+    """Learning rate at the fraction `done` (0 to 1) of all epochs."""
     if done < options.warmup:
         return options.lr * max(done / options.warmup, 1e-2)
     rest = (done - options.warmup) / max(1 - options.warmup, 1e-9)
@@ -109,14 +164,14 @@ def learning_rate(options: Options, done: float) -> float:
 
 
 def shuffled(items: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The items in an order that depends on seed and epoch alone."""
+    """The items in an order that depends on seed and epoch only."""
     return np.random.default_rng([seed, epoch]).permutation(items)
 
 
 def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, most: int) -> list[np.ndarray]:
-    """Cut items into batches, in order: at most `most` items, and at most `budget` of size unless one alone has more.
+    """Cut items [n], in order, into batches of at most `most` items and a total size of at most `budget`.
 
-    items: int64 [n]. sizes: of all items that there are, indexed by item.
+    A single larger item is a batch of its own. sizes: of all items, indexed by item.
     """
     found: list[np.ndarray] = []
     start, total = 0, 0.0
@@ -129,7 +184,7 @@ def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, most: int) ->
 
 
 class _Run:
-    """A run in progress: what a checkpoint holds, and how it moves on."""
+    """A run in progress: the state that a checkpoint holds, and its steps."""
 
     def __init__(self, task: Task, model: nn.Module, options: Options, out: Path, on_progress: OnProgress) -> None:
         self.task, self.model, self.options, self.out, self.on_progress = task, model, options, out, on_progress
@@ -142,18 +197,18 @@ class _Run:
         self.saved = self.started = time.monotonic()
 
     def finished(self) -> bool:
-        """Whether all epochs are done, or the score has not risen for too long."""
+        """Whether all epochs are done or patience has run out."""
         done, patience = len(self.history.rows), self.options.patience
         return done >= self.options.epochs or bool(patience and done - 1 - self.history.best >= patience)
 
     def epoch(self) -> None:
-        """Train from the step that was reached to the end of the epoch, evaluate, and keep a checkpoint."""
+        """Train from the current step to the end of the epoch, evaluate, and write a checkpoint."""
         number = len(self.history.rows)
         batches = self.task.batches(number)
         if not batches:
             raise GmncError("there is nothing to train on")
         if self.step >= len(batches):
-            raise LoadError(f"{self.out / CHECKPOINT}: step {self.step} of {len(batches)}; of another run, remove it")
+            raise LoadError(f"{self.out / CHECKPOINT}: step {self.step} of {len(batches)}: from another run; remove it")
         self.started = time.monotonic() - self.spent
         self.model.train()
         for step in range(self.step, len(batches)):
@@ -187,7 +242,7 @@ class _Run:
         self.sums = [self.sums[0] + loss, self.sums[1] + terms]
 
     def _close(self, number: int, lr: float) -> None:
-        """Evaluate, remember the best, and write the log and the checkpoint."""
+        """Evaluate, keep the best weights, and write log and checkpoint."""
         metrics: dict[str, float] = {}
         if rank() == 0:
             self.model.eval()
@@ -229,14 +284,14 @@ class _Run:
         }
         if rank() == 0:
             make_folder(self.out)
-            # In memory first: torch hides what the system says of a file.
+            # Via memory, as torch.save hides the operating system's error.
             buffer = io.BytesIO()
             torch.save(state, buffer)
             write_bytes(self.out / CHECKPOINT, buffer.getbuffer())
             write_bytes(self.out / LOG, "".join(json.dumps(row) + "\n" for row in self.history.rows).encode())
 
     def _rng(self) -> list[torch.Tensor]:
-        """The state of torch's generator in each process."""
+        """The state of torch's random generator in each process."""
         own = torch.get_rng_state()
         if world() == 1:
             return [own]
@@ -245,7 +300,7 @@ class _Run:
         return found
 
     def resume(self) -> None:
-        """Take over what a checkpoint says, if there is one."""
+        """Load the checkpoint, if there is one."""
         torch.manual_seed(self.options.seed + rank())
         same_weights(self.model)
         path = self.out / CHECKPOINT
@@ -258,7 +313,7 @@ class _Run:
             try:
                 torch.set_rng_state(state["rng"][rank()])
             except RuntimeError as error:
-                raise LoadError(f"{path}: damaged state of the random numbers ({error}); remove it") from error
+                raise LoadError(f"{path}: damaged state of the random generator ({error}); remove it") from error
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:

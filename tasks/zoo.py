@@ -1,7 +1,7 @@
-"""A zoo: a folder of ONNX files and a table of what is known of them, made by several processes, resumable.
+"""A zoo: a folder of ONNX files with a table of their properties, made by several processes, resumable.
 
-DIR/zoo.json: kind, size, seed and version. DIR/index.parquet: a row per member. DIR/networks/00042.onnx: the members.
-DIR/rows/00042.json: rows that are not in the index yet.
+DIR/zoo.json: kind, size, seed and version. DIR/index.parquet: one row per member. DIR/networks/00042.onnx: a member.
+DIR/rows/00042.json: its row, until the index is written.
 """
 
 from __future__ import annotations
@@ -44,12 +44,19 @@ KINDS: dict[str, tuple[str, str]] = {
     "inr": ("fields", "Pictures"),
     "sine": ("fields", "Sines"),
 }
-"""Where the maker of each kind of zoo is: a module of this package, and a class in it."""
+"""The maker of each kind of zoo: a module of this package, and a class in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A finished network. graph: of its architecture, with the model. values: by parameter. row: knobs and results."""
+    """A finished network.
+
+    Attributes:
+        architecture: Name of its architecture.
+        graph: Parameter graph of the architecture, with the model.
+        values: Values of all parameters.
+        row: Hyperparameters and results, for the index.
+    """
 
     architecture: str
     graph: ParameterGraph
@@ -58,17 +65,20 @@ class Member:
 
 
 class Maker(Protocol):
-    """Makes the members of one kind of zoo; what it makes hangs on the seed and a member's number alone."""
+    """Makes the members of one kind of zoo; a member depends on the seed and its number only.
+
+    Attributes:
+        together: Maximum number of members in one call of `members`.
+    """
 
     together: int
-    """How many members one process is asked for at once, at most."""
 
     def architecture(self, seed: int, number: int) -> str:
-        """Of a member; members of the same architecture differ in values only."""
+        """Name of a member's architecture; members of one architecture differ in values only."""
         ...
 
     def members(self, seed: int, numbers: Sequence[int]) -> Iterator[Member]:
-        """The members of these numbers in this order, all of one architecture; runs in a process with one thread."""
+        """Members, in the order of `numbers`, all of one architecture; runs in a process with one thread."""
         ...
 
 
@@ -76,11 +86,22 @@ def make_zoo(
     out: Path, size: int, seed: int = 0, workers: int = 1, kind: str = "classifiers",
     on_progress: OnProgress | None = None,
 ) -> int:  # fmt: skip
-    """Make the members that `out` lacks, and its index; returns how many were made.
+    """Make the missing members of a zoo, and its index.
 
-    size: number of members; a smaller zoo of the same seed grows. workers: processes, of one thread each; they change
-    nothing in the result. on_progress: called with what is done, members there, and members in all.
-    Raises `GmncError` if `out` holds something else, or if a process was killed: the same call goes on from there.
+    Args:
+        out: Folder of the zoo; an unfinished or smaller zoo of the same seed is continued.
+        size: Number of members.
+        seed: Of all members.
+        workers: Number of processes, of one thread each; it does not change the result.
+        kind: One of `KINDS`.
+        on_progress: Called after each member.
+
+    Returns:
+        The number of members that were made.
+
+    Raises:
+        GmncError: An argument is out of range, `out` holds something else, or a process was killed; the same call then
+            resumes.
     """
     if size < 1 or workers < 1 or seed < 0:
         raise GmncError("a zoo needs a size and a number of workers of at least 1, and a seed of at least 0")
@@ -100,21 +121,28 @@ def make_zoo(
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """What a zoo says of itself: kind, size, seed, gmnc. Raises `GmncError` if the folder is no zoo."""
+    """The description of a zoo: kind, size, seed, gmnc; raises `GmncError` if the folder is no zoo."""
     if not (folder / ABOUT).is_file():
         raise GmncError(f"{folder} is not a zoo (no {ABOUT}); make one with `gmnc zoo make --out {folder}`")
     return read_json(folder / ABOUT, records.ABOUT)
 
 
 def read_index(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of the index by name, in order of `id`.
+    """The index of a zoo.
 
-    Raises `GmncError` if the folder is no zoo, or the zoo is unfinished or damaged.
+    Args:
+        folder: Of the zoo.
+
+    Returns:
+        Columns by name, in order of `id`.
+
+    Raises:
+        GmncError: The folder is no zoo, or the zoo is unfinished or damaged.
     """
     parquet = _parquet()
     path, size = folder / INDEX, about(folder)["size"]
     if not path.is_file():
-        raise GmncError(f"{folder}: the zoo is not finished; run the `gmnc zoo make` that began it again to go on")
+        raise GmncError(f"{folder}: the zoo is not finished; repeat the `gmnc zoo make` that began it to resume")
     try:
         rows = parquet.read_metadata(path).num_rows
         if not 1 <= rows <= size:
@@ -146,7 +174,7 @@ def _maker(kind: str) -> Maker:
 
 
 def _claim(out: Path, wanted: dict[str, Any]) -> None:
-    """Make the folder, or see that what is there is a part of the zoo that is wanted."""
+    """Make the folder, or check that it holds a part of the requested zoo."""
     _parquet()
     if out.exists() and not out.is_dir():
         raise GmncError(f"{out} is a file: name a folder for the zoo")
@@ -172,7 +200,7 @@ def _file(number: int) -> str:
 
 
 def _finished(out: Path) -> dict[int, dict[str, Any]]:
-    """The rows of members that have both a row and a file, by number."""
+    """Rows of the members that have both a row and a file, by number."""
     rows: dict[int, dict[str, Any]] = {}
     if (out / INDEX).is_file():
         columns = {name: column.tolist() for name, column in read_index(out).items()}
@@ -185,7 +213,7 @@ def _finished(out: Path) -> dict[int, dict[str, Any]]:
 
 
 def _write_index(out: Path, rows: Mapping[int, dict[str, Any]], size: int) -> None:
-    """All rows in order, as one file that takes the place of the many."""
+    """Write all rows in order to one file, and delete the single ones."""
     import pyarrow as pa
 
     ordered = [rows[number] for number in range(size)]
@@ -216,7 +244,7 @@ def _jobs(maker: Maker, seed: int, numbers: Sequence[int]) -> list[list[int]]:
 
 
 def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: int) -> Iterator[int]:
-    """Do the jobs; how many members are done, after each."""
+    """Do the jobs; yields the number of finished members after each."""
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
@@ -229,7 +257,7 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
                 done += future.result()
                 yield done
     except BrokenProcessPool as error:
-        raise GmncError("a process of the zoo was killed (out of memory?): run the same command to go on") from error
+        raise GmncError("a process of the zoo was killed (out of memory?): repeat the command to resume") from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -237,13 +265,13 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
 
 @contextmanager
 def _at_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """At an interrupt act, and raise it at the end; a second interrupt is raised where it comes.
+    """Call `act` at the first Ctrl-C and raise it at the end; a second one is raised at once.
 
-    There it could be lost in a destructor, or leave a lock of the executor taken, and the zoo would be made to its end.
+    Raised at once, it could be lost in a destructor or leave a lock of the executor taken, and the zoo would run on.
     """
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        # Nothing is raised here, or interrupts are ignored, as in a job in the background.
+        # Not the main thread, or interrupts are ignored, as in a background job.
         yield
         return
     interrupted = False
@@ -267,7 +295,7 @@ _stop: Event | None = None
 
 
 def _prepare(stop: Event) -> None:
-    """In a new process: one thread, no interrupts of its own, an end when the parent ends."""
+    """Set up a worker: one thread, no interrupts of its own, exit with the parent."""
     import torch
 
     global _stop
@@ -278,7 +306,7 @@ def _prepare(stop: Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """A killed parent leaves no processes behind, which would wait for work for ever."""
+    """Exit with a killed parent, instead of waiting for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -286,7 +314,7 @@ def _end_with_parent() -> None:
 
 
 def _work(out: Path, kind: str, seed: int, numbers: list[int]) -> int:
-    """Make members and write them, the file before the row; how many, all unless there was an interrupt."""
+    """Make members and write each file before its row; returns their number, fewer after an interrupt."""
     from ..backends.onnx import write
 
     done = 0

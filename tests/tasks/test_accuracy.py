@@ -193,7 +193,7 @@ def test_runs_of_other_settings_are_told_apart(monkeypatch: pytest.MonkeyPatch, 
     assert [(r.seeds, r.parameters) for r in report.summary([tries[0], before])] == [((0,), 1), ((1,), 2)]
     with pytest.raises(GmncError, match="choose test or valid"):
         report.summary(tries, "train")
-    with pytest.raises(GmncError, match="accuracy, full, gmn: seed 0 is there twice"):
+    with pytest.raises(GmncError, match="accuracy, full, gmn: two runs have seed 0 and the same settings"):
         report.summary([tries[0], result(0, 0.1, 2.0)])
 
 

@@ -240,7 +240,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
             node = to[rows == first + neuron]
             torch.testing.assert_close(features[:, node.item()], expected[:, neuron])
     nfn = metanetwork("nfn", 1, population.like, "equivariant", hidden_channels=8)
-    with pytest.raises(GmncError, match="gmn alone"):
+    with pytest.raises(GmncError, match="only gmn takes"):
         inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
 
 
@@ -338,7 +338,7 @@ def test_the_contrast_sees_small_differences_of_embeddings() -> None:
 
 @pytest.mark.parametrize("wrong", [-1, "many"])
 def test_a_wrong_number_of_probes_is_refused(tmp_path: Path, wrong: object) -> None:
-    with pytest.raises(GmncError, match="probes: a number of points from 0"):
+    with pytest.raises(GmncError, match="probes: a number of points of at least 0"):
         inr.experiment(Settings("inr-edit", "zoo", metanet={"probes": wrong}), FakeZoo(pictures(), tmp_path))
 
 

@@ -148,5 +148,5 @@ def test_more_probes_than_can_be_held_are_refused() -> None:
 
 
 def test_without_probes_none_has_nothing_to_read() -> None:
-    with pytest.raises(GmncError, match="--model none reads answers to probes alone: choose how many by --probes"):
+    with pytest.raises(GmncError, match="--model none reads responses to probes only: choose their number by --probes"):
         accuracy.experiment(Settings("accuracy", "fake", "none"), zoo())
