@@ -13,7 +13,7 @@ import onnx
 import onnx_ir
 
 from ..backends import onnx as write_back
-from ..backends.datafiles import external_tensors
+from ..backends.external_data import external_tensors
 from ..ir import ParameterGraph, StorageWarning
 from .processes import Here, Runner
 from .worker import answers, session

@@ -295,7 +295,7 @@ def test_a_full_disk_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "deep", "a\0b"):
-        with pytest.raises(GmncError, match="cannot make the folder"):
+        with pytest.raises(GmncError, match="cannot create the folder"):
             make_folder(path)
 
 
