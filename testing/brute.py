@@ -336,7 +336,7 @@ class _Judge:
 
 
 def _without_edge(network: StoredNetwork, graph: ParameterGraph) -> np.ndarray:
-    """bool [elements]: whether an element is on no edge, so that the graph does not show its value."""
+    """Whether an element is on no edge, so that the graph does not show its value."""
     hidden = np.ones(len(network.own), dtype=bool)
     start = {t.name: t.start for t in network.tensors}
     for block in graph.edges:

@@ -245,7 +245,7 @@ class _Sheet:
     def _strip_places(
         self, height: np.ndarray, strip: np.ndarray, where: dict[int, int]
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-        """x shift of each strip, y of the top of each layer, and the size of the picture, in points."""
+        """Horizontal shift of each strip, y of the top of each layer, and the size of the picture, in points."""
         count = int(strip.max()) + 1
         tracks = [sum(strip[where[p.upper]] == s != strip[where[p.lower]] for p in self.segments) for s in range(count)]
         room = TRACK * max(tracks) + 8
@@ -266,7 +266,7 @@ class _Sheet:
         return shift, top, (x - 2 * GAP + MARGIN, low + 8)
 
     def _ports(self, x: np.ndarray) -> tuple[dict[_Segment, float], dict[_Segment, float]]:
-        """x where each segment leaves its upper and enters its lower item, in the order of the far ends."""
+        """X coordinates where each segment leaves its upper and enters its lower item, in the order of the far ends."""
         leave: dict[int, list[_Segment]] = defaultdict(list)
         enter: dict[int, list[_Segment]] = defaultdict(list)
         for segment in self.segments:

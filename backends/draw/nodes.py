@@ -199,7 +199,7 @@ class _Sheet:
         return homes
 
     def _columns(self, homes: dict[int, dict[int, list[int]]]) -> tuple[np.ndarray, float]:
-        """x of the centre of each column, and the width of the picture, in points."""
+        """Horizontal centre of each column, and the width of the picture, in points."""
         count = max(self.layer) + 1
         wide = np.full(count, self.pitch)
         for box, lines in enumerate(self.heads):
