@@ -1,6 +1,11 @@
-"""From the parameter graph to other forms: tensors (`coo`, `blocks`), `networkx`, `store`d files, pictures, and `onnx`.
+"""What a parameter graph is converted to, one module per format.
 
-Each form is a submodule, loaded on first use: importing this package imports neither torch nor networkx.
+* `blocks`, `coo`: torch tensors for a metanetwork, in blocks or one row per edge (PyG `Data` where installed).
+* `draw`: pictures. `networkx`: a NetworkX multigraph.
+* `store`: the safetensors file of a graph. `onnx`: new parameter values back into the ONNX model.
+
+The `__all__` of each module is its public interface; modules not listed here are internal. They are imported on first
+use: importing this package imports neither torch nor networkx.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The parameter graph as coordinate tensors: PyG `Data`, or the same tensors without PyG."""
+"""The parameter graph in coordinate (COO) format: PyG `Data`, or the same tensors without PyG."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["NODE_COLUMNS", "TYPE_COLUMNS", "CooGraph", "coo", "node_features"]
 
 NODE_COLUMNS = ("kind", "depth", "pinned", "place", "input", "input_place", "output", "output_place", "output_via")
-"""kind: place in `gmnc.ir.NodeKind`. depth: of the group. pinned: 0 or 1. place: index in the group + 1 if pinned,
-else 0. input, output: number of the port + 1, 0 if none. input_place, output_place: first place in that port + 1.
-output_via: via id on the way to that output, 0 if none."""
+"""Columns of the node features. kind: index in `gmnc.ir.NodeKind`. depth: of the node's group. pinned: 0 or 1.
+place: index in the group + 1 if pinned, else 0. input, output: index of the graph input or output + 1, 0 if none.
+input_place, output_place: the node's first position in that port + 1. output_via: id of the via from the node to that
+output, 0 if none."""
 
 _INT32_MAX = 2**31 - 1
 _KIND_IDS = {str(kind): number for number, kind in enumerate(NodeKind)}
@@ -32,7 +33,24 @@ _KIND_IDS = {str(kind): number for number, kind in enumerate(NodeKind)}
 
 @dataclass(frozen=True, slots=True)
 class CooGraph:
-    """The tensors of `coo` when PyG is absent; the fields are described there."""
+    """What `coo` returns without PyG.
+
+    Attributes:
+        x: Node features, int32 [N, 9].
+        edge_index: Source and destination of each edge, int [2, E].
+        edge_attr: Value of the parameter or constant, float [E, 1].
+        edge_type: Row of `edge_type_attr`, int32 [E].
+        edge_param: Parameter element on each edge, int [E]; negative for none.
+        edge_type_attr: Edge types, int32 [T, 9].
+        type_op_bag: Bag of operator tokens of each edge type, int32 [T].
+        node_op_bag: Bag of operator tokens of each node, int32 [N].
+        op_tokens: Hashed tokens of all bags, int64.
+        op_bag_sizes: Number of tokens of each bag, int64.
+        block_offsets: First edge of each block, and the end, int64.
+        parameter_offsets: First element of each parameter, and the end, int64 [P + 1].
+        parameter_names: Name of each parameter.
+        via_names: Text of each via id.
+    """
 
     x: torch.Tensor
     edge_index: torch.Tensor
@@ -51,20 +69,28 @@ class CooGraph:
 
     @property
     def num_nodes(self) -> int:
-        """Number of nodes."""
+        """Number of nodes, N."""
         return len(self.x)
 
     @property
     def num_edges(self) -> int:
-        """Number of edges."""
+        """Number of edges, E."""
         return self.edge_index.shape[1]
 
     def to(self, device: torch.device | str | int, non_blocking: bool = False) -> CooGraph:
-        """With every tensor on another device."""
+        """Move every tensor to a device.
+
+        Args:
+            device: Target, as in `torch.Tensor.to`.
+            non_blocking: Copy asynchronously from pinned memory, as in `torch.Tensor.to`.
+
+        Returns:
+            The moved graph; this one stays as it is.
+        """
         return self._with({n: t.to(device, non_blocking=non_blocking) for n, t in self._tensors()})
 
     def pin_memory(self) -> CooGraph:
-        """In page-locked memory, as of `torch.Tensor.pin_memory`; a `DataLoader` calls it."""
+        """Copy every tensor to page-locked memory, as `torch.Tensor.pin_memory`; `DataLoader` calls this."""
         return self._with({n: t.pin_memory() for n, t in self._tensors()})
 
     def _with(self, tensors: dict[str, Any]) -> CooGraph:
@@ -91,40 +117,51 @@ def coo(
     index_dtype: torch.dtype | None = None,
     pyg: bool | None = None,
 ) -> Any:
-    """The graph as flat tensors: a PyG `Data` if torch_geometric is installed, else a `CooGraph` of the same fields.
+    """Convert a graph to flat tensors with one entry per edge.
 
-    links: include links and constants (edges that carry no parameter). reverse: append every edge once more, turned
-    round, of a type whose last column is 1. dtype: of the values (default float32). index_dtype: of ids (default
-    int32 where it fits; torch's scatter wants int64). pyg: True or False to choose the class.
+    Edges are ordered: parameter blocks (in the order of `graph.edges`, each in C order of `[B, N, K, S]`), constant
+    blocks, links. With int32 ids an edge takes 20 bytes.
 
-    Edges come in the order: blocks of parameters (in the order of `graph.edges`, each in C order of `[B, N, K, S]`),
-    blocks of constants, links. With int32 ids an edge takes 20 bytes. N nodes, E edges, T edge types:
+    `torch.save` writes the result and `torch.load(weights_only=True)` reads it, once `gmnc.backends.blocks` (for PyG
+    data: `gmnc.backends.pyg`) has been imported.
 
-    * `x` int [N, 9]: node features, see `NODE_COLUMNS`.
-    * `edge_index` int [2, E]: source, destination.
-    * `edge_attr` float [E, 1]: value of the parameter or constant, 0 for links.
-    * `edge_type` int32 [E]: row of `edge_type_attr`.
-    * `edge_param` int [E]: which parameter element the edge carries, negative for none; element i of parameter p is
-      `parameter_offsets[p] + i`. Tied edges name the same element.
-    * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
-    * `type_op_bag` int32 [T], `node_op_bag` int32 [N], `op_tokens` int64, `op_bag_sizes` int64: the operations between
-      an edge's source and destination, or before an output, as bags of hashed tokens; see `gmnc.backends.op_tokens`.
-    * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
-    * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
-    * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
-      every graph: `gmnc.ir.vocabulary.role_name` says which role has one.
+    Args:
+        graph: The graph.
+        links: Include links and constants, the edges without a parameter.
+        reverse: Append the reverse of every edge, with an edge type whose last column is 1.
+        dtype: Of `edge_attr`: float64, float32 (default), float16 or bfloat16.
+        index_dtype: Of node and parameter ids, int32 or int64; by default int32 where they fit. Torch's scatter
+            operators need int64.
+        pyg: Return a PyG `Data` (True) or a `CooGraph` (False); by default `Data` if torch_geometric is installed.
 
-    A PyG `Batch` shifts all ids that are of one graph, see `gmnc.backends.pyg.ParameterData`. `torch.save` keeps what
-    this returns, and `torch.load(weights_only=True)` reads it where `gmnc.backends.blocks` (of PyG data:
-    `gmnc.backends.pyg`) was imported.
+    Returns:
+        A `gmnc.backends.pyg.ParameterData` (a PyG `Data`) or a `CooGraph`, with these fields for N nodes, E edges, T
+        edge types and P parameters. A PyG `Batch` offsets all ids but role ids.
 
-    Raises `GmncError` if PyG is asked for and absent, or a tensor cannot be read.
+        * `x` int [N, 9]: node features, see `NODE_COLUMNS`.
+        * `edge_index` int [2, E]: source, destination.
+        * `edge_attr` float [E, 1]: value of the parameter or constant, 0 for links.
+        * `edge_type` int32 [E]: row of `edge_type_attr`.
+        * `edge_param` int [E]: the parameter element on the edge, negative for none; element i of parameter p is
+          `parameter_offsets[p] + i`. Tied edges share an element.
+        * `edge_type_attr` int32 [T, 9]: `TYPE_COLUMNS`, then `reversed`.
+        * `type_op_bag` int32 [T], `node_op_bag` int32 [N], `op_tokens` int64, `op_bag_sizes` int64: the operations
+          between an edge's source and destination, or before an output, as bags of hashed tokens; see
+          `gmnc.backends.op_tokens`.
+        * `block_offsets` int64: first edge of each block in the order above, and the end; forward edges only.
+        * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in order.
+        * `via_names`: text of each via id in `edge_type_attr` and `output_via`. Role ids are the same in every graph;
+          `gmnc.ir.vocabulary.role_name` names them.
+
+    Raises:
+        GmncError: PyG is requested but not installed, a dtype is not supported, ids do not fit into `index_dtype`, or
+            a tensor of the model cannot be read.
     """
     import torch
 
     installed = find_spec("torch_geometric") is not None
     if pyg and not installed:
-        raise GmncError("coo(pyg=True) needs torch_geometric: install gmnc[pyg], or leave pyg out for plain tensors")
+        raise GmncError("coo(pyg=True) needs torch_geometric: install gmnc[pyg], or omit pyg for plain tensors")
     found = _tensors(graph, links, reverse, dtype or torch.float32, index_dtype)
     if pyg or (pyg is None and installed):
         from .pyg import ParameterData
@@ -134,7 +171,14 @@ def coo(
 
 
 def node_features(graph: ParameterGraph) -> np.ndarray:
-    """Node features, int32 [num_nodes, 9], see `NODE_COLUMNS`."""
+    """Compute the features of every node.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        int32 [num_nodes, 9], columns as in `NODE_COLUMNS`.
+    """
     x = np.zeros((graph.num_nodes, len(NODE_COLUMNS)), dtype=np.int32)
     for group in graph.groups:
         run = slice(group.start, group.stop)
@@ -143,7 +187,7 @@ def node_features(graph: ParameterGraph) -> np.ndarray:
     x[:, 2] = graph.pinned
     x[:, 3] *= graph.pinned
     for column, ports in ((4, graph.inputs), (6, graph.outputs)):
-        # Back to front, so that a node's first port and first place win.
+        # In reverse, so that a node's first port and first position are written last.
         for number, port in reversed(list(enumerate(ports, 1))):
             nodes = port.nodes[::-1]
             x[nodes, column], x[nodes, column + 1] = number, np.arange(len(nodes), 0, -1)
@@ -200,7 +244,7 @@ def _tensors(
 
 @dataclass(frozen=True, slots=True)
 class _Arrays:
-    """The arrays as long as the edges: index [2, E], value [E], type int32 [E], param [E]."""
+    """The per-edge arrays: index [2, E], value [E], type int32 [E], param [E]."""
 
     index: np.ndarray
     value: np.ndarray
@@ -242,7 +286,7 @@ class _Arrays:
 def _block_jobs(
     graph: ParameterGraph, block: EdgeBlock, types: np.ndarray, out: _Arrays, starts: dict[str, int]
 ) -> Iterator[Callable[[], object]]:
-    """What fills one block, each array by one broadcast write; nothing is ever as long as the block but the result."""
+    """Jobs that fill one block, one broadcast write per array, without temporaries of the block's size."""
     b, n, k, s = block.shape
     if block.size == 0:
         return
@@ -271,7 +315,7 @@ def _block_jobs(
 
 
 def _none(param: np.ndarray) -> int:
-    """What says that an edge carries no parameter: it is negative however many parameters of others come before."""
+    """The `edge_param` of an edge without a parameter: it stays negative when batching adds offsets."""
     return int(np.iinfo(param.dtype).min)
 
 
@@ -286,7 +330,7 @@ def _link_job(block: LinkBlock, types: np.ndarray, out: _Arrays) -> Callable[[],
 
 
 def _run(jobs: list[Callable[[], object]], threads: int) -> None:
-    """Run all jobs; NumPy lets go of the interpreter lock while it copies."""
+    """Run all jobs in threads; NumPy releases the GIL while it copies."""
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for future in [pool.submit(job) for job in jobs]:
             future.result()
@@ -302,13 +346,13 @@ def _type_rows(types: EdgeTypes, reverse: bool) -> np.ndarray:
 
 
 def _index(dtype: torch.dtype | None, limit: int) -> np.dtype:
-    """NumPy type of ids up to `limit`."""
+    """NumPy dtype of ids up to `limit`."""
     import torch
 
     if dtype not in (None, torch.int32, torch.int64):
         raise GmncError(f"index_dtype must be torch.int32 or torch.int64, not {dtype}")
     if dtype == torch.int32 and limit > _INT32_MAX:
-        raise GmncError(f"ids up to {limit} do not fit into int32: leave index_dtype out, or ask for torch.int64")
+        raise GmncError(f"ids up to {limit} do not fit into int32: omit index_dtype, or use torch.int64")
     if dtype is None:
         dtype = torch.int32 if limit <= _INT32_MAX else torch.int64
     return np.dtype(np.int32 if dtype == torch.int32 else np.int64)
@@ -324,5 +368,5 @@ def _value_dtype(dtype: torch.dtype) -> np.dtype:
         torch.bfloat16: ml_dtypes.bfloat16,
     }
     if dtype not in known:
-        raise GmncError(f"values can be float64, float32, float16 or bfloat16, not {dtype}")
+        raise GmncError(f"dtype must be float64, float32, float16 or bfloat16, not {dtype}")
     return np.dtype(known[dtype])

@@ -1,4 +1,4 @@
-"""Edge types: what all edges of one kind share (role, via, slot, place, operand), stored once, with one id per edge."""
+"""Edge types: each distinct (role, via, slot, place, operand) is one row of a table, and an edge has a row number."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from ..ir.vocabulary import edge_role_id, link_role_id
 __all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
 
 TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
-"""kind: 0 parameter, 1 constant, 2 link. role: its id (`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`), the same in
-every graph. via: id into the graph's via table. operand: place among the operands, -1 where it does not matter.
-place: how often the same port came before in its row. slot0..2: coordinates of the slot, -1 beyond the last."""
+"""Columns of the edge types. kind: 0 parameter, 1 constant, 2 link. role: id of the role, the same in every graph
+(`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`). via: row of the graph's via table. operand: index of the operand,
+-1 where their order does not matter. place: how many earlier sources in the same row of `src` are the same port (node
+and via). slot0..2: coordinates of the slot, -1 beyond its rank."""
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeTypes:
-    """The types of a graph's edges.
+    """The edge types of a graph.
 
-    rows: int32 [T, 8], distinct, columns as in `TYPE_COLUMNS`. roles: role names by their ids, of those that occur.
-    blocks: per edge block int32 [B or 1, K or 1, S], the type of each (b, k, s), the same for every n.
-    links: per link block int32 [n].
+    Attributes:
+        rows: Distinct types, int32 [T, 8], columns as in `TYPE_COLUMNS`.
+        roles: Role name by id, for the roles that occur.
+        blocks: Per edge block, the type of each (b, k, s), int32 [B or 1, K or 1, S]; it does not depend on n.
+        links: Per link block, the type of each link, int32 [n].
     """
 
     rows: np.ndarray
@@ -35,7 +38,7 @@ class EdgeTypes:
 
 
 def edge_types(graph: ParameterGraph) -> EdgeTypes:
-    """Number the distinct edge types of the graph; costs one pass over the ids, none over the parameters."""
+    """Number the distinct edge types of a graph, in one pass over the ids and without reading parameters."""
     edges = {role: edge_role_id(role) for role in dict.fromkeys(b.role for b in graph.edges)}
     links = {role: link_role_id(role) for role in dict.fromkeys(b.role for b in graph.links)}
     roles = {number: role for named in (edges, links) for role, number in named.items()}
@@ -52,12 +55,19 @@ def edge_types(graph: ParameterGraph) -> EdgeTypes:
 
 
 def places(block: EdgeBlock) -> np.ndarray:
-    """How often the same port (node, via) came before in its row of src: int64 [B, K] (or [1, 1] if never)."""
+    """How often the same port (node and via) came earlier in its row of `src`.
+
+    Args:
+        block: The edge block.
+
+    Returns:
+        int64 [B, K], or a zero [1, 1] if no port repeats.
+    """
     return occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via)
 
 
 def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [t, 8] of one block and the row of each (b, k, s), broadcastable."""
+    """Types [t, 8] of one block, and the type of each (b, k, s), broadcastable."""
     place = places(block)
     via = block.via
     if via.size and (via.strides == (0, 0) or (via == via.flat[0]).all()):
@@ -75,7 +85,7 @@ def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _link_rows(link: LinkBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [t, 8] of one link block and the row of each link."""
+    """Types [t, 8] of one link block, and the type of each link."""
     columns = [link.via] if link.operand is None else [link.via, link.operand]
     slots = 0 if link.slot is None else link.slot.shape[1]
     if link.slot is not None:

@@ -1,7 +1,7 @@
-"""JSON in files that anyone may have written: what each field must be, in small checks that are put together.
+"""Validation of JSON from untrusted files, by combinators that describe each field.
 
-A check takes a value and returns it, or raises `Wrong`; `parsed` and `read_json` turn that into a `LoadError` that
-names the file and the field.
+A check takes a value and returns it, or raises `FieldError`; `parsed` and `read_json` turn that into a `LoadError`
+that names the file and the field.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..ir import LoadError
 from ..ir.files import FileState
 
 __all__ = [
-    "LARGEST", "Check", "Wrong", "flag", "integer", "listed", "mapping", "maybe", "number", "one_of", "parsed",
+    "LARGEST", "Check", "FieldError", "flag", "integer", "listed", "mapping", "maybe", "number", "one_of", "parsed",
     "plain", "read_json", "row", "table", "text", "valid", "word",
 ]  # fmt: skip
 
@@ -27,22 +27,28 @@ T = TypeVar("T")
 Check = Callable[[Any], T]
 
 LARGEST = 1 << 26
-"""Bytes of a JSON file: it takes some 20 times as many once it is read."""
+"""Largest JSON file in bytes; parsed, it takes about 20 times the memory."""
 
 _WORD = re.compile(r"[A-Za-z0-9_][\w .+-]{0,99}", re.ASCII)
 _SHOWN = 60
-_ADVICE = "; the file is damaged, make it anew"
+_ADVICE = "; the file is damaged, create it again"
 
 
-class Wrong(Exception):
-    """A value is not what it must be. expected: in words. place: of the value in what was checked."""
+class FieldError(Exception):
+    """A value is not of the expected form.
+
+    Attributes:
+        expected: The expected form, in words.
+        found: The value.
+        place: Where the value is in what was checked, as in ".edges[3].dst".
+    """
 
     def __init__(self, expected: str, found: Any) -> None:
         super().__init__(expected)
         self.expected, self.found, self.place = expected, found, ""
 
-    def within(self, place: str) -> Wrong:
-        """The same of what this value is in."""
+    def within(self, place: str) -> FieldError:
+        """The same error, with `place` in front of the present one."""
         self.place = place + self.place
         return self
 
@@ -54,25 +60,38 @@ class Wrong(Exception):
 
 
 def parsed(data: str | bytes, check: Check[T], where: str, advice: str = _ADVICE) -> T:
-    """What the JSON text says. Raises `LoadError` that names `where` and the field, and ends with `advice`."""
+    """Parse and check a JSON text.
+
+    Args:
+        data: The text.
+        check: What it must hold.
+        where: The file, for messages.
+        advice: End of each message.
+
+    Returns:
+        The checked value.
+
+    Raises:
+        LoadError: The text is no JSON, or a field is not of the expected form.
+    """
     try:
         return valid(json.loads(data), check, where, advice)
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{where}: no JSON text ({error}){advice}") from error
+        raise LoadError(f"{where}: not valid JSON ({error}){advice}") from error
 
 
 def valid(value: Any, check: Check[T], where: str, advice: str = "") -> T:
-    """The value. Raises `LoadError` that names `where` and the field if it is not what it must be."""
+    """Check a value. Raises `LoadError` that names `where` and the field if it is not of the expected form."""
     try:
         return check(value)
-    except Wrong as error:
+    except FieldError as error:
         raise LoadError(f"{where}: {error}{advice}") from error
 
 
 def read_json(path: str | os.PathLike[str], check: Check[T], advice: str = _ADVICE) -> T:
-    """What a JSON file says. Raises `LoadError` if it cannot be read, too; it names the file and the field."""
+    """Read and check a JSON file; as `parsed`, and a file that is missing or too large raises `LoadError` too."""
     if FileState.of(path).size > LARGEST:
-        raise LoadError(f"{path}: has more than {LARGEST >> 20} MiB, which no such file needs")
+        raise LoadError(f"{path}: larger than {LARGEST >> 20} MiB, the limit for such files")
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -81,18 +100,18 @@ def read_json(path: str | os.PathLike[str], check: Check[T], advice: str = _ADVI
 
 
 def text(value: Any) -> str:
-    """Text that can be written to a file."""
+    """A string that can be encoded as UTF-8."""
     if not isinstance(value, str):
-        raise Wrong("text", value)
+        raise FieldError("text", value)
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise Wrong("text without halves of characters", value) from None
+        raise FieldError("text without lone surrogates", value) from None
     return value
 
 
 def plain(value: Any, depth: int = 8) -> Any:
-    """Anything that can be printed as JSON again."""
+    """Anything that can be serialised as strict JSON again."""
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
@@ -100,76 +119,76 @@ def plain(value: Any, depth: int = 8) -> Any:
     if isinstance(value, str):
         return text(value)
     if depth == 0:
-        raise Wrong("fewer lists in one another", value)
+        raise FieldError("less nesting", value)
     inner: Check[Any] = partial(plain, depth=depth - 1)
     return mapping(inner)(value) if isinstance(value, dict) else listed(inner)(value)
 
 
 def word(value: Any) -> str:
-    """A name that can be a part of a path and a label: letters, digits, and - _ . + or spaces within."""
+    """A name that is safe as a path component and a label: letters, digits, `-_.+` and inner spaces."""
     if not isinstance(value, str) or not _WORD.fullmatch(value):
-        raise Wrong("a name of letters, digits and -_.+", value)
+        raise FieldError("a name of letters, digits and -_.+", value)
     return value
 
 
 def flag(value: Any) -> bool:
-    """True or false."""
+    """A boolean."""
     if not isinstance(value, bool):
-        raise Wrong("true or false", value)
+        raise FieldError("true or false", value)
     return value
 
 
 def integer(least: int = 0, most: int = 2**31 - 1) -> Check[int]:
-    """A whole number in a range."""
+    """An integer in a closed range."""
 
     def check(value: Any) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            raise Wrong(f"a whole number from {least} to {most}", value)
+            raise FieldError(f"a whole number from {least} to {most}", value)
         return value
 
     return check
 
 
 def number(least: float = -math.inf, most: float = math.inf) -> Check[float]:
-    """A finite number in a range."""
+    """A finite number in a closed range."""
 
     def check(value: Any) -> float:
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise Wrong("a number", value)
+            raise FieldError("a number", value)
         try:
             fits = math.isfinite(value) and least <= value <= most
         except OverflowError:
             fits = False
         if not fits:
             limits = f" from {least:g} to {most:g}" if (least, most) != (-math.inf, math.inf) else ""
-            raise Wrong(f"a finite number{limits}", value)
+            raise FieldError(f"a finite number{limits}", value)
         return value
 
     return check
 
 
 def one_of(*known: Any) -> Check[Any]:
-    """One of these texts."""
+    """One of these strings."""
 
     def check(value: Any) -> Any:
         if not isinstance(value, str) or value not in known:
-            raise Wrong(f"one of {', '.join(known)}", value)
+            raise FieldError(f"one of {', '.join(known)}", value)
         return value
 
     return check
 
 
 def maybe(check: Check[T]) -> Check[T | None]:
-    """None, or what `check` takes."""
+    """None, or a value that passes `check`."""
     return lambda value: None if value is None else check(value)
 
 
 def listed(check: Check[T], least: int = 0, most: int = LARGEST) -> Check[list[T]]:
-    """A list whose entries are alike; least, most: its length."""
+    """A list of `least` to `most` entries that all pass `check`."""
 
     def checked(value: Any) -> list[T]:
         if not isinstance(value, list) or not least <= len(value) <= most:
-            raise Wrong(
+            raise FieldError(
                 "a list" + (f" of {least}" if least == most else f" of {least} or more" if least else ""), value
             )
         return [_within(check, entry, f"[{at}]") for at, entry in enumerate(value)]
@@ -178,12 +197,12 @@ def listed(check: Check[T], least: int = 0, most: int = LARGEST) -> Check[list[T
 
 
 def row(*checks: Check[Any], least: int | None = None) -> Check[list[Any]]:
-    """A list with a check for each entry; those from `least` on may be missing."""
+    """A list with one check per entry; entries from index `least` on may be missing."""
     shortest = len(checks) if least is None else least
 
     def checked(value: Any) -> list[Any]:
         if not isinstance(value, list) or not shortest <= len(value) <= len(checks):
-            raise Wrong(f"a list of {len(checks)}", value)
+            raise FieldError(f"a list of {len(checks)}", value)
         return [_within(check, entry, f"[{at}]") for at, (check, entry) in enumerate(zip(checks, value, strict=False))]
 
     return checked
@@ -192,14 +211,14 @@ def row(*checks: Check[Any], least: int | None = None) -> Check[list[Any]]:
 def table(
     required: Mapping[str, Check[Any]], optional: Mapping[str, Check[Any]] | None = None
 ) -> Check[dict[str, Any]]:
-    """An object with these fields; what else is in it stays as it is."""
+    """An object with these fields; unknown fields are kept unchecked."""
 
     def checked(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise Wrong("an object", value)
+            raise FieldError("an object", value)
         for name in required:
             if name not in value:
-                raise Wrong(f"a field {name!r}", list(value))
+                raise FieldError(f"a field {name!r}", list(value))
         known = {**required, **(optional or {})}
         return {n: _within(known[n], v, f".{n}") if n in known else v for n, v in value.items()}
 
@@ -207,11 +226,11 @@ def table(
 
 
 def mapping(check: Check[T], names: Check[str] = text) -> Check[dict[str, T]]:
-    """An object whose values are alike."""
+    """An object whose values all pass `check`, and its names `names`."""
 
     def checked(value: Any) -> dict[str, T]:
         if not isinstance(value, dict):
-            raise Wrong("an object", value)
+            raise FieldError("an object", value)
         return {names(name): _within(check, entry, f".{name}") for name, entry in value.items()}
 
     return checked
@@ -220,5 +239,5 @@ def mapping(check: Check[T], names: Check[str] = text) -> Check[dict[str, T]]:
 def _within(check: Check[T], value: Any, place: str) -> T:
     try:
         return check(value)
-    except Wrong as error:
+    except FieldError as error:
         raise error.within(place) from None

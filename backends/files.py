@@ -1,4 +1,4 @@
-"""All files that gmnc writes: a reader never meets half a file, and a mapped file never changes under its reader."""
+"""Atomic file writing: readers never see a partial file, and a memory-mapped file never changes."""
 
 from __future__ import annotations
 
@@ -30,20 +30,28 @@ Inputs = Iterable[str | os.PathLike[str]]
 
 
 def target(path: str | os.PathLike[str], inputs: Inputs = ()) -> Path:
-    """Where to write: what links lead to.
+    """Resolve an output path through symbolic links, and check that it can be written.
 
-    inputs: files that are read, which an output may not replace. Raises `GmncError` if `path` is one of them under
-    whatever name, is there and no regular file, or lies in no folder.
+    Args:
+        path: The output file.
+        inputs: Files that the same command reads, which an output must not replace.
+
+    Returns:
+        The path of the file itself.
+
+    Raises:
+        GmncError: `path` is one of the inputs (under any name), exists and is no regular file, or its folder does not
+            exist.
     """
     try:
         found = _status(path)
         real = Path(os.path.realpath(path))
         if not os.fspath(path):
-            raise GmncError("cannot write to a file without a name")
+            raise GmncError("cannot write to an empty path")
         if found is not None and stat.S_ISDIR(found.st_mode):
-            raise GmncError(f"cannot write {path}: it is a folder; give the name of a file")
+            raise GmncError(f"cannot write {path}: it is a folder; give the path of a file")
         if found is not None and not stat.S_ISREG(found.st_mode):
-            raise GmncError(f"cannot write {path}: it is a device or a pipe; give the name of a file")
+            raise GmncError(f"cannot write {path}: it is a device or a pipe; give the path of a file")
         if not real.parent.is_dir():
             raise GmncError(f"cannot write {path}: the folder {real.parent} does not exist")
         if found is not None and any(_same(found, _status(each)) for each in inputs):
@@ -55,10 +63,19 @@ def target(path: str | os.PathLike[str], inputs: Inputs = ()) -> Path:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], inputs: Inputs = ()) -> Iterator[Path]:
-    """A temporary file to write; at the end it takes the place of what `path` leads to, with the mode of that.
+    """Write a file atomically, through a temporary file that replaces it at the end and keeps its mode.
 
-    After an error nothing is left of it. What a killed process left beside `path` is removed before. inputs, and what
-    is refused: see `target`. Raises `GmncError` that names `path` for whatever the system refuses, a full disk too.
+    After an error the temporary file is removed; one left behind by a killed process is removed by the next writer.
+
+    Args:
+        path: The output file; symbolic links are followed.
+        inputs: Files that the same command reads, which an output must not replace.
+
+    Yields:
+        The temporary file, to be written by the body.
+
+    Raises:
+        GmncError: `path` cannot be written (see `target`), or the system reports an error such as a full disk.
     """
     real = target(path, inputs)
     try:
@@ -72,50 +89,50 @@ def replacing(path: str | os.PathLike[str], inputs: Inputs = ()) -> Iterator[Pat
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview | mmap.mmap) -> None:
-    """See `replacing`."""
+    """Write bytes to a file atomically, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = None) -> None:
-    """As one line, or indented; see `replacing`."""
+    """Write JSON to a file atomically, on one line unless `indent` is given; see `replacing`."""
     write_bytes(path, (json.dumps(value, indent=indent) + "\n").encode())
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder, which is made if it is not there. Raises `GmncError` if that cannot be."""
+    """Create a folder, with its parents, unless it exists. Raises `GmncError` if that fails."""
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        raise GmncError(f"cannot make the folder {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise GmncError(f"cannot create the folder {path}: {getattr(error, 'strerror', None) or error}") from error
     return Path(path)
 
 
 def sources(graph: ParameterGraph) -> tuple[str, ...]:
-    """The files that a compiled graph reads its values from."""
+    """The files that a compiled graph reads its values from: the model and its external data."""
     return tuple(getattr(graph.model, "meta", {}).get(FILES, ()))
 
 
 def sweep(folder: Path) -> None:
-    """Remove what writers that were killed left in a folder."""
+    """Remove temporary files that killed writers left in a folder."""
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):
-                _remove_if_left(entry.path)
+                _remove_if_abandoned(entry.path)
 
 
 @contextmanager
 def _workspace(parent: Path) -> Iterator[Path]:
-    """A new folder in `parent`, whatever libraries put into it; it goes with all that is in it.
+    """A temporary folder in `parent`, removed with its contents.
 
-    Its lock, which the system drops with the process, tells it from one that was left.
+    It is locked while in use; the system releases the lock with the process, which marks the folder as abandoned.
     """
     sweep(parent)
     folder, lock = _claimed(parent)
     try:
         yield folder
     finally:
-        # Errors here would hide the first one; the next writer tries again.
+        # An error here would mask the original one; the next writer sweeps the folder.
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             os.close(lock)
@@ -130,13 +147,13 @@ def _claimed(parent: Path) -> tuple[Path, int | None]:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # Another process may have taken it for one that was left before it had its lock.
+            # Before the lock was taken, another process may have swept the folder as abandoned.
             if folder.is_dir():
                 return folder, lock
             os.close(lock)
 
 
-def _remove_if_left(folder: str) -> None:
+def _remove_if_abandoned(folder: str) -> None:
     if sys.platform == "win32":
         return
     with suppress(OSError):
@@ -149,7 +166,7 @@ def _remove_if_left(folder: str) -> None:
 
 
 def _mode(real: Path, folder: Path) -> int:
-    """Of the file that is there; else what the system gives to a new file, of which the umask is a part."""
+    """The mode of the present file, or that of a new file under the process's umask."""
     like = real if real.exists() else folder / "mode"
     if like != real:
         like.touch()
@@ -170,6 +187,6 @@ def _same(a: os.stat_result, b: os.stat_result | None) -> bool:
 def _refusal(path: str | os.PathLike[str], error: Exception) -> GmncError:
     reason = getattr(error, "strerror", None) or str(error)
     other = getattr(error, "filename", None)
-    # What was to be copied, say, and not the file itself under its temporary name.
+    # Name another file in the error (the source of a copy, say), but not the temporary file.
     named = f": {other}" if other and _PREFIX not in str(other) and str(other) != os.fspath(path) else ""
     return GmncError(f"cannot write {path}: {reason}{named}")

@@ -1,4 +1,4 @@
-"""Coordinate tensors as `Blocks` of single edges, so that one metanetwork takes both."""
+"""COO tensors as `Blocks` of single edges, so that a metanetwork takes either."""
 
 from __future__ import annotations
 
@@ -16,21 +16,30 @@ _FIELDS = ("x", "edge_index", "edge_attr", "edge_type", "edge_type_attr", "type_
 
 
 def from_coo(data: Any) -> Blocks:
-    """`Blocks` of the edges of a `gmnc.backends.coo.coo` result (or a PyG `Batch` of some), in the same order.
+    """Convert COO tensors to `Blocks`, with the edges in the same order.
 
-    There are no slots: which parameter an edge carries is in the data's `edge_param`. Raises `GmncError` on other
-    data, and on edges that were turned round (`reverse=True`), which a metanetwork adds itself.
+    Args:
+        data: What `gmnc.backends.coo.coo` returns, or a PyG `Batch` of that.
+
+    Returns:
+        Blocks without slots: the data's `edge_param` says which parameter an edge carries.
+
+    Raises:
+        GmncError: The data are not from `coo`, or have reversed edges (`reverse=True`), which a metanetwork adds
+            itself.
     """
     missing = [f for f in _FIELDS if not hasattr(data, f)]
     if missing:
-        raise GmncError(f"not a parameter graph as tensors: there is no {missing[0]!r}; make it by gmnc.backends.coo")
+        raise GmncError(
+            f"not a parameter graph in COO format: field {missing[0]!r} is missing; create it with gmnc.backends.coo"
+        )
     kinds, src = data.edge_type_attr, data.edge_index[0]
     if kinds[:, -1].any():
-        raise GmncError("edges that were turned round are not taken: make the tensors with reverse=False")
+        raise GmncError("reversed edges are not supported: create the tensors with reverse=False")
     edges, nodes = len(src), len(data.x)
     node_graph = getattr(data, "batch", None)
     node_graph = src.new_zeros(nodes, dtype=torch.int64) if node_graph is None else node_graph
-    # Runs of edges of one graph that all carry parameters, or all do not.
+    # One block per run of consecutive edges of one graph that all carry parameters, or none.
     carries = kinds[data.edge_type.long(), 0] == 0
     runs, lengths = torch.unique_consecutive(node_graph[src.long()] * 2 + carries, return_counts=True)
     lengths = lengths.cpu()
@@ -54,7 +63,7 @@ def from_coo(data: Any) -> Blocks:
         op_tokens=data.op_tokens,
         op_bag_sizes=data.op_bag_sizes,
         node_graph=node_graph,
-        # Which nodes are of one group is not said: each is one of its own.
+        # COO data do not say which nodes form a group: every node counts as its own.
         node_share=1.0 / torch.bincount(node_graph).double()[node_graph],
         block_graph=runs.cpu() // 2,
         parameter_block=(runs.cpu() % 2).bool(),

@@ -1,4 +1,4 @@
-"""The parameter graph as a NetworkX multigraph with named attributes: for small networks, drawing, isomorphism."""
+"""The parameter graph as a NetworkX multigraph with named attributes, for small networks."""
 
 from __future__ import annotations
 
@@ -16,27 +16,36 @@ if TYPE_CHECKING:
 __all__ = ["MAX_EDGES", "networkx"]
 
 MAX_EDGES = 200_000
+"""Edges above which `networkx` needs `force=True`."""
 
 
 def networkx(graph: ParameterGraph, values: bool = True, *, force: bool = False) -> nx.MultiDiGraph:
-    """Every node and every edge as an `nx.MultiDiGraph`; about one kilobyte per edge.
+    """Convert a graph to an `nx.MultiDiGraph`, which takes about one kilobyte per edge.
 
-    Nodes carry `kind`, `group` (its number), `index` (within the group), `pinned`, `depth`, `value` and `node` (ONNX
-    names), `inputs` and `outputs` (tuples of (port number, place, via text)).
+    Args:
+        graph: The graph.
+        values: Read the parameters into the edge attribute `value`.
+        force: Convert graphs of more than `MAX_EDGES` edges too.
 
-    Edges carry `role`, `link` (no parameter), `constant`, `tied`, `parameter` and `element` (name and flat element
-    number, None for links), `value` (float; None for links or with `values=False`), `via` (text), `slot` (tuple),
-    `place` (how often the same port came before in its row), `operand` (int or None) and `block` (the number in
-    `graph.edges`, or in `graph.links`).
+    Returns:
+        A multigraph on node ids.
 
-    Raises `GmncError` above `MAX_EDGES` edges unless `force`.
+        * Node attributes: `kind`, `group` (index), `index` (within the group), `pinned`, `depth`, `value` and `node`
+          (ONNX names), `inputs` and `outputs` (tuples of (port index, position in the port, via text)).
+        * Edge attributes: `role`, `link` (whether it is one), `constant`, `tied`, `parameter` and `element` (name and
+          flat index; None for links), `value` (float; None for links or with `values=False`), `via` (text), `slot`
+          (tuple), `place` (how often the same port came earlier in its row), `operand` (int or None) and `block`
+          (index in `graph.edges`, or in `graph.links`).
+
+    Raises:
+        GmncError: The graph has more than `MAX_EDGES` edges and `force` is not set.
     """
     import networkx as nx
 
     edges = sum(b.size for b in graph.edges) + sum(b.size for b in graph.links)
     if edges > MAX_EDGES and not force:
         raise GmncError(
-            f"{graph.name!r} has {edges} edges; a NetworkX graph of more than {MAX_EDGES} takes much memory: "
+            f"{graph.name!r} has {edges} edges; a NetworkX graph of more than {MAX_EDGES} needs a lot of memory: "
             "use the coo backend, or pass force=True"
         )
     out = nx.MultiDiGraph(name=graph.name)

@@ -1,4 +1,4 @@
-"""Arrays by name in a file of `numpy.savez`."""
+"""Read .npz files from untrusted sources."""
 
 from __future__ import annotations
 
@@ -13,11 +13,21 @@ from ..ir.files import FileState
 __all__ = ["LARGEST", "read_arrays"]
 
 LARGEST = 1 << 30
-"""Bytes of all arrays; packed, they may be a thousandth of it."""
+"""Largest total size of the arrays in bytes; compressed, the file may be a thousand times smaller."""
 
 
 def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The arrays. Raises `LoadError` that names the file if there is none, it holds something else, or too much."""
+    """Read the named arrays of an .npz file.
+
+    Args:
+        path: A file that `numpy.savez` or `numpy.savez_compressed` wrote.
+
+    Returns:
+        Arrays by name.
+
+    Raises:
+        LoadError: The file is missing, is no .npz file, or holds more than `LARGEST` bytes.
+    """
     FileState.of(path)
     try:
         with zipfile.ZipFile(path) as packed:
@@ -25,6 +35,6 @@ def read_arrays(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         if size <= LARGEST:
             with np.load(path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
-    except Exception as error:  # whatever the libraries make of damage, from a wrong checksum to a lack of memory
-        raise LoadError(f"{path}: not a file of arrays; write it with numpy.savez(path, NAME=array)") from error
-    raise LoadError(f"{path}: {size:,} bytes of arrays, more than the {LARGEST:,} that are read")
+    except Exception as error:  # damage raises anything, from zipfile.BadZipFile to MemoryError
+        raise LoadError(f"{path}: not an .npz file; write it with numpy.savez(path, NAME=array)") from error
+    raise LoadError(f"{path}: {size:,} bytes of arrays, the limit is {LARGEST:,}")

@@ -1,4 +1,4 @@
-"""Numbers that users give, as torch tensors and as arrays, whatever holds them."""
+"""Parameter values from users (tensors, arrays, lists) as torch tensors."""
 
 from __future__ import annotations
 
@@ -14,28 +14,36 @@ __all__ = ["flat", "is_whole", "tensor_of"]
 
 
 def tensor_of(value: Any, name: str) -> torch.Tensor:
-    """The value as a tensor, itself if it is one already. name: of the parameter that it is for.
+    """Convert a value to a real, strided tensor; such a tensor is returned as it is, with its gradient.
 
-    Raises `GmncError` for what holds no numbers, or holds them in another way than as a strided tensor.
+    Args:
+        value: A tensor, or anything that `numpy.asarray` takes.
+        name: The parameter it is for, for messages.
+
+    Returns:
+        A tensor of the value's shape.
+
+    Raises:
+        GmncError: The value holds no numbers, complex ones, or is a sparse, quantised or meta tensor.
     """
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
     if plain and not (value.is_complex() or value.is_quantized or value.is_meta):
         return value
     array = array_of(value, name)
     if array.dtype.kind == "c":
-        raise GmncError(f"values for {name!r}: complex numbers ({array.dtype}), where there is room for real ones")
+        raise GmncError(f"values for {name!r}: complex numbers ({array.dtype}), expected real ones")
     return flat(array).reshape(array.shape)
 
 
 def is_whole(value: Any) -> bool:
-    """Whether it holds whole numbers or truth values."""
+    """Whether the value holds integers or booleans."""
     if isinstance(value, torch.Tensor):
         return not (value.is_floating_point() or value.is_complex() or value.is_quantized)
     return np.asarray(value).dtype.kind in "iub"
 
 
 def flat(array: np.ndarray) -> torch.Tensor:
-    """The numbers in C order as a tensor of one axis; types that torch has not become float32."""
+    """The elements in C order as a 1-d tensor; dtypes that torch lacks become float32."""
     row = np.ascontiguousarray(array).reshape(-1)
     if row.dtype == dtype_of("bfloat16"):
         return torch.from_numpy(row.view(np.int16).copy()).view(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Write-back: new values of parameters -> the same ONNX model."""
+"""Write-back: new parameter values into the same ONNX model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import onnx_ir
 
 from ..ir import GmncError, ParameterGraph, StorageWarning
 from ..ir.files import READER, SOURCE, MappedFile
-from .datafiles import Folders, copy_data, external_tensors
+from .external_data import DataFolders, copy_data, external_tensors
 from .files import target, write_bytes
 from .patching import Patcher
-from .stored import OffGrid, plan
 from .values import array_of, checked, same_bytes, values_from_edges
+from .write_plan import OffGrid, plan_write
 
 __all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
 
@@ -31,46 +31,54 @@ def write(
     path: str | os.PathLike[str] | None = None,
     rounded: bool = False,
 ) -> onnx_ir.Model:
-    """The model that `graph` was compiled from, with new values; saved too if `path` is given.
+    """Return the model that a graph was compiled from with new parameter values, and save it if `path` is given.
 
-    values: per parameter (a name in `graph.parameters`) an array or a torch tensor of its shape, cast to its stored
-    type (float to float, integer to integer). Parameters that are not named, or whose bits do not change, keep their
-    bytes, and so does everything else in the model; `graph.model` itself is never changed. A module's `state_dict()`
-    will do: whole numbers and truth values that the model holds nowhere (`num_batches_tracked`), or just so under the
-    same name, are passed over.
+    Each value is written where it came from: an initializer, a Constant node or an attribute. Everything else, and
+    parameters whose bits do not change, keep their bytes; `graph.model` itself is not modified.
 
-    Where a value goes: into the initializer; into the Constant node that held it; into the node's attribute. A tensor
-    that the model computes from these is no parameter: it is refused, with the names of its sources.
+    External data stays external at the same offsets. In another folder a data file keeps its name unless a file of
+    that name exists; in the original's folder, unchanged data files are shared and a changed one is copied. A new data
+    file is called `<model file>.data`. Without `path`, new values are held in memory and unchanged external data is
+    read from the original files.
 
-    External data stays external and keeps its offsets. Saved into another folder, a data file keeps its name unless a
-    file of that name is there already; saved beside the original, unchanged data files are shared and a changed one
-    is written anew. In both cases the new file is called `<model file>.data`. Without `path`, new values are in memory
-    and untouched external data is read from where it is.
+    A quantised parameter (`Parameter.storage`) is given by its dequantised values, and encoded with the scale and zero
+    point (the new ones if given). If they cannot represent the values exactly, the dequantised value is replaced by
+    floats; the values are rounded to the grid instead where an operator reads the quantised tensor, or with `rounded`.
+    Either is reported as a `StorageWarning`; `off_grid` reports it without writing.
 
-    A parameter that the model stores on a grid (quantised: `Parameter.storage`) is given by its numbers, and goes back
-    into its stored form if scale and zero point (new ones, where they are given) can say them exactly. If not, that is
-    reported as a `StorageWarning`: floats take the place of the dequantised value, or, where an operator reads the
-    stored form and with `rounded`, the nearest of the grid is written. `off_grid` tells beforehand.
+    Args:
+        graph: A compiled graph.
+        values: Arrays or torch tensors by parameter name, of the parameter's shape, cast to its stored dtype (float to
+            float, integer to integer). A module's `state_dict()` works too: integers and booleans that the model does
+            not hold (`num_batches_tracked`), or holds unchanged under that name, are ignored.
+        path: File to write.
+        rounded: Always round quantised parameters to their grid.
 
-    Raises `GmncError`: a name that is no parameter, a wrong shape or type, numbers that the stored type cannot hold, a
-    graph without its model (loaded from a store), a parameter whose place in the model cannot be told, a file that
-    cannot be written.
+    Returns:
+        The new model.
+
+    Raises:
+        GmncError: A name is no parameter (for a computed weight, the message names its sources), a shape or dtype does
+            not match, values overflow the stored dtype, the graph has no model (it was loaded from a store), the place
+            of a parameter in the model is not found, or a file cannot be written.
     """
     model = graph.model
     if not isinstance(model, onnx_ir.Model):
-        raise GmncError(f"{graph.name!r} has no model to write to (stores hold none): compile the ONNX file again")
-    planned = plan(graph, _changed(graph, values or {}), rounded)
-    for entry in planned.off:
+        raise GmncError(
+            f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
+        )
+    plan = plan_write(graph, _changed(graph, values or {}), rounded)
+    for entry in plan.off:
         warnings.warn(StorageWarning(str(entry)), stacklevel=2)
-    changed = bool(planned.tensors or planned.floats)
+    changed = bool(plan.tensors or plan.floats)
     source = _source(model)
     proto = _proto(model, source)
     patcher = Patcher(proto)
-    for parameter, array in planned.tensors:
+    for parameter, array in plan.tensors:
         patcher.set(parameter, array)
-    for name, array in planned.floats.items():
+    for name, array in plan.floats.items():
         patcher.replace(name, array)
-    folders = Folders(model)
+    folders = DataFolders(model)
     if path is None:
         patcher.internalise()
     else:
@@ -82,18 +90,29 @@ def write(
 
 
 def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
-    """Which stored parameters these values (see `write`) do not fit, and what `write` would make of them."""
-    return plan(graph, _changed(graph, values)).off
+    """Report the quantised parameters whose grids cannot represent new values.
+
+    Args:
+        graph: A compiled graph.
+        values: New values by parameter name, as for `write`.
+
+    Returns:
+        What `write` would warn of.
+
+    Raises:
+        GmncError: A name is no parameter, or a shape or dtype does not match.
+    """
+    return plan_write(graph, _changed(graph, values)).off
 
 
 def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The values that differ from the present ones, cast to the stored types."""
+    """The values whose bits differ from the present ones, cast to the stored dtypes."""
     out = {}
     some = not graph.parameters.keys().isdisjoint(values)
     for name, value in values.items():
         parameter = graph.parameters.get(name)
         if parameter is None:
-            # A mapping of nothing but unknown names is a mistake, whatever they hold.
+            # A mapping with only unknown names is a mistake, whatever it holds.
             if some and _without_effect(name, value, graph):
                 continue
             raise GmncError(_unknown(name, graph))
@@ -104,7 +123,7 @@ def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.n
 
 
 def _without_effect(name: str, value: object, graph: ParameterGraph) -> bool:
-    """Whether these are whole numbers that the model has nowhere, or has already under this name."""
+    """Whether the value holds integers or booleans that the model lacks, or has unchanged under this name."""
     array = array_of(value, name)
     if array.dtype.kind not in "iub":
         return False
@@ -118,18 +137,18 @@ def _unknown(name: str, graph: ParameterGraph) -> str:
     sources = _sources(name, graph)
     if sources:
         return (
-            f"{name!r} is computed in the model, from {', '.join(map(repr, sources[:4]))}: give new values of these, "
-            "or compile with fold_weights=True, after which it is a parameter"
+            f"{name!r} is computed in the model, from {', '.join(map(repr, sources[:4]))}: set these, or compile "
+            "with fold_weights=True, which makes it a parameter"
         )
     if name in graph.constants:
-        return f"{name!r} is a constant of the model, not a parameter: it cannot be set"
+        return f"{name!r} is a constant of the model, not a parameter, and cannot be set"
     near = difflib.get_close_matches(name, graph.parameters, 3)
     hint = "did you mean " + " or ".join(map(repr, near)) if near else "see graph.parameters for the names"
     return f"the model has no parameter {name!r}: {hint}"
 
 
 def _sources(name: str, graph: ParameterGraph) -> list[str]:
-    """The parameters that a value of the model is computed from, if it is computed from them alone."""
+    """The parameters that a value is computed from; empty if it depends on anything else."""
     model = graph.model
     assert isinstance(model, onnx_ir.Model)
     waiting = [v for g in model.graphs() for n in g for v in n.outputs if v.name == name]
@@ -149,7 +168,7 @@ def _sources(name: str, graph: ParameterGraph) -> list[str]:
 
 
 def _source(model: onnx_ir.Model) -> bytes | mmap.mmap | None:
-    """The bytes of the file that the model was loaded from; None if it came from memory."""
+    """The bytes of the model's file; None for a model from memory."""
     source = model.meta.get(SOURCE)
     if isinstance(source, MappedFile):
         source.check()
@@ -158,7 +177,7 @@ def _source(model: onnx_ir.Model) -> bytes | mmap.mmap | None:
 
 
 def _proto(model: onnx_ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
-    """The model as it was in its file; for a model that came from memory, as onnx-ir serialises it."""
+    """The model as parsed from its file, or, for a model from memory, as onnx-ir serialises it."""
     if source is None:
         return onnx_ir.to_proto(model)
     proto = onnx.ModelProto()
@@ -170,12 +189,12 @@ def _save(model: onnx.ModelProto | bytes | mmap.mmap, path: Path) -> None:
     try:
         data = model.SerializeToString() if isinstance(model, onnx.ModelProto) else model
     except ValueError as error:
-        raise GmncError(f"cannot write {path}: {error} (a single ONNX file ends at 2 GB)") from error
+        raise GmncError(f"cannot write {path}: {error} (an ONNX file is limited to 2 GB)") from error
     write_bytes(path, data)
 
 
-def _placed(model: onnx_ir.Model, folders: Folders, folder: Path | None) -> onnx_ir.Model:
-    """The written model; its external tensors lie in `folder`, or where they were."""
+def _placed(model: onnx_ir.Model, folders: DataFolders, folder: Path | None) -> onnx_ir.Model:
+    """The written model, with its external tensors in `folder`, or in their original folders if that is None."""
     for tensor in external_tensors(model):
         tensor.base_dir = folders.of(os.fspath(tensor.location)) if folder is None else folder
     return model

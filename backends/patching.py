@@ -1,4 +1,4 @@
-"""New values put into a ModelProto: into initializers, Constant nodes, attributes, and in place of sub-expressions."""
+"""Set values in a ModelProto: in initializers, Constant nodes and attributes, or replacing a computed value."""
 
 from __future__ import annotations
 
@@ -25,16 +25,18 @@ _Holder = onnx.TensorProto | onnx.AttributeProto
 
 @dataclass(frozen=True, slots=True)
 class _Scope:
-    """A graph and the graphs around it."""
+    """A graph and its enclosing graphs."""
 
     graph: onnx.GraphProto
     parent: _Scope | None
 
 
 class Patcher:
-    """Sets values in `proto`, in place.
+    """Sets values in a model, in place.
 
-    external: (tensor, new bytes) of every changed tensor whose data is in another file; its entry is left as it is.
+    Attributes:
+        proto: The model.
+        external: (tensor, new bytes) of every changed tensor with external data, whose entry is left as it is.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -47,7 +49,11 @@ class Patcher:
                 self._holders[name].append(holder)
 
     def set(self, parameter: Parameter, array: np.ndarray) -> None:
-        """Put `array` (checked: right shape and type) where the parameter came from; raises `GmncError` if lost."""
+        """Write `array`, of the stored shape and dtype, where the parameter came from.
+
+        Raises:
+            GmncError: That place is not found in the model.
+        """
         if parameter.origin == "attribute" and self._set_attribute(parameter, array):
             return
         if parameter.origin == "initializer":
@@ -59,20 +65,24 @@ class Patcher:
                 self._set_number(holder, array)
                 return
         raise GmncError(
-            f"the place of {parameter.name!r} in the model is not known: it lies inside of a local function, "
-            "or its node has no name; inline the functions and name the nodes before compiling"
+            f"the place of {parameter.name!r} in the model is unknown: it is in a local function, or its node has "
+            "no name; inline the functions and name the nodes before compiling"
         )
 
     def replace(self, value: str, array: np.ndarray) -> None:
-        """Put `array` in the place of what makes the ONNX value; raises `GmncError` if that is not found."""
+        """Replace the computation of an ONNX value by the constant `array`.
+
+        Raises:
+            GmncError: No node of the model, or more than one, computes the value, or it is a graph output.
+        """
         if not self._replaced(value, array):
             raise GmncError(
-                f"the place of {value!r} in the model is not known: it lies inside of a local function; inline the "
-                "functions before compiling"
+                f"the place of {value!r} in the model is unknown: it is in a local function; inline the functions "
+                "before compiling"
             )
 
     def internalise(self) -> None:
-        """Move the changed external tensors into the model."""
+        """Store the changed external tensors in the model itself."""
         for tensor, data in self.external:
             tensor.ClearField("data_location")
             tensor.ClearField("external_data")
@@ -80,18 +90,16 @@ class Patcher:
         self.external.clear()
 
     def _holder(self, parameter: Parameter) -> _Holder | None:
-        """Where the numbers of a parameter stand; None if not found."""
+        """The tensor or attribute that holds a parameter; None if not found."""
         found = self._holders.get(parameter.name, [])
         if not found:
-            # Normalisation appends a number where a subgraph's name is taken.
+            # Normalisation appends a number to a subgraph's name that is already taken.
             stem = re.sub(r"_\d+$", "", parameter.name)
             found = [f for f in self._holders.get(stem, []) if _holds(f, parameter)]
         elif len(found) > 1:
             found = [f for f in found if _holds(f, parameter)]
         if len(found) > 1:
-            raise GmncError(
-                f"{len(found)} subgraphs hold a tensor like {parameter.name!r}: give them different names first"
-            )
+            raise GmncError(f"{len(found)} subgraphs hold a tensor like {parameter.name!r}: rename them first")
         return found[0] if found else None
 
     def _set_tensor(self, tensor: onnx.TensorProto, array: np.ndarray) -> None:
@@ -108,7 +116,7 @@ class Patcher:
         makers = [n for scope in self._scopes for n in scope.graph.node if output and output in n.output]
         found = [a for node in makers for a in node.attribute if a.name == name]
         if len(found) > 1:
-            raise GmncError(f"{len(found)} subgraphs make a value {output!r}: give them different names first")
+            raise GmncError(f"{len(found)} subgraphs compute a value {output!r}: rename them first")
         if found:
             self._set_number(found[0], array)
         return bool(found)
@@ -126,15 +134,15 @@ class Patcher:
         elif kind == onnx.AttributeProto.INTS:
             attribute.ints[:] = array.reshape(-1).tolist()
         else:
-            raise GmncError(f"the attribute {attribute.name!r} holds no numbers that could be set")
+            raise GmncError(f"attribute {attribute.name!r} holds no numbers to set")
 
     def _replaced(self, name: str, array: np.ndarray) -> bool:
-        """Put a new initializer, under its name, in the place of a value that a node makes; False if none does."""
+        """Replace a value that a node computes by an initializer of the same name; False if no node computes it."""
         makers = [(s, n) for s in self._scopes for n in s.graph.node if name in n.output]
         if not makers:
             return False
         if len(makers) > 1:
-            raise GmncError(f"{len(makers)} subgraphs make a value {name!r}: give them different names first")
+            raise GmncError(f"{len(makers)} subgraphs compute a value {name!r}: rename them first")
         scope, node = makers[0]
         graph = scope.graph
         if any(o.name == name for o in graph.output):
@@ -146,7 +154,7 @@ class Patcher:
         return True
 
     def _sweep(self, scope: _Scope, node: onnx.NodeProto) -> None:
-        """Leave out the node if nothing needs it any more, then what only it needed."""
+        """Remove the node if it is dead, and then whatever only it used."""
         uses = _uses(self._scopes)
         pending: list[tuple[_Scope, onnx.NodeProto]] = [(scope, node)]
         while pending:
@@ -166,7 +174,7 @@ class Patcher:
         self._scopes = list(_scopes(self.proto.graph, None))
 
     def _orphan(self, scope: _Scope | None, name: str) -> list[tuple[_Scope, onnx.NodeProto]]:
-        """The node that makes a value that nothing uses; an initializer is left out at once."""
+        """The node that computes an unused value, if any; an unused initializer is removed right away."""
         while scope is not None:
             maker = next((n for n in scope.graph.node if name in n.output), None)
             if maker is not None:
@@ -181,7 +189,7 @@ class Patcher:
 
 
 def tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of the model: initializers and attributes, of subgraphs and functions too."""
+    """Every tensor of the model: initializers and attributes, including subgraphs and functions."""
     for scope in _scopes(proto.graph, None):
         yield from scope.graph.initializer
         yield from (t.values for t in scope.graph.sparse_initializer)
@@ -219,7 +227,7 @@ def _scopes_of(node: onnx.NodeProto, parent: _Scope | None = None) -> Iterator[_
 
 
 def _uses(scopes: list[_Scope]) -> Counter[str]:
-    """How often each name is read, over all graphs (names that several graphs use are counted together)."""
+    """How often each name is used in all graphs; equal names in different graphs are counted together."""
     uses: Counter[str] = Counter()
     for scope in scopes:
         for node in scope.graph.node:
@@ -240,7 +248,7 @@ def _fresh(stem: str, scopes: list[_Scope]) -> str:
 
 
 def _named(graph: onnx.GraphProto) -> Iterator[tuple[str, _Holder]]:
-    """Each initializer and what each Constant node holds, by name."""
+    """(name, holder) of each initializer and each Constant node."""
     for tensor in (*graph.initializer, *(t.values for t in graph.sparse_initializer)):
         yield tensor.name, tensor
     for node in graph.node:
@@ -250,14 +258,14 @@ def _named(graph: onnx.GraphProto) -> Iterator[tuple[str, _Holder]]:
 
 
 def _tensor_of(attribute: onnx.AttributeProto) -> onnx.TensorProto | None:
-    """The tensor, or the values of the sparse one, that an attribute is."""
+    """The tensor of an attribute, or the values of its sparse tensor; None for other types."""
     if attribute.type == onnx.AttributeProto.SPARSE_TENSOR:
         return attribute.sparse_tensor.values
     return attribute.t if attribute.type == onnx.AttributeProto.TENSOR else None
 
 
 def _drop(repeated: Any, name: str) -> None:
-    """Remove the entries of this name from a repeated field."""
+    """Remove the entries with this name from a repeated field."""
     for entry in [e for e in repeated if e.name == name]:
         repeated.remove(entry)
 
@@ -267,7 +275,7 @@ def _bytes(tensor: onnx.TensorProto, array: np.ndarray) -> bytes:
 
 
 def _holds(holder: _Holder, parameter: Parameter) -> bool:
-    """Whether these are the numbers of the parameter; an external tensor is judged by its shape alone."""
+    """Whether the holder has the values of the parameter; of an external tensor only the shape is compared."""
     if isinstance(holder, onnx.AttributeProto):
         array = np.array(onnx.helper.get_attribute_value(holder))
         return array.shape == parameter.shape and np.array_equal(array.astype(parameter.dtype), parameter.load())

@@ -1,4 +1,4 @@
-"""The one place that imports torch_geometric."""
+"""PyG `Data` of a parameter graph; the only module that imports torch_geometric."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ __all__ = ["ParameterData"]
 
 _INT32_MAX = 2**31 - 1
 _OF_BATCH = ("_slice_dict", "_inc_dict", "_num_graphs", "_num_nodes")
-"""What a storage keeps beside its attributes, to take a batch apart."""
+"""Private fields of a PyG storage that `Batch.to_data_list` needs."""
 
 
 class ParameterData(Data):
-    """PyG `Data` of a parameter graph, all of whose ids stay right in a `Batch`, as its tables are concatenated.
+    """PyG `Data` of a parameter graph, with the fields of `gmnc.backends.coo.coo`.
 
-    In a `Batch` `parameter_offsets` and `block_offsets` have one run for each graph, with its own end.
-    `parameter_names` is a list with one entry for each graph; `via_names` is one table, of all graphs.
+    A `Batch` concatenates the tables of its graphs and offsets all ids accordingly. Its `parameter_offsets` and
+    `block_offsets` have one section per graph, each with its own end; `parameter_names` is a list with one tuple per
+    graph; `via_names` is one table for all graphs.
     """
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -41,33 +42,37 @@ class ParameterData(Data):
         return super().__inc__(key, value, *args, **kwargs)
 
     def _by_column(self, value: torch.Tensor, column: int) -> torch.Tensor:
-        """What is added to each column of a table: the number of vias to the one of their ids."""
+        """Offsets of a table's columns in a batch: the number of vias for the column of via ids, 0 for the others."""
         found = value.new_zeros(value.shape[1])
         found[column] = len(self.via_names)
         return found
 
     @property
     def via_names(self) -> tuple[str, ...]:
-        """What the via ids stand for, those of a `Batch` too."""
+        """Text of each via id; in a `Batch`, of all its graphs."""
         if "via_names" not in self._store:
             raise AttributeError("these data have no 'via_names'")
         return tuple(_flat(self._store["via_names"]))
 
     @property
     def edge_param(self) -> torch.Tensor:
-        """Which parameter element each edge carries. Raises `GmncError` where those of a `Batch` are too many."""
+        """The parameter element on each edge, int [E], negative for none.
+
+        Raises:
+            GmncError: A `Batch` has more parameter elements than its int32 ids can number.
+        """
         if "edge_param" not in self._store:
             raise AttributeError("these data have no 'edge_param'")
         found: torch.Tensor = self._store["edge_param"]
         if isinstance(self, Batch) and found.dtype == torch.int32 and int(self.parameter_offsets[-1]) > _INT32_MAX:
             raise GmncError(
-                "the graphs of the batch have more parameters than int32 can number: make them by "
+                "the graphs of the batch have more parameters than int32 can number: create them with "
                 "coo(graph, index_dtype=torch.int64)"
             )
         return found
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        # PyG's own way needs classes that `torch.load(weights_only=True)` refuses.
+        # PyG's own reduction needs classes that `torch.load(weights_only=True)` rejects.
         if type(self) is ParameterData:
             return _data, (dict(self._store.items()),)
         if not isinstance(self, Batch):
@@ -77,7 +82,7 @@ class ParameterData(Data):
 
 
 def _flat(names: Any) -> Iterator[str]:
-    """Tables in lists, as a `Batch` has them, one after the other."""
+    """The names in nested lists, as a `Batch` has them."""
     if isinstance(names, str):
         yield names
         return
@@ -86,12 +91,12 @@ def _flat(names: Any) -> Iterator[str]:
 
 
 def _data(attributes: dict[str, Any]) -> ParameterData:
-    """The data of one graph from what is in them."""
+    """Rebuild pickled data."""
     return ParameterData.from_dict(attributes)
 
 
 def _batch(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Batch:
-    """A `Batch` from what is in it."""
+    """Rebuild a pickled `Batch`."""
     made = Batch(_base_cls=ParameterData)
     for name, value in attributes.items():
         made._store[name] = value
@@ -99,5 +104,5 @@ def _batch(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> Batch:
     return made
 
 
-# So that `torch.load` takes what `torch.save` wrote of them.
+# Lets `torch.load(weights_only=True)` read them.
 torch.serialization.add_safe_globals([ParameterData, _batch, _data])

@@ -1,8 +1,8 @@
-"""The parameter graph as one file: safetensors with a JSON header, memory-mapped, no pickle.
+"""The store: a parameter graph in one safetensors file, memory-mapped and without pickle.
 
-The file holds three tensors of structure (`structure/int32`, `structure/int64`, `structure/pinned`), the values as
-`parameter/<name>` and `constant/<name>`, and in its metadata, under the key `gmnc`, a JSON text: the version, the
-tables, and for each array of the graph where it lies in a structure tensor. Any safetensors reader opens it.
+The file holds three structure tensors (`structure/int32`, `structure/int64`, `structure/pinned`), the values as
+`parameter/<name>` and `constant/<name>`, and in its metadata, under the key `gmnc`, a JSON text with the version, the
+tables, and the location of each array of the graph in a structure tensor. Any safetensors reader opens it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,36 @@ from safetensors import TensorSpec, serialize_file
 
 from ..ir import GmncError, GraphError, LoadError, ParameterGraph
 from ..ir.files import MappedFile
-from .fields import Wrong, integer, parsed, table, text
+from .fields import FieldError, integer, parsed, table, text
 from .files import replacing, sources
 from .store_reading import HEADER, LONGEST_HEADER, TABLES, Tensors, graph_of
 
 __all__ = ["SUFFIX", "VERSION", "is_store", "load", "save"]
 
 VERSION = 2
-"""Version of the format that `save` writes and the newest that `load` reads."""
+"""Version of the file format, the only one that `load` reads."""
 
 SUFFIX = ".safetensors"
-"""How the name of a store ends, for the command line and for other readers."""
+"""File name suffix of a store."""
 
 _KEY = "gmnc"
 _NATIVE = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
-"""Types that safetensors knows, beside NumPy's own."""
+"""Dtypes of safetensors besides NumPy's."""
 
 
 def save(graph: ParameterGraph, path: str | os.PathLike[str], values: bool = True) -> None:
-    """Write the graph, with the values of its parameters and constants unless `values` is False.
+    """Write a graph to a store.
 
-    Values stream from the (memory-mapped) model into the file. Arrays broadcast along an axis are stored once.
-    `graph.model` is not stored. Raises `GmncError` if the file cannot be written, or the graph was read from it.
+    Values are streamed from the memory-mapped model. `graph.model` is not stored, so nothing can be written back to
+    ONNX from the loaded graph.
+
+    Args:
+        graph: The graph.
+        path: File to write, by convention `*.safetensors`.
+        values: Store the values of parameters and constants, and not the structure alone.
+
+    Raises:
+        GmncError: The file cannot be written, or the graph reads its values from it.
     """
     pools = _Pools()
     tables = _tables(graph, pools)
@@ -59,11 +67,17 @@ def save(graph: ParameterGraph, path: str | os.PathLike[str], values: bool = Tru
 
 
 def load(path: str | os.PathLike[str]) -> ParameterGraph:
-    """The graph that `save` wrote; every array is a read-only view of the mapped file.
+    """Load a graph from a store.
 
-    The graph has no `model`, so nothing can be written back from it. Raises `LoadError` if the file is missing, is no
-    store, is damaged, or is of a newer version; values that were left out, or whose file has changed, raise `GmncError`
-    when they are read.
+    Args:
+        path: A file that `save` wrote.
+
+    Returns:
+        The graph, whose arrays are read-only views of the memory-mapped file. It has no `model`. Reading its values
+        raises `GmncError` if they were not stored, or if the file has changed since.
+
+    Raises:
+        LoadError: The file is missing, is no store, is damaged, or has another format version.
     """
     file = MappedFile(path)
     start = _start(file)
@@ -74,13 +88,20 @@ def load(path: str | os.PathLike[str]) -> ParameterGraph:
         tables = _checked(table({_KEY: text})(header.get("__metadata__"))[_KEY], str(path))
         graph = graph_of(tables, Tensors.of(file, start, header))
         graph.check()
-    except (Wrong, GraphError) as error:
-        raise LoadError(f"{path}: damaged gmnc store ({error}); write it anew with `gmnc compile`") from error
+    except (FieldError, GraphError) as error:
+        raise LoadError(f"{path}: damaged gmnc store ({error}); write it again with `gmnc compile`") from error
     return graph
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether the file is a store that `save` wrote (of any version, or a part of one); False if it cannot be read."""
+    """Check whether a file is a store, of any version, complete or truncated.
+
+    Args:
+        path: Any file.
+
+    Returns:
+        Whether it is one; False if it cannot be read.
+    """
     try:
         return _start(MappedFile(path)) > 0
     except LoadError:
@@ -88,24 +109,26 @@ def is_store(path: str | os.PathLike[str]) -> bool:
 
 
 def _start(file: MappedFile) -> int:
-    """Where the tensors of a store begin; 0 if the file is something else."""
+    """Offset of a store's tensors in bytes; 0 if the file is no store."""
     length = int.from_bytes(file.data[:8], "little")
     named = length <= LONGEST_HEADER and file.data.find(f'"{_KEY}"'.encode(), 8, 8 + length) >= 0
     return 8 + length if named and file.data[8:9] == b"{" else 0
 
 
 def _checked(metadata: str, where: str) -> dict[str, Any]:
-    """The tables. Raises `LoadError`, for a newer version too."""
+    """The tables of the metadata. Raises `LoadError` if they are damaged or of another version."""
     version = parsed(metadata, table({"version": integer()}), where)["version"]
     if version < VERSION:
-        raise LoadError(f"{where}: store of version {version}, whose names this gmnc no longer has: compile it again")
+        raise LoadError(
+            f"{where}: store of version {version}, which this gmnc no longer reads: compile the model again"
+        )
     if version > VERSION:
-        raise LoadError(f"{where}: store of version {version}, this gmnc reads up to {VERSION}: upgrade gmnc")
+        raise LoadError(f"{where}: store of version {version}, this gmnc reads version {VERSION}: upgrade gmnc")
     return parsed(metadata, TABLES, where)
 
 
 class _Pools:
-    """Structure arrays collected end to end per dtype; equal arrays are stored once."""
+    """Structure arrays, concatenated per dtype; equal arrays are stored once, broadcast axes with length 1."""
 
     def __init__(self) -> None:
         self._parts: dict[str, list[np.ndarray]] = {"int32": [], "int64": []}
@@ -113,7 +136,7 @@ class _Pools:
         self._known: dict[tuple[str, bytes], int] = {}
 
     def add(self, array: np.ndarray | None, kind: str = "int32") -> list[Any] | None:
-        """Reference of an array: [offset, shape as stored, shape]; axes that are only broadcast have length 1."""
+        """Add an array; returns its reference [offset, stored shape, shape]."""
         if array is None:
             return None
         once = array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
@@ -160,14 +183,14 @@ def _tables(graph: ParameterGraph, pools: _Pools) -> dict[str, Any]:
 
 
 def _storable(array: np.ndarray) -> np.ndarray:
-    """In C order; as bytes if safetensors has no such type (the header keeps shape and type)."""
+    """The array in C order; as bytes if safetensors lacks the dtype (the tables keep shape and dtype)."""
     array = np.asarray(array, order="C")
     known = array.dtype.kind in "biuf" or array.dtype.name in _NATIVE
     return array if known else array.reshape(-1).view(np.uint8)
 
 
 def _encode(value: object) -> Any:
-    """An attribute value for JSON; tuples become lists."""
+    """A via's attribute value as JSON; tuples become lists."""
     if isinstance(value, np.generic):
         return value.item()
     if value is None or isinstance(value, bool | int | float | str):

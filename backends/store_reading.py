@@ -1,4 +1,4 @@
-"""The header and the tables of a store, checked field by field, and the graph that they tell of."""
+"""Reading a store: the schema of its header and tables, and the graph built from them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ..ir import (
     Via,
 )
 from ..ir.files import MappedFile
-from .fields import Check, Wrong, flag, integer, listed, mapping, maybe, one_of, row, table, text
+from .fields import Check, FieldError, flag, integer, listed, mapping, maybe, one_of, row, table, text
 
 __all__ = ["HEADER", "LONGEST_HEADER", "TABLES", "Tensors", "graph_of"]
 
 LONGEST_HEADER = 100_000_000
-"""Bytes, as safetensors has it."""
+"""Largest header in bytes, the limit of safetensors."""
 
 _BROADCAST = 1 << 24
-"""Elements of all arrays of a graph that are broadcast and so take no room in the file."""
+"""Largest total number of elements in broadcast arrays, which take no space in the file."""
 _DEEPEST = 8
 _FAR = 1 << 62
 _DTYPES = {
@@ -48,18 +48,18 @@ _DTYPES = {
         *(ml_dtypes.float6_e2m3fn, ml_dtypes.float6_e3m2fn),
     )
 }
-"""What a parameter's numbers may be."""
+"""Dtypes of parameters and constants."""
 
 _count = integer(most=_FAR)
 _SIZES = listed(_count, most=32)
 
 HEADER = mapping(lambda entry: entry)
-"""Of a safetensors file: its tensors by name, and metadata."""
+"""Schema of a safetensors header: tensor entries by name, and metadata."""
 _TENSOR = table({"dtype": text, "shape": _SIZES, "data_offsets": row(_count, _count)})
 
 
 def _attribute(value: Any, depth: int = 0) -> Any:
-    """A value of a via's attribute."""
+    """Check a via's attribute value."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -69,7 +69,7 @@ def _attribute(value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return table({"bytes": _hexadecimal})(value)
     if not isinstance(value, list) or depth == _DEEPEST:
-        raise Wrong("a value of an attribute", value)
+        raise FieldError("an attribute value", value)
     return [_attribute(entry, depth + 1) for entry in value]
 
 
@@ -77,28 +77,28 @@ def _hexadecimal(value: Any) -> str:
     try:
         bytes.fromhex(text(value))
     except ValueError:
-        raise Wrong("bytes in hexadecimal", value) from None
+        raise FieldError("hexadecimal bytes", value) from None
     return text(value)
 
 
 def _reference(axes: int) -> Check[list[Any]]:
-    """Where an array lies: its offset, its shape as stored (1 for an axis that is only broadcast), and its shape."""
+    """A reference to an array: its offset, its stored shape (1 for broadcast axes), and its shape."""
     sizes = listed(_count, axes, axes)
 
     def check(value: Any) -> list[Any]:
         offset, stored, shape = row(_count, sizes, sizes)(value)
         if any(once not in (1, size) for once, size in zip(stored, shape, strict=True)):
-            raise Wrong("a shape that the stored array can be broadcast to", shape)
+            raise FieldError("a shape that the stored array broadcasts to", shape)
         return [offset, stored, shape]
 
     return check
 
 
-_line, _grid, _cube = _reference(1), _reference(2), _reference(4)
+_vector, _matrix, _block = _reference(1), _reference(2), _reference(4)
 _four = listed(_count, 4, 4)
 _steps = listed(integer(-_FAR, _FAR), 4, 4)
-_numbers = row(text, _SIZES, one_of(*_DTYPES), one_of(*get_args(Origin)))
-_port = row(text, _line, _line)
+_parameter = row(text, _SIZES, one_of(*_DTYPES), one_of(*get_args(Origin)))
+_port = row(text, _vector, _vector)
 
 TABLES = table(
     {
@@ -108,16 +108,16 @@ TABLES = table(
         "edges": listed(
             table(
                 {
-                    "dst": _grid,
-                    "src": _grid,
-                    "slots": _grid,
-                    "via": _grid,
-                    "view": row(text, _count, _four, _steps, maybe(_cube)),
+                    "dst": _matrix,
+                    "src": _matrix,
+                    "slots": _matrix,
+                    "via": _matrix,
+                    "view": row(text, _count, _four, _steps, maybe(_block)),
                     "rest": row(text, flag, flag, text),
                 }
             )
         ),
-        "links": listed(row(_line, _line, _line, maybe(_line), maybe(_grid), text, text)),
+        "links": listed(row(_vector, _vector, _vector, maybe(_vector), maybe(_matrix), text, text)),
         "vias": listed(
             row(
                 text,
@@ -128,29 +128,34 @@ TABLES = table(
                 least=4,
             )
         ),
-        "parameters": listed(_numbers),
-        "constants": listed(_numbers),
+        "parameters": listed(_parameter),
+        "constants": listed(_parameter),
         "account": listed(row(text, _count, text)),
         "inputs": listed(_port),
         "outputs": listed(_port),
         "opaque": listed(row(*[text] * 4)),
         "unsupported": listed(row(text, text, integer(-1), text, text, text, text, least=5)),
     },
-    {"paired": maybe(_line)},
+    {"paired": maybe(_vector)},
 )
-"""Of a store. Ids are in their ranges only once the graph was checked."""
+"""Schema of a store's tables. Whether ids are in range is left to `ParameterGraph.check`."""
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """The tensors of a store. places: of each where its bytes begin and end, and its type as safetensors calls it."""
+    """The tensors of a store.
+
+    Attributes:
+        file: The store.
+        places: First byte, end and safetensors dtype of each tensor, by name.
+    """
 
     file: MappedFile
     places: Mapping[str, tuple[int, int, str]]
 
     @staticmethod
     def of(file: MappedFile, start: int, header: Mapping[str, Any]) -> Tensors:
-        """Raises `Wrong` for one that lies outside of the file."""
+        """Locate the tensors of a header; raises `FieldError` for one that is outside of the file."""
         places = {}
         for name, entry in header.items():
             if name == "__metadata__":
@@ -159,23 +164,23 @@ class Tensors:
                 found = _TENSOR(entry)
                 first, last = found["data_offsets"]
                 if not first <= last <= len(file.array) - start:
-                    raise Wrong("bytes that the file has; it is truncated", [first, last])
-            except Wrong as error:
+                    raise FieldError("bytes within the file, which is truncated", [first, last])
+            except FieldError as error:
                 raise error.within(f".{name}") from None
             places[name] = (start + first, start + last, found["dtype"])
         return Tensors(file, places)
 
     def read(self, name: str, dtype: np.dtype, kind: str = "") -> np.ndarray:
-        """The elements of a tensor in a row, a view of the map. kind: what safetensors must call their type, if any."""
+        """The elements of a tensor as a 1-d view of the file. kind: the safetensors dtype that it must have, if any."""
         if name not in self.places:
-            raise Wrong(f"a tensor {name!r}", list(self.places)[:3])
+            raise FieldError(f"a tensor {name!r}", list(self.places)[:3])
         first, last, found = self.places[name]
         if (kind and found != kind) or (last - first) % dtype.itemsize:
-            raise Wrong(f"{dtype.name} in the tensor {name!r}", found)
+            raise FieldError(f"{dtype.name} in the tensor {name!r}", found)
         return self.file.array[first:last].view(dtype)
 
     def numbers(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """A parameter. Raises `GmncError` if the store has no values, or the file changed."""
+        """The values of a parameter. Raises `GmncError` if they were not stored, or the file has changed."""
         if name not in self.places:
             raise GmncError(
                 f"{self.file.state.path} was saved without values: save it again with values=True to read {name!r}"
@@ -199,7 +204,7 @@ class _Numbers:
 
 
 class _Arrays:
-    """The arrays of a graph, views of the two tensors that hold them."""
+    """The structure arrays of a graph, as views of the tensors that hold them."""
 
     def __init__(self, tensors: Tensors) -> None:
         self.pools = {
@@ -213,7 +218,7 @@ class _Arrays:
         pool, size = self.pools[np.dtype(dtype)], math.prod(stored)
         self.left -= math.prod(shape) if stored != shape else 0
         if offset + size > len(pool) or self.left < 0:
-            raise Wrong(f"an array within the {len(pool)} elements of its tensor", reference)
+            raise FieldError(f"an array within the {len(pool)} elements of its tensor", reference)
         once = pool[offset : offset + size].reshape(stored)
         return np.asarray(once if stored == shape else np.broadcast_to(once, shape))
 
@@ -222,9 +227,9 @@ class _Arrays:
 
 
 def graph_of(tables: Mapping[str, Any], tensors: Tensors) -> ParameterGraph:
-    """The graph of tables that were checked. Raises `Wrong` if the tensors do not have what these say."""
+    """Build the graph from checked tables. Raises `FieldError` if the tensors do not match them."""
     arrays = _Arrays(tensors)
-    pinned = _truths(tensors.read("structure/pinned", np.dtype(np.uint8), "BOOL"))
+    pinned = _booleans(tensors.read("structure/pinned", np.dtype(np.uint8), "BOOL"))
     paired = tables.get("paired")
     return ParameterGraph(
         tables["name"],
@@ -258,20 +263,20 @@ def _link(entry: list[Any], arrays: _Arrays) -> LinkBlock:
 
 
 def _numbered(rows: list[list[Any]], kind: str, tensors: Tensors) -> dict[str, Parameter]:
-    """Parameters or constants by name; what is there of their values has the size that they need."""
+    """Parameters or constants by name; raises `FieldError` if stored values do not have the size they need."""
     found: dict[str, Parameter] = {}
     for name, sizes, dtype, origin in rows:
         key, shape, there = f"{kind}/{name}", tuple(sizes), _DTYPES[dtype]
         first, last, _ = tensors.places.get(key, (0, math.prod(shape) * there.itemsize, ""))
         if name in found or last - first != math.prod(shape) * there.itemsize:
-            raise Wrong(f"one {kind} {name!r} of the bytes that {list(shape)} of {dtype} needs", last - first)
+            raise FieldError(f"one {kind} {name!r} with the bytes of {list(shape)} {dtype}", last - first)
         found[name] = Parameter(name, shape, dtype, origin, _Numbers(tensors, key, shape, dtype))
     return found
 
 
-def _truths(given: np.ndarray) -> np.ndarray:
+def _booleans(given: np.ndarray) -> np.ndarray:
     if given.size and given.max() > 1:
-        raise Wrong("true and false", int(given.max()))
+        raise FieldError("booleans", int(given.max()))
     return np.asarray(given.view(bool))
 
 

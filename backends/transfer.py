@@ -1,4 +1,4 @@
-"""Many tensors from one place to another by one copy of all their bytes."""
+"""Move many tensors in one copy, packed into one buffer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ALIGN = 16
 def moved(
     tensors: Mapping[str, torch.Tensor], device: torch.device | str, non_blocking: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The tensors on another device. non_blocking: as of `torch.Tensor.to`, for what `pinned` made."""
+    """The tensors on another device. non_blocking: as in `torch.Tensor.to`, for tensors that `pinned` returned."""
     host = _laid_out(tensors)
     if host is None:
         host = _filled(tensors, torch.zeros(_size(tensors), dtype=torch.uint8, device=_device(tensors)))
@@ -25,7 +25,7 @@ def moved(
 
 
 def pinned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors in page-locked memory. Raises `GmncError` where there is no device to copy from there to."""
+    """The tensors in page-locked memory. Raises `GmncError` where there is no GPU."""
     try:
         host = torch.zeros(_size(tensors), dtype=torch.uint8, pin_memory=True)
     except RuntimeError as error:
@@ -34,7 +34,7 @@ def pinned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def _places(tensors: Mapping[str, torch.Tensor]) -> list[int]:
-    """Where the bytes of each tensor begin, and where all end."""
+    """Offset of each tensor in the buffer, in bytes, and the buffer's size."""
     sizes = (-(-t.numel() * t.element_size() // _ALIGN) * _ALIGN for t in tensors.values())
     return [0, *itertools.accumulate(sizes)]
 
@@ -55,7 +55,7 @@ def _filled(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> torch.Te
 
 
 def _laid_out(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """The bytes of all where they already lie as `_filled` would put them; so does what `moved` and `pinned` made."""
+    """The buffer that the tensors already share, as after `moved` and `pinned`; None if they do not."""
     storage = next(iter(tensors.values())).untyped_storage()
     if storage.nbytes() != _size(tensors):
         return None
@@ -67,7 +67,7 @@ def _laid_out(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
 
 
 def _views(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Views of the bytes, of the types and shapes of the tensors."""
+    """Views of the buffer with the dtypes and shapes of the tensors."""
     return {
         name: host[at : at + t.numel() * t.element_size()].view(t.dtype).view(t.shape)
         for (name, t), at in zip(tensors.items(), _places(tensors), strict=False)

@@ -1,4 +1,4 @@
-"""Values of parameters: checked against what they replace, and gathered from values of edges."""
+"""Parameter values: converted and checked against the parameter, or gathered from edge values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,24 @@ __all__ = ["array_of", "checked", "dtype_of", "same_bytes", "values_from_edges"]
 
 
 def dtype_of(name: str) -> np.dtype:
-    """The NumPy type of a `Parameter.dtype`, those of ml_dtypes included."""
+    """The NumPy dtype of a `Parameter.dtype`, including those of ml_dtypes."""
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
 def array_of(value: object, name: str) -> np.ndarray:
-    """The value as an array of numbers: of a tensor of torch, on whatever device, without its gradient.
+    """Convert a value to an array of numbers; a torch tensor is detached and copied from its device.
 
-    name: of the parameter that it is for. Raises `GmncError` for what holds no numbers.
+    Args:
+        value: A torch tensor, or anything that `numpy.asarray` takes.
+        name: The parameter it is for, for messages.
+
+    Returns:
+        The array; dtypes that NumPy lacks are those of ml_dtypes.
+
+    Raises:
+        GmncError: The value holds no numbers, or is a sparse, quantised or meta tensor.
     """
-    # Nothing is a tensor of a library that nobody imported.
+    # No value is a torch tensor unless torch has been imported.
     torch = sys.modules.get("torch")
     try:
         if torch is not None and isinstance(value, torch.Tensor):
@@ -36,20 +44,20 @@ def array_of(value: object, name: str) -> np.ndarray:
     except (GmncError, RuntimeError, TypeError, ValueError) as error:
         raise GmncError(f"values for {name!r}: {error}") from error
     if array.dtype.kind in "OSUmM":
-        raise GmncError(f"values for {name!r}: {type(value).__name__} of type {array.dtype} holds no numbers")
+        raise GmncError(f"values for {name!r}: {type(value).__name__} of dtype {array.dtype} holds no numbers")
     return array
 
 
 def _from_torch(tensor: torch.Tensor) -> np.ndarray:
-    """Its numbers; the types that NumPy has not as those of ml_dtypes."""
+    """The elements of a tensor; dtypes that NumPy lacks become those of ml_dtypes."""
     import torch
 
     kind = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_meta:
-        raise GmncError("a tensor on the device 'meta' has no numbers")
+        raise GmncError("a tensor on the meta device holds no numbers")
     if tensor.layout != torch.strided or tensor.is_quantized:
         form = "quantised" if tensor.is_quantized else str(tensor.layout).removeprefix("torch.")
-        raise GmncError(f"a {form} tensor; make it a dense one of floats first")
+        raise GmncError(f"a {form} tensor; convert it to a dense float tensor first")
     here: Any = tensor.detach().cpu().resolve_conj().resolve_neg()
     if not hasattr(np, kind) and hasattr(ml_dtypes, kind):
         bits = torch.int16 if here.element_size() == 2 else torch.uint8
@@ -58,10 +66,18 @@ def _from_torch(tensor: torch.Tensor) -> np.ndarray:
 
 
 def checked(parameter: Parameter, value: object) -> np.ndarray:
-    """`value` as an array of the parameter's shape and type, in C order.
+    """Check a new value of a parameter and cast it to the stored dtype.
 
-    Floats are cast between float types (rounded to nearest), integers between integer types. Raises `GmncError` on
-    another shape, another kind of type, or numbers that the stored type cannot hold.
+    Args:
+        parameter: The parameter.
+        value: A torch tensor, or anything that `numpy.asarray` takes.
+
+    Returns:
+        An array of the parameter's shape and dtype, in C order. Floats are cast between float dtypes (round to
+        nearest), integers between integer dtypes.
+
+    Raises:
+        GmncError: The shape or the kind of dtype differs, or values overflow the stored dtype.
     """
     array = np.asarray(array_of(value, parameter.name), order="C")
     what = f"values for {parameter.name!r}"
@@ -71,7 +87,9 @@ def checked(parameter: Parameter, value: object) -> np.ndarray:
     if array.dtype == kind:
         return array
     if _family(array.dtype) != _family(kind) or _family(kind) == "other":
-        raise GmncError(f"{what}: type {array.dtype}, the parameter is stored as {parameter.dtype}; convert them first")
+        raise GmncError(
+            f"{what}: dtype {array.dtype}, the parameter is stored as {parameter.dtype}; convert them first"
+        )
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(kind)
         if _family(kind) == "float":
@@ -84,18 +102,25 @@ def checked(parameter: Parameter, value: object) -> np.ndarray:
 
 
 def same_bytes(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays of one shape and type hold the same bits (so -0.0 is not 0.0, and a NaN is itself)."""
+    """Whether two arrays of one shape and dtype have equal bits: -0.0 differs from 0.0, a NaN equals itself."""
     left, right = (np.asarray(x, order="C").reshape(-1).view(np.uint8) for x in (a, b))
     return np.array_equal(left, right)
 
 
 def values_from_edges(graph: ParameterGraph, edges: np.ndarray | Sequence[np.ndarray | None]) -> dict[str, np.ndarray]:
-    """New tensors for `backends.onnx.write` from one value per edge; the mean where an element has several edges.
+    """Convert edge values to parameter values, which `write` takes.
 
-    edges: one array `[B, N, K, S]` per block of `graph.edges` (entries of constant blocks are not looked at), or one
-    flat array in the edge order of `backends.coo.coo` (what follows the parameter edges is not looked at).
-    Returns every parameter that has an edge, in its stored shape and type (integers are rounded); elements without an
-    edge keep their present value. Raises `GmncError` if a length or shape is wrong.
+    Args:
+        graph: A compiled graph.
+        edges: One array [B, N, K, S] per block of `graph.edges` (those of constant blocks are ignored), or one flat
+            array in the edge order of `gmnc.backends.coo.coo` (entries after the parameter edges are ignored).
+
+    Returns:
+        Every parameter that has an edge, in its stored shape and dtype: the mean over the edges of each element,
+        rounded for integers. Elements without an edge keep their present value.
+
+    Raises:
+        GmncError: A length or shape does not match.
     """
     blocks = _split(graph, edges) if isinstance(edges, np.ndarray) else edges
     if len(blocks) != len(graph.edges):
@@ -134,7 +159,7 @@ def _gather(graph: ParameterGraph, name: str, numbers: list[int], blocks: Sequen
         parts = np.rint(new) if integer else new
         views[0].write(total, parts)
         return total
-    # -0.0 is what adding leaves every float as it is, zeros of either sign included.
+    # -0.0 is the neutral element of float addition: x + -0.0 is x, even for x = -0.0.
     total = np.full(parameter.shape, -0.0)
     count = np.zeros(parameter.shape)
     for number, view in zip(numbers, views, strict=True):

@@ -1,4 +1,4 @@
-"""The command line: `gmnc compile`, `check`, `inspect`, ...; what a command needs is imported when it runs."""
+"""The command line `gmnc`. Commands import what they need when they run, so that `--help` stays fast."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["app", "main"]
 app = typer.Typer(
     name="gmnc",
     help="The graph-metanetwork compiler: any ONNX file to a parameter graph, to tensors, and back.",
-    epilog="Exit codes: 0 done, 1 a check failed, 2 bad input or usage. GMNC_DEBUG=1 shows tracebacks.",
+    epilog="Exit codes: 0 success, 1 a check failed, 2 bad input or usage. GMNC_DEBUG=1 shows tracebacks.",
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -47,7 +47,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "predict": predict_accuracy,
 }
 for _name, _command in _COMMANDS.items():
-    # What is printed after the work is done may fail as well.
+    # Printing the results may fail as well.
     app.command(_name)(errors_to_exit_codes()(_command))
 app.add_typer(zoo, name="zoo")
 
@@ -64,10 +64,10 @@ def _options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """The options before a command; the version prints itself."""
+    """Options before the command."""
 
 
 def main() -> None:
-    """Entry point of the `gmnc` script."""
+    """Run the command line; entry point of the `gmnc` script."""
     streams()
     app()

@@ -1,4 +1,4 @@
-"""`gmnc check`: all that stands in the way of a model's full lowering, at once."""
+"""`gmnc check`: everything in a model that cannot be lowered, at once."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from .options import Dims, Inputs, Json, Model, Quiet, parse_dims, parse_inputs
-from .session import BAD_INPUT, cell, errors_to_exit_codes, is_store, output, print_json, short, steps
+from .session import BAD_INPUT, cell, errors_to_exit_codes, is_store, output, print_json, progress_bar, short
 
 if TYPE_CHECKING:
     from ..frontend.check import Finding
@@ -19,16 +19,23 @@ _SHOWN = 4
 
 
 def check_model(model: Model, dim: Dims = None, input: Inputs = None, json: Json = False, quiet: Quiet = False) -> None:
-    """List what of MODEL has no rule, what rules refuse, and what contradicts itself; exit code 2 if there is any."""
+    """List everything in MODEL that cannot be lowered, with reasons and hints.
+
+    These are operators without a rule, forms that a rule refuses, and inconsistencies. Exit code 2 if there are any.
+
+    Example: gmnc check model.onnx --dim batch=4
+    """
     with errors_to_exit_codes():
         from ..frontend.check import check
         from ..ir import LoadError
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
-        with steps(quiet, after=1.0) as watch:
+        with progress_bar(quiet, after=1.0) as on_progress:
             if is_store(model):
-                raise LoadError(f"{model}: a store was lowered already; give the ONNX file that it was made from")
-            found = check(model, dims=dims, inputs=inputs, watch=watch)
+                raise LoadError(
+                    f"{model}: this is a store, which is already lowered; give the ONNX file that it was compiled from"
+                )
+            found = check(model, dims=dims, inputs=inputs, watch=on_progress)
         if json:
             print_json(listing(model, found))
         else:

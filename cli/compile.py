@@ -1,4 +1,4 @@
-"""`gmnc compile`: lower a model, account for every parameter, write the store."""
+"""`gmnc compile`: lower a model, account for every parameter, write a store."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def compile_model(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="STORE", help="Write the graph here (.safetensors).", show_default=False
+            "--output", "-o", metavar="STORE", help="Write the graph to this file (.safetensors).", show_default=False
         ),
     ] = None,
     dim: Dims = None,
@@ -33,7 +33,10 @@ def compile_model(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Lower MODEL to a parameter graph, account for every parameter, and write the graph to a store."""
+    """Lower MODEL to a parameter graph, account for every parameter, and write the graph to a store.
+
+    Example: gmnc compile model.onnx -o graph.safetensors --dim batch=4
+    """
     with errors_to_exit_codes():
         from ..ir import GmncError, LoadError
 
@@ -44,10 +47,10 @@ def compile_model(
 
             target(out, [model])
             if out.suffix.lower() != SUFFIX:
-                raise GmncError(f"cannot write {out}: a graph goes to a file that ends in {SUFFIX}")
+                raise GmncError(f"cannot write {out}: the name of a store must end in {SUFFIX}")
         with progress(f"lowering {model.name}", quiet):
             if is_store(model):
-                raise LoadError(f"{model}: this is a gmnc store already; look at it with `gmnc inspect {model}`")
+                raise LoadError(f"{model}: this is already a gmnc store; list it with `gmnc inspect {model}`")
             graph, seconds = lower(model, dims, inputs, on_unsupported, fold_weights)
         if out is not None:
             from ..backends import store
@@ -63,7 +66,7 @@ def compile_model(
 
 
 def report(graph: ParameterGraph, model: Path, seconds: float) -> dict[str, Any]:
-    """What `gmnc compile --json` prints. `total` is `on_edges` and all `not_parameters` and `opaque` together."""
+    """The JSON of `gmnc compile`; `total` is the sum of `on_edges`, all `not_parameters` and `opaque`."""
     return {
         "model": str(model),
         "seconds": round(seconds, 6),
@@ -111,12 +114,12 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
 
 
 def _opaque(graph: ParameterGraph) -> list[str]:
-    """What is opaque, each node once, with what is known of it."""
-    told = {p.node: f" (opset {p.opset})" for p in graph.unsupported}
+    """One line per opaque node, with opset, reason and hint."""
+    opsets = {p.node: f" (opset {p.opset})" for p in graph.unsupported}
     hints = {p.node: f" ({p.hint})" for p in graph.unsupported if p.hint}
     every: list[OpaqueOp | Problem] = [*graph.unsupported, *graph.opaque]
     return [
-        f"opaque: {f'{op.domain}::' * bool(op.domain)}{op.op}{told.get(node, '')} at {node!r}: "
+        f"opaque: {f'{op.domain}::' * bool(op.domain)}{op.op}{opsets.get(node, '')} at {node!r}: "
         f"{op.reason}{hints.get(node, '')}"
         for node, op in {op.node: op for op in every}.items()
     ]

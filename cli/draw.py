@@ -1,4 +1,4 @@
-"""`gmnc draw`: a picture of a graph."""
+"""`gmnc draw`: draw a graph to a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .inspect import Source
 from .options import Dims, FoldWeights, Inputs, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
 from .session import errors_to_exit_codes, note, open_graph, progress
 
-__all__ = ["Shown", "draw_model"]
+__all__ = ["ViewName", "draw_model"]
 
 
-class Shown(StrEnum):
-    """What a picture shows."""
+class ViewName(StrEnum):
+    """What a picture shows; see `gmnc.backends.draw.draw`."""
 
     auto = "auto"
     nodes = "nodes"
@@ -26,18 +26,22 @@ class Shown(StrEnum):
 def draw_model(
     model: Source,
     out: Annotated[
-        Path, typer.Option("--output", "-o", metavar="PICTURE", help="Write the picture here (.svg, .png).")
+        Path, typer.Option("--output", "-o", metavar="PICTURE", help="Write the picture to this file (.svg, .png).")
     ],
-    view: Annotated[Shown, typer.Option(help="Every node and edge, or groups and blocks; auto: nodes up to 300.")] = (
-        Shown.auto
-    ),
+    view: Annotated[
+        ViewName,
+        typer.Option(help="nodes: every node and edge. groups: groups and blocks. auto: nodes up to 300 nodes."),
+    ] = ViewName.auto,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
     fold_weights: FoldWeights = False,
     quiet: Quiet = False,
 ) -> None:
-    """Draw the parameter graph of a MODEL or a STORE, layer by layer."""
+    """Draw the parameter graph of a MODEL or a STORE.
+
+    Example: gmnc draw model.onnx -o graph.svg --view groups
+    """
     with errors_to_exit_codes():
         from ..backends.draw import draw
         from ..backends.files import target
@@ -45,6 +49,6 @@ def draw_model(
         dims, inputs = parse_dims(dim), parse_inputs(input)
         target(out, [model])
         with progress(f"drawing {model.name}", quiet):
-            shown: Any = view.value
-            draw(open_graph(model, dims, inputs, on_unsupported, fold_weights), out, shown)
+            name: Any = view.value
+            draw(open_graph(model, dims, inputs, on_unsupported, fold_weights), out, name)
         note(f"wrote {out}", quiet)

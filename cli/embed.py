@@ -22,7 +22,7 @@ from .options import (
     parse_dims,
     parse_inputs,
 )
-from .session import cell, errors_to_exit_codes, note, open_graph, output, print_json, steps
+from .session import cell, errors_to_exit_codes, note, open_graph, output, print_json, progress_bar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ __all__ = ["Kernel", "embed_models"]
 
 OUTPUTS = 64
 LARGE, CHUNK = 1 << 22, 1 << 20
-"""Networks of more edges than `LARGE` are read so many at a time (1 GB of states at width 64, and a quarter of it)."""
+"""Networks with more than `LARGE` edges (1 GB of edge states at width 64) are read `CHUNK` edges at a time."""
 _SHOWN = 6
 
 
@@ -53,7 +53,9 @@ class Kernel(StrEnum):
 def embed_models(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL|STORE...", help="ONNX files, or stores that compile wrote.", show_default=False),
+        typer.Argument(
+            metavar="MODEL|STORE...", help="ONNX files, or stores written by gmnc compile.", show_default=False
+        ),
     ],
     weights: Annotated[
         Path | None,
@@ -61,23 +63,30 @@ def embed_models(
             "--weights",
             "-w",
             metavar="WEIGHTS",
-            show_default="random ones, by --seed",
-            help="Weights of the metanetwork, as gmnc.metanets.save writes them.",
+            show_default="random, from --seed",
+            help="Weights of the metanetwork (.safetensors), as written by gmnc.metanets.save.",
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of random weights, when none are given.")
+        int,
+        typer.Option(
+            metavar="S", min=0, max=LARGEST_SEED, help="Seed of the random weights if --weights is not given."
+        ),
     ] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1.")] = (
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")] = (
         "auto"
     ),
-    kernel: Annotated[Kernel, typer.Option(help="How edges are updated; auto: the fastest for the device.")] = (
-        Kernel.auto
-    ),
+    kernel: Annotated[
+        Kernel, typer.Option(help="Implementation of the edge update; auto: the fastest for the device.")
+    ] = (Kernel.auto),
     out: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Write the embeddings here (.safetensors, .npy).", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write the embeddings to this file (.safetensors, .npy).",
+            show_default=False,
         ),
     ] = None,
     dim: Dims = None,
@@ -87,7 +96,10 @@ def embed_models(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Embed each MODEL as one vector by a graph metanetwork."""
+    """Embed each MODEL or STORE as one vector, by a graph metanetwork.
+
+    Example: gmnc embed a.onnx b.onnx -o embeddings.npy
+    """
     with errors_to_exit_codes():
         from ..backends.files import replacing, sources, target
 
@@ -106,9 +118,9 @@ def embed_models(
             read.extend(map(Path, sources(graph)))
             return graph
 
-        with steps(quiet) as watch:
+        with progress_bar(quiet) as on_progress:
             for number, path in enumerate(models):
-                watch(f"embedding {path.name}", number, len(models))
+                on_progress(f"embedding {path.name}", number, len(models))
                 rows.append(_row(net, path, graph_of, where))
         if out is not None and write is not None:
             with replacing(out, read) as temporary:
@@ -124,7 +136,7 @@ def embed_models(
 
 
 def _device(name: str, kernel: Kernel) -> torch.device:
-    """Where to compute; raises `GmncError` if that, or the kernel there, is not to be had."""
+    """The device; raises `GmncError` if it, or the kernel on it, is not available."""
     import torch
 
     from ..ir import GmncError
@@ -136,7 +148,7 @@ def _device(name: str, kernel: Kernel) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise GmncError(f"--device {name}: there is no such device here ({reason}); choose auto or cpu") from error
+        raise GmncError(f"--device {name}: not available ({reason}); choose auto or cpu") from error
     if kernel != Kernel.auto and kernel not in kernels():
         raise GmncError(f"--kernel {kernel}: not installed; pip install 'gmnc[{kernel}]', or choose auto")
     if kernel == Kernel.triton and device.type != "cuda":
@@ -145,7 +157,7 @@ def _device(name: str, kernel: Kernel) -> torch.device:
 
 
 def _metanetwork(weights: Path | None, seed: int, kernel: Kernel) -> tuple[GMN, str]:
-    """The metanetwork, and in words where its weights come from; raises `LoadError` for a file of other things."""
+    """The metanetwork, and the origin of its weights in words; raises `LoadError` if the file holds no such weights."""
     import torch
 
     from ..ir import LoadError
@@ -162,7 +174,7 @@ def _metanetwork(weights: Path | None, seed: int, kernel: Kernel) -> tuple[GMN, 
 
 
 def _row(net: GMN, path: Path, graph_of: Callable[[Path], ParameterGraph], device: torch.device) -> dict[str, Any]:
-    """What is said of one network; an error names its file."""
+    """The result for one network; errors name its file."""
     import torch
 
     from ..backends.blocks import blocks
@@ -188,12 +200,12 @@ def _writer(path: Path) -> Callable[[Path, list[dict[str, Any]], str], None]:
 
     found = _WRITERS.get(path.suffix.lower())
     if found is None:
-        raise GmncError(f"cannot write {path}: embeddings go to a file that ends in {' or '.join(_WRITERS)}")
+        raise GmncError(f"cannot write {path}: the name of the embeddings must end in {' or '.join(_WRITERS)}")
     return found
 
 
 def _table(rows: list[dict[str, Any]]) -> np.ndarray:
-    """float32 [models, outputs]."""
+    """The embeddings, float32 [models, outputs]."""
     import numpy as np
 
     return np.array([row["embedding"] for row in rows], dtype=np.float32)

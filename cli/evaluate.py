@@ -1,4 +1,4 @@
-"""`gmnc evaluate`: runs of `gmnc train` side by side."""
+"""`gmnc evaluate`: compare runs of `gmnc train`."""
 
 from __future__ import annotations
 
@@ -15,29 +15,41 @@ __all__ = ["Part", "evaluate_runs"]
 
 
 class Part(StrEnum):
-    """Which members metrics are of; see `gmnc.tasks.report.PARTS`."""
+    """The members on which metrics are computed; see `gmnc.tasks.report.PARTS`."""
 
     test = "test"
     valid = "valid"
 
 
 def evaluate_runs(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of finished runs.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of finished runs, as written by gmnc train.", show_default=False
+        ),
+    ],
     plots: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Draw learning curves, and predicted against true values, as PNG.", show_default=False
+            metavar="DIR",
+            help="Write plots of learning curves and of predicted against true values here (PNG).",
+            show_default=False,
         ),
     ] = None,
     of: Annotated[
-        Part, typer.Option("--of", help="Members that metrics are of; valid, at the best epoch, to choose settings by.")
+        Part,
+        typer.Option(
+            "--of", help="Members for the metrics: test, or valid (at the best epoch), for choosing settings."
+        ),
     ] = Part.test,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Compare runs: mean and standard deviation of each metric over seeds, as a Markdown table or as JSON.
+    """Compare runs: mean and standard deviation of each metric over seeds, as a Markdown table or JSON.
 
-    Runs with the same settings but for their seeds are one row.
+    Runs that differ only in their seed form one row.
+
+    Example: gmnc evaluate runs/* --plots plots
     """
     with errors_to_exit_codes():
         from ..tasks import load_result, report

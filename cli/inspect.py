@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["inspect_model", "listing"]
 
 Source = Annotated[
-    Path, typer.Argument(metavar="MODEL|STORE", help="An ONNX file or a store that compile wrote.", show_default=False)
+    Path,
+    typer.Argument(metavar="MODEL|STORE", help="An ONNX file, or a store written by gmnc compile.", show_default=False),
 ]
 After = Annotated[
     str | None,
@@ -44,7 +45,10 @@ def inspect_model(
     quiet: Quiet = False,
     all_passes: ListPasses = False,
 ) -> None:
-    """List the node groups and blocks of a MODEL or a STORE in depth order: shapes, roles and via chains."""
+    """List the node groups and blocks of a MODEL or a STORE in depth order: shapes, roles and vias.
+
+    Example: gmnc inspect graph.safetensors --json
+    """
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
         if after is not None:
@@ -65,7 +69,7 @@ def inspect_model(
 
 
 def listing(graph: ParameterGraph, model: Path) -> dict[str, Any]:
-    """What `gmnc inspect --json` prints: groups and blocks, sorted by depth, named by their place in the graph."""
+    """The JSON of `gmnc inspect`: groups and blocks in depth order; ids are indices in the graph."""
     groups = [_group(graph, i, g) for i, g in enumerate(graph.groups)]
     blocks = [_edge_block(graph, b) for b in graph.edges] + [_link_block(graph, b) for b in graph.links]
     for block in blocks:
@@ -144,7 +148,7 @@ def _groups(graph: ParameterGraph, nodes: np.ndarray) -> list[int]:
 
 
 def _vias(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
-    """The distinct via chains; "" where a value comes straight from its node."""
+    """The distinct via chains; "" for a value taken directly from its node."""
     return [graph.via_text(v) for v in _distinct(vias)]
 
 
@@ -184,11 +188,11 @@ def _print_tables(found: dict[str, Any]) -> None:
 
 
 def _names(groups: list[int]) -> str:
-    """Group ids in short: runs are joined, g3-g7."""
-    runs: list[list[int]] = []
+    """Group ids in short form, with ranges such as g3-g7."""
+    ranges: list[list[int]] = []
     for g in groups:
-        if runs and g == runs[-1][1] + 1:
-            runs[-1][1] = g
+        if ranges and g == ranges[-1][1] + 1:
+            ranges[-1][1] = g
         else:
-            runs.append([g, g])
-    return ",".join(f"g{a}" if a == b else f"g{a}-g{b}" for a, b in runs)
+            ranges.append([g, g])
+    return ",".join(f"g{a}" if a == b else f"g{a}-g{b}" for a, b in ranges)

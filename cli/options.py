@@ -1,4 +1,4 @@
-"""The options that several commands share, and the parsing of their values."""
+"""Options shared by several commands, and the parsing of their values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = [
 
 
 class OnUnsupported(StrEnum):
-    """What an operator without a rule becomes."""
+    """How to treat an operator without a lowering rule."""
 
     opaque = "opaque"
     error = "error"
@@ -34,38 +34,52 @@ class OnUnsupported(StrEnum):
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file.", show_default=False)]
 Dims = Annotated[
     list[str] | None,
-    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension. Repeatable.", show_default=False),
+    typer.Option(
+        "--dim",
+        metavar="NAME=SIZE",
+        help="Size of a symbolic dimension, as in batch=4. Repeatable.",
+        show_default=False,
+    ),
 ]
 Inputs = Annotated[
     list[str] | None,
-    typer.Option("--input", metavar="NAME=1x3x224x224", help="Shape of a graph input. Repeatable.", show_default=False),
+    typer.Option(
+        "--input",
+        metavar="NAME=1x3x224x224",
+        help="Shape of a graph input. Repeatable.",
+        show_default=False,
+    ),
 ]
 Policy = Annotated[
-    OnUnsupported, typer.Option(help="An operator without a rule becomes an opaque node, or an error (exit code 2).")
+    OnUnsupported,
+    typer.Option(help="Operators without a rule: make each an opaque node, or fail with exit code 2 and list them."),
 ]
 FoldWeights = Annotated[
     bool,
     typer.Option(
-        "--fold-weights", help="Take the weights that the model computes for parameters, not those that it stores."
+        "--fold-weights",
+        help="Fold computed weights (weight norm, low-rank updates) into constants, and take these as parameters.",
     ),
 ]
-Kinds = Annotated[str, typer.Option(metavar="KINDS", help="Kinds of symmetries, by commas: permutation, sign, scale.")]
+Kinds = Annotated[
+    str, typer.Option(metavar="KINDS", help="Comma-separated kinds of symmetries: permutation, sign, scale.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no notes on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Suppress progress and notes on stderr.")]
 
 
 LARGEST_SEED = 2**63 - 1
 _DIGITS = 18
-"""Digits of a size, at most: more are no size of anything."""
+"""Largest number of digits of a size."""
 
 
 def _size(text: str) -> int:
-    """A size of at least 1; 0 for what is none."""
+    """Parse a size of at least 1; 0 if it is not valid."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else 0
 
 
 def parse_dims(values: list[str] | None) -> dict[str, int]:
-    """``["batch=4"]`` as ``{"batch": 4}``; raises `typer.BadParameter` for anything else."""
+    """Parse ``["batch=4"]`` to ``{"batch": 4}``; raises `typer.BadParameter` for other forms."""
     dims: dict[str, int] = {}
     for text in values or ():
         name, _, size = text.rpartition("=")
@@ -76,7 +90,7 @@ def parse_dims(values: list[str] | None) -> dict[str, int]:
 
 
 def parse_inputs(values: list[str] | None) -> dict[str, tuple[int, ...]]:
-    """``["x=1x3x8x8"]`` as ``{"x": (1, 3, 8, 8)}``; raises `typer.BadParameter` for anything else."""
+    """Parse ``["x=1x3x8x8"]`` to ``{"x": (1, 3, 8, 8)}``; raises `typer.BadParameter` for other forms."""
     inputs: dict[str, tuple[int, ...]] = {}
     for text in values or ():
         name, _, shape = text.rpartition("=")

@@ -17,7 +17,7 @@ __all__ = ["list_passes", "listing_after", "text_of"]
 
 
 def list_passes(wanted: bool) -> None:
-    """Print the name and the summary of every pass, in order, and end."""
+    """Print the name and the summary of every pass, in order, and exit."""
     if not wanted:
         return
     with errors_to_exit_codes():
@@ -32,17 +32,20 @@ def list_passes(wanted: bool) -> None:
 def listing_after(
     path: Path, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], fold_weights: bool
 ) -> dict[str, Any]:
-    """What `gmnc inspect --after PASS --json` prints: the model as the passes up to one leave it.
+    """The JSON of `gmnc inspect --after PASS`: the model as rewritten up to this pass.
 
     Args:
         path: An ONNX file.
         name: The name of the pass.
         dims: Sizes of symbolic dimensions by name.
         inputs: Shapes of graph inputs by name.
-        fold_weights: Fold the weights that the model computes before any pass runs.
+        fold_weights: Fold computed weights before the first pass.
+
+    Returns:
+        Plain data.
 
     Raises:
-        GmncError: No pass has this name, or the file is no usable model.
+        GmncError: The pass is unknown, or the model cannot be read.
     """
     from ..frontend.compile import opened, ruled
     from ..frontend.fold import folded
@@ -51,7 +54,7 @@ def listing_after(
 
     passes_up_to(name)
     if is_store(path):
-        raise LoadError(f"{path}: a store holds a graph and no model; give --after the ONNX file that it was made from")
+        raise LoadError(f"{path}: a store holds no model for --after; give the ONNX file that it was compiled from")
     model, _, _ = opened(path, dims, inputs)
     rules = ruled(None)
     if fold_weights:
@@ -71,7 +74,7 @@ def _graph(graph: onnx_ir.Graph) -> dict[str, Any]:
 
 
 def _value(value: onnx_ir.Value) -> dict[str, Any]:
-    """Name, NumPy data type ("" where it is not known, or for what is no tensor) and shape (None where not known)."""
+    """Name, NumPy dtype ("" if unknown or no tensor) and shape (None if unknown)."""
     from ..frontend.model.protos import dtype_name
 
     shape = None if value.shape is None else [d if isinstance(d, int) else d.value for d in value.shape]
@@ -90,7 +93,7 @@ def _node(node: onnx_ir.Node) -> dict[str, Any]:
 
 
 def _attribute(attribute: onnx_ir.Attr) -> Any:
-    """Numbers and texts as they are, tensors by type and shape, graphs as the main one."""
+    """An attribute as plain data: tensors by dtype and shape, graphs like the main graph."""
     import onnx_ir
 
     kind = onnx_ir.AttributeType
@@ -109,7 +112,7 @@ def _attribute(attribute: onnx_ir.Attr) -> Any:
 
 
 def text_of(listing: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of a listing, in the manner of ONNX's text syntax."""
+    """The lines of a listing, similar to ONNX's text syntax."""
     from ..ir.printable import printable
 
     for line in _text(listing):

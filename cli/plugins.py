@@ -1,4 +1,4 @@
-"""`gmnc plugins`: the rules that other distributions bring."""
+"""`gmnc plugins`: lowering rules from other installed packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["list_plugins", "listing"]
 
 
 def list_plugins(json: Json = False) -> None:
-    """List the installed plug-ins: their rules, which built-in ones these override, and what failed to load."""
+    """List the installed plug-ins: their rules, the built-in rules these override, and load errors."""
     with errors_to_exit_codes():
         from ..frontend.rules.plugins import GROUP, plugins
 
@@ -28,7 +28,7 @@ def list_plugins(json: Json = False) -> None:
 
 
 def listing(plugin: Plugin) -> dict[str, Any]:
-    """One plug-in in `gmnc plugins --json`."""
+    """The JSON of one plug-in."""
     from ..frontend import builtin
     from ..frontend.rules.plugins import enabled
 

@@ -1,4 +1,4 @@
-"""`gmnc predict`: the accuracy that a network is expected to have, from its parameters alone."""
+"""`gmnc predict`: predict the accuracy of a network from its parameters alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, say, steps
+from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from ..tasks import Predictor
@@ -19,7 +19,9 @@ __all__ = ["predict_accuracy"]
 def predict_accuracy(
     models: Annotated[
         list[Path],
-        typer.Argument(metavar="MODEL|STORE...", help="ONNX files, or stores that compile wrote.", show_default=False),
+        typer.Argument(
+            metavar="MODEL|STORE...", help="ONNX files, or stores written by gmnc compile.", show_default=False
+        ),
     ],
     predictor: Annotated[
         Path | None,
@@ -27,8 +29,8 @@ def predict_accuracy(
             "--predictor",
             "-p",
             metavar="FILE",
-            show_default="the one that comes with gmnc",
-            help="What gmnc train accuracy --predictor wrote.",
+            show_default="the one shipped with gmnc",
+            help="Predictor (.safetensors), as written by gmnc train accuracy --predictor.",
         ),
     ] = None,
     dim: Dims = None,
@@ -37,7 +39,12 @@ def predict_accuracy(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Predict the test accuracy of each MODEL, and say where it is unlike the networks that the predictor knows."""
+    """Predict the test accuracy (0 to 1) of each MODEL or STORE from its parameters.
+
+    Warns of networks that are unlike those on which the predictor was trained.
+
+    Example: gmnc predict model.onnx
+    """
     with errors_to_exit_codes():
         from ..tasks import SHIPPED, Predictor
 
@@ -45,9 +52,9 @@ def predict_accuracy(
         origin = predictor or SHIPPED
         found = Predictor.open(origin)
         rows = []
-        with steps(quiet) as watch:
+        with progress_bar(quiet) as on_progress:
             for number, path in enumerate(models):
-                watch(f"predicting {path.name}", number, len(models))
+                on_progress(f"predicting {path.name}", number, len(models))
                 rows.append(_row(found, path, dims, inputs, on_unsupported))
     if json:
         print_json({"predictor": found.about, "models": rows})
@@ -56,13 +63,13 @@ def predict_accuracy(
     for row in rows:
         if row["far"] and not quiet:
             reasons = "; ".join(row["far"])
-            say(f"gmnc: warning: {row['model']}: far from the networks that the predictor knows: {reasons}", err=True)
+            say(f"gmnc: warning: {row['model']}: unlike the networks that trained the predictor: {reasons}", err=True)
 
 
 def _row(
     predictor: Predictor, path: Path, dims: dict[str, int], inputs: dict[str, tuple[int, ...]], policy: OnUnsupported
 ) -> dict[str, Any]:
-    """What is said of one network; an error names its file."""
+    """The result for one network; errors name its file."""
     from ..backends.blocks import blocks
     from ..ir import GmncError
 

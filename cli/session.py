@@ -1,4 +1,4 @@
-"""What every command does alike: errors to exit codes, progress on stderr, results on stdout."""
+"""Shared by all commands: errors to exit codes, progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ __all__ = [
     "output",
     "print_json",
     "progress",
+    "progress_bar",
     "say",
     "short",
     "shown",
-    "steps",
     "streams",
 ]
 
@@ -50,13 +50,13 @@ CHECK_FAILED, BAD_INPUT = 1, 2
 _PLAIN_WIDTH = 160
 _ROWS = 1000
 _LONGEST = 80
-"""Characters of a name in a table."""
+"""Largest number of characters of a name in a table."""
 _PIPE_CLOSED = 141
-"""Exit code where nobody reads what is printed: that of a process which SIGPIPE ends, as a shell says it."""
+"""Exit code after a closed pipe: what a shell reports for a process ended by SIGPIPE."""
 
 
 def streams() -> None:
-    """Let no output fail for what a stream cannot encode, or because it is closed."""
+    """Make stdout and stderr usable: escape what their encodings lack, and replace them if they are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -67,7 +67,10 @@ def streams() -> None:
 
 @contextmanager
 def errors_to_exit_codes() -> Iterator[None]:
-    """Turn errors into one message on stderr and an exit code; GMNC_DEBUG=1 adds the traceback. Warnings are lines."""
+    """Turn errors into one message on stderr and an exit code, and warnings into one line each.
+
+    With GMNC_DEBUG=1 the traceback is printed too.
+    """
     from ..ir import GmncError, GraphError
 
     try:
@@ -77,7 +80,7 @@ def errors_to_exit_codes() -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except BrokenPipeError:
-        # Nor is anything left to be said when Python ends.
+        # Redirect stdout, or flushing it at exit would fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise typer.Exit(_PIPE_CLOSED) from None
     except GraphError as error:
@@ -85,15 +88,15 @@ def errors_to_exit_codes() -> Iterator[None]:
     except GmncError as error:
         _fail(str(error), BAD_INPUT)
     except (MemoryError, RecursionError) as error:
-        what = "memory" if isinstance(error, MemoryError) else "depth of the stack"
-        _fail(f"the command needs more {what} than there is: {error}", BAD_INPUT)
+        what = "memory" if isinstance(error, MemoryError) else "stack"
+        _fail(f"the command needs more {what} than is available: {error}", BAD_INPUT)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}", BAD_INPUT)
     except Exception as error:
         _fail(
             f"internal error, a bug in gmnc: {type(error).__name__}: {error}\n"
-            "Please report it with the model; GMNC_DEBUG=1 shows where it happened.",
+            "Please report it with the model; GMNC_DEBUG=1 shows the traceback.",
             CHECK_FAILED,
         )
 
@@ -107,7 +110,7 @@ def _fail(message: str, code: int) -> None:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """What libraries log is told as warnings are."""
+    """Print what libraries log as warnings."""
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: say(f"gmnc: warning: {record.getMessage()}", err=True)  # type: ignore[method-assign]
     logging.getLogger().addHandler(handler)
@@ -118,14 +121,14 @@ def _logged() -> Iterator[None]:
 
 
 def say(text: str, err: bool = False, end: str = "\n") -> None:
-    """Print text, on stderr if `err`: everything that is no table and no JSON, and may hold names from a model."""
+    """Print text that may contain names from a model, with control characters escaped; on stderr if `err`."""
     from ..ir.printable import printable
 
     typer.echo(printable(text, lines=True) + end, err=err, nl=False)
 
 
 def cell(text: str) -> str:
-    """A text that may hold names from a model, as one line of a table."""
+    """Escape text that may contain names from a model for a table cell, on one line."""
     from rich.markup import escape
 
     from ..ir.printable import printable
@@ -134,7 +137,7 @@ def cell(text: str) -> str:
 
 
 def short(name: str) -> str:
-    """A name from a model as a cell of a table, which long ones would fill; `--json` has it in full."""
+    """A name from a model as a table cell, shortened; `--json` has it in full."""
     from ..ir.printable import shortened
 
     return cell(shortened(name, _LONGEST))
@@ -142,7 +145,7 @@ def short(name: str) -> str:
 
 @contextmanager
 def progress(text: str, quiet: bool) -> Iterator[None]:
-    """A spinner with `text` on stderr while the body runs; nothing without a terminal or when `quiet`."""
+    """Show a spinner with `text` on stderr while the body runs; nothing if `quiet` or without a terminal."""
     if quiet or not sys.stderr.isatty():
         yield
         return
@@ -153,10 +156,15 @@ def progress(text: str, quiet: bool) -> Iterator[None]:
 
 
 @contextmanager
-def steps(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on stderr, moved by calls with (what is done, steps done, steps in all); as `progress`.
+def progress_bar(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar on stderr; nothing if `quiet` or without a terminal.
 
-    after: seconds before it shows.
+    Args:
+        quiet: Show nothing.
+        after: Delay before it appears, in seconds.
+
+    Yields:
+        A function to call with (activity, steps done, steps in total).
     """
     if quiet or not sys.stderr.isatty():
         yield lambda what, done, total: None
@@ -177,19 +185,19 @@ def steps(quiet: bool, after: float = 0.0) -> Iterator[Callable[[str, int, int],
 
 
 def note(text: str, quiet: bool) -> None:
-    """One line on stderr, unless `quiet`."""
+    """Print a line on stderr, unless `quiet`."""
     if not quiet:
         say(text, err=True)
 
 
 def output() -> Console:
-    """The console for tables on stdout: as wide as the terminal, or wide enough for a log."""
+    """The console for tables on stdout: as wide as the terminal, or 160 columns without one."""
     from rich.console import Console
 
     from ..ir.printable import printable
 
     class Printing(Console):
-        """Lets nothing of a text steer the terminal."""
+        """A console that escapes control characters."""
 
         def render_str(self, text: str, **options: Any) -> Text:
             return super().render_str(printable(text, lines=True), **options)
@@ -198,14 +206,14 @@ def output() -> Console:
 
 
 def shown(rows: Sequence[_Row], what: str) -> Iterator[_Row]:
-    """The first rows of a table; where there are many more, it is said on stderr that `--json` lists them."""
+    """The first 1,000 rows of a table; a note on stderr says if there are more."""
     yield from rows[:_ROWS]
     if len(rows) > _ROWS:
         say(f"gmnc: {len(rows) - _ROWS:,} more {what} are not shown; --json lists all", err=True)
 
 
 def print_json(value: object) -> None:
-    """`value` as JSON on stdout."""
+    """Print JSON on stdout, with control characters escaped."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
     typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
 
@@ -217,7 +225,7 @@ def lower(
     on_unsupported: OnUnsupported,
     fold_weights: bool = False,
 ) -> tuple[ParameterGraph, float]:
-    """The parameter graph of an ONNX file, and the seconds that it took to load and lower it."""
+    """The parameter graph of an ONNX file, and the time to load and lower it in seconds."""
     from ..frontend import compile
 
     start = time.perf_counter()
@@ -226,14 +234,14 @@ def lower(
     seconds = time.perf_counter() - start
     if not graph.num_parameters:
         warnings.warn(
-            f"{path}: the file stores no parameters; if its weights were exported as inputs, export it with them",
+            f"{path}: the file stores no parameters; if its weights are graph inputs, export them as initializers",
             stacklevel=2,
         )
     return graph, seconds
 
 
 def is_store(path: Path) -> bool:
-    """Whether the file is a store; raises `LoadError` if there is no file."""
+    """Whether the file is a store; raises `LoadError` if it does not exist, or is a damaged store."""
     from ..backends import store
     from ..ir import LoadError
 
@@ -241,7 +249,7 @@ def is_store(path: Path) -> bool:
         raise LoadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     found = store.is_store(path)
     if not found and path.suffix.lower() == store.SUFFIX:
-        raise LoadError(f"{path}: not a gmnc store, or a truncated one; write it anew with `gmnc compile`")
+        raise LoadError(f"{path}: not a gmnc store, or a truncated one; write it again with `gmnc compile`")
     return found
 
 
@@ -252,7 +260,7 @@ def open_graph(
     on_unsupported: OnUnsupported,
     fold_weights: bool = False,
 ) -> ParameterGraph:
-    """The parameter graph of an ONNX file, lowered, or of a store, loaded; `LoadError` for options without effect."""
+    """Lower an ONNX file or load a store; raises `LoadError` if lowering options are given for a store."""
     if is_store(path):
         from ..backends import store
         from ..ir import LoadError
@@ -260,8 +268,8 @@ def open_graph(
         options = {"--dim": dims, "--input": inputs, "--fold-weights": fold_weights}
         if given := [name for name, value in options.items() if value]:
             raise LoadError(
-                f"{path}: a store holds a graph that is lowered already, for which {given[0]} is too late; "
-                "give the ONNX file that it was made from"
+                f"{path}: {given[0]} has no effect on a store, which is already lowered; give the ONNX file that it "
+                "was compiled from"
             )
         return store.load(path)
     return lower(path, dims, inputs, on_unsupported, fold_weights)[0]

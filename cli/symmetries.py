@@ -1,4 +1,4 @@
-"""`gmnc symmetries`: which nodes of a graph can trade places, in words, and how many ways there are."""
+"""`gmnc symmetries`: list the symmetries of a graph and the size of their group."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def list_symmetries(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """List the symmetries of a MODEL or a STORE: orbits of nodes, their generators in words, the size of the group."""
+    """List the symmetries of a MODEL or a STORE: families of neurons, generators, and the size of the group.
+
+    Example: gmnc symmetries model.onnx --kinds permutation,sign,scale
+    """
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
         from ..symmetry import symmetries

@@ -1,4 +1,4 @@
-"""`gmnc train`: train a metanetwork on a zoo of networks."""
+"""`gmnc train`: train a metanetwork on a zoo."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Json, Quiet
-from .session import errors_to_exit_codes, note, output, print_json, steps
+from .session import errors_to_exit_codes, note, output, print_json, progress_bar
 
 if TYPE_CHECKING:
     from ..tasks import Experiment, OnProgress, Settings
@@ -18,7 +18,7 @@ __all__ = ["Metanet", "SplitName", "TaskName", "train_metanetwork"]
 
 
 class TaskName(StrEnum):
-    """What is learnt."""
+    """The task."""
 
     accuracy = "accuracy"
     inr_edit = "inr-edit"
@@ -26,7 +26,7 @@ class TaskName(StrEnum):
 
 
 class Metanet(StrEnum):
-    """What learns; see `gmnc.metanets.metanetwork`. none: nothing that reads parameters, with --probes."""
+    """The metanetwork, see `gmnc.metanets.metanetwork`; none reads no parameters (with --probes)."""
 
     gmn = "gmn"
     deepsets = "deepsets"
@@ -37,7 +37,7 @@ class Metanet(StrEnum):
 
 
 class SplitName(StrEnum):
-    """Which members train and which test; see `gmnc.tasks.accuracy.SPLITS`."""
+    """The split into training, validation and test members; see `gmnc.tasks.accuracy.SPLITS`."""
 
     full = "full"
     tenth = "tenth"
@@ -46,68 +46,96 @@ class SplitName(StrEnum):
 
 
 def train_metanetwork(
-    task: Annotated[TaskName, typer.Argument(help="What is learnt.", show_default=False)],
-    zoo: Annotated[Path, typer.Option("--zoo", metavar="DIR", help="A zoo, as gmnc zoo makes it.", show_default=False)],
+    task: Annotated[TaskName, typer.Argument(help="The task to train on.", show_default=False)],
+    zoo: Annotated[
+        Path,
+        typer.Option("--zoo", metavar="DIR", help="Folder of a zoo, as written by gmnc zoo make.", show_default=False),
+    ],
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", metavar="RUN", help="Folder of the run; resumed if it is there.", show_default=False
+            "--out", "-o", metavar="RUN", help="Folder of the run; an existing run is resumed.", show_default=False
         ),
     ],
-    model: Annotated[Metanet, typer.Option(help="What learns.")] = Metanet.gmn,
-    split: Annotated[SplitName, typer.Option(help="Which members train and which test.")] = SplitName.full,
-    held_out: Annotated[str, typer.Option(metavar="FAMILY", help="The family that tests, with --split family.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the weights and of the order of members.")] = 0,
-    epochs: Annotated[int, typer.Option(min=1, help="At most; the learning rate falls to 0 at their end.")] = 60,
-    lr: Annotated[float, typer.Option(min=0.0, help="The greatest learning rate.")] = 2e-3,
-    weight_decay: Annotated[float, typer.Option(min=0.0, help="Of AdamW, on matrices.")] = 0.01,
-    patience: Annotated[int, typer.Option(min=0, help="Epochs without a better score before it stops; 0: never.")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="So many members of the zoo only; 0: all.")] = 0,
-    examples: Annotated[int, typer.Option(min=0, help="So many of the training members only; 0: all.")] = 0,
-    probes: Annotated[
-        int, typer.Option(min=0, help="Also read the responses of each network to so many generated images (accuracy).")
+    model: Annotated[
+        Metanet, typer.Option(help="The metanetwork; none reads no parameters (with --probes).")
+    ] = Metanet.gmn,
+    split: Annotated[
+        SplitName, typer.Option(help="Split of the zoo into training, validation and test members.")
+    ] = SplitName.full,
+    held_out: Annotated[str, typer.Option(metavar="FAMILY", help="The test family, with --split family.")] = "",
+    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the weights and of the order of members.")] = 0,
+    epochs: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Largest number of epochs; the learning rate decays to 0 over them.")
+    ] = 60,
+    lr: Annotated[float, typer.Option(metavar="X", min=0.0, help="Peak learning rate.")] = 2e-3,
+    weight_decay: Annotated[
+        float, typer.Option(metavar="X", min=0.0, help="Weight decay of AdamW, on matrices only.")
+    ] = 0.01,
+    patience: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Stop after this many epochs without a better validation score; 0: never."
+        ),
     ] = 0,
-    edges: Annotated[int, typer.Option(min=1, help="Most edges of a batch: bounds the memory.")] = 200_000,
-    members: Annotated[int, typer.Option(min=1, help="Most members of a batch.")] = 32,
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Use only the first N members of the zoo; 0: all.")
+    ] = 0,
+    examples: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Train on only N of the training members; 0: all.")
+    ] = 0,
+    probes: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, help="Also read each network's outputs for N generated images (accuracy)."),
+    ] = 0,
+    edges: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Largest number of edges in a batch, which bounds the memory.")
+    ] = 200_000,
+    members: Annotated[int, typer.Option(metavar="N", min=1, help="Largest number of members in a batch.")] = 32,
     option: Annotated[
         list[str] | None,
         typer.Option(
             "--option",
             metavar="NAME=VALUE",
-            help="Of the metanetwork, as in hidden_channels=64. Repeatable.",
+            help="Option of the metanetwork, as in hidden_channels=64. Repeatable.",
             show_default=False,
         ),
     ] = None,
     predictor: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Also write what gmnc predict reads (accuracy, gmn).", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Also write a predictor for gmnc predict here (accuracy, gmn).", show_default=False
+        ),
     ] = None,
     device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto (a GPU if there is one), cpu, cuda, cuda:1.")
+        str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")
     ] = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train a metanetwork on a zoo: RUN gets a checkpoint, a log, and result.json with metrics of the test members."""
+    """Train a metanetwork on a zoo; RUN gets a checkpoint, a log and result.json with the test metrics.
+
+    Example: gmnc train accuracy --zoo zoo --out run --epochs 60 --seed 0
+    """
     with errors_to_exit_codes():
         from ..backends.files import target
         from ..ir import GmncError
         from ..tasks import Options, Settings, joined, rank, run
 
         if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
-            raise GmncError("--predictor: only `accuracy` with `--model gmn` makes one")
+            raise GmncError("--predictor: only `accuracy` with `--model gmn` writes one")
         if predictor is not None and probes:
-            raise GmncError("--predictor: `gmnc predict` reads parameters alone; leave --probes out")
-        if predictor is not None and predictor.suffix.lower() != ".safetensors":
-            raise GmncError(f"cannot write {predictor}: a predictor goes to a file that ends in .safetensors")
+            raise GmncError("--predictor: `gmnc predict` reads only parameters; omit --probes")
         if predictor is not None:
             target(predictor, [p for p in (*zoo.rglob("*"), *out.glob("*")) if p.is_file()])
+            if predictor.suffix.lower() != ".safetensors":
+                raise GmncError(f"cannot write {predictor}: the name of a predictor must end in .safetensors")
         settings = Settings(
             task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
             _options(option), examples, probes,
         )  # fmt: skip
         options = Options(epochs, lr, weight_decay, patience=patience, seed=seed)
-        with joined(), steps(quiet or not _first(), after=0.5) as on_progress:
+        with joined(), progress_bar(quiet or not _first(), after=0.5) as on_progress:
             result = run(
                 lambda s: _prepare(s, on_progress, predictor),
                 settings,
@@ -127,7 +155,7 @@ def train_metanetwork(
 
 
 def _first() -> bool:
-    """Whether this is the first of the processes that torchrun started, or the only one."""
+    """Whether this is the only process, or rank 0 under torchrun."""
     import os
 
     return os.environ.get("RANK", "0") == "0"
@@ -138,7 +166,7 @@ def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None
     from ..tasks import Zoo, accuracy, inr, sine
 
     if settings.task != TaskName.accuracy and settings.split != SplitName.full:
-        raise GmncError(f"--split {settings.split}: {settings.task} has the split full alone")
+        raise GmncError(f"--split {settings.split}: {settings.task} has only the split full")
     if settings.task != TaskName.accuracy and settings.examples:
         raise GmncError(f"--examples: {settings.task} trains on all members; choose --limit")
     if settings.task != TaskName.accuracy and (settings.probes or settings.model == Metanet.none):
@@ -150,7 +178,7 @@ def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:
-    """``["hidden_channels=64", "norm=false"]`` as numbers, truth values and words."""
+    """Parse ``["hidden_channels=64", "norm=false"]`` to a mapping of numbers, booleans and strings."""
     found: dict[str, Any] = {}
     for text in given or ():
         name, sign, value = text.partition("=")
@@ -172,7 +200,7 @@ def _value(text: str) -> Any:
 
 
 def _device(name: str) -> str:
-    """Where to train; raises `GmncError` if that is not to be had."""
+    """The device; raises `GmncError` if it is not available."""
     import os
 
     import torch
@@ -186,7 +214,7 @@ def _device(name: str) -> str:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise GmncError(f"--device {name}: there is no such device here ({reason}); choose auto or cpu") from error
+        raise GmncError(f"--device {name}: not available ({reason}); choose auto or cpu") from error
     return name
 
 

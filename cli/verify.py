@@ -1,4 +1,4 @@
-"""`gmnc verify`: the claims of a parameter graph against ONNX Runtime."""
+"""`gmnc verify`: check the claims of a parameter graph in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .options import (
     parse_dims,
     parse_inputs,
 )
-from .session import CHECK_FAILED, cell, errors_to_exit_codes, is_store, output, print_json, say, steps
+from .session import CHECK_FAILED, cell, errors_to_exit_codes, is_store, output, print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from ..testing import Report
@@ -32,11 +32,11 @@ __all__ = ["verify_model"]
 
 def verify_model(
     model: Model,
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="How many products of generators are run.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of all that is random.")] = 0,
+    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Number of products of generators to run.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")] = 0,
     inputs: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.npz", help="One array per graph input, beside random ones.", show_default=False),
+        typer.Option(metavar="FILE.npz", help="Arrays by input name, run besides random inputs.", show_default=False),
     ] = None,
     kinds: Kinds = "permutation",
     timeout: Annotated[
@@ -45,12 +45,12 @@ def verify_model(
             min=0.1,
             max=1e6,
             metavar="S",
-            show_default="120; 4 and one per MiB of parameters if there is a loop",
-            help="Seconds that ONNX Runtime may take for one answer.",
+            show_default="120; with a Loop 4 plus 1 per MiB of parameters, at most 120",
+            help="Time limit of one run in ONNX Runtime, in seconds.",
         ),
     ] = None,
     allow_unchecked: Annotated[
-        bool, typer.Option("--allow-unchecked", help="Exit code 0, not 1, if nothing could be checked.")
+        bool, typer.Option("--allow-unchecked", help="Exit with 0, not 1, if the symmetries could not be checked.")
     ] = False,
     dim: Dims = None,
     input: Inputs = None,
@@ -59,26 +59,29 @@ def verify_model(
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Check the claims made about MODEL, its symmetries in ONNX Runtime above all.
+    """Check the claims about MODEL: its symmetries in ONNX Runtime, the parameter account and write-back.
 
-    Exit code 1 if one fails, or if the symmetries could not be checked.
+    Exit code 1 if a claim fails, or if the symmetries could not be checked.
+
+    Example: gmnc verify model.onnx --trials 20 --kinds permutation,sign,scale
     """
     with errors_to_exit_codes():
         from ..backends.npz import read_arrays
         from ..ir import LoadError
 
         if timeout is not None and math.isnan(timeout):
-            raise typer.BadParameter("'nan' is no number of seconds", param_hint="--timeout")
+            raise typer.BadParameter("'nan' is not a number of seconds", param_hint="--timeout")
         dims, shapes = parse_dims(dim), parse_inputs(input)
         given = None if inputs is None else read_arrays(inputs)
         if is_store(model):
-            raise LoadError(f"{model}: a store holds no network to run; give the ONNX file that it was made from")
+            raise LoadError(f"{model}: a store holds no network to run; give the ONNX file that it was compiled from")
         from ..testing import verify
 
-        with steps(quiet) as watch:
+        with progress_bar(quiet) as on_progress:
             report = verify(
-                model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","), watch=watch,
-                timeout=timeout or "auto", dims=dims, on_unsupported=on_unsupported.value, fold_weights=fold_weights,
+                model, trials=trials, seed=seed, inputs=given, shapes=shapes, kinds=kinds.split(","),
+                on_progress=on_progress, timeout=timeout or "auto", dims=dims, on_unsupported=on_unsupported.value,
+                fold_weights=fold_weights,
             )  # fmt: skip
     if json:
         print_json(report.to_json())
@@ -117,7 +120,7 @@ def _print(report: Report) -> None:
 
 
 def _generators(report: Report) -> str:
-    """How many, by kind if others than permutations were asked for."""
+    """The number of generators, by kind unless only permutations were checked."""
     from ..ir.printable import counted
 
     if set(report.kinds) <= {"permutation"}:

@@ -1,4 +1,4 @@
-"""`gmnc zoo make`: a population of trained networks as ONNX files, with a table of what is known of them."""
+"""`gmnc zoo make`: train a population of networks, written as ONNX files with an index."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .options import LARGEST_SEED, Json, Quiet
-from .session import errors_to_exit_codes, note, print_json, say, steps
+from .session import errors_to_exit_codes, note, print_json, progress_bar, say
 
 __all__ = ["Kind", "make_zoo", "zoo"]
 
@@ -21,7 +21,7 @@ zoo = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": [
 
 
 class Kind(StrEnum):
-    """What a zoo is made of."""
+    """The kind of networks in a zoo."""
 
     classifiers = "classifiers"
     inr = "inr"
@@ -37,14 +37,18 @@ def _zoo() -> None:
 @errors_to_exit_codes()
 def make_zoo(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder of the zoo.", show_default=False)],
-    size: Annotated[int, typer.Option(min=1, help="Number of networks.")] = 3000,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same seed makes the same zoo.")] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, one thread each.")] = 1,
+    size: Annotated[
+        int, typer.Option(min=1, help="Number of networks; more than an existing zoo has makes it grow.")
+    ] = 3000,
+    seed: Annotated[
+        int, typer.Option(metavar="S", min=0, max=LARGEST_SEED, help="Seed; the same seed gives the same zoo.")
+    ] = 0,
+    workers: Annotated[int, typer.Option(metavar="W", min=1, help="Number of processes, with one thread each.")] = 1,
     kind: Annotated[
         Kind,
         typer.Option(
-            help="classifiers: of the digits of MNIST, in five families. inr: SIRENs that hold a digit each. "
-            "sine: SIRENs that hold a function a sin(b x) each."
+            help="classifiers: of MNIST digits, in five families. inr: SIRENs that each represent a digit. "
+            "sine: SIRENs that each represent a function a sin(b x)."
         ),
     ] = Kind.classifiers,
     json: Json = False,
@@ -52,17 +56,19 @@ def make_zoo(
 ) -> None:
     """Train a zoo of small networks and write each as an ONNX file.
 
-    A run that was interrupted goes on where it was when it is started again, and a zoo grows with a greater size.
+    An interrupted run resumes when it is started again.
+
+    Example: gmnc zoo make --out zoo --size 3000 --workers 4
     """
     with errors_to_exit_codes():
         from ..tasks import make_zoo as make
 
         start = time.perf_counter()
         try:
-            with steps(quiet) as step:
-                made = make(out, size, seed, workers, kind.value, _estimating(step, quiet))
+            with progress_bar(quiet) as on_progress:
+                made = make(out, size, seed, workers, kind.value, _with_estimates(on_progress, quiet))
         except KeyboardInterrupt:
-            note(f"{out}: interrupted; the same command goes on from here", quiet)
+            note(f"{out}: interrupted; the same command resumes", quiet)
             raise
         seconds = time.perf_counter() - start
     if json:
@@ -73,13 +79,13 @@ def make_zoo(
         say(f"{out}: {counted(size, 'network')}, {made:,} of them new, in {seconds / 60:.1f} minutes")
 
 
-def _estimating(step: Callable[[str, int, int], None], quiet: bool) -> Callable[[str, int, int], None]:
-    """`step`, and now and then a note of how long the rest will take, each time after twice as many networks."""
+def _with_estimates(on_progress: Callable[[str, int, int], None], quiet: bool) -> Callable[[str, int, int], None]:
+    """`on_progress`, with a note of the remaining time after 50 networks, then 100, 200, and so on."""
     start, before, next_note = time.perf_counter(), -1, _FIRST_NOTE
 
-    def watch(what: str, done: int, total: int) -> None:
+    def report(what: str, done: int, total: int) -> None:
         nonlocal before, next_note, start
-        step(what, done, total)
+        on_progress(what, done, total)
         if before < 0:
             before = done
         made = done - before
@@ -88,4 +94,4 @@ def _estimating(step: Callable[[str, int, int], None], quiet: bool) -> Callable[
             note(f"{done:,} of {total:,} {what}; about {minutes:.0f} minutes left", quiet)
             next_note = 2 * made
 
-    return watch
+    return report

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backends.fields import Wrong, flag, integer, maybe, number, one_of, table, text
+from ..backends.fields import FieldError, flag, integer, maybe, number, one_of, table, text
 from ..ir import GmncError
 from ..kernels import ACTIVATIONS
 
@@ -95,16 +95,16 @@ class GMNConfig:
 
 
 def stored_config(value: Any) -> dict[str, Any]:
-    """The fields of a `GMNConfig` in a file's header; raises `Wrong` for unknown names and wrong types."""
+    """The fields of a `GMNConfig` in a file's header; raises `FieldError` for unknown names and wrong types."""
     found = table({}, _FIELDS)(value)
     for name in found:
         if name not in _FIELDS:
-            raise Wrong(f"an option of this version of gmnc ({', '.join(_FIELDS)})", name)
+            raise FieldError(f"an option of this version of gmnc ({', '.join(_FIELDS)})", name)
     return found
 
 
 def _check_fields(given: Mapping[str, Any]) -> None:
     try:
         table({}, _FIELDS)(dict(given))
-    except Wrong as error:
+    except FieldError as error:
         raise GmncError(f"gmn: option {error}") from error

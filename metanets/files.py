@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from ..backends.fields import Wrong, parsed
+from ..backends.fields import FieldError, parsed
 from ..backends.files import replacing
 from ..ir import GmncError, LoadError
 from ..ir.errors import one_line
@@ -72,22 +72,22 @@ def load(path: Path | str, *, kernel: str = "auto") -> GMN:
         model.to(next(iter(weights.values())).dtype).load_state_dict(weights)
     except GmncError as error:
         raise LoadError(f"{path}: {error}") from error
-    except (SafetensorError, Wrong, ValueError, RuntimeError) as error:
+    except (SafetensorError, FieldError, ValueError, RuntimeError) as error:
         raise LoadError(f"{path}: not the weights of a metanetwork ({one_line(error)})") from error
     return model
 
 
 def _check_weights(weights: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
-    """Raise `Wrong` unless `weights` has the names and shapes of `like`, all in one floating dtype."""
+    """Raise `FieldError` unless `weights` has the names and shapes of `like`, all in one floating dtype."""
     if weights.keys() != like.keys():
         missing, more = sorted(like.keys() - weights.keys()), sorted(weights.keys() - like.keys())
-        raise Wrong(f"the tensors of its configuration, among them {(missing or more)[0]!r}", more or "fewer")
+        raise FieldError(f"the tensors of its configuration, among them {(missing or more)[0]!r}", more or "fewer")
     kinds = {value.dtype for value in weights.values()}
     if len(kinds) != 1 or not kinds <= _DTYPES:
-        raise Wrong("weights of one floating type", ", ".join(map(str, kinds)))
+        raise FieldError("weights of one floating type", ", ".join(map(str, kinds)))
     for name, value in weights.items():
         if value.shape != like[name].shape:
-            raise Wrong(f"shape {list(like[name].shape)}", list(value.shape)).within(name)
+            raise FieldError(f"shape {list(like[name].shape)}", list(value.shape)).within(name)
 
 
 def header(path: Path | str) -> dict[str, str]:

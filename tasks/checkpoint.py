@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.fields import Check, Wrong, integer, listed, mapping, number, row, table
+from ..backends.fields import Check, FieldError, integer, listed, mapping, number, row, table
 from ..ir import GmncError, LoadError
 from ..ir.errors import root_cause
 from ..ir.files import FileState
@@ -36,7 +36,7 @@ def read_checkpoint(
     except GmncError:
         raise
     except Exception as error:
-        reason = error if isinstance(error, Wrong) else root_cause(error)
+        reason = error if isinstance(error, FieldError) else root_cause(error)
         raise LoadError(f"{path}: not of this run ({reason}); remove it, or choose another folder") from error
     return state
 
@@ -68,14 +68,14 @@ def _fields(model: nn.Module, optimizer: torch.optim.Optimizer) -> Check[dict[st
 def _history(value: Any) -> dict[str, Any]:
     found = table({"rows": listed(EPOCH), "best": integer(-1)})(value)
     if not -1 <= found["best"] < len(found["rows"]) or (found["best"] < 0) != (not found["rows"]):
-        raise Wrong("the number of a row", found["best"]).within(".best")
+        raise FieldError("the number of a row", found["best"]).within(".best")
     return {"rows": found["rows"], "best": found["best"]}
 
 
 def _like_tensor(known: torch.Tensor) -> Check[torch.Tensor]:
     def check(value: Any) -> torch.Tensor:
         if not isinstance(value, torch.Tensor) or value.shape != known.shape or value.dtype != known.dtype:
-            raise Wrong(f"{known.dtype} {list(known.shape)}", getattr(value, "shape", value))
+            raise FieldError(f"{known.dtype} {list(known.shape)}", getattr(value, "shape", value))
         return value
 
     return check
@@ -88,7 +88,7 @@ def _like(known: Mapping[str, torch.Tensor]) -> Check[dict[str, torch.Tensor]]:
     def check(value: Any) -> dict[str, torch.Tensor]:
         found = expected(value)
         if len(found) != len(known):
-            raise Wrong(f"{len(known)} tensors", list(found))
+            raise FieldError(f"{len(known)} tensors", list(found))
         return found
 
     return check
@@ -97,7 +97,7 @@ def _like(known: Mapping[str, torch.Tensor]) -> Check[dict[str, torch.Tensor]]:
 def _moments(value: Any, parameters: list[nn.Parameter]) -> dict[int, Any]:
     """The state of AdamW, by index of the parameter."""
     if not isinstance(value, dict) or not all(isinstance(n, int) and 0 <= n < len(parameters) for n in value):
-        raise Wrong(f"an object with numbers of {len(parameters)} parameters", value)
+        raise FieldError(f"an object with numbers of {len(parameters)} parameters", value)
     for at, found in value.items():
         like = _like_tensor(parameters[at])
         table({"step": _like_tensor(torch.tensor(0.0)), "exp_avg": like, "exp_avg_sq": like})(found)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.fields import Check, Wrong, flag, integer, listed, mapping, number, table, text, word
+from ..backends.fields import Check, FieldError, flag, integer, listed, mapping, number, table, text, word
 from ..ir import GmncError
 
 __all__ = ["ABOUT", "EPOCH", "NETWORKS", "RUN", "column", "index_row", "numbers", "result", "words"]
@@ -41,7 +41,7 @@ def _member_file(value: Any) -> str:
     """Path of a member's file, which must be in the folder of the zoo."""
     folder, _, name = text(value).partition("/")
     if folder != NETWORKS:
-        raise Wrong(f"a file in {NETWORKS}/", value)
+        raise FieldError(f"a file in {NETWORKS}/", value)
     word(name)
     return str(value)
 
@@ -85,21 +85,21 @@ def _settings(value: Any) -> dict[str, Any]:
     found = table({name: _SETTINGS[name] for name in ("task", "zoo")}, _SETTINGS)(value)
     for name in found:
         if name not in _SETTINGS:
-            raise Wrong(f"settings among {', '.join(_SETTINGS)}", name)
+            raise FieldError(f"settings among {', '.join(_SETTINGS)}", name)
     return found
 
 
 def _predictions(value: Any) -> dict[str, Any]:
     found = table({"accuracy": listed(_measure), "predicted": listed(_measure), "family": listed(word)})(value)
     if len({len(found[name]) for name in ("accuracy", "predicted", "family")}) != 1:
-        raise Wrong("as many accuracies as predictions and families", found)
+        raise FieldError("as many accuracies as predictions and families", found)
     return found
 
 
 def _picture(value: Any) -> list[float]:
     found = listed(_measure, 1)(value)
     if math.isqrt(len(found)) ** 2 != len(found):
-        raise Wrong("the pixels of a square", value)
+        raise FieldError("the pixels of a square", value)
     return found
 
 
@@ -130,22 +130,24 @@ def result(value: Any) -> dict[str, Any]:
     """The content of result.json."""
     found = _result(value)
     if found["best_epoch"] > len(found["history"]):
-        raise Wrong(f"the number of one of {len(found['history'])} epochs", found["best_epoch"]).within(".best_epoch")
+        raise FieldError(f"the number of one of {len(found['history'])} epochs", found["best_epoch"]).within(
+            ".best_epoch"
+        )
     return found
 
 
 def column(name: str, values: np.ndarray) -> None:
-    """Raise `Wrong` unless a column of an index holds finite numbers or texts, as its name requires."""
+    """Raise `FieldError` unless a column of an index holds finite numbers or texts, as its name requires."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise Wrong("finite numbers", values[~np.isfinite(values)].tolist())
+        raise FieldError("finite numbers", values[~np.isfinite(values)].tolist())
     if values.dtype.kind == "O":
         check: Check[Any] = {**_ROW, "family": word}.get(name, text)
         for value in set(map(_hashable, values.tolist())):
             check(value)
     elif values.dtype.kind not in "biuf" or name in ("file", "architecture", "family"):
-        raise Wrong("texts" if name in _ROW else "numbers or texts", values.dtype.name)
+        raise FieldError("texts" if name in _ROW else "numbers or texts", values.dtype.name)
     if name == "id" and not np.array_equal(values, np.arange(len(values))):
-        raise Wrong("the numbers from 0 on", values.tolist())
+        raise FieldError("the numbers from 0 on", values.tolist())
 
 
 def numbers(zoo: Mapping[str, np.ndarray], name: str, least: float = -np.inf, most: float = np.inf) -> np.ndarray:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
-from ..backends.fields import Wrong, read_json, valid
+from ..backends.fields import FieldError, read_json, valid
 from ..backends.files import make_folder, replacing, sweep, write_json
 from ..ir import GmncError, LoadError
 from . import records
@@ -146,22 +146,22 @@ def read_index(folder: Path) -> dict[str, np.ndarray]:
     try:
         rows = parquet.read_metadata(path).num_rows
         if not 1 <= rows <= size:
-            raise Wrong(f"1 to {size} rows", rows)
+            raise FieldError(f"1 to {size} rows", rows)
         table = parquet.read_table(path)
         found = {name: table.column(name).to_numpy() for name in table.column_names}
         for name in {**dict.fromkeys(("id", "file", "architecture")), **found}:
             _checked_column(name, found)
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, Wrong) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MemoryError, FieldError) as error:
         raise LoadError(f"{path}: damaged ({error}); delete it and run `gmnc zoo make` again") from error
     return found
 
 
 def _checked_column(name: str, found: Mapping[str, np.ndarray]) -> None:
     if name not in found:
-        raise Wrong(f"a column {name!r}", list(found))
+        raise FieldError(f"a column {name!r}", list(found))
     try:
         records.column(name, found[name])
-    except Wrong as error:
+    except FieldError as error:
         raise error.within(f".{name}") from None
 
 

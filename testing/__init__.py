@@ -1,7 +1,11 @@
-"""Checks for people who write rules or trust them: claimed symmetries against ONNX Runtime, graphs against each other.
+"""Tools for testing lowering rules: claimed symmetries against ONNX Runtime, and graphs against each other.
 
-`verify` reports on any network; the `assert_` functions are for tests; `build`, `values` and `with_values` make small
-models, `networks` (needs hypothesis) draws random ones. Each name is loaded on first use.
+* `verify` and `brute_force` report on a network; the `assert_` functions do the same in tests.
+* `build`, `values` and `with_values` create small models, `networks` (needs hypothesis) draws random ones, `Llama`
+  writes large ones.
+* `run`, `random_inputs` and `disagreement` run and compare networks; `count` counts nodes and edges.
+
+`__all__` is the public interface; the modules are internal. Names are imported on first use.
 """
 
 from __future__ import annotations

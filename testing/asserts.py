@@ -1,4 +1,4 @@
-"""Assertions for the tests of lowering rules."""
+"""Assertions for tests of lowering rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,18 @@ Model = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 
 def assert_sound(model: Model, **options: Any) -> Report:
-    """`verify` finds nothing wrong, and could tell. options: of `verify`. Returns the report."""
+    """Assert that every symmetry claimed for a model holds, and that the check was able to tell.
+
+    Args:
+        model: An ONNX model, or the path of one.
+        **options: Options of `verify`.
+
+    Returns:
+        The report of `verify`.
+
+    Raises:
+        AssertionError: A claim fails, or the symmetries could not be checked.
+    """
     report = verify(model, **options)
     assert report.holds, "\n\n".join(report.complaints())
     assert report.sound is not None, f"not checked: {'; '.join(report.skipped)}"
@@ -30,9 +41,17 @@ def assert_sound(model: Model, **options: Any) -> Report:
 
 
 def assert_exact(model: str | os.PathLike[str] | onnx.ModelProto, **options: Any) -> BruteForce:
-    """`brute_force` finds no claim that is false and no symmetry that is missed.
+    """Assert by brute force that no claimed symmetry is false and none is missed.
 
-    options: of `brute_force`. Returns the report.
+    Args:
+        model: A small ONNX model, or the path of one.
+        **options: Options of `brute_force`.
+
+    Returns:
+        The report of `brute_force`.
+
+    Raises:
+        AssertionError: A claim is false, a symmetry is missed, or the network could not be run.
     """
     report = brute_force(model, **options)
     assert report.runs, f"nothing could be run: {'; '.join(report.skipped)}"
@@ -42,7 +61,16 @@ def assert_exact(model: str | os.PathLike[str] | onnx.ModelProto, **options: Any
 
 
 def assert_isomorphic(a: Model | ParameterGraph, b: Model | ParameterGraph, values: bool = False) -> None:
-    """The graphs have the same structure, as far as colour refinement tells; with `values`, the same parameters too."""
+    """Assert that two graphs are isomorphic, as far as colour refinement can tell.
+
+    Args:
+        a: A graph, or a model to compile.
+        b: A graph, or a model to compile.
+        values: Compare the values of parameters too, and not the structure alone.
+
+    Raises:
+        AssertionError: They differ; the message says where.
+    """
     left, right = _graph(a), _graph(b)
     ours, theirs = count(left), count(right)
     found = {what: (ours.get(what), theirs.get(what)) for what in {**ours, **theirs}}
@@ -54,12 +82,28 @@ def assert_isomorphic(a: Model | ParameterGraph, b: Model | ParameterGraph, valu
 
 
 def assert_same_up_to_symmetry(a: Model | ParameterGraph, b: Model | ParameterGraph) -> None:
-    """One network is the other with its parameters permuted by a symmetry: structure and values agree together."""
+    """Assert that one network is the other with its parameters permuted by a symmetry.
+
+    Args:
+        a: A graph, or a model to compile.
+        b: A graph, or a model to compile.
+
+    Raises:
+        AssertionError: They differ in structure or values.
+    """
     assert_isomorphic(a, b, values=True)
 
 
 def count(graph: ParameterGraph) -> dict[str, dict[str, int]]:
-    """Nodes by kind; parameter edges, tied edges and links by role; only what is there."""
+    """Count the nodes and edges of a graph.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The counts under "nodes" by kind, and under "edges" (that carry a parameter first), "tied" and "links"
+        (constants included) by role; without zeros.
+    """
     nodes, edges, tied, links = (Counter[str]() for _ in range(4))
     for group in graph.groups:
         nodes[group.kind] += group.size
@@ -76,7 +120,7 @@ def _graph(source: Model | ParameterGraph) -> ParameterGraph:
 
 
 def _apart(a: ParameterGraph, b: ParameterGraph, values: bool) -> str:
-    """Which node groups of each graph have colours that the other lacks."""
+    """Describe the node groups of each graph that have colours the other lacks."""
     left, right = colours(a, values), colours(b, values)
     words = []
     for which, graph, ours, theirs in (("first", a, left, right), ("second", b, right, left)):

@@ -1,7 +1,7 @@
-"""The second oracle: symmetries found by trying, on the tensors that a small file stores, against those claimed.
+"""The second oracle: the symmetries of a small network by exhaustive search, against those that its graph claims.
 
-`brute_force` swaps equal-shaped slices of the stored tensors, in all combinations, and runs each. What runs equal must
-be claimed by the graph, or be one of `KNOWN`; what the graph claims must run equal on what the file stores.
+`brute_force` swaps equal-shaped slices of the stored tensors in all combinations and runs each. A swap that leaves the
+outputs unchanged must be claimed by the graph or be of a kind in `KNOWN`; a claim must leave the outputs unchanged.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..ir import ParameterGraph
 from ..symmetry import isomorphic, symmetries
 from ..symmetry.automorphism import apply, describe
 from .builders import with_values
-from .inputs import draw, input_specs, read
+from .inputs import draw_inputs, input_specs, read
 from .precision import eps_of, float_types, tolerance_of
 from .runtime import Arrays, Network, disagreement
-from .slices import Slot, axes, connected, pairs, slots
+from .slices import SlicedAxis, connected, keys, pairs, sliced_axes
 from .stored import StoredNetwork, hoisted
 from .trial import shaken, shaken_values
 
 __all__ = ["KNOWN", "BruteForce", "Finding", "brute_force"]
 
 KNOWN = {
-    "sum": "the outputs depend on a sum of the swapped values only (two biases in a row, a mean behind a bias), or not "
+    "sum": "the outputs depend only on a sum of the swapped values (two biases in a row, a mean after a bias), or not "
     "on them at all: a continuous family, no permutation of neurons",
-    "product": "the outputs depend on a product of the swapped values only (two scales in a row): likewise",
+    "product": "the outputs depend only on a product of the swapped values (two scales in a row): likewise",
 }
-"""Kinds of swaps that keep the function and are never claimed, with the reason."""
+"""Kinds of swaps that preserve the function and are never claimed, with the reason."""
 
 _DRAWS = 8
 _SMALLEST = 1e-6
@@ -51,20 +51,30 @@ _JOINED = 4
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A swap of slices that keeps the function. kind: a key of `KNOWN`, "claimed" or "missed"."""
+    """A swap of slices that preserves the function.
 
-    slots: tuple[Slot, ...]
+    Attributes:
+        axes: The axes whose slices are swapped together.
+        pair: Indices of the two slices.
+        kind: "claimed", "missed" or a key of `KNOWN`.
+    """
+
+    axes: tuple[SlicedAxis, ...]
     pair: tuple[int, int]
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class BruteForce:
-    """What `brute_force` found.
+    """The report of `brute_force`.
 
-    false: claims that change the output when the stored tensors are permuted, in words with the error.
-    found: swaps that keep the function. claims: how many generators were run. runs: in all.
-    complete: whether every combination was tried. skipped: why not, and what could not be run.
+    Attributes:
+        false: Claims that change an output when the stored tensors are permuted, with the error.
+        found: Swaps that preserve the function.
+        claims: Number of claimed generators that were run.
+        runs: Number of runs of the network.
+        complete: Whether every combination was tried.
+        skipped: What was not tried or could not be run, and why.
     """
 
     false: tuple[str, ...]
@@ -76,43 +86,53 @@ class BruteForce:
 
     @property
     def missed(self) -> tuple[Finding, ...]:
-        """Swaps that keep the function, are not claimed, and are of no known kind."""
+        """Swaps that preserve the function, are not claimed, and are of no kind in `KNOWN`."""
         return tuple(f for f in self.found if f.kind == "missed")
 
     def __str__(self) -> str:
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(Counter(f.kind for f in self.found).items()))
-        lines = [f"{self.claims} claims run, {len(self.false)} false; swaps that run equal: {kinds or 'none'}"]
+        lines = [
+            f"{self.claims} claims run, {len(self.false)} false; swaps that preserve the outputs: {kinds or 'none'}"
+        ]
         return "\n".join([*lines, *self.false, *self.misses(), *self.skipped])
 
     def misses(self) -> list[str]:
-        """The missed swaps in words, those of the same slices together."""
-        by: dict[tuple[Slot, ...], list[str]] = {}
+        """Describe the missed swaps, one line per set of axes."""
+        by: dict[tuple[SlicedAxis, ...], list[str]] = {}
         for found in self.missed:
-            by.setdefault(found.slots, []).append("{} <-> {}".format(*found.pair))
+            by.setdefault(found.axes, []).append("{} <-> {}".format(*found.pair))
         return [f"missed: {', '.join(swaps)} of {', '.join(map(str, some))}" for some, swaps in by.items()]
 
 
 def brute_force(
     model: onnx.ModelProto | str | os.PathLike[str], *, seed: int = 0, most: int = 20_000, **options: Any
 ) -> BruteForce:
-    """Search the symmetries of a small network by trying them, and compare with those that its graph claims.
+    """Search the permutation symmetries of a small network exhaustively, and compare them with its graph's claims.
 
-    A swap exchanges entries i and j of an axis, or of an axis taken as blocks, strides or both; equal-shaped tensors
-    in a row count as an axis too. All combinations of swaps of one size are tried (`most` runs at most), with shaken
-    values that all differ, on several inputs. Quantised tensors, attributes and tensors in bodies are not swapped.
-    options: of `gmnc.compile`. Raises what `gmnc.compile` raises.
+    A swap exchanges slices i and j of an axis, possibly reshaped to [outer, n, inner]; tensors of equal shape, stacked,
+    count as an axis too. All combinations of axes with equally many slices are tried, with perturbed, distinct values
+    and several inputs. Quantised tensors, attributes and tensors in bodies are not swapped.
+
+    Args:
+        model: The network, or the path of its file.
+        seed: Seed of values and inputs.
+        most: Largest number of runs of the network.
+        **options: Options of `gmnc.compile`, whose errors are raised.
+
+    Returns:
+        The report.
     """
     source = hoisted(model if isinstance(model, onnx.ModelProto) else onnx.load(os.fspath(model)))
     graph = compile(source, **options)
     network = StoredNetwork(source, _fixed(graph))
     if not network.tensors:
-        return BruteForce((), (), 0, 0, True, ("the file stores no float tensor that could be permuted",))
+        return BruteForce((), (), 0, 0, True, ("the file stores no float tensor to permute",))
     rng = np.random.default_rng(seed)
     reading = read(source, options.get("dims"), options.get("inputs"), options.get("registry"))
     specs, types = input_specs(reading), float_types(reading)
     try:
         tolerance = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
-        search = _Search(network, tolerance, [draw(specs, rng) for _ in range(_DRAWS)], rng, most)
+        search = _Search(network, tolerance, [draw_inputs(specs, rng) for _ in range(_DRAWS)], rng, most)
     except Exception as error:  # whatever ONNX Runtime raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
@@ -127,12 +147,12 @@ def brute_force(
 
 
 def _largest(array: np.ndarray) -> float:
-    """The largest magnitude of numbers; infinite for what are none."""
+    """The largest magnitude; infinite for arrays that are not numeric."""
     return float(np.abs(array).max(initial=0)) if array.dtype.kind in "fiu" else math.inf
 
 
 class _Search:
-    """A network with several draws of values and inputs, and their outputs. values: float64 [elements] per draw."""
+    """A network with several draws of values (float64 [elements]) and inputs, and the outputs of each."""
 
     def __init__(
         self,
@@ -149,16 +169,16 @@ class _Search:
         self.base: list[Arrays] = [self._run(v, i) for i, v in enumerate(self.values)]
         again = self._run(self.values[0], 0)
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
-        # What is zero but for rounding, as a mean of what was centred, tells nothing.
-        told = {n for n in steady if not all(_largest(b[n]) <= _SMALLEST for b in self.base)}
-        self.skipped += [f"output {n!r}: it is zero but for rounding" for n in sorted(steady - told)]
-        self.base = [{n: v for n, v in b.items() if n in told} for b in self.base]
+        # An output that is zero up to rounding, such as the mean of centred values, shows nothing.
+        informative = {n for n in steady if not all(_largest(b[n]) <= _SMALLEST for b in self.base)}
+        self.skipped += [f"output {n!r}: it is zero up to rounding" for n in sorted(steady - informative)]
+        self.base = [{n: v for n, v in b.items() if n in informative} for b in self.base]
         noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
         amplified = max(self._error(i, v) for i, v in enumerate(noise))
         self.tolerance = max(tolerance, _AMPLIFIED * amplified)
 
     def _drawn(self) -> np.ndarray:
-        """Values of each tensor in another order, so that signs differ too, and shaken."""
+        """The stored values, shuffled within each tensor so that signs move too, and perturbed."""
         new = self.network.own.copy()
         for t in self.network.tensors:
             values = self.rng.permutation(new[t.places].reshape(-1)).astype(t.dtype)
@@ -166,11 +186,11 @@ class _Search:
         return new
 
     def reacts(self) -> bool:
-        """Whether other values change an output."""
+        """Whether an output depends on the stored tensors."""
         return self._error(0, self.values[1]) > _APART * self.tolerance
 
     def failure(self, graph: ParameterGraph, generator: Any) -> str:
-        """What is wrong with a claim, when it permutes what the file stores; "" if nothing is."""
+        """Describe how a claim fails when it permutes the stored tensors; "" if it holds."""
         worst = max(self._moved_error(graph, generator, i) for i in range(_CLAIM_DRAWS))
         if worst < self.tolerance:
             return ""
@@ -189,73 +209,76 @@ class _Search:
             for t in self.network.tensors:
                 new[t.places] = moved.get(t.name, mine[t.name])
             return self._error(number, new)
-        # What is stored on a grid, or in an attribute, is written into the file.
+        # Quantised parameters and attributes have to be written into the model.
         written, feeds = Network(graph), [self.feeds[number]]
         [before], [after] = written.run(named, feeds), written.run({**named, **moved}, feeds)
         return disagreement(*({n: v for n, v in found.items() if n in self.base[0]} for found in (before, after)))
 
-    def swaps(self) -> Iterator[tuple[tuple[Slot, ...], tuple[int, int]]]:
-        """Minimal sets of slots whose entries i and j can be exchanged together.
+    def swaps(self) -> Iterator[tuple[tuple[SlicedAxis, ...], tuple[int, int]]]:
+        """Minimal sets of axes whose slices i and j can be exchanged together.
 
-        Swaps of one pair commute, so the sets that work form a vector space over GF(2): once one is found, one of its
-        slots (the pivot) need not be tried again with that pair. Blocks of entries that all trade places do so too.
+        Swaps of one pair commute, so the sets that preserve the function form a vector space over GF(2): once one is
+        found, one of its axes (the pivot) need not be tried with that pair again. If all slices of plain axes can be
+        permuted, so can blocks of them: those are not tried.
         """
         free: set[frozenset[tuple[str, int]]] = set()
-        for n, every in sorted(slots(self.network.tensors).items(), reverse=True):
-            kept: dict[tuple[Slot, ...], list[tuple[int, int]]] = {}
+        for n, every in sorted(sliced_axes(self.network.tensors).items(), reverse=True):
+            kept: dict[tuple[SlicedAxis, ...], list[tuple[int, int]]] = {}
             for pair in pairs(n):
                 left = list(every)
                 for some in self._sets(list(kept), left):
                     if self.runs >= self.most:
-                        self.skipped.append(f"not every combination was tried: {self.most} runs are spent")
+                        self.skipped.append(
+                            f"not every combination was tried: the limit of {self.most} runs is reached"
+                        )
                         self.complete = False
                         return
-                    if axes(some) in free:
+                    if keys(some) in free:
                         left.remove(some[0])
                     elif self._keeps(some, pair):
                         left.remove(some[0])
                         kept.setdefault(some, []).append(pair)
                         yield some, pair
             free.update(
-                axes(some) for some, found in kept.items() if not any(s.rank for s in some) and connected(n, found)
+                keys(some) for some, found in kept.items() if not any(s.rank for s in some) and connected(n, found)
             )
 
     def silent(self, elements: np.ndarray) -> bool:
-        """Whether the outputs do not depend on these elements (bool [elements])."""
+        """Whether no output depends on these elements (bool [elements])."""
         noise = np.where(elements, 1 + 0.3 * self.rng.standard_normal(len(elements)), 1)
         return all(self._error(i, values * noise) < self.tolerance for i, values in enumerate(self.values))
 
-    def known(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> str:
-        """The key of `KNOWN` that explains why a swap keeps the function, or ""."""
+    def known(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> str:
+        """The key of `KNOWN` that explains why a swap preserves the function, or ""."""
         if all(self._error(i, self._blend(i, some, pair, t, False)) < self.tolerance for i, t in self._between()):
             return "sum"
         if all(self._error(i, self._blend(i, some, pair, t, True)) < self.tolerance for i, t in self._between()):
             return "product"
         return ""
 
-    def swapped(self, number: int, some: Sequence[Slot], pair: tuple[int, int]) -> np.ndarray:
-        """The values of a draw with entries i and j of these slots exchanged."""
+    def swapped(self, number: int, some: Sequence[SlicedAxis], pair: tuple[int, int]) -> np.ndarray:
+        """The values of a draw with slices i and j of these axes exchanged."""
         places = np.arange(len(self.values[number]))
-        for slot in some:
-            here, there = slot.entries(pair[0]), slot.entries(pair[1])
+        for axis in some:
+            here, there = axis.entries(pair[0]), axis.entries(pair[1])
             places[here], places[there] = places[there], places[here].copy()
         return self.values[number][places]
 
-    def _sets(self, first: list[tuple[Slot, ...]], every: list[Slot]) -> Iterator[tuple[Slot, ...]]:
-        """Sets of slots: those that another pair had, then all, small ones first. `every` shrinks meanwhile."""
+    def _sets(self, first: list[tuple[SlicedAxis, ...]], every: list[SlicedAxis]) -> Iterator[tuple[SlicedAxis, ...]]:
+        """Candidate sets: first those that worked for another pair, then all by size. `every` shrinks meanwhile."""
         sizes = (combinations(tuple(every), size) for size in range(1, len(every) + 1))
         yield from (some for some in chain(first, *sizes) if set(some) <= set(every))
 
-    def _keeps(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> bool:
+    def _keeps(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> bool:
         return all(self._error(i, self.swapped(i, some, pair)) < self.tolerance for i in range(len(self.values)))
 
     def _between(self) -> Iterator[tuple[int, float]]:
         return ((i, t) for i in range(3) for t in _BETWEEN)
 
     def _blend(
-        self, number: int, some: tuple[Slot, ...], pair: tuple[int, int], t: float, geometric: bool
+        self, number: int, some: tuple[SlicedAxis, ...], pair: tuple[int, int], t: float, geometric: bool
     ) -> np.ndarray:
-        """Values on the way from a draw to the swapped one; `geometric` keeps products, with signs as they are."""
+        """Values between a draw and its swap: by linear interpolation, which keeps sums, or geometric, for products."""
         here, there = self.values[number], self.swapped(number, some, pair)
         if not geometric:
             return here + t * (there - here)
@@ -271,10 +294,10 @@ class _Search:
 
 
 class _Judge:
-    """Says of swaps that keep the function whether the graph claims them.
+    """Decides whether the graph claims a swap that preserves the function.
 
-    It does if the network with permuted values has a graph that is isomorphic, values included: as no two values are
-    equal, only an automorphism of the structure can map one to the other.
+    It does if the graph of the network with swapped values is isomorphic to the original, values included: as all
+    values are distinct, only an automorphism of the structure maps one to the other.
     """
 
     def __init__(
@@ -283,10 +306,10 @@ class _Judge:
         self.source, self.search, self.options = source, search, options
         self.reference = self._graph(search.values[0])
         self.hidden = _without_edge(search.network, graph)
-        self.families: dict[tuple[int, int, int], list[tuple[Slot, ...]]] = {}
+        self.families: dict[tuple[int, int, int], list[tuple[SlicedAxis, ...]]] = {}
 
-    def finding(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> Finding:
-        """A swap with its kind. What is known to be missed may have to join another swap before that is claimed."""
+    def finding(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> Finding:
+        """Classify a swap; one that is not claimed alone may be claimed together with swaps of a known kind."""
         if self._claimed(some, pair):
             return Finding(some, pair, "claimed")
         families = self.families.setdefault((some[0].n, *pair), [])
@@ -300,7 +323,7 @@ class _Judge:
                     return Finding(some, pair, "claimed")
         return Finding(some, pair, "missed")
 
-    def _claimed(self, some: tuple[Slot, ...], pair: tuple[int, int]) -> bool:
+    def _claimed(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> bool:
         values = self.search.swapped(0, some, pair)
         if not isomorphic(self.reference, self._graph(values)):
             return False
@@ -313,7 +336,7 @@ class _Judge:
 
 
 def _without_edge(network: StoredNetwork, graph: ParameterGraph) -> np.ndarray:
-    """bool [elements]: whether an element is on no edge, so that its value does not show in the graph."""
+    """Whether an element is on no edge, so that the graph does not show its value."""
     hidden = np.ones(len(network.own), dtype=bool)
     start = {t.name: t.start for t in network.tensors}
     for block in graph.edges:
@@ -323,6 +346,6 @@ def _without_edge(network: StoredNetwork, graph: ParameterGraph) -> np.ndarray:
 
 
 def _fixed(graph: ParameterGraph) -> frozenset[str]:
-    """Stored tensors that are numbers of the program, or that are stored on a grid."""
+    """Stored tensors that are literals of the program, constants or quantised."""
     numbers = {e.name for e in graph.account if e.where == "scalar literal"}
     return frozenset({*numbers, *graph.constants, *(n for n, p in graph.parameters.items() if p.storage is not None)})

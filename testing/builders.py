@@ -1,4 +1,4 @@
-"""Small ONNX models from text, with random weights."""
+"""Small ONNX models from ONNX's text syntax, with random weights."""
 
 from __future__ import annotations
 
@@ -23,11 +23,22 @@ def build(
     seed: int = 0,
     domains: Mapping[str, int] | None = None,
 ) -> onnx.ModelProto:
-    """A checked model from ONNX text syntax, such as ``(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }``.
+    """Build a model from text such as ``(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }``.
 
-    floats: float32 initializers by shape; they get distinct random values in (0.1, 1). ints: int64 initializers, by
-    value. domains: versions of operator sets beside the standard one.
-    Raises `onnx.checker.ValidationError` or the parser's `ParseError` for what is no model.
+    Args:
+        text: A graph in ONNX's text syntax, without its name.
+        floats: Shapes of float32 initializers, which get distinct random values in (0.1, 1).
+        ints: Values of int64 initializers.
+        opset: Version of the standard operator set.
+        seed: Seed of the random values.
+        domains: Versions of further operator sets.
+
+    Returns:
+        The model, checked by ONNX's checker.
+
+    Raises:
+        onnx.parser.ParseError: The text is not valid.
+        onnx.checker.ValidationError: The model is not valid.
     """
     rng = np.random.default_rng(seed)
     imports = ", ".join(f'"{domain}" : {version}' for domain, version in {"": opset, **(domains or {})}.items())
@@ -42,13 +53,29 @@ def build(
 
 
 def values(model: onnx.ModelProto, name: str) -> np.ndarray:
-    """A copy of an initializer's values."""
+    """Copy the values of an initializer.
+
+    Args:
+        model: A model.
+        name: Name of an initializer of its main graph.
+
+    Returns:
+        The values.
+    """
     [tensor] = [t for t in model.graph.initializer if t.name == name]
     return numpy_helper.to_array(tensor).copy()
 
 
 def with_values(model: onnx.ModelProto, **new: np.ndarray) -> onnx.ModelProto:
-    """The same model with other values in these initializers."""
+    """Copy a model with other initializer values.
+
+    Args:
+        model: A model.
+        **new: Arrays by initializer name; they may change shape and dtype.
+
+    Returns:
+        The new model.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     for tensor in changed.graph.initializer:

@@ -1,4 +1,4 @@
-"""Negative controls: permutations of parameters that are no symmetries, so that the outputs should change."""
+"""Negative controls: changes of parameters that are no symmetries and should therefore change the outputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,21 @@ def controls(
     each: int = 3,
     claims: Symmetries | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Changed tensors of up to `each` controls of each form.
+    """Yield negative controls of three forms.
 
-    One side only: one of the tensors that a random symmetry permutes, or that changes of sign or scale among the
-    `claims` (by default permutations alone) change, or some entries of the only one. Across heads: the weights of
-    two nodes that only trade places together with others. Across groups: those of two nodes of one group that never do.
+    * One-sided: only one of the tensors that a random claimed symmetry changes, or some entries of the only one.
+    * Across heads: the weights of two nodes are swapped that a symmetry swaps only together with others.
+    * Across orbits: the weights of two nodes of one group are swapped that no symmetry swaps.
+
+    Args:
+        graph: The graph.
+        values: Present values of the parameters.
+        rng: Random generator.
+        each: Largest number of controls per form.
+        claims: Claimed symmetries; by default permutations only.
+
+    Yields:
+        The changed tensors of a control, by name.
     """
     claims = claims or symmetries(graph)
     for rescalings in claims.rescalings:
@@ -62,7 +72,7 @@ def controls(
 def one_sided(
     values: Mapping[str, np.ndarray], changes: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """One of the changed tensors, or some of the changed entries of the only one; nothing if there are no two."""
+    """One of several changed tensors, or some of the changed entries of a single one; empty if neither is possible."""
     changed = sorted(_different(values, changes))
     if not changed:
         return {}
@@ -71,7 +81,7 @@ def one_sided(
 
 
 def _some(name: str, old: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """About half of the entries that differ, at least one and not all."""
+    """About half of the entries that differ: at least one, and not all."""
     places = rng.permutation(np.flatnonzero(old != new))
     if len(places) < 2:
         return {}
@@ -82,7 +92,7 @@ def _some(name: str, old: np.ndarray, new: np.ndarray, rng: np.random.Generator)
 
 
 def swapped(graph: ParameterGraph, values: Mapping[str, np.ndarray], a: int, b: int) -> dict[str, np.ndarray]:
-    """Exchange the weights of two nodes, whatever else depends on them: as targets and as sources of each block."""
+    """The tensors with the weights of two nodes swapped, incoming and outgoing, and nothing else."""
     new: dict[str, np.ndarray] = {}
     for block in graph.edges:
         if block.constant or block.tied:

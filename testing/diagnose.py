@@ -1,4 +1,4 @@
-"""From an output that changed to the generator, the ONNX nodes and the lowering rules at fault."""
+"""Trace a changed output to the failing generator, its ONNX nodes and their lowering rules."""
 
 from __future__ import annotations
 
@@ -24,9 +24,17 @@ _MOST = 3
 
 
 def culprits(trial: Trial, failing: Sequence[Generator], registry: Registry | None = None) -> list[Failure]:
-    """The generators at fault in a failing product, one of each kind (set of node groups), a few at most.
+    """Find the generators at fault in a failing product by bisection.
 
-    If a product fails, one of its halves does: each is found in as many runs as halving takes.
+    If a product of generators fails, so does one of its halves.
+
+    Args:
+        trial: The network.
+        failing: Generators whose product changes an output.
+        registry: The lowering rules, for the report; by default those installed.
+
+    Returns:
+        At most three failures, one per set of node groups.
     """
     left = list(failing)
     found: list[Failure] = []
@@ -46,9 +54,9 @@ def culprits(trial: Trial, failing: Sequence[Generator], registry: Registry | No
 def involved(
     graph: ParameterGraph, generator: Generator, registry: Registry | None = None
 ) -> Iterator[tuple[str, str, str]]:
-    """(ONNX node, operator, lowering rule) of all that a symmetry touches, and of what lies on the way there.
+    """Yield (ONNX node, operator, lowering rule) for whatever a symmetry moves, then for the operators in its vias.
 
-    Nodes that only a via names have no name.
+    The latter have no node name.
     """
     moved = np.zeros(graph.num_nodes, dtype=bool)
     moved[_nodes(generator)] = True
@@ -68,14 +76,14 @@ def involved(
     nodes = {n.name: n for g in normalise(model).graphs() for n in g} if isinstance(model, onnx_ir.Model) else {}
     for name in dict.fromkeys(n for n in names if n):
         node = nodes.get(name)
-        op = node.op_type if node is not None else "(made while lowering)"
+        op = node.op_type if node is not None else "(created by lowering)"
         yield name, op, _rule(rules, model, op, node.domain if node is not None else "")
     for op in _ops(graph, vias):
         yield "", op, _rule(rules, model, op, "")
 
 
 def _ops(graph: ParameterGraph, vias: set[int]) -> list[str]:
-    """Operators that the via chains name."""
+    """The operators in the via chains."""
     ops: dict[str, None] = {}
     queue = sorted(vias)
     seen = set(queue)

@@ -1,4 +1,4 @@
-"""Random inputs that a network can take and answers to: shapes that lowering chose, values that their uses ask for."""
+"""Random inputs for a network: shapes as lowering chose them, values as their uses in the graph require."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from .processes import NotRunnable
 from .uses import Uses, uses_of
 
 __all__ = [
-    "STYLES", "InputSpec", "Network", "Style", "around_splits", "draw", "input_specs", "is_large", "random_inputs",
-    "read",
+    "SAMPLINGS", "InferredModel", "InputSpec", "Sampling", "around_splits", "draw_inputs", "input_specs", "is_large",
+    "random_inputs", "read",
 ]  # fmt: skip
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
@@ -38,11 +38,20 @@ _MANY, _FEW, _SMALL = 256, 16, 4096
 
 @dataclass(frozen=True, slots=True)
 class InputSpec:
-    """A graph input, and what its values are drawn from.
+    """A graph input, and the distribution of its values.
 
-    dtype: NumPy's name or "string". Integers are drawn from low .. high - 1, or from `choices`, the numbers that the
-    network compares them with (now and then, if they index a table too). Floats are normal, with mean `shift` and
-    deviation `scale`, or positive.
+    Attributes:
+        name: The input.
+        shape: Its shape.
+        dtype: NumPy's name, or "string".
+        high: Integers are below this.
+        low: The smallest integer.
+        choices: Integers that the network compares the input with; always drawn from these, or now and then if the
+            input indexes a table too.
+        mask: Whether the values are 0 or 1.
+        shift: Mean of floats, which are normally distributed.
+        scale: Standard deviation of floats.
+        positive: Whether floats are made positive.
     """
 
     name: str
@@ -58,8 +67,15 @@ class InputSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
-    """A way to draw. high: a limit of integers. ones: masks let all pass. positive: all floats. spread: of floats."""
+class Sampling:
+    """A way to draw inputs.
+
+    Attributes:
+        high: Limit of the range of integers, counted from its low end; None for the whole range.
+        ones: Draw masks of ones only.
+        positive: Make all floats positive.
+        spread: Factor of the standard deviation of floats.
+    """
 
     high: int | None = None
     ones: bool = False
@@ -67,18 +83,23 @@ class Style:
     spread: float = 1.0
 
 
-STYLES = (
-    Style(),
-    Style(ones=True, positive=True),
-    Style(high=2, spread=0.1),
-    Style(high=1, positive=True, spread=10.0),
+SAMPLINGS = (
+    Sampling(),
+    Sampling(ones=True, positive=True),
+    Sampling(high=2, spread=0.1),
+    Sampling(high=1, positive=True, spread=10.0),
 )
-"""Tried in this order, until the network runs and its outputs react to the parameters."""
+"""Tried in this order until the network runs and its outputs react to the parameters."""
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
-    """A normalised model, and what is known of its values before it runs."""
+class InferredModel:
+    """A normalised model, and what shape inference knows of its values.
+
+    Attributes:
+        model: The model.
+        known: Shape, dtype and constant data of each value.
+    """
 
     model: onnx_ir.Model
     known: Mapping[onnx_ir.Value, ValueInfo]
@@ -89,60 +110,73 @@ def read(
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     registry: Registry | None = None,
-) -> Network:
-    """The model as `gmnc.compile` reads it. dims, shapes, registry: its options `dims`, `inputs`, `registry`."""
+) -> InferredModel:
+    """The model as `gmnc.compile` reads it, with its options `dims`, `inputs` (shapes) and `registry`."""
     rules = ruled(registry)
     source, _, where = opened(model, dims or {}, shapes or {})
     with of_file(where):
-        network = normalise(source)
-        return Network(network, infer(network, dims, shapes, finder(rules, network)))
+        normalised = normalise(source)
+        return InferredModel(normalised, infer(normalised, dims, shapes, finder(rules, normalised)))
 
 
 def input_specs(
-    model: Source | Network,
+    model: Source | InferredModel,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     registry: Registry | None = None,
 ) -> list[InputSpec]:
-    """What `gmnc.compile` takes the inputs to be; arguments as of `read`.
+    """Derive the distribution of every graph input from its uses.
 
-    Integers that index a table stay within it, whatever is added to them before; lengths stay within the axis that
-    they are lengths of; masks are 0 or 1; others are below 4, and bytes that become numbers below 256. Floats have the
-    mean and the scale that a normalisation in front of the network expects.
-    Raises `GmncError` for an input that is no tensor.
+    Integers that index a table stay within it, arithmetic in between included; lengths stay within their axis; masks
+    are 0 or 1; other integers are below 4, and bytes that are used as numbers below 256. Floats have the mean and the
+    scale that a leading normalisation expects.
+
+    Args:
+        model: A model.
+        dims: Sizes of symbolic dimensions.
+        shapes: Shapes of inputs.
+        registry: Lowering rules.
+
+    Returns:
+        One spec per input.
+
+    Raises:
+        GmncError: An input is no tensor.
     """
-    network = model if isinstance(model, Network) else read(model, dims, shapes, registry)
+    inferred = model if isinstance(model, InferredModel) else read(model, dims, shapes, registry)
     specs = []
-    for value in network.model.graph.inputs:
-        entry = network.known[value]
+    for value in inferred.model.graph.inputs:
+        entry = inferred.known[value]
         if not entry.dtype:
-            raise GmncError(f"input {value.name!r} is no tensor: its values cannot be drawn")
-        specs.append(_spec(value.name or "", entry, uses_of(value, network.known)))
+            raise GmncError(f"input {value.name!r} is no tensor: no random values can be drawn for it")
+        specs.append(_spec(value.name or "", entry, uses_of(value, inferred.known)))
     return specs
 
 
 def is_large(spec: InputSpec) -> bool:
-    """Whether an input is too large to be drawn."""
+    """Whether an input is too large to draw."""
     return elements(spec.shape) > DRAWN
 
 
-def draw(specs: list[InputSpec], rng: np.random.Generator, style: Style = STYLES[0]) -> dict[str, np.ndarray]:
-    """One array per input; raises `NotRunnable` where these would be too large."""
+def draw_inputs(
+    specs: list[InputSpec], rng: np.random.Generator, sampling: Sampling = SAMPLINGS[0]
+) -> dict[str, np.ndarray]:
+    """Draw one array per input; raises `NotRunnable` if an input is too large."""
     for spec in specs:
         if is_large(spec):
             raise NotRunnable(
-                f"input {spec.name!r} of shape {list(spec.shape)} has more than {DRAWN:,} entries, the most that are "
-                f"drawn; {SMALLER}, or give an array with --inputs FILE.npz"
+                f"input {spec.name!r} of shape {list(spec.shape)} has more than {DRAWN:,} entries, the limit of random "
+                f"inputs; {SMALLER}, or give an array with --inputs FILE.npz"
             )
-    return {s.name: _array(s, rng, style) for s in specs}
+    return {s.name: _array(s, rng, sampling) for s in specs}
 
 
 def around_splits(
     graph: ParameterGraph, feed: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> list[dict[str, np.ndarray]]:
-    """More feeds for networks with decision trees, which are constant almost everywhere; none for others.
+    """Draw more feeds for networks with decision trees, which are constant almost everywhere; none for others.
 
-    Features that trees look at lie around what they are compared with; other floats are small and large.
+    Features that trees split on are drawn around their thresholds, other floats at several scales.
     """
     blocks = [b for b in graph.edges if b.role in (EdgeRole.THRESHOLD, EdgeRole.MEMBER)]
     floats = {n: a for n, a in feed.items() if a.dtype.kind == "f"}
@@ -179,8 +213,21 @@ def random_inputs(
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Random arrays for every input of a model, of the shapes that `gmnc.compile` takes."""
-    return draw(input_specs(model, dims, shapes), np.random.default_rng(seed))
+    """Draw random arrays for every input of a model.
+
+    Args:
+        model: An ONNX model, or the path of one.
+        seed: Seed.
+        dims: Sizes of symbolic dimensions by name, as for `gmnc.compile`.
+        shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
+
+    Returns:
+        Arrays by input name, of the shapes that `gmnc.compile` chooses and with values that suit their uses.
+
+    Raises:
+        GmncError: The model cannot be read, an input is no tensor, or one is too large.
+    """
+    return draw_inputs(input_specs(model, dims, shapes), np.random.default_rng(seed))
 
 
 def _spec(name: str, entry: ValueInfo, uses: Uses) -> InputSpec:
@@ -197,26 +244,26 @@ def _spec(name: str, entry: ValueInfo, uses: Uses) -> InputSpec:
     )  # fmt: skip
 
 
-def _array(spec: InputSpec, rng: np.random.Generator, style: Style) -> np.ndarray:
+def _array(spec: InputSpec, rng: np.random.Generator, sampling: Sampling) -> np.ndarray:
     if spec.dtype == "string":
         return rng.choice(np.array(["a", "b"], dtype=object), spec.shape)
     dtype = dtype_of(spec.dtype)
     if dtype == np.bool_:
-        return np.ones(spec.shape, np.bool_) if style.ones else np.asarray(rng.random(spec.shape) < 0.75)
+        return np.ones(spec.shape, np.bool_) if sampling.ones else np.asarray(rng.random(spec.shape) < 0.75)
     if dtype.kind in "iu":
-        return _integers(spec, rng, style).astype(dtype)
+        return _integers(spec, rng, sampling).astype(dtype)
     if dtype.kind == "c":
         return (rng.standard_normal(spec.shape) + 1j * rng.standard_normal(spec.shape)).astype(dtype)
     if spec.mask:
-        return np.ones(spec.shape, dtype) if style.ones else (rng.random(spec.shape) < 0.75).astype(dtype)
-    values = spec.shift + spec.scale * style.spread * rng.standard_normal(spec.shape)
-    return np.asarray(np.abs(values) if spec.positive or style.positive else values).astype(dtype)
+        return np.ones(spec.shape, dtype) if sampling.ones else (rng.random(spec.shape) < 0.75).astype(dtype)
+    values = spec.shift + spec.scale * sampling.spread * rng.standard_normal(spec.shape)
+    return np.asarray(np.abs(values) if spec.positive or sampling.positive else values).astype(dtype)
 
 
-def _integers(spec: InputSpec, rng: np.random.Generator, style: Style) -> np.ndarray:
-    if spec.mask and style.ones:
+def _integers(spec: InputSpec, rng: np.random.Generator, sampling: Sampling) -> np.ndarray:
+    if spec.mask and sampling.ones:
         return np.ones(spec.shape, np.int64)
-    high = spec.high if style.high is None else min(spec.low + style.high, spec.high)
+    high = spec.high if sampling.high is None else min(spec.low + sampling.high, spec.high)
     values = np.asarray(rng.integers(spec.low, max(high, spec.low + 1), spec.shape))
     if not spec.choices or spec.mask:
         return values

@@ -1,4 +1,4 @@
-"""A Llama-shaped model of any size, whose weights are zeros in an external sparse file that takes no room on disk."""
+"""A Llama-like model of any size, with all-zero weights in a sparse external file that takes no disk space."""
 
 from __future__ import annotations
 
@@ -17,9 +17,18 @@ _BLOCK = 32
 
 @dataclass(frozen=True, slots=True)
 class Llama:
-    """Sizes of the model; the defaults have 1.1e9 parameters.
+    """The configuration of a Llama-like model; the default one has 1.1e9 parameters.
 
-    packed: matrices in 4 bits, as MatMulNBits. dtype: of everything else, an ONNX float type.
+    Attributes:
+        vocabulary: Number of tokens.
+        width: Size of the residual stream.
+        inner: Width of the feed-forward layers.
+        layers: Number of layers.
+        heads: Number of query heads.
+        shared: Number of key and value heads.
+        length: Sequence length, in tokens.
+        packed: Store matrices in 4 bits, as `MatMulNBits` (com.microsoft).
+        dtype: Of all other tensors, an ONNX float type.
     """
 
     vocabulary: int = 32000
@@ -34,13 +43,20 @@ class Llama:
 
     @property
     def parameters(self) -> int:
-        """Real numbers that the matrices and norms hold, without the scales of packed ones."""
+        """Number of elements of all matrices and norms, without the scales of packed matrices."""
         side = self.width * self.shared // self.heads
         layer = 2 * self.width * (self.width + side) + 3 * self.width * self.inner + 2 * self.width
         return 2 * self.vocabulary * self.width + self.layers * layer + self.width
 
     def write(self, path: Path) -> Path:
-        """Write the model to `path` and its weights beside it, with the suffix `.bin`; returns `path`."""
+        """Write the model, and its weights beside it with the suffix `.bin`.
+
+        Args:
+            path: File to write.
+
+        Returns:
+            `path`.
+        """
         file = _File(path.with_suffix(".bin").name, self.packed, self.dtype)
         shape: list[str | int | None] = ["batch", self.length]
         x = file.node("Gather", [file.tensor("embed", (self.vocabulary, self.width)), "ids"], axis=0)
@@ -82,7 +98,7 @@ class Llama:
 
 @dataclass(slots=True)
 class _File:
-    """Nodes and tensors so far; the tensors follow one another in the file of weights, 64 bytes aligned."""
+    """Nodes and tensors so far; the tensors are consecutive in the weight file, aligned to 64 bytes."""
 
     location: str
     packed: bool

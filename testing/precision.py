@@ -1,4 +1,4 @@
-"""How exact an output can be: the float types that values on the way to it are computed in."""
+"""Tolerances of outputs, from the float types in which their values are computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import onnx_ir
 from ..backends.values import dtype_of
 from ..frontend.model.traversal import reads
 from ..ir import ParameterGraph
-from .inputs import Network
+from .inputs import InferredModel
 
 __all__ = ["eps_of", "float_types", "tolerance_of"]
 
@@ -29,49 +29,55 @@ _KEEPING = {
 }
 
 
-def float_types(network: Network) -> dict[str, str]:
-    """The coarsest float type on the way to each output, by NumPy's name; "float32" where there is none.
+def float_types(inferred: InferredModel) -> dict[str, str]:
+    """The coarsest float type in which each output is computed.
 
-    Of tensors that are computed, as it is there that sums are rounded. Scalars do not count, nor do stored tensors and
-    what is made of them by casts and moves: a bfloat16 table in a float32 network is exact.
+    Only computed tensors count, where sums are rounded: not scalars, stored tensors, or casts and moves of these (a
+    bfloat16 table in a float32 network is exact).
+
+    Args:
+        inferred: The model.
+
+    Returns:
+        NumPy's name of the type by output; "float32" if it is not computed in floats.
     """
-    dependent = _dependent(network)
+    dependent = _dependent(inferred)
     found = {}
-    for output in network.model.graph.outputs:
-        types = [t for v in _before(output) if (t := _type(network, v, v in dependent))]
-        own = network.known[output].dtype if output in network.known else ""
+    for output in inferred.model.graph.outputs:
+        types = [t for v in _before(output) if (t := _type(inferred, v, v in dependent))]
+        own = inferred.known[output].dtype if output in inferred.known else ""
         types += [own] if "float" in own else []
         found[output.name or ""] = max(types, key=eps_of, default="float32")
     return found
 
 
 def tolerance_of(graph: ParameterGraph, dtype: str = "float32") -> float:
-    """How far outputs may differ: 64 rounding steps of this float type, times the square root of the depth.
+    """The allowed relative change of an output: 64 machine epsilons times the square root of the depth.
 
-    Rounding errors of independent layers add up like a random walk.
+    The rounding errors of independent layers accumulate like a random walk.
     """
     depth = max((g.depth for g in graph.groups), default=0)
     return ROUNDING_STEPS * eps_of(dtype) * max(depth, 1) ** 0.5
 
 
 def eps_of(dtype: str) -> float:
-    """The relative size of a rounding step."""
+    """The machine epsilon of a float type."""
     import ml_dtypes
 
     return float(ml_dtypes.finfo(dtype_of(dtype)).eps)
 
 
-def _dependent(network: Network) -> set[onnx_ir.Value]:
-    """Values that depend on an input."""
-    found = set(network.model.graph.inputs)
-    for node in network.model.graph:
+def _dependent(inferred: InferredModel) -> set[onnx_ir.Value]:
+    """Values that depend on a graph input."""
+    found = set(inferred.model.graph.inputs)
+    for node in inferred.model.graph:
         if any(v in found for v in reads(node)):
             found.update(node.outputs)
     return found
 
 
 def _before(output: onnx_ir.Value) -> Iterator[onnx_ir.Value]:
-    """Every value that an output is computed from, itself included."""
+    """Every value that an output depends on, itself included."""
     seen, queue = {output}, [output]
     while queue:
         value = queue.pop()
@@ -82,9 +88,9 @@ def _before(output: onnx_ir.Value) -> Iterator[onnx_ir.Value]:
         queue += new
 
 
-def _type(network: Network, value: onnx_ir.Value, dependent: bool) -> str:
-    """The float type in which a tensor is computed; "" if it is stored, moved, a scalar, or no float."""
-    entry, node = network.known.get(value), value.producer()
+def _type(inferred: InferredModel, value: onnx_ir.Value, dependent: bool) -> str:
+    """The float type in which a tensor is computed; "" for stored or moved tensors, scalars and other types."""
+    entry, node = inferred.known.get(value), value.producer()
     if entry is None or node is None or entry.data is not None or math.prod(entry.shape) <= 1:
         return ""
     if "float" not in entry.dtype or np.dtype(dtype_of(entry.dtype)).itemsize < 2:

@@ -1,4 +1,4 @@
-"""Where ONNX Runtime runs: in this process, or in a child with a time limit and a memory limit."""
+"""Runners of ONNX Runtime: in this process, or in a child process with limits of time and memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..ir import GmncError
 from . import worker
 from .worker import Answer
 
-__all__ = ["Child", "Here", "NotRunnable", "Runner", "Stopped", "patience"]
+__all__ = ["ChildProcess", "InProcess", "NotRunnable", "Runner", "Stopped", "default_timeout"]
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
@@ -29,28 +29,39 @@ _USUAL, _LOOPING, _PER_SECOND = 120.0, 4.0, 1 << 20
 
 
 class NotRunnable(GmncError):
-    """ONNX Runtime does not run the network, or its outputs say nothing. Its text is the reason."""
+    """ONNX Runtime cannot run the network, or its outputs show nothing. The message is the reason."""
 
 
 class Stopped(NotRunnable):
-    """ONNX Runtime does not load the network, crashed, or was stopped: no other inputs are tried."""
+    """ONNX Runtime cannot load the network, crashed, or was stopped: other inputs would not help."""
 
 
 class Runner(Protocol):
-    """Runs models."""
+    """Runs models in ONNX Runtime."""
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
-        """The outputs for each of the feeds; raises `NotRunnable`."""
+        """Run a model, given as bytes or as a path, on each of the feeds.
+
+        Args:
+            source: The serialised model, or its path.
+            feeds: Arrays by input name, for each run.
+
+        Returns:
+            The outputs of each run, by name.
+
+        Raises:
+            NotRunnable: It does not run.
+        """
 
     def close(self) -> None:
-        """End what was started."""
+        """Release what was started."""
 
 
-class Here:
-    """In this process, without limits."""
+class InProcess:
+    """Runs in this process, without limits."""
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
-        """The outputs for each of the feeds; raises `NotRunnable`."""
+        """Run a model on each of the feeds; see `Runner.run`."""
         try:
             running = worker.session(source if isinstance(source, bytes) else os.fspath(source))
         except Exception as error:
@@ -64,11 +75,12 @@ class Here:
         """Nothing to do."""
 
 
-class Child:
-    """In one child process, which serves all runs and is started anew after it ended.
+class ChildProcess:
+    """Runs in a child process that serves all runs and is restarted after a crash.
 
-    timeout: seconds that an answer may take. size: bytes of the parameters, by which the memory limit is set: 1.5 GiB
-    and ten times as much.
+    Args:
+        timeout: Time limit of a request, in seconds.
+        size: Size of the parameters in bytes. The memory limit is 1.5 GiB plus ten times that.
     """
 
     def __init__(self, timeout: float, size: int) -> None:
@@ -76,7 +88,7 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
-        """The outputs for each of the feeds; raises `NotRunnable`, and ends the child if it is late."""
+        """Run a model on each of the feeds; see `Runner.run`. The child is killed after the time limit."""
         process = self._process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -106,7 +118,7 @@ class Child:
         return found
 
     def close(self) -> None:
-        """End the child, if there is one."""
+        """Kill the child, if there is one."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -114,12 +126,12 @@ class Child:
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                # What was not sent any more cannot be.
+                # Flushing what is still buffered fails once the child is dead.
                 with contextlib.suppress(OSError):
                     stream.close()
 
     def _started(self) -> subprocess.Popen[bytes]:
-        # It finds what this process finds, however its path was set, but nothing in the working folder.
+        # The child imports what this process imports, but nothing from the working folder.
         paths = os.pathsep.join(p for p in sys.path if p)
         return subprocess.Popen(
             [sys.executable, "-P", worker.__file__, str(self.memory), str(os.getpid())],
@@ -129,19 +141,24 @@ class Child:
 
     def _reason(self, process: subprocess.Popen[bytes], late: bool) -> str:
         if late:
-            return f"ONNX Runtime did not end within {self.timeout:.3g} s (--timeout)"
+            return f"ONNX Runtime did not finish within {self.timeout:.3g} s (--timeout)"
         code = process.returncode
         try:
             name = signal.Signals(-code).name
         except ValueError:
             name = f"exit code {code}"
-        return f"ONNX Runtime ended with {name} (it may use {self.memory / (1 << 30):.1f} GiB of memory)"
+        return f"ONNX Runtime ended with {name} (its memory limit is {self.memory / (1 << 30):.1f} GiB)"
 
 
-def patience(model: onnx_ir.Model, size: int) -> float:
-    """Seconds that an answer may take: 120, or 4 and one per MiB of parameters where a loop may be endless.
+def default_timeout(model: onnx_ir.Model, size: int) -> float:
+    """The time limit of a request in seconds: 120, or 4 plus 1 per MiB of parameters if a Loop may be endless.
 
-    size: bytes of the parameters.
+    Args:
+        model: The model.
+        size: Size of the parameters in bytes.
+
+    Returns:
+        The limit in seconds.
     """
     graphs = (model.graph, *(function.graph for function in model.functions.values()))
     looping = any(node.op_type == "Loop" for graph in graphs for node in graph.all_nodes())

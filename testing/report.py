@@ -1,4 +1,4 @@
-"""What a verification found, as an object, as JSON and in words."""
+"""The report of `verify`: as an object, as JSON and as text."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ __all__ = ["Failure", "OutputCheck", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A generator that changes the output, and what to look at.
+    """A claimed generator that changes an output.
 
-    generator: in words, one line per node group. groups: the groups that it moves or multiplies. nodes: the ONNX nodes
-    whose weights or links it changes, as (name, operator, lowering rule).
+    Attributes:
+        error: The largest relative change of an output.
+        generator: Description, one line per node group.
+        groups: Node groups that it permutes or rescales.
+        nodes: ONNX nodes whose weights or links it changes, as (name, operator, lowering rule).
     """
 
     error: float
@@ -29,15 +32,20 @@ class Failure:
         lines = [f"a claimed symmetry changes the output by {self.error:.3g}:"]
         lines += [f"  {line}" for line in self.generator.splitlines()]
         if self.nodes:
-            lines.append("it touches these ONNX nodes, lowered by:")
-            lines += [f"  {name or '(on the way)'}: {op}, {rule}" for name, op, rule in self.nodes]
+            lines.append("it changes these ONNX nodes, lowered by:")
+            lines += [f"  {name or '(in a via)'}: {op}, {rule}" for name, op, rule in self.nodes]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True)
 class OutputCheck:
-    """Of one output, relative to its largest magnitude: error, its largest change by a claimed symmetry; tolerance,
-    what was allowed; sensitivity, its largest change by a negative control."""
+    """Changes of one output, relative to its largest magnitude.
+
+    Attributes:
+        error: The largest change by a claimed symmetry.
+        tolerance: The allowed change.
+        sensitivity: The largest change by a negative control.
+    """
 
     error: float
     tolerance: float
@@ -46,15 +54,28 @@ class OutputCheck:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Outcome of `verify`.
+    """The result of `verify`.
 
-    sound: whether no claimed symmetry changed an output; None if that cannot be told (`skipped` says why): nothing
-    could be run, every output was left out, or no negative control changed an output by ten times its tolerance. A
-    network that runs and claims nothing is sound.
-    max_error, tolerance, sensitivity: of the output that comes nearest to its tolerance, see `OutputCheck`; `outputs`
-    has them all. reacting: the share of the parameters to which the outputs react at all, tensor by tensor; None if
-    nothing could be run. tried, detected: negative controls. round_trip: "bit-exact", or what differs.
-    kinds: number of generators by kind of symmetry, of those that were asked for.
+    Attributes:
+        sound: Whether no claimed symmetry changed an output. None if undecided, for the reasons in `skipped`: nothing
+            could be run, no output could be compared, or no negative control changed an output by ten times its
+            tolerance. A network that runs and claims nothing is sound.
+        trials: Number of products of generators that were run.
+        generators: Number of claimed generators.
+        moved_parameters: Largest number of parameter elements that a product changed.
+        max_error: Error of the output closest to its tolerance, see `OutputCheck`.
+        tolerance: Tolerance of that output.
+        sensitivity: Sensitivity of that output.
+        reacting: Share of the parameters to which the outputs react, measured per tensor; None if nothing was run.
+        tried: Number of negative controls that were run.
+        detected: Number of these that changed an output.
+        round_trip: "bit-exact", or what differs after writing parameters back.
+        account_closed: Whether every element of every weight is on an edge or explained.
+        skipped: What could not be checked, and why.
+        failures: The generators at fault.
+        graph: The graph.
+        kinds: Number of claimed generators by kind of symmetry.
+        outputs: The checks of all compared outputs, by name.
     """
 
     sound: bool | None
@@ -77,20 +98,28 @@ class Report:
 
     @property
     def holds(self) -> bool:
-        """Whether no claim failed; so it is too where `sound` is None, and nothing is proven."""
+        """Whether no claim failed; also true where `sound` is None and nothing was proven."""
         return self.sound is not False and not self.complaints()
 
     def complaints(self) -> list[str]:
-        """Every claim that failed, in words."""
+        """Describe every claim that failed.
+
+        Returns:
+            One text per claim.
+        """
         found = [str(f) for f in self.failures]
         if self.round_trip != "bit-exact":
             found.append(f"writing parameters back is not bit-exact: {self.round_trip}")
         if not self.account_closed:
-            found.append("the account does not close: some elements of the weights are neither on edges nor explained")
+            found.append("the account does not close: some weight elements are neither on an edge nor explained")
         return found
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data; an infinite error or sensitivity (an output that is finite no more) is null."""
+        """Convert to plain data for JSON.
+
+        Returns:
+            The report without graph and failures; infinite errors and sensitivities are None.
+        """
         return {
             "model": None if self.graph is None else self.graph.name,
             "sound": self.sound,

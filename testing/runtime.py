@@ -1,4 +1,4 @@
-"""The network itself, run by ONNX Runtime: what every claim about its function is checked against."""
+"""The network itself in ONNX Runtime, the reference for every claim about its function."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import onnx
 import onnx_ir
 
 from ..backends import onnx as write_back
-from ..backends.datafiles import external_tensors
+from ..backends.external_data import external_tensors
 from ..ir import ParameterGraph, StorageWarning
-from .processes import Here, Runner
+from .processes import InProcess, Runner
 from .worker import answers, session
 
 __all__ = ["Arrays", "Network", "disagreement", "run"]
@@ -26,17 +26,17 @@ _LARGEST = 1 << 30
 
 
 class Network:
-    """The network of a graph, to be run with any parameter values. runner: by default `Here`."""
+    """The network of a graph, run with any parameter values; by default in this process."""
 
     def __init__(self, graph: ParameterGraph, runner: Runner | None = None) -> None:
-        self.graph, self.runner = graph, runner or Here()
+        self.graph, self.runner = graph, runner or InProcess()
         size = sum(p.size * 4 for p in graph.parameters.values())
         self._in_files = size > _LARGEST or (
             isinstance(graph.model, onnx_ir.Model) and next(external_tensors(graph.model), None) is not None
         )
 
     def run(self, values: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
-        """The outputs for each of the feeds, with these values written into the model; raises `NotRunnable`."""
+        """Write the values into the model and run it on each of the feeds; see `Runner.run`."""
         if not self._in_files:
             return self.runner.run(onnx_ir.to_proto(self._written(values)).SerializeToString(), feeds)
         with tempfile.TemporaryDirectory() as folder:
@@ -46,21 +46,38 @@ class Network:
 
     def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> onnx_ir.Model:
         with warnings.catch_warnings():
-            # Controls leave the grids of quantised weights; rounded, so that scales matter.
+            # Values off the grid of quantised weights are rounded: as floats, scales would have no effect.
             warnings.simplefilter("ignore", StorageWarning)
             return write_back.write(self.graph, values, path, rounded=True)
 
 
 def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np.ndarray]) -> Arrays:
-    """Outputs by name; CPU, one thread, no graph optimisation. Sequences come as tensors, see `worker.flat`."""
+    """Run a model in ONNX Runtime, on one CPU thread and without graph optimisation.
+
+    Args:
+        model: A model, or the path of one.
+        inputs: Arrays by input name.
+
+    Returns:
+        Outputs by name. A sequence of tensors has one entry `name[i]` per element; maps become tables of their values
+        by ascending key.
+
+    Raises:
+        Exception: What ONNX Runtime raises.
+    """
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
     return answers(session(source), [inputs])[0]
 
 
 def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
-    """Largest difference of two sets of outputs, relative to the largest magnitude of that output in `a`.
+    """Compute the largest difference of two sets of outputs, relative to each output's largest magnitude in `a`.
 
-    Infinite if names or shapes differ, or if one side is not finite where the other is.
+    Args:
+        a: Outputs by name.
+        b: Outputs by name.
+
+    Returns:
+        The difference; infinite if names, shapes or finiteness differ.
     """
     if a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
         return float("inf")

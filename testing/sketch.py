@@ -1,4 +1,4 @@
-"""A network while it is drawn: every value's shape is known as soon as its node is there, so the model stays valid."""
+"""A random network under construction: shapes are inferred node by node, so the model is valid at every step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 __all__ = ["LARGEST", "ML", "Sketch", "Tensor", "Unfit"]
 
 LARGEST = 192
-"""Elements of a value above which a step is undone."""
+"""Largest number of elements of a value; steps that exceed it are undone."""
 _HIGHEST = 5
 
 ML = "ai.onnx.ml"
@@ -24,12 +24,18 @@ T = TypeVar("T")
 
 
 class Unfit(Exception):
-    """A step does not fit the values at hand; it is undone."""
+    """A step does not apply to the present values, and is undone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A value of the network: its name, its shape and ONNX's number of its element type."""
+    """A value of the network.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape.
+        kind: ONNX's number of its element type.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -42,10 +48,15 @@ class Tensor:
 
 
 class Sketch:
-    """Nodes, initializers and values so far.
+    """The nodes, initializers and values of a network so far.
 
-    integer: draws an integer from the first to the second argument, both included; every choice is made by it.
-    pool: float values that steps take their operands from, oldest first.
+    Attributes:
+        integer: Draws an integer between its arguments, both included; every random choice uses it.
+        opset: Version of the standard operator set.
+        pool: Float values that steps choose operands from, oldest first.
+        nodes: The nodes.
+        inputs: The graph inputs.
+        weights: The float initializers that `parameter` created.
     """
 
     def __init__(self, integer: Callable[[int, int], int], opset: int) -> None:
@@ -62,21 +73,21 @@ class Sketch:
         self._made = 0
 
     def chance(self, percent: int) -> bool:
-        """True in about so many of 100 cases; shrinks to False."""
+        """True with this probability; shrinks to False."""
         return self.integer(0, 99) >= 100 - percent
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options; raises `Unfit` if there is none."""
+        """Choose one of the options; raises `Unfit` if there are none."""
         if not options:
             raise Unfit
         return options[self.integer(0, len(options) - 1)]
 
     def size(self, largest: int = 6) -> int:
-        """A size of a new axis, seldom 1."""
+        """Draw the size of a new axis, rarely 1."""
         return self.choice([n for n in (2, 3, 4, 6, 5, 1) if n <= largest])
 
     def pick(self, fits: Callable[[Tensor], bool] = lambda _: True) -> Tensor:
-        """A value of the pool, recent ones rather than old ones; raises `Unfit` if none fits."""
+        """Choose a value from the pool, preferring recent ones; raises `Unfit` if none fits."""
         options = [t for t in reversed(self.pool) if fits(t)]
         if not options:
             raise Unfit
@@ -84,11 +95,11 @@ class Sketch:
         return options[min(self.integer(0, last), self.integer(0, last))]
 
     def axis(self, x: Tensor, first: int = 0) -> int:
-        """An axis of x of size > 1, not before `first`."""
+        """Choose an axis of x of size > 1, from `first` on."""
         return self.choice([a for a in reversed(range(first, x.rank)) if x.shape[a] > 1])
 
     def some_axes(self, x: Tensor, fewest: int = 1) -> list[int]:
-        """A random subset of the axes of size > 1, at least so many."""
+        """Choose a random subset of at least `fewest` axes of size > 1."""
         wide = [a for a in range(x.rank) if x.shape[a] > 1]
         axes = [a for a in wide if self.chance(50)]
         while len(axes) < min(fewest, len(wide)):
@@ -98,46 +109,46 @@ class Sketch:
         return axes
 
     def numbers(self, shape: Sequence[int], scale: float = 1.0, positive: bool = False) -> np.ndarray:
-        """Distinct random float32 numbers, away from 0."""
+        """Draw distinct float32 numbers, bounded away from 0."""
         values = self._random.uniform(0.3, 1.2, tuple(shape)) * scale
         if not positive:
             values *= self._random.choice([-1.0, 1.0], tuple(shape))
         return values.astype(np.float32)
 
     def initializer(self, array: np.ndarray) -> Tensor:
-        """A new initializer with these values."""
+        """Add an initializer with these values."""
         array = np.asarray(array)
         return self._new("w", array.shape, helper.np_dtype_to_tensor_dtype(array.dtype), array)
 
     def parameter(self, shape: Sequence[int], scale: float = 1.0, positive: bool = False) -> Tensor:
-        """A new float initializer of random numbers."""
+        """Add a float initializer of random numbers."""
         made = self.initializer(self.numbers(shape, scale, positive))
         self.weights.append(made)
         return made
 
     def integers(self, values: int | Sequence[int]) -> Tensor:
-        """An int64 initializer."""
+        """Add an int64 initializer."""
         return self.initializer(np.array(values, dtype=np.int64))
 
     def literal(self, value: float) -> Tensor:
-        """A scalar Constant node of the program."""
+        """Add a scalar Constant node, a literal of the program."""
         array = np.array(value, dtype=np.float32)
         return self.node("Constant", value=numpy_helper.from_array(array))
 
     def input(self, shape: Sequence[int], kind: int = TensorProto.FLOAT) -> Tensor:
-        """A new graph input."""
+        """Add a graph input."""
         made = self._new("x", tuple(shape), kind)
         self.inputs.append(made)
         return made
 
     def node(self, op: str, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any) -> Tensor:
-        """The output of a new node with one output. like: what has its shape, where the schema does not say."""
+        """Add a node with one output. like: a value of the output's shape, where shape inference does not apply."""
         return self.split(op, 1, *operands, like=like, **attributes)[0]
 
     def split(
         self, op: str, outputs: int, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any
     ) -> list[Tensor]:
-        """The outputs of a new node; raises `Unfit` if the operands do not fit or the outputs are too large."""
+        """Add a node with several outputs; raises `Unfit` if the operands do not fit or an output is too large."""
         number, self._made = self._made, self._made + 1
         names = [f"{op.lower()}_{number}_{i}" if outputs > 1 else f"{op.lower()}_{number}" for i in range(outputs)]
         schema = self._schema(op, attributes.get("domain", ""))
@@ -152,7 +163,7 @@ class Sketch:
         return made
 
     def body(self, operands: Sequence[Tensor], draw: Callable[[list[Tensor]], list[Tensor]]) -> onnx.GraphProto:
-        """The nodes that `draw` makes of new inputs like `operands` and of outer values, as a body of its own."""
+        """The nodes that `draw` adds, given body inputs like `operands` and outer values, as a graph of their own."""
         kept, pool = len(self.nodes), list(self.pool)
         inputs = [self._new("in", t.shape, t.kind) for t in operands]
         outputs = [self.node("Identity", t, like=t) for t in draw(inputs)]
@@ -165,7 +176,7 @@ class Sketch:
         return graph
 
     def around(self, op: str, operands: Sequence[Tensor], results: Sequence[Tensor], **attributes: Any) -> list[Tensor]:
-        """The outputs of a new node with bodies, which are like `results`; raises `Unfit` if they are too large."""
+        """Add a node with bodies, whose outputs are like `results`; raises `Unfit` if they are too large."""
         if any(math.prod(t.shape) > LARGEST or t.rank > _HIGHEST for t in results):
             raise Unfit
         number, self._made = self._made, self._made + 1
@@ -180,12 +191,12 @@ class Sketch:
         self.pool += [t for t in made if t.kind == TensorProto.FLOAT]
 
     def leaves(self) -> list[Tensor]:
-        """Values of the pool that no node reads, the last made first."""
+        """Values of the pool that no node reads, newest first."""
         used = {name for node in self.nodes for name in _reads(node)}
         return [t for t in reversed(self.pool) if t.name not in used and t not in self.inputs]
 
     def fits(self, step: Callable[[Sketch], None]) -> bool:
-        """Take a step; if it ends in `Unfit`, whatever it made disappears again."""
+        """Take a step and return whether it applies; if it raises `Unfit`, it is undone."""
         lists: tuple[list[Any], ...] = (self.nodes, self.pool, self.weights, self.inputs)
         kept = [len(items) for items in lists]
         try:
@@ -197,7 +208,7 @@ class Sketch:
         return True
 
     def model(self, outputs: Sequence[Tensor]) -> onnx.ModelProto:
-        """The checked model, with what no output needs left out."""
+        """The checked model, without dead nodes, initializers and inputs."""
         nodes, used = self._needed(outputs)
         inputs = [_info(t) for t in self.inputs if t.name in used]
         arrays = [numpy_helper.from_array(a, n) for n, a in self._arrays.items() if n in used]
@@ -251,7 +262,7 @@ class Sketch:
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:
-    """The names that a node reads, those in its bodies included."""
+    """The names that a node reads, including those read in its bodies."""
     inner = (n for a in node.attribute if a.type == onnx.AttributeProto.GRAPH for n in a.g.node)
     return set(node.input).union(*map(_reads, inner))
 

@@ -1,4 +1,4 @@
-"""Axes of stored tensors, taken as so many equal slices that may trade places."""
+"""Axes of stored tensors, cut into equal slices that a symmetry may permute."""
 
 from __future__ import annotations
 
@@ -11,18 +11,25 @@ import numpy as np
 
 from .stored import StoredTensor
 
-__all__ = ["Slot", "axes", "connected", "pairs", "slots"]
+__all__ = ["SlicedAxis", "connected", "keys", "pairs", "sliced_axes"]
 
 _ALL_PAIRS = 6
-_MOST_SLOTS = 12
+_MOST_AXES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """Part of an axis as [outer, n, inner]: n slices of `inner` entries in a row, again `outer` times.
+class SlicedAxis:
+    """An axis, or part of one, reshaped to [outer, n, inner], of which the n slices are permuted.
 
-    first: the entry with which the part begins; it is the whole axis unless `part`.
-    places: int64 [n, elements of a slice], where the elements are in the flat vector of all tensors.
+    Attributes:
+        name: The tensor, or several stacked ones.
+        axis: Its axis; -1 for stacked tensors.
+        outer: Size in front of the slices.
+        n: Number of slices.
+        inner: Size behind the slices.
+        places: Indices of each slice's elements in the flat vector of all tensors, int64 [n, elements].
+        first: First entry of the part.
+        part: Whether this is only part of the axis.
     """
 
     name: str
@@ -36,11 +43,11 @@ class Slot:
 
     @property
     def rank(self) -> int:
-        """How far this is from a plain axis."""
+        """How many ways this differs from a plain axis, 0 to 3."""
         return self.part + (self.outer > 1) + (self.inner > 1)
 
     def entries(self, i: int) -> np.ndarray:
-        """Flat places of slice i."""
+        """Indices of the elements of slice i in the flat vector."""
         return np.asarray(self.places[i])
 
     def __str__(self) -> str:
@@ -49,34 +56,34 @@ class Slot:
         return f"{self.name} axis {self.axis}{part}{form}" if self.axis >= 0 else f"tensors {self.name}{form}"
 
 
-def slots(tensors: Sequence[StoredTensor]) -> dict[int, list[Slot]]:
-    """The slots of every number of slices, plain axes first; at most a dozen of each."""
-    found: defaultdict[int, list[Slot]] = defaultdict(list)
+def sliced_axes(tensors: Sequence[StoredTensor]) -> dict[int, list[SlicedAxis]]:
+    """The sliced axes by number of slices, plain ones first, at most a dozen per number."""
+    found: defaultdict[int, list[SlicedAxis]] = defaultdict(list)
     every = list(_axes(tensors))
     sizes = {len(places) for _, _, places in every}
     for name, axis, places in every:
         for outer, n, inner in _forms(len(places)):
             split = places.reshape(outer, n, inner, -1).transpose(1, 0, 2, 3).reshape(n, -1)
-            found[n].append(Slot(name, axis, outer, n, inner, split))
+            found[n].append(SlicedAxis(name, axis, outer, n, inner, split))
         for n in sizes if axis >= 0 else ():
-            # What was concatenated, or was sliced.
+            # Leading or trailing part, for tensors that the model concatenates or slices.
             for first in {0, len(places) - n} if n < len(places) else ():
-                found[n].append(Slot(name, axis, 1, n, 1, places[first : first + n], first, part=True))
-    return {n: sorted(some, key=lambda s: s.rank)[:_MOST_SLOTS] for n, some in found.items()}
+                found[n].append(SlicedAxis(name, axis, 1, n, 1, places[first : first + n], first, part=True))
+    return {n: sorted(some, key=lambda s: s.rank)[:_MOST_AXES] for n, some in found.items()}
 
 
 def pairs(n: int) -> list[tuple[int, int]]:
-    """Pairs of slices that are swapped: all of few, neighbours of many."""
+    """The pairs of slices to swap: all pairs of up to 6 slices, else neighbours."""
     return list(combinations(range(n), 2)) if n <= _ALL_PAIRS else [(i, i + 1) for i in range(n - 1)]
 
 
-def axes(some: Sequence[Slot]) -> frozenset[tuple[str, int]]:
-    """Which axes of which tensors these slots are of."""
-    return frozenset((slot.name, slot.axis) for slot in some)
+def keys(some: Sequence[SlicedAxis]) -> frozenset[tuple[str, int]]:
+    """(tensor, axis) of each."""
+    return frozenset((sliced.name, sliced.axis) for sliced in some)
 
 
 def connected(n: int, swaps: Sequence[tuple[int, int]]) -> bool:
-    """Whether these swaps generate every permutation of n."""
+    """Whether these transpositions generate every permutation of n slices."""
     group = list(range(n))
     for i, j in swaps:
         group = [group[i] if g == group[j] else g for g in group]
@@ -84,7 +91,7 @@ def connected(n: int, swaps: Sequence[tuple[int, int]]) -> bool:
 
 
 def _axes(tensors: Sequence[StoredTensor]) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(name, axis, places [size, elements]) of every axis; axis -1 of all tensors of one shape, in the file's order."""
+    """(name, axis, places [size, elements]) of every axis; axis -1 stacks all tensors of one shape, in file order."""
     alike: defaultdict[tuple[int, ...], list[StoredTensor]] = defaultdict(list)
     for tensor in tensors:
         alike[tensor.shape].append(tensor)
@@ -97,7 +104,7 @@ def _axes(tensors: Sequence[StoredTensor]) -> Iterator[tuple[str, int, np.ndarra
 
 
 def _forms(size: int) -> Iterator[tuple[int, int, int]]:
-    """(outer, n, inner) with this product and n > 1."""
+    """All (outer, n, inner) with this product and n > 1."""
     for n in range(2, size + 1):
         if size % n == 0:
             rest = size // n

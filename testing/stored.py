@@ -1,4 +1,4 @@
-"""The tensors that a file stores, run with other values: initializers become inputs, so one session serves them all."""
+"""Run a model with other initializer values: its initializers become graph inputs of one session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,14 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16)
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """An initializer within the flat vector of all of them: elements `start .. start + size - 1`, in C order."""
+    """An initializer, in the flat vector of all of them.
+
+    Attributes:
+        name: Its name.
+        shape: Its shape.
+        start: Index of its first element; the others follow in C order.
+        dtype: Its dtype.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -37,16 +44,22 @@ class StoredTensor:
 
     @property
     def places(self) -> np.ndarray:
-        """int64 of the tensor's shape: where its elements are in the flat vector."""
+        """Indices of its elements in the flat vector, int64 of its shape."""
         return np.arange(self.start, self.start + self.size).reshape(self.shape)
 
 
 class StoredNetwork:
     """A model whose float initializers take any values.
 
-    Nothing of gmnc's reading of the model is used: what the file computes from its initializers is computed by ONNX
-    Runtime. tensors: the initializers of the main graph with more than one element, without those named `fixed`.
-    own: float64 [elements], what the file stores in them, in this order.
+    It is independent of how gmnc reads the model: ONNX Runtime computes whatever the file computes from initializers.
+
+    Args:
+        model: The model.
+        fixed: Names of initializers that keep their values.
+
+    Attributes:
+        tensors: The float initializers of the main graph with more than one element, except the fixed ones.
+        own: Their present values, float64 [elements].
     """
 
     def __init__(self, model: onnx.ModelProto, fixed: frozenset[str] = frozenset()) -> None:
@@ -59,14 +72,14 @@ class StoredNetwork:
         self._session = self._with_inputs(stored)
 
     def run(self, values: np.ndarray, feeds: Mapping[str, np.ndarray]) -> Arrays:
-        """The outputs with these values (as `own`) in the tensors; what ONNX Runtime raises if it does not run."""
+        """Run with these values (laid out as `own`); raises what ONNX Runtime raises."""
         given = {t.name: values[t.places].astype(t.dtype) for t in self.tensors}
         if self._session is not None:
             return _outputs(self._session, {**feeds, **given})
         return _outputs(session(self._written(given).SerializeToString()), feeds)
 
     def _with_inputs(self, stored: Mapping[str, TensorProto]) -> onnxruntime.InferenceSession | None:
-        """A session that takes the tensors as inputs; None where an operator demands constants."""
+        """A session with the tensors as inputs; None if an operator requires constants."""
         model = onnx.ModelProto()
         model.CopyFrom(self._model)
         declared = {v.name for v in model.graph.input}
@@ -89,10 +102,10 @@ class StoredNetwork:
 
 
 def hoisted(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same model with every tensor it stores as an initializer of the main graph.
+    """Copy a model, moving every stored tensor to the initializers of the main graph.
 
-    So Constant nodes go (of scalars they stay: an exporter's numbers), and what bodies store is moved out, unless two
-    bodies use one name.
+    Constant nodes become initializers, except scalar ones, which are literals of the program; initializers of bodies
+    are moved out, unless two bodies use the same name.
     """
     new = onnx.ModelProto()
     new.CopyFrom(model)
@@ -117,7 +130,7 @@ def _defined(graph: onnx.GraphProto) -> Iterator[str]:
 
 
 def _taken(graph: onnx.GraphProto, main: bool, names: Counter[str]) -> list[TensorProto]:
-    """Tensors that leave the nodes, and the initializers if this is not the main graph."""
+    """Remove and return the tensors of Constant nodes and, outside of the main graph, the initializers."""
     shown = {v.name for v in graph.output}
     taken: list[TensorProto] = []
     nodes: list[onnx.NodeProto] = []

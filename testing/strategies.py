@@ -1,4 +1,4 @@
-"""A hypothesis strategy that draws whole networks: valid ONNX models with parameters, over all operator families."""
+"""A hypothesis strategy for whole networks: valid ONNX models with parameters, from all operator families."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .steps.sources import embedded
 __all__ = ["FAMILIES", "network", "networks"]
 
 FAMILIES: tuple[str, ...] = tuple(STEPS)
-"""Names of the families of operators that `networks` draws from."""
+"""Names of the operator families that `networks` draws from."""
 
 _OPSETS = (21, 18, 23)
 _TRIES = 4
@@ -25,25 +25,32 @@ _TWINS = 20
 
 
 def networks(max_steps: int = 8, ops: Sequence[str] = FAMILIES) -> st.SearchStrategy[onnx.ModelProto]:
-    """Random networks: float32, batch 1, tiny shapes, distinct random initializers; they pass ONNX's checker.
+    """Create a strategy for random networks: float32, batch 1, tiny shapes, distinct random initializers.
 
-    max_steps: how many steps are drawn at most; a step is an operator or a small module (attention, a residual).
-    ops: names of `FAMILIES` that the steps are drawn from; inputs, their first weights and the heads are always there.
+    All pass ONNX's checker. A failing network shrinks to few steps, and hypothesis replays it.
 
-    A failing network shrinks to few steps, and hypothesis replays it. Raises `ValueError` for an unknown family.
+    Args:
+        max_steps: Largest number of steps; a step is an operator or a small module (attention, a residual block).
+        ops: Operator families to draw from, all by default. Inputs, their first weights and the heads are always there.
+
+    Returns:
+        The strategy.
+
+    Raises:
+        ValueError: A family is unknown.
     """
     return _networks(max_steps, _checked(ops))
 
 
 def network(seed: int, max_steps: int = 8, ops: Sequence[str] = FAMILIES) -> onnx.ModelProto:
-    """One random network, the same for the same seed; arguments as of `networks`."""
+    """One random network, the same for the same seed; arguments as for `networks`."""
     return _network(random.Random(seed).randint, max_steps, _checked(ops))
 
 
 def _checked(ops: Sequence[str]) -> tuple[str, ...]:
     unknown = set(ops) - set(FAMILIES)
     if unknown:
-        raise ValueError(f"there are no families {sorted(unknown)}; choose from {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown families {sorted(unknown)}; choose from {', '.join(FAMILIES)}")
     return tuple(ops)
 
 
@@ -64,7 +71,7 @@ def _network(integer: Callable[[int, int], int], max_steps: int, ops: tuple[str,
 
 
 def _enter(sketch: Sketch) -> None:
-    """A graph input and, in most cases, a weight behind it."""
+    """Add a graph input and, in most cases, a weight after it."""
     kind = sketch.integer(0, 6)
     if kind == 6:
         sketch.put(embedded(sketch, sketch.input((1, sketch.size(4)), onnx.TensorProto.INT64)))
@@ -87,7 +94,7 @@ def _first(sketch: Sketch, x: Tensor) -> Tensor:
 
 
 def _outputs(sketch: Sketch) -> list[Tensor]:
-    """A head on each of the last few values that nothing reads."""
+    """Add a head to each of the last few values that nothing reads."""
     leaves = sketch.leaves()[: sketch.integer(1, 3)]
     if not leaves:
         x = sketch.pool[-1] if sketch.pool else sketch.input((1, 2))
@@ -96,7 +103,7 @@ def _outputs(sketch: Sketch) -> list[Tensor]:
 
 
 def _head(sketch: Sketch, x: Tensor) -> Tensor:
-    """The value as it is, or contracted over an axis, over all of them, or after a mean over the others."""
+    """The value itself, or contracted over one axis (perhaps with a mean over the others) or over all of them."""
     kept = len(sketch.nodes)
     try:
         return _contracted(sketch, x)

@@ -1,4 +1,4 @@
-"""A network with known outputs, to put permuted parameters into."""
+"""A network with reference outputs, to compare with those for changed parameters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .runtime import Arrays, Network, disagreement
 __all__ = ["Errors", "NotRunnable", "Trial", "shaken", "shaken_values"]
 
 Errors = dict[str, float]
-"""Per output, how far it changed, relative to its largest magnitude."""
+"""Change of each output, relative to its largest magnitude."""
 
 _ROUNDING = 3e-7
 _AMPLIFIED = 30
@@ -23,11 +23,23 @@ _PARTS = 8
 
 
 class Trial:
-    """A network with distinct random weights and its outputs for some inputs.
+    """A network with distinct random weights, and its outputs for some inputs.
 
-    values: the weights, by name, of every parameter that has an edge. base: the outputs for each of the feeds. names:
-    outputs that are compared; `skipped` says why others are not. tolerances: by output, from the float type that
-    `types` says of it (see `precision.float_types`), or all equal to `tolerance`.
+    Args:
+        graph: The graph of the network.
+        feeds: Arrays by input name, for each run.
+        rng: Random generator.
+        runner: What runs the network; by default this process.
+        types: Float type of each output, see `precision.float_types`.
+        tolerance: Allowed change of all outputs; by default it depends on their float types.
+
+    Attributes:
+        values: The weights of every parameter that has an edge, by name.
+        base: The outputs for each of the feeds.
+        names: The outputs that are compared.
+        skipped: Why other outputs are not compared.
+        tolerances: Allowed change of each output.
+        fixed: Whether the tolerances are final.
     """
 
     def __init__(
@@ -56,9 +68,16 @@ class Trial:
         }
 
     def errors(self, changes: Mapping[str, np.ndarray]) -> Errors:
-        """Change of every compared output when these parameters are put in; infinite if the network stops running.
+        """Run with these parameters changed.
 
-        Raises `Stopped` where ONNX Runtime crashes or does not end.
+        Args:
+            changes: Arrays by parameter name.
+
+        Returns:
+            The change of every compared output; infinite if the network no longer runs.
+
+        Raises:
+            Stopped: ONNX Runtime crashes or exceeds the time limit.
         """
         try:
             new = self.network.run({**self.values, **changes}, self.feeds)
@@ -78,11 +97,11 @@ class Trial:
         return max(self.errors(changes).values(), default=0.0)
 
     def excess(self, errors: Errors) -> float:
-        """The largest error as a multiple of what is allowed for its output; a claim holds below 1."""
+        """The largest error as a multiple of its output's tolerance; a claim holds below 1."""
         return max((e / self.tolerances[n] for n, e in errors.items()), default=0.0)
 
     def widen(self) -> None:
-        """Allow for what the network makes of rounding: changes of the weights of that size. Once at most."""
+        """Raise the tolerances to the network's own amplification of rounding errors; has an effect once only."""
         if self.fixed:
             return
         self.fixed = True
@@ -90,11 +109,11 @@ class Trial:
             self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
 
     def changed(self, changes: Mapping[str, np.ndarray]) -> int:
-        """How many elements differ from the values."""
+        """Number of elements that differ from `values`."""
         return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
 
     def conditioning(self) -> Errors:
-        """Errors from changes of the weights of the size of rounding: what no comparison can do better than."""
+        """Errors under weight changes of rounding size, a lower bound of any sensible tolerance."""
         noise = {
             n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
             for n, v in self.values.items()
@@ -103,9 +122,9 @@ class Trial:
         return self.errors(noise)
 
     def reacting(self) -> float:
-        """The share of the parameters (elements of tensors) to which an output reacts, tensor by tensor.
+        """The share of parameter elements to which an output reacts, measured per tensor.
 
-        Of networks with more than a few tensors, tensors are changed in groups of about equal size.
+        With more than 8 tensors, they are changed in 8 groups of about equal size.
         """
         total = sum(v.size for v in self.values.values())
         moving = sum(
@@ -125,12 +144,12 @@ class Trial:
         yield from ([n for n, w in zip(names, which, strict=True) if w == part] for part in sorted(set(which)))
 
     def _twice(self, values: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays]]:
-        """The outputs of two runs of one session."""
+        """The outputs of two runs in one session."""
         found = self.network.run(values, [*self.feeds] * 2)
         return found[: len(self.feeds)], found[len(self.feeds) :]
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
-        """Outputs that a comparison says something about. again: of a second run."""
+        """The outputs that are reproducible and not all infinite or NaN. again: outputs of a second run."""
         changed = own if own is not self.values else shaken_values(self.graph, own, self.rng)
         other = self.network.run(changed, self.feeds)
         names = set()
@@ -139,7 +158,7 @@ class Trial:
             if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
                 self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
             elif not any(_any_finite(a) for a, _, _ in runs):
-                self.skipped.append(f"output {name!r}: nothing in it is finite")
+                self.skipped.append(f"output {name!r}: it has no finite entries")
             else:
                 names.add(name)
                 if all(c is not None and disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
@@ -147,12 +166,12 @@ class Trial:
                     self.skipped.append(f"output {name!r}: it does not depend on the parameters{which}")
         for port in self.graph.outputs:
             if not any(n == port.name or n.startswith(f"{port.name}[") for n in self.base[0]):
-                self.skipped.append(f"output {port.name!r}: it is no tensor, and no sequence of any")
+                self.skipped.append(f"output {port.name!r}: it is neither a tensor nor a sequence of tensors")
         return names
 
 
 def _type(name: str, value: np.ndarray, types: Mapping[str, str]) -> str:
-    """The float type of an output; of an element of a sequence, that of the sequence."""
+    """The float type of an output; for an element of a sequence, that of the sequence."""
     own = value.dtype.name if "float" in value.dtype.name else "float32"
     return max((types.get(name, types.get(name.partition("[")[0], own)), own), key=eps_of)
 
@@ -160,10 +179,10 @@ def _type(name: str, value: np.ndarray, types: Mapping[str, str]) -> str:
 def shaken_values(
     graph: ParameterGraph, values: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """`shaken` values of parameters; what is stored on a grid keeps its place on a grid of shaken scales.
+    """Perturb parameter values with `shaken`; quantised tensors keep their integers, on grids of perturbed scales.
 
-    But int8 is halved: x86 CPUs without VNNI add products of 8 bits in pairs of 16, which saturate in an order that
-    permutations change (the reason of ONNX Runtime's `reduce_range`).
+    Exception: int8 is halved. x86 CPUs without VNNI add 8-bit products in pairs with 16-bit saturation, so results
+    would depend on the order of the channels (the reason for ONNX Runtime's `reduce_range`).
     """
     stored = {n: s for n in values if (s := graph.parameters[n].storage) is not None}
     new = {n: v if n in stored else shaken(v, rng) for n, v in values.items()}
@@ -175,7 +194,7 @@ def shaken_values(
 
 
 def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Values that differ from each other where the network's may be equal; the signs of a tensor of one sign stay."""
+    """Perturb a tensor so that equal values become distinct; a tensor of one sign keeps it."""
     if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
         return tensor
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,4 +1,4 @@
-"""What becomes of a graph input: a row of a table, a mask, a length, a number to compare with, a normalised value."""
+"""How a network uses a graph input: as a table index, a mask, a length, an operand of a comparison, or normalised."""
 
 from __future__ import annotations
 
@@ -31,13 +31,18 @@ _SAMPLE = 1 << 16
 
 @dataclass(slots=True)
 class Uses:
-    """What the uses of an input ask for.
+    """Requirements on the values of an input.
 
-    range: (low, high) of integers that index tables, high excluded; None if they index nothing. lengths: of axes that
-    they are lengths of. choices: numbers that they are compared with. mask: they are compared, inverted or multiplied
-    with values. closing: they become 0 or a very large number. numbers: they enter arithmetic as numbers.
-    shift, scale: mean and deviation of floats that a normalisation makes standard. positive: their logarithm or root is
-    taken.
+    Attributes:
+        range: (low, high), high excluded, of integers that index tables; None if they index nothing.
+        lengths: Sizes of the axes of which they are lengths.
+        choices: Numbers with which they are compared.
+        mask: Whether they are compared, negated or multiplied with values.
+        closing: Whether they are turned into 0 or a very large number, as in attention masks.
+        numbers: Whether they are used in arithmetic.
+        shift: Mean of floats that a normalisation standardises.
+        scale: Standard deviation of such floats.
+        positive: Whether their logarithm or root is taken.
     """
 
     range: tuple[int, int] | None = None
@@ -51,17 +56,25 @@ class Uses:
     positive: bool = False
 
 
-class _Line(NamedTuple):
-    """A value as factor * input + offset."""
+class _Affine(NamedTuple):
+    """A value as an affine function of the input: factor * input + offset."""
 
     factor: float = 1.0
     offset: float = 0.0
 
 
 def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Uses:
-    """Follow a value through what moves it and what is added to it or multiplied, up to what it is used for."""
+    """Follow a value through data movement and affine arithmetic to its uses.
+
+    Args:
+        value: A graph input.
+        known: What shape inference knows of the model's values.
+
+    Returns:
+        The requirements of all uses.
+    """
     found = Uses()
-    seen, queue = {value}, [(value, _Line())]
+    seen, queue = {value}, [(value, _Affine())]
     while queue:
         here, line = queue.pop()
         for node, place in here.uses():
@@ -76,8 +89,8 @@ def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> U
     return found
 
 
-def _after(node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> _Line | None:
-    """What comes out of a node, if it is the value moved, or a line of it."""
+def _after(node: onnx_ir.Node, place: int, line: _Affine, known: Mapping[onnx_ir.Value, ValueInfo]) -> _Affine | None:
+    """The output of a node as an affine function of the input, if it is one."""
     op = node.op_type
     if (op in _MOVING and (place == 0 or op == "Concat")) or place in _PASSING.get(op, ()):
         return line
@@ -85,23 +98,23 @@ def _after(node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.V
         scale, bias, mean, variance = (_number(v, known) for v in node.inputs[1:5])
         if None in (scale, bias, mean, variance):
             return None
-        # What comes out is scaled again, but what goes in has this mean and deviation.
+        # Ignore scale and bias: this is about the distribution that the normalisation expects.
         deviation = max(float(variance or 0), _LEAST) ** 0.5
-        return _Line(line.factor / deviation, (line.offset - float(mean or 0)) / deviation)
+        return _Affine(line.factor / deviation, (line.offset - float(mean or 0)) / deviation)
     if op not in ("Add", "Sub", "Mul", "Div"):
         return None
     other = _number(node.inputs[1 - place], known, size=op in ("Mul", "Div"))
     if other is None or (op == "Div" and (place == 1 or other == 0)) or (op == "Mul" and other == 0):
         return None
     if op == "Add":
-        return _Line(line.factor, line.offset + other)
+        return _Affine(line.factor, line.offset + other)
     if op == "Sub":
-        return _Line(line.factor, line.offset - other) if place == 0 else _Line(-line.factor, other - line.offset)
+        return _Affine(line.factor, line.offset - other) if place == 0 else _Affine(-line.factor, other - line.offset)
     factor = other if op == "Mul" else 1 / other
-    return _Line(line.factor * factor, line.offset * factor)
+    return _Affine(line.factor * factor, line.offset * factor)
 
 
-def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
+def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Affine, known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
     op = node.op_type
     if _INDEXING.get(op) == place:
         _within(found, _rows(node, known), line)
@@ -126,12 +139,12 @@ def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Line, known: Mappi
     elif op not in ("Shape", "Size"):
         found.mask = found.mask or op in ("Mul", "Sub")
         found.numbers = True
-        if line != _Line() and abs(line.factor) > _LEAST:
+        if line != _Affine() and abs(line.factor) > _LEAST:
             found.shift, found.scale = -line.offset / line.factor, 1 / abs(line.factor)
 
 
-def _within(found: Uses, rows: int | None, line: _Line) -> None:
-    """Only integers whose line stays within so many rows."""
+def _within(found: Uses, rows: int | None, line: _Affine) -> None:
+    """Restrict the range to integers whose affine image indexes one of the rows."""
     if not rows or not line.factor:
         return
     ends = sorted(((0 - line.offset) / line.factor, (rows - 1 - line.offset) / line.factor))
@@ -141,8 +154,10 @@ def _within(found: Uses, rows: int | None, line: _Line) -> None:
     found.range = (low, high)
 
 
-def _compared(found: Uses, other: onnx_ir.Value | None, line: _Line, known: Mapping[onnx_ir.Value, ValueInfo]) -> None:
-    """A number that decides something, or places that a length is compared with."""
+def _compared(
+    found: Uses, other: onnx_ir.Value | None, line: _Affine, known: Mapping[onnx_ir.Value, ValueInfo]
+) -> None:
+    """Note a comparison, with a threshold or with the positions along an axis."""
     data = known[other].data if other is not None and other in known else None
     if data is not None and data.size == 1 and data.dtype.kind in "iuf" and line.factor:
         number = (float(data.reshape(-1)[0]) - line.offset) / line.factor
@@ -170,7 +185,7 @@ def _shape(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, ValueInfo]
 
 
 def _number(value: onnx_ir.Value | None, known: Mapping[onnx_ir.Value, ValueInfo], size: bool = False) -> float | None:
-    """A constant as one number, its mean or its size (root mean square); None for what is no constant."""
+    """A constant as one number, its mean or, with `size`, its root mean square; None if it is not constant."""
     data = known[value].data if value is not None and value in known else None
     if data is None and value is not None and value.const_value is not None:
         data = value.const_value.numpy()

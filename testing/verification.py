@@ -1,4 +1,4 @@
-"""`verify`: every claim that lowering makes about a network, checked against ONNX Runtime and the file itself."""
+"""`verify`: every claim that a graph makes about its network, checked against ONNX Runtime and the file."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ..symmetry import Symmetries, symmetries
 from ..symmetry.rescaling import KINDS, checked_kinds, product
 from .controls import controls as negative
 from .diagnose import Generator, culprits
-from .excite import start
 from .precision import tolerance_of
-from .processes import Child, Here, NotRunnable, Runner, patience
+from .processes import ChildProcess, InProcess, NotRunnable, Runner, default_timeout
 from .report import Failure, OutputCheck, Report
+from .round_trip import round_trip
 from .trial import Errors, Trial
-from .writing import round_trip
+from .trial_inputs import responsive_trial
 
 __all__ = ["KINDS", "verify"]
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
-Watch = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 _ROUNDS = 4
 _CLEARLY = 10
@@ -44,55 +44,70 @@ def verify(
     tolerance: float | None = None,
     controls: int = 3,
     timeout: float | Literal["auto"] | None = None,
-    watch: Watch | None = None,
+    on_progress: Progress | None = None,
     **options: Any,
 ) -> Report:
-    """Check the symmetries that the graph of a model claims, that others matter, the account and the write-back.
+    """Check the claims of a model's graph: symmetries, account and write-back.
 
-    Symmetries: the product of all generators and random products of some are applied to the weights (shaken first, so
-    that all differ; signs and scales are drawn at random), written back, and run in ONNX Runtime (CPU, one thread, no
-    optimisation) on random inputs and on `inputs`. The change of each output, relative to its largest magnitude, must
-    stay below its tolerance. Negative controls: changes that are no symmetries, of which one must change an output by
-    ten times its tolerance; else the check cannot tell.
+    Symmetries: the product of all generators, and random products of some, are applied to the weights, written back
+    and run in ONNX Runtime (one CPU thread, no graph optimisation) on random inputs and on `inputs`. The weights are
+    perturbed first so that all are distinct; signs and scales are drawn at random. The change of each output, relative
+    to its largest magnitude, must stay below its tolerance.
 
-    inputs: arrays by name of graph input, whose shapes are then used for lowering too; integers among them are used
-    beside random floats as well. shapes: of inputs by name, the option `inputs` of `gmnc.compile`; options: its other
-    ones (`dims`, `registry`, ...). kinds: those of `KINDS` that are checked. controls: how many of each form (see
-    `controls.controls`). tolerance: by default `precision.tolerance_of` the types on the way to each output, and where
-    the network itself amplifies rounding more, 30 times what rounding does.
-    timeout: seconds that ONNX Runtime may take for an answer, in a child process, which may crash; "auto" for those
-    of `processes.patience`; None for no limit, in this process.
-    watch: called with (what is done, steps done, steps in all).
+    Negative controls: changes that are no symmetries are run as well. One of them must change an output by ten times
+    its tolerance; otherwise the check is undecided.
 
-    What cannot be checked (ONNX Runtime lacks an operator, an output is not finite, or differs from run to run) is in
-    `Report.skipped`. Raises what `gmnc.compile` raises, and `GmncError` for unknown kinds or inputs.
+    What cannot be checked (ONNX Runtime lacks an operator, an output is not finite or not reproducible) is listed in
+    `Report.skipped`.
+
+    Args:
+        model: An ONNX model, or the path of one.
+        trials: Number of products of generators to run.
+        seed: Seed of everything random.
+        inputs: Arrays by input name, run besides random inputs. Their shapes are used for lowering; integers among them
+            are combined with random floats too.
+        shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
+        kinds: Kinds of symmetries to check: "permutation", "sign", "scale".
+        tolerance: Allowed relative change of all outputs. By default it depends on the float types in which an output
+            is computed and on the depth, and is raised to 30 times the network's own amplification of rounding.
+        controls: Number of negative controls of each form.
+        timeout: Time limit of a run in seconds, in a child process that may crash; "auto" for 120, less if a Loop may
+            be endless; None for no limit, in this process.
+        on_progress: Called with (activity, steps done, steps in total).
+        **options: Further options of `gmnc.compile` (`dims`, `registry`, ...).
+
+    Returns:
+        The report.
+
+    Raises:
+        GmncError: The model cannot be compiled, or a kind or an input is unknown.
     """
     kinds = checked_kinds(kinds)
-    told = watch or (lambda what, done, total: None)
-    told("lowering", 0, trials)
+    report = on_progress or (lambda what, done, total: None)
+    report("lowering", 0, trials)
     given = {n: np.asarray(v) for n, v in (inputs or {}).items()}
     shapes = {**{n: v.shape for n, v in given.items()}, **(shapes or {})}
     graph = compile(model, inputs=shapes, **options)
-    told("finding symmetries", 0, trials)
+    report("finding symmetries", 0, trials)
     claims = symmetries(graph, kinds)
     claimed = {k: len(claims.generators) for k in kinds if k == "permutation"}
     claimed |= {r.kind: r.dimension for r in claims.rescalings}
-    check = _Check(graph, claims, any(claimed.values()), told)
+    check = _Check(graph, claims, any(claimed.values()), report)
     size = sum(p.size * 4 for p in graph.parameters.values())
     if timeout == "auto":
         assert isinstance(graph.model, onnx_ir.Model)
-        timeout = patience(graph.model, size)
-    runner: Runner = Here() if timeout is None else Child(timeout, size)
-    told("drawing inputs", 0, trials)
+        timeout = default_timeout(graph.model, size)
+    runner: Runner = InProcess() if timeout is None else ChildProcess(timeout, size)
+    report("drawing inputs", 0, trials)
     try:
         rng = np.random.default_rng(seed)
-        trial, check.reacting = start(model, graph, given, shapes, options, rng, runner, tolerance)
+        trial, check.reacting = responsive_trial(model, graph, given, shapes, options, rng, runner, tolerance)
         check.run(trial, trials, controls, options.get("registry"))
     except NotRunnable as reason:
         check.skipped.append(f"the network: {reason}")
     finally:
         runner.close()
-    told("writing back", trials, trials)
+    report("writing back", trials, trials)
     worst = check.worst(tolerance or tolerance_of(graph))
     return Report(
         sound=check.verdict(),
@@ -117,12 +132,12 @@ def verify(
 
 @dataclass
 class _Check:
-    """What is found so far. errors, sensitivity: per output, the largest change by a claim and by a control."""
+    """The findings so far. errors, sensitivity: per output, the largest change by a claim and by a control."""
 
     graph: ParameterGraph
     claims: Symmetries
     claimed: bool
-    watch: Watch
+    on_progress: Progress
     trial: Trial | None = None
     skipped: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
@@ -135,7 +150,7 @@ class _Check:
     sensitivity: Errors = field(default_factory=dict)
 
     def run(self, trial: Trial, trials: int, controls: int, registry: Any) -> None:
-        """Both sides of the check."""
+        """Run the claims and the negative controls."""
         self.trial = trial
         self.skipped += trial.skipped
         self.draws(trial, trials if self.claimed and trial.names else 0, registry)
@@ -144,10 +159,10 @@ class _Check:
             self.skipped.append(self._blind())
 
     def draws(self, trial: Trial, trials: int, registry: Any) -> None:
-        """Run changed networks; the first failing product is taken apart."""
+        """Run products of generators, and bisect the first one that fails."""
         failing: Sequence[Generator] = ()
         for number in range(trials):
-            self.watch("changing parameters", number, trials)
+            self.on_progress("changing parameters", number, trials)
             some = self._some(trial.rng, every=number == 0)
             changes = product(self.graph, some).apply(trial.values)
             errors = trial.errors(changes)
@@ -159,16 +174,16 @@ class _Check:
             if not trial.excess(errors) < 1 and not failing:
                 failing = some
         if failing:
-            self.watch("looking for the cause", trials, trials)
+            self.on_progress("looking for the cause", trials, trials)
             self.failures = culprits(trial, failing, registry)
 
     def controls(self, trial: Trial, each: int) -> None:
-        """Run networks that should differ, unless no output depends on the parameters; more of them if none does."""
+        """Run negative controls, in further rounds while none is detected; none if no output depends on parameters."""
         if not trial.names or all(any(f"{n!r}: it does not" in s for s in trial.skipped) for n in trial.names):
             return
         for _ in range(_ROUNDS):
             for changes in negative(self.graph, trial.values, trial.rng, each, self.claims):
-                self.watch("negative controls", self.tried, max(3 * each, self.tried))
+                self.on_progress("negative controls", self.tried, max(3 * each, self.tried))
                 self.tried += 1
                 errors = trial.errors(changes)
                 self.detected += trial.excess(errors) > 1
@@ -177,7 +192,7 @@ class _Check:
                 return
 
     def verdict(self) -> bool | None:
-        """Whether the claims hold; None if that cannot be told."""
+        """Whether the claims hold; None if undecided."""
         if self.failures:
             return False
         if self.trial is None or not self.trial.names:
@@ -185,7 +200,7 @@ class _Check:
         return True if not self.claimed or self._sees() else None
 
     def worst(self, otherwise: float) -> OutputCheck:
-        """The output whose error comes nearest to its tolerance, or, without any error, that shows controls best."""
+        """The output whose error is closest to its tolerance, or, without errors, the most sensitive one."""
         every = self.outputs().values()
         best = max(every, key=lambda o: (o.error / o.tolerance, o.sensitivity / o.tolerance), default=None)
         return best or OutputCheck(0.0, otherwise, 0.0)
@@ -205,11 +220,12 @@ class _Check:
 
     def _blind(self) -> str:
         if not self.tried:
-            return "cannot tell: there are no negative controls, so nothing shows that the outputs would change"
+            return "cannot tell: there are no negative controls to show that the outputs would change"
         worst = self.worst(0.0)
         return (
-            f"cannot tell: of {self.tried} negative controls none changes an output by ten times its tolerance "
-            f"({worst.sensitivity:.2g} at most, where {worst.tolerance:.2g} is allowed); give others with --inputs"
+            f"cannot tell: none of {self.tried} negative controls changes an output by ten times its tolerance "
+            f"(at most {worst.sensitivity:.2g}, with a tolerance of {worst.tolerance:.2g}); give other inputs with "
+            "--inputs"
         )
 
     def _some(self, rng: np.random.Generator, every: bool) -> list[Generator]:

@@ -1,6 +1,6 @@
-"""ONNX Runtime in a process of its own: `python worker.py` answers requests on stdin, so that it may crash or hang.
+"""ONNX Runtime in a separate process, which may crash or hang: `python worker.py` serves requests on stdin.
 
-Imports nothing of gmnc. A message is a line of JSON and the raw bytes of its arrays; neither side unpickles anything.
+It imports nothing of gmnc. A message is a line of JSON followed by the raw bytes of its arrays; nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,18 +21,19 @@ Answer = dict[str, np.ndarray]
 
 
 def answers(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Answer]:
-    """The outputs of a session for each of the feeds; sequences come as their elements, see `flat`.
-
-    Raises what ONNX Runtime raises.
-    """
+    """The outputs of a session for each of the feeds, as in `flat`; raises what ONNX Runtime raises."""
     names = [output.name for output in running.get_outputs()]
     return [dict(flat(zip(names, running.run(names, dict(feed)), strict=True))) for feed in feeds]
 
 
 def session(source: bytes | str) -> Any:
-    """An `onnxruntime.InferenceSession` on the CPU, with one thread and without graph optimisation.
+    """An `onnxruntime.InferenceSession` on one CPU thread, without graph optimisation.
 
-    source: a model, or its path. Raises what ONNX Runtime raises.
+    Args:
+        source: A serialised model, or its path.
+
+    Returns:
+        The session; raises what ONNX Runtime raises.
     """
     import onnxruntime
 
@@ -44,7 +45,7 @@ def session(source: bytes | str) -> Any:
 
 
 def flat(outputs: Any) -> Iterator[tuple[str, np.ndarray]]:
-    """Outputs as tensors: a sequence of maps is a table of its values by ascending key, one of tensors comes apart."""
+    """Outputs as tensors: a sequence of maps becomes a table of values by ascending key, one of tensors is split."""
     for name, value in outputs:
         if isinstance(value, np.ndarray):
             yield name, value
@@ -61,7 +62,7 @@ def _row(value: Mapping[Any, Any]) -> np.ndarray:
 
 
 def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[Mapping[str, np.ndarray]]) -> None:
-    """Write a message. arrays: by name, any number of such groups."""
+    """Write a message: a header, and any number of groups of arrays by name."""
     tables, bodies = [], []
     for group in arrays:
         table = []
@@ -78,7 +79,7 @@ def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[Mapping[
 
 
 def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[Answer]]:
-    """Read a message; raises `EOFError` where there is no whole one."""
+    """Read a message; raises `EOFError` if it is incomplete."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         raise EOFError
@@ -105,9 +106,9 @@ def _dtype(name: str) -> np.dtype:
 
 
 def main() -> None:
-    """Answer requests until stdin ends. argv: the limit of memory in bytes, 0 for none; the process that asks."""
+    """Serve requests until stdin ends. argv: memory limit in bytes (0 for none), id of the parent process."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    # What libraries print must not get between the answers.
+    # Output of libraries must not mix with the messages on stdout.
     os.dup2(2, 1)
     _end_with(int(sys.argv[2]))
     _limit(int(sys.argv[1]))
@@ -129,7 +130,7 @@ def main() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End when the process that asks is gone, also while ONNX Runtime runs."""
+    """Exit when the parent process is gone, even while ONNX Runtime is running."""
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,4 +1,4 @@
-"""Pictures of parameter graphs: every node and edge of a small one, groups and blocks of a large one."""
+"""Pictures of parameter graphs: every node and edge of a small graph, groups and blocks of a large one."""
 
 from __future__ import annotations
 
@@ -14,32 +14,44 @@ if TYPE_CHECKING:
 __all__ = ["MAX_EDGES", "MAX_NODES", "View", "draw"]
 
 MAX_NODES = 300
+"""Nodes up to which `view="auto"` draws every node."""
 MAX_EDGES = 50_000
+"""Edges and links up to which `view="auto"` draws every edge."""
 
-# Fixed ids: the same graph gives the same bytes. No hinting: text is as wide as it was measured.
+# A fixed salt makes the SVG's ids, and so its bytes, reproducible; without hinting text is as wide as measured.
 _SETTINGS: dict[Any, Any] = {"svg.hashsalt": "gmnc", "font.family": "DejaVu Sans", "text.hinting": "none"}
 
 View = Literal["auto", "nodes", "groups"]
+"""What a picture shows, see `draw`."""
 
 
 def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
-    """Write a picture of `graph` to `path` (.svg or .png) and return the path.
+    """Draw a graph to a file.
 
-    view: "nodes" shows every node and edge (colour by role, width by value, dots for negative values), "groups" shows
-    node groups as boxes and blocks as bands; "auto" takes "nodes" for graphs of up to `MAX_NODES` nodes and
-    `MAX_EDGES` edges and links.
-    Raises `GmncError` if the format is another one, the graph is empty, or matplotlib (extra ``draw``) is missing.
+    Args:
+        graph: The graph.
+        path: File to write, .svg or .png.
+        view: "nodes" draws every node and edge (colour by role, width by magnitude, dotted if negative), "groups" draws
+            node groups as boxes and blocks as bands; "auto" chooses "nodes" up to `MAX_NODES` nodes and `MAX_EDGES`
+            edges and links.
+
+    Returns:
+        `path`.
+
+    Raises:
+        GmncError: The format is not supported, the graph is empty, matplotlib (extra `draw`) is not installed, or the
+            file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
-        raise GmncError(f"cannot draw to {path.name!r}: give a name that ends in .svg or .png")
+        raise GmncError(f"cannot draw to {path.name!r}: the name must end in .svg or .png")
     target(path, sources(graph))
     if not graph.num_nodes:
         raise GmncError(f"graph {graph.name!r} has no nodes to draw")
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise GmncError("drawing needs matplotlib: install it with pip install 'gmnc[draw]'") from error
+        raise GmncError("drawing needs matplotlib: pip install 'gmnc[draw]'") from error
     from .groups import group_picture
     from .nodes import node_picture
 
@@ -55,6 +67,6 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
 
 
 def _dpi(figure: Figure) -> float:
-    """150 dots per inch, less where the picture would pass what PNG writers take."""
+    """150 dots per inch, fewer for pictures that would exceed 30,000 pixels, near the limit of PNG writers."""
     longest = max(figure.get_size_inches())
     return float(min(150.0, 30000.0 / longest))

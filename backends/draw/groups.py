@@ -1,4 +1,4 @@
-"""The large view: node groups as boxes, blocks as bands between them, layers downward, wrapped into strips."""
+"""The view of large graphs: node groups as boxes, blocks as bands, layers from top to bottom, wrapped into strips."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ SHAPE = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """A piece of a line of text in a box."""
+class _Span:
+    """Part of a text line in a box, in one style."""
 
     text: str
     colour: str = GREY
@@ -58,7 +58,7 @@ class _Run:
         return self.space + text_width(self.text, self.size, self.weight)
 
 
-Lines = list[list[_Run]]
+Lines = list[list[_Span]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class _Segment:
 
 
 def group_picture(graph: ParameterGraph) -> Figure:
-    """The figure of a large graph."""
+    """Draw a large graph: groups and blocks."""
     found = bands(graph)
     colours = role_colours(graph)
     boxes = [i for i, g in enumerate(graph.groups) if g.kind != NodeKind.PARAM and g.size]
@@ -90,20 +90,20 @@ def group_picture(graph: ParameterGraph) -> Figure:
         roles[number[band.src]].add(band.per.role)
     lane = [4.0 * len(roles[i]) for i in range(len(boxes))]
     placed = arrange(layer, width, arcs, GAP, lane)
-    pieces = _segments(inner, number, layer, placed)
+    segments = _segments(inner, number, layer, placed)
     kinds = [graph.groups[g].kind for g in boxes]
     backward = [(a, b) for a, b in arcs if layer[a] >= layer[b]]
-    sheet = _Sheet(graph, colours, layer, kinds, text, placed, pieces, backward)
+    sheet = _Sheet(graph, colours, layer, kinds, text, placed, segments, backward)
     return sheet.figure(found)
 
 
 def _text(graph: ParameterGraph, group: int, into: list[Band], colours: dict[str, str]) -> Lines:
-    """What a box says: the group, its weights with shapes and vias, its vectors, its links, its ports."""
+    """The text of a box: the group, its weights with shapes and vias, its vectors, its links, its ports."""
     g = graph.groups[group]
     pinned = graph.pinned[g.start : g.stop].all()
-    title = _Run(f"{g.kind} ×{g.size}" + (" pinned" if pinned else ""), INK, TITLE, "bold")
+    title = _Span(f"{g.kind} ×{g.size}" + (" pinned" if pinned else ""), INK, TITLE, "bold")
     name = fit(short(g.node or g.value), WIDEST - title.width - 8, SMALL)
-    lines = [[title, _Run(name, space=6)] if name else [title]]
+    lines = [[title, _Span(name, space=6)] if name else [title]]
     wide = [b for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind != NodeKind.PARAM]
     thin = Counter(
         b.per.role for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind == NodeKind.PARAM
@@ -113,11 +113,11 @@ def _text(graph: ParameterGraph, group: int, into: list[Band], colours: dict[str
         rows += _block_lines(graph, next(b.per for b in wide if id(b.per) == block), colours)
     rows += _link_lines(graph, [b for b in into if isinstance(b.per, LinkBlock)], colours)
     if len(rows) > MOST_ROWS:
-        rows = [*rows[: MOST_ROWS - 1], [_Run(f"… {len(rows) - MOST_ROWS + 1} more lines")]]
-    lines += rows + _flow([_Run(r + (f" ×{n}" if n > 1 else ""), colours[r]) for r, n in thin.items()])
+        rows = [*rows[: MOST_ROWS - 1], [_Span(f"… {len(rows) - MOST_ROWS + 1} more lines")]]
+    lines += rows + _flow([_Span(r + (f" ×{n}" if n > 1 else ""), colours[r]) for r, n in thin.items()])
     ids = np.arange(g.start, g.stop)
     for way, side in (("input", graph.inputs), ("output", graph.outputs)):
-        lines += [[_Run(fit(f"{way} {p.name}", WIDEST, SMALL), INK)] for p in side if np.isin(ids, p.nodes).any()]
+        lines += [[_Span(fit(f"{way} {p.name}", WIDEST, SMALL), INK)] for p in side if np.isin(ids, p.nodes).any()]
     return lines
 
 
@@ -126,12 +126,12 @@ def _block_lines(graph: ParameterGraph, block: EdgeBlock | LinkBlock, colours: d
         return []
     b, n, k, s = block.shape
     shape = f"{n}×{k}" + (f" · {s} slots" if s > 1 else "") + (f" · {b} times" if b > 1 else "")
-    label = _Run(f"{block.role} {shape}" + " tied" * block.tied, colours[block.role])
+    label = _Span(f"{block.role} {shape}" + " tied" * block.tied, colours[block.role])
     lines = [[label]]
     name = fit(short(block.view.name), WIDEST - label.width - 6, SMALL)
     if len(name) > 1:
-        lines[0].append(_Run(name, space=6))
-    return lines + [[_Run(line)] for v in via_texts(graph, block.via)[:2] for line in wrapped(v, WIDEST, SMALL)]
+        lines[0].append(_Span(name, space=6))
+    return lines + [[_Span(line)] for v in via_texts(graph, block.via)[:2] for line in wrapped(v, WIDEST, SMALL)]
 
 
 def _link_lines(graph: ParameterGraph, into: list[Band], colours: dict[str, str]) -> Lines:
@@ -142,23 +142,23 @@ def _link_lines(graph: ParameterGraph, into: list[Band], colours: dict[str, str]
     for role, found in by_role.items():
         counts = " + ".join(str(b.count) for b in found[:4]) + (" + …" if len(found) > 4 else "")
         vias = dict.fromkeys(v for b in found for v in via_texts(graph, b.per.via))
-        label = _Run(f"{role} {counts}", colours[role])
+        label = _Span(f"{role} {counts}", colours[role])
         room = WIDEST - label.width - 6
         via = fit("via " + " | ".join(vias), room, SMALL) if vias and room > 30 else ""
-        lines.append([label, _Run(via, space=6)] if via else [label])
+        lines.append([label, _Span(via, space=6)] if via else [label])
     return lines
 
 
-def _flow(runs: list[_Run]) -> Lines:
-    """Runs side by side, wrapped at the greatest width."""
+def _flow(spans: list[_Span]) -> Lines:
+    """The spans in lines of at most `WIDEST` points."""
     lines: Lines = []
     at = 0.0
-    for run in runs:
-        if not lines or at + 6 + run.width > WIDEST:
-            lines.append([run])
-            at = run.width
+    for span in spans:
+        if not lines or at + 6 + span.width > WIDEST:
+            lines.append([span])
+            at = span.width
         else:
-            lines[-1].append(_Run(run.text, run.colour, space=6))
+            lines[-1].append(_Span(span.text, span.colour, space=6))
             at += lines[-1][-1].width
     return lines
 
@@ -166,8 +166,8 @@ def _flow(runs: list[_Run]) -> Lines:
 def _segments(
     inner: list[Band], number: dict[int, int], layer: list[int], placed: Arrangement
 ) -> dict[_Segment, float]:
-    """Every part of every forward band with its line width."""
-    pieces: dict[_Segment, float] = {}
+    """The segments of all forward bands, with their line widths in points."""
+    segments: dict[_Segment, float] = {}
     for band in inner:
         a, b = number[band.src], number[band.dst]
         if layer[a] >= layer[b]:
@@ -175,24 +175,29 @@ def _segments(
         path = placed.path(a, b, layer)
         width = 0.8 + 0.45 * float(np.log10(band.count))
         for upper, lower in pairwise(path):
-            piece = _Segment(upper, lower, band.per.role, band.link)
-            pieces[piece] = max(width, pieces.get(piece, 0.0))
-    return pieces
+            segment = _Segment(upper, lower, band.per.role, band.link)
+            segments[segment] = max(width, segments.get(segment, 0.0))
+    return segments
 
 
 @dataclass(frozen=True)
 class _Sheet:
+    """A picture with its layout.
+
+    text: the lines of each box. segments: line width by segment. backward: arcs from a layer to itself or upward.
+    """
+
     graph: ParameterGraph
     colours: dict[str, str]
     layer: list[int]
     kinds: list[str]
     text: list[Lines]
     placed: Arrangement
-    pieces: dict[_Segment, float]
+    segments: dict[_Segment, float]
     backward: list[tuple[int, int]]
 
     def figure(self, found: list[Band]) -> Figure:
-        """Place strips, then draw bands under boxes, then the legend."""
+        """Lay out the strips, then draw bands, boxes over them, and the legend."""
         level = [at for at, row in enumerate(self.placed.order) for _ in row]
         where = dict(zip((i for row in self.placed.order for i in row), level, strict=True))
         height = np.array(
@@ -220,14 +225,14 @@ class _Sheet:
         return 2 * PAD + LINE * len(self.text[box])
 
     def _strips(self, height: np.ndarray, where: dict[int, int]) -> np.ndarray:
-        """The strip of each layer: cut where few bands cross, so that the page has a readable shape."""
+        """The strip of each layer: long networks are cut where few bands cross, to give the page a readable aspect."""
         total = float((height + BETWEEN).sum())
         edges = [
             (self.placed.centre[i] - e / 2, self.placed.centre[i] + e / 2) for i, e in enumerate(self.placed.extent)
         ]
         wide = max(b for _, b in edges) - min(a for a, _ in edges) + 60
         count = max(1, round(float(np.sqrt(SHAPE * total / wide)))) if total > 900 else 1
-        crossing = Counter(where[p.upper] for p in self.pieces)
+        crossing = Counter(where[p.upper] for p in self.segments)
         strip = np.zeros(len(height), dtype=int)
         reach = np.cumsum(height + BETWEEN)
         for cut in range(1, count):
@@ -240,9 +245,9 @@ class _Sheet:
     def _strip_places(
         self, height: np.ndarray, strip: np.ndarray, where: dict[int, int]
     ) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
-        """x shift of each strip, y of the top of each layer, and the size of the whole."""
+        """Horizontal shift of each strip, y of the top of each layer, and the size of the picture, in points."""
         count = int(strip.max()) + 1
-        tracks = [sum(strip[where[p.upper]] == s != strip[where[p.lower]] for p in self.pieces) for s in range(count)]
+        tracks = [sum(strip[where[p.upper]] == s != strip[where[p.lower]] for p in self.segments) for s in range(count)]
         room = TRACK * max(tracks) + 8
         shift, top = np.zeros(count), np.zeros(len(height))
         x = MARGIN
@@ -261,12 +266,12 @@ class _Sheet:
         return shift, top, (x - 2 * GAP + MARGIN, low + 8)
 
     def _ports(self, x: np.ndarray) -> tuple[dict[_Segment, float], dict[_Segment, float]]:
-        """Where each piece leaves its upper and enters its lower item: spread over it in the order of the far ends."""
+        """X coordinates where each segment leaves its upper and enters its lower item, in the order of the far ends."""
         leave: dict[int, list[_Segment]] = defaultdict(list)
         enter: dict[int, list[_Segment]] = defaultdict(list)
-        for piece in self.pieces:
-            leave[piece.upper].append(piece)
-            enter[piece.lower].append(piece)
+        for segment in self.segments:
+            leave[segment.upper].append(segment)
+            enter[segment.lower].append(segment)
         starts: dict[_Segment, float] = {}
         ends: dict[_Segment, float] = {}
         for side, far, result in ((leave, "lower", starts), (enter, "upper", ends)):
@@ -275,9 +280,9 @@ class _Sheet:
                 roles = sorted({p.role for p in group})
                 ordered = sorted(group, key=lambda p: (x[getattr(p, far)], p.role))
                 step = min(14.0, 0.8 * self.placed.extent[item] / max(len(group), 1))
-                for place, piece in enumerate(ordered):
-                    offset = 4.0 * (roles.index(piece.role) - (len(roles) - 1) / 2)
-                    result[piece] = x[item] + (offset if lane else step * (place - (len(group) - 1) / 2))
+                for place, segment in enumerate(ordered):
+                    offset = 4.0 * (roles.index(segment.role) - (len(roles) - 1) / 2)
+                    result[segment] = x[item] + (offset if lane else step * (place - (len(group) - 1) / 2))
         return starts, ends
 
     def _draw_bands(
@@ -295,10 +300,10 @@ class _Sheet:
             max(x[i] + self.placed.extent[i] / 2 for i, at in where.items() if strip[at] == s)
             for s in range(int(strip.max()) + 1)
         ]
-        for piece, width in self.pieces.items():
-            upper, lower = where[piece.upper], where[piece.lower]
-            bottom = top[upper] + (self._height(piece.upper) if piece.upper < len(self.text) else height[upper])
-            a, b = (starts[piece], bottom), (ends[piece], top[lower])
+        for segment, width in self.segments.items():
+            upper, lower = where[segment.upper], where[segment.lower]
+            bottom = top[upper] + (self._height(segment.upper) if segment.upper < len(self.text) else height[upper])
+            a, b = (starts[segment], bottom), (ends[segment], top[lower])
             s = int(strip[upper])
             if s == strip[lower]:
                 path = _drop(a, b, top[lower] - BETWEEN)
@@ -307,9 +312,9 @@ class _Sheet:
                 path = _around(
                     a, b, right[s] + TRACK * tracks[s] + GAP / 2, TRACK * tracks[s] + 4, top[upper] + height[upper]
                 )
-            self._stroke(axes, path, piece.role, piece.link, width)
-            if piece.lower >= len(self.text):
-                self._stroke(axes, _line(b, (b[0], b[1] + height[lower])), piece.role, piece.link, width)
+            self._stroke(axes, path, segment.role, segment.link, width)
+            if segment.lower >= len(self.text):
+                self._stroke(axes, _line(b, (b[0], b[1] + height[lower])), segment.role, segment.link, width)
         taken: Counter[float] = Counter()
         for a_box, b_box in self.backward:
             a = (x[a_box], top[self.layer[a_box]] + self._height(a_box))
@@ -320,7 +325,7 @@ class _Sheet:
             axes.add_patch(PathPatch(_around(a, b, side, 6.0, a[1]), fill=False, ec=GREY, lw=1, ls=DASHES, zorder=1))
 
     def _gutter(self, x: np.ndarray, a_box: int, b_box: int) -> float:
-        """The nearest x right of both boxes that no box of the layers between them covers."""
+        """The nearest x right of both boxes that is free of boxes in the layers between them."""
         half = self.placed.extent[: len(self.text)] / 2 + GAP / 2
         between = [i for i, at in enumerate(self.layer) if self.layer[b_box] <= at <= self.layer[a_box]]
         side = float(max(x[i] + half[i] for i in (a_box, b_box)))
@@ -345,21 +350,21 @@ class _Sheet:
                 (x - width / 2, top), width, height, boxstyle=shape, fc=kind_colour(kind), ec=INK, lw=0.8, zorder=3
             )
         )
-        for row, runs in enumerate(self.text[box]):
-            at = x - sum(r.width for r in runs) / 2
-            for run in runs:
+        for row, spans in enumerate(self.text[box]):
+            at = x - sum(s.width for s in spans) / 2
+            for span in spans:
                 write(
                     axes,
-                    at + run.space,
+                    at + span.space,
                     top + PAD + LINE * (row + 0.5),
-                    run.text,
-                    size=run.size,
-                    weight=run.weight,
-                    color=run.colour,
+                    span.text,
+                    size=span.size,
+                    weight=span.weight,
+                    color=span.colour,
                     va="center_baseline",
                     zorder=4,
                 )
-                at += run.width
+                at += span.width
 
 
 Point = tuple[float, float]
@@ -370,7 +375,7 @@ def _line(a: Point, b: Point) -> Path:
 
 
 def _drop(a: Point, b: Point, bend: float) -> Path:
-    """From a down to b: straight to the gap above b's layer, then a level-ended curve."""
+    """A path from a down to b: straight to the gap above b's layer, then an S-curve."""
     start = (a[0], max(a[1], bend))
     middle = (start[1] + b[1]) / 2
     codes = [Path.MOVETO, Path.LINETO, Path.CURVE4, Path.CURVE4, Path.CURVE4]
@@ -378,6 +383,6 @@ def _drop(a: Point, b: Point, bend: float) -> Path:
 
 
 def _around(a: Point, b: Point, side: float, away: float, below: float) -> Path:
-    """From a, down below its layer, along the gutter at `side`, over the top and down into b."""
+    """A path from a down below its layer, along the vertical gutter at `side`, and into b from above."""
     under, over = max(a[1], below) + away, b[1] - away
     return Path([a, (a[0], under), (side, under), (side, over), (b[0], over), b])

@@ -1,6 +1,6 @@
-"""Layered layout of boxes and arcs: layers by longest path, lanes for long arcs, few crossings, no overlap.
+"""Layered (Sugiyama-style) layout: layers by longest path, lanes for long arcs, barycentre ordering, no overlap.
 
-The cross axis runs inside a layer, the along axis from layer to layer; which of them is x is the caller's choice.
+The cross axis runs within a layer, the along axis from layer to layer; the caller maps them to x and y.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ SWEEPS = 40
 
 @dataclass(frozen=True, slots=True)
 class Arrangement:
-    """Where items and lanes lie inside their layers.
+    """Cross coordinates of the items of each layer; an item is a box or a lane.
 
-    order: item numbers of each layer, in cross order; numbers from the count of boxes on are lanes.
-    centre: float64 [items and lanes], cross coordinate of each centre. extent: the same length, sizes across.
-    lanes: (box, layer) -> lane that the long arcs of this box take through this layer.
+    Attributes:
+        order: Items of each layer, in cross order; the boxes come first in the numbering, then the lanes.
+        centre: Cross coordinate of each item's centre, float64 [items].
+        extent: Size of each item along the cross axis, float64 [items].
+        lanes: (box, layer) -> the lane through this layer for the box's arcs to later layers.
     """
 
     order: tuple[tuple[int, ...], ...]
@@ -33,13 +35,16 @@ class Arrangement:
     lanes: dict[Arc, int]
 
     def path(self, source: int, target: int, layer: Sequence[int]) -> list[int]:
-        """The items that an arc passes, both ends included; just the ends when it does not run forward."""
+        """The items that an arc passes, its ends included; only the ends of an arc that does not run forward."""
         between = range(layer[source] + 1, layer[target])
         return [source, *(self.lanes[source, at] for at in between), target]
 
 
 def layers(count: int, arcs: Iterable[Arc]) -> list[int]:
-    """Longest-path layer of each of `count` boxes; arcs that close a cycle are ignored; sources move to their use."""
+    """The layer of each of `count` boxes, by longest path.
+
+    Arcs that close a cycle are ignored. A box without predecessors is moved next to its first successor.
+    """
     out: dict[int, set[int]] = defaultdict(set)
     into: dict[int, set[int]] = defaultdict(set)
     for a, b in arcs:
@@ -71,9 +76,17 @@ def layers(count: int, arcs: Iterable[Arc]) -> list[int]:
 def arrange(
     layer: Sequence[int], extent: Sequence[float], arcs: Iterable[Arc], gap: float, lane_extent: Sequence[float]
 ) -> Arrangement:
-    """Order the boxes of each layer and place them across, `gap` apart, with a lane per box whose arcs skip layers.
+    """Order the boxes of each layer and place them along the cross axis, with lanes for arcs that skip layers.
 
-    layer, extent: of each box. lane_extent: size across of a lane of each box.
+    Args:
+        layer: Layer of each box.
+        extent: Size of each box along the cross axis.
+        arcs: (source box, target box).
+        gap: Space between neighbours.
+        lane_extent: Size of a lane of each box along the cross axis.
+
+    Returns:
+        The arrangement.
     """
     forward = sorted({(a, b) for a, b in arcs if layer[a] < layer[b]})
     extents = list(extent)
@@ -106,7 +119,7 @@ def _neighbours(found: Arrangement, arcs: Sequence[Arc], layer: Sequence[int]) -
 
 
 def _uncross(rows: list[list[int]], above: list[list[int]], below: list[list[int]]) -> list[list[int]]:
-    """Barycentre sweeps, down and up in turn."""
+    """Reorder each layer by the barycentres of its neighbours, sweeping down and up in turn."""
     rank = np.zeros(len(above))
     for row in rows:
         rank[row] = np.arange(len(row)) - (len(row) - 1) / 2
@@ -127,7 +140,7 @@ def _place(
     gap: float,
     boxes: int,
 ) -> np.ndarray:
-    """Cross coordinates: pull every item to its neighbours, keep the order and the gaps; lanes are kept straight."""
+    """Cross coordinates: pull every item towards its neighbours, keeping order and gaps; lanes pull hardest."""
     centre = np.zeros(len(extent))
     for row in order:
         centre[row] = _spread(np.zeros(len(row)), np.ones(len(row)), extent[row], gap)
@@ -144,7 +157,10 @@ def _place(
 
 
 def _spread(wish: np.ndarray, weight: np.ndarray, extent: np.ndarray, gap: float) -> np.ndarray:
-    """The positions nearest to `wish` (weighted least squares) in this order and with gaps: isotonic regression."""
+    """The positions nearest to `wish` (weighted least squares) that keep order and gaps.
+
+    Subtracting the least offsets turns this into isotonic regression, solved by pooling adjacent violators.
+    """
     if not len(wish):
         return wish
     apart = (extent[1:] + extent[:-1]) / 2 + gap

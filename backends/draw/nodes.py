@@ -1,4 +1,4 @@
-"""The small view: every node a mark, every edge a line, layers from left to right."""
+"""The view of small graphs: every node and every edge, layers from left to right."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _GLYPHS: dict[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class _Edges:
-    """All edges, flat: node ids, value (nan for a link), index of the role, number and count among its parallels."""
+    """All edges, each array [edges]: node ids, value (NaN for a link), role, index and count among parallel edges."""
 
     src: np.ndarray
     dst: np.ndarray
@@ -71,7 +71,7 @@ class _Edges:
 
 
 def node_picture(graph: ParameterGraph) -> Figure:
-    """The figure of a small graph."""
+    """Draw a small graph: nodes and edges."""
     found = bands(graph)
     params = {i for i, g in enumerate(graph.groups) if g.kind == NodeKind.PARAM}
     boxes = [i for i in range(len(graph.groups)) if i not in params]
@@ -79,19 +79,19 @@ def node_picture(graph: ParameterGraph) -> Figure:
     arcs = [(number[b.src], number[b.dst]) for b in found if b.src in number and b.dst in number]
     layer = layers(len(boxes), arcs)
     heads = [_head(graph, g, found) for g in boxes]
-    step = _step(graph, boxes, layer)
+    pitch = _pitch(graph, boxes, layer)
     lane = [8 + 1.5 * min(graph.groups[g].size, 20) for g in boxes]
     rough = arrange(layer, [1.0] * len(boxes), arcs, GAP, lane)
     first = {next((i for i in row if i < len(boxes)), -1) for row in rough.order}
     inner = [0.0 if i in first else len(h) * LINE + 4 for i, h in enumerate(heads)]
-    extent = [room + graph.groups[g].size * step for g, room in zip(boxes, inner, strict=True)]
+    extent = [room + graph.groups[g].size * pitch for g, room in zip(boxes, inner, strict=True)]
     placed = arrange(layer, extent, arcs, GAP, lane)
-    sheet = _Sheet(graph, found, boxes, layer, heads, inner, placed, step, params)
+    sheet = _Sheet(graph, found, boxes, layer, heads, inner, placed, pitch, params)
     return sheet.figure()
 
 
-def _step(graph: ParameterGraph, boxes: list[int], layer: list[int]) -> float:
-    """Points from node to node: less where a column is long."""
+def _pitch(graph: ParameterGraph, boxes: list[int], layer: list[int]) -> float:
+    """Distance from node to node in points, shorter for long columns."""
     column: dict[int, int] = defaultdict(int)
     for group, at in zip(boxes, layer, strict=True):
         column[at] += graph.groups[group].size
@@ -99,7 +99,7 @@ def _step(graph: ParameterGraph, boxes: list[int], layer: list[int]) -> float:
 
 
 def _head(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
-    """The lines over a group: what it is, where it comes from, what its inputs went through."""
+    """The heading of a group: kind and size, ONNX name, ports, and the vias of what enters it."""
     g = graph.groups[group]
     ids = np.arange(g.start, g.stop)
     lines = [f"{g.kind} ×{g.size}"]
@@ -117,7 +117,7 @@ def _head(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
 
 
 def _edges(graph: ParameterGraph, roles: list[str]) -> _Edges:
-    """Every edge of every block, with parallel edges counted off."""
+    """Every edge of every block, with parallel edges numbered."""
     columns: list[list[np.ndarray]] = [[], [], [], []]
     for block in graph.edges:
         shape = block.shape
@@ -141,6 +141,12 @@ def _edges(graph: ParameterGraph, roles: list[str]) -> _Edges:
 
 @dataclass(frozen=True)
 class _Sheet:
+    """A picture with its layout.
+
+    boxes: groups that get a column of nodes. heads: heading of each. inner: space for the heading within the column, 0
+    where it is at the top of the page. pitch: points from node to node. params: parameter groups.
+    """
+
     graph: ParameterGraph
     found: list[Band]
     boxes: list[int]
@@ -148,11 +154,11 @@ class _Sheet:
     heads: list[list[str]]
     inner: list[float]
     placed: Arrangement
-    step: float
+    pitch: float
     params: set[int]
 
     def figure(self) -> Figure:
-        """Place columns, parameters and legend, then draw lines under marks under text."""
+        """Lay out columns, parameters and legend, then draw edges, nodes over them, and text on top."""
         at = dict(zip(self.boxes, self.layer, strict=True))
         homes = self._homes(at)
         column_x, width = self._columns(homes)
@@ -185,7 +191,7 @@ class _Sheet:
         return figure
 
     def _homes(self, at: dict[int, int]) -> dict[int, dict[int, list[int]]]:
-        """Column -> parameter group -> groups of that column which it feeds."""
+        """Column -> parameter group -> groups of that column that it feeds."""
         homes: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
         for band in self.found:
             if band.src in self.params and band.dst in at:
@@ -193,9 +199,9 @@ class _Sheet:
         return homes
 
     def _columns(self, homes: dict[int, dict[int, list[int]]]) -> tuple[np.ndarray, float]:
-        """x of the centre of each column, and the width of the whole."""
+        """Horizontal centre of each column, and the width of the picture, in points."""
         count = max(self.layer) + 1
-        wide = np.full(count, self.step)
+        wide = np.full(count, self.pitch)
         for box, lines in enumerate(self.heads):
             longest = max(text_width(t, TITLE if i == 0 else SMALL) for i, t in enumerate(lines))
             wide[self.layer[box]] = max(wide[self.layer[box]], longest)
@@ -205,24 +211,24 @@ class _Sheet:
         x = np.zeros(count)
         x[0] = MARGIN + max(wide[0] / 2, before[0])
         for c in range(1, count):
-            x[c] = x[c - 1] + max((wide[c - 1] + wide[c]) / 2 + GAP, apart, before[c] + self.step / 2)
+            x[c] = x[c - 1] + max((wide[c - 1] + wide[c]) / 2 + GAP, apart, before[c] + self.pitch / 2)
         return x, float(x[-1] + wide[-1] / 2 + MARGIN)
 
     def _param_room(self, home: dict[int, list[int]]) -> float:
-        """How far the parameters of a column reach to its left."""
+        """Space for the parameters left of a column, in points."""
         if not home:
             return 0.0
         return 34 + 8 * len(home) + max(text_width(self._param_label(p), SMALL) for p in home) + 12
 
     def _param_label(self, group: int) -> str:
-        """The tensors that a parameter node is the source of."""
+        """The tensors whose edges start at a parameter node."""
         own = (b.per.view.name for b in self.found if b.src == group and isinstance(b.per, EdgeBlock))
         return fit(", ".join(short(name) for name in dict.fromkeys(own)), LONGEST, SMALL)
 
     def _param_spots(
         self, homes: dict[int, dict[int, list[int]]], column_x: np.ndarray, bottom: float
     ) -> dict[tuple[int, int], tuple[float, float]]:
-        """(parameter group, column) -> x, y: a staircase below the nodes, left of the column that it feeds."""
+        """(parameter group, column) -> x, y: a staircase below the nodes, left of the column that the group feeds."""
         return {
             (group, column): (column_x[column] - 30 - 8 * (len(home) - 1 - row), bottom + 16 + PARAM_STEP * row)
             for column, home in homes.items()
@@ -230,13 +236,13 @@ class _Sheet:
         }
 
     def _positions(self, column_x: np.ndarray, down: float) -> np.ndarray:
-        """x, y of every node, float64 [nodes, 2]; those of parameters are nan."""
+        """x, y of every node, float64 [nodes, 2]; NaN for parameter nodes."""
         position = np.full((self.graph.num_nodes, 2), np.nan)
         for box, group in enumerate(self.boxes):
             g = self.graph.groups[group]
             top = self.placed.centre[box] - self.placed.extent[box] / 2 + down + self.inner[box]
             position[g.start : g.stop, 0] = column_x[self.layer[box]]
-            position[g.start : g.stop, 1] = top + self.step * (np.arange(g.size) + 0.5)
+            position[g.start : g.stop, 1] = top + self.pitch * (np.arange(g.size) + 0.5)
         return position
 
     def _draw_edges(
@@ -288,7 +294,7 @@ class _Sheet:
             )
 
     def _waypoints(self, path: list[int], row: int, column_x: np.ndarray, down: float) -> list[np.ndarray]:
-        """Where an edge of the `row`-th node of its group passes the columns in between."""
+        """Points at which an edge from the `row`-th node of its group crosses the columns in between."""
         points = []
         for column, lane in enumerate(path[1:-1], self.layer[path[0]] + 1):
             shift = (row % 20) * 1.5 - self.placed.extent[lane] / 2 + 4
@@ -296,7 +302,7 @@ class _Sheet:
         return points
 
     def _draw_nodes(self, axes: Axes, position: np.ndarray) -> None:
-        radius = self.step * 0.36
+        radius = self.pitch * 0.36
         for group in self.boxes:
             g = self.graph.groups[group]
             size = min(8.0, 1.35 * radius * 10 / text_width(str(g.size - 1), 10))
@@ -335,7 +341,7 @@ class _Sheet:
 
 
 def _scales(edges: _Edges) -> np.ndarray:
-    """Per role, one over the greatest magnitude (0 where there is none)."""
+    """The reciprocal of each role's largest magnitude, 0 where that is 0."""
     scale = np.zeros(int(edges.role.max(initial=0)) + 1)
     np.maximum.at(scale, edges.role, np.nan_to_num(np.abs(edges.value), nan=0.0, posinf=0.0))
     return np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -352,14 +358,14 @@ def _mark(kind: str, x: float, y: float, radius: float, rim: float) -> Patch:
 
 
 def _rise(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """From a parameter up beside its column, then level into a node."""
+    """A Bezier curve from a parameter up beside its column, horizontally into a node."""
     t = np.linspace(0, 1, 18)[:, None]
     a, b = np.array([start[0], end[1] + 0.25 * (start[1] - end[1])]), np.array([start[0] + 4, end[1]])
     return (1 - t) ** 3 * start + 3 * t * (1 - t) ** 2 * a + 3 * t**2 * (1 - t) * b + t**3 * end
 
 
 def _curve(points: list[np.ndarray], place: int, beside: int) -> np.ndarray:
-    """A line through the points, level at waypoints; parallel edges bow apart; backward ones arch."""
+    """A curve through the points, horizontal at waypoints; parallel edges are bowed apart, backward edges arched."""
     if len(points) == 2:
         start, end = points
         bow = (place - (beside - 1) / 2) * min(6.0, 24.0 / beside)

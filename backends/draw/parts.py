@@ -1,4 +1,4 @@
-"""What both views share: bands between groups, colours, text that fits, the canvas and its legend."""
+"""Shared by both views: bands between groups, colours, text fitting, canvas and legend."""
 
 from __future__ import annotations
 
@@ -78,7 +78,14 @@ _SPARE = ("#4b5563", "#a1662f", "#5b8c2a", "#3f51b5", "#9c3d9e", "#00796b", "#b8
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The edges of one block between two groups. count: how many; per: the block they belong to."""
+    """The edges of one block between two groups.
+
+    Attributes:
+        src: Source group.
+        dst: Destination group.
+        count: Number of edges.
+        per: The block.
+    """
 
     src: int
     dst: int
@@ -92,7 +99,7 @@ class Band:
 
 
 def bands(graph: ParameterGraph) -> list[Band]:
-    """Every block split by the groups it joins, edge blocks first."""
+    """Split every block by the groups it connects; edge blocks come first."""
     found: list[Band] = []
     for block in graph.edges:
         pairs = _block_pairs(graph.group_of(block.src), graph.group_of(block.dst))
@@ -105,7 +112,7 @@ def bands(graph: ParameterGraph) -> list[Band]:
 
 
 def _block_pairs(src: np.ndarray, dst: np.ndarray) -> Counter[tuple[int, int]]:
-    """(source group, destination group) -> number of node pairs, for group ids [B, K] and [B, N]."""
+    """(source group, destination group) -> number of node pairs, from group ids [B, K] and [B, N]."""
     rows = Counter((a.tobytes(), b.tobytes()) for a, b in zip(src, dst, strict=True))
     pairs: Counter[tuple[int, int]] = Counter()
     for (a, b), times in rows.items():
@@ -126,7 +133,7 @@ def kind_colour(kind: str) -> str:
 
 
 def role_colours(graph: ParameterGraph) -> dict[str, str]:
-    """Role -> line colour: well-known roles keep theirs in every picture, others take spare ones in order."""
+    """Role -> line colour: common roles have the same colour in every picture, others get spare colours in order."""
     roles = dict.fromkeys([b.role for b in graph.edges] + [b.role for b in graph.links])
     spare = [r for r in roles if r not in _ROLES]
     return {r: _ROLES[r] if r in _ROLES else _SPARE[spare.index(r) % len(_SPARE)] for r in roles}
@@ -140,8 +147,8 @@ def text_width(text: str, size: float, weight: str = "normal") -> float:
 
 
 def fit(text: str, width: float, size: float) -> str:
-    """`text`, cut in its middle until it is at most `width` points wide."""
-    # No letter is narrower than a tenth of the size, so that no long text is measured whole.
+    """`text`, with its middle elided to at most `width` points."""
+    # No glyph is narrower than a tenth of the font size: a long text need not be measured whole.
     most = min(len(text), int(10 * width / size))
     if most == len(text) and text_width(text, size) <= width:
         return text
@@ -154,12 +161,12 @@ def fit(text: str, width: float, size: float) -> str:
 
 
 def short(name: str) -> str:
-    """The telling end of an exporter's long name."""
+    """The last two components of an exporter's slash-separated name."""
     return name.rsplit("/", 2)[-2] + "/" + name.rsplit("/", 1)[-1] if name.count("/") > 1 else name.lstrip("/")
 
 
 def wrapped(chain: str, width: float, size: float) -> list[str]:
-    """A via chain in lines of at most `width` points, broken between its steps."""
+    """A via chain wrapped to lines of at most `width` points, between its steps."""
     lines: list[str] = []
     for step in f"via {chain}".split(" > "):
         longer = f"{lines[-1]} > {step}" if lines else step
@@ -176,7 +183,7 @@ def via_texts(graph: ParameterGraph, vias: np.ndarray) -> list[str]:
 
 
 def write(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Put a text into a picture as it is: names hold no formulas, and nothing that XML cannot say."""
+    """Write text literally: no mathtext, and no characters that XML forbids."""
     axes.text(x, y, printable(text), parse_math=False, **style)
 
 
@@ -192,7 +199,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One entry of the legend: a line if it has a style, else a filled box with a rim."""
+    """A legend entry: a line if it has a style, else a filled box with a rim."""
 
     label: str
     colour: str
@@ -201,7 +208,7 @@ class Key:
 
 
 def keys(graph: ParameterGraph, found: Iterable[Band], extra: Sequence[Key] = ()) -> list[Key]:
-    """The legend's entries: roles (links dashed), then `extra`, then node kinds."""
+    """The legend entries: roles (links dashed), then `extra`, then node kinds."""
     colours = role_colours(graph)
     links: dict[str, bool] = {}
     for band in found:
@@ -212,7 +219,7 @@ def keys(graph: ParameterGraph, found: Iterable[Band], extra: Sequence[Key] = ()
 
 
 def legend_rows(entries: Sequence[Key], width: float) -> list[list[tuple[float, Key]]]:
-    """The entries with their x offsets, in as many rows as `width` asks for."""
+    """The entries with their x offsets, wrapped into rows of at most `width` points."""
     rows: list[list[tuple[float, Key]]] = [[]]
     x = 0.0
     for entry in entries:

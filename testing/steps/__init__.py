@@ -1,4 +1,4 @@
-"""Steps that `networks` draws from, by the family of operators that they use."""
+"""The steps that `networks` draws, by operator family."""
 
 from __future__ import annotations
 
@@ -40,4 +40,4 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **derived.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
-"""Name of each family to the step that takes values of the pool and puts new ones there."""
+"""Family -> step; a step takes values from the pool of a sketch and adds new ones."""

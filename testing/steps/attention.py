@@ -1,4 +1,4 @@
-"""Attention, with heads, shared keys, masks and projections packed or apart."""
+"""Attention with multiple heads, grouped queries, masks, and packed or separate projections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _in_heads(sketch: Sketch, x: Tensor, heads: int) -> Tensor:
 
 
 def _repeated(sketch: Sketch, x: Tensor, times: int) -> Tensor:
-    """Every head so many times in a row, as grouped queries need."""
+    """Every head repeated, as grouped-query attention needs."""
     b, heads, s, d = x.shape
     wide = sketch.node(
         "Expand", sketch.node("Unsqueeze", x, sketch.integers([2])), sketch.integers([b, heads, times, s, d])
@@ -35,7 +35,7 @@ def _repeated(sketch: Sketch, x: Tensor, times: int) -> Tensor:
 
 
 def _operands(sketch: Sketch, x: Tensor, heads: int, groups: int, d: int) -> list[Tensor]:
-    """Queries, keys and values in heads."""
+    """Queries, keys and values, split into heads."""
     if groups == heads and sketch.chance(30):
         packed = _projected(sketch, x, 3 * heads * d)
         parts = sketch.split("Split", 3, packed, sketch.integers([heads * d] * 3), axis=2)
@@ -68,7 +68,7 @@ def _attention(sketch: Sketch) -> None:
 
 
 def _operator(sketch: Sketch) -> None:
-    """The operator Attention on heads that it splits itself."""
+    """The Attention operator, which splits the heads itself."""
     x = sketch.pick(lambda t: t.rank == 3 and t.shape[0] == 1 and t.shape[1] <= 5)
     heads, d = sketch.integer(1, 3), sketch.integer(1, 3)
     groups = 1 if sketch.chance(30) else heads
@@ -79,7 +79,7 @@ def _operator(sketch: Sketch) -> None:
 
 
 def _rotary(sketch: Sketch) -> None:
-    """Halves of heads are rotated by angles that depend on the place."""
+    """Rotary position embedding on the halves of each head."""
     x = sketch.pick(lambda t: t.rank == 3 and t.shape[0] == 1 and t.shape[2] % 2 == 0)
     heads = sketch.choice([h for h in (1, 2, 3) if x.shape[2] % (2 * h) == 0])
     h = _in_heads(sketch, x, heads)

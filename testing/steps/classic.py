@@ -14,7 +14,7 @@ __all__ = ["STEPS"]
 
 
 def _table(sketch: Sketch) -> Tensor:
-    """Some value as rows of its last axis."""
+    """A value as a matrix with its last axis as columns."""
     x = sketch.pick(lambda t: t.rank >= 2)
     rows = sketch.integers([math.prod(x.shape[:-1]), x.shape[-1]])
     return x if x.rank == 2 else sketch.node("Reshape", x, rows)
@@ -63,7 +63,7 @@ def _vectors(sketch: Sketch) -> None:
 
 
 def _trees(sketch: Sketch) -> None:
-    """Full trees, of which some look at the same features in the same places."""
+    """Complete trees, some of which split on the same features at the same nodes."""
     x, targets = _table(sketch), sketch.size(3)
     count, depth = sketch.integer(1, 4), sketch.integer(1, 2)
     inner, nodes = 2**depth - 1, 2 ** (depth + 1) - 1

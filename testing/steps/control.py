@@ -1,4 +1,4 @@
-"""Branches, loops and scans, whose bodies are drawn from the other families and read outer values."""
+"""If, Loop and Scan, whose bodies are drawn from the other families and read outer values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _INSIDE: Mapping[str, Callable[[Sketch], None]] = {
 
 
 def _made_of(sketch: Sketch, x: Tensor) -> Tensor:
-    """A value of the shape of x, made of x and perhaps of outer values."""
+    """A value of the shape of x, computed from x and perhaps outer values."""
     if sketch.chance(15):
         return x
     sketch.pool.append(x)
@@ -66,7 +66,7 @@ def _if(sketch: Sketch) -> None:
 
 
 def _start(sketch: Sketch, row: Tensor) -> Tensor:
-    """What a state of the shape of `row` starts as: zeros, a parameter, or a value at hand."""
+    """The initial state of the shape of `row`: zeros, a parameter, or a present value."""
     if sketch.chance(25):
         return weight(sketch, row.shape, 4)
     same = [t for t in sketch.pool if t.shape == row.shape]
@@ -76,7 +76,7 @@ def _start(sketch: Sketch, row: Tensor) -> Tensor:
 
 
 def _next(sketch: Sketch, state: Tensor, row: Tensor) -> Tensor:
-    """What becomes of a state when it meets a row of its shape."""
+    """The next state, from the present one and a row of its shape."""
     met = sketch.node(sketch.choice(["Add", "Mul", "Sub"]), _made_of(sketch, state), _made_of(sketch, row))
     return sketch.node(sketch.choice(["Tanh", "Sigmoid", "Softsign"]), met)
 

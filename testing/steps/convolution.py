@@ -25,7 +25,7 @@ def _groups(sketch: Sketch, channels: int) -> int:
 
 
 def _windows(sketch: Sketch, x: Tensor, pads: bool = True) -> dict[str, Any]:
-    """Kernel, and strides, dilations and pads that differ from the default in some cases."""
+    """Kernel shape, with non-default strides, dilations and pads in some cases."""
     kernel = [sketch.integer(1, min(3, n)) for n in x.shape[2:]]
     found: dict[str, Any] = {"kernel_shape": kernel}
     if sketch.chance(25):
@@ -74,7 +74,7 @@ def _pool(sketch: Sketch) -> None:
 def _global_pool(sketch: Sketch) -> None:
     x = _image(sketch)
     ops = ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"]
-    # ONNX Runtime has no kernel for GlobalLpPool since 22.
+    # ONNX Runtime has no kernel for GlobalLpPool from opset 22 on.
     sketch.put(sketch.node(sketch.choice(ops if sketch.opset < 22 else ops[:2]), x))
 
 
@@ -88,7 +88,7 @@ def _resize(sketch: Sketch) -> None:
 
 
 def _sampled(sketch: Sketch) -> None:
-    """Values between places, which are learned or computed."""
+    """Interpolation at learned or computed positions."""
     x = sketch.pick(lambda t: t.rank == 4)
     grids = [t for t in sketch.pool if t.rank == 4 and t.shape[0] == x.shape[0] and t.shape[-1] == 2]
     if grids and sketch.chance(50):

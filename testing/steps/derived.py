@@ -1,4 +1,4 @@
-"""Weights that the file computes from what it stores: functions, products and sums of tensors, small networks."""
+"""Computed weights: functions, products and sums of stored tensors, hypernetworks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Shape = tuple[int, ...]
 
 
 def derived(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A float value of this shape, computed from parameters alone; a parameter where the drawn form has no such."""
+    """A float value of this shape, computed from parameters alone; a parameter if the drawn form does not allow it."""
     try:
         made = sketch.choice(_FORMS)(sketch, shape, scale)
     except Unfit:
@@ -25,7 +25,7 @@ def derived(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _stored(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A parameter, now and then one that is used elsewhere too."""
+    """A parameter, sometimes one that is used elsewhere too."""
     same = [t for t in sketch.weights if t.shape == shape]
     return sketch.choice(same) if same and sketch.chance(30) else sketch.parameter(shape, scale)
 
@@ -56,7 +56,7 @@ def _times_exp(sketch: Sketch, w: Tensor) -> Tensor:
 
 
 def _masked(sketch: Sketch, w: Tensor) -> Tensor:
-    """Zeros of the program where nothing may pass, as in MADE."""
+    """A constant mask of zeros and ones, as in MADE."""
     mask = np.ones(w.shape, np.float32)
     if w.rank < 2:
         mask[::2] = 0
@@ -66,7 +66,7 @@ def _masked(sketch: Sketch, w: Tensor) -> Tensor:
 
 
 def _scaled(sketch: Sketch, w: Tensor) -> Tensor:
-    """One number for every entry of some axis."""
+    """One number per entry of an axis."""
     if not w.rank:
         return w
     axis = sketch.integer(0, w.rank - 1)
@@ -83,7 +83,7 @@ def _turned(sketch: Sketch, w: Tensor) -> Tensor:
 
 
 def _antisymmetric(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """w - w^T, or the sum of both."""
+    """Antisymmetric or symmetric: w - w^T or w + w^T."""
     if len(shape) < 2 or shape[-1] != shape[-2]:
         raise Unfit
     w = _stored(sketch, shape, scale)
@@ -98,7 +98,7 @@ def _product(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _low_rank(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """W + s A B."""
+    """Low-rank update: W + s A B."""
     product = _product(sketch, shape, scale)
     factor = sketch.literal(0.5) if sketch.chance(50) else sketch.parameter(())
     update = sketch.node("Mul", product, factor) if sketch.chance(60) else product
@@ -106,7 +106,7 @@ def _low_rank(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _outer(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A vector per axis, multiplied or added up."""
+    """One vector per axis, as an outer product or sum."""
     if not shape:
         raise Unfit
     made: Tensor | None = None
@@ -119,7 +119,7 @@ def _outer(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _kron(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """Every entry of a matrix times another matrix."""
+    """Kronecker product of two matrices."""
     if len(shape) != 2:
         raise Unfit
     (m, p), (n, q) = (_factors(sketch, size) for size in shape)
@@ -133,7 +133,7 @@ def _factors(sketch: Sketch, size: int) -> tuple[int, int]:
 
 
 def _normed(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """g v / |v|, the norm over all axes but one."""
+    """Weight normalisation: g v / |v|, with the norm over all axes but one."""
     if len(shape) < 2:
         raise Unfit
     axis = sketch.choice([0, len(shape) - 1])
@@ -148,14 +148,14 @@ def _normed(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _mixture(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A bank of weights, averaged with learned shares."""
+    """A bank of weights, averaged with learned coefficients."""
     shares = sketch.node("Softmax", sketch.parameter((3, *[1] * len(shape))), axis=0)
     bank = sketch.node("Mul", sketch.parameter((3, *shape), scale), shares)
     return sketch.node("ReduceSum", bank, sketch.integers([0]), keepdims=0)
 
 
 def _generated(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A small network makes it of a learned code."""
+    """A small hypernetwork on a learned code."""
     hidden, size = sketch.integer(2, 3), math.prod(shape)
     code = sketch.node("Tanh", sketch.node("MatMul", sketch.parameter((1, 2)), sketch.parameter((2, hidden))))
     flat = sketch.node("MatMul", code, sketch.parameter((hidden, size), scale))
@@ -163,7 +163,7 @@ def _generated(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _joined(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """Halves along some axis, each computed in its own way."""
+    """A concatenation of two differently computed parts."""
     axis = sketch.choice([a for a, n in enumerate(shape) if n > 1])
     half = shape[axis] // 2
     sizes = (half, shape[axis] - half)
@@ -175,7 +175,7 @@ def _joined(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 
 
 def _part_of_sum(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
-    """A sum of two tensors, moved: transposed, sliced, or rows of it picked."""
+    """A sum of two tensors, transposed, sliced or gathered."""
     way = sketch.integer(0, 2)
     if not shape or (way == 0 and len(shape) < 2):
         raise Unfit
@@ -206,14 +206,14 @@ _FORMS = (
 
 
 def _layer(sketch: Sketch) -> None:
-    """A layer whose weight is computed, with a nonlinearity behind it."""
+    """A layer with a computed weight, followed by a nonlinearity."""
     x = sketch.pick(lambda t: t.rank >= 2)
     w = derived(sketch, (x.shape[-1], sketch.size()), 1 / math.sqrt(x.shape[-1]))
     sketch.put(sketch.node(sketch.choice(["Tanh", "Relu", "Sigmoid"]), sketch.node("MatMul", x, w)))
 
 
 def _series(sketch: Sketch) -> None:
-    """Two layers with one square tensor: as it is in the first, transformed in the second."""
+    """Two layers that share a square tensor, transformed in the second."""
     x = sketch.pick(lambda t: t.rank >= 2 and t.shape[-1] > 1)
     width = x.shape[-1]
     w = sketch.parameter((width, width), 1 / math.sqrt(width))
@@ -225,7 +225,7 @@ def _series(sketch: Sketch) -> None:
 
 
 def _norm(sketch: Sketch) -> None:
-    """A scale of the form 1 + w behind a normalisation, as in Gemma."""
+    """A scale 1 + w after a normalisation, as in Gemma."""
     x = sketch.pick(lambda t: t.rank >= 2 and t.shape[-1] > 1)
     options: dict[str, Any] = {} if sketch.opset >= 18 else {"axes": [-1]}
     axes = [sketch.integers([-1])] if sketch.opset >= 18 else []

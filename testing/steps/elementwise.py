@@ -1,4 +1,4 @@
-"""Elementwise operators: activations, what is attached to a value, and values that meet."""
+"""Elementwise operators: activations, parameters broadcast to a value, and combinations of two values."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _unary(sketch: Sketch) -> None:
 
 
 def _chain(sketch: Sketch) -> None:
-    """A function of one value in several nodes."""
+    """An activation written out in several nodes."""
     x = sketch.pick()
     sketch.put(sketch.choice(_CHAINS)(sketch, x))
 
@@ -81,7 +81,7 @@ _CHAINS = (_silu, _gelu, _square, _log, _difference, _quotient, _branch, _clip, 
 
 
 def _part(sketch: Sketch, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """A shape that broadcasts to this one: some axes of size 1, leading ones perhaps left out."""
+    """A shape that broadcasts to this one: some axes of size 1, leading ones possibly omitted."""
     part = tuple(n if sketch.chance(50) else 1 for n in shape)
     while part and part[0] == 1 and sketch.chance(70):
         part = part[1:]
@@ -104,7 +104,7 @@ def _attach(sketch: Sketch) -> None:
 
 
 def _table(sketch: Sketch) -> None:
-    """Numbers of the program that vary along an axis: sines of places, a mask."""
+    """A constant that varies along an axis: sinusoidal positions or a mask."""
     x = sketch.pick(lambda t: t.rank >= 1)
     axis = sketch.axis(x)
     n = x.shape[axis]
@@ -125,7 +125,7 @@ def broadcasts(a: Tensor, b: Tensor) -> bool:
 
 
 def _meet(sketch: Sketch) -> None:
-    """Two values of the pool, of equal or of broadcast shapes."""
+    """Two values of the pool whose shapes broadcast."""
     x = sketch.pick()
     y = sketch.pick(lambda t: t != x and broadcasts(x, t))
     op = sketch.choice(["Add", "Mul", "Sub", "Max", "Min", "Where", "Sum", "Mean", "Pow"])
@@ -142,14 +142,14 @@ def _meet(sketch: Sketch) -> None:
 
 
 def _residual(sketch: Sketch) -> None:
-    """x plus a branch of the same shape."""
+    """A residual connection: x plus a branch of its shape."""
     x = sketch.pick(lambda t: t.rank >= 2)
     branch = matmul(sketch, sketch.node("Relu", x), x.shape[-1])
     sketch.put(sketch.node("Add", *([x, branch] if sketch.chance(50) else [branch, x])))
 
 
 def _gate(sketch: Sketch) -> None:
-    """x times a gate that is made from it: per entry, or of fewer axes (squeeze and excite)."""
+    """A gate computed from x: per entry, or with fewer axes (squeeze-and-excitation)."""
     x = sketch.pick(lambda t: t.rank >= 2)
     if sketch.chance(50):
         sketch.put(sketch.node("Mul", x, sketch.node("Sigmoid", matmul(sketch, x, x.shape[-1]))))

@@ -13,7 +13,7 @@ __all__ = ["STEPS", "matmul"]
 
 
 def matmul(sketch: Sketch, x: Tensor, width: int | None = None) -> Tensor:
-    """x times a weight over its last axis, perhaps with a bias."""
+    """Multiply x by a weight over its last axis, perhaps with a bias."""
     y = sketch.node("MatMul", x, weight(sketch, (x.shape[-1], width or sketch.size())))
     return sketch.node("Add", y, vector(sketch, y.shape[-1:])) if sketch.chance(50) else y
 
@@ -29,7 +29,7 @@ def _left(sketch: Sketch) -> None:
 
 
 def _batched(sketch: Sketch) -> None:
-    """A weight of its own for every entry of some batch axes."""
+    """A batched MatMul: a separate weight per entry of some batch axes."""
     x = sketch.pick(lambda t: t.rank >= 3)
     lead = sketch.integer(1, x.rank - 2)
     batch = [n if sketch.chance(70) else 1 for n in x.shape[x.rank - 2 - lead : -2]]
@@ -71,7 +71,7 @@ def _gemm(sketch: Sketch) -> None:
 
 
 def _einsum(sketch: Sketch) -> None:
-    """Any contraction with a weight: some axes summed, some kept apart, new ones made, in any order."""
+    """Any einsum with a weight: axes contracted, kept as batch axes, or new, in any order."""
     x = sketch.pick(lambda t: t.rank >= 1)
     letters = "abcdefgh"[: x.rank]
     summed = [letters[a] for a in sketch.some_axes(x)]
@@ -93,7 +93,7 @@ def _shuffled(sketch: Sketch, letters: list[str]) -> str:
 
 
 def _product(sketch: Sketch) -> None:
-    """MatMul of two values, the second transposed where it has to be."""
+    """MatMul of two values, the second transposed if necessary."""
     x = sketch.pick(lambda t: t.rank >= 2)
     y = sketch.pick(lambda t: t.rank >= 2 and x.shape[-1] in t.shape[-2:])
     if y.shape[-2] != x.shape[-1] or (y.shape[-1] == x.shape[-1] and sketch.chance(50)):
@@ -103,7 +103,7 @@ def _product(sketch: Sketch) -> None:
 
 
 def _einsum_product(sketch: Sketch) -> None:
-    """Two values (and perhaps a weight): axes of one size may be one letter, summed or not."""
+    """An einsum of two values (and perhaps a weight), in which axes of equal size may share a letter."""
     x, y = sketch.pick(lambda t: t.rank >= 1), sketch.pick(lambda t: t.rank >= 1)
     left, right = "abcde"[: x.rank], ""
     for n in y.shape:
@@ -123,7 +123,7 @@ def _einsum_product(sketch: Sketch) -> None:
 
 
 def _module_twice(sketch: Sketch) -> None:
-    """One module applied to two values."""
+    """One layer applied to two values."""
     x = sketch.pick(lambda t: t.rank >= 2)
     y = sketch.pick(lambda t: t.rank >= 2 and t.shape[-1] == x.shape[-1])
     w = weight(sketch, (x.shape[-1], sketch.size()))

@@ -1,4 +1,4 @@
-"""Data movement along labelled and free axes alike."""
+"""Data movement, along axes of neurons and of positions alike."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["STEPS"]
 
 
 def _reshape(sketch: Sketch) -> None:
-    """Merge neighbours, split an axis, or cut the entries up in another way."""
+    """Merge neighbouring axes, split an axis, or reshape otherwise."""
     x = sketch.pick(lambda t: t.rank >= 1)
     way = sketch.integer(0, 3)
     if way == 0 and x.rank >= 2:
@@ -59,7 +59,7 @@ def _unsqueeze(sketch: Sketch) -> None:
 
 
 def _split(sketch: Sketch) -> None:
-    """Equal or unequal pieces; all of them go on."""
+    """Split into equal or unequal parts, all of which stay in use."""
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
     axis = sketch.axis(x)
     n = x.shape[axis]
@@ -71,7 +71,7 @@ def _split(sketch: Sketch) -> None:
 
 
 def _concat(sketch: Sketch) -> None:
-    """Values that agree but for one axis, perhaps one of them twice."""
+    """Concatenate values that differ in one axis only, perhaps one of them twice."""
     x = sketch.pick(lambda t: t.rank >= 1)
     axis = sketch.integer(0, x.rank - 1)
 
@@ -98,7 +98,7 @@ def _slice(sketch: Sketch) -> None:
 
 
 def _gather(sketch: Sketch) -> None:
-    """Places picked along an axis: one, several, repeated, in another order."""
+    """Gather along an axis: one entry, several, repeated, or permuted."""
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
     axis = sketch.axis(x)
     last = x.shape[axis] - 1
@@ -118,7 +118,7 @@ def _gather_elements(sketch: Sketch) -> None:
 
 
 def _gather_nd(sketch: Sketch) -> None:
-    """Entries or slices picked over the first axes."""
+    """GatherND over the leading axes."""
     x = sketch.pick(lambda t: t.rank >= 2)
     depth = sketch.integer(1, x.rank)
     places = [[sketch.integer(0, n - 1) for n in x.shape[:depth]] for _ in range(sketch.integer(1, 4))]
@@ -126,7 +126,7 @@ def _gather_nd(sketch: Sketch) -> None:
 
 
 def _scatter(sketch: Sketch) -> None:
-    """Entries of one value are put into another, by place along an axis or by the first axis."""
+    """Scatter entries of one value into another, along an axis or over the first axis."""
     x = sketch.pick(lambda t: t.rank >= 1 and max(t.shape) > 1)
     axis = sketch.axis(x)
     n = x.shape[axis]

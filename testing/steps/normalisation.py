@@ -1,4 +1,4 @@
-"""Normalisation, as operators and written out, over any axes."""
+"""Normalisation over any axes, as an operator or written out."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
 def _cell(sketch: Sketch) -> None:
-    """All states, or the last one."""
+    """All hidden states, or the last one."""
     x = sketch.pick(lambda t: t.rank == 3 and t.shape[0] <= 4)
     if x.shape[0] == 1 and sketch.chance(70):
         x = sketch.node("Transpose", x, perm=[1, 0, 2])

@@ -1,4 +1,4 @@
-"""Places that are computed, and sequences that are split, constructed, changed and put together again."""
+"""Computed indices, and sequences that are split, constructed, modified and concatenated."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SEQUENCE = Tensor("", ())
 
 
 def _place(sketch: Sketch, count: int) -> Tensor:
-    """A computed place among so many, or several."""
+    """One or several computed indices below a limit."""
     x = sketch.pick(lambda t: 1 <= t.rank <= 3 and any(1 < n <= count for n in t.shape))
     axis = sketch.choice([a for a, n in enumerate(x.shape) if 1 < n <= count])
     places = sketch.node("ArgMax", x, axis=axis, keepdims=0)
@@ -22,14 +22,14 @@ def _place(sketch: Sketch, count: int) -> Tensor:
 
 
 def _picked(sketch: Sketch) -> None:
-    """Entries along an axis at computed places."""
+    """Gather at computed indices along an axis."""
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
     axis = sketch.axis(x)
     sketch.put(sketch.node("Gather", x, _place(sketch, x.shape[axis]), axis=axis))
 
 
 def _pieces(sketch: Sketch) -> tuple[Tensor, list[Tensor]]:
-    """A sequence and the shapes of its entries."""
+    """A sequence, and values of the shapes of its elements."""
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
     if sketch.chance(50):
         parts = [x, *(sketch.pick(lambda t: t.shape == x.shape) for _ in range(sketch.integer(0, 2)))]
@@ -72,7 +72,7 @@ def _sequence(sketch: Sketch) -> None:
 
 
 def _mapped(sketch: Sketch, sequence: Tensor, entry: Tensor) -> Tensor:
-    """A function of each entry, by weights that all share."""
+    """SequenceMap: a function of each element, with shared weights."""
 
     def draw(inputs: list[Tensor]) -> list[Tensor]:
         scaled = sketch.node("Mul", inputs[0], sketch.parameter(entry.shape[-1:]), like=entry)

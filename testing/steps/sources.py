@@ -1,4 +1,4 @@
-"""Parameters that start a stream or are looked up: class tokens, learned queries, embeddings."""
+"""Parameters that start as activations or are looked up: class tokens, learned queries, embeddings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["STEPS", "embedded"]
 
 
 def _token(sketch: Sketch) -> None:
-    """A parameter before, after or around a value, along any axis."""
+    """A parameter concatenated to a value along any axis, on either side or both."""
     x = sketch.pick(lambda t: t.rank >= 2)
     axis = sketch.integer(0, x.rank - 1)
     shape = [1 if a == axis else n for a, n in enumerate(x.shape)]
@@ -27,14 +27,14 @@ def _token(sketch: Sketch) -> None:
 
 
 def _learned(sketch: Sketch) -> None:
-    """A parameter as a value of its own, through weights of its own."""
+    """A parameter as an activation, through weights of its own."""
     shape = [1, sketch.size(4), sketch.size(4)] if sketch.chance(70) else [1, sketch.size()]
     start = sketch.parameter(shape)
     sketch.put(sketch.node("Tanh", matmul(sketch, start)))
 
 
 def embedded(sketch: Sketch, places: Tensor) -> Tensor:
-    """Rows of a table of four, at integer places."""
+    """Rows of a table of four, by integer index."""
     axis = 1 if sketch.chance(15) else 0
     width = sketch.size()
     table = weight(sketch, (width, 4) if axis else (4, width), 1)
@@ -42,14 +42,14 @@ def embedded(sketch: Sketch, places: Tensor) -> Tensor:
 
 
 def _looked_up(sketch: Sketch) -> None:
-    """Rows of a table, at the places of the greatest entries."""
+    """Rows of a table, by ArgMax."""
     x = sketch.pick(lambda t: any(1 < n <= 4 for n in t.shape))
     axis = sketch.choice([a for a, n in enumerate(x.shape) if 1 < n <= 4])
     sketch.put(embedded(sketch, sketch.node("ArgMax", x, axis=axis, keepdims=0)))
 
 
 def _one_hot(sketch: Sketch) -> None:
-    """The place of the greatest entry, written as zeros and a one."""
+    """ArgMax as a one-hot vector."""
     x = sketch.pick(lambda t: any(1 < n <= 4 for n in t.shape))
     axis = sketch.choice([a for a, n in enumerate(x.shape) if 1 < n <= 4])
     places = sketch.node("ArgMax", x, axis=axis, keepdims=0)
@@ -59,7 +59,7 @@ def _one_hot(sketch: Sketch) -> None:
 
 
 def _position(sketch: Sketch) -> None:
-    """The first rows of a longer table of positions are added."""
+    """Add the first rows of a longer position table."""
     x = sketch.pick(lambda t: t.rank >= 2)
     n, d = x.shape[-2:]
     table = sketch.parameter((n + 1, d))
@@ -71,7 +71,7 @@ def _position(sketch: Sketch) -> None:
 
 
 def _tokens_in(sketch: Sketch) -> None:
-    """One more input, of integers, through a table."""
+    """Another integer input, embedded by a table."""
     places = sketch.input((1, sketch.size(4)), TensorProto.INT64)
     sketch.put(embedded(sketch, places))
 

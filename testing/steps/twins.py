@@ -1,6 +1,6 @@
-"""Twins: two branches from one value that differ in one respect, with weights of one shape behind them.
+"""Twins: two branches from one value that differ in one respect, followed by weights of equal shape.
 
-Whatever lowering forgets about that respect makes the weights look interchangeable, so that a false symmetry shows.
+If lowering ignores that respect, the weights look interchangeable and a false symmetry shows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Steps = Mapping[str, Callable[[Sketch], None]]
 
 
 def twins(families: Steps) -> Callable[[Sketch], None]:
-    """A step that draws up to three families and takes them twice from one value, each time as it comes."""
+    """A step that draws one or two families and applies them twice to one value, with separate random choices."""
 
     def step(sketch: Sketch) -> None:
         x = _square(sketch) if sketch.chance(60) else sketch.pick(lambda t: sum(n > 1 for n in t.shape) > 1)
@@ -34,13 +34,13 @@ def twins(families: Steps) -> Callable[[Sketch], None]:
 
 
 def _square(sketch: Sketch) -> Tensor:
-    """Neurons along the last axis, over a grid of two axes of one size, which are easily confused."""
+    """A value with neurons on the last axis and two position axes of equal size, which are easily confused."""
     side, width = sketch.choice([2, 3, 4]), sketch.choice([4, 3, 6])
     return sketch.node("Tanh", matmul(sketch, sketch.input((1, side, side, 2)), width))
 
 
 def _branch(sketch: Sketch, x: Tensor, steps: Sequence[Callable[[Sketch], None]], views: bool) -> Tensor:
-    """What the steps make of x alone; views: under a random view of it, which is taken back where it still fits."""
+    """Apply the steps to x alone. views: transpose it first, and mostly back afterwards where the shape allows it."""
     pool, shape = sketch.pool, x.shape
     try:
         order = _shuffled(sketch, x.rank) if views else list(range(x.rank))
@@ -64,7 +64,7 @@ def _shuffled(sketch: Sketch, count: int) -> list[int]:
 
 
 def _weighed(sketch: Sketch, x: Tensor, axis: int, width: int) -> Tensor:
-    """[1, width]: an axis of x contracted with a weight, then the mean over all others."""
+    """[1, width]: contract an axis of x with a weight, then average over all others."""
     letters = "abcdef"[: x.rank]
     w = sketch.parameter((x.shape[axis], width), 0.5)
     contracted = letters[axis]

@@ -1,4 +1,4 @@
-"""Weights: initializers of their own, shared with another site, moved, or computed from others."""
+"""Weights: separate initializers, shared ones, views of larger tensors, or computed ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["vector", "weight"]
 
 
 def weight(sketch: Sketch, shape: Sequence[int], fan: int | None = None) -> Tensor:
-    """A float value of this shape that does not depend on any input. fan: how many products are summed."""
+    """A float value of this shape that depends on no input. fan: the number of products that are summed."""
     shape = tuple(shape)
     scale = 1 / math.sqrt(max(1, fan if fan is not None else shape[0]))
     way = sketch.integer(0, 99)
@@ -28,14 +28,14 @@ def weight(sketch: Sketch, shape: Sequence[int], fan: int | None = None) -> Tens
 
 
 def vector(sketch: Sketch, shape: Sequence[int], positive: bool = False) -> Tensor:
-    """A float value to be added or multiplied; sometimes one that is used elsewhere."""
+    """A float value to add or multiply, sometimes one that is used elsewhere."""
     if sketch.chance(10) and not positive:
         return _tied(sketch, tuple(shape)) or sketch.parameter(shape)
     return sketch.parameter(shape, positive=positive)
 
 
 def _tied(sketch: Sketch, shape: tuple[int, ...]) -> Tensor | None:
-    """A tensor that is there already, transposed where it has to be."""
+    """An existing tensor, transposed if necessary."""
     same = [t for t in sketch.weights if t.shape == shape]
     turned = [t for t in sketch.weights if t.rank == len(shape) > 1 and t.shape[::-1] == shape]
     if not same and not turned:

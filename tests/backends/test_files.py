@@ -165,7 +165,7 @@ def test_a_store_never_takes_the_place_of_what_it_is_made_of(way: str, tmp_path:
     before = out.read_bytes()
     done = run("compile", model, "-o", out)
     assert done.exit_code == 2
-    assert ("ends in .safetensors" if way == "data" else "is read by the same command") in done.stderr
+    assert ("must end in .safetensors" if way == "data" else "is read by the same command") in done.stderr
     with pytest.raises(GmncError, match="is read by the same command"):
         store.save(gmnc.compile(model), out)
     assert out.read_bytes() == before
@@ -295,7 +295,7 @@ def test_a_full_disk_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for path in (tmp_path / "file", tmp_path / "file" / "deep", "a\0b"):
-        with pytest.raises(GmncError, match="cannot make the folder"):
+        with pytest.raises(GmncError, match="cannot create the folder"):
             make_folder(path)
 
 

@@ -125,7 +125,7 @@ def edited(path, change):
     ("change", "message"),
     [
         (lambda t: t.update(version=99), "version 99"),
-        (lambda t: t.update(version=1), "version 1, whose names this gmnc no longer has: compile it again"),
+        (lambda t: t.update(version=1), "version 1, which this gmnc no longer reads: compile the model again"),
         (lambda t: t.pop("edges"), "damaged"),
         (lambda t: t["edges"][0].update(dst=[0, [1, 999], [1, 999]]), "damaged"),
         (lambda t: t["groups"].pop(), "damaged"),

@@ -69,10 +69,10 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--model", "statnn", "--option", "head=3"], "statnn has no option 'head': choose hidden_channels"),
         (["--option", "dropout"], "expected NAME=VALUE"),
         (["--model", "dmc", "--option", "length=4", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
-        (["--probes", "8", "--predictor", "p"], "leave --probes out"),
+        (["--probes", "8", "--predictor", "p"], "omit --probes"),
         (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
         (["--model", "none"], "choose how many by --probes"),
-        (["--device", "cuda:77"], "no such device"),
+        (["--device", "cuda:77"], "not available"),
         (["--examples", "1000"], "fewer than 1000 examples"),
     ],
 )
@@ -105,5 +105,5 @@ def test_the_predictor_in_the_package_is_small_and_knows_what_is_far(tmp_path: P
         result = run("predict", path)
         assert result.exit_code == 0
         assert "warning" in result.stderr
-        assert "far from the networks" in result.stderr
+        assert "unlike the networks" in result.stderr
         assert parsed("predict", path)["models"][0]["far"]

@@ -15,7 +15,7 @@ import pytest
 from support.paths import MLP
 
 from gmnc.testing import build
-from gmnc.testing.processes import Child, NotRunnable
+from gmnc.testing.processes import ChildProcess, NotRunnable
 from gmnc.testing.verification import verify
 
 CODE = "from gmnc.cli import main; main()"
@@ -88,7 +88,7 @@ def test_given_arrays_are_read_as_the_input_is_typed(tmp_path: Path) -> None:
         np.savez(tmp_path / "given.npz", x=array)
         found = ran("verify", tmp_path / "net.onnx", "--inputs", tmp_path / "given.npz")
         assert found.returncode == 2
-        assert "input 'x' is of type float32" in found.stderr
+        assert "input 'x' has dtype float32" in found.stderr
 
 
 ENDLESS = """(float[2, 4] x) => (float[2, 4] h) {
@@ -118,7 +118,7 @@ def test_a_killed_command_leaves_no_process_behind(tmp_path: Path) -> None:
 
 
 def test_a_child_is_of_the_process_that_asks() -> None:
-    child = Child(60, 0)
+    child = ChildProcess(60, 0)
     with pytest.raises(NotRunnable):
         child.run(b"no model", [])
     child.close()

@@ -78,7 +78,7 @@ def test_what_leaves_the_grid_becomes_float_and_says_so() -> None:
     new = graph.parameters["q"].load() * np.float32(0.37)
     [found] = off_grid(graph, {"q": new})
     assert (found.name, found.becomes) == ("q", "float")
-    with pytest.warns(StorageWarning, match="'q' do not fit.*floats take its place"):
+    with pytest.warns(StorageWarning, match="'q' cannot represent.*stored as floats"):
         written = onnx_ir.to_proto(write(graph, {"q": new}))
     tensors = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
     assert not {"q", "s", "z"} & tensors.keys()

@@ -20,7 +20,7 @@ from gmnc.ir import ParameterGraph
 from gmnc.symmetry.automorphism import Automorphism, apply
 from gmnc.symmetry.find import product
 from gmnc.testing import Report, disagreement, verify
-from gmnc.testing.inputs import draw, input_specs
+from gmnc.testing.inputs import draw_inputs, input_specs
 from gmnc.testing.trial import Trial
 
 __all__ = ["check_network"]
@@ -52,7 +52,7 @@ def _is_rounding(report: Report, model: onnx.ModelProto, seed: int) -> bool:
     assert graph is not None
     for state in (seed, *((seed, fresh) for fresh in range(FRESH))):
         rng = np.random.default_rng(state)
-        trial = Trial(graph, [draw(input_specs(model), rng)], rng)
+        trial = Trial(graph, [draw_inputs(input_specs(model), rng)], rng)
         exact = _exact(graph, trial.values, trial.feeds[0])
         for found in _products(graph):
             moved = {**trial.values, **apply(graph, found, trial.values)}

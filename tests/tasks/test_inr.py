@@ -139,7 +139,7 @@ def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
             assert np.array_equal(value, member.values[name])
     train = ["train", "inr-ssl", "--zoo", str(zoo.folder), "--out", str(tmp_path / "run")]
     for more, message in (
-        (["--split", "tenth"], "inr-ssl has the split full alone"),
+        (["--split", "tenth"], "inr-ssl has only the split full"),
         (["--examples", "2"], "inr-ssl trains on all members"),
         (["--probes", "2"], "inr-ssl has none; choose accuracy"),
         (["--model", "none"], "inr-ssl has none; choose accuracy"),

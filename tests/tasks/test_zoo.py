@@ -206,7 +206,7 @@ def test_an_interrupt_ends_it_with_a_word_and_no_traceback(tmp_path: Path) -> No
     run.send_signal(signal.SIGINT)
     said = run.communicate(timeout=120)[1].decode()
     assert run.returncode != 0
-    assert "interrupted; the same command goes on from here" in said
+    assert "interrupted; the same command resumes" in said
     assert "Traceback" not in said
     assert not list(out.rglob("*.tmp"))
     assert len(list((out / "networks").glob("*.onnx"))) == len(list((out / "rows").glob("*.json"))) < 100

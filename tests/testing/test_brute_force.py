@@ -14,7 +14,7 @@ from support.tiers import first
 
 from gmnc.frontend import Rule, Unsupported, builtin
 from gmnc.testing import assert_exact, brute_force, build, with_values
-from gmnc.testing.slices import connected, pairs, slots
+from gmnc.testing.slices import connected, pairs, sliced_axes
 from gmnc.testing.stored import StoredNetwork, StoredTensor, hoisted
 from gmnc.testing.strategies import network
 
@@ -23,7 +23,7 @@ CASES = sorted(SHARED.glob("cases/*.onnx"))
 EXACT = ("lora_merged", "m_f1_", "m_f3_", "m_g_zeros", "weightnorm")
 COUNT = int(os.environ.get("GMNC_FUZZ", "0"))
 MLP = "(float[2, 3] x) => (float[2, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
-# Weights that are computed in the file, between two layers of four neurons: text, tensors, swaps that run equal.
+# Weights computed in the file, between two layers of four neurons: text, tensors, swaps that preserve the outputs.
 LAYER = "t = Tanh(b) c = MatMul(t, q)"
 DERIVED = {
     "softplus of a weight used as it is": ("q = Softplus(w)", {}, 6),
@@ -46,7 +46,7 @@ def derived(name: str) -> onnx.ModelProto:
 def test_a_perceptron_is_found_whole() -> None:
     report = assert_exact(build(MLP, {"w": (3, 5), "v": (5, 2)}))
     assert report.complete
-    assert [str(s) for f in report.found for s in f.slots][:2] == ["w axis 1", "v axis 0"]
+    assert [str(s) for f in report.found for s in f.axes][:2] == ["w axis 1", "v axis 0"]
     assert {f.pair for f in report.found} == set(pairs(5))
     assert {f.kind for f in report.found} == {"claimed"}
     assert report.claims == 4
@@ -84,7 +84,7 @@ def test_what_only_adds_up_is_known() -> None:
         a = MatMul(x, w) b = Add(a, c) d = ReduceMean(b) z = MatMul(x, v) y = Add(z, d)
     }"""
     report = assert_exact(build(text, {"w": (3, 3), "v": (3, 2), "c": (3,)}))
-    assert {str(s) for f in report.found if f.kind == "sum" for s in f.slots} >= {"c axis 0", "w axis 1"}
+    assert {str(s) for f in report.found if f.kind == "sum" for s in f.axes} >= {"c axis 0", "w axis 1"}
 
 
 def test_a_product_of_numbers_of_two_signs_is_known() -> None:
@@ -92,7 +92,7 @@ def test_a_product_of_numbers_of_two_signs_is_known() -> None:
     scales = {"s": np.float32([-0.7, 0.4, 0.9, -1.2]), "t": np.float32([0.8, -0.5, 1.1, 0.3])}
     model = with_values(build(text, {"w": (3, 4), "s": (4,), "t": (4,), "v": (4, 2)}), **scales)
     report = brute_force(model)
-    assert {f.kind for f in report.found if {str(s) for s in f.slots} == {"tensors s, t"}} == {"product"}
+    assert {f.kind for f in report.found if {str(s) for s in f.axes} == {"tensors s, t"}} == {"product"}
 
 
 def test_what_is_zero_but_for_rounding_is_left_out() -> None:
@@ -104,7 +104,7 @@ def test_what_is_zero_but_for_rounding_is_left_out() -> None:
     report = brute_force(model)
     assert not report.false
     assert report.claims
-    assert report.skipped == ("output 'z': it is zero but for rounding",)
+    assert report.skipped == ("output 'z': it is zero up to rounding",)
 
 
 def test_heads_and_members_of_ensembles_are_tried() -> None:
@@ -115,8 +115,8 @@ def test_heads_and_members_of_ensembles_are_tried() -> None:
         y = Add(c, f)
     }"""
     report = assert_exact(build(text, {"w0": (3, 2), "v0": (2, 2), "w1": (3, 2), "v1": (2, 2)}))
-    assert any(str(s) == "tensors w0, w1" for f in report.found for s in f.slots)
-    forms = {str(s) for some in slots([StoredTensor("w", (6, 4), 0)]).values() for s in some}
+    assert any(str(s) == "tensors w0, w1" for f in report.found for s in f.axes)
+    forms = {str(s) for some in sliced_axes([StoredTensor("w", (6, 4), 0)]).values() for s in some}
     assert {"w axis 0", "w axis 0 as 1 x 3 x 2", "w axis 0 as 3 x 2 x 1", "w axis 0 from 2"} <= forms
 
 
@@ -186,7 +186,7 @@ def test_random_layers_are_claimed_exactly(seed: int) -> None:
     assert not report.false, "\n".join(report.false)
     computed = computed_with(model)
     merged = {"Conv", "Reshape"} <= {node.op_type for node in model.graph.node}
-    assert merged or not [f for f in report.missed if not any(computed & set(s.name.split(", ")) for s in f.slots)]
+    assert merged or not [f for f in report.missed if not any(computed & set(s.name.split(", ")) for s in f.axes)]
 
 
 def computed_with(model: onnx.ModelProto) -> set[str]:

@@ -32,8 +32,8 @@ from gmnc.testing import (
 from gmnc.testing.controls import controls, swapped
 from gmnc.testing.inputs import input_specs, read
 from gmnc.testing.precision import float_types, tolerance_of
+from gmnc.testing.round_trip import write_back
 from gmnc.testing.runtime import disagreement, run
-from gmnc.testing.writing import write_back
 
 MLP = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 
@@ -149,7 +149,7 @@ def test_a_write_back_that_loses_bits_is_caught(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(write_back, "write", lossy)
     report = verify(mlp())
     assert not report.holds
-    assert "reads back otherwise" in report.round_trip
+    assert "differs when it is read back" in report.round_trip
 
 
 def test_given_inputs_are_run_and_set_the_shapes() -> None:

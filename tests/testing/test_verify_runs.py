@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from gmnc.cli import app
 from gmnc.testing import assert_sound, build, run, verify
-from gmnc.testing.inputs import STYLES, draw, input_specs
-from gmnc.testing.processes import Child, Here, NotRunnable, patience
+from gmnc.testing.inputs import SAMPLINGS, draw_inputs, input_specs
+from gmnc.testing.processes import ChildProcess, InProcess, NotRunnable, default_timeout
 
 MLP = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 
@@ -47,7 +47,7 @@ def dividing() -> onnx.ModelProto:
 
 
 def drawn(model: onnx.ModelProto, style: int = 0) -> dict[str, np.ndarray]:
-    return draw(input_specs(model), np.random.default_rng(0), STYLES[style])
+    return draw_inputs(input_specs(model), np.random.default_rng(0), SAMPLINGS[style])
 
 
 # Inputs
@@ -173,10 +173,10 @@ def test_maps_and_sequences_are_compared() -> None:
 def test_a_child_answers_as_this_process_does() -> None:
     source = mlp().SerializeToString()
     feeds = [{"x": np.full((1, 3), n, np.float32)} for n in range(3)]
-    child = Child(60, 0)
+    child = ChildProcess(60, 0)
     try:
         for _ in range(2):
-            for a, b in zip(child.run(source, feeds), Here().run(source, feeds), strict=True):
+            for a, b in zip(child.run(source, feeds), InProcess().run(source, feeds), strict=True):
                 np.testing.assert_array_equal(a["y"], b["y"])
         with pytest.raises(NotRunnable, match="x"):
             child.run(source, [{}])
@@ -187,7 +187,7 @@ def test_a_child_answers_as_this_process_does() -> None:
 
 def test_text_and_half_precision_pass_the_pipe() -> None:
     text = "(string[2] s, float16[2] h) => (string[2] t, float16[2] k) { t = Identity(s) k = Neg(h) }"
-    child = Child(60, 0)
+    child = ChildProcess(60, 0)
     feeds = {"s": np.array(["a\n", "b"], dtype=object), "h": np.array([1, 2], np.float16)}
     [found] = child.run(build(text).SerializeToString(), [feeds])
     child.close()
@@ -208,12 +208,12 @@ def test_a_child_works_from_threads() -> None:
 def test_an_endless_network_is_stopped() -> None:
     report = verify(endless(), timeout=3)
     assert report.sound is None
-    assert "did not end within 3 s" in report.skipped[0]
+    assert "did not finish within 3 s" in report.skipped[0]
 
 
 def test_a_loop_is_given_less_time() -> None:
     def within(model: onnx.ModelProto, size: int) -> float:
-        return patience(onnx_ir.from_proto(model), size)
+        return default_timeout(onnx_ir.from_proto(model), size)
 
     assert within(mlp(), 0) == 120
     assert within(endless(), 1 << 20) == 5
@@ -233,7 +233,7 @@ def test_a_crash_is_reported() -> None:
 
 def test_memory_is_limited() -> None:
     text = "(int64[1] n) => (float y) { a = ConstantOfShape(n) y = ReduceSum<keepdims = 0>(a) }"
-    child = Child(60, 0)
+    child = ChildProcess(60, 0)
     with pytest.raises(NotRunnable):
         child.run(build(text).SerializeToString(), [{"n": np.array([3 << 28])}])
     child.close()
@@ -262,5 +262,5 @@ def test_what_to_give_is_said(tmp_path: Path) -> None:
     }"""
     report = verify(build(text, {"w": (3, 6), "v": (3, 2)}))
     assert report.sound is None
-    assert "give arrays that fit with --inputs" in report.skipped[0]
+    assert "give suitable arrays with --inputs" in report.skipped[0]
     assert "shape (int64 [2])" in report.skipped[0]

@@ -1,4 +1,4 @@
-"""Inputs that a network answers: drawn in several styles, until it runs and its outputs react to the parameters."""
+"""Find inputs on which a network runs and its outputs react to the parameters, by drawing them in several ways."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import onnx_ir
 
 from ..backends.values import dtype_of
 from ..ir import GmncError, ParameterGraph
-from .inputs import STYLES, InputSpec, around_splits, draw, input_specs, is_large, read
+from .inputs import SAMPLINGS, InputSpec, around_splits, draw_inputs, input_specs, is_large, read
 from .precision import float_types
 from .processes import NotRunnable, Runner, Stopped
 from .trial import Trial
 
-__all__ = ["start"]
+__all__ = ["responsive_trial"]
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 _ENOUGH = 0.9
 
 
-def start(
+def responsive_trial(
     model: Source,
     graph: ParameterGraph,
     given: Mapping[str, np.ndarray],
@@ -34,11 +34,27 @@ def start(
     runner: Runner,
     tolerance: float | None,
 ) -> tuple[Trial, float]:
-    """A trial on random and on given inputs, and the share of the parameters that its outputs react to.
+    """Set up a trial on random and given inputs whose outputs react to as many parameters as possible.
 
-    Inputs of one style after another join, where more parameters react to them, until nearly all do. Integers that are
-    given take the place of random ones: they may be sizes, rates or choices.
-    Raises `NotRunnable` where no style runs, with what to give, and `GmncError` for an input that the model lacks.
+    The samplings of `inputs.SAMPLINGS` are tried in order until the outputs react to nearly all parameters. Given
+    integers replace random ones in every feed, as they may be sizes, rates or choices.
+
+    Args:
+        model: The model that `graph` was compiled from.
+        graph: Its graph.
+        given: Arrays by input name.
+        shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
+        options: Further options of `gmnc.compile`.
+        rng: Random generator.
+        runner: What runs the network.
+        tolerance: Allowed relative change of an output; by default from the float types.
+
+    Returns:
+        The trial, and the share of the parameters to which its outputs react.
+
+    Raises:
+        NotRunnable: The network runs on no sampling; the message says which inputs to give.
+        GmncError: The model has no input of a given name, or the dtype of an array does not fit.
     """
     reading = read(model, options.get("dims"), shapes, options.get("registry"))
     specs, types = input_specs(reading), float_types(reading)
@@ -51,8 +67,8 @@ def start(
     drawable = [s for s in specs if s.name not in whole]
     best: tuple[Trial, float] | None = None
     first: NotRunnable | None = None
-    for style in STYLES:
-        drawn = draw(drawable, rng, style)
+    for sampling in SAMPLINGS:
+        drawn = draw_inputs(drawable, rng, sampling)
         feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
         feeds += around_splits(graph, feeds[0], rng)
         earlier = [] if best is None else best[0].feeds
@@ -74,7 +90,7 @@ def start(
 
 
 def _fitting(spec: InputSpec, array: np.ndarray) -> np.ndarray:
-    """An array in the type of the input; raises `GmncError` for numbers of another kind."""
+    """Cast an array to the dtype of the input; raises `GmncError` if the kind of dtype differs."""
     if spec.dtype == "string":
         fits, dtype = array.dtype.kind in "OUS", np.dtype(object)
     else:
@@ -82,11 +98,11 @@ def _fitting(spec: InputSpec, array: np.ndarray) -> np.ndarray:
         kinds = "b" if dtype == np.bool_ else "biu" if dtype.kind in "iu" else "biufc" if dtype.kind == "c" else "biuf"
         fits = array.dtype.kind in kinds or array.dtype == dtype
     if not fits:
-        raise GmncError(f"input {spec.name!r} is of type {spec.dtype}, the array that is given of {array.dtype}")
+        raise GmncError(f"input {spec.name!r} has dtype {spec.dtype}, the given array {array.dtype}")
     return array if array.dtype is dtype else array.astype(dtype)
 
 
 def _wanted(specs: list[InputSpec], given: Mapping[str, np.ndarray]) -> str:
-    """What a user has to give, where the inputs that were drawn do not run."""
+    """The hint which inputs to give where the network does not run on random ones."""
     missing = [f"{s.name} ({s.dtype} [{', '.join(map(str, s.shape))}])" for s in specs if s.name not in given]
-    return f"; drawn were {', '.join(missing)}: give arrays that fit with --inputs FILE.npz" if missing else ""
+    return f"; random were {', '.join(missing)}: give suitable arrays with --inputs FILE.npz" if missing else ""

@@ -1,4 +1,4 @@
-"""Whether parameters survive being written into the file, read back, and written back again."""
+"""Check that parameters survive write-back: written, read back, and the original values written again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["round_trip"]
 
 
 def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mapping[str, Any], seed: int) -> str:
-    """What differs when values are written, read back, and the first ones written back; or "bit-exact"."""
+    """What differs after writing new values, reading them back and restoring the old ones; else "bit-exact"."""
     rng = np.random.default_rng(seed)
     own = {n: p.load() for n, p in graph.parameters.items()}
     on_edges = {b.view.name for b in graph.edges if not b.constant}
@@ -29,7 +29,7 @@ def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappin
         for name, value in new.items():
             parameter = middle.parameters.get(name)
             if parameter is None or not same_bytes(parameter.load(), value):
-                return f"{name!r} reads back otherwise than it was written"
+                return f"{name!r} differs when it is read back"
         again = write_back.write(middle, own)
     except GraphError:
         raise
@@ -38,13 +38,13 @@ def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappin
     assert isinstance(graph.model, onnx_ir.Model)
     before, after = _tensors(graph.model), _tensors(again)
     if before.keys() != after.keys():
-        return f"{min(before.keys() ^ after.keys())[-1]!r} comes or goes"
+        return f"{min(before.keys() ^ after.keys())[-1]!r} appears or disappears"
     changed = [n for n in before if not same_bytes(before[n].numpy(), after[n].numpy())]
     return f"{changed[0][-1]!r} changes" if changed else "bit-exact"
 
 
 def _tensors(model: onnx_ir.Model) -> dict[tuple[str, ...], onnx_ir.TensorProtocol]:
-    """Every initializer and tensor attribute, by where it is."""
+    """Every initializer and tensor attribute, by its location."""
     found: dict[tuple[str, ...], onnx_ir.TensorProtocol] = {}
     for number, graph in enumerate((*model.graphs(), *(f.graph for f in model.functions.values()))):
         for name, value in graph.initializers.items():

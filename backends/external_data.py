@@ -1,4 +1,4 @@
-"""External data of a model that is written: shared, copied or patched beside the new file, never changed in place."""
+"""External data files of a written model: shared, copied, or copied and patched; originals are never modified."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ..ir.files import inside
 from .files import make_folder, replacing
 from .patching import tensors
 
-__all__ = ["Folders", "copy_data", "external_tensors"]
+__all__ = ["DataFolders", "copy_data", "external_tensors"]
 
 _ALIGN = 4096
 _LONGEST = 255
-"""Bytes of a file's name."""
+"""Longest file name in bytes."""
 
 
 def external_tensors(model: onnx_ir.Model) -> Iterator[onnx_ir.ExternalTensor]:
-    """Every external tensor of the model: initializers and attributes, of subgraphs and functions too."""
+    """Every external tensor of the model: initializers and attributes, including subgraphs and functions."""
     for graph in (*model.graphs(), *(f.graph for f in model.functions.values())):
         for value in graph.initializers.values():
             if isinstance(value.const_value, onnx_ir.ExternalTensor):
@@ -39,33 +39,43 @@ def external_tensors(model: onnx_ir.Model) -> Iterator[onnx_ir.ExternalTensor]:
                     yield from (t for t in attribute.as_tensors() if isinstance(t, onnx_ir.ExternalTensor))
 
 
-class Folders:
-    """Where the data files of a loaded model lie."""
+class DataFolders:
+    """The folders that hold the data files of a loaded model."""
 
     def __init__(self, model: onnx_ir.Model) -> None:
         self._tensors = list(external_tensors(model))
         self._folders = {os.fspath(t.location): Path(t.base_dir).absolute() for t in self._tensors}
 
     def of(self, location: str) -> Path:
-        """The folder that a location is relative to. Raises `GmncError` if the location leads out of it."""
+        """The folder that a location is relative to. Raises `GmncError` if the location is outside of it."""
         folder = self._folders.get(location, Path.cwd())
         if not inside(folder, location):
             raise GmncError(f"external data file {location!r} is outside of the model's folder {folder}")
         return folder
 
     def map(self, path: Path) -> None:
-        """Map the tensors of the loaded model that lie in this file, so that they outlive its replacement."""
+        """Memory-map the loaded model's tensors in this file, so that they stay readable once it is replaced."""
         for tensor in self._tensors:
             if _same_file(path, Path(tensor.path)):
                 tensor.numpy()
 
 
 def copy_data(
-    proto: onnx.ModelProto, path: Path, folders: Folders, changed: list[tuple[onnx.TensorProto, bytes]]
+    proto: onnx.ModelProto, path: Path, folders: DataFolders, changed: list[tuple[onnx.TensorProto, bytes]]
 ) -> bool:
-    """Make every data file that `proto` refers to available beside `path`, with the changed tensors in it.
+    """Provide every data file that `proto` refers to beside `path`, with the changed tensors in it.
 
-    Returns whether a data file got another name, which `proto` then says.
+    Args:
+        proto: The model; locations, offsets and lengths are updated in place.
+        path: Where the model will be written.
+        folders: Where the present data files are.
+        changed: (tensor of `proto`, its new bytes).
+
+    Returns:
+        Whether a data file was renamed, and `proto` therefore changed.
+
+    Raises:
+        GmncError: A location is outside of the model's folder, or a file cannot be written.
     """
     groups: dict[str, list[onnx.TensorProto]] = {}
     for tensor in tensors(proto):
@@ -102,9 +112,9 @@ def _same_file(a: Path, b: Path) -> bool:
 
 
 def _free_location(location: str, path: Path, taken: set[str]) -> str:
-    """The same location, or one named after the model if that is outside of its folder or taken already."""
+    """The same location, or one named after the model if it is taken or outside of the target folder."""
     own, number = _own(path, ".data"), 0
-    # A link that leads nowhere is taken too: to write to it would make the file that it names.
+    # A dangling link counts as taken: writing to it would create the file that it names.
     there = os.path.lexists(path.parent / location)
     if location not in taken and inside(path.parent, location) and (location == own or not there):
         return location
@@ -115,13 +125,13 @@ def _free_location(location: str, path: Path, taken: set[str]) -> str:
 
 
 def _own(path: Path, ending: str) -> str:
-    """The name of a model's data file; one made from a digest where that would be too long."""
+    """The name of a model's data file, or its digest where the name would be too long."""
     name = f"{path.name}{ending}"
     return name if len(os.fsencode(name)) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest() + ending
 
 
 def _patch(file: Path, members: list[onnx.TensorProto], patches: list[tuple[onnx.TensorProto, bytes]]) -> None:
-    """Write new bytes over the old; at the end of the file where other tensors share the old ones."""
+    """Overwrite the old bytes, or append where another tensor shares them."""
     with file.open("r+b") as out:
         for tensor, data in patches:
             start, stop = _range(tensor, len(data))
@@ -151,7 +161,7 @@ def _range(tensor: onnx.TensorProto, length: int) -> tuple[int, int]:
 def _entries(tensor: onnx.TensorProto) -> dict[str, str]:
     entries = {e.key: e.value for e in tensor.external_data}
     if "location" not in entries:
-        raise GmncError(f"tensor {tensor.name!r} is external, but names no file")
+        raise GmncError(f"tensor {tensor.name!r} is external, but has no location")
     return entries
 
 
