@@ -112,7 +112,7 @@ def coo(
     * `block_offsets` int64: where each block starts, in the order above, and the end (of the edges not reversed).
     * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in its order.
     * `via_names`: what the via ids in `edge_type_attr` (and `output_via`) stand for. Ids of roles are the same in
-      every graph: `gmnc.ir.vocabulary.role_name` says which role has one.
+      every graph: `gmnc.ir.role_name` says which role has one.
 
     A PyG `Batch` shifts all ids that are of one graph, see `gmnc.backends.pyg.ParameterData`. `torch.save` keeps what
     this returns, and `torch.load(weights_only=True)` reads it where `gmnc.backends.blocks` (of PyG data:

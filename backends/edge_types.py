@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir import EdgeBlock, LinkBlock, ParameterGraph, edge_role_id, link_role_id
 from ..ir.arrays import distinct_tuples, occurrence_in_rows
-from ..ir.vocabulary import edge_role_id, link_role_id
 
 __all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
 
 TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
-"""kind: 0 parameter, 1 constant, 2 link. role: its id (`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`), the same in
+"""kind: 0 parameter, 1 constant, 2 link. role: its id (`gmnc.ir.edge_role_id`, `link_role_id`), the same in
 every graph. via: id into the graph's via table. operand: place among the operands, -1 where it does not matter.
 place: how often the same port came before in its row. slot0..2: coordinates of the slot, -1 beyond the last."""
 
