@@ -151,7 +151,7 @@ def coo(
         * `block_offsets` int64: first edge of each block in the order above, and the end; forward edges only.
         * `parameter_offsets` int64 [P + 1], `parameter_names`: every tensor of `graph.parameters`, in order.
         * `via_names`: text of each via id in `edge_type_attr` and `output_via`. Role ids are the same in every graph;
-          `gmnc.ir.vocabulary.role_name` names them.
+          `gmnc.ir.role_name` names them.
 
     Raises:
         GmncError: PyG is requested but not installed, a dtype is not supported, ids do not fit into `index_dtype`, or

@@ -7,17 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import EdgeBlock, LinkBlock, ParameterGraph
+from ..ir import EdgeBlock, LinkBlock, ParameterGraph, edge_role_id, link_role_id
 from ..ir.arrays import distinct_tuples, occurrence_in_rows
-from ..ir.vocabulary import edge_role_id, link_role_id
 
 __all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
 
 TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
 """Columns of the edge types. kind: 0 parameter, 1 constant, 2 link. role: id of the role, the same in every graph
 (`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`). via: row of the graph's via table. operand: index of the operand,
--1 where their order does not matter. place: how many earlier sources in the same row of `src` are the same port (node
-and via). slot0..2: coordinates of the slot, -1 beyond its rank."""
+-1 where their order does not matter. place: how many earlier sources in the same row of `src` are the same (node,
+via) pair. slot0..2: coordinates of the slot, -1 beyond its rank."""
 
 
 @dataclass(frozen=True, slots=True)

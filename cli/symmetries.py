@@ -9,7 +9,7 @@ from .options import Dims, FoldWeights, Inputs, Json, Kinds, OnUnsupported, Poli
 from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, short, shown
 
 if TYPE_CHECKING:
-    from ..symmetry.symmetries import Symmetries
+    from ..symmetry import Symmetries
 
 __all__ = ["list_symmetries"]
 
@@ -59,6 +59,6 @@ def _print_table(found: Symmetries) -> None:
         more = [f"{n:,}" if n else "" for n in counts]
         table.add_row(short(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
-    console.print(found.words)
+    console.print(found.summary)
     for each in found.rescalings:
-        console.print(each.words)
+        console.print(each.summary)

@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 import onnx_ir
 
-from ..ir import AccountEntry, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from ..ir import AccountEntry, Deferred, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from ..ir.files import CARRIED
-from ..ir.views import Deferred
 from .errors import Unsupported
 from .faults import of_file
 from .fold import folded

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnx_ir
 
-from ..ir.graph import ParameterGraph
+from ..ir import ParameterGraph
 
 __all__ = ["LowerToParameterGraph", "LoweringResult"]
 

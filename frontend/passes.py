@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import onnx_ir
 
-from ..ir.errors import GmncError, LoweringError
+from ..ir import GmncError, LoweringError
 from .inference.shapes import ValueInfo, infer
 from .interpret import finder, opset_of
 from .model.attribute_weights import attributes_to_operands

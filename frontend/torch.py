@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx_ir
 
-from ..ir.errors import LoadError
-from ..ir.graph import ParameterGraph
+from ..ir import LoadError, ParameterGraph
 from .reading.load import replace_tensors
 
 if TYPE_CHECKING:

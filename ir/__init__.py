@@ -1,4 +1,18 @@
-"""The parameter graph. Knows neither ONNX nor torch."""
+"""The parameter graph, the intermediate representation of gmnc. Imports neither ONNX nor torch.
+
+To read it, take the modules in this order:
+
+1. `graph`: the data structures. `ParameterGraph` holds node groups, edge blocks, link blocks and the via table.
+2. `views`: how an edge block refers to elements of a stored tensor without copying them.
+3. `vocabulary`: the names that a graph is built of, kinds of nodes, roles of edges and links, steps of vias. `steps` is
+   the table of steps.
+4. `builder`: `GraphBuilder`, through which the front end makes graphs.
+5. `check`: the invariants of a graph, verified after every lowering.
+6. `printer`: graphs as text.
+
+`arrays` (distinct ids, occurrences, connected components), `printable` (safe text), `files` (checked reading) and
+`errors` are helpers that all rooms use. docs/parameter-graph.md explains the concepts and has a glossary.
+"""
 
 from .builder import GraphBuilder
 from .errors import (
@@ -22,17 +36,30 @@ from .graph import (
     Problem,
     Via,
 )
-from .views import Origin, Parameter, ParameterView, Storage
-from .vocabulary import REPARAMETRIZE, EdgeRole, LinkRole, NodeKind, Step, register_step, steps
+from .views import Deferred, Held, Origin, Parameter, ParameterView, Storage
+from .vocabulary import (
+    REPARAMETRIZE,
+    EdgeRole,
+    LinkRole,
+    NodeKind,
+    Step,
+    edge_role_id,
+    link_role_id,
+    register_step,
+    role_name,
+    steps,
+)
 
 __all__ = [
     "REPARAMETRIZE",
     "AccountEntry",
+    "Deferred",
     "EdgeBlock",
     "EdgeRole",
     "GmncError",
     "GraphBuilder",
     "GraphError",
+    "Held",
     "LinkBlock",
     "LinkRole",
     "LoadError",
@@ -53,6 +80,9 @@ __all__ = [
     "UnsupportedError",
     "Via",
     "VocabularyError",
+    "edge_role_id",
+    "link_role_id",
     "register_step",
+    "role_name",
     "steps",
 ]

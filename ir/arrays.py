@@ -1,4 +1,4 @@
-"""Arrays of ids: distinct entries and tuples, occurrences, connected components, hashes."""
+"""Helpers for integer arrays: distinct entries and rows, occurrence counts, connected components, hashes."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ __all__ = [
     "distinct",
     "distinct_rows",
     "distinct_tuples",
-    "mix",
+    "mix64",
     "occurrence",
     "occurrence_in_rows",
 ]
 
 
 def distinct(numbers: np.ndarray) -> np.ndarray:
-    """The distinct entries, which is what `np.unique` gives.
+    """The distinct entries, as `np.unique` returns them.
 
-    It sorts, and ids need little of that; `np.unique` hashes, which takes ten times as long for millions.
+    Ids are mostly sorted already, where sorting is ten times as fast as the hashing of `np.unique`.
 
     Args:
         numbers: Integers of any shape.
 
     Returns:
-        Flat and ascending.
+        The distinct entries, flat, ascending, of the same dtype.
     """
     flat = np.ravel(numbers)
     if (flat[1:] > flat[:-1]).all():
@@ -40,7 +40,7 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows: int64 [n, m].
 
     Returns:
-        Index of the first row of each kind, int64 [kinds], and the kind of each row, int64 [n].
+        The index of the first row of each class, int64 [classes], and the class of each row, int64 [n].
     """
     if len(rows) == 1:
         return np.zeros(1, np.int64), np.zeros(1, np.int64)
@@ -56,13 +56,13 @@ def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def distinct_tuples(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct tuples of equally long columns, in lexicographic order.
+    """The distinct tuples (columns[0][i], columns[1][i], ...), in lexicographic order.
 
     Args:
         columns: Integers [n] each, at least one column.
 
     Returns:
-        Index of the first of each kind, int64 [kinds], and the kind of each tuple, int64 [n].
+        The index of the first tuple of each class, int64 [classes], and the class of each tuple, int64 [n].
     """
     inverse = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
@@ -74,13 +74,13 @@ def distinct_tuples(*columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def occurrence(*columns: np.ndarray) -> np.ndarray:
-    """How often the same tuple came before, in row-major order.
+    """Number each tuple's occurrences 0, 1, 2, ... in row-major order.
 
     Args:
-        columns: Integers of one shape.
+        columns: Integers of one shape; entry i of all of them is tuple i.
 
     Returns:
-        int64 of that shape.
+        int64 of that shape: how many equal tuples come before.
     """
     flat = columns[0].reshape(-1) if len(columns) == 1 else distinct_tuples(*(c.reshape(-1) for c in columns))[1]
     order = np.argsort(flat, kind="stable")
@@ -94,13 +94,13 @@ def occurrence(*columns: np.ndarray) -> np.ndarray:
 
 
 def occurrence_in_rows(rows: np.ndarray) -> np.ndarray:
-    """How often the same entry came before in its row.
+    """Number each entry's occurrences 0, 1, 2, ... within its row.
 
     Args:
         rows: Integers [n, m].
 
     Returns:
-        int64 [n, m], or zero as [1, 1] if no row has an entry twice.
+        int64 [n, m]: how many equal entries come before in the row; a single 0 as [1, 1] if none repeats.
     """
     order = np.argsort(rows, axis=1, kind="stable")
     ranked = np.take_along_axis(rows, order, axis=1)
@@ -115,14 +115,14 @@ def occurrence_in_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def connected(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Connected components of the graph whose edges are a[i] - b[i].
+    """Connected components of the undirected graph with edges a[i] - b[i].
 
     Args:
         a: Integers [n], one end of each edge.
         b: Integers [n], the other end.
 
     Returns:
-        The distinct ends, ascending, and for each the smallest one of its component.
+        The distinct vertices, ascending, and the smallest vertex of each one's component.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -136,8 +136,8 @@ def connected(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return points, points[first[component]]
 
 
-def mix(x: np.ndarray) -> np.ndarray:
-    """Hashes of numbers: the finalizer of splitmix64.
+def mix64(x: np.ndarray) -> np.ndarray:
+    """Hash integers with the finalizer of splitmix64 (Steele, Lea, Flood 2014), a bijection of 64-bit words.
 
     Args:
         x: Integers of any shape, taken as uint64.

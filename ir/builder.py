@@ -1,4 +1,4 @@
-"""Mutable construction of a `ParameterGraph`: new nodes, blocks, links, vias and pins, with ties found on the way."""
+"""Construction of a `ParameterGraph`: nodes, edge blocks, links, vias and pins, with tied blocks detected."""
 
 from __future__ import annotations
 
@@ -16,19 +16,24 @@ from .vocabulary import NodeKind, declared_step, is_edge_role, is_link_role
 __all__ = ["NO_SLOT", "GraphBuilder"]
 
 NO_SLOT = np.zeros((1, 0), dtype=np.int32)
+"""Slots of a block with S = 1: one slot without coordinates."""
+
 _KINDS = frozenset(NodeKind)
 
 Box = tuple[tuple[int, int], ...]
+"""(start, stop) per axis of a tensor."""
 
 
 class GraphBuilder:
     """Collects the parts of a graph; `finish` freezes them.
 
-    Node ids, group depths and via ids are final as soon as they are handed out.
+    Node ids, group depths and via ids are final once they have been returned.
+
+    Args:
+        most_vias: The largest number of entries of the via table; beyond it, `via` raises `MemoryError`.
     """
 
     def __init__(self, most_vias: int = 1 << 24) -> None:
-        """most_vias: entries of the table of vias, at which `via` raises `MemoryError`."""
         self._most_vias = most_vias
         self.groups: list[NodeGroup] = []
         self.edges: list[EdgeBlock] = []
@@ -48,12 +53,24 @@ class GraphBuilder:
     def nodes(
         self, kind: str, size: int, depth: int = 0, node: str = "", value: str = "", scope: str = ""
     ) -> np.ndarray:
-        """A new group of `size` nodes of a `NodeKind`; returns their ids, int32 [size].
+        """Add a node group.
 
-        Raises `VocabularyError` for another kind.
+        Args:
+            kind: A `NodeKind`.
+            size: Number of nodes.
+            depth: Longest path from an input, in contractions.
+            node: Name of the ONNX node.
+            value: Name of the ONNX value.
+            scope: The exporter's name scope.
+
+        Returns:
+            The node ids, int32 [size].
+
+        Raises:
+            VocabularyError: if `kind` is not a `NodeKind`.
         """
         if kind not in _KINDS:
-            raise VocabularyError(f"{kind!r} is no kind of node: choose among {', '.join(NodeKind)}")
+            raise VocabularyError(f"{kind!r} is not a node kind: choose among {', '.join(NodeKind)}")
         count = len(self.groups)
         if count == len(self._starts):
             self._starts = np.concatenate([self._starts, np.zeros_like(self._starts)])
@@ -64,19 +81,40 @@ class GraphBuilder:
         return np.arange(self.size - size, self.size, dtype=np.int32)
 
     def group_of(self, ids: np.ndarray) -> np.ndarray:
-        """Group index of each node id, same shape."""
+        """The group of each node.
+
+        Args:
+            ids: Node ids, any shape.
+
+        Returns:
+            Indices into `groups`, int64 of that shape.
+        """
         return np.searchsorted(self._starts[: len(self.groups)], ids, side="right") - 1
 
     def groups_among(self, ids: np.ndarray) -> np.ndarray:
-        """The distinct groups of nodes, int64, ascending."""
+        """The distinct groups of nodes.
+
+        Args:
+            ids: Node ids, any shape.
+
+        Returns:
+            Indices into `groups`, int64, ascending.
+        """
         if ids.size == 0:
             return np.zeros(0, np.int64)
-        # A group's nodes are consecutive.
+        # Ids are contiguous within a group, so the extremes often decide.
         ends = self.group_of(np.array([ids.min(), ids.max()]))
         return ends[:1] if ends[0] == ends[1] else distinct(self.group_of(ids))
 
     def depth_of(self, ids: np.ndarray) -> int:
-        """The greatest depth among the nodes (0 for none)."""
+        """The greatest depth among nodes.
+
+        Args:
+            ids: Node ids, any shape.
+
+        Returns:
+            The depth; 0 for no nodes.
+        """
         return int(self._depths[self.groups_among(ids)].max(initial=0))
 
     def via(
@@ -87,7 +125,22 @@ class GraphBuilder:
         blocks: tuple[int, ...] = (),
         sizes: tuple[int, ...] = (),
     ) -> int:
-        """The id of this via entry, made on first use. Raises `VocabularyError` for a step that is not declared."""
+        """The id of a via; equal entries share one id (hash-consing).
+
+        Args:
+            op: Name of a declared `Step`.
+            attributes: (name, value) pairs, in any order.
+            parents: Vias that the step is applied to.
+            blocks: Edge blocks attached in the step.
+            sizes: Grid sizes, see `Via`.
+
+        Returns:
+            The id.
+
+        Raises:
+            VocabularyError: if the step is not declared.
+            MemoryError: if the table would exceed `most_vias` entries.
+        """
         entry = Via(op, tuple(sorted(attributes)), parents, blocks, sizes)
         known = self._via_ids.get(entry)
         if known is None:
@@ -100,15 +153,27 @@ class GraphBuilder:
         return known
 
     def pin(self, ids: np.ndarray) -> None:
-        """Fix these nodes: they carry their index from now on."""
+        """Pin nodes: no symmetry will move them.
+
+        Args:
+            ids: Node ids, any shape.
+        """
         self._pins.append(distinct(ids))
 
     def pin_from(self, start: int) -> None:
-        """Fix every node from this one on."""
+        """Pin every node from `start` on.
+
+        Args:
+            start: A node id.
+        """
         self.pin(np.arange(start, self.size))
 
     def pair(self, ids: np.ndarray) -> None:
-        """Note that values of these nodes vary over nodes of another axis as well."""
+        """Mark nodes as paired: their values vary over the nodes of a second axis too.
+
+        Args:
+            ids: Node ids, any shape.
+        """
         self._pairs.append(distinct(ids))
 
     def add_edges(
@@ -122,15 +187,30 @@ class GraphBuilder:
         node: str = "",
         constant: bool = False,
     ) -> int:
-        """Append an edge block and return its index; marked tied if its elements already have edges.
+        """Append an edge block; it is marked tied if its elements already have edges.
 
-        dst [B, N], src [B, K]; via [B, K] or one id for all; slots [S, <=3], by default 0 .. S-1 (none for S=1).
+        Args:
+            dst: Target nodes [B, N].
+            src: Source nodes [B, K].
+            view: The elements [B, N, K, S].
+            role: A declared edge role.
+            slots: int32 [S, <=3] slot coordinates; by default 0 .. S - 1, and none for S = 1.
+            via: What the sources went through, [B, K] or one id for all.
+            node: Name of the ONNX node.
+            constant: Whether the view is of a constant and not of a parameter.
+
+        Returns:
+            The index of the block.
+
+        Raises:
+            VocabularyError: if the role is not declared.
+            GraphError: if only some of the elements already have edges; split the view at that border.
         """
         size = view.shape[3]
         if slots is None:
             slots = NO_SLOT if size == 1 else np.arange(size, dtype=np.int32)[:, None]
         if not is_edge_role(role):
-            raise VocabularyError(f"edge role {role!r} is not declared: choose an EdgeRole, or a step that joins")
+            raise VocabularyError(f"edge role {role!r} is not declared: choose an EdgeRole or a declared step")
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         tied = not constant and self._tie(view)
         self.edges.append(
@@ -149,9 +229,22 @@ class GraphBuilder:
         slot: np.ndarray | None = None,
         node: str = "",
     ) -> None:
-        """Append a link block: src[i] -> dst[i], all flat and of one length."""
+        """Append a block of links src[i] -> dst[i].
+
+        Args:
+            dst: Target nodes, n in total.
+            src: Source nodes, n in total.
+            role: A declared link role.
+            via: What the sources went through, [n] or one id for all.
+            operand: int [n], operand index, for an operator that is not commutative.
+            slot: int [n, <=3], position, where positions are joined.
+            node: Name of the ONNX node.
+
+        Raises:
+            VocabularyError: if the role is not declared.
+        """
         if not is_link_role(role):
-            raise VocabularyError(f"link role {role!r} is not declared: choose a LinkRole, or a step that joins")
+            raise VocabularyError(f"link role {role!r} is not declared: choose a LinkRole or a declared step")
         dst, src = (np.asarray(a, dtype=np.int32).reshape(-1) for a in (dst, src))
         via = np.broadcast_to(np.asarray(via, dtype=np.int32), src.shape)
         slot = None if slot is None else np.asarray(slot, dtype=np.int32).reshape(len(src), -1)
@@ -159,15 +252,36 @@ class GraphBuilder:
         self.links.append(LinkBlock(dst, src, str(role), via, operand, slot, node))
 
     def used(self, name: str) -> int:
-        """How many elements of a parameter have an edge so far."""
+        """The number of elements of a parameter that have an edge so far.
+
+        Args:
+            name: Name of the parameter.
+
+        Returns:
+            The number, each element counted once.
+        """
         return sum(v.size for v in self._sites[name])
 
     def views(self, name: str) -> list[ParameterView]:
-        """The untied views of a parameter so far."""
+        """The views of a parameter that its blocks hold so far, without those of tied blocks.
+
+        Args:
+            name: Name of the parameter.
+
+        Returns:
+            The views, which share no element.
+        """
         return self._sites[name]
 
     def boxes(self, name: str) -> list[Box | None]:
-        """Of each of these views what `ParameterView.box` says."""
+        """The boxes of these views.
+
+        Args:
+            name: Name of the parameter.
+
+        Returns:
+            `ParameterView.box` of each of `views(name)`.
+        """
         return self._boxes[name]
 
     def finish(
@@ -180,7 +294,23 @@ class GraphBuilder:
         unsupported: Iterable[Problem] = (),
         model: object = None,
     ) -> ParameterGraph:
-        """Freeze into a `ParameterGraph`; raises `GraphError` if an invariant is broken."""
+        """Freeze into a `ParameterGraph` and check its invariants.
+
+        Args:
+            name: The model's name.
+            account: Elements of parameters that are on no edge.
+            inputs: The network's inputs.
+            outputs: The network's outputs.
+            opaque: Operators of unknown structure.
+            unsupported: Diagnostics.
+            model: What values can be written back into.
+
+        Returns:
+            The graph.
+
+        Raises:
+            GraphError: if an invariant is broken.
+        """
         pinned, paired = np.zeros((2, self.size), dtype=bool)
         for mask, marked in ((pinned, self._pins), (paired, self._pairs)):
             for ids in marked:
@@ -194,7 +324,7 @@ class GraphBuilder:
         return graph
 
     def _tie(self, view: ParameterView) -> bool:
-        """Whether the elements already have edges; raises if only some have (callers split such views)."""
+        """Whether the elements already have edges; raises `GraphError` if only some have."""
         seen = self._sites[view.name]
         shape = self.parameters[view.name].shape
         box = view.box(shape)
@@ -217,9 +347,10 @@ class GraphBuilder:
             taken[other.elements().reshape(-1)] = True
         hits = taken[view.elements().reshape(-1)]
         if hits.any() and not hits.all():
-            raise GraphError(f"a block of {view.name!r} is only partly tied")
+            raise GraphError(f"a block of {view.name!r} is only partly tied: split its view")
         return not hits.any()
 
 
-def _meet(a: tuple[tuple[int, int], ...], b: tuple[tuple[int, int], ...]) -> bool:
+def _meet(a: Box, b: Box) -> bool:
+    """Whether two boxes intersect."""
     return all(lo < other_hi and other_lo < hi for (lo, hi), (other_lo, other_hi) in zip(a, b, strict=True))

@@ -1,4 +1,4 @@
-"""The verifier of the parameter graph. Runs after every lowering; costs no pass over the parameters."""
+"""The verifier of the parameter graph. It runs after every lowering and does not read parameter values."""
 
 from __future__ import annotations
 
@@ -21,7 +21,14 @@ _KINDS = frozenset(NodeKind)
 
 
 def check(graph: ParameterGraph) -> None:
-    """Raise `GraphError` at the first broken invariant."""
+    """Verify the invariants of a graph.
+
+    Args:
+        graph: The graph.
+
+    Raises:
+        GraphError: at the first invariant that is broken.
+    """
     _check_groups(graph)
     for index, block in enumerate(graph.edges):
         _check_edges(graph, index, block)
@@ -34,12 +41,20 @@ def check(graph: ParameterGraph) -> None:
         _check_ids(port.nodes, graph.num_nodes, f"port {port.name!r}: node")
         _check_ids(port.via, len(graph.vias), f"port {port.name!r}: via")
     if graph.paired is not None and graph.paired.shape != graph.pinned.shape:
-        raise GraphError(f"paired {graph.paired.shape} is not one for each of the {graph.num_nodes} nodes")
+        raise GraphError(f"paired has shape {graph.paired.shape}, expected ({graph.num_nodes},)")
     _check_account(graph)
 
 
 def overlaps(parameter: Parameter, views: list[ParameterView]) -> bool:
-    """Whether two of the views (or one with itself) hold the same element of `parameter`."""
+    """Whether an element of a parameter is in two views, or twice in one.
+
+    Args:
+        parameter: The parameter.
+        views: Views of it.
+
+    Returns:
+        True if an element occurs more than once.
+    """
     boxes = [v.box(parameter.shape) for v in views]
     if all(b is not None for b in boxes):
         rectangles = [b for b in boxes if b is not None]
@@ -66,7 +81,7 @@ def _check_groups(graph: ParameterGraph) -> None:
 
 
 def _check_ids(ids: np.ndarray, limit: int, what: str) -> None:
-    # Once where they are broadcast, which may make them as long as the parameters.
+    # Broadcast axes are looked at once: expanded, the ids may be as many as the parameters.
     ids = ids[tuple(slice(0, 1) if step == 0 else slice(None) for step in ids.strides)]
     if ids.size and (int(ids.min()) < 0 or int(ids.max()) >= limit):
         raise GraphError(f"{what} id out of range [0, {limit})")
@@ -115,7 +130,7 @@ def _check_vias(graph: ParameterGraph) -> None:
 
 
 def _check_account(graph: ParameterGraph) -> None:
-    """One edge per element, and every element on an edge or accounted for."""
+    """Check that every element is on exactly one untied edge or in the account."""
     first_sites: dict[str, list[ParameterView]] = defaultdict(list)
     for block in graph.edges:
         if not block.tied and not block.constant:
@@ -129,7 +144,7 @@ def _check_account(graph: ParameterGraph) -> None:
         if on_edges + elsewhere[name] != parameter.size:
             raise GraphError(
                 f"the account of {name!r} does not close: {parameter.size} elements, "
-                f"{on_edges} on edges, {elsewhere[name]} accounted otherwise"
+                f"{on_edges} on edges, {elsewhere[name]} in the account"
             )
         if overlaps(parameter, views):
             raise GraphError(f"an element of {name!r} has two edges that are not marked tied")

@@ -1,4 +1,4 @@
-"""The hierarchy of errors: everything gmnc raises on purpose is a `GmncError`."""
+"""The exception hierarchy: every error that gmnc raises on purpose is a `GmncError`."""
 
 __all__ = [
     "GmncError",
@@ -15,37 +15,36 @@ __all__ = [
 
 
 class GmncError(Exception):
-    """Base of all errors of gmnc. Its text is one message that says where and what to do next."""
+    """Base class of all errors of gmnc. The message says what is wrong, where, and what to do next."""
 
 
 class LoadError(GmncError):
-    """The file is not a usable ONNX model: unreadable, truncated, cyclic, dangling, or outside its folder."""
+    """The file is not a usable ONNX model: unreadable, truncated, cyclic, dangling, or with data outside its folder."""
 
 
 class LoweringError(GmncError):
-    """The model is read, but a node contradicts itself (ranks, shapes, attributes)."""
+    """The model was read, but a node contradicts itself (ranks, shapes, attributes)."""
 
 
 class UnsupportedError(GmncError):
-    """The model holds operators without a rule and the policy is `error`. Lists every one of them."""
+    """The model has operators without a lowering rule and the policy is "error"; the message lists all of them."""
 
 
 class PluginError(GmncError):
-    """The code of a rule that is not built in (a plug-in's, an overlay's) raised an error while a model was lowered."""
+    """A rule that is not built in (from a plug-in or an overlay) raised an error while a model was lowered.
+
+    Args:
+        distribution: Name and version of the distribution that the rule belongs to; "" if it is not installed.
+        code: Qualified name of the rule's function.
+        where: The node that was lowered.
+        error: The error.
+        line: The line of code that raised it.
+        plugin: Whether the rule was loaded through an entry point, so that it can be switched off.
+    """
 
     def __init__(
         self, distribution: str, code: str, where: str, error: BaseException, line: str = "", plugin: bool = True
     ) -> None:
-        """Say whose code failed, at which node, and what to do.
-
-        Args:
-            distribution: What brought the code, by name and version; empty for code of no installed distribution.
-            code: The function of the rule, by its full name.
-            where: The node.
-            error: What was raised.
-            line: The line of the code that raised it.
-            plugin: Whether the code was found by an entry point, so that it can be switched off.
-        """
         owner = f"of the distribution {distribution}" if distribution else "of no installed distribution"
         advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)" if plugin else "correct the rule"
         raised = f"raised {type(error).__name__}: {error}{f' ({line})' if line else ''}"
@@ -53,19 +52,26 @@ class PluginError(GmncError):
 
 
 class GraphError(GmncError):
-    """A parameter graph breaks one of its own invariants (see `ParameterGraph.check`)."""
+    """A parameter graph breaks an invariant (see `ParameterGraph.check`), or a permutation is not its automorphism."""
 
 
 class VocabularyError(GmncError):
-    """A rule makes a step, or gives a role, that nothing declares, or declares one that cannot be."""
+    """A rule uses a kind, role or step that is not declared, or declares an invalid one."""
 
 
 class StorageWarning(UserWarning):
-    """Values were written that the model's stored form (quantised weights) cannot hold exactly."""
+    """Values were written that the model's stored form (quantised weights) cannot represent exactly."""
 
 
 def root_cause(error: BaseException) -> str:
-    """The first line of what an error was raised from in the end, at most 300 characters."""
+    """The message of the first error in a chain of `raise ... from`.
+
+    Args:
+        error: The last error.
+
+    Returns:
+        Its first line, at most 300 characters.
+    """
     while error.__cause__ is not None:
         error = error.__cause__
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -73,6 +79,13 @@ def root_cause(error: BaseException) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The message of a library's error, however many lines it has, in one of at most 300 characters."""
+    """A library's error message, which may have many lines, on one line.
+
+    Args:
+        error: The error.
+
+    Returns:
+        At most 300 characters.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else f"{text[:299]}…"

@@ -1,4 +1,4 @@
-"""Files that are read: what they were when they were opened, what is inside of a folder, where a model notes them."""
+"""Checked reading of files: whether they changed since they were opened, and whether a path stays in its folder."""
 
 from __future__ import annotations
 
@@ -15,21 +15,29 @@ from .errors import LoadError
 __all__ = ["CARRIED", "FILES", "READER", "SOURCE", "FileState", "MappedFile", "inside"]
 
 SOURCE = "gmnc.source"
-"""Key in the `meta` of a graph's model: the file it was loaded from, mapped, or its bytes."""
+"""Key in the `meta` of a graph's model: the mapped file that it was loaded from, or its bytes."""
 
 READER = "gmnc.reader"
-"""Key in the `meta` of a graph's model: what parses a message that holds what onnx-ir lacks (sparse tensors)."""
+"""Key in the `meta` of a graph's model: the parser of messages with parts that onnx-ir lacks (sparse tensors)."""
 
 CARRIED = "gmnc.carried"
-"""Key in the `meta` of a graph's model: gives what is pickled in its place, whose method `open` makes it again."""
+"""Key in the `meta` of a graph's model: maps the model to what is pickled in its place, whose `open` restores it."""
 
 FILES = "gmnc.files"
-"""Key in the `meta` of a graph's model: the paths of the files it was read from, data files included."""
+"""Key in the `meta` of a graph's model: the paths of all files that it was read from, external data included."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """A regular file at one time. modified: its time of modification in nanoseconds."""
+    """The identity of a regular file at one time.
+
+    Attributes:
+        path: The path it was opened by.
+        device: Device number.
+        inode: Inode number.
+        size: Size in bytes.
+        modified: Time of modification in nanoseconds.
+    """
 
     path: str
     device: int
@@ -39,20 +47,39 @@ class FileState:
 
     @staticmethod
     def of(path: str | os.PathLike[str]) -> FileState:
-        """Of the file, links followed. Raises `LoadError` if there is none, or it is no regular file."""
+        """The state of the file at a path, following links.
+
+        Args:
+            path: Its path.
+
+        Returns:
+            The state now.
+
+        Raises:
+            LoadError: if there is no such file, or it is not a regular file.
+        """
         try:
             return _state(os.fspath(path), os.stat(path))
         except (OSError, ValueError) as error:
             raise LoadError(f"{path}: cannot read the file: {_reason(error)}") from error
 
     def absolute(self) -> FileState:
-        """The same whatever the working folder is."""
+        """The same state with an absolute path.
+
+        Returns:
+            The state, independent of the working directory.
+        """
         return replace(self, path=os.path.abspath(self.path))
 
     def check(self, mapped: mmap.mmap | None = None) -> None:
-        """Raise `LoadError` if what would be read now is not what was there.
+        """Check that reading now gives what was there.
 
-        mapped: a map of the file. Another file that took its place by renaming leaves the map as it was.
+        Args:
+            mapped: A memory map of the file, if it is read through one. A file that was replaced by renaming another
+                one into its place is still intact in the map.
+
+        Raises:
+            LoadError: if the file has changed.
         """
         try:
             now = FileState.of(self.path)
@@ -61,18 +88,28 @@ class FileState:
         if now == self:
             return
         elsewhere = now is None or (now.device, now.inode) != (self.device, self.inode)
-        # A map of a file that lost its end kills the process where it is read.
+        # Reading a map of a file that was truncated kills the process (SIGBUS).
         if mapped is not None and elsewhere and mapped.size() >= self.size:
             return
         raise LoadError(f"{self.path}: the file changed since it was read; load or compile it again")
 
 
 class MappedFile:
-    """A file mapped for reading. array: uint8 [size], its bytes; call `check` before what is read from them."""
+    """A file mapped for reading.
+
+    Args:
+        path: Its path.
+
+    Attributes:
+        state: The state of the file when it was mapped.
+        array: uint8 [size], its bytes; call `check` before reading from them.
+
+    Raises:
+        LoadError: if there is no such file, it cannot be read, is empty, or is not a regular file.
+    """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Raises `LoadError` if there is no file, it cannot be read, is empty, or is no regular file."""
-        # Before it is opened, which for a pipe would wait for a writer.
+        # Opening a pipe would wait for a writer.
         FileState.of(path)
         try:
             with open(path, "rb") as file:
@@ -85,28 +122,40 @@ class MappedFile:
 
     @property
     def data(self) -> mmap.mmap:
-        """The map itself."""
+        """The memory map."""
         found: Any = self.array.base
         return found
 
     def check(self) -> None:
-        """Raise `LoadError` if the bytes are no longer those that were mapped."""
+        """Check that the bytes are those that were mapped.
+
+        Raises:
+            LoadError: if the file has changed.
+        """
         self.state.check(self.data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not the bytes, but where they are.
+        # The path is pickled and not the bytes.
         self.state.check()
         return _mapped_again, (self.state.absolute(),)
 
 
 def _mapped_again(state: FileState) -> MappedFile:
-    """The file where it was, in another process. Raises `LoadError` if it is not what it was."""
+    """Map the file again, in another process; raises `LoadError` if it has changed."""
     state.check()
     return MappedFile(state.path)
 
 
 def inside(folder: str | os.PathLike[str], location: str | os.PathLike[str]) -> bool:
-    """Whether a relative location stays within the folder, however links lead."""
+    """Whether a relative path stays inside a folder once symbolic links are resolved.
+
+    Args:
+        folder: The folder.
+        location: A path relative to it, from untrusted input.
+
+    Returns:
+        False for absolute paths and for those that lead outside.
+    """
     if os.path.isabs(location):
         return False
     base = os.path.realpath(folder)

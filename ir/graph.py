@@ -1,6 +1,6 @@
-"""The parameter graph: a typed directed multigraph of neurons and parameters in compressed form.
+"""The parameter graph: a typed directed multigraph in which neurons are nodes and parameters are edges, compressed.
 
-Nothing here is as long as the parameters: nodes come in contiguous groups, edges in dense bipartite blocks whose
+No array here is as long as the parameters: nodes come in contiguous groups, edges in dense bipartite blocks whose
 values are lazy views of the model's tensors.
 """
 
@@ -30,15 +30,21 @@ __all__ = [
     "Via",
 ]
 
-Made = TypeVar("Made")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
-    """A contiguous run of nodes of one `NodeKind`: ids `start .. start + size - 1`.
+    """Nodes of one kind with contiguous ids `start .. start + size - 1`.
 
-    depth: longest path in contractions from an input. node, value: names of the ONNX node and value that made it.
-    scope: the exporter's name scope ("" if it left none).
+    Attributes:
+        kind: A `NodeKind`.
+        start: The first node id.
+        size: Number of nodes.
+        depth: Length of the longest path from an input, counted in contractions.
+        node: Name of the ONNX node that they come from.
+        value: Name of the ONNX value whose features they are.
+        scope: The exporter's name scope, e.g. the module path; "" if it left none.
     """
 
     kind: str
@@ -57,12 +63,18 @@ class NodeGroup:
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """One entry of the via table: the last parameter-free step that a value went through since its node was made.
+    """One operation trace: a step, and the traces of the values it was applied to.
 
-    op: ONNX operator type, or the name of the elementwise function that a chain of them amounts to.
-    attributes: sorted (name, value) pairs. parents: via ids that it was applied to (one; several where branches of
-    one neuron meet; none for entry 0, "nothing yet"). blocks: indices of the edge blocks attached in this step.
-    sizes: of grids; they tell steps of one graph apart and say nothing of the network, so graphs are compared without.
+    A via id stands for everything that a node's value went through since the node was made, without a new node.
+
+    Attributes:
+        op: Name of a declared `Step`: an ONNX operator type, or the function that a chain of operators computes.
+        attributes: (name, value) pairs, sorted.
+        parents: Ids of the vias that the step was applied to: one; several where branches of one neuron meet; none for
+            entry 0 of the table, the empty trace.
+        blocks: Indices of the edge blocks whose parameters the step attaches.
+        sizes: Sizes of the grid, where they tell steps of one graph apart. They depend on the input's size and not on
+            the network, so comparisons of graphs ignore them.
     """
 
     op: str
@@ -74,13 +86,21 @@ class Via:
 
 @dataclass(frozen=True, slots=True)
 class EdgeBlock:
-    """B dense bipartite blocks of parameter edges: entry (b, n, k, s) is an edge src[b, k] -> dst[b, n] in slot s.
+    """B dense bipartite blocks of edges, one parameter element each: (b, n, k, s) is src[b, k] -> dst[b, n] in slot s.
 
-    dst: int32 [B, N]; src: int32 [B, K]; via: int32 [B, K], what src[b, k] went through before the weight;
-    slots: int32 [S, <=3] coordinates (kernel index, position, row). Arrays may be broadcast views.
-    A node that occurs several times in a row of src stands for several places: occurrence order is the place.
-    tied: these elements already have edges elsewhere (a shared initializer's second site).
-    constant: the view is of a constant that is no parameter (a rotary table, a mask): outside the account.
+    A node that occurs several times in src[b] stands for several positions, in order of occurrence. Arrays may be
+    broadcast views.
+
+    Attributes:
+        dst: int32 [B, N], target nodes.
+        src: int32 [B, K], source nodes.
+        view: The elements [B, N, K, S] that the edges carry.
+        role: An `EdgeRole`, a role with a suffix such as ".scale", or the name of a step.
+        slots: int32 [S, <=3], coordinates of the slots: kernel index, position, row.
+        via: int32 [B, K], what src[b, k] went through before it meets the parameter.
+        tied: Whether the elements already have edges at another site (a shared initializer).
+        constant: Whether the view is of a constant and not of a parameter (a rotary table, a mask); not in the account.
+        node: Name of the ONNX node.
     """
 
     dst: np.ndarray
@@ -106,10 +126,16 @@ class EdgeBlock:
 
 @dataclass(frozen=True, slots=True)
 class LinkBlock:
-    """Edges without a parameter: src[i] -> dst[i].
+    """n edges src[i] -> dst[i] without a parameter.
 
-    dst, src, via: int32 [n]. operand: int32 [n] place among the operands of an op that is not commutative, else None.
-    slot: int32 [n, <=3] place where positions were joined, else None.
+    Attributes:
+        dst: int32 [n], target nodes.
+        src: int32 [n], source nodes.
+        role: A `LinkRole`, or the name of a step.
+        via: int32 [n], what src[i] went through.
+        operand: int32 [n], index among the operands of an operator that is not commutative; None if it is.
+        slot: int32 [n, <=3], coordinates of the position, where positions are joined; else None.
+        node: Name of the ONNX node.
     """
 
     dst: np.ndarray
@@ -128,9 +154,12 @@ class LinkBlock:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A named input or output of the network: which nodes it is made of, and what they went through last.
+    """A named input or output of the network.
 
-    nodes, via: int32 [n], in the order of the value's elements (distinct pairs only).
+    Attributes:
+        name: Name of the ONNX value.
+        nodes: int32 [n], its nodes in the order of the value's elements; each (node, via) pair once.
+        via: int32 [n], what each node went through.
     """
 
     name: str
@@ -140,7 +169,13 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class AccountEntry:
-    """`count` elements of tensor `name` that are not on an edge. where: "opaque", or the reason (no parameter)."""
+    """Elements of a tensor that are on no edge.
+
+    Attributes:
+        name: Name of the tensor.
+        count: Number of elements.
+        where: "opaque" for elements under an opaque operator, else the reason why they are not parameters.
+    """
 
     name: str
     count: int
@@ -149,7 +184,14 @@ class AccountEntry:
 
 @dataclass(frozen=True, slots=True)
 class OpaqueOp:
-    """A node whose structure is not known: its operands are pinned and it links through one node."""
+    """An operator of unknown structure: its operands are pinned and linked to one node that stands for it.
+
+    Attributes:
+        op: Operator type.
+        domain: Operator domain.
+        node: Name of the ONNX node.
+        reason: Why it was not lowered.
+    """
 
     op: str
     domain: str
@@ -159,9 +201,16 @@ class OpaqueOp:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One diagnostic: an operator that was not lowered, with where it stands and what to do.
+    """A diagnostic for an operator that was not lowered.
 
-    rule: the rule that refused this form of it; "" where there is no rule at all.
+    Attributes:
+        op: Operator type.
+        domain: Operator domain.
+        opset: Opset version in which it is used.
+        node: Path of the ONNX node.
+        reason: What is not supported.
+        hint: What to do about it.
+        rule: The rule that refused this form of it; "" if there is no rule.
     """
 
     op: str
@@ -175,14 +224,25 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class ParameterGraph:
-    """A neural network as a graph: neurons are nodes, every parameter is one edge.
+    """A neural network as a graph: neurons are nodes, every parameter element is one edge. Immutable.
 
-    pinned: bool [num_nodes]; a pinned node carries its index within its group and no symmetry may move it.
-    parameters: every tensor whose elements the account covers. constants: folded tables that are no parameters but
-    vary over neurons; only blocks marked `constant` view them.
-    paired: bool [num_nodes]; nodes that share a value with nodes of another axis (a token and a channel), so that what
-    happens to it cannot be told from one of them. None where that is not known.
-    model: the object that `backends.onnx.write` writes values back into; opaque to the IR.
+    Attributes:
+        name: The model's name.
+        groups: The nodes, in id order.
+        pinned: bool [num_nodes]; a pinned node carries its index within its group and no symmetry moves it.
+        edges: Edges with parameters.
+        links: Edges without.
+        vias: The via table; entry 0 is the empty trace, and parents come before children.
+        parameters: Every tensor that the account covers, by name.
+        constants: Tables that vary over neurons without being parameters, by name; `constant` blocks view them.
+        account: Elements of parameters that are on no edge.
+        inputs: The network's inputs.
+        outputs: The network's outputs.
+        opaque: Operators of unknown structure.
+        unsupported: Diagnostics for operators that were not lowered.
+        model: What `backends.onnx.write` writes values back into; this room does not look at it.
+        paired: bool [num_nodes]; nodes whose values vary over the nodes of a second axis too (a token and a channel),
+            so that neither alone says what happens to a value. None if not known.
     """
 
     name: str
@@ -209,26 +269,26 @@ class ParameterGraph:
 
     @property
     def num_parameter_edges(self) -> int:
-        """Number of edges that carry a parameter, one per element; edges of tied blocks apart."""
+        """Number of edges that carry a parameter, one per element; without those of tied blocks."""
         return sum(b.size for b in self.edges if not b.tied and not b.constant)
 
     @property
     def num_tied_edges(self) -> int:
-        """Number of further edges of elements that are used at a second site."""
+        """Number of edges of tied blocks: further uses of shared elements."""
         return sum(b.size for b in self.edges if b.tied and not b.constant)
 
     @property
     def num_links(self) -> int:
-        """Number of edges without a parameter (those of constants that are no parameter included)."""
+        """Number of edges without a parameter, including those of constant blocks."""
         return sum(b.size for b in self.links) + sum(b.size for b in self.edges if b.constant)
 
     @property
     def num_parameters(self) -> int:
-        """Number of elements of all parameter tensors, accounted or not."""
+        """Number of elements of all parameter tensors, on an edge or not."""
         return sum(p.size for p in self.parameters.values())
 
     def not_parameters(self) -> dict[str, int]:
-        """Elements that are no parameter, by reason."""
+        """Number of elements that are not parameters, by reason."""
         totals: dict[str, int] = {}
         for entry in self.account:
             if entry.where != "opaque":
@@ -237,56 +297,78 @@ class ParameterGraph:
 
     @property
     def num_opaque_parameters(self) -> int:
-        """Elements that lie under an opaque op."""
+        """Number of elements under opaque operators."""
         return sum(e.count for e in self.account if e.where == "opaque")
 
     @cached_property
     def group_starts(self) -> np.ndarray:
-        """int64 [number of groups]: first node id of each group."""
+        """The first node id of each group, int64 [groups]."""
         return np.array([g.start for g in self.groups], dtype=np.int64)
 
     def group_of(self, nodes: np.ndarray) -> np.ndarray:
-        """Group index of each node id, same shape."""
+        """The group of each node.
+
+        Args:
+            nodes: Node ids, any shape.
+
+        Returns:
+            Indices into `groups`, int64 of that shape.
+        """
         return np.searchsorted(self.group_starts, nodes, side="right") - 1
 
     def values(self, block: EdgeBlock) -> np.ndarray:
-        """The parameter values [B, N, K, S] of a block; a view of the (memory-mapped) tensor where possible."""
+        """Read the parameter values of a block.
+
+        Args:
+            block: One of `edges`.
+
+        Returns:
+            [B, N, K, S]; a view of the (memory-mapped) tensor unless the block's view has an index.
+        """
         table = self.constants if block.constant else self.parameters
         return block.view.read(table[block.view.name].load())
 
     def via_text(self, via: int) -> str:
-        """A via id in words, e.g. ``BatchNormalization > Relu > MaxPool[kernel=3x3]`` ("" for none)."""
-        return printer.via_text(self, via)
-
-    def derived(self, key: object, make: Callable[[], Made]) -> Made:
-        """What follows from the graph, made on first use and kept with it: a graph never changes.
+        """Spell out a via.
 
         Args:
-            key: Names it, hashable.
-            make: Makes it.
+            via: An id, an index into `vias`.
 
         Returns:
-            What `make` returned the first time.
+            The steps, oldest first, e.g. ``BatchNormalization > Relu > MaxPool[kernel_shape=3x3]``; "" for via 0.
+        """
+        return printer.via_text(self, via)
+
+    def derived(self, key: object, make: Callable[[], T]) -> T:
+        """Compute something from the graph once and cache it with the graph.
+
+        Args:
+            key: Hashable cache key.
+            make: Computes the value, on the first call with this key.
+
+        Returns:
+            The cached value.
         """
         if key not in self._derived:
             self._derived[key] = make()
-        found: Made = self._derived[key]
+        found: T = self._derived[key]
         return found
 
     def check(self) -> None:
-        """Verify every invariant (ids in range, shapes agree, one edge per element, the account closes).
+        """Verify every invariant: ids in range, shapes agree, one edge per element, the account closes.
 
-        Raises `GraphError` that names the block and the broken rule.
+        Raises:
+            GraphError: naming the block and the broken invariant.
         """
         check(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is derived from the graph is found again where it arrives, and its model is read there on first use.
+        # The receiver recomputes what is derived and reads the model on first use.
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "model"}
         return _arrived, ({**own, "parameters": dict(self.parameters), "constants": dict(self.constants)}, self._sent())
 
     def _sent(self) -> object:
-        """The model as it travels, None if it does not."""
+        """The picklable form of the model, None if there is none."""
         if "model" not in self.__dict__:
             return self.__dict__.get("_model")
         carried = getattr(self.model, "meta", {}).get(CARRIED)
@@ -303,7 +385,7 @@ class ParameterGraph:
 
 
 class _OnFirstUse:
-    """Gives the model of a graph that came from another process, once it is asked for, and puts it into the graph."""
+    """Opens the model of an unpickled graph on first access and stores it in the instance."""
 
     def __get__(self, graph: ParameterGraph | None, owner: type) -> Any:
         if graph is None:
@@ -313,12 +395,12 @@ class _OnFirstUse:
         return found
 
 
-# The default of the field stays None, and what an instance holds comes before this.
+# Set after the dataclass is made, so that the field's default stays None; instance attributes take precedence.
 setattr(ParameterGraph, "model", _OnFirstUse())  # noqa: B010
 
 
 def _arrived(own: dict[str, Any], sent: object) -> ParameterGraph:
-    """A graph of its fields, and of its model as it travels."""
+    """Unpickle a graph from its fields and the picklable form of its model."""
     graph = ParameterGraph(**own)
     del graph.__dict__["model"]
     graph.__dict__["_model"] = sent

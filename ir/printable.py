@@ -1,4 +1,4 @@
-"""Text from a model as it may be shown: without characters that steer a terminal or a document."""
+"""Text that is safe and readable to print: names from a model may hold control characters."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ __all__ = ["counted", "printable", "shortened"]
 
 
 def printable(text: str, lines: bool = False) -> str:
-    r"""The text with all that is not printable written as an escape, as `repr` writes it: ``\x1b``, ``\u202e``.
+    r"""Escape every character that is not printable, as `repr` does: ``\x1b``, ``\u202e``.
 
-    Control characters, overrides of the direction of writing, surrogates and characters that are none do not pass.
-    lines: newlines do, where the text is gmnc's own.
+    That covers control characters, bidirectional overrides, surrogates and unassigned characters, with which a model
+    could steer a terminal or a document.
+
+    Args:
+        text: Any text.
+        lines: Keep newlines, for text that gmnc wrote.
+
+    Returns:
+        Printable text.
     """
     if text.isprintable():
         return text
@@ -17,12 +24,29 @@ def printable(text: str, lines: bool = False) -> str:
 
 
 def counted(number: int, noun: str, plural: str = "") -> str:
-    """A number with its noun: ``1 node``, ``1,024 nodes``. plural: where it is not the noun with an s."""
+    """A number with its noun, e.g. ``1 node``, ``1,024 nodes``.
+
+    Args:
+        number: The number.
+        noun: The noun in the singular.
+        plural: Its plural; by default the noun with an s.
+
+    Returns:
+        The text.
+    """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def shortened(text: str, most: int) -> str:
-    """The text, of at most so many characters: of a longer one the beginning and the end, which tell names apart."""
+    """Shorten text in the middle, since beginning and end tell names apart.
+
+    Args:
+        text: Any text.
+        most: The greatest length of the result.
+
+    Returns:
+        The text if it is not longer; else its beginning and its end, with an ellipsis between.
+    """
     if len(text) <= most:
         return text
     end = (most - 1) // 2

@@ -1,4 +1,4 @@
-"""The parameter graph in words: one line per group and block, in depth order."""
+"""The parameter graph as text: one line per node group, edge block and link block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .graph import EdgeBlock, LinkBlock, ParameterGraph, Via
 
     class HasVias(Protocol):
-        """A graph, or what builds one."""
+        """A `ParameterGraph` or a `GraphBuilder`."""
 
         @property
         def vias(self) -> Sequence[Via]:
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 __all__ = ["block_line", "headline", "link_line", "summary", "via_text"]
 
 _LONGEST = 4000
+"""Characters of a via's text; without a limit, branches that meet again and again would double it each time."""
 
 
 def via_text(graph: HasVias, via: int) -> str:
-    """The chain of steps behind a via id, oldest first; branches that met are shown in parentheses.
+    """Spell out a via: its steps, oldest first, with branches that meet in parentheses.
 
-    Of more than 4,000 characters the last: copies of copies would be told again each time.
+    Args:
+        graph: A graph, or the builder of one.
+        via: A via id.
+
+    Returns:
+        The text, e.g. ``Add(Relu, Tanh) > Softmax``; of more than 4,000 characters only the end.
     """
     texts, stack = {0: ""}, [via]
     while stack:
@@ -60,7 +66,15 @@ def _ended(text: str) -> str:
 
 
 def block_line(graph: ParameterGraph, block: EdgeBlock) -> str:
-    """One edge block: shape, role, parameter, where from and to, via."""
+    """An edge block in one line.
+
+    Args:
+        graph: The graph.
+        block: One of its edge blocks.
+
+    Returns:
+        Source and target groups, role, parameter, shape and vias.
+    """
     b, n, k, s = block.shape
     marks = " tied" * block.tied + " constant" * block.constant
     return (
@@ -70,12 +84,27 @@ def block_line(graph: ParameterGraph, block: EdgeBlock) -> str:
 
 
 def link_line(graph: ParameterGraph, link: LinkBlock) -> str:
-    """One link block: role, count, where from and to, via."""
+    """A link block in one line.
+
+    Args:
+        graph: The graph.
+        link: One of its link blocks.
+
+    Returns:
+        Source and target groups, role, number of links and vias.
+    """
     return f"{_ends(graph, link.src, link.dst)}  {link.role}  {counted(link.size, 'link')}{_vias(graph, link.via)}"
 
 
 def headline(graph: ParameterGraph) -> str:
-    """The graph in one line: its name and how large it is."""
+    """The graph in one line.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        Its name and its numbers of nodes, edges and links.
+    """
     return (
         f"parameter graph {graph.name!r}: {counted(graph.num_nodes, 'node')}, "
         f"{counted(graph.num_parameter_edges, 'parameter edge')}, {graph.num_tied_edges:,} tied, "
@@ -84,7 +113,14 @@ def headline(graph: ParameterGraph) -> str:
 
 
 def summary(graph: ParameterGraph) -> str:
-    """The whole graph, readable: groups, edge blocks, link blocks and the account."""
+    """The whole graph as text.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        Lines for node groups, edge blocks, link blocks, the account and opaque operators.
+    """
     lines = [headline(graph)]
     for i, group in enumerate(graph.groups):
         pins = int(graph.pinned[group.start : group.stop].sum())
@@ -112,7 +148,7 @@ def _vias(graph: ParameterGraph, vias: np.ndarray) -> str:
 
 
 def _compact(array: np.ndarray) -> np.ndarray:
-    """Drop the axes that are only broadcast."""
+    """Drop repetitions along broadcast axes."""
     return array[tuple(slice(0, 1) if s == 0 else slice(None) for s in array.strides)]
 
 

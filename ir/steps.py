@@ -1,4 +1,4 @@
-"""The steps that gmnc's own rules make, by theme; see `vocabulary.Step` for the columns."""
+"""The table of steps that gmnc's own rules use, by theme; `vocabulary.Step` documents the columns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from .vocabulary import Attachment, Combine, Law, Number, Step
 __all__ = ["STEPS"]
 
 _FLOOR = 1e-6
+"""The largest epsilon that counts as a mere guard against division by zero."""
 
 _ALIKE = (Combine.ALIKE, Combine.ALIKE)
 _EXTREME = (Combine.ALIKE, None)
 _PRODUCT = (Combine.PRODUCT, Combine.PRODUCT)
 _QUOTIENT = (Combine.QUOTIENT, Combine.QUOTIENT)
 
+# How attached parameters absorb factors: a bias takes the value's factor, a scale takes the quotient of the factors
+# after and before it, a slope takes none.
 _TERM = Attachment(True, (1, 0))
 _FACTOR = Attachment(False, (-1, 1))
 _FIXED = Attachment(True, (0, 0))
@@ -54,7 +57,7 @@ def _positive(name: str, summary: str, attributes: str = "", mixes_over: str = "
 
 
 def _size(name: str, summary: str, attributes: str = "", mixes_over: str = "") -> Step:
-    """A norm."""
+    """Homogeneous of degree 1 and even, as a norm is."""
     return _step(name, summary, attributes, 1, 0, mixes_over)
 
 
@@ -83,7 +86,7 @@ def _exponent_parity(a: Mapping[str, Any]) -> Number:
 
 
 def _quotient(a: Mapping[str, Any]) -> Number:
-    """By a table, or a table by it."""
+    """Degree 1 if divided by a constant, -1 if it divides one."""
     return 1 if "operand1" in a else -1 if "operand0" in a else None
 
 
@@ -108,45 +111,45 @@ def _of_top(a: Mapping[str, Any]) -> Number:
 
 
 def _unless_epsilon(a: Mapping[str, Any]) -> Number:
-    """The scale is cancelled, but only up to epsilon if there is one."""
+    """Degree 0, as normalisation cancels the scale; none with an epsilon, up to which it does not."""
     return None if a.get("epsilon") else 0
 
 
 def _unless_floor(a: Mapping[str, Any]) -> Number:
-    """Epsilon is a floor of the norm here, which nothing but zeros comes near."""
+    """Degree 0 if epsilon is a negligible lower bound of the norm, not a term that is added to it."""
     return 0 if a.get("epsilon", 0.0) <= _FLOOR else None
 
 
 STEPS: tuple[Step, ...] = (
-    # Linear functions and moves of one value.
-    _linear("Scale", "times a number of the program", "factor"),
+    # Linear functions and data movement.
+    _linear("Scale", "a x with a constant a", "factor"),
     _linear("Neg", "-x"),
-    _other("Affine", "a x + b with numbers a and b", "factor shift"),
-    _other("Shift", "plus a number of the program", "by number"),
-    _other("Constant", "a number of the program, of no input", "value"),
+    _other("Affine", "a x + b with constants a and b", "factor shift"),
+    _other("Shift", "x + b with a constant b", "by number"),
+    _other("Constant", "a constant, whatever the input", "value"),
     _linear(
         "Move",
-        "its entries went elsewhere on the grid (reshape, transpose, slice, gather by known indices)",
+        "data movement on the grid: reshape, transpose, slice, gather by constant indices",
         "at axes from number to",
     ),
-    _linear("Place", "which place of an ordered axis the entry has", "number"),
-    _linear("Copy", "which of several copies it is", "number"),
-    _linear("Along", "along which axis of the grid operands were concatenated", "axis"),
-    _linear("Tuple", "several places of one neuron taken together", "along", mixes_over="places"),
-    _linear("Window", "the places that a kernel covers", "grid", mixes_over="places"),
-    _other("Windows", "the places that a pooling window covers", "kernel_shape to", mixes_over="places"),
+    _linear("Place", "the index of an entry along an ordered axis", "number"),
+    _linear("Copy", "the index of one of several copies", "number"),
+    _linear("Along", "the axis of the grid along which operands were concatenated", "axis"),
+    _linear("Tuple", "several positions of one neuron as a tuple", "along", mixes_over="places"),
+    _linear("Window", "the positions under a kernel", "grid", mixes_over="places"),
+    _other("Windows", "the positions under a pooling window", "kernel_shape to", mixes_over="places"),
     _linear("Batch", "one example of a batch"),
     _linear("Last", "the last entry along the sequence", "grid", mixes_over="places"),
-    _linear("Lengths", "cut off where the sequence ends", "grid lengths", mixes_over="places"),
-    _other("Parts", "an axis cut into parts", "grid"),
-    _linear("Trilu", "entries above or below the diagonal replaced by zero", "axes grid k upper", mixes_over="places"),
-    _other("Diagonal", "entries on a diagonal", "axes grid"),
-    _linear("ReverseSequence", "reversed along the sequence", "axes batch grid lengths", mixes_over="places"),
+    _linear("Lengths", "masked beyond the sequence length", "grid lengths", mixes_over="places"),
+    _other("Parts", "an axis split into parts", "grid"),
+    _linear("Trilu", "the upper or lower triangle, zero elsewhere", "axes grid k upper", mixes_over="places"),
+    _other("Diagonal", "the diagonal", "axes grid"),
+    _linear("ReverseSequence", "each sequence reversed", "axes batch grid lengths", mixes_over="places"),
     _other("Frames", "overlapping frames of a signal", "grid length onesided step", mixes_over="places"),
     _other("Source", "the values of a parameter or stored table", "along"),
     _step(
         "Sum",
-        "a sum: of branches, or over places",
+        "the sum of branches, or over positions",
         "axes",
         degree=1,
         parity=1,
@@ -156,8 +159,8 @@ STEPS: tuple[Step, ...] = (
         attached=(_TERM, _TERM),
     ),
     _other("Complement", "1 - x"),
-    _other("BitCast", "its bits read as another type", "to"),
-    # Functions of one number.
+    _other("BitCast", "the bits reinterpreted as another type", "to"),
+    # Elementwise functions.
     _odd("Tanh", "tanh(x)"),
     _odd("Sin", "sin(x)"),
     _odd("Tan", "tan(x)"),
@@ -168,39 +171,39 @@ STEPS: tuple[Step, ...] = (
     _odd("Atanh", "artanh(x)"),
     _odd("Erf", "the error function"),
     _odd("Softsign", "x / (1 + |x|)"),
-    _odd("Shrink", "towards zero by a bias, zero near zero", "bias lambd"),
+    _odd("Shrink", "soft or hard shrinkage", "bias lambd"),
     _odd("ScaledTanh", "alpha tanh(beta x)", "alpha beta"),
-    _odd("Round", "to the nearest whole number"),
+    _odd("Round", "rounding to the nearest integer, ties to even"),
     _even("Cos", "cos(x)"),
     _even("Cosh", "cosh(x)"),
     _other("Acos", "arccos(x)"),
     _other("Acosh", "arcosh(x)"),
     _positive("Relu", "max(x, 0)"),
-    _positive("LeakyRelu", "x, or alpha x below zero", "alpha"),
+    _positive("LeakyRelu", "x, or alpha x for x < 0", "alpha"),
     _step(
         "PRelu",
-        "x, or a learned multiple of it below zero",
+        "x, or a x for x < 0, with a learned slope a",
         "along operand0 operand1",
         degree=1,
         attached=(_FIXED, None),
     ),
     _other("Relu6", "min(max(x, 0), 6)"),
-    _other("ThresholdedRelu", "x above alpha, else zero", "alpha"),
-    _other("Elu", "x, or alpha (exp(x) - 1) below zero", "alpha"),
-    _other("Celu", "x, or alpha (exp(x / alpha) - 1) below zero", "alpha"),
+    _other("ThresholdedRelu", "x if x > alpha, else 0", "alpha"),
+    _other("Elu", "x, or alpha (exp(x) - 1) for x < 0", "alpha"),
+    _other("Celu", "x, or alpha (exp(x / alpha) - 1) for x < 0", "alpha"),
     _other("Selu", "gamma Elu(x)", "alpha gamma"),
     _other("Gelu", "x Phi(x)"),
-    _other("GeluTanh", "x Phi(x), by tanh"),
+    _other("GeluTanh", "x Phi(x), tanh approximation"),
     _other("QuickGelu", "x sigmoid(1.702 x)"),
     _other("Silu", "x sigmoid(x)"),
     _other("Swish", "x sigmoid(alpha x)", "alpha"),
     _other("Mish", "x tanh(softplus(x))"),
     _other("HardSwish", "x HardSigmoid(x)"),
-    _other("HardSigmoid", "a x + b, cut off at 0 and 1", "alpha beta"),
+    _other("HardSigmoid", "alpha x + beta, clipped to [0, 1]", "alpha beta"),
     _other("Sigmoid", "1 / (1 + exp(-x))"),
     _other("Softplus", "log(1 + exp(x))"),
     _other("SoftCap", "cap tanh(x / cap)", "cap"),
-    _other("SwiGLU", "a gated pair of values", "alpha operand0"),
+    _other("SwiGLU", "Swish(x) times a second value", "alpha operand0"),
     _size("Abs", "|x|"),
     _square("Square", "x^2"),
     _step("Sqrt", "the square root", degree=0.5),
@@ -208,18 +211,18 @@ STEPS: tuple[Step, ...] = (
     _step("Sign", "-1, 0 or 1", "zero", degree=0, parity=1),
     _other("Exp", "exp(x)"),
     _other("Log", "log(x)"),
-    _other("Floor", "down to a whole number"),
-    _other("Ceil", "up to a whole number"),
+    _other("Floor", "the floor"),
+    _other("Ceil", "the ceiling"),
     _other("Dropout", "entries set to zero at random", "operand0 operand1 place"),
-    _other("Cast", "as another type", "to"),
+    _other("Cast", "conversion to another type", "to"),
     _other("Not", "not x"),
     _other("BitwiseNot", "every bit flipped"),
     _other("IsInf", "whether it is infinite", "detect_negative detect_positive"),
     _other("IsNaN", "whether it is not a number"),
     _other("Binarizer", "1 above a threshold, else 0", "threshold"),
-    _other("PostTransform", "from scores to what a classifier returns", "function"),
+    _other("PostTransform", "a classifier's link function from scores to outputs", "function"),
     _other("Kernel", "the kernel function of a support vector machine", "coef0 degree gamma type"),
-    # Branches of one neuron that meet, operands joined at a new node, parameters attached.
+    # Operators of several operands: branches of one neuron, signals joined at a new node, or attached parameters.
     _step("Add", "a sum", "along beta operand table", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
     _step(
         "Sub",
@@ -229,9 +232,9 @@ STEPS: tuple[Step, ...] = (
         links=_ALIKE,
         attached=(_TERM, _TERM),
     ),
-    _step("Mean", "a mean of branches", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
-    _step("Max", "the greatest", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
-    _step("Min", "the least", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
+    _step("Mean", "a mean", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
+    _step("Max", "the maximum", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
+    _step("Min", "the minimum", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
     _step(
         "Mul",
         "a product",
@@ -251,39 +254,43 @@ STEPS: tuple[Step, ...] = (
         branches=_QUOTIENT,
         links=_QUOTIENT,
     ),
-    _step("Concat", "one beside the other", branches=_ALIKE, links=_ALIKE),
+    _step("Concat", "concatenation", branches=_ALIKE, links=_ALIKE),
     _step(
         "Where",
-        "one or the other, by a condition",
+        "a choice by a condition",
         "along operand0 operand1 operand2 places table",
         links=_ALIKE,
     ),
     _step("Pow", "x^y", "operand0 operand1", degree=_exponent, parity=_exponent_parity),
     _other("Mod", "the remainder of a division", "fmod operand0 operand1"),
-    _step("Clip", "cut off at two bounds", "max min operand0 operand1 operand2", parity=_bounds_parity),
+    _step("Clip", "clipping to two bounds", "max min operand0 operand1 operand2", parity=_bounds_parity),
     _other("And", "x and y", "operand"),
     _other("Or", "x or y"),
-    _other("Xor", "x or y, not both"),
+    _other("Xor", "x xor y"),
     _other("Equal", "x = y", "operand table"),
     _other("Greater", "x > y", "operand0 operand1"),
     _other("GreaterOrEqual", "x >= y", "operand0 operand1"),
     _other("Less", "x < y", "operand0 operand1 table"),
     _other("LessOrEqual", "x <= y", "operand0 operand1"),
-    _other("BitShift", "bits moved", "direction operand1 table"),
-    _other("BitwiseAnd", "x and y, bit by bit", "operand1"),
-    _other("BitwiseOr", "x or y, bit by bit", "operand1"),
-    _other("BitwiseXor", "x or y, not both, bit by bit", "operand1"),
-    _step("BatchNormalization", "normalised by stored statistics", "epsilon", attached=(_STATISTICS, _STATISTICS)),
-    _other("Imputer", "a missing value replaced", "operand1 replaced"),
-    _other("MovingAverage", "a running mean of training", "momentum operand0"),
-    _other("NormalizeBy", "divided by a norm that is given", "epsilon operand1 operand2 operand3 operand4"),
-    _other("Platt", "a score as a probability, by a fitted sigmoid"),
-    _other("Sink", "a softmax with one more entry", "operand1"),
-    _linear("Reparametrize", "the function of a stored element that an edge carries", "function linear"),
-    # Normalisations, softmax and reductions over neurons or places.
+    _other("BitShift", "bit shift", "direction operand1 table"),
+    _other("BitwiseAnd", "bitwise and", "operand1"),
+    _other("BitwiseOr", "bitwise or", "operand1"),
+    _other("BitwiseXor", "bitwise xor", "operand1"),
+    _step(
+        "BatchNormalization", "normalisation with running statistics", "epsilon", attached=(_STATISTICS, _STATISTICS)
+    ),
+    _other("Imputer", "missing values replaced", "operand1 replaced"),
+    _other("MovingAverage", "the running statistics of training mode", "momentum operand0"),
+    _other(
+        "NormalizeBy", "division by a norm that is computed elsewhere", "epsilon operand1 operand2 operand3 operand4"
+    ),
+    _other("Platt", "Platt scaling: a fitted sigmoid of a score"),
+    _other("Sink", "softmax with an attention sink", "operand1"),
+    _linear("Reparametrize", "the function of the stored element that an edge carries", "function linear"),
+    # Normalisation, softmax and reductions over neurons or positions.
     _step(
         "Standardize",
-        "mean taken off, divided by the standard deviation",
+        "(x - mean) / standard deviation",
         "epsilon over parts scope",
         degree=_unless_epsilon,
         parity=1,
@@ -292,7 +299,7 @@ STEPS: tuple[Step, ...] = (
     ),
     _step(
         "RMSNormalize",
-        "divided by the root mean square",
+        "x / root mean square",
         "epsilon over parts scope",
         degree=_unless_epsilon,
         parity=1,
@@ -301,25 +308,30 @@ STEPS: tuple[Step, ...] = (
     ),
     _step(
         "LpNormalize",
-        "divided by a norm",
+        "x / p-norm",
         "epsilon over p parts scope",
         degree=_unless_floor,
         parity=1,
         couples=(True, False),
         mixes_over="neurons",
     ),
-    _other("LRN", "divided by the squares of neighbours", "alpha beta bias grid size", mixes_over="neurons"),
-    _other("Normalizer", "divided by the norm or the maximum of a row", "norm over", mixes_over="neurons"),
-    _other("Softmax", "exponentials over their sum", "over parts scope", mixes_over="neurons"),
+    _other(
+        "LRN",
+        "local response normalisation over neighbouring channels",
+        "alpha beta bias grid size",
+        mixes_over="neurons",
+    ),
+    _other("Normalizer", "x / norm or maximum of the row", "norm over", mixes_over="neurons"),
+    _other("Softmax", "exp(x) / sum of exp", "over parts scope", mixes_over="neurons"),
     _other("LogSoftmax", "the logarithm of the softmax", "over parts scope", mixes_over="neurons"),
-    _other("SoftmaxZero", "softmax, zero where all are masked", "over parts scope", mixes_over="neurons"),
-    _other("Hardmax", "one at the greatest entry", "axes grid", mixes_over="neurons"),
-    _other("Scope", "which of several normalisations over the same neurons", "number"),
+    _other("SoftmaxZero", "softmax, 0 where all entries are masked", "over parts scope", mixes_over="neurons"),
+    _other("Hardmax", "1 at the maximum, else 0", "axes grid", mixes_over="neurons"),
+    _other("Scope", "the index of one of several normalisations over the same neurons", "number"),
     _linear("ReduceMean", "the mean", "over", mixes_over="neurons"),
     _linear("ReduceSum", "the sum", "over", mixes_over="neurons"),
-    _size("ReduceLp", "the norm of order p", "over p", "neurons"),
-    _positive("ReduceMax", "the greatest", "over", mixes_over="neurons"),
-    _positive("ReduceMin", "the least", "over", mixes_over="neurons"),
+    _size("ReduceLp", "the p-norm", "over p", "neurons"),
+    _positive("ReduceMax", "the maximum", "over", mixes_over="neurons"),
+    _positive("ReduceMin", "the minimum", "over", mixes_over="neurons"),
     _other("ReduceProd", "the product", "over", mixes_over="neurons"),
     _size("ReduceL1", "the sum of absolute values", "over", mixes_over="neurons"),
     _size("ReduceL2", "the Euclidean norm", "over", mixes_over="neurons"),
@@ -328,57 +340,57 @@ STEPS: tuple[Step, ...] = (
     _other("ReduceLogSumExp", "the logarithm of the sum of exponentials", "over", mixes_over="neurons"),
     _other("ReduceVar", "the variance", "over", mixes_over="neurons"),
     _other("ReduceInvStdDev", "one over the standard deviation", "epsilon over", mixes_over="neurons"),
-    _step("ArgMax", "the place of the greatest", "axis grid labels last over", degree=0, mixes_over="neurons"),
-    _step("ArgMin", "the place of the least", "axis grid last over", degree=0, mixes_over="neurons"),
+    _step("ArgMax", "the index of the maximum", "axis grid labels last over", degree=0, mixes_over="neurons"),
+    _step("ArgMin", "the index of the minimum", "axis grid last over", degree=0, mixes_over="neurons"),
     _step(
         "TopK",
-        "the greatest k entries, or their places",
+        "the k greatest entries, or their indices",
         "axis grid k largest output sorted",
         degree=_of_top,
         parity=None,
         mixes_over="neurons",
     ),
-    _linear("CumSum", "running sums", "axes exclusive grid reverse", mixes_over="places"),
-    _other("CumProd", "running products", "axes exclusive grid reverse", mixes_over="places"),
+    _linear("CumSum", "cumulative sums", "axes exclusive grid reverse", mixes_over="places"),
+    _other("CumProd", "cumulative products", "axes exclusive grid reverse", mixes_over="places"),
     _other("Det", "the determinant", "over", mixes_over="neurons"),
-    _other("Route", "the weights of the experts that a router chooses", "k normalised over", mixes_over="neurons"),
-    # Pooling, sampling and windows over places.
+    _other("Route", "a router's weights of the experts it chooses", "k normalised over", mixes_over="neurons"),
+    # Pooling, resampling and windows over positions.
     _linear(
         "Conv",
-        "moved by a kernel of one weight per place",
+        "the windows of a convolution",
         "auto_pad dilations grid kernel_shape pads strides",
         mixes_over="places",
     ),
     _linear(
         "ConvTranspose",
-        "spread by a kernel of one weight per place",
+        "the windows of a transposed convolution",
         "grid output_padding strides transposed",
         mixes_over="places",
     ),
     _linear(
         "AveragePool",
-        "the mean of a window",
+        "the mean over a window",
         "auto_pad count_include_pad grid kernel_shape pads strides",
         mixes_over="places",
     ),
     _positive(
         "MaxPool",
-        "the greatest of a window",
+        "the maximum over a window",
         "auto_pad ceil_mode dilations grid kernel_shape pads strides",
         mixes_over="places",
     ),
-    _size("LpPool", "the norm of a window", "auto_pad grid kernel_shape p pads strides", mixes_over="places"),
+    _size("LpPool", "the norm over a window", "auto_pad grid kernel_shape p pads strides", mixes_over="places"),
     _other(
         "MaxPoolIndices",
-        "where in the window the greatest was",
+        "the index of a window's maximum",
         "kernel_shape of storage_order strides",
         mixes_over="places",
     ),
-    _other("MaxUnpool", "put back to where the greatest was", "grids kernel_shape strides to", mixes_over="places"),
-    _positive("MaxRoiPool", "the greatest of each region", "pooled_shape regions spatial_scale", mixes_over="places"),
+    _other("MaxUnpool", "values put back where the maximum was", "grids kernel_shape strides to", mixes_over="places"),
+    _positive("MaxRoiPool", "the maximum over each region", "pooled_shape regions spatial_scale", mixes_over="places"),
     _step(
         "RoiAlign",
-        "regions resampled",
+        "regions resampled to one size",
         "coordinate_transformation_mode grids mode output_height output_width regions rows sampling_ratio "
         "spatial_scale",
         degree=1,
@@ -387,7 +399,7 @@ STEPS: tuple[Step, ...] = (
     ),
     _step(
         "Pad",
-        "places added around",
+        "padding",
         "axes grid mode operand1 pads",
         degree=_unless_filled,
         parity=_unless_filled,
@@ -395,7 +407,7 @@ STEPS: tuple[Step, ...] = (
     ),
     _step(
         "Resize",
-        "resampled on another grid",
+        "resampling to another grid",
         "antialias axes coordinates cubic_coeff_a grid mode nearest_mode ratio",
         degree=_unless_outside,
         parity=_unless_outside,
@@ -403,58 +415,60 @@ STEPS: tuple[Step, ...] = (
     ),
     _linear(
         "GridSample",
-        "sampled at given places",
+        "sampling at given coordinates",
         "align_corners grid grids mode padding_mode places",
         mixes_over="places",
     ),
-    _other("AffineGrid", "places under an affine map", "align_corners over to", mixes_over="places"),
-    _other("DeformConv", "places moved by offsets", "grids offset_group pads", mixes_over="places"),
-    _other("Col2Im", "windows put back together", "block grids strides to", mixes_over="places"),
+    _other("AffineGrid", "sampling coordinates of an affine map", "align_corners over to", mixes_over="places"),
+    _other("DeformConv", "sampling at positions shifted by offsets", "grids offset_group pads", mixes_over="places"),
+    _other("Col2Im", "the sum of overlapping windows", "block grids strides to", mixes_over="places"),
     _other("DFT", "the discrete Fourier transform", "axis grid inverse length onesided", mixes_over="places"),
     _other("STFT", "the short-time Fourier transform", "grid length onesided step", mixes_over="places"),
-    # Looking up and putting.
-    _other("Gather", "entries looked up by an index", "axis batch grid grids table", mixes_over="places"),
-    _other("GatherElements", "entries looked up one by one", "axis batch grid grids to", mixes_over="places"),
-    _other("GatherND", "slices looked up by several indices", "axis batch grid grids", mixes_over="places"),
-    _other("Compress", "entries chosen by a condition", "axis batch grid grids", mixes_over="places"),
-    _other("OneHot", "one at an index", "axis depth grid off on", mixes_over="places"),
-    _other("Scatter", "entries put at indices", "axis grid grids reduction", mixes_over="places"),
-    _other("ScatterElements", "entries put one by one", "axis grid grids reduction", mixes_over="places"),
-    _other("ScatterND", "slices put at indices", "axis grid grids reduction", mixes_over="places"),
-    _other("TensorScatter", "a cache updated at a place", "axis grid mode operand2", mixes_over="places"),
-    _other("Put", "a part of a row replaced", "grid operand2", mixes_over="places"),
-    _other("Places", "the places where entries differ from zero", mixes_over="places"),
+    # Gather and scatter.
+    _other("Gather", "slices looked up by an index", "axis batch grid grids table", mixes_over="places"),
+    _other("GatherElements", "entries looked up by one index each", "axis batch grid grids to", mixes_over="places"),
+    _other("GatherND", "slices looked up by index tuples", "axis batch grid grids", mixes_over="places"),
+    _other("Compress", "entries selected by a condition", "axis batch grid grids", mixes_over="places"),
+    _other("OneHot", "a one-hot code of an index", "axis depth grid off on", mixes_over="places"),
+    _other("Scatter", "slices written at indices", "axis grid grids reduction", mixes_over="places"),
+    _other("ScatterElements", "entries written at one index each", "axis grid grids reduction", mixes_over="places"),
+    _other("ScatterND", "slices written at index tuples", "axis grid grids reduction", mixes_over="places"),
+    _other("TensorScatter", "a cache updated at given positions", "axis grid mode operand2", mixes_over="places"),
+    _other("Put", "a part of a row overwritten", "grid operand2", mixes_over="places"),
+    _other("Places", "the indices of nonzero entries", mixes_over="places"),
     # Attention masks.
-    _other("CausalMask", "scores of later places forbidden", "window", mixes_over="places"),
-    _other("Mask", "scores forbidden by a table", "operand1 table", mixes_over="places"),
-    _other("MaskLengths", "scores beyond the length forbidden", "operand1", mixes_over="places"),
-    _other("MaskPlaces", "scores of given places forbidden", "grids kind", mixes_over="places"),
+    _other("CausalMask", "attention scores of later positions masked", "window", mixes_over="places"),
+    _other("Mask", "attention scores masked by a table", "operand1 table", mixes_over="places"),
+    _other("MaskLengths", "attention scores beyond the sequence length masked", "operand1", mixes_over="places"),
+    _other("MaskPlaces", "attention scores of given positions masked", "grids kind", mixes_over="places"),
     # Loops.
-    _other("Iteration", "the number of the iteration"),
-    _step("While", "a result of a loop whose end the network decides"),
-    _other("Step", "what an iteration reads along an axis", "axis backward loop", mixes_over="places"),
-    _other("Stack", "what iterations write, stacked along an axis", "axis backward grid", mixes_over="places"),
+    _other("Iteration", "the iteration number"),
+    _step("While", "a result of a loop with a data-dependent trip count"),
+    _other("Step", "the slice that an iteration reads along an axis", "axis backward loop", mixes_over="places"),
+    _other(
+        "Stack", "the slices that iterations write, stacked along an axis", "axis backward grid", mixes_over="places"
+    ),
     # Quantisation.
-    _other("Quantize", "rounded to a grid of numbers", "grid scale type zero_point"),
-    _other("Dequantize", "from a grid of numbers back to floats", "grid scale zero_point"),
-    _other("DynamicQuantize", "rounded to a grid that its own range sets", "over parts scope", mixes_over="neurons"),
-    _other("DynamicQuantizeScale", "the scale of that grid", "over", mixes_over="neurons"),
-    _other("DynamicQuantizeZeroPoint", "the zero point of that grid", "over", mixes_over="neurons"),
-    _other("Quant", "rounded and back, by a number of bits", "bits grid narrow signed"),
-    _other("BipolarQuant", "rounded to -1 or 1 and back", "grid"),
-    _other("Regrid", "stored numbers read on a second grid", "number"),
+    _other("Quantize", "quantisation with a fixed scale", "grid scale type zero_point"),
+    _other("Dequantize", "dequantisation", "grid scale zero_point"),
+    _other("DynamicQuantize", "quantisation with the scale of its own range", "over parts scope", mixes_over="neurons"),
+    _other("DynamicQuantizeScale", "that scale", "over", mixes_over="neurons"),
+    _other("DynamicQuantizeZeroPoint", "that zero point", "over", mixes_over="neurons"),
+    _other("Quant", "quantisation to a number of bits and back", "bits grid narrow signed"),
+    _other("BipolarQuant", "quantisation to -1 or 1 and back", "grid"),
+    _other("Regrid", "the stored integers with a second scale", "number"),
     # Classical models.
-    _other("Branch", "which way a node of a tree goes", "missing mode"),
-    _other("TreeEnsemble", "leaves added up", "aggregate grid", mixes_over="neurons"),
-    _other("BothClasses", "scores of both classes from one"),
+    _other("Branch", "the comparison of a decision tree's split", "missing mode"),
+    _other("TreeEnsemble", "the aggregate of a tree ensemble's leaves", "aggregate grid", mixes_over="neurons"),
+    _other("BothClasses", "the scores of both classes from one score"),
     _other("PairwiseCoupling", "class probabilities from pairs of classes", mixes_over="neurons"),
-    _other("CastMap", "a map as a row of numbers", "cast_to map_form max_map words"),
-    _other("CategoryMapper", "names to numbers", "grid table"),
+    _other("CastMap", "a map as a dense row", "cast_to map_form max_map words"),
+    _other("CategoryMapper", "categories to integers", "grid table"),
     _other("LabelEncoder", "keys to values", "grid table"),
-    _other("DictVectorizer", "a map as a row of numbers, by a vocabulary", "words"),
-    _other("OneHotEncoder", "one at a category", "cats zeros"),
-    _other("ZipMap", "scores as a map of labels", "labels"),
-    # Of what nothing more is known.
+    _other("DictVectorizer", "a map as a dense row, by a vocabulary", "words"),
+    _other("OneHotEncoder", "a one-hot code of a category", "cats zeros"),
+    _other("ZipMap", "a map from class labels to scores", "labels"),
+    # Unknown structure.
     _other(
         "OpaqueJoin",
         "one result of an operator that depends on every entry of its operands, in order",

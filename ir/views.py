@@ -1,4 +1,4 @@
-"""Lazy views: which elements of which tensor an edge block holds, without holding them."""
+"""Parameters and views: which elements of which stored tensor an edge block carries, without copying them."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ import numpy as np
 __all__ = ["Deferred", "Held", "Origin", "Parameter", "ParameterView", "Storage"]
 
 Origin = Literal["initializer", "attribute", "constant"]
+"""Where a tensor comes from: an initializer, a node's attribute, or a computation of the program (constants only)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """Numbers in memory, as the `load` of a parameter."""
+    """A `load` that returns an array in memory.
+
+    Attributes:
+        array: The array.
+        portable: Whether it can be pickled as it is.
+    """
 
     array: np.ndarray
     portable: ClassVar[bool] = True
 
     def __call__(self) -> np.ndarray:
-        """The array itself."""
+        """The array."""
         return self.array
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Deferred:
-    """Numbers that are worked out each time, as the `load` of a parameter; another process gets them as they are."""
+    """A `load` that computes the values on every call; it is pickled as the computed array.
+
+    Attributes:
+        make: Computes the values.
+        portable: Whether it can be pickled as it is.
+    """
 
     make: Callable[[], np.ndarray]
     portable: ClassVar[bool] = True
 
     def __call__(self) -> np.ndarray:
-        """What `make` makes."""
+        """The computed values."""
         return self.make()
 
     def __reduce__(self) -> tuple[type[Held], tuple[np.ndarray]]:
@@ -43,15 +54,16 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """How a model stores a parameter in another form than its numbers: quantised, packed.
+    """The stored form of a parameter whose values are not stored as they are: quantised or packed.
 
-    dtype: of a stored element ("int8", "uint4", "float8_e4m3fn", ...).
-    values: the ONNX values that hold the numbers themselves; none where an operator reads the stored form.
-    sides: names of the parameters that the numbers depend on too (scales, zero points).
-    load: the stored tensor as it is in the model.
-    decode: numbers from a stored tensor and the values of the sides by name.
-    encode: the stored tensor nearest to numbers; arguments: numbers, sides, and the present stored tensor, whose
-    elements stay where they stand for the numbers already.
+    Attributes:
+        dtype: Type of a stored element, e.g. "int8", "uint4", "float8_e4m3fn".
+        values: Names of the ONNX values that hold the dequantised tensor; none if an operator reads the stored form.
+        sides: Names of the parameters that dequantisation needs: scales, zero points.
+        load: Returns the stored tensor.
+        decode: (stored tensor, sides by name) to dequantised values.
+        encode: (values, sides by name, present stored tensor) to the nearest stored tensor; elements that already
+            decode to their value keep their code.
     """
 
     dtype: str
@@ -64,15 +76,17 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """One tensor whose elements are parameters.
+    """A tensor of parameters, or of constants, loaded on demand.
 
-    name: the initializer's (or, for a constant, the ONNX value's) name; unique in a graph.
-    shape, dtype: of its numbers; dtype is NumPy's name ("float32", "bfloat16", "int8", ...).
-    origin: where the numbers come from: an initializer, a node's attribute, or (of a constant) the program.
-    load: returns the numbers, memory-mapped where the file allows; called only by backends. One with a true attribute
-    `portable` is pickled with the parameter; of others the numbers are.
-    place: where an attribute is: the first named output of its node, and the attribute's own name.
-    storage: set where the model stores the numbers in another form; one stored element is one number.
+    Attributes:
+        name: Name of the initializer or, for a constant, of the ONNX value; unique in a graph.
+        shape: Shape of the values.
+        dtype: Type of the values, NumPy's name, e.g. "float32", "bfloat16", "int8".
+        origin: Where the values come from.
+        load: Returns the values, memory-mapped where the file allows; only backends call it. It is pickled with the
+            parameter if it has a true attribute `portable`; otherwise its values are.
+        place: For an attribute, the first named output of its node and the attribute's name; else None.
+        storage: The stored form, if the model stores other numbers; each value has one stored element.
     """
 
     name: str
@@ -95,12 +109,14 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class ParameterView:
-    """Elements `[B, N, K, S]` of one parameter tensor, by strides or, where strides cannot say it, by index.
+    """Elements [B, N, K, S] of one parameter tensor, by strides or, where strides cannot express them, by index.
 
-    name: of the `Parameter`.
-    offset: flat element number of entry (0, 0, 0, 0).
-    shape: (B, N, K, S). strides: of the flat tensor, in elements, may be negative.
-    index: int64 [B, N, K, S] flat element numbers; when given, offset and strides are unused.
+    Attributes:
+        name: Name of the `Parameter`.
+        offset: Flat element number of entry (0, 0, 0, 0).
+        shape: (B, N, K, S).
+        strides: Strides in elements of the flat tensor; may be zero or negative.
+        index: int64 [B, N, K, S], flat element numbers; if given, offset and strides are unused.
     """
 
     name: str
@@ -116,34 +132,33 @@ class ParameterView:
         return b * n * k * s
 
     def read(self, tensor: np.ndarray, at: tuple[Any, ...] = ()) -> np.ndarray:
-        """The elements of `tensor`.
+        """Read the view's elements from a tensor.
 
         Args:
             tensor: The parameter's tensor, of any shape, in C order.
-            at: An index into [B, N, K, S]; all of it by default.
+            at: An index into [B, N, K, S]; by default all of it.
 
         Returns:
-            [B, N, K, S], or its entries `at`: a view of the tensor unless `index` is set.
+            [B, N, K, S], or its entries `at`; shares memory with the tensor unless `index` is set or `at` copies.
         """
         flat = tensor.reshape(-1)
         if self.index is not None:
             return flat[self.index[at]]
-        step = flat.itemsize
         window = np.lib.stride_tricks.as_strided(
             flat[self.offset :],
             self.shape,
-            tuple(s * step for s in self.strides),
+            tuple(s * flat.itemsize for s in self.strides),
             writeable=tensor.flags.writeable,
         )
         return window[at] if at else window
 
     def write(self, tensor: np.ndarray, values: np.ndarray, at: tuple[Any, ...] = ()) -> None:
-        """Write elements into `tensor` (any shape, C order), in place.
+        """Write the view's elements into a tensor, in place.
 
         Args:
-            tensor: The parameter's tensor, writeable and contiguous.
-            values: What to write, broadcastable to [B, N, K, S], or to its entries `at`.
-            at: An index into [B, N, K, S]; all of it by default.
+            tensor: The parameter's tensor, of any shape, in C order, writeable and contiguous.
+            values: The new values, broadcastable to [B, N, K, S], or to its entries `at`.
+            at: An index into [B, N, K, S]; by default all of it.
         """
         if self.index is not None:
             tensor.reshape(-1)[self.index[at]] = values
@@ -151,14 +166,14 @@ class ParameterView:
             self.read(tensor)[at] = values
 
     def elements(self) -> np.ndarray:
-        """Flat element numbers, int64 [B, N, K, S]. As long as the block: for checks and exports only."""
+        """Flat element numbers, int64 [B, N, K, S]: as long as the block, so for checks and exports only."""
         if self.index is not None:
             return self.index
         axes = np.ogrid[tuple(slice(n) for n in self.shape)]
         return np.asarray(self.offset + sum(a * s for a, s in zip(axes, self.strides, strict=True)), dtype=np.int64)
 
     def bounds(self) -> tuple[int, int]:
-        """Smallest and largest flat element number (an empty view gives (0, -1))."""
+        """The smallest and the largest flat element number; (0, -1) for an empty view."""
         if self.size == 0:
             return 0, -1
         if self.index is not None:
@@ -167,25 +182,29 @@ class ParameterView:
         return self.offset + sum(r for r in reach if r < 0), self.offset + sum(r for r in reach if r > 0)
 
     def box(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...] | None:
-        """The view as a full rectangle of a tensor of this shape: (start, stop) per axis, or None if it is none.
+        """The view as a box of its tensor; it then holds each element once, and views with disjoint boxes share none.
 
-        A rectangle holds each of its elements exactly once, so disjoint boxes share no element.
+        Args:
+            shape: Shape of the tensor.
+
+        Returns:
+            (start, stop) per axis; None if the elements do not form a box or repeat.
         """
         if self.index is not None or self.size == 0:
             return None
-        steps = _row_major(shape)
+        strides = _row_major(shape)
         extents = [1] * len(shape)
         for n, s in _nested(self.shape, self.strides):
-            span = _digits(s * (n - 1), steps, shape)
+            span = _digits(s * (n - 1), strides, shape)
             moved = [a for a, d in enumerate(span) if d]
-            if not moved or s != steps[moved[-1]] or any(extents[a] != 1 for a in moved):
+            if not moved or s != strides[moved[-1]] or any(extents[a] != 1 for a in moved):
                 return None
             if any(span[a] != shape[a] - 1 for a in range(moved[0] + 1, moved[-1] + 1)):
                 return None
             for a in moved:
                 extents[a] = span[a] + 1
         low, high = self.bounds()
-        first, last = _digits(low, steps, shape), _digits(high, steps, shape)
+        first, last = _digits(low, strides, shape), _digits(high, strides, shape)
         if any(f + e - 1 != z for f, e, z in zip(first, extents, last, strict=True)):
             return None
         if math.prod(extents) != self.size:
@@ -194,7 +213,7 @@ class ParameterView:
 
 
 def _nested(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int, int]]:
-    """(length, step) of the axes of length > 1, directions dropped, axes that continue one another merged."""
+    """(length, |stride|) of the axes of length > 1 by rising stride; axes that continue one another are merged."""
     merged: list[tuple[int, int]] = []
     for s, n in sorted((abs(s), n) for n, s in zip(shape, strides, strict=True) if n > 1):
         if merged and merged[-1][0] * merged[-1][1] == s:
@@ -205,11 +224,13 @@ def _nested(shape: tuple[int, ...], strides: tuple[int, ...]) -> list[tuple[int,
 
 
 def _row_major(shape: tuple[int, ...]) -> list[int]:
-    steps = [1] * len(shape)
+    """Strides in elements of a C-ordered tensor."""
+    strides = [1] * len(shape)
     for axis in range(len(shape) - 2, -1, -1):
-        steps[axis] = steps[axis + 1] * shape[axis + 1]
-    return steps
+        strides[axis] = strides[axis + 1] * shape[axis + 1]
+    return strides
 
 
-def _digits(flat: int, steps: list[int], shape: tuple[int, ...]) -> list[int]:
-    return [flat // step % n for step, n in zip(steps, shape, strict=True)]
+def _digits(flat: int, strides: list[int], shape: tuple[int, ...]) -> list[int]:
+    """The index of a flat element number."""
+    return [flat // stride % n for stride, n in zip(strides, shape, strict=True)]

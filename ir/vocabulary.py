@@ -1,8 +1,8 @@
-"""The vocabulary of parameter graphs: kinds of nodes, roles of edges and links, steps of vias, each declared once.
+"""The vocabulary of parameter graphs: node kinds, edge and link roles, and steps of vias, each declared once.
 
-A *step* is what a value goes through between two nodes: an object that says how it treats a change of scale (degree)
-and of sign (parity), and over what it mixes. Laws, pictures, encoders and the tables of the documentation read it from
-here. `GraphBuilder` takes declared names only; rules from elsewhere declare theirs with `register_step`.
+A *step* is a parameter-free operation on a node's value. Its declaration says whether it is homogeneous or odd and what
+it mixes; the symmetry search, drawings, encoders and docs/vocabulary.md all read it from here. `GraphBuilder` accepts
+declared names only; plug-ins declare their steps with `register_step`.
 """
 
 from __future__ import annotations
@@ -37,47 +37,47 @@ __all__ = [
 
 
 class NodeKind(StrEnum):
-    """What a node is. Append only: the place of a kind is its id in tensors."""
+    """What a node is. Append only: the index of a kind is its id in tensors."""
 
-    INPUT = "input"  # an entry of a network input along a labelled axis
-    NEURON = "neuron"  # made by a weight
-    PARAM = "param"  # stands for the source of a parameter that is attached, not multiplied
-    HUB = "hub"  # a parameter that several neurons share
-    SUM = "sum"  # a sum of products
-    PRODUCT = "product"  # a product of two neurons
-    JOIN = "join"  # what an operator makes of several neurons
+    INPUT = "input"  # a feature of a network input
+    NEURON = "neuron"  # an output feature of a weight
+    PARAM = "param"  # the source of a parameter that is attached to nodes, not multiplied with a value
+    HUB = "hub"  # a parameter element that several neurons share
+    SUM = "sum"  # a contraction over products of two activations
+    PRODUCT = "product"  # a product of two activations
+    JOIN = "join"  # the result of an operator on a tuple of different signals
     REDUCE = "reduce"  # a symmetric function of a group of neurons
     GATE = "gate"  # a gate of a recurrent cell
-    TOKEN = "token"  # a row of a table that is looked up
-    SPLIT = "split"  # one result of a function of a whole group
+    TOKEN = "token"  # a row of a lookup table
+    SPLIT = "split"  # one result of a function of a whole group, or an inner node of a decision tree
     OPAQUE = "opaque"  # an operator of unknown structure
 
 
 class EdgeRole(StrEnum):
-    """What a parameter does at its target. Append only: the place of a role gives its id in tensors.
+    """What a parameter does at its target. Append only: the index of a role determines its id in tensors.
 
-    Roles that are steps (`Clip`) are of operands of that operator which are parameters.
+    A role in CamelCase is the step whose operand the parameter is.
     """
 
     WEIGHT = "weight"
     BIAS = "bias"
     SCALE = "scale"
     ZERO_POINT = "zero_point"
-    POSITION = "position"
-    EMBEDDING = "embedding"
-    RECURRENT = "recurrent"
-    PEEPHOLE = "peephole"
-    SOURCE = "source"
-    VALUE = "value"
+    POSITION = "position"  # a position table
+    EMBEDDING = "embedding"  # a lookup table
+    RECURRENT = "recurrent"  # from the previous time step
+    PEEPHOLE = "peephole"  # from an LSTM's cell state to its gates
+    SOURCE = "source"  # a parameter whose elements are themselves the values of nodes
+    VALUE = "value"  # what a LabelEncoder maps a key to
     NORM_SCALE = "norm.scale"
     NORM_BIAS = "norm.bias"
-    NORM_MEAN = "norm.mean"
-    NORM_VAR = "norm.var"
-    CENTRE = "centre"
+    NORM_MEAN = "norm.mean"  # running mean
+    NORM_VAR = "norm.var"  # running variance
+    CENTRE = "centre"  # a support vector of a radial kernel
     PROTOTYPE = "prototype"
-    THRESHOLD = "threshold"
-    MEMBER = "member"
-    LEAF = "leaf"
+    THRESHOLD = "threshold"  # of a decision tree's split
+    MEMBER = "member"  # an element of a split's set
+    LEAF = "leaf"  # the weight of a decision tree's leaf
     CLIP = "Clip"
     EQUAL = "Equal"
     GREATER = "Greater"
@@ -100,32 +100,32 @@ class EdgeRole(StrEnum):
 
 
 class LinkRole(StrEnum):
-    """What a link without a parameter means. Append only: the place of a role gives its id in tensors.
+    """What a link means. Append only: the index of a role determines its id in tensors.
 
-    Roles that are steps (`Add`): the target is what that operator makes of its sources.
+    A role in CamelCase is a step: the target is its result on the sources.
     """
 
-    HUB = "hub"  # a shared parameter and a neuron that has it
-    SHARED = "shared"  # a place of a neuron that one weight sees at several places
-    PAIR = "pair"  # one label of several that a value has
-    COPY = "copy"
-    TOKEN = "token"  # the index that looks a row up
-    SUM = "sum"
-    PRODUCT = "product"
-    REDUCE = "reduce"
-    SCOPE = "scope"  # a member of what is normalised together
-    SPLIT = "split"
-    GATE = "gate"
-    STATE = "state"
-    RESET = "reset"
-    RECURRENT = "recurrent"
-    INITIAL = "initial"
-    CARRY = "carry"
-    LENGTH = "length"
-    TRUE = "true"
-    FALSE = "false"
-    OPAQUE = "opaque"
-    OPAQUE_JOIN = "opaque_join"
+    HUB = "hub"  # from a shared parameter element to a neuron that uses it
+    SHARED = "shared"  # from what a shared weight sees at one position to the node for all positions
+    PAIR = "pair"  # from a node of one of the axes that a value varies over
+    COPY = "copy"  # from a node to one of its copies along an axis
+    TOKEN = "token"  # from the index to the row that it looks up
+    SUM = "sum"  # from a product to the contraction
+    PRODUCT = "product"  # from a factor to the product
+    REDUCE = "reduce"  # from a neuron to a reduction over its group
+    SCOPE = "scope"  # from a neuron to the part of its group that is normalised together
+    SPLIT = "split"  # from the node of a whole group to one of its results
+    GATE = "gate"  # from a gate of a recurrent cell
+    STATE = "state"  # from the state of a recurrent cell
+    RESET = "reset"  # from a GRU's reset gate
+    RECURRENT = "recurrent"  # from the previous time step
+    INITIAL = "initial"  # from the initial value of a loop-carried value
+    CARRY = "carry"  # from the loop body's output to the carried value
+    LENGTH = "length"  # from the length of a sequence
+    TRUE = "true"  # from a split of a decision tree to the branch taken if it holds
+    FALSE = "false"  # from a split of a decision tree to the other branch
+    OPAQUE = "opaque"  # into or out of an operator of unknown structure
+    OPAQUE_JOIN = "opaque_join"  # from an operand of a function of all operands, in order
     ADD = "Add"
     AND = "And"
     BIT_SHIFT = "BitShift"
@@ -173,60 +173,70 @@ class LinkRole(StrEnum):
 
 
 SUFFIXES = ("", ".scale", ".zero_point", ".table")
-"""What may follow an edge role: a scale or zero point of the parameter's stored form, a table its function takes."""
+"""Suffixes of an edge role: the scale or zero point of a quantised parameter, a table that its function takes."""
 
 _LINKS_FROM = 256
 NUM_ROLES = 512
-"""One more than the greatest id of a role that gmnc declares; roles of plug-ins have greater ones."""
+"""Ids of roles that gmnc declares are smaller; those of plug-ins' roles are not."""
 
 
 class Combine(StrEnum):
-    """How a change of the operands is one of the result, where several values meet."""
+    """How factors of several operands combine to the factor of the result."""
 
-    ALIKE = "alike"  # all change alike, and so does the result
-    PRODUCT = "product"  # changes multiply
-    QUOTIENT = "quotient"  # the second one divides
+    ALIKE = "alike"  # all operands must have one factor, which the result has too (sum, maximum, concatenation)
+    PRODUCT = "product"  # the factors multiply
+    QUOTIENT = "quotient"  # the first factor is divided by the second
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """How attached parameters follow a change: with x before the step and y after it, as logarithms, by a x + b y.
+    """How the parameters that a step attaches absorb a rescaling of its value.
 
-    Args:
-        same: Whether y = x.
-        every: (a, b) of every role but those in `amounts`.
-        amounts: (a, b) by role.
+    With x the logarithm of the value's factor before the step and y after it, a parameter's factor has the logarithm
+    a x + b y. For signs, logarithms are taken to base -1, modulo 2.
+
+    Attributes:
+        unchanged: Whether the step forces y = x.
+        default: (a, b) of every role that `by_role` does not list.
+        by_role: (role, (a, b)) pairs.
     """
 
-    same: bool
-    every: tuple[int, int]
-    amounts: tuple[tuple[str, tuple[int, int]], ...] = ()
+    unchanged: bool
+    default: tuple[int, int]
+    by_role: tuple[tuple[str, tuple[int, int]], ...] = ()
 
-    def amount(self, role: str) -> tuple[int, int]:
-        """(a, b) of a parameter with this role."""
-        return dict(self.amounts).get(role, self.every)
+    def coefficients(self, role: str) -> tuple[int, int]:
+        """(a, b) of a parameter with this edge role."""
+        return dict(self.by_role).get(role, self.default)
 
 
 Attributes = Mapping[str, Any]
 Number = float | None
 Law = Number | Callable[[Attributes], Number]
+"""A degree or parity, None for none, or a function of the via's attributes that returns it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One kind of step: f, applied to a value.
+    """The declaration of a parameter-free operation f on a node's value.
 
-    Args:
-        name: As vias, and roles of joins, spell it: ONNX's CamelCase.
+    Fields that are pairs hold the law for scales first and the law for signs second.
+
+    Attributes:
+        name: Its name, in vias and as a role of edges and links: CamelCase, as ONNX names operators.
         summary: What it computes, in a few words.
-        attributes: Names of the attributes that a via of it may carry.
-        degree: d with f(c x) = c^d f(x) for c > 0; None where there is none. Or a function of the attributes.
-        parity: p with f(-x) = (-1)^p f(x), 0 or 1; None where there is none. Or a function of the attributes.
-        mixes_over: What else takes part: "" (nothing), "places" of the same neuron, "neurons".
-        branches: For scale and for sign, the law where branches of one neuron meet in it; None for no law.
-        links: The same where values of several neurons meet in it, at a new node.
-        attached: For scale and for sign, how parameters attached by it follow; None for no law.
-        couples: For scale and for sign, whether mixing over neurons needs the same change of all of them.
+        attributes: Names of the attributes that its vias may carry.
+        degree: d with f(c x) = c^d f(x) for every c > 0, if f is homogeneous.
+        parity: p with f(-x) = (-1)^p f(x), 1 for odd and 0 for even functions.
+        mixes_over: What the result depends on besides the value's own entry: "" (nothing), "places" (other positions
+            of the same neuron) or "neurons".
+        branches: How factors combine where branches of one neuron meet in it; None for no law.
+        links: How factors combine where signals of several neurons meet in it, at a new node; None for no law.
+        attached: How parameters that it attaches absorb factors; None for no law.
+        couples: Whether all neurons that it mixes must have the same factor.
+
+    Raises:
+        VocabularyError: if the name is not CamelCase, or `mixes_over` is none of the three.
     """
 
     name: str
@@ -241,15 +251,15 @@ class Step:
     couples: tuple[bool, bool] = (False, False)
 
     def __post_init__(self) -> None:
-        """Raise `VocabularyError` for what can be no step."""
+        """Validate the name and `mixes_over`."""
         if not self.name.isidentifier() or not self.name[0].isupper():
-            raise VocabularyError(f"a step is named in CamelCase, as ONNX names operators, not {self.name!r}")
+            raise VocabularyError(f"step names are CamelCase, as ONNX operator names are: {self.name!r} is not")
         if self.mixes_over not in ("", "places", "neurons"):
-            raise VocabularyError(f"step {self.name}: mixes_over is '', 'places' or 'neurons', not {self.mixes_over!r}")
+            raise VocabularyError(f"step {self.name}: mixes_over is {self.mixes_over!r}, not '', 'places' or 'neurons'")
 
 
 REPARAMETRIZE = "Reparametrize"
-"""The last step of the via of an edge that carries a function of its parameter: its attribute `function`."""
+"""The last step of the via of an edge that carries a function of its parameter, given by the attribute `function`."""
 
 _added: dict[str, Step] = {}
 
@@ -262,48 +272,73 @@ def _builtin() -> Mapping[str, Step]:
 
 
 def steps() -> Iterator[Step]:
-    """Every declared step: gmnc's own by theme, then those of plug-ins."""
+    """Every declared step: gmnc's own by theme, then those of plug-ins.
+
+    Returns:
+        An iterator over them.
+    """
     yield from _builtin().values()
     yield from _added.values()
 
 
 def declared_step(name: str) -> Step | None:
-    """The step of this name; None if it is not declared."""
+    """Look up a step.
+
+    Args:
+        name: Its name.
+
+    Returns:
+        The declaration, None if there is none.
+    """
     return _builtin().get(name) or _added.get(name)
 
 
 def register_step(step: Step) -> Step:
-    """Declare a step that a rule makes, before any graph is built with it; again is the same as once.
+    """Declare a step, before a rule uses it. Declaring the same step again has no effect.
 
     Args:
-        step: The step. Its name may be the role of links and edges as well.
+        step: The step. Its name becomes a role of links and edges too.
 
     Returns:
         The step.
 
     Raises:
-        VocabularyError: if another step has this name, or another role the id of its role.
+        VocabularyError: if a different step has this name, or the id of its role is taken.
     """
     known = declared_step(step.name)
     if known is not None and known != step:
-        raise VocabularyError(f"there is a step {step.name} already ({known.summary}), and it is another one")
+        raise VocabularyError(f"another step {step.name} is declared already ({known.summary}): choose a new name")
     taken = {_hashed(other.name + suffix): other.name for other in steps() for suffix in SUFFIXES}
     for suffix in SUFFIXES:
         if (other := taken.get(_hashed(step.name + suffix), step.name)) != step.name:
-            raise VocabularyError(f"the role {step.name} would have an id of the role {other}: name it otherwise")
+            raise VocabularyError(f"role {step.name} has an id of the role {other}: choose another name")
     if known is None:
         _added[step.name] = step
     return step
 
 
 def is_edge_role(role: str) -> bool:
-    """Whether the role of an edge block is declared: as an `EdgeRole`, or as a step of which it is an operand."""
+    """Whether edge blocks may have a role.
+
+    Args:
+        role: Its name.
+
+    Returns:
+        True if it is an `EdgeRole`, or a step of which the parameter is an operand, with or without a suffix.
+    """
     base = _split(role)[0]
     return base in _EDGE_IDS or declared_step(base) is not None
 
 
 def is_link_role(role: str) -> bool:
-    """Whether the role of a link block is declared: as a `LinkRole`, or as the step that joins the sources."""
+    """Whether link blocks may have a role.
+
+    Args:
+        role: Its name.
+
+    Returns:
+        True if it is a `LinkRole`, or a step that joins the sources.
+    """
     return role in _LINK_IDS or declared_step(role) is not None
 
 
@@ -311,25 +346,38 @@ def edge_role_id(role: str) -> int:
     """The id of an edge role in tensors, the same in every graph.
 
     Args:
-        role: An `EdgeRole`, one followed by ".scale", ".zero_point" or ".table", or a step of a plug-in.
+        role: An `EdgeRole`, with or without one of `SUFFIXES`, or a step of a plug-in.
 
     Returns:
-        Less than `NUM_ROLES` for roles of gmnc's own; for others a number from there on that the name decides.
+        An id below `NUM_ROLES` for gmnc's own roles; for others a hash of the name, from `NUM_ROLES` on.
     """
     base, suffix = _split(role)
     return 4 * _EDGE_IDS[base] + suffix if base in _EDGE_IDS else _hashed(role)
 
 
 def link_role_id(role: str) -> int:
-    """The id of a link role in tensors, as `edge_role_id` for edges; no edge role has the same."""
+    """The id of a link role in tensors, the same in every graph and different from those of edge roles.
+
+    Args:
+        role: A `LinkRole`, or a step of a plug-in.
+
+    Returns:
+        The id, see `edge_role_id`.
+    """
     return _LINKS_FROM + _LINK_IDS[role] if role in _LINK_IDS else _hashed(role)
 
 
 def role_name(number: int) -> str:
-    """The role with this id.
+    """The role that has an id.
+
+    Args:
+        number: An id, as `edge_role_id` and `link_role_id` return it.
+
+    Returns:
+        The name of the role.
 
     Raises:
-        VocabularyError: if no declared role has it.
+        VocabularyError: if no declared role has this id.
     """
     if number < _LINKS_FROM and number // 4 < len(_EDGE_IDS):
         return list(EdgeRole)[number // 4] + SUFFIXES[number % 4]
@@ -343,7 +391,7 @@ def role_name(number: int) -> str:
 
 
 def _split(role: str) -> tuple[str, int]:
-    """(role without its suffix, number of the suffix)."""
+    """(role without its suffix, index of the suffix)."""
     if role not in _EDGE_IDS:
         for number, suffix in enumerate(SUFFIXES[1:], 1):
             if role.endswith(suffix):
@@ -358,4 +406,4 @@ def _hashed(role: str) -> int:
 _EDGE_IDS = {str(role): number for number, role in enumerate(EdgeRole)}
 _LINK_IDS = {str(role): number for number, role in enumerate(LinkRole)}
 if 4 * len(_EDGE_IDS) > _LINKS_FROM or len(_LINK_IDS) > NUM_ROLES - _LINKS_FROM:
-    raise GmncError("more roles than ids")
+    raise GmncError("more roles are declared than there are ids: raise _LINKS_FROM and NUM_ROLES")

@@ -1,27 +1,28 @@
-"""Automorphisms acting on parameters: apply, compose, and a brute-force proof for small graphs."""
+"""Automorphisms of a parameter graph: composition, action on the parameters, exact verification on small graphs."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..ir.arrays import distinct, occurrence
 from ..ir.errors import GraphError
 from ..ir.graph import ParameterGraph
-from .incidence import Incidence, Row, incidence
+from .incidence import Biclique, Incidence, incidence
 
 __all__ = [
     "Automorphism",
+    "BicliqueMap",
     "Positions",
-    "RowMove",
     "apply",
+    "biclique_map",
     "compose",
+    "compose_all",
     "describe",
-    "row_move",
-    "touched_rows",
+    "touched_bicliques",
     "verify_exact",
 ]
 
@@ -30,73 +31,133 @@ _EMPTY = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class Automorphism:
-    """A permutation of the nodes that keeps the graph: src[i] moves to dst[i], every other node stays.
+    """A permutation of the nodes that preserves the graph: src[i] goes to dst[i], every other node stays.
 
-    src, dst: int64 [moved nodes], src ascending. row_src, row_dst: int64 [moved rows], likewise for the rows of dense
-    blocks (numbers of `Incidence`): moving a row moves a whole batch. graph: what it is an automorphism of, if known.
+    Attributes:
+        src: int64 [moved nodes], ascending.
+        dst: int64 [moved nodes], their images.
+        biclique_src: int64 [moved bicliques], ascending: items of `Incidence`. Moving one moves a whole batch of an
+            edge block.
+        biclique_dst: int64 [moved bicliques], their images.
+        graph: The graph it is an automorphism of, if known.
     """
 
     src: np.ndarray
     dst: np.ndarray
-    row_src: np.ndarray = field(default_factory=_EMPTY.copy)
-    row_dst: np.ndarray = field(default_factory=_EMPTY.copy)
+    biclique_src: np.ndarray = field(default_factory=_EMPTY.copy)
+    biclique_dst: np.ndarray = field(default_factory=_EMPTY.copy)
     graph: ParameterGraph | None = field(default=None, repr=False, compare=False)
 
     def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The permuted parameter tensors, see the function `apply`; of automorphisms of `symmetries`."""
+        """Permute parameter tensors.
+
+        Args:
+            values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that moves.
+
+        Returns:
+            New tensors by name, only of parameters in which an element moved.
+
+        Raises:
+            GraphError: if `graph` is not set; those that `symmetries` and `swap` return have it set.
+        """
         if self.graph is None:
             raise GraphError("this automorphism does not know its graph: use apply(graph, automorphism, values)")
         return apply(self.graph, self, values)
 
     def inverse(self) -> Automorphism:
-        """The automorphism that takes every node and row back, of the same graph."""
-        order, rows = np.argsort(self.dst), np.argsort(self.row_dst)
+        """The inverse permutation, of the same graph."""
+        order, bicliques = np.argsort(self.dst), np.argsort(self.biclique_dst)
         there = self.dst[order], self.src[order]
-        return Automorphism(*there, self.row_dst[rows], self.row_src[rows], self.graph)
+        return Automorphism(*there, self.biclique_dst[bicliques], self.biclique_src[bicliques], self.graph)
 
     def __matmul__(self, other: Automorphism) -> Automorphism:
-        """``a @ b`` does b and after it a, as a product of matrices does."""
+        """``a @ b`` applies b first, then a, as a product of matrices does."""
         return compose(other, self) if isinstance(other, Automorphism) else NotImplemented
 
     @property
     def moved(self) -> dict[int, int]:
-        """Moved node to its image."""
+        """Each moved node to its image."""
         return dict(zip(self.src.tolist(), self.dst.tolist(), strict=True))
 
     @classmethod
     def of_items(cls, image: Mapping[int, int], num_nodes: int) -> Automorphism:
-        """From a map of items (nodes, then rows); entries that stay are dropped."""
+        """Build one from a map of items (nodes, then bicliques).
+
+        Args:
+            image: Item to its image; fixed points are dropped.
+            num_nodes: Number of nodes; items from there on are bicliques.
+
+        Returns:
+            The automorphism, its `graph` not set.
+        """
         moved = np.array(sorted((x, y) for x, y in image.items() if x != y), dtype=np.int64).reshape(-1, 2)
         split = int(np.searchsorted(moved[:, 0], num_nodes))
         return cls(moved[:split, 0], moved[:split, 1], moved[split:, 0], moved[split:, 1])
 
 
 def compose(first: Automorphism, then: Automorphism) -> Automorphism:
-    """The automorphism that does `first` and after it `then`, also ``then @ first``; of their graph if one knows it.
+    """The automorphism ``then @ first``.
 
-    Raises `GraphError` if they are of two graphs.
+    Args:
+        first: Applied first.
+        then: Applied second.
+
+    Returns:
+        The composition, of the graph that either of them knows.
+
+    Raises:
+        GraphError: if they belong to different graphs.
     """
     graph = first.graph if then.graph is None else then.graph
     if first.graph is not None and first.graph is not graph:
-        raise GraphError("automorphisms of two graphs have no product: take both from one call of `symmetries`")
+        raise GraphError("automorphisms of two graphs do not compose: take both from the same `symmetries` call")
     src, dst = _compose((first.src, first.dst), (then.src, then.dst))
-    return Automorphism(src, dst, *_compose((first.row_src, first.row_dst), (then.row_src, then.row_dst)), graph)
+    return Automorphism(
+        src, dst, *_compose((first.biclique_src, first.biclique_dst), (then.biclique_src, then.biclique_dst)), graph
+    )
+
+
+def compose_all(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Automorphism:
+    """The composition of any number of automorphisms.
+
+    Args:
+        graph: Their graph.
+        automorphisms: The factors; the last one is applied first, as in a product of matrices.
+
+    Returns:
+        The composition; the identity for none.
+    """
+    index = incidence(graph)
+    image = np.arange(index.size)
+    for each in automorphisms:
+        image[each.src], image[each.biclique_src] = image[each.dst], image[each.biclique_dst]
+    moved = np.flatnonzero(image != np.arange(index.size))
+    pairs = dict(zip(moved.tolist(), image[moved].tolist(), strict=True))
+    return replace(Automorphism.of_items(pairs, graph.num_nodes), graph=graph)
 
 
 def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The permuted parameter tensors: the element on edge e goes to the edge that e is mapped to.
+    """Permute parameter tensors: the element on each edge goes to the image of that edge.
 
-    values: parameter name to tensor, for every parameter that moves (shapes as in `graph.parameters`). Returns new
-    tensors, only those of which an element has moved to another place.
+    Args:
+        graph: The graph.
+        automorphism: One of its automorphisms.
+        values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that moves.
+
+    Returns:
+        New tensors by name, only of parameters in which an element moved.
+
+    Raises:
+        GraphError: if it is not an automorphism: it takes an edge to where there is none.
     """
     index = incidence(graph)
     new: dict[str, np.ndarray] = {}
-    for item, image in touched_rows(index, automorphism):
+    for item, image in touched_bicliques(index, automorphism):
         source = graph.edges[index.block_of(item)]
         target = graph.edges[index.block_of(image)]
         if source.constant:
             continue
-        move = row_move(index, automorphism, item, image)
+        move = biclique_map(index, automorphism, item, image)
         for dst, src in move.boxes():
             for name in (source.view.name, target.view.name):
                 if name not in new:
@@ -108,7 +169,15 @@ def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str
 
 
 def describe(graph: ParameterGraph, automorphism: Automorphism) -> str:
-    """What an automorphism moves, in words: one line per node group, with the ONNX node that made it."""
+    """Describe what an automorphism moves.
+
+    Args:
+        graph: The graph.
+        automorphism: One of its automorphisms.
+
+    Returns:
+        One line per node group it moves: group, ONNX value and node, number of moved nodes, the first three images.
+    """
     groups, counts = np.unique(graph.group_of(automorphism.src), return_counts=True)
     lines = []
     for number, count in zip(groups.tolist(), counts.tolist(), strict=True):
@@ -126,33 +195,34 @@ def describe(graph: ParameterGraph, automorphism: Automorphism) -> str:
     return "\n".join(lines)
 
 
-def touched_rows(index: Incidence, automorphism: Automorphism) -> Iterator[tuple[int, int]]:
-    """(row, image) of every row that moves or has a moved end."""
-    rows = dict(zip(automorphism.row_src.tolist(), automorphism.row_dst.tolist(), strict=True))
+def touched_bicliques(index: Incidence, automorphism: Automorphism) -> Iterator[tuple[int, int]]:
+    """(biclique, image) of every biclique that moves or has a moved end."""
+    images = dict(zip(automorphism.biclique_src.tolist(), automorphism.biclique_dst.tolist(), strict=True))
     ends = [index.other[index.start[x] : index.start[x + 1]] for x in automorphism.src.tolist()]
     near = distinct(np.concatenate(ends or [_EMPTY]))
-    for item in sorted({*near[near >= index.num_nodes].tolist(), *rows}):
-        yield item, rows.get(item, item)
+    for item in sorted({*near[near >= index.num_nodes].tolist(), *images}):
+        yield item, images.get(item, item)
 
 
 Positions = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Indices (b, n, k) into a view [B, N, K, S], broadcastable to each other."""
 
 
 @dataclass(frozen=True, slots=True)
-class RowMove:
-    """How the entries of a row move: position i of dst goes to dst[i] of the image, position j of src to src[j].
+class BicliqueMap:
+    """How the edges of a biclique move: destination i goes to destination dst[i] of the image, source j to src[j].
 
-    dst: int64 [n]; src: int64 [k]. stays: the row is its own image.
+    dst: int64 [n]; src: int64 [k]. stays: the biclique is its own image.
     """
 
-    row: Row
-    image: Row
+    source: Biclique
+    image: Biclique
     dst: np.ndarray
     src: np.ndarray
     stays: bool
 
     def boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rectangles of (dst, src) positions that together hold every entry that moves."""
+        """Rectangles of (dst, src) positions that together cover every moved edge."""
         every = np.arange(len(self.dst)), np.arange(len(self.src))
         if not self.stays:
             return [every]
@@ -160,29 +230,38 @@ class RowMove:
         return [b for b in ((moved[0], every[1]), (every[0], moved[1])) if len(b[0]) and len(b[1])]
 
     def entries(self, dst: np.ndarray, src: np.ndarray) -> tuple[Positions, Positions]:
-        """View indices (b, n, k) of a rectangle, and of where it goes, each broadcastable to [dst, src]."""
-        return self.row.index(dst, src), self.image.index(self.dst[dst], self.src[src])
+        """View indices of a rectangle and of its image, each broadcastable to [dst, src]."""
+        return self.source.index(dst, src), self.image.index(self.dst[dst], self.src[src])
 
 
-def row_move(index: Incidence, automorphism: Automorphism, item: int, image: int) -> RowMove:
-    """The move of one row; raises `GraphError` if its ends do not go to the image's ends."""
-    row, target = index.row(item), index.row(image)
+def biclique_map(index: Incidence, automorphism: Automorphism, item: int, image: int) -> BicliqueMap:
+    """How one biclique maps onto its image; raises `GraphError` if its ends do not go to the image's ends."""
+    source, target = index.biclique(item), index.biclique(image)
     classes = index.via_class
-    dst = _match(_image(automorphism, row.dst_nodes), target.dst_nodes)
-    src = _match(_image(automorphism, row.src_nodes), target.src_nodes, classes[row.src_via], classes[target.src_via])
-    return RowMove(row, target, dst, src, item == image)
+    dst = _match(_image(automorphism, source.dst_nodes), target.dst_nodes)
+    src = _match(
+        _image(automorphism, source.src_nodes), target.src_nodes, classes[source.src_via], classes[target.src_via]
+    )
+    return BicliqueMap(source, target, dst, src, item == image)
 
 
 def verify_exact(graph: ParameterGraph, automorphism: Automorphism) -> None:
-    """Prove an automorphism by expanding every edge and link; for small graphs. Raises `GraphError` if it is none.
+    """Prove an automorphism by expanding every edge and link; meant for small graphs.
 
-    Every parameter element gets its own tag, the tags are permuted by `apply`, and the multiset of tagged, labelled
-    edges must be the image of the old one. Weight sharing is proved too: all sites of an element read the same tag.
+    Every parameter element gets a tag of its own and `apply` permutes the tags; the multiset of tagged, labelled edges
+    must then be the image of the original one. This proves weight sharing too: all sites of an element read one tag.
+
+    Args:
+        graph: The graph.
+        automorphism: The permutation to check.
+
+    Raises:
+        GraphError: if it is not an automorphism; the message names an edge without an image.
     """
     index = incidence(graph)
     if index.fixed[automorphism.src].any():
         raise GraphError("not an automorphism: it moves a pinned node, an input or an output")
-    for src, dst in ((automorphism.src, automorphism.dst), (automorphism.row_src, automorphism.row_dst)):
+    for src, dst in ((automorphism.src, automorphism.dst), (automorphism.biclique_src, automorphism.biclique_dst)):
         if not np.array_equal(np.sort(src), np.sort(dst)):
             raise GraphError("not an automorphism: not a permutation")
     tags = _tags(graph)
@@ -226,7 +305,7 @@ def _image(automorphism: Automorphism, nodes: np.ndarray) -> np.ndarray:
 def _match(
     nodes: np.ndarray, targets: np.ndarray, via: np.ndarray | None = None, target_via: np.ndarray | None = None
 ) -> np.ndarray:
-    """For each port its place among the targets; repeated ports pair up in order of occurrence."""
+    """For each signal (node, via) its position among the targets; repeated signals pair up in order of occurrence."""
     if via is None or target_via is None:
         via, target_via = np.zeros_like(nodes), np.zeros_like(targets)
     if np.array_equal(nodes, targets) and np.array_equal(via, target_via):
@@ -234,7 +313,7 @@ def _match(
     order = np.lexsort((via, nodes))
     target_order = np.lexsort((target_via, targets))
     if not np.array_equal(nodes[order], targets[target_order]):
-        raise GraphError("not an automorphism: the image of a block's row is no row of that block")
+        raise GraphError("not an automorphism: the ends of a batch of edges do not go to the ends of another batch")
     place = np.empty(len(nodes), dtype=np.int64)
     place[order] = target_order
     return place
@@ -250,12 +329,12 @@ def _tags(graph: ParameterGraph) -> dict[str, np.ndarray]:
 
 
 def _block_map(index: Incidence, automorphism: Automorphism) -> dict[int, int]:
-    pairs = zip(automorphism.row_src.tolist(), automorphism.row_dst.tolist(), strict=True)
+    pairs = zip(automorphism.biclique_src.tolist(), automorphism.biclique_dst.tolist(), strict=True)
     return {index.block_of(s): index.block_of(d) for s, d in pairs}
 
 
 def _via_keys(graph: ParameterGraph, blocks: Mapping[int, int], known: dict[Hashable, int]) -> list[int]:
-    """A number for every via, equal for equal vias when the blocks in it are mapped."""
+    """One number per via; equal for vias that are equal once the edge blocks in them are mapped."""
     keys: list[int] = []
     for via in graph.vias:
         through = tuple(blocks.get(b, b) for b in via.blocks)
@@ -267,7 +346,7 @@ def _via_keys(graph: ParameterGraph, blocks: Mapping[int, int], known: dict[Hash
 def _expand(
     graph: ParameterGraph, values: Mapping[str, np.ndarray], sigma: np.ndarray, vias: list[int]
 ) -> Iterable[Hashable]:
-    """Every edge and link as a tuple, its ends mapped by sigma."""
+    """Every edge and link as a tuple, its ends mapped by sigma, int64 [num_nodes]."""
     for block in graph.edges:
         edge_values = graph.values(block) if block.constant else block.view.read(values[block.view.name])
         slots = [tuple(s) for s in block.slots.tolist()]

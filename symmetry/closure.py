@@ -1,4 +1,10 @@
-"""Swap closure: what a swap of two items forces through arcs, rows of blocks and weight sharing, to its end."""
+"""Swap closure: everything that swapping two items forces, through arcs, bicliques and weight sharing.
+
+This is one branch of the search that partition-backtracking tools (nauty, saucy: McKay 1981; Darga, Sakallah, Markov
+2008) make for graph automorphisms: individualise one pair, propagate what follows. It is fast because the image is an
+involution, labels decide almost every pair, and nothing backtracks. What labels leave open is decided greedily, so a
+symmetry can be missed; none is wrong, since `_verify` checks the result arc by arc.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +23,16 @@ __all__ = ["Closure", "Contradiction"]
 
 
 class Contradiction(Exception):
-    """The closure forces something impossible; its text is the reason."""
+    """The swap forces something impossible; the text is the reason."""
 
 
 @dataclass(slots=True)
-class _Run:
-    """Arcs of two items with one label in common, several each: which goes to which is open."""
+class _OpenArcs:
+    """Several arcs of one label at each of two swapped items: their ends map onto each other, in an order left open.
+
+    here, there: ends of the two items' arcs. common: ends of both, which may stay. at, to: how far `here` and `there`
+    have been scanned. places, ends: index of `there`: end to position, arc of an end to ends.
+    """
 
     index: Incidence
     here: list[int]
@@ -34,7 +44,10 @@ class _Run:
     ends: dict[tuple[int, int], list[int]] = field(default_factory=dict)
 
     def next_pair(self, image: dict[int, int]) -> tuple[int, int] | None:
-        """The next two ends to pair; None if all are paired or may stay."""
+        """The next two ends to pair; None if all are paired or may stay.
+
+        Raises `Contradiction` if an end has no partner left.
+        """
         while self.at < len(self.here) and (self.here[self.at] in image or self.here[self.at] in self.common):
             self.at += 1
         if self.at == len(self.here):
@@ -51,9 +64,9 @@ class _Run:
         return item, min(open_ends, key=self.places.__getitem__)
 
     def _fitting(self, image: dict[int, int], item: int) -> set[int] | None:
-        """Ends over there that have the images of the item's neighbours, as far as these are known; None for all.
+        """Candidates in `there` whose arcs are the images of the item's arcs, as far as known; None for no restriction.
 
-        Of those, the ones that let neighbours without an image stay where they are, if there are any.
+        Among them those that leave neighbours without an image in place are preferred, if there are any.
         """
         if not self.places:
             self.places = {end: i for i, end in enumerate(self.there) if end not in self.common}
@@ -74,20 +87,21 @@ class _Run:
 
 @dataclass(slots=True)
 class Closure:
-    """State of one swap closure. image: an involution of items.
+    """The search for the smallest automorphism that swaps two items, by propagation without backtracking.
 
-    fits: where items without an image can still go, as their neighbours' images say. most: give up beyond so many.
+    image: the involution so far, item to item. fits: candidate images of items that have none yet, as their neighbours'
+    images allow. exact: queue of forced pairs. open: arcs whose order is still free. most: most items to move.
     """
 
     index: Incidence
     image: dict[int, int] = field(default_factory=dict)
     fits: dict[int, set[int]] = field(default_factory=dict)
     exact: deque[tuple[int, int]] = field(default_factory=deque)
-    open: deque[_Run] = field(default_factory=deque)
+    open: deque[_OpenArcs] = field(default_factory=deque)
     most: float = inf
 
-    def run(self, a: int, b: int) -> Automorphism:
-        """Follow the swap of items a and b to its end; raises `Contradiction`."""
+    def swap(self, a: int, b: int) -> Automorphism:
+        """The automorphism that swaps items a and b; raises `Contradiction` if propagation finds none."""
         self.exact.append((a, b))
         while self.exact or self.open or self._tie():
             while self.exact:
@@ -105,25 +119,26 @@ class Closure:
         return found
 
     def _tie(self) -> bool:
-        """Queue what weight sharing forces; whether that is anything."""
+        """Queue the pairs that weight sharing forces; True if there are new ones."""
         if not self.index.shared:
             return False
         found = Automorphism.of_items(self.image, self.index.num_nodes)
         try:
             pairs = forced_pairs(self.index, found)
         except GraphError:
-            raise Contradiction("a batch is left without an image") from None
+            raise Contradiction("a batch of edges has no image") from None
         if pairs is None:
-            raise Contradiction("a shared parameter has no place to go at another site")
+            raise Contradiction("an element of a shared parameter has no image at another site")
         new = [(x, y) for x, y in pairs if self.image.get(x, x) != y]
         self.exact.extend(new)
         return bool(new)
 
     def _map(self, x: int, y: int) -> None:
+        """Set image[x] = y and image[y] = x, and queue what their arcs force."""
         image, index = self.image, self.index
         if x in image or y in image:
             if image.get(x) != y or image.get(y) != x:
-                raise Contradiction(f"{_name(index, x)} would have to go to two places")
+                raise Contradiction(f"{_name(index, x)} would need two images")
             return
         if x == y:
             image[x] = x
@@ -135,14 +150,14 @@ class Closure:
             raise Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
         image[x], image[y] = y, x
         if len(image) > self.most:
-            raise Contradiction("it moves more than another swap does")
+            raise Contradiction("it moves more than a swap that is already known")
         here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
         if not np.array_equal(index.label[here], index.label[there]):
             raise Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
-        self._follow(index.other[here].tolist(), index.other[there].tolist(), index.run[here].tolist())
+        self._follow(index.other[here].tolist(), index.other[there].tolist(), index.multiplicity[here].tolist())
 
     def _follow(self, here: list[int], there: list[int], runs: list[int]) -> None:
-        """Queue the pairs that the arcs of two swapped items force, and keep what is open for later."""
+        """Queue the pairs that the arcs of two swapped items force; arcs whose order is open wait."""
         at = 0
         while at < len(here):
             size = runs[at]
@@ -152,26 +167,29 @@ class Closure:
                 ours, theirs = here[at : at + size], there[at : at + size]
                 common = set(ours).intersection(theirs)
                 if len(common) < size:
-                    self.open.append(_Run(self.index, ours, theirs, common))
+                    self.open.append(_OpenArcs(self.index, ours, theirs, common))
                     self._narrow(ours, set(theirs))
                     self._narrow(theirs, set(ours))
             at += size
 
     def _narrow(self, items: list[int], ends: set[int]) -> None:
-        """Items that have to go to some of these ends: to the one that is left, where two neighbours leave only one."""
+        """Intersect the candidate images of these items with `ends`; a single candidate is forced."""
         for item in items:
             if item in self.image:
                 continue
             known = self.fits.get(item)
             left = ends if known is None else known & ends
             if not left:
-                raise Contradiction(f"{_name(self.index, item)} would have to go to two places")
+                raise Contradiction(f"{_name(self.index, item)} would need two images")
             self.fits[item] = left
             if len(left) == 1:
                 self.exact.append((item, next(iter(left))))
 
     def _verify(self) -> None:
-        """Every arc of every moved item has its image: what makes the closure an automorphism, however it was found."""
+        """Check that every arc of every moved item has its image: proof that the result is an automorphism.
+
+        The check does not depend on how the image was found, so greedy choices above cannot make a false claim.
+        """
         index = self.index
         moved = np.array([x for x, y in self.image.items() if x != y], dtype=np.int64)
         degree = index.start[moved + 1] - index.start[moved]
@@ -191,30 +209,34 @@ class Closure:
         self._verify_vias(self._crossing(moved[moved >= index.num_nodes]), vias)
 
     def _images(self, items: np.ndarray) -> np.ndarray:
+        """The image of each item, same shape."""
         distinct, at = np.unique(items, return_inverse=True)
         return np.array([self.image.get(i, i) for i in distinct.tolist()], dtype=np.int64)[at]
 
-    def _crossing(self, rows: np.ndarray) -> dict[int, int]:
-        """Blocks of which rows go to rows of another one, and that one."""
+    def _crossing(self, bicliques: np.ndarray) -> dict[int, int]:
+        """Edge blocks whose bicliques move to another block: block index to block index."""
         index, crossing = self.index, dict[int, int]()
-        for x in rows.tolist():
+        for x in bicliques.tolist():
             source, target = index.block_of(x), index.block_of(self.image[x])
             if crossing.setdefault(source, target) != target:
-                raise Contradiction("the batches of one block would go to several blocks")
+                raise Contradiction("the batches of one edge block would go to several blocks")
         return {s: t for s, t in crossing.items() if s != t}
 
     def _verify_vias(self, crossing: dict[int, int], vias: set[tuple[int, int]]) -> None:
-        """Blocks named in vias: each goes to itself, or as a whole to the block that the image's via names."""
+        """Check that edge blocks named in vias go to themselves, or as a whole to the block that the image's via names.
+
+        crossing: see `_crossing`. vias: the pairs (via, via of the image) of all arcs that were mapped.
+        """
         index = self.index
         if not crossing and all(v == w for v, w in vias):
             return
         pairs = index.via_block_pairs({(v, w) for v, w in vias if v >= 0})
         if any(crossing.get(a, a) != b for a, b in pairs):
-            raise Contradiction("a path goes through a block that does not move along")
+            raise Contradiction("a signal passes an edge block that does not move with it")
         for source, _ in pairs:
-            target = index.rows_of(crossing.get(source, source))
-            if any(self.image.get(r, r) not in target for r in index.rows_of(source)):
-                raise Contradiction("only part of a block that paths go through would move")
+            target = index.bicliques_of(crossing.get(source, source))
+            if any(self.image.get(r, r) not in target for r in index.bicliques_of(source)):
+                raise Contradiction("only part of an edge block that signals pass would move")
         touching = np.array([v for v, blocks in enumerate(index.via_blocks) if blocks & crossing.keys()])
         arcs = np.flatnonzero(np.isin(index.via, touching))
         tails = np.searchsorted(index.start, arcs, side="right") - 1
@@ -223,7 +245,7 @@ class Closure:
         if any(np.isin(p, touching).any() for p in ports) or any(
             self.image.get(x, x) == x and self.image.get(y, y) == y for x, y in ends
         ):
-            raise Contradiction("a path that stays goes through a block that would move")
+            raise Contradiction("a signal that stays passes an edge block that would move")
 
 
 def _name(index: Incidence, item: int) -> str:

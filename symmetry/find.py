@@ -1,8 +1,12 @@
-"""Symmetries of the parameter graph: swaps, generators and orbits.
+"""The permutation symmetries of a parameter graph: swaps, generators and orbits.
 
-A symmetry permutes nodes so that every labelled edge and link goes to one with the same label, pinned nodes and ports
-stay, and elements that share a weight go to elements that share a weight. Permuting the parameters along with it leaves
-the network's function as it was.
+A symmetry is a permutation of the nodes that maps every labelled edge and link to one with the same label, fixes pinned
+nodes, inputs and outputs, and preserves weight sharing. Permuting the parameters along with it leaves the network's
+function unchanged.
+
+Candidates are nodes of one stable colour. `Lockstep` takes a whole class at once where labels alone decide; the rest is
+connected by swap closures, each node with one of the chains of its class, so a class of n nodes costs about n closures
+and not n^2.
 """
 
 from __future__ import annotations
@@ -14,21 +18,25 @@ from math import inf
 
 import numpy as np
 
-from ..ir.arrays import connected, distinct, mix
+from ..ir.arrays import connected, distinct, mix64
 from ..ir.graph import ParameterGraph
-from .automorphism import Automorphism
+from .automorphism import Automorphism, compose_all
 from .closure import Closure, Contradiction
 from .incidence import Incidence, incidence
 from .lockstep import Columns, Lockstep
 
-__all__ = ["Rejection", "determined", "generators", "orbits", "product", "sample", "swap"]
+__all__ = ["Rejection", "determined", "generators", "orbits", "sample", "swap"]
 
 _TRIES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """Why two nodes cannot be swapped."""
+    """The result of a `swap` that swap closure rejects; false in a condition.
+
+    Attributes:
+        reason: The contradiction that swapping the two nodes leads to.
+    """
 
     reason: str
 
@@ -37,17 +45,35 @@ class Rejection:
 
 
 def swap(graph: ParameterGraph, a: int, b: int) -> Automorphism | Rejection:
-    """The smallest symmetry that swaps nodes a and b, as far as closure finds it, or why there is none."""
+    """The symmetry that swap closure finds from swapping two nodes.
+
+    Args:
+        graph: The graph.
+        a: A node id.
+        b: The node id to swap it with.
+
+    Returns:
+        An automorphism that swaps a and b and moves what else that forces; a `Rejection` with the reason if propagation
+        ends in a contradiction.
+    """
     try:
-        return replace(Closure(incidence(graph)).run(int(a), int(b)), graph=graph)
+        return replace(Closure(incidence(graph)).swap(int(a), int(b)), graph=graph)
     except Contradiction as reason:
         return Rejection(str(reason))
 
 
 def generators(graph: ParameterGraph, limit: int | None = None) -> list[Automorphism]:
-    """Generators of the symmetries: swaps of neighbours within each node group, then across groups of equal structure.
+    """Generators of the permutation symmetries.
 
-    Where a swap of two nodes forces more (a residual stream, a head), the generator is the whole closure.
+    They are swaps of neighbours within each node group, then across groups of equal structure. Where a swap forces more
+    to move (a residual stream, a head), the generator is the whole closure.
+
+    Args:
+        graph: The graph.
+        limit: Stop after so many generators; None for all.
+
+    Returns:
+        The generators. Their `graph` is not set; `symmetries` sets it.
     """
     search = _Search(incidence(graph), limit)
     for members in _classes(graph, search.index):
@@ -56,7 +82,15 @@ def generators(graph: ParameterGraph, limit: int | None = None) -> list[Automorp
 
 
 def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None = None) -> list[np.ndarray]:
-    """Node orbits of more than one node under the automorphisms (default: the generators), int64 ids, ascending."""
+    """The orbits of more than one node under the group that automorphisms generate.
+
+    Args:
+        graph: The graph.
+        automorphisms: Generators of the group; by default those of `generators`.
+
+    Returns:
+        One int64 array of ascending node ids per orbit, ordered by first node.
+    """
     found = generators(graph) if automorphisms is None else list(automorphisms)
     if not found:
         return []
@@ -66,26 +100,27 @@ def orbits(graph: ParameterGraph, automorphisms: Iterable[Automorphism] | None =
     return sorted((np.sort(o) for o in np.split(moved[order], cuts) if len(o) > 1), key=lambda o: int(o[0]))
 
 
-def product(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) -> Automorphism:
-    """The automorphism that does the last of them first, and after it the others up to the first."""
-    index = incidence(graph)
-    image = np.arange(index.size)
-    for each in automorphisms:
-        image[each.src], image[each.row_src] = image[each.dst], image[each.row_dst]
-    moved = np.flatnonzero(image != np.arange(index.size))
-    pairs = dict(zip(moved.tolist(), image[moved].tolist(), strict=True))
-    return replace(Automorphism.of_items(pairs, graph.num_nodes), graph=graph)
-
-
 def sample(graph: ParameterGraph, automorphisms: Sequence[Automorphism], rng: np.random.Generator) -> Automorphism:
-    """The product of a random subset of the automorphisms in random order."""
+    """A random group element: the product of a random subset of the generators in random order (not uniform).
+
+    Args:
+        graph: Their graph.
+        automorphisms: The generators.
+        rng: Source of randomness.
+
+    Returns:
+        The product.
+    """
     order = rng.permutation(len(automorphisms))
-    return product(graph, [automorphisms[i] for i in order if rng.random() < 0.5])
+    return compose_all(graph, [automorphisms[i] for i in order if rng.random() < 0.5])
 
 
 @dataclass(slots=True)
 class _Chain:
-    """Connected members of a class. start: the last one that took a search; least: size of the smallest closure."""
+    """Members of a class that generators connect, in the order found.
+
+    start: the last one that needed a search. least: number of items that the smallest closure between members moves.
+    """
 
     first: int
     start: int
@@ -95,11 +130,11 @@ class _Chain:
 
 @dataclass(slots=True)
 class _Search:
-    """Generators so far.
+    """The generators so far, and what need not be searched any more.
 
-    column: of each item, the number of the column of a
-    symmetric group whose swaps are what its own would be, or -1. met: pairs of places that a closure has swapped; a
-    place is a column's number, or ~item where the item is in none.
+    column: int64 [items], for items of a symmetric group that is already known the number of their column, else -1;
+    entries of a column are known to be interchangeable. met: pairs of places that some closure has swapped, where a
+    place is a column number, or ~item for an item in no column. known: closures found, to drop repeated ones.
     """
 
     index: Incidence
@@ -116,7 +151,7 @@ class _Search:
         self.lockstep = Lockstep(self.index)
 
     def join(self, members: list[int]) -> None:
-        """Try to connect the members: at once where that is possible, else each with one of the last chains."""
+        """Connect the members of a class: in lockstep if possible, else each with one of the last `_TRIES` chains."""
         chains: list[_Chain] = []
         for node in sorted(self._leaders(np.array(members))):
             if self.limit is not None and len(self.found) >= self.limit:
@@ -130,7 +165,7 @@ class _Search:
             chains.append(chain)
 
     def _leaders(self, members: np.ndarray) -> Iterator[int]:
-        """One member of each symmetric group among them, and those that are in none."""
+        """One member of each symmetric group among them, and every member that is in none."""
         columns = self.column[members]
         for column in distinct(columns[columns >= 0]).tolist():
             yield int(members[columns == column][0])
@@ -149,9 +184,10 @@ class _Search:
         self.columns += len(marked)
 
     def _connect(self, chain: _Chain, node: int) -> bool:
-        """Find a swap of the node and one of the chain: of a few the one that moves least, no product of others.
+        """Find a swap of the node and a member of the chain: of a few candidates the one that moves least.
 
-        Nearest is the last member, or the first one of the last head, or that of the first head.
+        The smallest closure is the generator that is not a product of others: a head's feature swaps with its
+        neighbour in the head (`last`), a head with the first feature of the last head (`start`) or of the first one.
         """
         if (self._place(chain.last), self._place(node)) in self.met:
             chain.last = node
@@ -160,7 +196,7 @@ class _Search:
         for end in dict.fromkeys((chain.last, chain.start, chain.first)):
             closure = Closure(self.index, most=most)
             with suppress(Contradiction):
-                best, most = (closure, closure.run(end, node)), len(closure.image) - 1
+                best, most = (closure, closure.swap(end, node)), len(closure.image) - 1
             if most < chain.least < inf:
                 break
         if best is None:
@@ -182,9 +218,9 @@ class _Search:
 
 
 def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
-    """Nodes to be connected: those of one colour within a group, then one of each group that has the colour.
+    """Classes of nodes to connect: those of one colour within a node group, then one of each group with that colour.
 
-    Nodes that others decide are left out: a symmetry that moves them is known by what it does to those others.
+    Nodes that others determine are left out: what a symmetry does to those others decides where they go.
     """
     colour = index.colour[: index.num_nodes]
     free = np.flatnonzero(~(index.fixed[: index.num_nodes] | determined(index)))
@@ -203,11 +239,14 @@ def _classes(graph: ParameterGraph, index: Incidence) -> Iterator[list[int]]:
 
 
 def determined(index: Incidence) -> np.ndarray:
-    """bool [nodes]: nodes that no other one resembles in its links with nodes before it."""
+    """Boolean [num_nodes]: nodes whose image is decided by the images of nodes with smaller ids.
+
+    Such a node has arcs to smaller ids, and no other node has the same ones; hashes compare them.
+    """
     tail = np.repeat(np.arange(index.num_nodes), np.diff(index.start[: index.num_nodes + 1]))
     arcs = np.flatnonzero(index.other[: len(tail)] < tail)
     key = np.zeros(index.num_nodes, dtype=np.uint64)
-    ends = mix(index.other[arcs].astype(np.uint64) + mix(index.label[arcs].astype(np.uint64)))
+    ends = mix64(index.other[arcs].astype(np.uint64) + mix64(index.label[arcs].astype(np.uint64)))
     np.add.at(key, tail[arcs], ends)
     _, same, count = np.unique(key, return_inverse=True, return_counts=True)
     linked = np.zeros(index.num_nodes, dtype=bool)

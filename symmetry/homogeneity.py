@@ -1,7 +1,7 @@
-"""How the steps of a via answer to a change of scale or of sign of the value that enters.
+"""Homogeneity and parity of the steps of a via: f(c x) = c^d f(x) for c > 0, f(-x) = (-1)^p f(x).
 
-The laws themselves are declared with the steps, in `gmnc.ir.vocabulary`. A step that is not declared, or declared
-without a law, lets the value that enters change neither its scale nor its sign.
+The laws are declared with the steps, see `gmnc.ir.Step`; this module reads them for a concrete via. A step without a
+law fixes the scale, or the sign, of the value that enters it.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ _DIVISOR, _DIVIDEND = Attachment(False, (1, -1)), Attachment(False, (1, 1))
 
 
 def degree(via: Via, sign: bool) -> float | None:
-    """By which power a step without parameters takes a factor of its value (for signs: 1 or 0); None if by none."""
+    """The degree of homogeneity of a step without parameters (for signs its parity, 1 odd or 0 even); None for none."""
     step = declared_step(via.op)
     law = None if step is None else step.parity if sign else step.degree
     return law(dict(via.attributes)) if callable(law) else law
 
 
 def branches(via: Via, sign: bool) -> tuple[int, ...] | None:
-    """How often each parent counts in a step that joins branches of one neuron; () if all alike, None if unknown."""
+    """The exponent of each parent's factor in a step where branches of one neuron meet.
+
+    () if all branches and the result have one factor; None for no law.
+    """
     step = declared_step(via.op)
     law = None if step is None else step.branches[sign]
     if law is Combine.PRODUCT:
@@ -33,13 +36,13 @@ def branches(via: Via, sign: bool) -> tuple[int, ...] | None:
 
 
 def links(role: str, sign: bool) -> Combine | None:
-    """The law of links whose role is a step; None if there is none."""
+    """How factors combine along links whose role is a step; None for no law."""
     step = declared_step(role)
     return None if step is None else step.links[sign]
 
 
 def attachment(via: Via, sign: bool) -> Attachment | None:
-    """The law of a step that attaches parameters; None if there is none."""
+    """How the parameters that a step attaches absorb factors; None for no law."""
     step, settings = declared_step(via.op), dict(via.attributes)
     if step is None or settings.get("training"):
         return None
@@ -51,7 +54,7 @@ def attachment(via: Via, sign: bool) -> Attachment | None:
 
 
 def couples(via: Via, sign: bool) -> bool:
-    """Whether the step normalises over several neurons in a way that needs the same change of all of them."""
+    """Whether the step normalises over several neurons, so that all of them must have one factor."""
     step = declared_step(via.op)
     return step is not None and "neurons" in str(dict(via.attributes).get("over", "")) and step.couples[sign]
 

@@ -1,7 +1,8 @@
-"""The parameter graph as one sparse labelled graph: nodes, rows of dense blocks, and arcs between them.
+"""The parameter graph as one sparse graph with labelled arcs, the form in which automorphisms are searched.
 
-A dense block row is an item of its own, linked to its sources and destinations, so nothing here is as long as the
-parameters: arcs number links plus B * (N + K) per block.
+Each complete bipartite part of an edge block (a *biclique*) becomes one vertex, joined to its sources and destinations:
+permuting those leaves the biclique what it is. So nothing here is as long as the parameters: a block has B * (N + K)
+arcs instead of B * N * K * S.
 """
 
 from __future__ import annotations
@@ -13,23 +14,24 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..ir.arrays import distinct_tuples, mix, occurrence
+from ..ir.arrays import distinct_tuples, mix64, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
 from .refinement import GOLDEN, refined
 
-__all__ = ["Incidence", "Row", "incidence"]
+__all__ = ["Biclique", "Incidence", "incidence"]
 
 _ROUNDS = 64
 Arcs = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""(tail, head, label, via), int64 [n] each."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One dense bipartite part of an edge block.
+class Biclique:
+    """One complete bipartite part of an edge block: one batch, or several that share their sources or destinations.
 
-    Entry (i, j, s) of it is element [dst_b[i] + src_b[j], dst_n[i], src_k[j], s] of the block.
+    Edge (i, j, s) of it is element [dst_b[i] + src_b[j], dst_n[i], src_k[j], s] of the block.
 
-    dst_nodes, dst_b, dst_n: int64 [n]; src_nodes, src_via, src_b, src_k: int64 [k].
+    block: index of the block. dst_nodes, dst_b, dst_n: int64 [n]. src_nodes, src_via, src_b, src_k: int64 [k].
     """
 
     block: int
@@ -42,19 +44,27 @@ class Row:
     src_k: np.ndarray
 
     def index(self, dst: np.ndarray, src: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """View indices (b, n, k), broadcastable to [dst, src], of the entries at these positions of the row."""
+        """View indices (b, n, k), broadcastable to [dst, src], of the edges at these positions of the biclique."""
         d, s = dst[:, None], src[None, :]
         return self.dst_b[d] + self.src_b[s], self.dst_n[d], self.src_k[s]
 
 
 class Incidence:
-    """Items are the nodes 0 .. num_nodes-1 and then the rows of all blocks that carry parameters, or one constant.
+    """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1 and then the bicliques.
 
-    arcs of item x: `slice(start[x], start[x + 1])` of `label`, `other`, `via`, `run`, `twin`, sorted by label; `label`
-    tells direction, role, via class, operand, slot, place and the colour of the other end. `run` is how many arcs of
-    the item have this label; `twin` is the same arc seen from its other end. colour: int64 [items], by refinement
-    in a bounded number of rounds, structure alone. fixed: bool [items], pinned nodes and ports. base: number of each
-    parameter's first element when the elements of all are counted through.
+    Bicliques stand for blocks that carry parameters, or one constant on all edges; other constant blocks are arcs.
+
+    Attributes:
+        start: int64 [items + 1]; the arcs of item x are `slice(start[x], start[x + 1])` of the arrays [arcs], by label.
+        label: int64 [arcs], numbers direction, role, via class, operand, slot, occurrence and colour of the other end.
+        other: int64 [arcs], the other end.
+        via: int64 [arcs], the via itself, -1 for arcs that have none.
+        multiplicity: int64 [arcs], how many arcs of the item have this label.
+        twin: int64 [arcs], the index of the same arc seen from its other end.
+        colour: int64 [items], classes of colour refinement by structure, without values.
+        fixed: bool [items], pinned nodes, inputs and outputs.
+        via_class: int64 [vias], see `_via_classes`.
+        base: Parameter name to the number of its first element, counting through the elements of all parameters.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
@@ -64,45 +74,47 @@ class Incidence:
         sizes = {n: p.size for n, p in (*graph.parameters.items(), *graph.constants.items())}
         self.base = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self._names: dict[Hashable, int] = {}
-        self._rows: dict[int, Row] = {}
-        self._rows_of: list[np.ndarray] = []
+        self._bicliques: dict[int, Biclique] = {}
+        self._biclique_of: list[np.ndarray] = []
         self._by_dst: list[bool] = []
-        self.row_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
+        self.biclique_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
         parts = list(self._arcs())
-        self.size = int(self.num_nodes + self.row_start[-1])
+        self.size = int(self.num_nodes + self.biclique_start[-1])
         none = np.zeros(0, dtype=np.int64)
         tail, head, label, via = (np.concatenate([none, *(p[i] for p in parts)]).astype(np.int64) for i in range(4))
         self.fixed = self._fixed()
         self._finish(tail, head, label, via)
 
     def arcs(self, item: int) -> list[tuple[int, int]]:
-        """(label, other end) of every arc of an item."""
+        """(label, other end) of each arc of an item."""
         run = slice(self.start[item], self.start[item + 1])
         return list(zip(self.label[run].tolist(), self.other[run].tolist(), strict=True))
 
     def block_of(self, item: int) -> int:
-        """The edge block that a row item belongs to."""
-        return int(np.searchsorted(self.row_start, item - self.num_nodes, side="right")) - 1
+        """The index of the edge block that a biclique belongs to."""
+        return int(np.searchsorted(self.biclique_start, item - self.num_nodes, side="right")) - 1
 
-    def rows_of(self, block: int) -> range:
-        """The row items of a block."""
-        return range(self.num_nodes + int(self.row_start[block]), self.num_nodes + int(self.row_start[block + 1]))
+    def bicliques_of(self, block: int) -> range:
+        """The bicliques of an edge block, as items."""
+        return range(
+            self.num_nodes + int(self.biclique_start[block]), self.num_nodes + int(self.biclique_start[block + 1])
+        )
 
-    def row_item(self, block: int, b: np.ndarray) -> np.ndarray:
-        """The row items that hold batches b of a block."""
-        return self.num_nodes + self.row_start[block] + self._rows_of[block][b]
+    def biclique_item(self, block: int, b: np.ndarray) -> np.ndarray:
+        """The items of the bicliques that hold the batches b of an edge block, same shape."""
+        return self.num_nodes + self.biclique_start[block] + self._biclique_of[block][b]
 
-    def row(self, item: int) -> Row:
-        """The positions that a row item stands for."""
-        found = self._rows.get(item)
+    def biclique(self, item: int) -> Biclique:
+        """The biclique that an item stands for, expanded on first use."""
+        found = self._bicliques.get(item)
         if found is None:
-            found = self._rows[item] = self._row(item)
+            found = self._bicliques[item] = self._expand(item)
         return found
 
-    def _row(self, item: int) -> Row:
+    def _expand(self, item: int) -> Biclique:
         number = self.block_of(item)
         block = self.graph.edges[number]
-        b = np.flatnonzero(self._rows_of[number] == item - self.num_nodes - self.row_start[number])
+        b = np.flatnonzero(self._biclique_of[number] == item - self.num_nodes - self.biclique_start[number])
         dst_b, dst_n = (a.reshape(-1) for a in np.meshgrid(b, np.arange(block.shape[1]), indexing="ij"))
         src_b, src_k = np.zeros(block.shape[2], dtype=np.int64), np.arange(block.shape[2])
         first = b[:1]
@@ -110,14 +122,14 @@ class Incidence:
             src_b, src_k = (a.reshape(-1) for a in np.meshgrid(b, src_k, indexing="ij"))
             dst_n, dst_b = np.arange(block.shape[1]), np.zeros(block.shape[1], dtype=np.int64)
             first = b
-        return Row(
+        return Biclique(
             number, block.dst[b if not self._by_dst[number] else b[:1]].reshape(-1), dst_b, dst_n,
             block.src[first].reshape(-1), block.via[first].reshape(-1), src_b, src_k,
         )  # fmt: skip
 
     @cached_property
     def shared(self) -> dict[str, list[int]]:
-        """Parameters that are used at several sites: name to their blocks."""
+        """Shared parameters: name to the indices of their edge blocks."""
         names = {b.view.name for b in self.graph.edges if b.tied}
         sites: dict[str, list[int]] = {name: [] for name in names}
         for number, block in enumerate(self.graph.edges):
@@ -126,25 +138,28 @@ class Incidence:
         return sites
 
     @cached_property
-    def shared_rows(self) -> np.ndarray:
-        """bool [items]: rows of parameters that are used at several sites."""
+    def shared_bicliques(self) -> np.ndarray:
+        """Boolean [items]: the bicliques of shared parameters."""
         mask = np.zeros(self.size, dtype=bool)
         for blocks in self.shared.values():
             for block in blocks:
-                rows = self.rows_of(block)
-                mask[rows.start : rows.stop] = True
+                bicliques = self.bicliques_of(block)
+                mask[bicliques.start : bicliques.stop] = True
         return mask
 
     @cached_property
     def via_blocks(self) -> list[frozenset[int]]:
-        """The edge blocks that each via went through, its parents' included."""
+        """For each via the edge blocks attached in it or in one of its ancestors."""
         found: list[frozenset[int]] = []
         for via in self.graph.vias:
             found.append(frozenset(via.blocks).union(*(found[p] for p in via.parents)))
         return found
 
     def via_block_pairs(self, vias: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """Which block has to go to which, if each first via (of one class with the second) becomes the second."""
+        """The pairs of edge blocks (from, to) that mapping each first via to the second one implies.
+
+        vias: pairs of one via class, so that their ancestors correspond one to one.
+        """
         seen, queue = set(vias), list(vias)
         pairs: set[tuple[int, int]] = set()
         while queue:
@@ -168,8 +183,8 @@ class Incidence:
     def _arcs(self) -> Iterator[Arcs]:
         """(tail, head, label, via) of every arc, block by block."""
         for number, block in enumerate(self.graph.edges):
-            self.row_start[number + 1] = self.row_start[number]
-            self._rows_of.append(np.zeros(block.shape[0], dtype=np.int64))
+            self.biclique_start[number + 1] = self.biclique_start[number]
+            self._biclique_of.append(np.zeros(block.shape[0], dtype=np.int64))
             self._by_dst.append(False)
             if not block.size:
                 continue
@@ -182,29 +197,29 @@ class Incidence:
                 yield self._link_arcs(link)
 
     def _block_arcs(self, number: int, block: EdgeBlock) -> Iterator[Arcs]:
-        rows, by_dst = _merge(block)
-        self._rows_of[number], self._by_dst[number] = rows, by_dst
-        first = np.unique(rows, return_index=True)[1]
-        self.row_start[number + 1] += len(first)
-        item = self.num_nodes + self.row_start[number] + rows
+        bicliques, by_dst = _merge(block)
+        self._biclique_of[number], self._by_dst[number] = bicliques, by_dst
+        first = np.unique(bicliques, return_index=True)[1]
+        self.biclique_start[number + 1] += len(first)
+        item = self.num_nodes + self.biclique_start[number] + bicliques
         d, s = (slice(0, 1), slice(None)) if by_dst else (slice(None), first)
-        dst, dst_row = block.dst[d], item[d]
-        src, via, src_row = block.src[s], block.via[s], item[s]
-        dst, dst_row = dst.reshape(-1), np.repeat(dst_row, block.shape[1])
-        src, via, src_row = src.reshape(-1), via.reshape(-1), np.repeat(src_row, block.shape[2])
-        place = occurrence(dst_row, dst)
-        yield dst_row, dst, self._labels(("dst",), place), np.full(len(dst), -1)
-        place = occurrence(src_row, src, via)
-        yield src, src_row, self._labels(("src",), self.via_class[via], place), via
+        dst, dst_item = block.dst[d], item[d]
+        src, via, src_item = block.src[s], block.via[s], item[s]
+        dst, dst_item = dst.reshape(-1), np.repeat(dst_item, block.shape[1])
+        src, via, src_item = src.reshape(-1), via.reshape(-1), np.repeat(src_item, block.shape[2])
+        place = occurrence(dst_item, dst)
+        yield dst_item, dst, self._labels(("dst",), place), np.full(len(dst), -1)
+        place = occurrence(src_item, src, via)
+        yield src, src_item, self._labels(("src",), self.via_class[via], place), via
 
     def _constant_arcs(self, block: EdgeBlock) -> Arcs:
-        """A constant cannot move: each (dst, src) pair is an arc labelled with its values."""
+        """The arcs of a constant block, one per (dst, src), labelled with its values: constants cannot be permuted."""
         b, n, k, s = block.shape
         values = np.ascontiguousarray(self.graph.values(block)).reshape(b * n * k, s)
         numbers = np.unique(values.view(np.void(values.itemsize * s).dtype).reshape(-1), return_inverse=True)
         value = np.array([self._name(("value", values.dtype.str, v.tobytes())) for v in numbers[0]])[numbers[1]]
-        row = np.broadcast_to(np.arange(b)[:, None], block.src.shape)
-        place = occurrence(*(np.ascontiguousarray(a).reshape(-1) for a in (row, block.src, block.via)))
+        batch = np.broadcast_to(np.arange(b)[:, None], block.src.shape)
+        place = occurrence(*(np.ascontiguousarray(a).reshape(-1) for a in (batch, block.src, block.via)))
         place = np.broadcast_to(place.reshape(b, 1, k), (b, n, k)).reshape(-1)
         src, via = (np.broadcast_to(a[:, None, :], (b, n, k)).reshape(-1) for a in (block.src, block.via))
         dst = np.broadcast_to(block.dst[:, :, None], (b, n, k)).reshape(-1)
@@ -222,7 +237,7 @@ class Incidence:
         return link.src, link.dst, self._labels(tag, *columns), link.via
 
     def _labels(self, tag: tuple[Hashable, ...], *columns: np.ndarray) -> np.ndarray:
-        """Number the distinct tuples (tag, *columns), int64 of the columns' length."""
+        """Consecutive numbers for the distinct tuples (tag, *columns); int64 [n] for columns [n]."""
         first, inverse = distinct_tuples(*columns)
         keys = zip(*(np.asarray(c)[first].tolist() for c in columns), strict=True)
         return np.array([self._name(tag + key) for key in keys], dtype=np.int64)[inverse]
@@ -232,15 +247,15 @@ class Incidence:
         for group in self.graph.groups:
             colour[group.start : group.stop] = self._name(("kind", group.kind))
         for number, block in enumerate(self.graph.edges):
-            rows = self.rows_of(number)
-            if len(rows):
+            bicliques = self.bicliques_of(number)
+            if len(bicliques):
                 what: tuple[Hashable, ...] = ("parameter",)
                 if block.constant:
                     what = ("constant", self.graph.values(block)[:1, :1, :1, :1].tobytes())
                 table = self.graph.constants if block.constant else self.graph.parameters
                 dtype = table[block.view.name].dtype
-                key = ("row", block.role, block.slots.shape, block.slots.tobytes(), dtype, what)
-                colour[rows.start : rows.stop] = self._name(key)
+                key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), dtype, what)
+                colour[bicliques.start : bicliques.stop] = self._name(key)
         colour[self.fixed] = len(self._names) + np.flatnonzero(self.fixed)
         return colour
 
@@ -261,45 +276,50 @@ class Incidence:
         new = np.ones(len(order), dtype=bool)
         new[1:] = (np.diff(self.label) != 0) | (np.diff(item[order]) != 0)
         bounds = np.append(np.flatnonzero(new), len(order))
-        self.run = np.repeat(np.diff(bounds), np.diff(bounds))
+        self.multiplicity = np.repeat(np.diff(bounds), np.diff(bounds))
 
 
 def incidence(graph: ParameterGraph) -> Incidence:
-    """The incidence of a graph, built on first use and kept with it."""
+    """The incidence graph of a parameter graph, built on first use and cached with it."""
     return graph.derived("incidence", lambda: Incidence(graph))
 
 
 def _merge(block: EdgeBlock) -> tuple[np.ndarray, bool]:
-    """The row of each batch, int64 [B], and whether all batches are one row because they share their destinations.
+    """The biclique of each batch, int64 [B], and whether all are one because they share their destinations.
 
-    Batches with the same sources are one row too.
+    Batches with the same sources and vias are one biclique too: swapping a destination of one with a destination of
+    another then moves no source.
     """
     batches = block.shape[0]
     if batches == 1:
         return np.zeros(1, dtype=np.int64), False
-    if _same_rows(block.src) and _same_rows(block.via):
+    if _broadcast(block.src) and _broadcast(block.via):
         return np.zeros(batches, dtype=np.int64), False
-    if _same_rows(block.dst):
+    if _broadcast(block.dst):
         return np.zeros(batches, dtype=np.int64), True
-    ports = block.src.astype(np.int64) << 32 | block.via
-    if ports.shape[1] == 1:
-        return np.unique(ports[:, 0], return_inverse=True)[1], False
-    return np.unique(ports, axis=0, return_inverse=True)[1].reshape(-1), False
+    signals = block.src.astype(np.int64) << 32 | block.via
+    if signals.shape[1] == 1:
+        return np.unique(signals[:, 0], return_inverse=True)[1], False
+    return np.unique(signals, axis=0, return_inverse=True)[1].reshape(-1), False
 
 
 def _uniform(block: EdgeBlock) -> bool:
-    """Whether all edges of a block have one and the same element."""
+    """Whether all edges of a block carry one and the same element."""
     return block.view.index is None and not any(
         s for n, s in zip(block.view.shape, block.view.strides, strict=True) if n > 1
     )
 
 
-def _same_rows(ids: np.ndarray) -> bool:
+def _broadcast(ids: np.ndarray) -> bool:
+    """Whether all rows of [B, n] ids are equal."""
     return ids.strides[0] == 0 or bool((ids == ids[:1]).all())
 
 
 def _via_classes(graph: ParameterGraph) -> np.ndarray:
-    """Via ids up to which edge blocks they name, int64 [vias]; blocks count by role and slots."""
+    """The class of each via, int64 [vias]: equal for vias that differ only in which edge blocks they name.
+
+    Of a block its role and number of slots count. That the blocks correspond is checked later, by `Closure`.
+    """
     known: dict[Hashable, int] = {}
     classes: list[int] = []
     for via in graph.vias:
@@ -310,19 +330,22 @@ def _via_classes(graph: ParameterGraph) -> np.ndarray:
 
 
 def _refine(colour: np.ndarray, item: np.ndarray, other: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Colour refinement over arcs, int64 class numbers; stops when stable or after a bounded number of rounds."""
+    """Colour refinement over labelled arcs: int64 class numbers [items].
+
+    Stopping after `_ROUNDS` rounds only leaves classes too coarse, which costs time later and claims nothing.
+    """
     order = np.argsort(item, kind="stable")
     item, other = item[order], other[order]
-    label_hash = mix(label[order].astype(np.uint64) * GOLDEN + np.uint64(1))
+    label_hash = mix64(label[order].astype(np.uint64) * GOLDEN + np.uint64(1))
     owners, starts = np.unique(item, return_index=True)
     if not len(owners):
         return np.unique(colour, return_inverse=True)[1]
 
-    def step(colour: np.ndarray) -> np.ndarray:
-        state = mix(np.unique(colour, return_inverse=True)[1].astype(np.uint64) + np.uint64(1))
-        message = np.add.reduceat(mix(label_hash + state[other]), starts)
-        state[owners] = mix(state[owners] + mix(message + GOLDEN))
+    def one_round(colour: np.ndarray) -> np.ndarray:
+        state = mix64(np.unique(colour, return_inverse=True)[1].astype(np.uint64) + np.uint64(1))
+        message = np.add.reduceat(mix64(label_hash + state[other]), starts)
+        state[owners] = mix64(state[owners] + mix64(message + GOLDEN))
         return state
 
-    colour = refined(colour, step, _ROUNDS)
+    colour = refined(colour, one_round, _ROUNDS)
     return np.unique(colour, return_inverse=True)[1]

@@ -1,6 +1,7 @@
-"""Colour refinement of parameter graphs (1-dimensional Weisfeiler-Leman), with parameter values on or off.
+"""Colour refinement of parameter graphs (1-dimensional Weisfeiler-Leman), with or without parameter values.
 
-Every edge is looked at, a few times: meant for comparing graphs of up to some ten million edges.
+Expands every edge, so it is meant for graphs of up to some ten million edges. Colours are 64-bit hashes that do not
+depend on the order of nodes and blocks, hence comparable between graphs.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from ..ir.arrays import distinct, mix, occurrence_in_rows
+from ..ir.arrays import distinct, mix64, occurrence_in_rows
 from ..ir.graph import EdgeBlock, ParameterGraph
 from .refinement import GOLDEN, refined
 
@@ -23,7 +24,7 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 @dataclass(frozen=True, slots=True)
 class _Edges:
-    """Flat edges: src, dst, label [n]. name, elements: tensor and element numbers of each, if it is shared."""
+    """Flat edges: src, dst, label [n]. name, elements [n]: tensor and element numbers, of a shared parameter only."""
 
     src: np.ndarray
     dst: np.ndarray
@@ -33,16 +34,22 @@ class _Edges:
 
 
 def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
-    """Stable colours of the nodes, uint64 [num_nodes].
+    """Stable colours of the nodes under colour refinement.
 
-    Nodes start with kind, pinned index, whether they are paired, and output place; edges carry role, slot, via,
-    operand, whether they are parameters, what they share with other edges and, with `values`, the bits of what they
-    hold. Equal colours in two graphs mean that refinement cannot tell the nodes apart.
+    Nodes start from their kind, index if pinned, whether they are paired, and place in inputs and outputs. Edges are
+    labelled with role, slot, via, operand, whether they are parameters, weight sharing and, with `values`, their value.
+
+    Args:
+        graph: The graph.
+        values: Whether parameter values count.
+
+    Returns:
+        uint64 [num_nodes]; nodes of equal colour, in one graph or in two, cannot be told apart by refinement.
     """
     colour, vias, classes = _initial(graph), _via_hashes(graph), 0
     while True:
         edges = list(_edges(graph, vias, values))
-        colour = refined(mix(colour + _ports(graph, vias)), partial(_message, graph, edges))
+        colour = refined(mix64(colour + _ports(graph, vias)), partial(_message, graph, edges))
         found = len(distinct(colour))
         if found == classes or not any(via.blocks for via in graph.vias):
             return colour
@@ -52,19 +59,38 @@ def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
 
 
 def fingerprint(graph: ParameterGraph, values: bool = True) -> str:
-    """16 hex digits, equal for graphs that refinement cannot tell apart, whatever the order of nodes and blocks."""
-    return f"{int(mix(np.sort(colours(graph, values)) * _positions(graph.num_nodes)).sum()):016x}"
+    """A hash of the graph up to the order of its nodes and blocks.
+
+    Args:
+        graph: The graph.
+        values: Whether parameter values count.
+
+    Returns:
+        16 hex digits, equal for graphs that colour refinement cannot tell apart.
+    """
+    return f"{int(mix64(np.sort(colours(graph, values)) * _positions(graph.num_nodes)).sum()):016x}"
 
 
 def isomorphic(a: ParameterGraph, b: ParameterGraph, values: bool = True) -> bool:
-    """Whether refinement with these labels finds the two graphs alike: the same colours equally often."""
+    """Whether two graphs have the same multiset of colours.
+
+    Necessary for isomorphism and, as for all of colour refinement, not sufficient in contrived cases.
+
+    Args:
+        a: A graph.
+        b: Another graph.
+        values: Whether parameter values count.
+
+    Returns:
+        False if the graphs are certainly not isomorphic.
+    """
     if a.num_nodes != b.num_nodes:
         return False
     return bool(np.array_equal(np.sort(colours(a, values)), np.sort(colours(b, values))))
 
 
 def _positions(n: int) -> np.ndarray:
-    return mix(np.arange(1, n + 1, dtype=np.uint64))
+    return mix64(np.arange(1, n + 1, dtype=np.uint64))
 
 
 def _hash(*parts: object) -> np.uint64:
@@ -73,39 +99,42 @@ def _hash(*parts: object) -> np.uint64:
 
 
 def _message(graph: ParameterGraph, edges: list[_Edges], colour: np.ndarray) -> np.ndarray:
-    """One round of messages along all edges."""
+    """One round of refinement: each node's colour with the multiset of its neighbours' along all edges."""
     inward, outward = np.zeros_like(colour), np.zeros_like(colour)
     shared = _shared(graph, colour, edges)
     for edge in edges:
         label = edge.label
         if edge.name in shared:
             label = label + shared[edge.name][edge.elements]
-        np.add.at(inward, edge.dst, mix(label + mix(colour[edge.src])))
-        np.add.at(outward, edge.src, mix(label ^ mix(colour[edge.dst] + GOLDEN)))
-    return mix(colour + mix(inward + mix(outward + GOLDEN)))
+        np.add.at(inward, edge.dst, mix64(label + mix64(colour[edge.src])))
+        np.add.at(outward, edge.src, mix64(label ^ mix64(colour[edge.dst] + GOLDEN)))
+    return mix64(colour + mix64(inward + mix64(outward + GOLDEN)))
 
 
 def _shared(graph: ParameterGraph, colour: np.ndarray, edges: list[_Edges]) -> dict[str, np.ndarray]:
-    """Where else elements are used, for tensors with several sites: name to uint64 [elements], 0 for those with one."""
+    """A hash of the edges that each element of a shared tensor is on: name to uint64 [elements], 0 where it is one."""
     found: dict[str, np.ndarray] = {}
     sites: dict[str, np.ndarray] = {}
     for edge in edges:
         if edge.name:
             size = graph.parameters[edge.name].size
-            ends = mix(colour[edge.src] + mix(colour[edge.dst] + GOLDEN))
-            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, mix(edge.label + ends))
+            ends = mix64(colour[edge.src] + mix64(colour[edge.dst] + GOLDEN))
+            np.add.at(found.setdefault(edge.name, np.zeros(size, np.uint64)), edge.elements, mix64(edge.label + ends))
             np.add.at(sites.setdefault(edge.name, np.zeros(size, np.uint8)), edge.elements, 1)
     return {name: np.where(sites[name] > 1, total, 0) for name, total in found.items()}
 
 
 def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.ndarray:
-    """One hash per via, uint64; blocks count by role and slots, and by the colours of their sources if given."""
+    """One hash per via, uint64 [vias].
+
+    Edge blocks in it count by role and number of slots and, if colours are given, by those of their sources.
+    """
     hashes: list[int] = []
     for via in graph.vias:
         blocks = []
         for number in via.blocks:
             block = graph.edges[number]
-            sources = 0 if colour is None else int(mix(colour[distinct(block.src)]).sum())
+            sources = 0 if colour is None else int(mix64(colour[distinct(block.src)]).sum())
             blocks.append((_role(block), block.shape[3], sources))
         hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)
@@ -118,29 +147,29 @@ def _initial(graph: ParameterGraph) -> np.ndarray:
         place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
         if graph.paired is not None:
             place += np.where(graph.paired[run], GOLDEN, np.uint64(0))
-        colour[run] = mix(place + _hash(group.kind))
+        colour[run] = mix64(place + _hash(group.kind))
     return colour
 
 
 def _ports(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
-    """What inputs and outputs add to the colours of their nodes, uint64 [num_nodes]."""
+    """What the network's inputs and outputs add to the initial colours, uint64 [num_nodes]."""
     colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for number, port in enumerate(graph.outputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, mix(mix(vias[port.via] + _hash("output", number)) + order))
+        np.add.at(colour, port.nodes, mix64(mix64(vias[port.via] + _hash("output", number)) + order))
     for number, port in enumerate(graph.inputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, mix(_hash("input", number) + order))
+        np.add.at(colour, port.nodes, mix64(_hash("input", number) + order))
     return colour
 
 
 def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_Edges]:
-    """Every block and link block, flat."""
+    """Every edge block and link block, expanded."""
     shared = {b.view.name for b in graph.edges if b.tied}
     for block in graph.edges:
         label = _block_labels(block, vias)
         if values:
-            label = mix(label + _bits(graph.values(block)))
+            label = mix64(label + _bits(graph.values(block)))
         label = np.broadcast_to(label, block.shape)
         src = np.broadcast_to(block.src[:, None, :, None], block.shape)
         dst = np.broadcast_to(block.dst[:, :, None, None], block.shape)
@@ -150,31 +179,32 @@ def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_E
     for link in graph.links:
         label = vias[link.via] + _hash("link", link.role)
         if link.operand is not None:
-            label = mix(label) + link.operand.astype(np.uint64) + np.uint64(1)
+            label = mix64(label) + link.operand.astype(np.uint64) + np.uint64(1)
         if link.slot is not None:
-            label = mix(label) + _rows(link.slot)
-        yield _Edges(link.src, link.dst, mix(label))
+            label = mix64(label) + _rows(link.slot)
+        yield _Edges(link.src, link.dst, mix64(label))
 
 
 def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:
-    """Labels of a block without its values, broadcastable to [B, N, K, S]."""
+    """Labels of an edge block without its values, broadcastable to [B, N, K, S]."""
     place = occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via).astype(np.uint64)
-    source = mix(vias[block.via] + place)[:, None, :, None]
-    return mix(source + mix(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
+    source = mix64(vias[block.via] + place)[:, None, :, None]
+    return mix64(source + mix64(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
 
 
 def _role(block: EdgeBlock) -> str:
-    """What a block is for; numbers of the program are no parameters."""
+    """The role of a block, marked if its numbers are constants and not parameters."""
     return f"constant {block.role}" if block.constant else block.role
 
 
 def _rows(coordinates: np.ndarray) -> np.ndarray:
-    """One hash per row of small integer coordinates, uint64 [rows]."""
+    """One hash per row of integer coordinates [n, m], uint64 [n]."""
     label = np.zeros(len(coordinates), dtype=np.uint64)
     for column in coordinates.T:
-        label = mix(label + column.astype(np.uint64) + GOLDEN)
+        label = mix64(label + column.astype(np.uint64) + GOLDEN)
     return label
 
 
 def _bits(values: np.ndarray) -> np.ndarray:
+    """The bits of the values as float64; adding 0.0 makes -0.0 equal to 0.0."""
     return (np.asarray(values, dtype=np.float64) + 0.0).view(np.uint64)

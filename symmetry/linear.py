@@ -1,4 +1,8 @@
-"""Sparse homogeneous linear systems over the rationals or modulo 2, most of whose equations say x = y or x = 0."""
+"""Sparse homogeneous linear systems over the rationals or over GF(2).
+
+Almost all equations of a network say x = y or x = 0. Union-find takes those, and whatever becomes one of them once they
+are substituted; Gaussian elimination in exact arithmetic sees only the few that remain.
+"""
 
 from __future__ import annotations
 
@@ -13,120 +17,128 @@ from ..ir.arrays import connected, distinct
 __all__ = ["Solution", "System"]
 
 Term = tuple[np.ndarray | float, np.ndarray]
+"""(coefficients, ids of unknowns), broadcast together."""
+
 Expression = dict[int, Fraction]
+"""Unknown to coefficient."""
+
 _DENOMINATORS = 10**6
+"""The greatest denominator of a coefficient: they are degrees of homogeneity, simple fractions that floats may blur."""
 
 
 @dataclass(frozen=True, slots=True)
 class Solution:
-    """All solutions, one number per degree of freedom.
+    """The solution space as a sparse basis of `dimension` vectors.
 
-    root: int64 [unknowns], the unknown that each one equals. at, free, times: int64, int64, float64 [n]: root `at[i]`
-    holds `times[i]` of freedom `free[i]`; roots that are not named are zero. count: number of freedoms.
+    root: int64 [unknowns], the representative that each unknown equals. at, free, coefficient: int64, int64,
+    float64 [n], the nonzeros of the basis: representative `at[i]` has `coefficient[i]` in basis vector `free[i]`.
+    binary: over GF(2).
     """
 
     root: np.ndarray
     at: np.ndarray
     free: np.ndarray
-    times: np.ndarray
-    count: int
+    coefficient: np.ndarray
+    dimension: int
     binary: bool
 
     def values(self, amounts: np.ndarray) -> np.ndarray:
-        """Every unknown, float64 [unknowns], for these amounts of the freedoms, float64 [count]."""
+        """Every unknown, float64 [unknowns], for a combination of the basis vectors, float64 [dimension]."""
         found = np.zeros(len(self.root))
-        np.add.at(found, self.at, self.times * amounts[self.free])
+        np.add.at(found, self.at, self.coefficient * amounts[self.free])
         return (found % 2 if self.binary else found)[self.root]
 
     def kept(self, unknowns: np.ndarray) -> Solution:
-        """Only the freedoms on which one of these unknowns depends."""
+        """The basis vectors in which at least one of these unknowns is not zero."""
         mask = np.zeros(len(self.root), dtype=bool)
         mask[self.root[unknowns]] = True
         used = distinct(self.free[mask[self.at]])
         here = np.isin(self.free, used)
         free = np.searchsorted(used, self.free[here])
-        return Solution(self.root, self.at[here], free, self.times[here], len(used), self.binary)
+        return Solution(self.root, self.at[here], free, self.coefficient[here], len(used), self.binary)
 
 
 class System:
-    """Collects equations in unknowns 0 .. size - 1. binary: modulo 2."""
+    """Collects equations in the unknowns 0 .. size - 1. binary: over GF(2)."""
 
     def __init__(self, size: int, binary: bool) -> None:
         self.size, self.binary = size, binary
         self._equal: list[np.ndarray] = []
         self._zero: list[np.ndarray] = []
-        self._rows: list[np.ndarray] = []
+        self._equations: list[np.ndarray] = []
         self._ids: list[np.ndarray] = []
-        self._times: list[np.ndarray] = []
+        self._coefficients: list[np.ndarray] = []
         self._count = 0
 
     def new(self, count: int) -> np.ndarray:
-        """Further unknowns, int64 [count]."""
+        """Add unknowns; returns their ids, int64 [count]."""
         self.size += count
         return np.arange(self.size - count, self.size)
 
     def equal(self, a: np.ndarray, b: np.ndarray) -> None:
-        """a[i] = b[i], broadcast together."""
+        """State a[i] = b[i]; a and b are ids, broadcast together."""
         a, b = np.broadcast_arrays(a, b)
         self._equal.append(np.stack([a.reshape(-1), b.reshape(-1)]).astype(np.int64))
 
     def zero(self, a: np.ndarray) -> None:
-        """a[i] = 0."""
+        """State a[i] = 0."""
         self._zero.append(np.asarray(a, dtype=np.int64).reshape(-1))
 
-    def total(self, *terms: Term) -> None:
-        """Sum of times * ids over the terms (times, ids), all broadcast together, is 0 in each entry."""
+    def zero_sum(self, *terms: Term) -> None:
+        """State that the sum of coefficients * ids over the terms, broadcast together, is 0 in each entry."""
         arrays = np.broadcast_arrays(*(a for term in terms for a in term))
-        rows = np.arange(arrays[0].size)
-        for times, ids in zip(arrays[::2], arrays[1::2], strict=True):
-            self._add(rows, ids, times)
-        self._count += len(rows)
+        equations = np.arange(arrays[0].size)
+        for coefficients, ids in zip(arrays[::2], arrays[1::2], strict=True):
+            self._add(equations, ids, coefficients)
+        self._count += len(equations)
 
-    def sums(self, whole: np.ndarray, parts: np.ndarray, times: np.ndarray | float = 1.0) -> None:
-        """Each distinct whole is the sum of times * parts over the entries that name it."""
-        wholes, rows = np.unique(whole, return_inverse=True)
+    def equal_sum(self, whole: np.ndarray, parts: np.ndarray, coefficients: np.ndarray | float = 1.0) -> None:
+        """State that each distinct id in `whole` [n] is the sum of coefficients * parts over its entries i."""
+        wholes, equations = np.unique(whole, return_inverse=True)
         self._add(np.arange(len(wholes)), wholes, np.array(-1.0))
-        self._add(rows, parts, np.asarray(times))
+        self._add(equations, parts, np.asarray(coefficients))
         self._count += len(wholes)
 
-    def _add(self, rows: np.ndarray, ids: np.ndarray, times: np.ndarray) -> None:
-        self._rows.append(self._count + rows.reshape(-1))
+    def _add(self, equations: np.ndarray, ids: np.ndarray, coefficients: np.ndarray) -> None:
+        self._equations.append(self._count + equations.reshape(-1))
         self._ids.append(np.asarray(ids, dtype=np.int64).reshape(-1))
-        self._times.append(np.broadcast_to(np.asarray(times, dtype=np.float64), np.shape(ids)).reshape(-1))
+        filled = np.broadcast_to(np.asarray(coefficients, dtype=np.float64), np.shape(ids))
+        self._coefficients.append(filled.reshape(-1))
 
     def solve(self) -> Solution:
-        """All solutions. Equalities and zeros are spread at once; what is left is eliminated row by row."""
+        """The solution space."""
         empty = np.zeros(0, dtype=np.int64)
         pairs = np.concatenate([np.zeros((2, 0), dtype=np.int64), *self._equal], axis=1)
         root = _merged(np.arange(self.size), pairs)
         zero = np.zeros(self.size, dtype=bool)
         zero[root[np.concatenate([empty, *self._zero])]] = True
-        rows, ids = (np.concatenate([empty, *parts]) for parts in (self._rows, self._ids))
-        times = np.concatenate([np.zeros(0), *self._times])
+        rows, ids = (np.concatenate([empty, *parts]) for parts in (self._equations, self._ids))
+        coefficients = np.concatenate([np.zeros(0), *self._coefficients])
+        # Until nothing changes: an equation of one term says x = 0, and c x - c y = 0 says x = y.
         while True:
-            rows, ids, times = self._reduced(rows, root[ids], times, zero)
+            rows, ids, coefficients = self._reduced(rows, root[ids], coefficients, zero)
             first, count = np.unique(rows, return_index=True, return_counts=True)[1:]
             lone, two = first[count == 1], first[count == 2]
-            two = two if self.binary else two[times[two] == -times[two + 1]]
+            two = two if self.binary else two[coefficients[two] == -coefficients[two + 1]]
             if not len(lone) and not len(two):
                 break
             zero[ids[lone]] = True
             root = _merged(root, np.stack([ids[two], ids[two + 1]]))
             zero[root[np.flatnonzero(zero)]] = True
-        solved = _eliminated(_split(rows, ids, times), self.binary)
+        solved = _eliminated(_split(rows, ids, coefficients), self.binary)
         return self._solution(root, zero, solved)
 
     def _reduced(
-        self, rows: np.ndarray, ids: np.ndarray, times: np.ndarray, zero: np.ndarray
+        self, rows: np.ndarray, ids: np.ndarray, coefficients: np.ndarray, zero: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Terms without zeros, each unknown once in its row; rows ascending."""
+        """The nonzeros (row, column, coefficient) of the matrix in row-major order, duplicates summed."""
         keep = ~zero[ids]
-        rows, ids, times = rows[keep], ids[keep], times[keep]
+        rows, ids, coefficients = rows[keep], ids[keep], coefficients[keep]
         order = np.lexsort((ids, rows))
-        rows, ids, times = rows[order], ids[order], times[order]
+        rows, ids, coefficients = rows[order], ids[order], coefficients[order]
         new = np.ones(len(rows), dtype=bool)
         new[1:] = (rows[1:] != rows[:-1]) | (ids[1:] != ids[:-1])
-        sums = np.bincount(np.cumsum(new) - 1, weights=times, minlength=int(new.sum()))
+        sums = np.bincount(np.cumsum(new) - 1, weights=coefficients, minlength=int(new.sum()))
         sums = sums % 2 if self.binary else sums
         keep = sums != 0
         return rows[new][keep], ids[new][keep], sums[keep]
@@ -137,19 +149,19 @@ class System:
         free = np.flatnonzero((root == np.arange(self.size)) & ~bound)
         number = {int(r): i for i, r in enumerate(free)} if solved else {}
         terms = [(r, number[v], float(c)) for r, e in solved.items() for v, c in e.items()]
-        at, of, times = (np.array([t[i] for t in terms]) for i in range(3))
+        at, of, coefficients = (np.array([t[i] for t in terms]) for i in range(3))
         return Solution(
             root,
             np.concatenate([free, at]).astype(np.int64),
             np.concatenate([np.arange(len(free)), of]).astype(np.int64),
-            np.concatenate([np.ones(len(free)), times]),
+            np.concatenate([np.ones(len(free)), coefficients]),
             len(free),
             self.binary,
         )
 
 
 def _merged(root: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Roots after the roots of each pair [2, n] have become one."""
+    """Union-find: the roots after uniting the two ids of each pair [2, n]."""
     if not pairs.shape[1]:
         return root
     points, leads = connected(root[pairs[0]], root[pairs[1]])
@@ -158,15 +170,16 @@ def _merged(root: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     return new[root]
 
 
-def _split(rows: np.ndarray, ids: np.ndarray, times: np.ndarray) -> Iterable[Expression]:
+def _split(rows: np.ndarray, ids: np.ndarray, coefficients: np.ndarray) -> Iterable[Expression]:
+    """The rows of the matrix, each as unknown to coefficient."""
     start = np.flatnonzero(np.concatenate([[True], np.diff(rows) != 0])) if len(rows) else np.zeros(0, np.int64)
     for here in np.split(np.arange(len(rows)), start[1:]) if len(rows) else ():
-        numbers = (Fraction(t).limit_denominator(_DENOMINATORS) for t in times[here].tolist())
+        numbers = (Fraction(t).limit_denominator(_DENOMINATORS) for t in coefficients[here].tolist())
         yield dict(zip(ids[here].tolist(), numbers, strict=True))
 
 
 def _eliminated(rows: Iterable[Expression], binary: bool) -> dict[int, Expression]:
-    """Each solved unknown by those that are left free; of each row the last unknown is solved for."""
+    """Gauss-Jordan elimination: each pivot in terms of free unknowns. The pivot of a row is its greatest unknown."""
     solved: dict[int, Expression] = {}
     for row in rows:
         left = _substituted(row, solved, binary)
@@ -180,14 +193,14 @@ def _eliminated(rows: Iterable[Expression], binary: bool) -> dict[int, Expressio
 
 
 def _substituted(row: Expression, solved: dict[int, Expression], binary: bool) -> Expression:
-    """A row without solved unknowns."""
+    """The row with every pivot replaced by its expression, recursively."""
     found: Expression = {}
     waiting = list(row.items())
     while waiting:
-        unknown, times = waiting.pop()
+        unknown, coefficient = waiting.pop()
         if unknown in solved:
-            waiting += [(v, c * times) for v, c in solved[unknown].items()]
+            waiting += [(v, c * coefficient) for v, c in solved[unknown].items()]
             continue
-        new = found.get(unknown, Fraction(0)) + times
+        new = found.get(unknown, Fraction(0)) + coefficient
         found[unknown] = new % 2 if binary else new
     return {v: c for v, c in found.items() if c}

@@ -1,4 +1,10 @@
-"""Symmetric groups found at once: all nodes of a class are followed in step, instead of one swap after the other."""
+"""Whole symmetric groups at once: all nodes of a class are followed in lockstep, instead of swap by swap.
+
+The arcs of all members are compared one by one. Where the k-th arc of every member has one label and leads to ends of
+its own, those ends form a further column that must be permuted along; where it leads to one end for all, that end
+stays. If no column conflicts with another, permuting the n entries of all columns alike is an automorphism for all n!
+permutations: one pass over the arcs in place of n - 1 closures. Anything less clear is left to swap closure.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +23,16 @@ __all__ = ["Columns", "Lockstep"]
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """A symmetric group. items: int64 [columns, n]; permuting the n entries of all columns alike is a symmetry.
+    """The symmetric group S_n acting alike on several columns of n items, every element of it an automorphism.
 
-    tight: swapping two entries of any column forces the same swap in all others.
+    items: int64 [columns, n]. tight: swapping two entries of any column forces the same swap in all others.
     """
 
     items: np.ndarray
     tight: bool
 
     def swaps(self, num_nodes: int) -> Iterator[Automorphism]:
-        """The n - 1 swaps of neighbours, which generate the group."""
+        """The n - 1 adjacent transpositions, which generate the group."""
         n = self.items.shape[1]
         src = np.concatenate([self.items[:, :-1], self.items[:, 1:]]).T
         dst = np.concatenate([self.items[:, 1:], self.items[:, :-1]]).T
@@ -37,25 +43,28 @@ class Columns:
             yield Automorphism(src[i, :split], dst[i, :split], src[i, split:], dst[i, split:])
 
     def permuted(self, order: np.ndarray, num_nodes: int) -> Automorphism:
-        """The symmetry that takes entry i to entry order[i]."""
+        """The automorphism that takes entry i to entry order[i]."""
         pairs = zip(self.items.reshape(-1).tolist(), self.items[:, order].reshape(-1).tolist(), strict=True)
         return Automorphism.of_items(dict(pairs), num_nodes)
 
 
 class _Apart(Exception):
-    """Members differ in where their arcs lead: parts, int64 [members], tells which of them could go together."""
+    """The members' arcs differ. parts: int64 [members], equal for members that may still be interchangeable."""
 
     def __init__(self, parts: np.ndarray) -> None:
         self.parts = parts
 
 
 class _Open(Exception):
-    """What has to go where is not decided by labels alone."""
+    """Labels alone do not decide what goes where: left to swap closure."""
 
 
 @dataclass(slots=True)
 class Lockstep:
-    """The search; the arrays are scratch, -1 between calls."""
+    """The search for symmetric groups among nodes of one colour: partition refinement, all members in parallel.
+
+    column, position: int64 [items], where the running walk has put each item; -1 between calls.
+    """
 
     index: Incidence
     column: np.ndarray = field(init=False)
@@ -66,7 +75,7 @@ class Lockstep:
         self.position = np.full(self.index.size, -1)
 
     def parts(self, members: np.ndarray) -> Iterator[Columns | np.ndarray]:
-        """Members that form symmetric groups, and those (one or more together) of which swaps have to decide."""
+        """Split members of one colour into symmetric groups and int64 arrays of members left to swap closure."""
         stack = [members]
         while stack:
             part = stack.pop()
@@ -87,7 +96,7 @@ class Lockstep:
         try:
             walk.enter(members)
             for items in walk.columns:
-                walk.step(items)
+                walk.follow(items)
             walk.close()
             found = Columns(np.array(walk.columns), walk.tight)
             if walk.shared:
@@ -98,7 +107,7 @@ class Lockstep:
                 self.column[items] = -1
 
     def _check_ties(self, found: Columns) -> None:
-        """Weight sharing holds for a swap and for a rotation, which generate all permutations."""
+        """Raise `_Open` unless a transposition and an n-cycle, which generate S_n, respect weight sharing."""
         n = found.items.shape[1]
         for order in (np.array([1, 0, *range(2, n)]), np.roll(np.arange(n), -1)):
             if not ties_hold(self.index, found.permuted(order, self.index.num_nodes)):
@@ -107,9 +116,10 @@ class Lockstep:
 
 @dataclass(slots=True)
 class _Walk:
-    """Columns so far; entry i of each belongs to member i.
+    """The columns so far; entry i of each belongs to member i.
 
-    stay: ends that no member may move. whole: sets of ends that have to go to themselves.
+    stay: ends that all members share, which must stay. whole: sets of ends that must map onto themselves. n: number of
+    members. tight: see `Columns`. shared: a column touches a shared parameter.
     """
 
     index: Incidence
@@ -123,37 +133,37 @@ class _Walk:
     shared: bool = False
 
     def enter(self, items: np.ndarray) -> None:
-        """A new column."""
+        """Append a column, int64 [n]."""
         self.column[items] = len(self.columns)
         self.position[items] = np.arange(self.n)
         self.columns.append(items)
 
-    def step(self, items: np.ndarray) -> None:
-        """Follow the arcs of one column; raises `_Apart` or `_Open`."""
+    def follow(self, items: np.ndarray) -> None:
+        """Follow the arcs of one column to further columns; raises `_Apart` or `_Open`."""
         index = self.index
         self._check(items)
         arcs = index.start[items][:, None] + np.arange(index.start[items[0] + 1] - index.start[items[0]])
         labels = index.label[arcs]
         if (labels != labels[0]).any():
             raise _Apart(np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1))
-        via, ends, runs = index.via[arcs], index.other[arcs], index.run[arcs[0]]
+        via, ends, runs = index.via[arcs], index.other[arcs], index.multiplicity[arcs[0]]
         if (via != via[0]).any():
             raise _Open
         if index.shared:
-            self.shared = self.shared or bool(index.shared_rows[items].any() or index.shared_rows[ends].any())
+            self.shared = self.shared or bool(index.shared_bicliques[items].any() or index.shared_bicliques[ends].any())
         same = (ends == ends[0]).all(axis=0)
         self.stay.append(ends[0, same & (runs == 1)])
         at = 0
         while at < len(runs):
             size = int(runs[at])
             if size > 1:
-                self._run(ends[:, at : at + size])
+                self._parallel(ends[:, at : at + size])
             elif not same[at]:
-                self._arc(ends[:, at], arcs[:, at])
+                self._single(ends[:, at], arcs[:, at])
             at += size
 
     def _check(self, items: np.ndarray) -> None:
-        """All items can be moved and have equally many arcs."""
+        """Raise `_Apart` or `_Open` unless all items may move and have equal colours and numbers of arcs."""
         index = self.index
         fixed = index.fixed[items]
         if fixed.any():
@@ -166,27 +176,30 @@ class _Walk:
         if items[0] >= index.num_nodes and index.block_of(int(items.min())) != index.block_of(int(items.max())):
             raise _Open
 
-    def _arc(self, ends: np.ndarray, arcs: np.ndarray) -> None:
-        """One arc of each member, leading to different ends."""
+    def _single(self, ends: np.ndarray, arcs: np.ndarray) -> None:
+        """One arc of each member, the only one with its label, leading to different ends."""
         every, parts = np.unique(ends, return_inverse=True)
         if len(every) < self.n:
             raise _Apart(parts)
         column = self.column[ends]
         if (column < 0).all():
             self.enter(ends)
-            self.tight = self.tight and bool((self.index.run[self.index.twin[arcs]] == 1).all())
+            self.tight = self.tight and bool((self.index.multiplicity[self.index.twin[arcs]] == 1).all())
         elif (column != column[0]).any() or (self.position[ends] != np.arange(self.n)).any():
             raise _Open
 
-    def _run(self, ends: np.ndarray) -> None:
-        """Several arcs with one label: they have to lead to the same ends for all members."""
+    def _parallel(self, ends: np.ndarray) -> None:
+        """Several arcs of one label per member: they must lead to the same set of ends for all members."""
         ends = np.sort(ends, axis=1)
         if (ends != ends[0]).any():
             raise _Open
         self.whole.append(ends[0])
 
     def close(self) -> None:
-        """What all members lead to is left where it is, or is all of a column."""
+        """Raise `_Open` if an end that must stay is in a column, or a set that must map onto itself cuts one.
+
+        A set may hold a column as a whole, each entry equally often.
+        """
         if any((self.column[ends] >= 0).any() for ends in self.stay):
             raise _Open
         for ends in self.whole:

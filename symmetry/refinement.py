@@ -1,4 +1,4 @@
-"""Colour refinement: classes of items that split until they are stable (1-dimensional Weisfeiler-Leman)."""
+"""The fixed-point loop of colour refinement (1-dimensional Weisfeiler-Leman): classes split until they are stable."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ..ir.arrays import distinct
 __all__ = ["GOLDEN", "refined"]
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-"""2^64 over the golden ratio: a constant that tells terms of a hash apart."""
+"""2^64 divided by the golden ratio, as in splitmix64: separates the terms of a hash."""
 
 
-def refined(colour: np.ndarray, step: Callable[[np.ndarray], np.ndarray], rounds: int | None = None) -> np.ndarray:
-    """Colours after rounds of messages, until no more classes appear.
+def refined(colour: np.ndarray, one_round: Callable[[np.ndarray], np.ndarray], rounds: int | None = None) -> np.ndarray:
+    """Refine colours until the number of classes no longer grows.
 
     Args:
-        colour: Of each item, integers [n].
-        step: One round: new colours [n] from old ones; unequal ones must stay unequal.
-        rounds: At most so many; None for no limit.
+        colour: Integers [n], the initial colours.
+        one_round: New colours [n] from old ones; items of unequal colours must keep unequal ones.
+        rounds: The most rounds to make; None for no limit.
 
     Returns:
         Colours [n], equal for items that refinement cannot tell apart.
@@ -28,5 +28,5 @@ def refined(colour: np.ndarray, step: Callable[[np.ndarray], np.ndarray], rounds
     classes, left = 0, rounds
     while left != 0 and (found := len(distinct(colour))) != classes:
         classes, left = found, None if left is None else left - 1
-        colour = step(colour)
+        colour = one_round(colour)
     return colour

@@ -1,4 +1,4 @@
-"""Symmetries in words: families of nodes that move together, and what does not move, named as users know them."""
+"""Readable symmetries: families of nodes that move together, and nodes that do not move, under their users' names."""
 
 from __future__ import annotations
 
@@ -16,25 +16,31 @@ from ..ir.graph import NodeGroup, ParameterGraph
 from ..ir.printable import counted
 from ..ir.vocabulary import EdgeRole, NodeKind
 from .automorphism import Automorphism
-from .group import Component, Factor
+from .group import Component, SymmetricGroup
 from .rescaling import Rescalings
 
-__all__ = ["SymmetryFamily", "families", "group_name", "size_in_words"]
+__all__ = ["SymmetryFamily", "families", "group_name", "size_text"]
 
 _LISTED = 3
 _FEW = 9
-"""log10 of how many symmetries are still given as a whole number."""
+"""log10 of the greatest number of symmetries that is printed as an integer."""
 _MADE = (NodeKind.NEURON, NodeKind.INPUT)
 
 
 @dataclass(frozen=True, slots=True)
 class SymmetryFamily:
-    """Nodes that move together, or a group of nodes that do not move.
+    """Nodes that move together, or a node group that does not move.
 
-    name, what: in words, e.g. ``conv1`` and ``64 channels, free``. groups: node group numbers, ascending. generators:
-    indices into `Symmetries.generators`; none if the nodes do not move. degrees: of the symmetric groups, inner ones
-    first; in each level, of all that trade places. signs, scales: how many independent changes of sign and of scale
-    begin at these nodes; None where they were not asked for.
+    Attributes:
+        name: The layers by name, e.g. ``conv1``.
+        what: What moves, e.g. ``64 channels, free``.
+        groups: Indices of the node groups, ascending.
+        generators: Indices into `Symmetries.generators`; empty if the nodes do not move.
+        degrees: Degrees of the symmetric groups, level by level from the innermost.
+        log10_size: log10 of the number of permutations.
+        exact: Whether that is the number, not a lower bound.
+        signs: Number of independent sign changes whose first node is here; None unless signs were asked for.
+        scales: Number of independent scales whose first node is here; None unless scales were asked for.
     """
 
     name: str
@@ -48,13 +54,13 @@ class SymmetryFamily:
     scales: int | None = None
 
     @property
-    def words(self) -> str:
-        """One line."""
+    def summary(self) -> str:
+        """The family in one line."""
         more = [counted(n, what) for n, what in ((self.signs, "sign"), (self.scales, "scale")) if n]
         return f"{self.name}: {', '.join([self.what, *more])}"
 
     def to_json(self) -> dict[str, Any]:
-        """The family as plain data; of the generators their number."""
+        """The family as JSON data, with the number of generators in place of their indices."""
         return {
             "name": self.name,
             "what": self.what,
@@ -73,7 +79,7 @@ def families(
     generators: Sequence[Automorphism],
     rescalings: Sequence[Rescalings],
 ) -> list[SymmetryFamily]:
-    """All symmetries in words, and the inputs and neurons that do not move, in the order of the node groups."""
+    """One family per component, and one per group of inputs or neurons that does not move, in node group order."""
     found = [_family(graph, c, generators) for c in components]
     moving = {g for f in found for g in f.groups}
     found += _unmoved(graph, moving)
@@ -82,8 +88,8 @@ def families(
     return sorted(found, key=lambda f: f.groups)
 
 
-def size_in_words(components: Sequence[Component]) -> str:
-    """How many symmetries the components make together: a whole number, with its factorials, if it has few digits."""
+def size_text(components: Sequence[Component]) -> str:
+    """The order of the product of the components as text: ``4! = 24``, ``10^63.57`` or ``at least 10^5.20``."""
     exact, log10 = all(c.exact for c in components), sum(c.log10 for c in components)
     if not exact or log10 >= _FEW:
         return f"{'' if exact else 'at least '}10^{log10:,.2f}"
@@ -95,7 +101,7 @@ def size_in_words(components: Sequence[Component]) -> str:
 
 
 def group_name(group: NodeGroup) -> str:
-    """What a user knows a node group by: the module of its scope if the exporter left one, else the ONNX value."""
+    """A user's name for a node group: the module of its scope if the exporter left one, else the ONNX value."""
     if ": " in group.scope:
         paths = [part.split(": ", 1)[0] for part in group.scope.split("/")[:-1]]
         if paths and paths[-1]:
@@ -130,12 +136,12 @@ def _what(graph: ParameterGraph, groups: list[int], component: Component) -> str
     return f"{outer} {blocks} x {nesting} {inside}, {blocks} swap with {', '.join(_weights(graph, groups))} tied"
 
 
-def _degrees(level: Sequence[Factor]) -> list[int]:
+def _degrees(level: Sequence[SymmetricGroup]) -> list[int]:
     return sorted({f.degree for f in level})
 
 
 def _weights(graph: ParameterGraph, groups: list[int]) -> list[str]:
-    """Short names of the layers whose weights these groups are ends of."""
+    """Short names of the layers whose weights end in these node groups."""
     ends = (distinct(graph.group_of(e)) for b in graph.edges if b.role == EdgeRole.WEIGHT for e in (b.dst, b.src))
     wanted, layers = set(groups), []
     for dst, src in zip(ends, ends, strict=True):
@@ -147,30 +153,30 @@ def _weights(graph: ParameterGraph, groups: list[int]) -> list[str]:
 
 
 def _prefix(names: Sequence[str]) -> str:
-    """The modules that all names begin with."""
+    """The module path that all names begin with."""
     parts = [re.split(r"(?<=[./])", n)[:-1] for n in names]
     common = [p[0] for p in zip(*parts, strict=False) if len(set(p)) == 1]
     return "".join(common)
 
 
 def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[SymmetryFamily]:
-    """Inputs and neurons of which none moves."""
-    ports = {}
-    for word, ends in (("inputs", graph.inputs), ("outputs", graph.outputs)):
-        for port in ends:
-            ports.update(dict.fromkeys(distinct(graph.group_of(port.nodes)).tolist(), word))
+    """Groups of inputs or neurons of which no node moves."""
+    port_groups = {}
+    for word, ports in (("inputs", graph.inputs), ("outputs", graph.outputs)):
+        for port in ports:
+            port_groups.update(dict.fromkeys(distinct(graph.group_of(port.nodes)).tolist(), word))
     for number, group in enumerate(graph.groups):
         if number in moving or group.kind not in _MADE:
             continue
         pinned = graph.pinned[group.start : group.stop].all()
-        why = ports.get(number, "order matters") if pinned else counted(group.size, "neuron")
+        why = port_groups.get(number, "order matters") if pinned else counted(group.size, "neuron")
         why += ", no two alike" * (group.size > 1 and not pinned)
         yield SymmetryFamily(group_name(group), ("pinned, " if pinned else "") + why, (number,))
 
 
 def _annotated(graph: ParameterGraph, families: list[SymmetryFamily], found: Rescalings) -> list[SymmetryFamily]:
-    """The families with how many rescalings begin in their groups; groups of no family get one where some do."""
-    groups = graph.group_of(found.homes)
+    """The families with the number of rescalings whose first node is theirs; further families for other groups."""
+    groups = graph.group_of(found.first_nodes)
     owner = {g: i for i, family in reversed(list(enumerate(families))) for g in family.groups}
     counts = [0] * len(families)
     for number, count in zip(*(a.tolist() for a in np.unique(groups, return_counts=True)), strict=True):
@@ -190,7 +196,7 @@ def _annotated(graph: ParameterGraph, families: list[SymmetryFamily], found: Res
 
 
 def _names(graph: ParameterGraph, groups: list[int]) -> str:
-    """The first few groups by name, those that weights make if there are any."""
+    """Names of the first few groups, of inputs and neurons if there are any."""
     made = [g for g in groups if graph.groups[g].kind in _MADE] or groups
     names = list(dict.fromkeys(group_name(graph.groups[g]) for g in made))
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
@@ -198,7 +204,7 @@ def _names(graph: ParameterGraph, groups: list[int]) -> str:
 
 
 def _has_kernel(graph: ParameterGraph, groups: list[int]) -> bool:
-    """Whether a convolution makes these nodes: an edge block with a kernel ends in them."""
+    """Whether one of these groups is the target of a weight with a kernel, as a convolution's is."""
     wanted = set(groups)
     kernels = [b for b in graph.edges if b.role == EdgeRole.WEIGHT and b.slots.shape[1] >= 1 and b.dst.size]
     return any(int(graph.group_of(b.dst.flat[0])) in wanted for b in kernels)

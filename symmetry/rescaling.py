@@ -1,7 +1,8 @@
-"""Symmetries that multiply instead of permuting: signs of odd functions' values, scales of homogeneous ones'.
+"""Sign and scale symmetries: parameters are multiplied so that the outputs stay the same.
 
-A rescaling multiplies the value of each node by a factor of its own and its parameters so that every other value, the
-outputs above all, stays what it was: `tanh(-x) = -tanh(x)`, `relu(c x) = c relu(x)` for c > 0.
+Odd functions let a hidden value change its sign, `tanh(-x) = -tanh(x)`; homogeneous ones let it be scaled,
+`relu(c x) = c relu(x)` for c > 0. A rescaling multiplies each value by a factor and compensates in the parameters
+around it. See `scaling_equations` for how they are found.
 """
 
 from __future__ import annotations
@@ -17,34 +18,52 @@ from ..ir.arrays import distinct
 from ..ir.errors import GmncError, GraphError
 from ..ir.graph import EdgeBlock, ParameterGraph
 from ..ir.printable import counted
-from .automorphism import Automorphism
-from .find import product as permuted
+from .automorphism import Automorphism, compose_all
 from .scaling_equations import Gain, ScalingEquations
 
 __all__ = ["KINDS", "RESCALINGS", "Product", "Rescaling", "Rescalings", "checked_kinds", "product", "rescalings"]
 
 RESCALINGS = ("sign", "scale")
-"""Kinds of symmetries that multiply."""
+"""The kinds of symmetries that multiply parameters."""
 
 _TERMS = ("numbers", "amounts")
 
 KINDS = ("permutation", *RESCALINGS)
-"""Kinds of symmetries."""
+"""All kinds of symmetries, as `symmetries` takes them."""
 
 
 def checked_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
-    """The kinds, each once, in the order of `KINDS`; raises `GmncError` for one that is none, and for none at all."""
+    """Validate kinds of symmetries.
+
+    Args:
+        kinds: Some of `KINDS`.
+
+    Returns:
+        Each kind once, in the order of `KINDS`.
+
+    Raises:
+        GmncError: if one is unknown, or there is none.
+    """
     unknown = [k for k in kinds if k not in KINDS]
     if unknown or not kinds or isinstance(kinds, str):
-        given = kinds if isinstance(kinds, str) else ", ".join(unknown) or "none"
-        raise GmncError(f"kinds of symmetries: {given} given, there are {', '.join(KINDS)}")
+        given = kinds if isinstance(kinds, str) else ", ".join(unknown)
+        problem = f"unknown kinds of symmetries: {given}" if given else "no kinds of symmetries given"
+        raise GmncError(f"{problem}; choose among {', '.join(KINDS)}")
     return tuple(k for k in KINDS if k in kinds)
 
 
 class Rescalings:
-    """All sign or scale symmetries of a graph: `dimension` independent ones, which commute.
+    """All sign or all scale symmetries of a graph, a commutative group.
 
-    They are 2^dimension sign changes, or a vector space of that dimension (of logarithms of scales, to base 2).
+    Signs form GF(2)^dimension; scales a vector space of that dimension, in logarithms to base 2.
+
+    Args:
+        graph: The graph.
+        kind: "sign" or "scale".
+
+    Attributes:
+        graph: The graph.
+        kind: "sign" or "scale".
     """
 
     def __init__(self, graph: ParameterGraph, kind: str) -> None:
@@ -57,24 +76,24 @@ class Rescalings:
 
     @property
     def dimension(self) -> int:
-        """How many of them generate all."""
-        return self._solution.count
+        """The number of independent rescalings, which generate all of them."""
+        return self._solution.dimension
 
     @property
     def log10_size(self) -> float:
-        """log10 of how many there are; infinite for scales, unless there are none."""
+        """log10 of their number; infinite for scales, or 0 if there is none but the identity."""
         return self.dimension * math.log10(2) if self.kind == "sign" else math.inf if self.dimension else 0.0
 
     @property
-    def words(self) -> str:
-        """How many there are, in words."""
+    def summary(self) -> str:
+        """Their number in one line."""
         if self.kind == "sign":
             return f"2^{self.dimension:,} changes of sign" if self.dimension else "no changes of sign"
         return counted(self.dimension, "independent scale") if self.dimension else "no scales"
 
     @cached_property
-    def homes(self) -> np.ndarray:
-        """For each generator the first node whose value it changes, int64 [dimension]."""
+    def first_nodes(self) -> np.ndarray:
+        """The first node whose value each generator changes, int64 [dimension]."""
         first = np.full(len(self._solution.root), len(self._node))
         np.minimum.at(first, self._solution.root[: len(self._node)], self._node)
         found = np.full(self.dimension, len(self._node))
@@ -82,38 +101,80 @@ class Rescalings:
         return found
 
     def generator(self, number: int, amount: float = 1.0) -> Rescaling:
-        """One generator: a change of sign, or a scale of 2^amount."""
+        """One generator.
+
+        Args:
+            number: Its index, below `dimension`.
+            amount: For scales, log2 of the factor; 1 for signs.
+
+        Returns:
+            The rescaling.
+        """
         return Rescaling(self, np.array([number]), np.array([amount]))
 
-    def singly(self, rng: np.random.Generator) -> list[Rescaling]:
-        """Every generator; scales by random powers of 2, as these round nothing when floats are multiplied by them."""
+    def generators(self, rng: np.random.Generator) -> list[Rescaling]:
+        """Every generator once.
+
+        Args:
+            rng: Source of randomness for the amounts of scales. Factors are powers of two, which multiply floats
+                without rounding.
+
+        Returns:
+            `dimension` rescalings.
+        """
         return [self.generator(i, a) for i, a in enumerate(self._amounts(rng).tolist())]
 
     def sample(self, rng: np.random.Generator) -> Rescaling:
-        """A random product: signs by the toss of a coin, scales between 1/4 and 4, see `singly`."""
+        """A random product of generators.
+
+        Args:
+            rng: Source of randomness.
+
+        Returns:
+            Each sign with probability 1/2; each scale by a power of two, 1/4 to 4 as a rule.
+        """
         numbers = np.arange(self.dimension)
         if self.kind == "sign":
             numbers = numbers[rng.random(self.dimension) < 0.5]
         return Rescaling(self, numbers, self._amounts(rng)[numbers])
 
     def _amounts(self, rng: np.random.Generator) -> np.ndarray:
-        """1 for signs; logarithms of scales, whole numbers that leave roots whole too and are small for powers."""
+        """Random amounts, float64 [dimension]: 1 for signs, else logarithms of scales.
+
+        They are whole numbers, even where a square root halves them, and small where a power multiplies them.
+        """
         power, whole = np.ones((2, self.dimension))
         if self.kind == "sign":
             return power
-        np.maximum.at(power, self._solution.free, np.abs(self._solution.times))
-        np.maximum.at(whole, self._solution.free, 1.0 + (self._solution.times % 1 != 0))
+        np.maximum.at(power, self._solution.free, np.abs(self._solution.coefficient))
+        np.maximum.at(whole, self._solution.free, 1.0 + (self._solution.coefficient % 1 != 0))
         most = np.where(power > 1, 1, 2)
         return rng.choice([-1, 1], self.dimension) * rng.integers(1, most + 1) * whole
 
     def changes(self, numbers: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        """Change of every port and further unknown, float64: log2 of scales, or 1 where a sign changes."""
+        """The change of every signal and further unknown of the equations under a product of generators.
+
+        Args:
+            numbers: int64 [n], indices of generators.
+            amounts: float64 [n], their amounts.
+
+        Returns:
+            float64 [unknowns]: log2 of the factor; for signs, 1 where the sign changes.
+        """
         every = np.zeros(self.dimension)
         np.add.at(every, numbers, amounts)
         return self._solution.values(every)
 
     def apply(self, changes: np.ndarray, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The parameter tensors after these changes, only those that change; values: name to tensor."""
+        """Multiply parameter tensors.
+
+        Args:
+            changes: As returned by `changes`.
+            values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that changes.
+
+        Returns:
+            New tensors by name, only of parameters that changed.
+        """
         new: dict[str, np.ndarray] = {}
         for block, gain in zip(self.graph.edges, self._gains, strict=True):
             sides = {axis: self._total(gain, axis, changes) for axis in (1, 2)}
@@ -126,11 +187,18 @@ class Rescalings:
         return {n: v for n, v in new.items() if not np.array_equal(v, values[n])}
 
     def touched(self, changes: np.ndarray) -> np.ndarray:
-        """Nodes whose value changes, or what it becomes: int64 ids, ascending."""
+        """The nodes of the signals that change.
+
+        Args:
+            changes: As returned by `changes`.
+
+        Returns:
+            int64 node ids, ascending.
+        """
         return distinct(self._node[changes[: len(self._node)] != 0])
 
     def _total(self, gain: Gain, axis: int, changes: np.ndarray) -> np.ndarray:
-        """Change of the parameters by one of their ends, [B, N] or [B, K]."""
+        """What the targets (axis 1) or sources (axis 2) add to the change of the parameters, [B, N] or [B, K]."""
         terms = [times * changes[ids] for (times, ids), side in gain if side == axis]
         return np.asarray(sum(terms)) if terms else np.zeros((1, 1))
 
@@ -140,22 +208,35 @@ class Rescalings:
 
 @dataclass(frozen=True, slots=True)
 class Rescaling:
-    """One symmetry that multiplies: generators by number, int64 [n], with their amounts, float64 [n]."""
+    """One sign or scale symmetry, a product of generators.
+
+    Attributes:
+        of: The group it is an element of.
+        numbers: int64 [n], indices of generators.
+        amounts: float64 [n], log2 of each factor; 1 for signs.
+    """
 
     of: Rescalings
     numbers: np.ndarray
     amounts: np.ndarray
 
     def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The new parameter tensors, only those that change; values: name to tensor, for every parameter that does."""
+        """Multiply parameter tensors.
+
+        Args:
+            values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that changes.
+
+        Returns:
+            New tensors by name, only of parameters that changed.
+        """
         return self.of.apply(self.of.changes(self.numbers, self.amounts), values)
 
     def inverse(self) -> Rescaling:
-        """The rescaling that divides by what this one multiplies by; a change of sign is its own."""
+        """The rescaling that undoes this one; a sign change is its own inverse."""
         return self if self.of.kind == "sign" else replace(self, amounts=-self.amounts)
 
     def __matmul__(self, other: Automorphism | Rescaling | Product) -> Rescaling | Product:
-        """``a @ b`` does b and after it a; two of one kind are one again."""
+        """``a @ b`` applies b first, then a; two rescalings of one group make one."""
         if isinstance(other, Rescaling) and other.of is self.of:
             return Rescaling(self.of, *(np.concatenate([getattr(x, n) for x in (other, self)]) for n in _TERMS))
         return Product((self,)) @ other
@@ -165,11 +246,11 @@ class Rescaling:
 
     @property
     def nodes(self) -> np.ndarray:
-        """Nodes whose value it multiplies, int64 ids, ascending."""
+        """The nodes whose value it multiplies, int64 ids, ascending."""
         return self.of.touched(self.of.changes(self.numbers, self.amounts))
 
     def describe(self) -> str:
-        """What it multiplies, in words: one line per node group."""
+        """What it multiplies, one line per node group."""
         graph, nodes = self.of.graph, self.nodes
         groups, counts = np.unique(graph.group_of(nodes), return_counts=True)
         lines = []
@@ -187,44 +268,68 @@ class Rescaling:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """Several symmetries, one after the other: the first is done first."""
+    """A product of permutations and rescalings.
 
-    steps: tuple[Automorphism | Rescaling, ...]
+    Attributes:
+        factors: The symmetries in the order in which they are applied, the first one first.
+    """
+
+    factors: tuple[Automorphism | Rescaling, ...]
 
     def inverse(self) -> Product:
-        """The symmetry that undoes this one: the last step first."""
-        return Product(tuple(step.inverse() for step in reversed(self.steps)))
+        """The inverse: the inverses of the factors, in reverse order."""
+        return Product(tuple(factor.inverse() for factor in reversed(self.factors)))
 
     def __matmul__(self, other: Automorphism | Rescaling | Product) -> Product:
-        """``a @ b`` does b and after it a."""
+        """``a @ b`` applies b first, then a.
+
+        Raises:
+            GraphError: if they belong to different graphs.
+        """
         if not isinstance(other, Automorphism | Rescaling | Product):
             return NotImplemented
-        graphs = {id(g): g for step in (*_steps(other), *self.steps) if (g := _graph(step)) is not None}
+        graphs = {id(g): g for factor in (*_factors(other), *self.factors) if (g := _graph(factor)) is not None}
         if len(graphs) > 1:
-            raise GraphError("symmetries of two graphs have no product: take both from one call of `symmetries`")
-        return Product((*_steps(other), *self.steps))
+            raise GraphError("symmetries of two graphs do not compose: take both from the same `symmetries` call")
+        return Product((*_factors(other), *self.factors))
 
     def __rmatmul__(self, other: Automorphism) -> Product:
         return Product((other,)) @ self
 
     def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """The new parameter tensors, only those that change; values: name to tensor, for every parameter that does."""
+        """Apply the factors to parameter tensors, one after the other.
+
+        Args:
+            values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that changes.
+
+        Returns:
+            New tensors by name, only of parameters that changed.
+        """
         new: dict[str, np.ndarray] = {}
-        for step in self.steps:
-            new |= step.apply({**values, **new})
+        for factor in self.factors:
+            new |= factor.apply({**values, **new})
         return {n: v for n, v in new.items() if not np.array_equal(v, values[n])}
 
 
-def _steps(symmetry: Automorphism | Rescaling | Product) -> tuple[Automorphism | Rescaling, ...]:
-    return symmetry.steps if isinstance(symmetry, Product) else (symmetry,)
+def _factors(symmetry: Automorphism | Rescaling | Product) -> tuple[Automorphism | Rescaling, ...]:
+    return symmetry.factors if isinstance(symmetry, Product) else (symmetry,)
 
 
-def _graph(step: Automorphism | Rescaling) -> ParameterGraph | None:
-    return step.graph if isinstance(step, Automorphism) else step.of.graph
+def _graph(factor: Automorphism | Rescaling) -> ParameterGraph | None:
+    return factor.graph if isinstance(factor, Automorphism) else factor.of.graph
 
 
 def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling]) -> Product:
-    """Rescalings first, those of one kind at once; then the permutations, the last of them first."""
+    """The product of permutations and rescalings.
+
+    Args:
+        graph: Their graph.
+        symmetries: The factors.
+
+    Returns:
+        A product that applies the rescalings first, those of one group merged, and then the permutations, the last one
+        first.
+    """
     moves: list[Automorphism] = []
     by_kind: dict[Rescalings, list[Rescaling]] = {}
     for each in symmetries:
@@ -237,16 +342,16 @@ def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling
         for of, some in by_kind.items()
     ]
     if moves:
-        steps.append(permuted(graph, moves))
+        steps.append(compose_all(graph, moves))
     return Product(tuple(steps))
 
 
 def rescalings(graph: ParameterGraph, kind: str) -> Rescalings:
-    """The rescalings of a graph of one kind, found on first use and kept with it."""
+    """The rescalings of one kind ("sign" or "scale") of a graph, found on first use and cached with it."""
     return graph.derived(("rescalings", kind), lambda: Rescalings(graph, kind))
 
 
 def _multiply(block: EdgeBlock, tensor: np.ndarray, factors: np.ndarray) -> None:
-    """factors: broadcastable to [B, N, K, S]."""
+    """Multiply the elements of a block in place; factors: broadcastable to [B, N, K, S]."""
     view = block.view
     view.write(tensor, (view.read(tensor) * factors).astype(tensor.dtype))

@@ -1,7 +1,10 @@
-"""The equations that scales (or signs) of a network's values obey if its outputs are to stay.
+"""The linear equations on scales (or signs) of a network's values that leave the outputs unchanged.
 
-Each value is multiplied by a factor of its own: 2^x, or (-1)^x for signs. A parameter can follow, whatever its ends
-do; everything else is an equation: residual additions, activations, products, shared parameters, what is fixed.
+Every signal (a node's value after some via) is multiplied by a factor 2^x, or (-1)^x for signs, with an unknown x. In
+logarithms everything is linear: a step of degree d says y = d x, a residual addition x = y = z, a product z = x + y, an
+output x = 0. An ordinary weight gives no equation, since its own change, target minus source, absorbs any factors
+(Neyshabur, Salakhutdinov, Srebro 2015, for layers of ReLUs); a shared one must change alike at all sites. The solution
+space is the group of scale (or sign) symmetries.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ from .signals import Signals
 __all__ = ["Gain", "ScalingEquations"]
 
 Gain = list[tuple[Term, int]]
+"""((coefficients, unknowns), axis) terms whose sum is the change of each parameter of an edge block, as a logarithm.
+
+Both arrays are [B, N] for axis 1, where the target contributes, and [B, K] for axis 2, where the source does.
+"""
 
 _FLOATS = ("float16", "bfloat16", "float32", "float64")
 _WEIGHTS = (EdgeRole.WEIGHT, EdgeRole.RECURRENT, EdgeRole.EMBEDDING, EdgeRole.PEEPHOLE)
@@ -30,11 +37,10 @@ _CELL = (LinkRole.GATE, LinkRole.STATE, LinkRole.RESET, LinkRole.RECURRENT)
 
 
 class ScalingEquations:
-    """Sets the equations up.
+    """The equations of a graph, for signs or for scales.
 
-    signals: the first unknowns are their changes. gains: by edge block, the terms (times [B, N] or [B, K], unknowns
-    likewise, side) whose sum is the change of each parameter; side 1 are terms of the targets, 2 of the sources. A
-    block without terms does not change.
+    signals: the first unknowns of the system are their changes. gains: by edge block; a block without terms does not
+    change.
     """
 
     def __init__(self, graph: ParameterGraph, sign: bool) -> None:
@@ -52,7 +58,7 @@ class ScalingEquations:
         for number, block in enumerate(graph.edges):
             self._block(number, block)
         self._links()
-        for via in self.signals.of_via:
+        for via in self.signals.nodes_by_via:
             self._step(via)
         share(graph, self.system, self.gains)
         self._fix()
@@ -71,27 +77,30 @@ class ScalingEquations:
             sources = self.signals.ids(block.src, self.signals.value[block.via])
             terms = [((1.0, block.dst.astype(np.int64)), 1), ((-1.0, sources), 2)]
         else:
-            # Among them a matrix that is computed with, between nodes of its rows and of its columns.
+            # Among these are matrices of which weights are computed, between nodes of their rows and of their columns.
             self._still[block.dst] = True
             self._still[block.src] = True
             return
         if self._follows(block):
             self.gains[number] = terms
         elif all(side == 1 for _, side in terms):
-            self.system.total(*(term for term, _ in terms))
+            self.system.zero_sum(*(term for term, _ in terms))
         else:
             self.system.equal(block.dst, block.dst[:, :1])
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
     def _follows(self, block: EdgeBlock) -> bool:
-        """Whether what the edges carry can be multiplied: floats, and not by way of a function that is not linear."""
+        """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge."""
         if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
             return False
         steps = (self.graph.vias[v] for v in distinct(block.via).tolist())
         return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in steps)
 
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
-        """The change of parameters straight onto neurons, by the step that attaches them; more terms follow a sum."""
+        """The terms of parameters attached to their targets (biases, norm vectors), as the step that does so declares.
+
+        A parameter that no via names is a term of a sum if its role says so, and fixes its target otherwise.
+        """
         dst = block.dst.astype(np.int64)
         before, after = np.zeros(dst.shape), np.zeros(dst.shape)
         new = np.zeros(dst.shape, dtype=np.int64)
@@ -105,7 +114,7 @@ class ScalingEquations:
                 self._still[dst[here]] |= block.role not in _TERMS
                 continue
             law = attachment(self.graph.vias[step], self.sign)
-            before[here], after[here] = law.amount(block.role) if law else (0, 0)
+            before[here], after[here] = law.coefficients(block.role) if law else (0, 0)
             new[here] = self.signals.ids(dst[here], step)
             self._attached[new[here]] = True
         return [((before, self.signals.ids(dst, values)), 1), ((after, new), 1)]
@@ -132,9 +141,9 @@ class ScalingEquations:
         if link.role in _ALIKE or law is Combine.ALIKE:
             system.equal(dst, src)
         elif link.role == LinkRole.PRODUCT or law is Combine.PRODUCT:
-            system.sums(dst, src)
+            system.equal_sum(dst, src)
         elif law is Combine.QUOTIENT and link.operand is not None:
-            system.sums(dst, src, np.where(link.operand == 0, 1.0, -1.0))
+            system.equal_sum(dst, src, np.where(link.operand == 0, 1.0, -1.0))
         elif link.role == LinkRole.SCOPE:
             system.zero(dst)
             self._scope(link, src)
@@ -145,7 +154,7 @@ class ScalingEquations:
             system.zero(dst)
 
     def _hub(self, link: LinkBlock) -> None:
-        """A parameter that several neurons share follows each of them."""
+        """The equations between a shared parameter's hub and the neurons that use it."""
         system, hubs = self.system, link.src.astype(np.int64)
         steps = self.signals.after_hub(link)
         before, after = self.signals.ids(link.dst, link.via), self.signals.ids(link.dst, steps)
@@ -159,35 +168,37 @@ class ScalingEquations:
                 system.equal(hubs[here], before[here])
                 continue
             law = attachment(self.graph.vias[step], self.sign)
-            x, y = law.amount(role) if law else (0, 0)
+            x, y = law.coefficients(role) if law else (0, 0)
             self._attached[after[here]] = True
-            system.total((1.0, hubs[here]), (-float(x), before[here]), (-float(y), after[here]))
+            system.zero_sum((1.0, hubs[here]), (-float(x), before[here]), (-float(y), after[here]))
 
     def _cell(self, cell: list[LinkBlock]) -> None:
-        """A unit of a recurrent cell. A state that is read or reset is multiplied by the gate; else gates multiply the
-        last one, and what is carried on.
+        """The equations of the units of a recurrent cell.
+
+        A state that is read or reset is a product with its gate. Otherwise the last gate and the carried state are
+        terms of one sum, and the other gates, which multiply them, must keep their scale.
         """
-        ports = [(link.role, link.dst.astype(np.int64), self.signals.ids(link.src, link.via)) for link in cell]
-        if any(role in (LinkRole.STATE, LinkRole.RESET) for role, _, _ in ports):
-            self.system.sums(*(np.concatenate([p[i] for p in ports]) for i in (1, 2)))
+        ends = [(link.role, link.dst.astype(np.int64), self.signals.ids(link.src, link.via)) for link in cell]
+        if any(role in (LinkRole.STATE, LinkRole.RESET) for role, _, _ in ends):
+            self.system.equal_sum(*(np.concatenate([e[i] for e in ends]) for i in (1, 2)))
             return
-        gates = [i for i, (role, _, _) in enumerate(ports) if role == LinkRole.GATE]
-        for i, (_, dst, src) in enumerate(ports):
+        gates = [i for i, (role, _, _) in enumerate(ends) if role == LinkRole.GATE]
+        for i, (_, dst, src) in enumerate(ends):
             if i in gates[:-1]:
                 self.system.zero(src)
             else:
                 self.system.equal(dst, src)
 
     def _step(self, via: int) -> None:
-        """The equation between a value before and after the last step of a via."""
-        system, entry, nodes = self.system, self.graph.vias[via], self.signals.of_via[via]
+        """The equations between signals before and after the last step of a via."""
+        system, entry, nodes = self.system, self.graph.vias[via], self.signals.nodes_by_via[via]
         new = self.signals.ids(nodes, via)
         old = [self.signals.ids(nodes, parent) for parent in entry.parents]
         if entry.blocks:
             law = attachment(entry, self.sign)
             if law is None:
                 system.zero(np.concatenate([new, old[0]]))
-            elif law.same:
+            elif law.unchanged:
                 system.equal(new, old[0])
             else:
                 system.zero(new[~self._attached[new]])
@@ -196,21 +207,21 @@ class ScalingEquations:
         power = degree(entry, self.sign) if len(old) == 1 else None
         if counts is not None:
             if counts:
-                system.total((-1.0, new), *((float(t), o) for t, o in zip(counts, old, strict=True)))
+                system.zero_sum((-1.0, new), *((float(t), o) for t, o in zip(counts, old, strict=True)))
             else:
                 for branch in old:
                     system.equal(new, branch)
         elif power is None:
             system.zero(np.concatenate([new, *old]))
         else:
-            system.total((-1.0, new), (power, old[0]))
+            system.zero_sum((-1.0, new), (power, old[0]))
             if couples(entry, self.sign) and "parts" not in dict(entry.attributes):
                 group = self.graph.group_of(nodes)
                 first = np.searchsorted(group, group)
                 system.equal(old[0], old[0][first])
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
-        """Members of a part over which something normalises."""
+        """The equations of the members of a scope, over which something normalises."""
         self.system.zero(src[np.isin(link.via, self._bound)])
         here = np.isin(link.via, self._coupled)
         order = np.argsort(link.dst[here], kind="stable")
@@ -218,7 +229,7 @@ class ScalingEquations:
         self.system.equal(members, members[np.searchsorted(scopes, scopes)])
 
     def _fix(self) -> None:
-        """What must not change: outputs, what nothing makes, and all that an order or a second axis depends on."""
+        """Fix the outputs, pinned and paired nodes, and nodes that no parameter or link produces."""
         graph = self.graph
         still = self._still | graph.pinned | (graph.paired if graph.paired is not None else True)
         self.system.zero(np.flatnonzero(still[self.signals.node]))
@@ -228,7 +239,7 @@ class ScalingEquations:
 
 
 def _of_kind(graph: ParameterGraph, kind: str) -> np.ndarray:
-    """bool [num_nodes]."""
+    """Boolean mask [num_nodes] of the nodes of this kind."""
     mask = np.zeros(graph.num_nodes, dtype=bool)
     for group in graph.groups:
         mask[group.start : group.stop] = group.kind == kind

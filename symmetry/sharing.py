@@ -1,4 +1,4 @@
-"""Shared parameters: at all sites an element changes alike."""
+"""The equations of shared parameters: an element must change by the same factor at all of its sites."""
 
 from __future__ import annotations
 
@@ -18,10 +18,15 @@ _MOST = 1 << 16
 
 
 def share(graph: ParameterGraph, system: System, gains: Gains) -> None:
-    """Equations between the sites of every shared parameter; gains: see `Balance`.
+    """Add the equations between the sites of every shared parameter.
 
-    Where sites view the same elements along the same axes, axis by axis; else element by element; large parameters of
-    which neither can be said do not change.
+    Sites that view the same elements along the same axes are compared axis by axis, others element by element; large
+    parameters that allow neither are fixed, as is everything they depend on.
+
+    Args:
+        graph: The graph.
+        system: Receives the equations.
+        gains: By edge block, see `scaling_equations.Gain`; those of fixed blocks are emptied.
     """
     names = {b.view.name for b in graph.edges if b.tied and not b.constant}
     sites: dict[str, list[int]] = defaultdict(list)
@@ -43,7 +48,7 @@ def share(graph: ParameterGraph, system: System, gains: Gains) -> None:
 
 
 def _axes(block: EdgeBlock) -> frozenset[tuple[int, ...]]:
-    """(length, step) of the axes of a view with one batch, and where it begins; empty if it is no such view."""
+    """Offset and (length, stride) of each axis of a strided view with B = 1; empty for any other view."""
     view = block.view
     if view.index is not None or view.shape[0] != 1:
         return frozenset()
@@ -57,7 +62,11 @@ def _key(block: EdgeBlock, axis: int) -> tuple[int, ...]:
 def _by_axis(
     system: System, blocks: tuple[EdgeBlock, EdgeBlock], terms: tuple[Sequence[tuple[Term, int]], ...]
 ) -> None:
-    """The difference of two sites is a sum of functions of one axis each: these are constants that add up to zero."""
+    """Equate two sites axis by axis.
+
+    Their difference is a sum of functions of one axis each. It vanishes everywhere if and only if each of them is a
+    constant and the constants add up to zero.
+    """
     along: dict[tuple[int, ...], list[Term]] = defaultdict(list)
     constant: list[Term] = []
     for block, side_terms, factor in zip(blocks, terms, (1.0, -1.0), strict=True):
@@ -69,14 +78,14 @@ def _by_axis(
                 constant.append(term)
     for parts in along.values():
         level = system.new(1)
-        system.total(*parts, (-1.0, level))
+        system.zero_sum(*parts, (-1.0, level))
         constant.append((1.0, level))
     if constant:
-        system.total(*constant)
+        system.zero_sum(*constant)
 
 
 def _by_element(system: System, blocks: Sequence[EdgeBlock], terms: Sequence[Sequence[tuple[Term, int]]]) -> None:
-    """An unknown for each element."""
+    """Equate sites through one unknown per element."""
     elements = [b.view.elements() for b in blocks]
     every = distinct(np.concatenate([e.reshape(-1) for e in elements]))
     unknown = system.new(len(every))
@@ -84,18 +93,18 @@ def _by_element(system: System, blocks: Sequence[EdgeBlock], terms: Sequence[Seq
         slots = unknown[np.searchsorted(every, places)]
         here = slots[..., 0]
         system.equal(slots, slots[..., :1])
-        system.total((-1.0, here), *(_spread(term, axis) for term, axis in parts))
+        system.zero_sum((-1.0, here), *(_spread(term, axis) for term, axis in parts))
 
 
 def _spread(term: Term, axis: int) -> Term:
-    """A term as broadcastable to [B, N, K]."""
+    """The term, broadcastable to [B, N, K]."""
     where = (slice(None), slice(None), None) if axis == 1 else (slice(None), None, slice(None))
     times, ids = term
     return np.broadcast_to(times, ids.shape)[where], ids[where]
 
 
 def _freeze(system: System, gains: Gains, numbers: Sequence[int]) -> None:
-    """These blocks, and all that they depend on, do not change."""
+    """Fix these edge blocks and every unknown that they depend on."""
     for number in numbers:
         for (times, ids), _ in gains[number]:
             system.zero(ids[np.broadcast_to(times, ids.shape) != 0])

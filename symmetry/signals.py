@@ -1,4 +1,4 @@
-"""Signals as numbers: the value of each node, and what it has become after each step of the vias behind it."""
+"""Signals, the (node, via) pairs of a graph, as consecutive numbers: a node's value after each step that it takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,17 @@ __all__ = ["Signals"]
 
 
 class Signals:
-    """Numbers for all (node, via) pairs of a graph and those on the way to them: the nodes come first, by their ids.
+    """Numbers for every signal that an edge, link, input or output names, and for those on the way to it.
 
-    node: int64 [size], the node of each port. of_via: the nodes that reach a via other than 0, int64, ascending.
-    after: which via a step that attaches a block makes of which: (block, via before) to via. hub_block: int64
-    [num_nodes], the block whose elements a hub holds, -1 for other nodes. value: int64 [vias], the via of the value
-    that an edge multiplies, without the function of the parameter that follows.
+    The signal of a node without a via has the node's id; the others follow.
+
+    Attributes:
+        node: int64 [size], the node of each signal.
+        nodes_by_via: Via other than 0 to the nodes that reach it, int64, ascending.
+        after: Maps (edge block, incoming via) to the outgoing via of the step that attaches the block.
+        hub_block: int64 [num_nodes], the edge block that enters a hub; -1 for other nodes.
+        value: int64 [vias], the via of the value that an edge multiplies: without a trailing `Reparametrize`, which is
+            a function of the parameter.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
@@ -32,29 +37,29 @@ class Signals:
         }
         self.hub_block = _hub_blocks(graph)
         self.value = np.array([v.parents[0] if v.op == REPARAMETRIZE else i for i, v in enumerate(graph.vias)])
-        self.of_via = _closed(graph, self._met(graph))
-        keys = [_key(nodes, via) for via, nodes in self.of_via.items()]
+        self.nodes_by_via = _closed(graph, self._met(graph))
+        keys = [_key(nodes, via) for via, nodes in self.nodes_by_via.items()]
         self._keys = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *keys]))
         self.node = np.concatenate([np.arange(graph.num_nodes), self._keys >> 32])
 
     @property
     def size(self) -> int:
-        """Number of ports."""
+        """Number of signals."""
         return len(self.node)
 
     def ids(self, nodes: np.ndarray, vias: np.ndarray | int) -> np.ndarray:
-        """Numbers of these ports, int64, of the shape that nodes and vias broadcast to."""
+        """The numbers of the signals (nodes, vias), int64, of the shape that the two broadcast to."""
         nodes, vias = np.broadcast_arrays(nodes, vias)
         found = self.num_nodes + np.searchsorted(self._keys, _key(nodes, vias))
         return np.where(vias == 0, nodes, found).astype(np.int64)
 
     def after_hub(self, link: LinkBlock) -> np.ndarray:
-        """For links from hubs the vias that the steps which attach them make, 0 where none is known."""
+        """For links from hubs the outgoing vias of the steps that attach them, int64 [n], 0 where none is known."""
         pairs = zip(self.hub_block[link.src].tolist(), link.via.tolist(), strict=True)
         return np.array([self.after.get(pair, 0) for pair in pairs], dtype=np.int64)
 
     def _met(self, graph: ParameterGraph) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(nodes, vias) that edges, links and the network's inputs and outputs name."""
+        """The (nodes, vias) that edges, links, inputs and outputs name."""
         for number, block in enumerate(graph.edges):
             yield block.src, block.via
             yield block.src, self.value[block.via]
@@ -68,7 +73,7 @@ class Signals:
             yield port.nodes, port.via
 
     def _attached(self, number: int, block: EdgeBlock) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Before and after the steps in which a block is attached to its targets."""
+        """The signals of a block's targets before and after the steps that attach it to them."""
         values = self.value[block.via]
         for via in distinct(values).tolist():
             if (number, via) in self.after:
@@ -78,6 +83,7 @@ class Signals:
 
 
 def _hub_blocks(graph: ParameterGraph) -> np.ndarray:
+    """The first edge block into each hub, int64 [num_nodes]; -1 for other nodes."""
     found = np.full(graph.num_nodes, -1, dtype=np.int64)
     for number in reversed(range(len(graph.edges))):
         found[graph.edges[number].dst] = number
@@ -89,7 +95,7 @@ def _hub_blocks(graph: ParameterGraph) -> np.ndarray:
 
 
 def _closed(graph: ParameterGraph, met: Iterator[tuple[np.ndarray, np.ndarray]]) -> dict[int, np.ndarray]:
-    """The nodes of each via, parents of a via that is reached included."""
+    """The nodes that reach each via, closed under going back to the parents of a via."""
     keys = [_key(*np.broadcast_arrays(nodes, vias)).reshape(-1) for nodes, vias in met]
     every = distinct(np.concatenate([np.zeros(0, dtype=np.int64), *(distinct(k) for k in keys)]))
     vias = every & 0xFFFFFFFF
@@ -104,7 +110,7 @@ def _closed(graph: ParameterGraph, met: Iterator[tuple[np.ndarray, np.ndarray]])
             closed[via] = distinct(np.concatenate(parts[via]))
             names = dict(graph.vias[via].attributes)
             if "over" in names and "parts" not in names:
-                # Neurons that nothing reads any more still took part.
+                # A normalisation over neurons reads all of them, even those that nothing reads afterwards.
                 groups = [graph.groups[g] for g in distinct(graph.group_of(closed[via])).tolist()]
                 closed[via] = np.concatenate([np.arange(g.start, g.stop) for g in groups])
             for parent in graph.vias[via].parents:

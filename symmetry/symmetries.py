@@ -1,4 +1,4 @@
-"""The symmetries of a graph as one object: generators, orbits, the size of the group, random elements, words."""
+"""The symmetries of a graph as one object: generators, orbits, group order, random elements, text and JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .automorphism import Automorphism
 from .find import determined, generators, orbits, sample
 from .group import Component, components
 from .incidence import incidence
-from .report import SymmetryFamily, families, size_in_words
+from .report import SymmetryFamily, families, size_text
 from .rescaling import RESCALINGS, Product, Rescaling, Rescalings, checked_kinds, rescalings
 
 __all__ = ["Symmetries", "symmetries"]
@@ -24,10 +24,13 @@ __all__ = ["Symmetries", "symmetries"]
 
 @dataclass(frozen=True)
 class Symmetries:
-    """What `symmetries` returns.
+    """The symmetries of a parameter graph, as `symmetries` returns them.
 
-    generators: permutations that generate all those that swap closure finds; sizes, orbits and families are of them.
-    kinds: what was asked for, and what `sample` draws from. rescalings: of the kinds that multiply.
+    Attributes:
+        graph: The graph.
+        generators: Generators of the permutation group that swap closure finds; order, orbits and families are its.
+        kinds: The kinds asked for, from which `sample` draws.
+        rescalings: The sign and scale symmetries, one group per kind asked for.
     """
 
     graph: ParameterGraph
@@ -37,28 +40,39 @@ class Symmetries:
 
     @cached_property
     def orbits(self) -> list[np.ndarray]:
-        """Nodes that can take each other's place: int64 ids, ascending, orbits of more than one node."""
+        """The orbits of more than one node: int64 node ids, ascending."""
         return orbits(self.graph, self.generators)
 
     @cached_property
     def components(self) -> list[Component]:
-        """The independent factors of the group, as it acts on nodes that no others decide, which is faithful."""
+        """The direct factors of the permutation group.
+
+        They are computed from its action on the nodes that others do not determine. That action is faithful: a
+        permutation that fixes those nodes fixes the determined ones too.
+        """
         free = ~determined(incidence(self.graph))
         moves = ((g, free[g.src]) for g in self.generators)
         return components([replace(g, src=g.src[keep], dst=g.dst[keep]) for g, keep in moves])
 
     @property
     def log10_size(self) -> float:
-        """log10 of the number of symmetries that the generators generate; a lower bound if not `exact`."""
+        """log10 of the order of the permutation group; a lower bound unless `exact`."""
         return float(sum(c.log10 for c in self.components))
 
     @property
     def exact(self) -> bool:
-        """Whether `log10_size` is the size of that group and no mere lower bound."""
+        """Whether `log10_size` is the order of the group, not a lower bound."""
         return all(c.exact for c in self.components)
 
     def sample(self, rng: np.random.Generator) -> Automorphism | Product:
-        """A random symmetry of the kinds asked for; its `apply` changes parameters."""
+        """A random symmetry of the kinds asked for.
+
+        Args:
+            rng: Source of randomness.
+
+        Returns:
+            A permutation, or a product with rescalings; its `apply` maps parameter tensors.
+        """
         steps: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
         if "permutation" in self.kinds:
             steps.append(sample(self.graph, self.generators, rng))
@@ -66,22 +80,22 @@ class Symmetries:
 
     @cached_property
     def families(self) -> list[SymmetryFamily]:
-        """All symmetries in words, and the inputs and neurons that do not move, in the order of the node groups."""
+        """Readable families of nodes that move together, and inputs and neurons that do not, in node group order."""
         return families(self.graph, self.components, self.generators, self.rescalings)
 
     @property
-    def words(self) -> str:
-        """How many permutations there are, in words: a few exactly, as in ``4! = 24 symmetries``."""
+    def summary(self) -> str:
+        """The number of permutations in one line; exact if it is small, as in ``4! = 24 symmetries``."""
         if not self.generators:
             return "no symmetries: no node can take another's place"
         by = f"by {counted(len(self.generators), 'generator')}, {counted(len(self.orbits), 'orbit')}"
-        return f"{size_in_words(self.components)} symmetries {by}"
+        return f"{size_text(self.components)} symmetries {by}"
 
     def __str__(self) -> str:
-        return "\n".join([*(f.words for f in self.families), self.words, *(r.words for r in self.rescalings)])
+        return "\n".join([*(f.summary for f in self.families), self.summary, *(r.summary for r in self.rescalings)])
 
     def to_json(self) -> dict[str, Any]:
-        """The symmetries as plain data, without the permutations themselves."""
+        """The symmetries as JSON data, without the permutations themselves."""
         graph = self.graph
         groups = [distinct(graph.group_of(o)).tolist() for o in self.orbits]
         return {
@@ -92,27 +106,31 @@ class Symmetries:
             **{f"{r.kind}s": r.dimension for r in self.rescalings},
             "families": [f.to_json() for f in self.families],
             "orbits": [
-                {"size": len(o), "groups": g, **{f"{r.kind}s": int(np.isin(r.homes, o).sum()) for r in self.rescalings}}
+                {
+                    "size": len(o),
+                    "groups": g,
+                    **{f"{r.kind}s": int(np.isin(r.first_nodes, o).sum()) for r in self.rescalings},
+                }
                 for o, g in zip(self.orbits, groups, strict=True)
             ],
         }
 
 
 def symmetries(graph: ParameterGraph, kinds: Sequence[str] = ("permutation",)) -> Symmetries:
-    """The permutations of nodes that keep the graph, and so, applied to the parameters, the network's function.
+    """Find the symmetries of a graph: changes of its parameters that leave the network's function unchanged.
 
-    Found on the first call and kept with the graph.
+    The result is cached with the graph. The search is sound but not complete, see docs/symmetries.md.
 
     Args:
         graph: The parameter graph.
-        kinds: Among "permutation", "sign" and "scale". The latter two are what may be multiplied: values of odd
-            functions by -1, of homogeneous ones by a positive number.
+        kinds: Some of "permutation" (of nodes), "sign" (hidden values times -1, through odd functions) and "scale"
+            (hidden values times a positive number, through homogeneous functions).
 
     Returns:
-        Generators, orbits, size and families of the group; `sample` draws a random element of these kinds.
+        Generators, orbits, order and families of the group; `sample` draws a random element of these kinds.
 
     Raises:
-        GmncError: for an unknown kind, and for none at all.
+        GmncError: if a kind is unknown, or there is none.
     """
     checked = checked_kinds(kinds)
     return graph.derived(("symmetries", checked), lambda: _found(graph, checked))

@@ -1,4 +1,9 @@
-"""Weight sharing under permutation: what a move at one site of a parameter forces at its other sites."""
+"""Weight sharing under permutation: an element that moves at one site must move alike at all sites of its tensor.
+
+Two questions: which pairs a partial automorphism forces elsewhere (`forced_pairs`, a few probes per axis suffice to
+name them), and whether a complete one respects sharing (`ties_hold`, exact). Both map elements to edges with `locate`,
+which inverts a strided view digit by digit, so that nothing expands a large tensor unless it must.
+"""
 
 from __future__ import annotations
 
@@ -8,27 +13,30 @@ from itertools import permutations
 import numpy as np
 
 from ..ir.views import ParameterView
-from .automorphism import Automorphism, Positions, RowMove, row_move, touched_rows
+from .automorphism import Automorphism, BicliqueMap, Positions, biclique_map, touched_bicliques
 from .incidence import Incidence
 
 __all__ = ["forced_pairs", "locate", "ties_hold"]
 
 _PROBES = 32
+"""Positions per axis that `forced_pairs` looks at; `ties_hold` checks all of them in the end."""
+
 Box = tuple[np.ndarray, np.ndarray]
+"""A rectangle of (destination, source) positions of a biclique."""
 
 
 def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int, int]] | None:
-    """Pairs (item, image) that the moves at each site of shared parameters force at the other sites.
+    """The pairs (item, image) that a partial automorphism forces at the other sites of shared parameters.
 
-    None if a moved element has a place at another site and its image has none.
+    None if a moved element is on an edge of another site and its image is not, which is a contradiction.
     """
     pairs: set[tuple[int, int]] = set()
-    for item, image in touched_rows(index, automorphism):
-        if not index.shared_rows[item] and not index.shared_rows[image]:
+    for item, image in touched_bicliques(index, automorphism):
+        if not index.shared_bicliques[item] and not index.shared_bicliques[image]:
             continue
-        move = row_move(index, automorphism, item, image)
+        move = biclique_map(index, automorphism, item, image)
         for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
-            for site in index.shared.get(index.graph.edges[move.row.block].view.name, ()):
+            for site in index.shared.get(index.graph.edges[move.source.block].view.name, ()):
                 found = _at_site(index, site, old, new)
                 if found is None:
                     return None
@@ -37,11 +45,11 @@ def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int,
 
 
 def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
-    """Whether all sites of every shared parameter permute its elements alike."""
-    moves: dict[int, list[RowMove]] = {}
-    for item, image in touched_rows(index, automorphism):
-        if index.shared_rows[item] or index.shared_rows[image]:
-            moves.setdefault(index.block_of(item), []).append(row_move(index, automorphism, item, image))
+    """Whether an automorphism permutes the elements of every shared parameter alike at all of its sites."""
+    moves: dict[int, list[BicliqueMap]] = {}
+    for item, image in touched_bicliques(index, automorphism):
+        if index.shared_bicliques[item] or index.shared_bicliques[image]:
+            moves.setdefault(index.block_of(item), []).append(biclique_map(index, automorphism, item, image))
     return all(
         _alike_by_axis(index, blocks, moves) or _alike_by_element(index, blocks, moves)
         for blocks in index.shared.values()
@@ -49,10 +57,13 @@ def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
     )
 
 
-def _alike_by_axis(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
-    """Whether all sites view the same elements along the same axes and move each axis alike: no look at elements."""
+def _alike_by_axis(index: Incidence, blocks: list[int], moves: Mapping[int, list[BicliqueMap]]) -> bool:
+    """The cheap test: all sites view the same elements along the same axes and permute each axis alike.
+
+    False may only mean that the sites are not of this form; `_alike_by_element` then decides.
+    """
     views = [index.graph.edges[b].view for b in blocks]
-    if any(len(index.rows_of(b)) != 1 for b in blocks) or any(_nested(v) is None for v in views):
+    if any(len(index.bicliques_of(b)) != 1 for b in blocks) or any(_nested(v) is None for v in views):
         return False
     if len({(v.bounds(), _axes(v, (0, 1, 2, 3))) for v in views}) != 1:
         return False
@@ -69,13 +80,13 @@ def _axes(view: ParameterView, axes: tuple[int, ...]) -> frozenset[tuple[int, in
     return frozenset((view.shape[a], view.strides[a]) for a in axes if view.shape[a] > 1)
 
 
-def _axis_moves(view: ParameterView, move: RowMove) -> dict[frozenset[tuple[int, int]], set[tuple[int, int]]]:
-    """Which steps along which axes move by how many elements: {axes: {(step, by)}}."""
-    row, found = move.row, {}
-    along_b = bool(row.src_b.any())
+def _axis_moves(view: ParameterView, move: BicliqueMap) -> dict[frozenset[tuple[int, int]], set[tuple[int, int]]]:
+    """By how many elements each offset along the view's axes moves: {axes: {(offset, shift)}}."""
+    source, found = move.source, {}
+    along_b = bool(source.src_b.any())
     sides = (
-        (move.dst, row.dst_b * view.strides[0] + row.dst_n * view.strides[1], (1,) if along_b else (0, 1)),
-        (move.src, row.src_b * view.strides[0] + row.src_k * view.strides[2], (0, 2) if along_b else (2,)),
+        (move.dst, source.dst_b * view.strides[0] + source.dst_n * view.strides[1], (1,) if along_b else (0, 1)),
+        (move.src, source.src_b * view.strides[0] + source.src_k * view.strides[2], (0, 2) if along_b else (2,)),
     )
     for place, steps, axes in sides:
         moved = np.flatnonzero(place != np.arange(len(place)))
@@ -85,7 +96,8 @@ def _axis_moves(view: ParameterView, move: RowMove) -> dict[frozenset[tuple[int,
     return found
 
 
-def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, list[RowMove]]) -> bool:
+def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, list[BicliqueMap]]) -> bool:
+    """The exact test: every site maps the elements that it has in common with another one as that one does."""
     maps: dict[int, np.ndarray] = {}
     for block in blocks:
         parts = [np.zeros((2, 0), dtype=np.int64)]
@@ -116,9 +128,14 @@ def _contains(pairs: np.ndarray, some: np.ndarray) -> bool:
 
 
 def locate(view: ParameterView, elements: np.ndarray) -> np.ndarray:
-    """View indices (b, n, k, s) of flat element numbers, int64 [4, n]; -1 where the view does not hold them.
+    """Invert a view: the indices (b, n, k, s) of flat element numbers.
 
-    Where a view holds an element several times, its first place.
+    Args:
+        view: The view.
+        elements: int64 [n], flat element numbers.
+
+    Returns:
+        int64 [4, n]; the first index where a view holds an element several times, -1 where it does not hold it.
     """
     nested = _nested(view)
     if nested is None:
@@ -128,6 +145,7 @@ def locate(view: ParameterView, elements: np.ndarray) -> np.ndarray:
         found = every[order][at] == elements
         place = np.array(np.unravel_index(order[at], view.shape), dtype=np.int64)
         return np.where(found, place, -1)
+    # Strides that nest are the place values of a mixed-radix number, so division gives one index per axis.
     rest = elements - view.bounds()[0]
     found = rest >= 0
     place = np.zeros((4, len(elements)), dtype=np.int64)
@@ -141,7 +159,7 @@ def locate(view: ParameterView, elements: np.ndarray) -> np.ndarray:
 
 
 def _nested(view: ParameterView) -> list[int] | None:
-    """Axes by falling stride if they nest like digits of a number, else None."""
+    """The axes by falling stride if they nest like the digits of a mixed-radix number, else None."""
     if view.index is not None:
         return None
     axes = sorted((a for a in range(4) if view.shape[a] > 1), key=lambda a: -abs(view.strides[a]))
@@ -154,20 +172,20 @@ def _nested(view: ParameterView) -> list[int] | None:
 
 
 def _entries(
-    index: Incidence, move: RowMove, boxes: Iterable[Box], probes: int | None = None
+    index: Incidence, move: BicliqueMap, boxes: Iterable[Box], probes: int | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(old elements, new elements) of the entries of a row in these rectangles, flat and aligned.
+    """(elements, their images) of the edges of a biclique in these rectangles, flat and aligned.
 
-    probes: how many slots are looked at; by default all.
+    probes: number of slots to look at; None for all.
     """
-    slots = _few(np.arange(index.graph.edges[move.row.block].shape[3]), probes)
+    slots = _few(np.arange(index.graph.edges[move.source.block].shape[3]), probes)
     for dst, src in boxes:
         here, there = move.entries(dst, src)
-        yield _elements(index, move.row.block, here, slots), _elements(index, move.image.block, there, slots)
+        yield _elements(index, move.source.block, here, slots), _elements(index, move.image.block, there, slots)
 
 
-def _probing(move: RowMove, probes: int) -> Iterator[Box]:
-    """Rectangles that hold an entry of every moved end."""
+def _probing(move: BicliqueMap, probes: int) -> Iterator[Box]:
+    """Rectangles that hold at least one edge of every moved end."""
     every = np.arange(len(move.dst)), np.arange(len(move.src))
     few = _few(every[0], probes), _few(every[1], probes)
     if not move.stays:
@@ -182,11 +200,12 @@ def _probing(move: RowMove, probes: int) -> Iterator[Box]:
 
 
 def _few(positions: np.ndarray, most: int | None) -> np.ndarray:
+    """At most so many of the positions, evenly spaced."""
     return positions if most is None else positions[:: max(1, -(-len(positions) // most))]
 
 
 def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) -> np.ndarray:
-    """Element numbers, counted through all parameters, of these entries in these slots, int64 [entries * slots]."""
+    """Element numbers of these edges in these slots, int64 [edges * slots], counting through all parameters."""
     view = index.graph.edges[block].view
     base = index.base[view.name]
     b, n, k = (a[..., None] for a in at)
@@ -198,13 +217,13 @@ def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) ->
 
 
 def _found(index: Incidence, block: int, elements: np.ndarray) -> np.ndarray:
-    """`locate` for elements counted through all parameters."""
+    """`locate` for element numbers that count through all parameters."""
     view = index.graph.edges[block].view
     return locate(view, elements - index.base[view.name])
 
 
 def _at_site(index: Incidence, site: int, old: np.ndarray, new: np.ndarray) -> set[tuple[int, int]] | None:
-    """Node and row pairs at a site for elements old -> new; None if only one of the two has a place there."""
+    """Pairs (item, image) at a site for elements old -> new; None if the site holds only one of the two."""
     block = index.graph.edges[site]
     moved = old != new
     before, after = _found(index, site, old[moved]), _found(index, site, new[moved])
@@ -219,7 +238,7 @@ def _at_site(index: Incidence, site: int, old: np.ndarray, new: np.ndarray) -> s
     ends = (
         (block.dst[b, n], block.dst[b2, n2]),
         (block.src[b, k], block.src[b2, k2]),
-        (index.row_item(site, b), index.row_item(site, b2)),
+        (index.biclique_item(site, b), index.biclique_item(site, b2)),
     )
     pairs: set[tuple[int, int]] = set()
     for x, y in ends:

@@ -19,8 +19,7 @@ import onnx
 
 from ..frontend import compile
 from ..ir import ParameterGraph
-from ..symmetry import isomorphic, symmetries
-from ..symmetry.automorphism import apply, describe
+from ..symmetry import apply, describe, isomorphic, symmetries
 from .builders import with_values
 from .inputs import draw_inputs, input_specs, read
 from .precision import eps_of, float_types, tolerance_of

@@ -7,10 +7,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from ..ir import EdgeBlock, NodeKind, ParameterGraph
-from ..symmetry import Symmetries, symmetries
-from ..symmetry.automorphism import Automorphism
-from ..symmetry.automorphism import apply as permuted
-from ..symmetry.find import swap
+from ..symmetry import Automorphism, Symmetries, swap, symmetries
+from ..symmetry import apply as permuted
 
 __all__ = ["controls", "one_sided", "swapped"]
 

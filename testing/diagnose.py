@@ -11,8 +11,7 @@ from ..frontend import Registry, installed
 from ..frontend.interpret import opset_of
 from ..frontend.rewriting.normalise import normalise
 from ..ir import ParameterGraph
-from ..symmetry.automorphism import Automorphism, describe
-from ..symmetry.rescaling import Rescaling, product
+from ..symmetry import Automorphism, Rescaling, describe, product
 from .report import Failure
 from .trial import Errors, Trial
 

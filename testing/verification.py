@@ -13,8 +13,7 @@ import onnx_ir
 
 from ..frontend import compile
 from ..ir import GraphError, ParameterGraph
-from ..symmetry import Symmetries, symmetries
-from ..symmetry.rescaling import KINDS, checked_kinds, product
+from ..symmetry import KINDS, Symmetries, checked_kinds, product, symmetries
 from .controls import controls as negative
 from .diagnose import Generator, culprits
 from .precision import tolerance_of
@@ -233,7 +232,7 @@ class _Check:
         if "permutation" in self.claims.kinds:
             found += [self.claims.generators[i] for i in rng.permutation(len(self.claims.generators))]
         for rescalings in self.claims.rescalings:
-            found += rescalings.singly(rng)
+            found += rescalings.generators(rng)
         return [g for g in found if every or rng.random() < 0.5]
 
 

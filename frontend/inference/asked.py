@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import onnx_ir
 
-from ...ir.errors import LoweringError
+from ...ir import LoweringError
 
 __all__ = ["check_sizes"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-from ...ir.errors import LoweringError
+from ...ir import LoweringError
 from .sizes import DEFAULTS, Sizes
 from .tables import LONGEST
 

@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
-from ...ir.errors import LoweringError
+from ...ir import LoweringError
 from ..budget import FOLDED_BYTES, FOLDED_STEPS, absurd
 from ..dialect import Shaped
 from ..errors import SMALLER, Unsupported

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import onnx_ir
 
-from ...ir.errors import LoweringError
+from ...ir import LoweringError
 
 __all__ = ["DEFAULTS", "Sizes"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 import onnx_ir
 
-from ...ir.errors import LoadError
+from ...ir import LoadError
 
 __all__ = ["changed", "import_alike"]
 

@@ -7,8 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...ir import Parameter
-from ...ir.views import Held
+from ...ir import Held, Parameter
 from ..errors import Unsupported
 from .elements import Arena, Elements
 from .state import State

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...ir import REPARAMETRIZE, GraphBuilder, Parameter, ParameterView
+from ...ir import REPARAMETRIZE, GraphBuilder, Held, Parameter, ParameterView
 from ...ir.arrays import occurrence
-from ...ir.views import Held
 from ..budget import LABELS, VIAS, bear
 from .cohesion import Cohesion
 from .elements import Elements, Part

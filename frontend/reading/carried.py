@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx_ir
 
-from ...ir.errors import GmncError
+from ...ir import GmncError
 from ...ir.files import CARRIED, FILES, READER, SOURCE, FileState, MappedFile
 from .external import by_reference, referred
 from .load import MappedTensor, load, replace_tensors

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx_ir
 
-from ...ir.errors import LoadError
+from ...ir import LoadError
 from ...ir.files import FileState, inside
 
 __all__ = ["ExternalFiles", "by_reference", "check_entries", "referred"]

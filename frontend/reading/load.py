@@ -15,7 +15,8 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError
 
-from ...ir.errors import LoadError, root_cause
+from ...ir import LoadError
+from ...ir.errors import root_cause
 from ...ir.files import FILES, READER, SOURCE, MappedFile
 from ..model.gc_pause import paused
 from .external import ExternalFiles, check_entries

@@ -14,8 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ...ir import LoadError
 from ...ir.arrays import distinct
-from ...ir.errors import LoadError
 from ..budget import COPIED, SPARSE
 
 __all__ = ["expand_sparse", "is_sparse"]

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 import onnx_ir
 
-from ...ir.errors import LoadError
+from ...ir import LoadError
 from ..budget import AXES, MOST_OPERANDS, absurd
 from ..model.traversal import CycleError, Reads, describe, topological
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 import onnx_ir
 
-from ...ir.errors import LoadError
+from ...ir import LoadError
 from ..budget import MADE, MORE
 from ..model.traversal import describe
 

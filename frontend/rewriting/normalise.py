@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 import onnx_ir
 
-from ...ir.errors import LoadError, root_cause
+from ...ir import LoadError
+from ...ir.errors import root_cause
 from ..model.attribute_weights import parameters
 from ..model.gc_pause import paused
 from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, MADE, PARAMETERS

@@ -125,7 +125,7 @@ def test_verify_refuses_stores_and_unknown_kinds(tmp_path: Path) -> None:
     assert "holds no network" in result.stderr
     result = run("verify", MLP, "--kinds", "permutation,rotation")
     assert result.exit_code == 2
-    assert "rotation given, there are permutation, sign, scale" in result.stderr
+    assert "unknown kinds of symmetries: rotation; choose among permutation, sign, scale" in result.stderr
 
 
 def test_symmetries_counts_signs_and_scales_if_asked_to() -> None:

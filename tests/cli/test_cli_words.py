@@ -82,18 +82,18 @@ def test_few_symmetries_are_a_whole_number(hidden: tuple[int, ...], words: str) 
     steps.append(f"y = Identity(h{len(sizes) - 1})")
     weights = {f"w{i}": pair for i, pair in enumerate(itertools.pairwise(sizes))}
     found = gmnc.symmetries(gmnc.compile(build(f"(float[1, 2] x) => (float[1, 2] y) {{ {' '.join(steps)} }}", weights)))
-    assert found.words.startswith(f"{words} symmetries by {sum(hidden) - len(hidden)} generators, ")
+    assert found.summary.startswith(f"{words} symmetries by {sum(hidden) - len(hidden)} generators, ")
     assert found.log10_size == pytest.approx(sum(math.log10(math.factorial(n)) for n in hidden))
 
 
 @pytest.mark.parametrize("name", by_network())
 def test_whole_numbers_of_symmetries_are_their_logarithms(name: str, compiled: Compiled) -> None:
     found = gmnc.symmetries(compiled(name))
-    number = re.match(r"(?:.* = )?([\d,]+) symmetries", found.words)
+    number = re.match(r"(?:.* = )?([\d,]+) symmetries", found.summary)
     if number:
         assert math.log10(int(number[1].replace(",", ""))) == pytest.approx(found.log10_size, abs=1e-9)
     else:
-        assert f"10^{found.log10_size:,.2f} symmetries" in found.words or not found.generators
+        assert f"10^{found.log10_size:,.2f} symmetries" in found.summary or not found.generators
 
 
 def test_long_names_do_not_fill_tables(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def view(builder: GraphBuilder) -> ParameterView:
 def test_a_builder_refuses_what_is_not_declared() -> None:
     builder = GraphBuilder()
     node = builder.nodes("neuron", 1)
-    with pytest.raises(VocabularyError, match="'neurone' is no kind of node: choose among input, neuron"):
+    with pytest.raises(VocabularyError, match="'neurone' is not a node kind: choose among input, neuron"):
         builder.nodes("neurone", 1)
     with pytest.raises(VocabularyError, match=r"step 'Reluu' is not declared: declare it with gmnc\.ir\.register_step"):
         builder.via("Reluu")
@@ -87,9 +87,9 @@ def test_a_step_is_declared_once() -> None:
     assert register_step(Step("Twist", "twisted", ("by",), degree=1)) == step
     assert declared_step("Twist") == step
     assert list(steps())[-1] == step
-    with pytest.raises(VocabularyError, match=r"there is a step Twist already \(twisted\)"):
+    with pytest.raises(VocabularyError, match=r"another step Twist is declared already \(twisted\)"):
         register_step(Step("Twist", "turned"))
-    with pytest.raises(VocabularyError, match="there is a step Relu already"):
+    with pytest.raises(VocabularyError, match="another step Relu is declared already"):
         register_step(Step("Relu", "mine"))
     assert is_edge_role("Twist.scale")
     assert edge_role_id("Twist") == link_role_id("Twist") >= NUM_ROLES

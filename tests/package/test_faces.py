@@ -24,9 +24,10 @@ FACES = {
         installed rule
     """,
     "ir": """
-        AccountEntry EdgeBlock EdgeRole GmncError GraphBuilder GraphError LinkBlock LinkRole LoadError LoweringError
-        NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph ParameterView PluginError Port Problem
-        REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError register_step steps
+        AccountEntry Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock LinkRole LoadError
+        LoweringError NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph ParameterView PluginError Port
+        Problem REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError edge_role_id
+        link_role_id register_step role_name steps
     """,
     "kernels": """
         ACTIVATIONS Block COLUMN COLUMNS Chunk EdgeTable Fused Layout Terms block_table edge_update kernels register
@@ -35,8 +36,8 @@ FACES = {
         DMC DeepSets GMN GMNConfig HEADS NAMES NFN READOUTS StatNN header load metanetwork mlp save statistics
     """,
     "symmetry": """
-        Automorphism Product Rescaling Rescalings Symmetries SymmetryFamily colours fingerprint isomorphic swap
-        symmetries
+        Automorphism KINDS Product Rejection Rescaling Rescalings Symmetries SymmetryFamily apply checked_kinds
+        colours compose describe fingerprint isomorphic product swap symmetries verify_exact
     """,
     "tasks": """
         Experiment History OnProgress Options Prediction Predictor SHIPPED Settings Task WithProbeResponses Zoo

@@ -17,8 +17,7 @@ import gmnc
 from gmnc.backends import onnx as write_back
 from gmnc.backends import store
 from gmnc.ir import ParameterGraph
-from gmnc.symmetry.automorphism import Automorphism, apply
-from gmnc.symmetry.find import product
+from gmnc.symmetry.automorphism import Automorphism, apply, compose_all
 from gmnc.testing import Report, disagreement, verify
 from gmnc.testing.inputs import draw_inputs, input_specs
 from gmnc.testing.trial import Trial
@@ -73,7 +72,7 @@ def _changes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[s
 def _products(graph: ParameterGraph) -> Iterator[Automorphism]:
     """All generators together, and each of them."""
     generators = gmnc.symmetries(graph).generators
-    yield product(graph, generators)
+    yield compose_all(graph, generators)
     yield from generators
 
 

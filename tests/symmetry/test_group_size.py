@@ -26,10 +26,10 @@ WORDS = {
 def order(graph: ParameterGraph, most: int) -> int | None:
     """How many permutations the generators generate, by counting them; None if more than `most`."""
     found = gmnc.symmetries(graph).generators
-    base = np.unique(np.concatenate([np.concatenate([g.src, g.row_src]) for g in found]))
+    base = np.unique(np.concatenate([np.concatenate([g.src, g.biclique_src]) for g in found]))
     moves = []
     for g in found:
-        image = dict(zip(np.concatenate([g.src, g.row_src]), np.concatenate([g.dst, g.row_dst]), strict=True))
+        image = dict(zip(np.concatenate([g.src, g.biclique_src]), np.concatenate([g.dst, g.biclique_dst]), strict=True))
         moves.append(np.searchsorted(base, [image.get(x, x) for x in base]))
     seen = {tuple(range(len(base)))}
     queue = list(seen)

@@ -9,8 +9,7 @@ from support.paths import CNN
 import gmnc
 from gmnc.ir import GraphError, ParameterGraph
 from gmnc.symmetry import Automorphism, Product, Rescaling, swap
-from gmnc.symmetry.automorphism import compose, verify_exact
-from gmnc.symmetry.find import product
+from gmnc.symmetry.automorphism import compose, compose_all, verify_exact
 from gmnc.symmetry.rescaling import KINDS
 
 Values = dict[str, np.ndarray]
@@ -42,7 +41,7 @@ def drawn(graph: ParameterGraph, *kinds: str, seed: int = 0) -> Automorphism | P
 def test_products_of_automorphisms_know_their_graph(graph: ParameterGraph) -> None:
     a, b, *_ = gmnc.symmetries(graph).generators
     start = values(graph)
-    for both in (compose(a, b), b @ a, product(graph, [b, a])):
+    for both in (compose(a, b), b @ a, compose_all(graph, [b, a])):
         assert isinstance(both, Automorphism)
         assert both.graph is graph
         assert equal(done(start, both), done(start, a, b))
@@ -62,7 +61,7 @@ def test_an_inverse_takes_everything_back(graph: ParameterGraph) -> None:
         assert equal(done(done(values(graph), each), back), values(graph))
         nothing = back @ each
         assert not len(nothing.src)
-        assert not len(nothing.row_src)
+        assert not len(nothing.biclique_src)
     cycle = gmnc.symmetries(graph).generators[0] @ gmnc.symmetries(graph).generators[1]
     assert cycle.inverse().moved != cycle.moved, "of three nodes in a cycle"
     assert (np.diff(cycle.inverse().src) > 0).all()
@@ -73,7 +72,7 @@ def test_an_inverse_takes_everything_back(graph: ParameterGraph) -> None:
 def test_kinds_multiply_with_one_another(graph: ParameterGraph, left: str, right: str) -> None:
     def one(kind: str, seed: int) -> Automorphism | Rescaling:
         found = drawn(graph, kind, seed=seed)
-        return found if isinstance(found, Automorphism) else found.steps[0]
+        return found if isinstance(found, Automorphism) else found.factors[0]
 
     a, b, start = one(left, 3), one(right, 4), values(graph)
     both = a @ b

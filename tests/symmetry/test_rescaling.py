@@ -294,16 +294,16 @@ def test_linear_systems() -> None:
     for binary, count in ((False, 4), (True, 4)):
         system = System(9, binary)
         system.equal(np.array([0]), np.array([1]))
-        system.sums(np.array([3, 3, 5, 5]), np.array([0, 2, 6, 7]))
-        system.total((-1.0, np.array([4])), (2.0, np.array([3])))
+        system.equal_sum(np.array([3, 3, 5, 5]), np.array([0, 2, 6, 7]))
+        system.zero_sum((-1.0, np.array([4])), (2.0, np.array([3])))
         system.zero(np.array([5]))
         solution = system.solve()
-        assert solution.count == count
+        assert solution.dimension == count
         x = solution.values(np.arange(1.0, 1 + count))
         assert x[0] == x[1]
         residuals = [x[3] - x[0] - x[2], x[4] - 2 * x[3], x[5], x[5] - x[6] - x[7]]
         assert all(r % 2 == 0 if binary else r == 0 for r in residuals)
-        assert solution.kept(np.array([8, 6])).count == 2
+        assert solution.kept(np.array([8, 6])).dimension == 2
 
 
 @pytest.mark.parametrize("step", ["Softmax", "LayerNormalization<epsilon = 0.0>"])
