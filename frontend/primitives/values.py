@@ -1,4 +1,4 @@
-"""What rules see: values under lowering and the op at hand."""
+"""The values and the operator that a rule works on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ __all__ = ["Op", "Result", "Value"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A value of the network during lowering: an activation, a weight or a constant, and never two of them.
+    """A value of the network during lowering: either an activation, a weight, or a program constant.
 
-    factors: of an activation: label tensors (see `labels`), one per independent neural axis.
-    elements: of a weight: the parameter elements it is made of, or functions of them.
-    data: of a constant of the program: its numbers.
-    derived: it is computed from parameters alone: a weight that no rule knows, or an activation that starts at them.
-    same: axes along which all entries of an activation are copies.
+    Attributes:
+        name: Its name in the model.
+        shape: Its concrete shape.
+        dtype: NumPy's name of its data type; "string" for strings.
+        factors: Of an activation: label tensors (see `labels`), one per independent neural axis.
+        data: Of a program constant: its array.
+        elements: Of a weight: the parameter elements, or functions of them.
+        derived: Whether it is computed from parameters alone: a weight of unknown structure, or an activation.
+        same: The axes along which all entries of an activation are copies.
     """
 
     name: str
@@ -34,13 +38,13 @@ class Value:
     same: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a value of two sorts."""
+        """Raise `ValueError` for a value of more than one kind."""
         if bool(self.factors) + (self.data is not None) + (self.elements is not None) > 1:
             raise ValueError(f"{self.name!r} is more than one of activation, weight and constant")
 
     @property
     def is_activation(self) -> bool:
-        """Whether it has labels: it depends on the input, or it is a parameter that starts a stream."""
+        """Whether it has labels: it depends on the input, or is a parameter that is lowered like an activation."""
         return bool(self.factors)
 
     @property
@@ -49,23 +53,47 @@ class Value:
         return len(self.shape)
 
     def relabelled(self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...] | None = None) -> Value:
-        """An activation with these labels (and this shape)."""
+        """Copy as an activation with other labels.
+
+        Args:
+            factors: The labels.
+            shape: The shape; unchanged by default.
+
+        Returns:
+            The activation.
+        """
         shape = self.shape if shape is None else shape
         return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
 
     def reweighted(self, elements: Elements, dtype: str = "") -> Value:
-        """A weight of these elements, in their shape (and of this dtype)."""
+        """Copy as a weight.
+
+        Args:
+            elements: The elements, whose shape it gets.
+            dtype: The data type; unchanged by default.
+
+        Returns:
+            The weight.
+        """
         return Value(self.name, elements.shape, dtype or self.dtype, elements=elements)
 
     def unsqueezed(self, axis: int, size: int = 1) -> Value:
-        """An activation with one more axis, of which every entry has the same labels."""
+        """Copy with an additional axis along which labels are constant.
+
+        Args:
+            axis: The index of the new axis.
+            size: Its size.
+
+        Returns:
+            The activation.
+        """
         shape = (*self.shape[:axis], size, *self.shape[axis:])
         return self.relabelled(tuple(np.expand_dims(f, axis) for f in self.factors), shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Name, shape and dtype of an output of the op at hand; shape None where it is not known."""
+    """Name, shape and dtype of an output; the shape is None if it is unknown."""
 
     name: str
     shape: tuple[int, ...] | None
@@ -74,7 +102,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """The ONNX node at hand: operands as values, attributes with the schema's defaults filled in."""
+    """The ONNX node that a rule lowers.
+
+    Attributes:
+        type: The operator.
+        domain: Its domain.
+        opset: The imported version of the domain.
+        name: The name of the node.
+        inputs: The operands, None where one is left out.
+        results: The outputs, None where one is left out.
+        attributes: The attributes, with the schema's defaults filled in.
+    """
 
     type: str
     domain: str
@@ -85,23 +123,58 @@ class Op:
     attributes: dict[str, Any]
 
     def input(self, index: int) -> Value:
-        """A required operand."""
+        """A required operand.
+
+        Args:
+            index: The index of the operand.
+
+        Returns:
+            The operand.
+
+        Raises:
+            Unsupported: It is left out.
+        """
         value = self.optional(index)
         if value is None:
             raise Unsupported(f"operand {index} is missing")
         return value
 
     def optional(self, index: int) -> Value | None:
-        """An operand, or None where it is left out."""
+        """An optional operand.
+
+        Args:
+            index: The index of the operand.
+
+        Returns:
+            The operand, None if it is left out.
+        """
         return self.inputs[index] if index < len(self.inputs) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute's value, the schema's default, or `default`."""
+        """An attribute.
+
+        Args:
+            name: The name of the attribute.
+            default: Returned if the node lacks it and the schema has no default.
+
+        Returns:
+            Its value.
+        """
         value = self.attributes.get(name)
         return default if value is None else value
 
     def data(self, index: int) -> np.ndarray | None:
-        """The known value of an operand; None where it is left out. `DataDependent` if it is there but not known."""
+        """The data of an optional operand.
+
+        Args:
+            index: The index of the operand.
+
+        Returns:
+            The array, None if the operand is left out.
+
+        Raises:
+            DataDependent: The operand is not known at compile time.
+        """
         value = self.optional(index)
         if value is None:
             return None
@@ -110,35 +183,88 @@ class Op:
         return value.data
 
     def known(self, index: int) -> np.ndarray:
-        """The known value of a required operand."""
+        """The data of a required operand.
+
+        Args:
+            index: The index of the operand.
+
+        Returns:
+            The array.
+
+        Raises:
+            Unsupported: The operand is left out, or (`DataDependent`) not known at compile time.
+        """
         data = self.data(index)
         if data is None:
             raise Unsupported(f"operand {index} is missing")
         return data
 
     def shape(self, index: int = 0) -> tuple[int, ...]:
-        """Concrete shape of an output."""
+        """The concrete shape of an output.
+
+        Args:
+            index: The index of the output.
+
+        Returns:
+            The shape.
+
+        Raises:
+            DataDependent: The shape is not known.
+        """
         result = self.results[index]
         if result is None or result.shape is None:
             raise DataDependent("the shape of its output depends on data", "give concrete sizes with --dim or --input")
         return result.shape
 
     def wants(self, index: int) -> bool:
-        """Whether the node has output `index`."""
+        """Whether the node has an output.
+
+        Args:
+            index: The index of the output.
+
+        Returns:
+            Whether it is used.
+        """
         return index < len(self.results) and self.results[index] is not None
 
     def dtype(self, index: int = 0) -> str:
-        """NumPy's name of the data type of an output."""
+        """The data type of an output.
+
+        Args:
+            index: The index of the output.
+
+        Returns:
+            NumPy's name of the data type, "" if the output is left out.
+        """
         result = self.results[index]
         return result.dtype if result else ""
 
     def output(self, index: int = 0) -> str:
-        """The name of an output."""
+        """The name of an output.
+
+        Args:
+            index: The index of the output.
+
+        Returns:
+            The name, "" if the output is left out.
+        """
         result = self.results[index]
         return result.name if result else ""
 
     def axis(self, name: str = "axis", default: int = -1, of: int = 0) -> int:
-        """An axis attribute as a non-negative number of operand `of`."""
+        """An axis attribute, normalised to be non-negative.
+
+        Args:
+            name: The name of the attribute.
+            default: The axis if the node lacks it.
+            of: The index of the operand whose axis it is.
+
+        Returns:
+            The axis.
+
+        Raises:
+            Unsupported: The operand has no such axis.
+        """
         rank = self.input(of).rank
         axis = int(self.attr(name, default))
         if not -rank <= axis < max(rank, 1):
