@@ -54,13 +54,13 @@ def edge_types(graph: ParameterGraph) -> EdgeTypes:
 
 
 def places(block: EdgeBlock) -> np.ndarray:
-    """How often the same port (node and via) came earlier in its row of `src`.
+    """How often the same (node, via) pair came earlier in its row of `src`.
 
     Args:
         block: The edge block.
 
     Returns:
-        int64 [B, K], or a zero [1, 1] if no port repeats.
+        int64 [B, K], or a zero [1, 1] if none repeats.
     """
     return occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via)
 

@@ -1,4 +1,4 @@
-"""Label tensors, and what the primitives of lowering do to them."""
+"""Label tensors and the primitives of lowering, which transform them and add nodes, edges and links."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attach: a constant operand that varies along neurons (bias, norm vectors, position table) becomes edges onto them."""
+"""Add parameters: a constant operand that varies over neurons (bias, norm vector, position table) becomes edges."""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ __all__ = ["Part", "add_parameters", "coordinates"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One attached constant: its elements, of the rank of the value, and its role.
+    """A constant to add.
 
-    Elements that are no parameters (of a rotary table, a mask) vary over neurons all the same.
+    Attributes:
+        elements: Its elements, of the rank of the value; also those of a program table (rotary embedding, mask) that
+            varies over neurons.
+        role: The role of its edges.
     """
 
     elements: Elements
@@ -35,10 +38,22 @@ def add_parameters(
     state: State, factors: Factors, shape: tuple[int, ...], parts: Sequence[Part], op: str,
     attributes: dict[str, object],
 ) -> Factors:  # fmt: skip
-    """Edges from each part onto the neurons that it meets; labels stay, and `op` with its blocks enters their via.
+    """Add edges from each part onto the neurons it applies to.
 
-    A part that is broadcast over several neurons enters through hubs, one per entry of its own labelled axes; its axes
-    on which no neuron differs become slots.
+    Nodes stay, and the step `op`, which names the new blocks, is appended to the vias. A part that is broadcast over
+    several neurons enters through hub nodes, one per entry of its own labelled axes. Axes of a part without labels
+    become slots.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the value.
+        shape: Its shape.
+        parts: The constants.
+        op: The step to append.
+        attributes: Its attributes.
+
+    Returns:
+        The labels of the result.
     """
     out = list(factors)
     blocks: dict[int, list[int]] = {}
@@ -67,7 +82,7 @@ def add_parameters(
 
 
 def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
-    """Labels in which copies of a port that meet different elements are told apart."""
+    """Distinguish, by the via, entries with equal labels to which different elements are added."""
     if unrepeated(labels):
         return labels
     numbers = elements.keys
@@ -111,7 +126,7 @@ def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list
 def _direct(
     state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str
 ) -> int:  # fmt: skip
-    """elements [tile x ports x run, S] straight onto ports that are a neuron each; tile, run and S are slots."""
+    """Edges for elements [tile x labels x run, S], directly onto one neuron per label; tile, run and S are slots."""
     source = state.nodes(NodeKind.PARAM, 1, 0)
     places = elements.shape[1]
     elements = elements.move(
@@ -124,7 +139,7 @@ def _direct(
 
 
 def _through_hubs(state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str) -> int:
-    """elements [H, S] onto ports [H, R], by a hub for each row."""
+    """Edges for elements [H, S] onto labels [H, R], through one hub per row."""
     source = state.nodes(NodeKind.PARAM, 1, 0)
     hubs = state.nodes(NodeKind.HUB, len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
     block = elements.move(lambda a: a.reshape(len(hubs), 1, 1, -1))
@@ -134,7 +149,7 @@ def _through_hubs(state: State, ports: np.ndarray, elements: Elements, slots: np
 
 
 def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
-    """Links hub -> neuron, once per pair; a neuron under several hubs gets its place as slot."""
+    """Link each hub to its neurons once; the links of a neuron with several hubs are numbered by slots."""
     pairs = np.stack([np.broadcast_to(hubs, ports.shape).reshape(-1), ports.reshape(-1)], axis=1).astype(np.int64)
     first, _ = distinct_rows(pairs)
     pairs = pairs[first]
@@ -152,7 +167,7 @@ def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
 def _without_repeats(
     elements: Elements, slots: np.ndarray, ports: np.ndarray
 ) -> tuple[Elements, np.ndarray, np.ndarray]:
-    """Elements [H, S] that a gather repeated, each once: repeated columns share a slot, repeated rows share a hub."""
+    """Deduplicate elements [H, S] that a gather repeated: equal columns share a slot, equal rows share a hub."""
     keys = elements.keys
     if unrepeated(keys):
         return elements, slots, ports
@@ -174,14 +189,14 @@ def _without_repeats(
 
 
 def _spread(ports: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
-    """Ports of each hub [count, R] when every element is its own hub; rows are padded by repeating their first port."""
+    """Labels [count, R] per hub when each element is a hub; rows are padded with their first label."""
     rows: list[np.ndarray] = [distinct(ports[distinct(np.nonzero(hub == h)[0])].reshape(-1)) for h in range(count)]
     width = max(len(r) for r in rows)
     return np.stack([np.concatenate([r, np.full(width - len(r), r[0])]) for r in rows])
 
 
 def coordinates(sizes: list[int]) -> np.ndarray:
-    """Slot coordinates of free axes, int32 [S, <=3]."""
+    """Slot coordinates of axes without labels, int32 [S, <=3]; a running number if there are more than three axes."""
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)
     bear(math.prod(sizes), PLACES, "slots of edges")

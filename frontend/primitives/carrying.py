@@ -1,9 +1,9 @@
-"""What a loop carries: nodes in a cycle, as few as tell apart what enters them.
+"""Loop-carried values: join nodes in a cycle, found by partition refinement.
 
-A carried value is labelled with join nodes where an iteration begins. Which of its entries are one node follows from
-the labels of what enters: of the initial value, and of what the body makes, which depend on the carried labels in turn.
-So a lowering starts with all entries as places of one node, and is done again with a finer division while one is
-needed. Entries that are one node then begin alike and go on alike, place by place.
+At the start of an iteration a carried value is labelled with join nodes. Which entries share a node depends on the
+labels of the initial value and of the body's result, which depends on the carried labels in turn. So lowering starts
+with all entries on one node and is repeated with a finer partition until it is stable: entries on one node then have
+equal initial values and equal updates.
 """
 
 from __future__ import annotations
@@ -21,16 +21,32 @@ __all__ = ["carry", "close"]
 
 
 def carry(state: State, classes: np.ndarray, initial: Factors) -> np.ndarray:
-    """Labels of a carried value with one join node per class, numbered from 0; initial: labels of what it starts as."""
+    """Label a carried value with one join node per class.
+
+    Args:
+        state: The state of the lowering.
+        classes: The class of each entry, numbered from 0, int64.
+        initial: Labels of the initial value.
+
+    Returns:
+        The labels, int64, of the shape of `classes`.
+    """
     depth = max((state.depth(f) for f in initial), default=0)
     ids = state.nodes(NodeKind.JOIN, int(classes.max()) + 1 if classes.size else 0, depth)
     return port(ids)[classes]
 
 
 def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.ndarray | None:
-    """Link the labels of the initial value and of what the body makes to the carried nodes, each with one factor.
+    """Link the initial value and the body's result to the carried nodes.
 
-    Returns classes of the carried entries instead, if entries of one node get different labels.
+    Args:
+        state: The state of the lowering.
+        carried: The carried value, of one factor like the others.
+        initial: Its initial value.
+        end: The body's result.
+
+    Returns:
+        None, or a finer partition (the class of each entry) if entries of one node would get different links.
     """
     operands = pin_against_free(state, [carried, initial, end])
     shape = carried.shape

@@ -1,4 +1,4 @@
-"""Which node groups can only move as a whole: what a symmetry does to one node it then does to the group."""
+"""Which node groups are cohesive: a symmetry that maps one node into another group maps the whole group there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DERIVED = ("join", "product", "sum", "reduce", "gate")
 
 
 class Cohesion:
-    """Answers, during lowering, whether a node group holds together; edges and links are indexed as they come."""
+    """Answers whether a node group is cohesive, during lowering; new edges and links are indexed incrementally."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
@@ -24,10 +24,10 @@ class Cohesion:
         self._known: list[bool] = []
 
     def holds(self, group: int) -> bool:
-        """Whether a symmetry that takes a node of this group to another group takes the whole group there.
+        """Whether a group is cohesive.
 
-        So it is where one dense weight, or one vector of parameters, reaches all of its nodes, and where its nodes are
-        made of nodes of such groups. A depthwise convolution makes a group that does not hold together.
+        It is if one dense weight or one parameter vector reaches all its nodes, or if its nodes are derived from nodes
+        of cohesive groups. The channels of a depthwise convolution are not.
         """
         self._index()
         while len(self._known) <= group:
@@ -35,16 +35,16 @@ class Cohesion:
         return self._known[group]
 
     def _holds(self, group: int) -> bool:
-        """The same for a group whose sources, which come before it, are known."""
+        """The same, once it is known for all earlier groups."""
         entry = self._builder.groups[group]
         if entry.kind == NodeKind.INPUT or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
             return True
-        # What is attached later comes through groups with greater numbers.
+        # Groups with greater ids only feed parameters that are added later.
         sources = [source for source in self._sources[group] if source < group]
         return entry.kind in _DERIVED and bool(sources) and all(self._known[source] for source in sources)
 
     def _reaches_all(self, block: EdgeBlock, size: int) -> bool:
-        """Whether the block's edges come from one row of sources or from one node."""
+        """Whether one row of sources, or one node, has edges to all nodes of the group."""
         one = block.shape[0] == 1 or bool((block.src == block.src[0, 0]).all())
         return one and (unrepeated(block.dst) if block.dst.size == size else len(distinct(block.dst)) == size)
 

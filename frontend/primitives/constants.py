@@ -1,4 +1,4 @@
-"""Constants during lowering: the elements of parameters, of what is folded from them, and of the program's tables."""
+"""Elements of constants: parameters, constants computed from them, and program tables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ _ENDLESS = 1e30
 
 
 class Constants:
-    """Gives every constant its elements, and registers the tables behind those of the program with the graph.
+    """Provides the elements of constants, and registers tables of those that are not parameters with the graph.
 
-    evaluate: makes the table of a computed constant by name. derived: computed constants that stand in the place of
-    weights, for which no rule knows a structure: their labels, by name. They become tables whose ends are pinned.
+    Attributes:
+        derived: By name, the computed constants that are used as weights although no rule knows their structure. They
+            become tables, and both ends of their edges are pinned.
     """
 
     def __init__(self, state: State, evaluate: Callable[[str], Parameter]) -> None:
@@ -32,15 +33,16 @@ class Constants:
         self._evaluate = evaluate
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant in its shape; those of one that is no parameter are a table of the graph's.
+        """The elements of a constant, in its shape; a constant that is not a parameter becomes a table of the graph.
 
-        Raises `Unsupported` for what is computed from the input.
+        Raises:
+            Unsupported: The value is computed from the input.
         """
         if value.elements is not None:
             found = value.elements
             return found if found.shape == value.shape else found.reshape(*value.shape)
         if value.data is None and not value.derived:
-            raise Unsupported(f"{value.name!r} stands in the place of a weight, and is computed from the input")
+            raise Unsupported(f"{value.name!r} is used as a weight, but is computed from the input")
         name = value.name or f"{self._state.site.value}.constant"
         if value.data is not None:
             core = _core(value.data)
@@ -53,7 +55,7 @@ class Constants:
         return elements if table.shape == value.shape else elements.move(lambda a: np.broadcast_to(a, value.shape))
 
     def read(self, elements: Elements) -> np.ndarray:
-        """The numbers behind elements, flat: for small tensors only."""
+        """The values of elements, flat; for small tensors only."""
         parts = []
         for part in elements.reshape(1, 1, 1, -1).parts():
             parts.append(part.view.read(self._state.builder.parameters[part.view.name].load()).reshape(-1))
@@ -61,7 +63,7 @@ class Constants:
 
 
 def uniform(data: np.ndarray) -> np.generic | None:
-    """The number that all entries are, or None."""
+    """The value that all entries have, or None."""
     if data.size == 0:
         return None
     first: np.generic = data[(0,) * data.ndim]
@@ -76,7 +78,7 @@ def varies(data: np.ndarray, axis: int) -> bool:
 
 
 def _core(data: np.ndarray) -> np.ndarray:
-    """The numbers of a table, of size 1 along axes on which they only repeat."""
+    """A contiguous copy of a table, with broadcast axes reduced to size 1."""
     number = uniform(data)
     if number is not None:
         return np.full((1,) * data.ndim, number)
@@ -84,7 +86,7 @@ def _core(data: np.ndarray) -> np.ndarray:
 
 
 def digest(table: np.ndarray) -> str:
-    """What is in a table of the program's, up to rounding and leading axes of size 1; -1e30 forbids as -inf does."""
+    """A digest of a program table, up to rounding and leading axes of size 1; -1e30 counts as -inf, as in masks."""
     shape = table.shape[next((a for a, n in enumerate(table.shape) if n > 1), table.ndim) :]
     if table.dtype.kind == "f":
         wide = table.astype(np.float64)
@@ -101,7 +103,7 @@ def digest(table: np.ndarray) -> str:
 
 
 def _triangle(table: np.ndarray) -> str | None:
-    """A square table of one number up to a diagonal and another above it (a causal mask), in words without its size."""
+    """Describe a square table of one value up to a diagonal and another above it (a causal mask), whatever its size."""
     size = len(table)
     if table.shape != (size, size) or table[-1, 0] == table[0, -1]:
         return None

@@ -1,4 +1,4 @@
-"""Contract: a weight multiplies an activation and sums; new neurons, one edge block per weight."""
+"""Contract: a weight is contracted with an activation; this creates new neurons and one edge block per weight."""
 
 from __future__ import annotations
 
@@ -24,10 +24,13 @@ __all__ = ["Spec", "contract", "emit", "fitted", "shared_source"]
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Axes of a contraction as letters, in the manner of einsum.
+    """The axes of a contraction as letters, as in einsum.
 
-    x: of the activation; w: of the weight; out: of the result. Letters only in `w` are kernel positions (slots).
-    window: letters of x over which the weight slides; the result's own positions are not letters of x.
+    Attributes:
+        x: Letters of the activation's axes.
+        w: Letters of the weight's axes; those only in `w` are kernel positions (slots).
+        out: Letters of the result's axes.
+        window: Letters of `x` over which the weight slides; the output positions have other letters.
     """
 
     x: str
@@ -40,10 +43,22 @@ def contract(
     state: State, factors: Factors, shape: tuple[int, ...], weight: Elements, spec: Spec, out: tuple[int, ...],
     role: str = EdgeRole.WEIGHT,
 ) -> Factors:  # fmt: skip
-    """Factors over `spec.out`, of the shape `out`, after the contraction; `factors` and `shape` are over `spec.x`.
+    """Contract an activation with a weight.
 
-    DESIGN: the factor that varies along the contracted axis is replaced by new neurons, the others are kept; a factor
-    that differs where the weight is shared is joined first; contracted axes without labels become slots.
+    The factor that varies along the contracted axis is replaced by new neurons; the others are kept. A factor that
+    varies where the weight is shared is joined first. Contracted axes without labels become slots.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the activation, over `spec.x`.
+        shape: Its shape.
+        weight: The elements of the weight, over `spec.w`.
+        spec: The axes.
+        out: The shape of the result.
+        role: The role of the edges.
+
+    Returns:
+        The labels of the result, over `spec.out`.
     """
     weight = fitted(weight, spec, out)
     source, kept = shared_source(state, factors, shape, weight.shape, spec)
@@ -54,10 +69,20 @@ def contract(
 
 
 def fitted(weight: Elements, spec: Spec, out: tuple[int, ...]) -> Elements:
-    """A weight of as many copies as an export has entries, for a result `out` of one entry: the first of them.
+    """Reduce a weight with one copy per entry (of the batch, say) to the first copy, if only one entry is lowered.
 
-    They lie one after the other along an axis, or every number lies beside its copies. Raises `Unsupported` where they
-    are no copies.
+    The copies are consecutive along an axis, or interleaved.
+
+    Args:
+        weight: The weight.
+        spec: The axes of the contraction.
+        out: The shape of the result.
+
+    Returns:
+        A weight that fits the result.
+
+    Raises:
+        Unsupported: The weight does not consist of copies.
     """
     sizes = dict(zip(spec.out, out, strict=True))
     for axis, letter in enumerate(spec.w):
@@ -69,18 +94,18 @@ def fitted(weight: Elements, spec: Spec, out: tuple[int, ...]) -> Elements:
 
 
 def _first_of_copies(weight: Elements, axis: int, size: int) -> slice:
-    """The places along an axis at which the first of copies lie."""
+    """The positions of the first copy along an axis."""
     length, keys = weight.shape[axis], np.moveaxis(weight.keys, axis, 0)
     count = length // size if size and length % size == 0 else 0
     for step, apart in ((1, size), (count, 1)):
         places = np.arange(size) * step
         if count and all((keys[places + i * apart] == keys[places]).all() for i in range(count)):
             return slice(0, size * step, step)
-    raise Unsupported("its weight is of another size than its result")
+    raise Unsupported("the size of its weight does not match its result")
 
 
 def _in_order(spec: Spec) -> str:
-    """The letters of the result with those of the activation in its order: over them the new neurons' arrays run."""
+    """The letters of the result, with those of the activation in the activation's order, as the grid has them."""
     here = iter([t for t in spec.x if t in spec.out])
     return "".join(next(here) if t in spec.x else t for t in spec.out)
 
@@ -88,7 +113,7 @@ def _in_order(spec: Spec) -> str:
 def shared_source(
     state: State, factors: Factors, shape: tuple[int, ...], weight: tuple[int, ...], spec: Spec
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The labels over `spec.x` that a weight of shape `weight` multiplies, and the factors that are kept beside."""
+    """The labels over `spec.x` that a weight of shape `weight` is contracted with, and the factors that are kept."""
     contracted, batch = _roles(spec, weight)
     involved: list[np.ndarray] = []
     kept: list[np.ndarray] = []
@@ -115,14 +140,14 @@ def shared_source(
 
 
 def _roles(spec: Spec, weight: tuple[int, ...]) -> tuple[list[str], list[str]]:
-    """The letters that are contracted, and those of batches of the weight."""
+    """The contracted letters, and the batch letters of the weight."""
     sizes = dict(zip(spec.w, weight, strict=True))
     contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
     return contracted, [t for t in spec.w if t in spec.x and t in spec.out and sizes[t] > 1]
 
 
 def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The labels that the weight multiplies, and the factors that go on beside the new neurons."""
+    """The labels that the weight is contracted with, joined if they are of several factors, and the kept factors."""
     if len(involved) == 1:
         return involved[0], kept
     if involved:
@@ -145,9 +170,20 @@ def emit(
     role: str,
     dst: np.ndarray | None = None,
 ) -> np.ndarray:
-    """The edge block of a weight onto new neurons, or onto `dst` [B, N]; their labels over `spec.out`.
+    """Add the edge block of a weight.
 
-    source: labels over `spec.x`, of a value of this shape. Slots are places of the source's grid, its last axes.
+    Args:
+        state: The state of the lowering.
+        source: Labels over `spec.x` that the weight is contracted with.
+        shape: The shape of the value.
+        kept: The other factors of the value.
+        weight: The elements over `spec.w`; positions along contracted axes without labels are slots.
+        spec: The axes.
+        role: The role of the edges.
+        dst: Existing nodes [B, N] to connect to; new neurons by default.
+
+    Returns:
+        The labels of the destinations, over `spec.out`.
     """
     sizes = dict(zip(spec.w, weight.shape, strict=True))
     contracted, batch = _roles(spec, weight.shape)
@@ -188,7 +224,7 @@ def _others(letters: str, taken: list[str]) -> str:
 
 
 def _slots(sizes: list[int]) -> np.ndarray:
-    """Coordinates of the places, int32 [S, <=3]: one column per axis of size > 1, or one running number."""
+    """Slot coordinates, int32 [S, <=3]: one column per axis of size > 1, or a running number if there are more."""
     sizes = [s for s in sizes if s > 1]
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)

@@ -1,8 +1,8 @@
-"""Parameter elements as arrays that data movement can run on, without their values.
+"""Parameter elements as arrays on which data movement runs without reading values.
 
-All tensors of a model lie one after the other in a virtual address range that is never touched: an int8 array over it
-has one byte per element, so an element's number is its address and NumPy's views carry strides through Transpose,
-Slice, Split and most Reshapes for free. Where no view exists the array is replaced by int64 element numbers.
+All tensors of a model are laid out in a reserved address range that is never touched. An int8 array over it has one
+byte per element, so the address of an element is its number, and NumPy views represent Transpose, Slice, Split and
+most Reshapes by strides. Where no view exists, the array is replaced by int64 element numbers.
 """
 
 from __future__ import annotations
@@ -28,11 +28,13 @@ NOTHING = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """Elements of the tensors of one arena: an int8 array over it, or int64 element numbers of the same shape.
+    """An array whose entries are elements of the tensors in one arena, or functions of one element each.
 
-    Number `NOTHING` is of no parameter: a zero of a tensor that is stored sparsely.
-    trace: which function of its element each entry is, an id of `Traces`: one for all, or int64 of the array's shape.
-    tables: numbers of the program that the functions take beside the element, each of the array's shape.
+    Attributes:
+        arena: The arena.
+        array: An int8 view of the arena, or int64 element numbers; `NOTHING` is a zero of a sparse tensor.
+        trace: The id in `Traces` of the function of each entry: one for all, or int64 of the array's shape.
+        tables: Program tables that the functions take as further operands, each of the array's shape.
     """
 
     arena: Arena
@@ -42,15 +44,15 @@ class Elements:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the array of elements."""
+        """The shape of the array."""
         return self.array.shape
 
     @property
     def numbers(self) -> np.ndarray:
-        """Element numbers within the arena, int64, same shape. Raises `TooLarge`."""
+        """Element numbers within the arena, int64, same shape. Raises `TooLarge` beyond the budget."""
         if self.array.dtype != np.int8:
             return self.array
-        bear(self.array.size, COPIED, "elements of a weight in another order")
+        bear(self.array.size, COPIED, "elements of a weight to be indexed one by one")
         axes = np.ogrid[tuple(slice(n) for n in self.array.shape)]
         start = self.arena.number_of(self.array)
         steps = sum((a * s for a, s in zip(axes, self.array.strides, strict=True)), np.zeros((), dtype=np.int64))
@@ -58,12 +60,12 @@ class Elements:
 
     @property
     def bare(self) -> bool:
-        """Whether the entries are the elements themselves, not functions of them."""
+        """Whether all entries are plain elements, not functions of them."""
         return isinstance(self.trace, int) and not self.trace and not self.tables
 
     @property
     def keys(self) -> np.ndarray:
-        """Int64 of the array's shape, equal for entries that are equal functions of one element."""
+        """int64 of the array's shape; equal for entries that are the same function of the same element."""
         if isinstance(self.trace, int) and not self.tables:
             return self.numbers
         columns = [self.numbers, np.broadcast_to(self.trace, self.shape), *self.tables]
@@ -74,7 +76,7 @@ class Elements:
         return keys.reshape(self.shape)
 
     def move(self, function: Callable[[np.ndarray], np.ndarray]) -> Elements:
-        """The elements after data movement `function`; a view if NumPy can express it as one."""
+        """Apply data movement; the result stays a view where NumPy can express it."""
         trace = self.trace if isinstance(self.trace, int) else function(self.trace)
         tables = tuple(function(t) for t in self.tables)
         if self.array.dtype == np.int8:
@@ -88,18 +90,30 @@ class Elements:
         return self.move(lambda a: a.reshape(shape))
 
     def squeezed(self) -> Elements:
-        """Size 1 along the axes on which the entries only repeat."""
+        """The elements with axes along which entries are constant reduced to size 1."""
         arrays = [self.array, *self.tables, *([] if isinstance(self.trace, int) else [self.trace])]
         along = [a for a, n in enumerate(self.shape) if n > 1 and all(_repeats(array, a) for array in arrays)]
         return self.move(lambda a: a[tuple(slice(0, 1) if i in along else slice(None) for i in range(a.ndim))])
 
     @classmethod
     def joined(cls, parts: Sequence[Elements], join: Callable[[list[np.ndarray]], np.ndarray]) -> Elements:
-        """Elements put together by `join`, of arrays of the parts' shapes. Raises `Unsupported` if arenas differ."""
+        """Combine elements.
+
+        Args:
+            parts: The elements, of one arena.
+            join: Combines arrays of the shapes of the parts, e.g. by concatenation.
+
+        Returns:
+            The combined elements.
+
+        Raises:
+            Unsupported: The parts are of different arenas.
+            TooLarge: They exceed the budget.
+        """
         first = parts[0]
         if any(p.arena is not first.arena for p in parts):
-            raise Unsupported("constants of different sorts are put together")
-        bear(sum(math.prod(p.shape) for p in parts), PLACES, "elements of weights that are put together")
+            raise Unsupported("parameters and program constants are combined into one tensor")
+        bear(sum(math.prod(p.shape) for p in parts), PLACES, "elements of combined weights")
         trace: int | np.ndarray = first.trace if isinstance(first.trace, int) else -1
         if any(not isinstance(p.trace, int) or p.trace != trace for p in parts):
             trace = join([np.broadcast_to(np.asarray(p.trace, dtype=np.int64), p.shape) for p in parts])
@@ -112,18 +126,22 @@ class Elements:
 
     @property
     def some(self) -> np.ndarray | None:
-        """Which entries are parameters, bool, where not all of them are."""
+        """Which entries are parameters, bool of the array's shape; None if all are."""
         if self.array.dtype == np.int8 or not (self.array == NOTHING).any():
             return None
         return self.array != NOTHING
 
     def parts(self) -> Iterator[Part]:
-        """What makes up these elements (of rank 4): regions of one tensor and of one function.
+        """Split elements of rank 4 into regions of a single tensor and a single function.
 
-        Raises `Unsupported` where not all are parameters.
+        Yields:
+            The regions.
+
+        Raises:
+            Unsupported: Not all entries are parameters.
         """
         if self.some is not None:
-            raise Unsupported("a tensor that is stored sparsely is read as a whole", "store it densely")
+            raise Unsupported("a sparse tensor is read as a whole", "store it densely")
         if self.array.dtype == np.int8 and isinstance(self.trace, int):
             name, base = self.arena.owner(self.arena.number_of(self.array))
             shape = self.array.shape
@@ -145,7 +163,14 @@ class Elements:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A region of elements of rank 4: the view of the tensor that it is, their function, and that one's tables."""
+    """A region of elements of rank 4.
+
+    Attributes:
+        region: A slice per axis.
+        view: The view of the tensor.
+        trace: The function of the elements (see `Elements`).
+        tables: The tables of that function.
+    """
 
     region: tuple[slice, ...]
     view: ParameterView
@@ -158,10 +183,15 @@ def _repeats(array: np.ndarray, axis: int) -> bool:
 
 
 class Arena:
-    """Hands out element numbers: tensor after tensor in one virtual range."""
+    """Assigns element numbers: consecutive tensors in one reserved address range."""
 
     def __init__(self, sizes: dict[str, int], constant: bool = False) -> None:
-        """sizes: elements per tensor name; the range is reserved, not allocated. constant: they are no parameters."""
+        """Reserve, but not allocate, a range for tensors.
+
+        Args:
+            sizes: Elements per tensor name.
+            constant: Whether they are program constants, not parameters.
+        """
         self.constant = constant
         self._names = list(sizes)
         self._bases = [0]
@@ -172,30 +202,30 @@ class Arena:
         self._start = self._range.__array_interface__["data"][0]
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Elements:
-        """All elements of one tensor in its own shape."""
+        """All elements of a tensor, in its shape."""
         i = self._index[name]
         return Elements(self, self._range[self._bases[i] : self._bases[i + 1]].reshape(shape))
 
     def size(self, name: str) -> int:
-        """Elements of a tensor."""
+        """The number of elements of a tensor."""
         i = self._index[name]
         return self._bases[i + 1] - self._bases[i]
 
     def number_of(self, array: np.ndarray) -> int:
-        """Element number of the first entry of an int8 array over this arena."""
+        """The element number of the first entry of an int8 view of this arena."""
         return array.__array_interface__["data"][0] - self._start
 
     def holds(self, array: np.ndarray) -> bool:
-        """Whether an array is a view of the range (an empty array is)."""
+        """Whether an array is a view of this arena; empty arrays are."""
         return array.size == 0 or 0 <= self.number_of(array) < len(self._range)
 
     def owner(self, number: int) -> tuple[str, int]:
-        """The tensor that an element belongs to, and the number of the tensor's first element."""
+        """The tensor of an element, and the number of that tensor's first element."""
         i = bisect_right(self._bases, number, hi=len(self._names)) - 1
         return self._names[i], self._bases[i]
 
     def owners(self, numbers: np.ndarray) -> np.ndarray:
-        """Index of the tensor of each element, same shape."""
+        """The index of the tensor of each element, same shape."""
         return np.searchsorted(np.asarray(self._bases[:-1]), numbers, side="right") - 1
 
 

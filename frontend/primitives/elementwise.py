@@ -1,4 +1,4 @@
-"""Elementwise operators: pass, join or attach, whatever the operands are."""
+"""Elementwise operators: depending on the operands, a unary step, a join, or added parameters."""
 
 from __future__ import annotations
 
@@ -37,15 +37,27 @@ def elementwise(
     inputs: Sequence[Value | None],
     attributes: Mapping[str, Any],
 ) -> Factors:
-    """Factors of an elementwise op: activations pass or join, literals bind into the function, the rest is attached.
+    """Lower an elementwise operator.
 
-    fates: gets the names of float tensors that turn out to be masks.
+    Activations keep their labels or are joined, literals become part of the function, and other constants are added
+    as parameters.
+
+    Args:
+        state: The state of the lowering.
+        constants: Provides elements of constants.
+        fates: Gains the names of float tensors that turn out to be masks.
+        name: The operator.
+        inputs: Its operands, None where one is left out.
+        attributes: Its attributes.
+
+    Returns:
+        The labels of the result.
     """
     shape = broadcast_shape(inputs)
     lifted = [None if v is None else _lift(v, shape) for v in inputs]
     literals, attached = _split_constants(lifted)
     active = [v for v in lifted if v is not None and v.is_activation]
-    # Operands that are broadcast against each other meet at different places of their free axes.
+    # Broadcasting pairs different positions of unlabelled axes: then it is not a function of one number.
     alike = not attached and len({v.shape for v in active}) == 1
     function = _bind(name, attributes, literals, inputs) if alike else None
     described = _describe(name, attributes, literals, attached, len(inputs))
@@ -64,14 +76,22 @@ def elementwise(
 
 
 def broadcast_shape(inputs: Sequence[Value | None]) -> tuple[int, ...]:
-    """The shape to which all operands are broadcast."""
+    """The shape that all operands are broadcast to."""
     return np.broadcast_shapes(*(v.shape for v in inputs if v is not None))
 
 
 def traced(state: State, op: Op) -> Elements:
-    """The elements of a constant of which every entry is a function of one element of a parameter.
+    """The elements of a computed constant each entry of which is a function of one parameter element.
 
-    Raises `Unsupported` where entries of several parameters, or of several places of one, are mixed.
+    Args:
+        state: The state of the lowering.
+        op: The elementwise operator that computes it.
+
+    Returns:
+        Its elements.
+
+    Raises:
+        Unsupported: Entries depend on several parameter elements.
     """
     shape, inputs = op.shape(), op.inputs
     lifted = [None if v is None else _lift(v, shape) for v in inputs]
@@ -110,7 +130,7 @@ def _same_elements(a: Elements, b: Elements) -> bool:
 def _stepped(
     traces: Sequence[int | np.ndarray], shape: tuple[int, ...], step: Callable[[tuple[int, ...]], int]
 ) -> int | np.ndarray:
-    """The trace of each entry after a step on functions of it."""
+    """The trace of each entry after a step."""
     single = tuple(t for t in traces if isinstance(t, int))
     if len(single) == len(traces):
         return step(single)
@@ -121,16 +141,16 @@ def _stepped(
 
 
 def _selected(condition: Value | None, held: dict[int, Elements], shape: tuple[int, ...]) -> Elements:
-    """Where a known condition chooses between elements: each entry is one of them."""
+    """`Where` with a known condition: each entry is an element of one of the operands."""
     if condition is None or condition.data is None:
-        raise Unsupported("it chooses between parameters by other parameters")
+        raise Unsupported("it selects between parameters by a condition that is computed from parameters")
     where = np.broadcast_to(condition.data, shape)
     return Elements.joined([held[1], held[2]], lambda arrays: np.where(where, *arrays))
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """The op as a step of vias: as a function of one neuron where it is one, by name and attributes otherwise."""
+    """The operator as a via step: a function of one neuron if it is one, else its name and attributes."""
 
     state: State
     name: str
@@ -151,7 +171,7 @@ class _Step:
 
 
 def _ranks(name: str, active: Sequence[Value]) -> Sequence[int]:
-    """Which activations may trade places: those of a commutative op that are broadcast over the same axes."""
+    """The rank of each activation: operands of equal rank are interchangeable (commutative, and of one shape)."""
     if name not in COMMUTATIVE:
         return range(len(active))
     shapes = sorted({v.shape for v in active})
@@ -161,7 +181,7 @@ def _ranks(name: str, active: Sequence[Value]) -> Sequence[int]:
 def _attach(
     state: State, constants: Constants, fates: dict[str, str], factors: Factors, value: Value, step: _Step
 ) -> Factors:
-    """Attach, unless the constant is the program's (a mask) and varies along free axes only: it needs no edge."""
+    """Add a constant as parameters; a program table or mask that varies only along free axes becomes a via step."""
     elements = constants.weight(value)
     axes = {a for a, n in enumerate(value.shape) if n > 1}
     if value.data is not None:
@@ -178,7 +198,7 @@ def _attach(
 
 
 def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
-    """Whether a float tensor only keeps (+ 0, x 1) and forbids (+ a large negative number, x 0)."""
+    """Whether a float tensor is a mask: adds 0 or a large negative number, or multiplies by 1 or 0."""
     if op not in ("Add", "Mul") or elements.array.size > _MASK_LIMIT or elements.arena.constant or not elements.bare:
         return False
     numbers = constants.read(elements)
@@ -188,7 +208,7 @@ def _is_mask(constants: Constants, elements: Elements, op: str) -> bool:
 
 
 def _lift(value: Value, shape: tuple[int, ...]) -> Value:
-    """Leading axes of size 1 up to the rank of `shape`."""
+    """Prepend axes of size 1 up to the rank of `shape`."""
     lead = len(shape) - value.rank
     if lead <= 0:
         return value
@@ -201,7 +221,7 @@ def _lift(value: Value, shape: tuple[int, ...]) -> Value:
 
 
 def _split_constants(values: Sequence[Value | None]) -> tuple[dict[int, Any], dict[int, Value]]:
-    """Operands that are one number everywhere, and those that vary or are parameters."""
+    """Split constant operands into uniform literals and others (tables and parameters)."""
     literals: dict[int, Any] = {}
     attached: dict[int, Value] = {}
     for i, value in enumerate(values):
@@ -216,7 +236,7 @@ def _split_constants(values: Sequence[Value | None]) -> tuple[dict[int, Any], di
 
 
 def _role(state: State, op: str, factors: Factors) -> str:
-    """The role of what `op` attaches; right after a normalisation it is a norm's vector."""
+    """The role of parameters that `op` adds; right after a normalisation they are its scale or bias."""
     for factor in factors:
         last, before = _last_two(state, int(vias_of(factor).reshape(-1)[0]))
         if op == "Mul" and last in _NORMS:
@@ -227,7 +247,7 @@ def _role(state: State, op: str, factors: Factors) -> str:
 
 
 def _last_two(state: State, via: int) -> tuple[str, str]:
-    """The names of the last step and of the one before it."""
+    """The names of the last two steps of a via, the last one first."""
     entry = state.builder.vias[state.moves.before(via)]
     return entry.op, state.builder.vias[entry.parents[0]].op if entry.parents else ""
 
@@ -235,7 +255,7 @@ def _last_two(state: State, via: int) -> tuple[str, str]:
 def _describe(
     op: str, own: Mapping[str, Any], literals: dict[int, Any], attached: dict[int, Value], operands: int
 ) -> dict[str, Any]:
-    """Attributes of the step's via: the op's own, its literals, and which operand was attached where it matters."""
+    """Attributes of the via step: own ones, literals, and which operands are constants if their order matters."""
     ordered = op not in COMMUTATIVE
     out = {name: value for name, value in own.items() if isinstance(value, int | float | str | tuple)}
     for i, number in literals.items():
@@ -248,7 +268,7 @@ def _describe(
 def _bind(
     op: str, own: Mapping[str, Any], literals: dict[int, Any], inputs: Sequence[Value | None]
 ) -> Callable[..., np.ndarray] | None:
-    """The op as a function of its activations, in order, with its literals and attributes bound; None if it is none."""
+    """The operator as a function of its activations, literals and attributes bound; None if it has no NumPy form."""
     function = FUNCTIONS.get(op)
     if function is None:
         return None

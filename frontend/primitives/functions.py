@@ -1,7 +1,7 @@
-"""Functions of one neuron: the elementwise operators, and what a chain of them amounts to.
+"""Elementwise functions of one neuron, and the recognition of known activations in chains of them.
 
-Exporters write one activation in many ways (`x * sigmoid(x)`, GELU with three spellings, a scale as Mul or Div). A
-chain of elementwise steps on one neuron is a function of one number, so it is recognised by its values on probe points.
+Exporters write the same activation in many ways (`x * sigmoid(x)`, three forms of GELU, a scale as Mul or Div). A
+chain of elementwise steps on one neuron is a scalar function, so it is recognised by its values at probe points.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ _NAMED: tuple[tuple[str, Function], ...] = (
 
 
 class FunctionVias:
-    """Vias of elementwise steps, shortened to a scale, a shift or a named activation where the values say so."""
+    """Builds vias of elementwise steps; a chain that amounts to a scale, a shift or a known activation is replaced."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
@@ -175,9 +175,16 @@ class FunctionVias:
             self._values = np.array([f(PROBES) for _, f in _NAMED], dtype=np.float64)
 
     def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
-        """The via after `op` is applied to the branches `vias` of one neuron (one via for a unary step).
+        """Append an elementwise step.
 
-        function: of as many arrays as there are vias, literals bound; None where nothing is known of it.
+        Args:
+            vias: The vias of its operands, which are branches from one neuron (one via for a unary step).
+            function: The function of as many arrays, literals bound; None if it is not known.
+            op: The name of the step.
+            attributes: Its attributes.
+
+        Returns:
+            The new via.
         """
         bases = {self._split(v)[0] for v in vias}
         if function is None or len(bases) != 1:
@@ -189,7 +196,7 @@ class FunctionVias:
         return self._canonical(base, samples, name, vias, op, attributes)
 
     def scale(self, via: int) -> tuple[int, float]:
-        """Split a trailing scale off: (the via before it, the factor); (via, 1.0) if there is none."""
+        """Split off a trailing scale: (the via before it, the factor), or (via, 1.0) if there is none."""
         entry = self._builder.vias[via]
         if entry.op == "Scale":
             return entry.parents[0], float(dict(entry.attributes)["factor"])  # type: ignore[arg-type]
@@ -212,7 +219,7 @@ class FunctionVias:
         return new
 
     def _recognise(self, samples: np.ndarray) -> _Name | None:
-        """The function's name and attributes, or None if it is none of the known ones."""
+        """The name and attributes of the known function with these values at the probes, else None."""
         if samples.shape != PROBES.shape:
             return None
         shift = float(samples[len(PROBES) // 2])

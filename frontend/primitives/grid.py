@@ -1,10 +1,11 @@
-"""Grids: over which places a label's array runs, and what data movement does to it.
+"""Grids: the positions that the array of a label covers, and how data movement changes them.
 
-A label names one array: what its node computes, after its via, over its *grid*, the axes of a value that carry no
-labels (those of size > 1, in order). Entries of any values that have one label are therefore equal, place by place: all
-primitives rest on that. Whatever takes, repeats, reorders or regroups places is a step of the via, `Move`, which stays
-the last one while functions of single numbers are applied. Where axes with and without labels are merged, entries of
-one neuron become different places of it and get different moves; where they are split again, the moves cancel.
+A label stands for one array: what its node computes, after its via, over its *grid*, the unlabelled axes of the value
+(those of size > 1, in order). Entries with equal labels are therefore equal position by position, in whatever value
+they occur; all primitives rely on this invariant. Data movement that selects, repeats, reorders or regroups positions
+is a via step, `Move`, which stays last while scalar functions are applied before it. Where a labelled axis is merged
+with an unlabelled one, entries of one neuron become different positions with different moves; splitting the axes again
+cancels the moves.
 """
 
 from __future__ import annotations
@@ -33,7 +34,14 @@ _SHORT = 8
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The last step of a via: place i of `grid` is place `at[i]` of the parent's grid `base` (int64, both flat)."""
+    """The last step of a via: a data movement on the grid.
+
+    Attributes:
+        parent: The via before it.
+        base: The grid of the parent.
+        grid: The new grid.
+        at: int64 [positions]; position i of `grid` is position `at[i]` of `base`, both flat.
+    """
 
     parent: int
     base: Grid
@@ -44,7 +52,7 @@ class Move:
 class Moves:
     """The vias that end in a `Move`.
 
-    A move that is regular is named without the sizes of grids: what it is in a network does not depend on them.
+    The step of a regular move does not mention grid sizes, so that it is the same at every size of the network.
     """
 
     def __init__(self, builder: GraphBuilder) -> None:
@@ -54,21 +62,21 @@ class Moves:
         self._described: dict[tuple[Grid, Grid, bytes], str | None] = {}
 
     def split(self, via: int, grid: Grid) -> Move:
-        """The last move of a via whose array has this grid; one that does nothing if there is none."""
+        """The last move of a via with this grid; the identity move if there is none."""
         found = self._moves.get(via)
         if found is not None and found.grid == grid:
             return found
         return Move(via, grid, grid, _everywhere(grid))
 
     def put(self, via: int, base: Grid, grid: Grid, at: np.ndarray) -> int:
-        """The via after a move."""
+        """Append a move to a via; the identity adds nothing."""
         if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
         words = self._words(base, grid, at)
         if words is None:
             new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
         else:
-            # At one size of the base, only how many copies there are is not in the words.
+            # The description omits the number of copies, so equal descriptions of different grids are numbered.
             alike = self._alike.setdefault((via, base, words), [])
             if grid not in alike:
                 alike.append(grid)
@@ -85,7 +93,7 @@ class Moves:
         return self._described[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
-        """A function of single numbers at each place: it goes before the last move where all operands have the same."""
+        """Apply a scalar function: before the last move if all operands end in the same one, else after."""
         moves = [self._moves.get(v) for v in vias]
         first = moves[0]
         if first is None or any(m is None or not _alike(m, first) for m in moves):
@@ -93,7 +101,7 @@ class Moves:
         return self.put(step(tuple(m.parent for m in moves if m is not None)), first.base, first.grid, first.at)
 
     def none(self, labels: np.ndarray, grid: Grid) -> bool:
-        """Whether no label of arrays over this grid ends in a move."""
+        """Whether none of the labels over this grid ends in a move."""
         found = (self._moves.get(v) for v in distinct(vias_of(labels)).tolist())
         return all(m is None or m.grid != grid for m in found)
 
@@ -105,11 +113,13 @@ class Moves:
 
 @dataclass(frozen=True, slots=True)
 class Unfolded:
-    """Labels without their last moves.
+    """Labels with their last moves split off.
 
-    which: int64, of the labels' shape, says which array of which base; see `origin`. bases: the distinct grids of these
-    arrays. at: int64 [*labels.shape, places], places of the array's own grid; of shape [1, ..., places] if all labels
-    have the same ones, so that labels without moves cost nothing.
+    Attributes:
+        which: An id of the moved-from label and its grid per entry, int64 of the labels' shape; see `origin`.
+        bases: The distinct grids that were moved from.
+        at: Positions in that grid, int64 [*labels.shape, positions], or [1, ..., positions] if all labels have the
+            same, so that labels without moves cost nothing.
     """
 
     which: np.ndarray
@@ -118,24 +128,24 @@ class Unfolded:
     _origins: np.ndarray | None = None
 
     def origin(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The ports and the indices of the bases, int64, that entries of `which` mean: ports themselves if one base."""
+        """The labels, and the indices into `bases`, that entries of `which` stand for, int64."""
         if self._origins is None:
             return which, np.zeros_like(which)
         return self._origins[which, 0], self._origins[which, 1]
 
     @property
     def places(self) -> np.ndarray | None:
-        """The places of every label, int64 [places], if they are the same."""
+        """The positions, int64 [positions], if they are the same for every label, else None."""
         return self.at.reshape(-1) if self.at.size == self.at.shape[-1] else None
 
 
 def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
-    """Axes of size > 1 along which no label varies."""
+    """The free axes: those of size > 1 along which no label varies."""
     return [a for a, n in enumerate(shape) if n > 1 and all(f.shape[a] == 1 for f in factors)]
 
 
 def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
-    """Take the last moves off labels of arrays over this grid."""
+    """Split the last moves off labels over this grid."""
     vias, inverse = distinct_vias(labels)
     split = [moves.split(int(v), grid) for v in vias]
     at = _at(split, inverse)
@@ -156,12 +166,23 @@ def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
     first = split[0].at
     if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
         return first.reshape(*(1 for _ in inverse.shape), -1)
-    bear(inverse.size * len(first), PLACES, "places that its operand was moved to")
+    bear(inverse.size * len(first), PLACES, "moved positions of its operand")
     return np.stack([m.at for m in split])[inverse]
 
 
 def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Grid) -> np.ndarray:
-    """Labels of arrays at these places: which [...] as in `found`, at [which.size or 1, places] over `grid`."""
+    """Labels after moves, the inverse of `unfold`.
+
+    Args:
+        moves: The moves of the graph.
+        found: The labels without moves.
+        which: Ids as in `found`.
+        at: Positions, int64 [which.size or 1, positions].
+        grid: The grid that `at` covers.
+
+    Returns:
+        Labels of the shape of `which`.
+    """
     bear(which.size, LABELS, "labels of a value")
     ports, base = found.origin(which)
     if len(at) == 1 and len(found.bases) == 1:
@@ -169,7 +190,7 @@ def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gri
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
     vias = vias_of(ports).reshape(-1)
     first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
-    bear(len(first), MOVES, "different moves of entries")
+    bear(len(first), MOVES, "distinct moves of entries")
     own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
     new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
     return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))
@@ -179,7 +200,19 @@ def moved(
     moves: Moves, factors: Factors, shape: tuple[int, ...], function: Callable[[np.ndarray], np.ndarray],
     new_shape: tuple[int, ...], join: Callable[[Factors], np.ndarray],
 ) -> Factors:  # fmt: skip
-    """Factors after data movement from `shape` to `new_shape`; `join` makes one of those that it entangles."""
+    """Apply data movement to the labels of a value.
+
+    Args:
+        moves: The moves of the graph.
+        factors: The labels.
+        shape: The shape of the value.
+        function: The data movement on an array of this shape.
+        new_shape: The shape of the result.
+        join: Joins all factors into one, used where the movement makes them depend on each other.
+
+    Returns:
+        The labels of the result.
+    """
     if 0 in shape or 0 in new_shape:
         return tuple(compress(function(np.broadcast_to(f, shape)).reshape(new_shape)) for f in factors)
     axes = free_axes(factors, shape)
@@ -199,9 +232,19 @@ def spread(
     moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int], new_shape: tuple[int, ...],
     keep: Sequence[int], grid: Sequence[int],
 ) -> np.ndarray:  # fmt: skip
-    """Labels of a value that is broadcast to `new_shape`, one for each place along the axes `keep`.
+    """Broadcast labels to `new_shape`, with one label per position along the axes `keep`.
 
-    axes: the grid of the labels; grid: that of the result.
+    Args:
+        moves: The moves of the graph.
+        labels: The labels of the value.
+        shape: Its shape.
+        axes: The axes of its grid.
+        new_shape: The shape to broadcast to.
+        keep: The axes along which the result has a label per position.
+        grid: The axes of the result's grid.
+
+    Returns:
+        The labels of the result, of size 1 along other axes than `keep` and those on which they vary.
     """
     if shape == new_shape and set(keep) <= set(varying(labels)) and list(axes) == list(grid):
         return labels
@@ -212,9 +255,16 @@ def spread(
 
 
 def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) -> np.ndarray:
-    """Rows [n, m] of ports whose order does not matter, with the places of one array (equally many) as one port each.
+    """Merge labels in unordered rows that are positions of one array into a single label over all these positions.
 
-    whole: the order within the arrays does not matter either.
+    Args:
+        moves: The moves of the graph.
+        ports: Labels [n, m] whose order within a row does not matter.
+        grid: Their grid.
+        whole: Whether the order within their arrays does not matter either.
+
+    Returns:
+        Labels [n, k] with one label per array, if each array occurs equally often; else `ports`.
     """
     found = unfold(moves, ports, grid)
     n, m = ports.shape
@@ -244,9 +294,16 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
 def runs(
     moves: Moves, ports: np.ndarray, sizes: Sequence[int], slots: Sequence[int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """Rows [b, k] of ports as [b, d] with distinct arrays, where a row is `tile x distinct x run`: (they, (tile, run)).
+    """Factor rows of labels into `tile x distinct x run`, with repetitions moved into the grid.
 
-    sizes: of the grid. The result's grid ends in the places of tile and run and then the axes `slots` of the grid.
+    Args:
+        moves: The moves of the graph.
+        ports: Labels [b, k].
+        sizes: The grid of the labels.
+        slots: The axes of the grid that are slots.
+
+    Returns:
+        Labels [b, d] of distinct arrays, whose grid ends in tile and run and then the axes `slots`; and (tile, run).
     """
     if moves.none(ports, tuple(sizes)) and list(slots) == list(range(len(sizes)))[len(sizes) - len(slots) :]:
         tile, _, run = periodic(ports)
@@ -272,7 +329,7 @@ def _carry(
     moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int],
     function: Callable[[np.ndarray], np.ndarray], new_shape: tuple[int, ...],
 ) -> tuple[Unfolded, np.ndarray, np.ndarray]:  # fmt: skip
-    """What labels are made of, moved: (their ports, which of them each entry is, compressed, and its place)."""
+    """Apply data movement to labels without their moves: (them, the moved `which`, compressed, the moved positions)."""
     grid = tuple(shape[a] for a in axes)
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
@@ -282,14 +339,14 @@ def _carry(
 
 
 def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, grid: Sequence[int]) -> np.ndarray:
-    """Labels of entries `which` (size 1 on the grid) whose places are `at` (of the full shape)."""
+    """Labels of entries `which` (of size 1 on the grid) at positions `at` (of the full shape)."""
     rest = [a for a in range(which.ndim) if a not in grid]
     part = tuple(slice(None) if a in grid else slice(which.shape[a]) for a in range(which.ndim))
     sizes = tuple(at.shape[a] for a in grid)
     at = at[part].transpose([*rest, *grid])
-    # Places that are the same for all labels stay one row.
+    # Positions that are the same for all labels stay a single row.
     many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
-    bear(many * math.prod(sizes), PLACES, "places that entries move to")
+    bear(many * math.prod(sizes), PLACES, "moved positions of entries")
     at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
     labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
     return labels.reshape(which.shape)
@@ -297,8 +354,8 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
 
 @lru_cache(maxsize=256)
 def _everywhere(grid: Grid) -> np.ndarray:
-    """Every place of a grid in order, int64 [places]. Raises `TooLarge` for more than can be held."""
-    bear(math.prod(grid), PLACES, f"places of a grid {list(grid)}")
+    """All positions of a grid in order, int64 [positions]. Raises `TooLarge` beyond the budget."""
+    bear(math.prod(grid), PLACES, f"positions of a grid {list(grid)}")
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places
@@ -309,7 +366,7 @@ def _alike(a: Move, b: Move) -> bool:
 
 
 def _marks(at: np.ndarray) -> tuple[object, ...]:
-    """Places in few words: themselves, a range, or their digest."""
+    """A short encoding of positions: the positions, a range, or a digest."""
     if len(at) <= _SHORT:
         return tuple(at.tolist())
     step = int(at[1] - at[0])

@@ -1,4 +1,4 @@
-"""The nine primitives that an operator without parts of its own is lowered by."""
+"""The nine core primitives of lowering, from which the others are derived."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Rows = Mapping[int, Sequence[int | None]]
 
 
 class Primitives(Protocol):
-    """What a rule makes of values; each context that rules run in makes something else of it.
+    """The core operations of a rule on values; each context (lowering, discovery, ...) interprets them in its own way.
 
-    Shapes are always those of the full value. What a primitive returns has the name and the dtype of its first operand.
+    Shapes are always those of the full value. Results have the name and dtype of the first operand.
     """
 
     @abstractmethod

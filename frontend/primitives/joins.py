@@ -1,4 +1,4 @@
-"""Join: values of differently labelled neurons meet; one new node per distinct tuple of labels."""
+"""Join: where differently labelled values are combined, one new node per distinct tuple of labels."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Factors = tuple[np.ndarray, ...]
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """One operand of an elementwise op: label tensors and shape, both of the rank of the result."""
+    """An operand of an elementwise op: its label tensors and shape, of the rank of the result."""
 
     factors: Factors
     shape: tuple[int, ...]
@@ -44,16 +44,24 @@ class Operand:
 def join(
     state: State, operands: Sequence[np.ndarray], role: str, ranks: Sequence[int] = (), kind: str = "join"
 ) -> np.ndarray:
-    """One new node per distinct tuple of ports, linked from each; labels of the broadcast shape.
+    """Create one node per distinct tuple of labels, linked from each label in it.
 
-    ranks: operands of one rank may trade places, by default all. Links carry the rank where there are several.
+    Args:
+        state: The state of the lowering.
+        operands: The labels, which are broadcast against each other.
+        role: The role of the links.
+        ranks: Operands of equal rank are interchangeable, by default all. Links carry the rank if there are several.
+        kind: The kind of the new nodes.
+
+    Returns:
+        The labels of the broadcast value.
     """
     ordered = len(set(ranks)) > 1
     if ordered:
         operands = [operands[i] for i in np.argsort(ranks, kind="stable")]
     ranks = sorted(ranks) if ordered else [0] * len(operands)
     shape = np.broadcast_shapes(*(o.shape for o in operands))
-    bear(math.prod(shape) * len(operands), PLACES, "labels that meet")
+    bear(math.prod(shape) * len(operands), PLACES, "labels in a join")
     rows = np.stack([np.broadcast_to(o, shape).reshape(-1) for o in operands], axis=1)
     for rank in set(ranks):
         columns = [i for i, r in enumerate(ranks) if r == rank]
@@ -69,9 +77,17 @@ def join(
 def shared_neuron(
     state: State, labels: np.ndarray, axes: tuple[int, ...], role: str = LinkRole.SHARED, beside: Sequence[int] = ()
 ) -> np.ndarray:
-    """Join the labels over `axes`, on which a weight is shared: one node per distinct tuple of places.
+    """Join labels along axes over which a weight is shared: one node per distinct tuple of labels.
 
-    Each link's slot is its place in the tuple. beside: the other axes of the grid. The result has size 1 along `axes`.
+    Args:
+        state: The state of the lowering.
+        labels: The labels.
+        axes: The axes; the slot of a link is its index in the tuple.
+        role: The role of the links.
+        beside: The other axes of the grid.
+
+    Returns:
+        Labels of size 1 along `axes`.
     """
     rest = [a for a in range(labels.ndim) if a not in axes]
     outer = tuple(labels.shape[a] for a in rest)
@@ -91,9 +107,19 @@ def shared_neuron(
 def gathered(
     state: State, labels: np.ndarray, axes: Sequence[int], kind: str, role: str, grid: Grid, whole: bool = False
 ) -> np.ndarray:
-    """One node per distinct multiset of labels along `axes`, linked from its members; labels of size 1 there.
+    """Create one node per distinct multiset of labels along `axes`, linked from its members.
 
-    grid: what the labels' arrays run over; whole: all of it comes together too.
+    Args:
+        state: The state of the lowering.
+        labels: The labels.
+        axes: The axes.
+        kind: The kind of the new nodes.
+        role: The role of the links.
+        grid: The grid of the labels.
+        whole: Whether the op also covers the whole grid.
+
+    Returns:
+        Labels of size 1 along `axes`.
     """
     rows = members(state, labels, axes, grid, whole)
     first, which = distinct_rows(rows)
@@ -104,9 +130,9 @@ def gathered(
 
 
 def members(state: State, labels: np.ndarray, axes: Sequence[int], grid: Grid, whole: bool = False) -> np.ndarray:
-    """What comes together along `axes`: sorted rows of ports, one row for each entry along the other axes.
+    """The multisets of labels along `axes`: sorted rows of labels, one row per entry of the other axes.
 
-    Places of one array that all take part are one member.
+    Positions of one array that all take part are one member.
     """
     rest = [a for a in range(labels.ndim) if a not in axes]
     rows = labels.transpose([*rest, *axes]).reshape(math.prod(labels.shape[a] for a in rest), -1)
@@ -114,14 +140,14 @@ def members(state: State, labels: np.ndarray, axes: Sequence[int], grid: Grid, w
 
 
 def along(rows: np.ndarray, labels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """What belongs to each row of `members`, one number each, as a tensor of size 1 along `axes`."""
+    """Reshape one number per row of `members` to a tensor of size 1 along `axes`."""
     rest = [a for a in range(labels.ndim) if a not in axes]
     shape = [*(labels.shape[a] for a in rest), *[1] * len(axes)]
     return compress(rows.reshape(shape).transpose(np.argsort([*rest, *axes])))
 
 
 def reordered(state: State, factors: Factors, shape: tuple[int, ...], letters: str, target: str) -> Factors:
-    """Factors over `letters` of a value as those over `target`, its axes in another order; shape: over `target`."""
+    """Transpose factors from the axis order `letters` to `target`; `shape` is in the order `target`."""
     if letters == target:
         return factors
     order = [letters.index(t) for t in target]
@@ -134,7 +160,7 @@ def reordered(state: State, factors: Factors, shape: tuple[int, ...], letters: s
 
 
 def independent(state: State, factors: Sequence[np.ndarray]) -> Factors:
-    """Factors such that no two vary along one axis and none is a single label beside others: join those that do."""
+    """Join factors that vary along a common axis, and single labels with others, so that factors are independent."""
     groups = _components([set(varying(f)) for f in factors])
     merged = [_tuple(state, [factors[i] for i in group]) for group in groups]
     state.pair(merged)
@@ -151,11 +177,23 @@ def combine(
     touch: Callable[[int, int], int],
     joined: Callable[[int], int] | None = None,
 ) -> Factors:
-    """Factors of an elementwise op of several activations.
+    """Combine the activations of an elementwise op.
 
-    Where all operands name the same node the labels pass and `step(vias)` is the composite's via; a factor that only
-    one operand has passes with `touch(operand, via)`; everything else joins, and `joined(via)` follows.
-    ranks: of the operands, see `join`.
+    Where all operands have the same node, that node stays and the via is `step(vias)`. A factor of a single operand
+    stays, with the via `touch(operand, via)`. All others are joined, with the via `joined(via)`.
+
+    Args:
+        state: The state of the lowering.
+        operands: The activations.
+        shape: The shape of the result.
+        role: The role of links into joins.
+        ranks: The ranks of the operands, see `join`.
+        step: The via of a function of several branches of one node.
+        touch: The via of a factor that one operand alone has.
+        joined: The via of joined nodes; unchanged by default.
+
+    Returns:
+        The labels of the result.
     """
     out: list[np.ndarray] = []
     for members in meeting(state, operands, shape):
@@ -175,10 +213,17 @@ def combine(
 def meeting(
     state: State, operands: Sequence[Operand], shape: tuple[int, ...], apart: bool = True
 ) -> list[list[tuple[int, np.ndarray]]]:
-    """Labels that meet where operands are broadcast to `shape`: groups of (operand, its labels), operands ascending.
+    """Group the labels of operands that vary along common axes when broadcast to `shape`.
 
-    Groups vary along different axes. Labels are those of the broadcast value: at each place along the axes of their
-    group, over the grid of what is left. apart: whether operands may be in groups of their own.
+    Args:
+        state: The state of the lowering.
+        operands: The operands.
+        shape: The shape to broadcast to.
+        apart: Whether each operand may be in a group of its own; else the first groups of all operands are merged.
+
+    Returns:
+        Groups of (operand index, its labels), ascending. Groups vary along disjoint axes; labels are those of the
+        broadcast value, one per position along the axes of the group.
     """
     operands = pin_against_free(state, operands)
     items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
@@ -195,12 +240,12 @@ def meeting(
 
 
 def broadcast(state: State, operand: Operand, shape: tuple[int, ...]) -> Factors:
-    """Factors of an operand that is broadcast to `shape`."""
+    """The labels of an operand that is broadcast to `shape`."""
     return tuple(_spread(state, operand, f, set(varying(f)), shape) for f in operand.factors)
 
 
 def _spread(state: State, operand: Operand, labels: np.ndarray, keep: set[int], shape: tuple[int, ...]) -> np.ndarray:
-    """Labels of an operand, which vary along some of the axes `keep`, as those of the broadcast value."""
+    """Broadcast labels of an operand that vary along some of the axes `keep`."""
     elsewhere = {a for f in operand.factors for a in varying(f)} - set(varying(labels))
     axes = free_axes(operand.factors, operand.shape)
     grid = [a for a, n in enumerate(shape) if n > 1 and a not in keep and a not in elsewhere]
@@ -208,21 +253,21 @@ def _spread(state: State, operand: Operand, labels: np.ndarray, keep: set[int], 
 
 
 def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
-    """Make the first group of each operand one."""
+    """Merge the first groups of all operands."""
     first = [next((g for g in groups if items[g[0]][0] == i), None) for i in sorted({i for i, _ in items})]
     met = [g for g in first if g is not None]
     return [sorted(j for g in met for j in g), *(g for g in groups if not any(g is m for m in met))]
 
 
 def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
-    """Several label tensors of one value as one: itself, or a join node per distinct pair."""
+    """Merge several label tensors of one value into one: a join node per distinct tuple."""
     if len(labels) == 1:
         return labels[0]
     return join(state, labels, LinkRole.PAIR)
 
 
 def _same_nodes(members: list[tuple[int, np.ndarray]], operands: int) -> list[np.ndarray] | None:
-    """The operands' labels, broadcast together, if they name the same node everywhere; else None."""
+    """The broadcast labels of all operands if they have the same node everywhere, else None."""
     if len(members) != operands or len({i for i, _ in members}) != operands:
         return None
     labels = np.broadcast_arrays(*(f for _, f in members))
@@ -240,7 +285,7 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
 
 
 def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]:
-    """Free axes are ordered: a labelled axis that meets an unlabelled one of size > 1 is pinned, its places marked."""
+    """Pin labelled axes that are combined with a free axis of size > 1, whose order matters, and mark positions."""
     labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
     out = []
     for i, operand in enumerate(operands):
@@ -256,7 +301,7 @@ def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]
 
 
 def _components(axes: list[set[int]], owners: list[int] | None = None) -> list[list[int]]:
-    """Group items that share an axis; items without one join the first group (of another owner, if there is one)."""
+    """Group items that share an axis; items without axes go to the first group, of another owner if possible."""
     groups: list[tuple[set[int], list[int]]] = []
     for i, own in enumerate(axes):
         if not own:

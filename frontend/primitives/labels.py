@@ -1,7 +1,8 @@
-"""Label tensors: which neuron each entry of a value belongs to.
+"""Label tensors: which node, through which operations, each entry of a value comes from.
 
-A label is a *port*, one int64: the node in the high bits, the via (what the node's value went through) in the low ones;
--1 names no node. A label tensor has the rank of its value and size 1 along every axis on which labels do not vary.
+A *label* is one int64: the node id in the high bits and the via (the trace of operations since the node) in the low
+bits; -1 means no node. A label tensor has the rank of its value and size 1 along every axis on which labels are
+constant.
 """
 
 from __future__ import annotations
@@ -33,34 +34,34 @@ NONE = -1
 
 
 def port(node: np.ndarray | int, via: np.ndarray | int = 0) -> np.ndarray:
-    """Ports of these nodes and vias, int64, broadcast together."""
+    """Pack nodes and vias, broadcast against each other, into labels (int64)."""
     return np.asarray(node, dtype=np.int64) << _SHIFT | np.asarray(via, dtype=np.int64)
 
 
 def nodes_of(labels: np.ndarray) -> np.ndarray:
-    """Node ids, int64, same shape (-1 stays -1)."""
+    """Node ids of labels, int64, same shape; -1 for no node."""
     return labels >> _SHIFT
 
 
 def vias_of(labels: np.ndarray) -> np.ndarray:
-    """Via ids, int64, same shape; meaningless where no node is named."""
+    """Via ids of labels, int64, same shape; meaningless where there is no node."""
     return labels & _MASK
 
 
 def unlabelled(rank: int) -> np.ndarray:
-    """The label tensor of a value of this rank that names no node."""
+    """The label tensor of a value of this rank without nodes."""
     return np.full((1,) * rank, NONE, dtype=np.int64)
 
 
 def constant_along(array: np.ndarray, axis: int) -> bool:
-    """Whether an array's entries are the same all along an axis."""
+    """Whether an array is constant along an axis."""
     first = array[(slice(None),) * axis + (slice(0, 1),)]
     return array.shape[axis] == 1 or array.strides[axis] == 0 or bool((array == first).all())
 
 
 def compress(labels: np.ndarray) -> np.ndarray:
-    """Shrink every axis on which the labels do not vary to size 1."""
-    # Broadcast axes go first: comparisons along the others are then as long as what is stored.
+    """Reduce every axis on which labels are constant to size 1."""
+    # Drop zero-stride axes first, so that comparisons only read what is in memory.
     labels = labels[tuple(slice(0, 1) if stride == 0 else slice(None) for stride in labels.strides)]
     for axis, size in enumerate(labels.shape):
         if size > 1 and constant_along(labels, axis):
@@ -69,12 +70,12 @@ def compress(labels: np.ndarray) -> np.ndarray:
 
 
 def varying(labels: np.ndarray) -> tuple[int, ...]:
-    """Axes on which a compressed label tensor varies."""
+    """The axes on which a compressed label tensor varies."""
     return tuple(axis for axis, size in enumerate(labels.shape) if size > 1)
 
 
 def distinct_vias(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct vias of ports and which of them each has: int64 [d], of the labels' shape."""
+    """The distinct vias of labels, int64 [d], and the index of each label's via, of the labels' shape."""
     vias = vias_of(labels)
     first = vias.reshape(-1)[:1]
     if (vias == first).all():
@@ -84,22 +85,24 @@ def distinct_vias(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def map_via(labels: np.ndarray, step: Callable[[int], int]) -> np.ndarray:
-    """Replace the via of every port by `step(via)`; the function is called once per distinct via."""
+    """Replace the via of every label by `step(via)`, which is called once per distinct via."""
     vias, which = distinct_vias(labels)
     change = np.array([step(int(v)) - int(v) for v in vias], dtype=np.int64)
     return np.where(labels < 0, labels, labels + change[which]) if change.any() else labels
 
 
 def unrepeated(numbers: np.ndarray) -> bool:
-    """Whether no two entries are equal."""
+    """Whether all entries are distinct."""
     flat = numbers.reshape(-1)
     return bool((flat[1:] > flat[:-1]).all()) or len(distinct(flat)) == len(flat)
 
 
 def periodic(labels: np.ndarray) -> tuple[int, int, int]:
-    """Read the last axis of [rows, n] labels as tile x distinct x run: (t, c, r) with t * c * r = n.
+    """Factor the last axis of labels [rows, n] into tile x distinct x run.
 
-    Every row is then `tile(repeat(c labels, r), t)`; (1, n, 1) where there is no such pattern.
+    Returns:
+        (t, c, r) with t * c * r = n such that every row is `tile(repeat(c labels, r), t)`; (1, n, 1) if there is no
+        such pattern.
     """
     n = labels.shape[-1]
     head = labels[0]

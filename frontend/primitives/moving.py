@@ -1,4 +1,4 @@
-"""Data movement on arrays that are too large to be written out: only what NumPy can express as a view."""
+"""Data movement on arrays that are too large to materialise: only what NumPy can express as a view."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ __all__ = ["carried"]
 
 
 def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-    """`function(array)` in the given shape, for data movement.
+    """Apply data movement to an array.
 
-    Raises `TooLarge` where a result beyond the budget (`PLACES`) would be written out; views may be of any size.
+    Args:
+        function: The data movement.
+        array: The array.
+        shape: The shape of the result.
+
+    Returns:
+        `function(array)` in the given shape; views may be of any size.
+
+    Raises:
+        TooLarge: A result beyond the budget (`PLACES`) would be copied.
     """
     if math.prod(shape) <= PLACES:
         return function(array).reshape(shape)
@@ -28,11 +37,11 @@ def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, sha
 
 
 class _WrittenOut(Exception):
-    """What was to be a view is none."""
+    """An operation would copy an array that is too large."""
 
 
 class _Viewed(np.ndarray):
-    """An array of which only views are made."""
+    """An array that refuses all operations but views."""
 
     def __array_function__(self, func: Any, types: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         if func not in _VIEWS:
@@ -50,7 +59,7 @@ class _Viewed(np.ndarray):
         return super().__getitem__(key)
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
-        """A view of this shape, or an error."""
+        """A view of this shape; raises `_WrittenOut` if there is none."""
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
         flat = self.view(np.ndarray)
         if -1 not in wanted and math.prod(wanted) != self.size:

@@ -1,4 +1,4 @@
-"""Entangle: every output depends on all entries of all operands, in their order, and nothing more is known."""
+"""Opaque join: outputs depend on all entries of all operands, in order, in an unknown way."""
 
 from __future__ import annotations
 
@@ -23,9 +23,20 @@ _LIMIT = 1 << 16
 def opaque_join(
     state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
 ) -> list[Value | None]:
-    """One join node of all operands, each of them one label; of none where the operator has no operands.
+    """Join all operands of an operator in one node, of which each output is a different function.
 
-    fresh: the node is pinned. Raises `Unsupported` where that would be more than 65,536 links.
+    Args:
+        state: The state of the lowering.
+        op: The operator.
+        stream: Converts an operand to an activation.
+        one_label: Joins the labels of an activation into one.
+        fresh: Whether to pin the node.
+
+    Returns:
+        The outputs, None where one is left out.
+
+    Raises:
+        Unsupported: The operands have more than 65,536 labels.
     """
     operands: dict[int, Value] = {}
     attributes = {n: _plain(v) for n, v in op.attributes.items()} | {"op": op.type}
@@ -52,7 +63,7 @@ def opaque_join(
 
 
 def _plain(value: Any) -> Any:
-    """An attribute as a step of a via names it."""
+    """An attribute as it appears in a via step."""
     return value if isinstance(value, int | float | str | tuple) else _mark(value)
 
 

@@ -1,4 +1,4 @@
-"""A matrix of weights that is computed with: a node per row and per column, and its elements as edges between them."""
+"""A weight matrix that is lowered like an activation: a node per row and per column, and an edge per element."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ __all__ = ["paired"]
 
 
 def paired(state: State, elements: Elements, shape: tuple[int, ...], kernel: bool = False) -> Factors:
-    """Labels of the rows and of the columns of a tensor of weights, one factor each.
+    """Create nodes for the rows (`param`) and columns (`neuron`) of a weight tensor, and edges from row to column.
 
-    Rows and columns are the last two axes longer than 1, of the kernel of a convolution the first two; places along
-    other axes are slots. An edge leads from the row (`param`) to the column (`neuron`) of its element.
+    Args:
+        state: The state of the lowering.
+        elements: The elements of the tensor.
+        shape: Its shape. Rows and columns are its last two axes longer than 1; positions along others are slots.
+        kernel: Whether it is the kernel of a convolution, whose first two such axes are rows and columns.
+
+    Returns:
+        The labels of the rows and of the columns, one factor each.
     """
     wide = [a for a, n in enumerate(shape) if n > 1]
     axes, rest = (wide[:2], wide[2:]) if kernel else (wide[-2:], wide[:-2])

@@ -1,11 +1,11 @@
-"""Data movement in words: which digits of which axes the axes of the result are, without the sizes of whole axes.
+"""A textual form of data movement: the new axes in terms of digits of the old ones, without sizes of whole axes.
 
     a b -> (a b)          two axes merged            a -> a *           copies along a new axis
     a -> (a/4 a/1)        4 apart, and within        a -> a[1:]         all but the first
     a b -> b at a=-1      the last along a           a -> a[-1::-1]     backward
 
-Numbers are distances within an axis, counted from its nearer end. The sizes of the old axes say the rest, but for how
-many copies there are along an axis of nothing else.
+Numbers are offsets within an axis, counted from its nearer end. The text and the sizes of the old axes determine the
+move, except for the number of copies along an axis of copies alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Grid = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class _Digit:
-    """A digit of a place of the result: so many steps of `unit` along the old axis `axis`; -1 for copies."""
+    """A digit of a new axis: `size` steps of `unit` along the old axis `axis`, which is -1 for copies."""
 
     axis: int
     unit: int
@@ -31,9 +31,15 @@ class _Digit:
 
 
 def described(old: Grid, new: Grid, at: np.ndarray) -> str | None:
-    """In words that place i of the grid `new` is place at[i] of the grid `old` (both flat); None where it is irregular.
+    """Describe a move as text.
 
-    The words and both sizes say which move it is.
+    Args:
+        old: The old grid.
+        new: The new grid.
+        at: Position i of `new` is position `at[i]` of `old`, both flat.
+
+    Returns:
+        The text, which determines the move given both grids; None for an irregular move.
     """
     if not at.size or len(old) > len(_NAMES):
         return None
@@ -50,7 +56,7 @@ def described(old: Grid, new: Grid, at: np.ndarray) -> str | None:
 
 
 def _lines(places: np.ndarray, start: int) -> list[np.ndarray] | None:
-    """What each axis adds to the place, if they add up."""
+    """The offset that each new axis adds to the old position, if offsets are additive, else None."""
     total, lines = np.full((1,) * places.ndim, start), []
     for axis in range(places.ndim):
         line = np.moveaxis(places, axis, -1)[(0,) * (places.ndim - 1)] - start
@@ -60,7 +66,7 @@ def _lines(places: np.ndarray, start: int) -> list[np.ndarray] | None:
 
 
 def _runs(line: np.ndarray) -> list[tuple[int, int]] | None:
-    """(steps, distance) of the digits that a line counts with, outermost first; None if it counts with none."""
+    """The (size, stride) of the digits that generate a sequence of offsets, outermost first; None if there are none."""
     out: list[tuple[int, int]] = []
     while len(line) > 1:
         step = int(line[1])
@@ -74,7 +80,7 @@ def _runs(line: np.ndarray) -> list[tuple[int, int]] | None:
 
 
 def _digits(runs: list[tuple[int, int]], old: Grid, origin: Grid) -> list[_Digit] | None:
-    """The runs as digits of the old axes; None where they run across one."""
+    """Express (size, stride) pairs as digits of the old axes; None where one crosses the end of an axis."""
     out: list[_Digit] = []
     for size, step in runs:
         found: list[_Digit] = []
@@ -97,7 +103,7 @@ def _digits(runs: list[tuple[int, int]], old: Grid, origin: Grid) -> list[_Digit
 
 
 def _axis(step: int, old: Grid) -> tuple[int, int]:
-    """The old axis along which places lie so far apart, and how far its neighbours are."""
+    """The old axis along which a stride advances, and the stride of that axis."""
     inner = 1
     for axis in reversed(range(len(old))):
         if step < inner * old[axis]:
@@ -133,13 +139,13 @@ def _words(old: Grid, origin: Grid, axes: list[list[_Digit]]) -> str | None:
 
 
 def _inside(digits: list[_Digit], size: int, origin: int) -> bool:
-    """Whether all the digits together stay within the axis."""
+    """Whether the digits together stay within the axis."""
     ends = [origin + sum(d.unit * (d.size - 1) for d in digits if (d.unit > 0) == up) for up in (True, False)]
     return ends[0] < size and ends[1] >= 0
 
 
 def _cut(digit: _Digit, size: int, start: int) -> str:
-    """Which places of an axis the only digit of it takes, as a slice; nothing for all of them."""
+    """The positions that the only digit of an axis covers, as slice syntax; empty for the whole axis."""
     step, stop = digit.unit, start + digit.unit * digit.size
     last = start + step * (digit.size - 1)
     first = "" if (start, step > 0) == (0, True) else str(_from_nearer_end(start, size))

@@ -1,4 +1,4 @@
-"""Product-sum: two activations are multiplied and summed (attention). It ties q to k and separates heads."""
+"""Product-sum: the contraction of two activations, as in attention; it ties queries to keys and separates heads."""
 
 from __future__ import annotations
 
@@ -21,10 +21,20 @@ def product_sum(
     letters: tuple[str, str, str],
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
 ) -> Factors:
-    """Factors over the result's letters of `sum over contracted letters of left * right`.
+    """Contract two activations.
 
-    letters: of left, right and the result, as in einsum. One `product` node per distinct pair of ports and one `sum`
-    node per distinct set of products; a contracted axis without labels needs no sum node. Scales are pulled out.
+    Creates one `product` node per distinct pair of labels and one `sum` node per distinct multiset of products; a
+    contracted axis without labels needs no sum node. Scales are moved behind the product.
+
+    Args:
+        state: The state of the lowering.
+        left: Labels of the first operand.
+        right: Labels of the second operand.
+        letters: Axes of both operands and of the result, as in einsum.
+        shapes: The shapes of the operands.
+
+    Returns:
+        The labels of the result.
     """
     a, b, out = letters
     every = "".join(dict.fromkeys(out + a + b))
@@ -51,7 +61,7 @@ def product_sum(
 
 
 def _operand(state: State, factors: Factors, letters: str, shape: tuple[int, ...], every: str) -> Operand:
-    """An operand over every letter, of size 1 along those that it lacks."""
+    """An operand over all letters, of size 1 along those that it lacks."""
     sizes = dict(zip(letters, shape, strict=True))
     target = "".join(t for t in every if t in letters)
     factors = reordered(state, factors, tuple(sizes[t] for t in target), letters, target)
@@ -59,7 +69,7 @@ def _operand(state: State, factors: Factors, letters: str, shape: tuple[int, ...
 
 
 def _unscale(state: State, factors: Factors) -> tuple[Factors, float]:
-    """Take one common trailing scale off the ports: the product is bilinear."""
+    """Split a common trailing scale off the labels of one factor, which the bilinear product allows."""
     for i, factor in enumerate(factors):
         found = {state.functions.scale(state.moves.before(int(v)))[1] for v in distinct(vias_of(factor))}
         if len(found) == 1 and found != {1.0}:

@@ -1,4 +1,4 @@
-"""How quantised tensors stand for numbers: a grid tells, for each stored element, its number and its scale."""
+"""Quantised tensors: how stored elements, scales and zero points determine the values."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-# The numbers of MatMulBnb4's codes: the 4-bit floats of bitsandbytes, and QLoRA's quantiles (arXiv 2305.14314).
+# The values of MatMulBnb4's codes: the 4-bit floats of bitsandbytes, and the quantiles of QLoRA (arXiv 2305.14314).
 _FP4 = (0.0, 5.208333333e-03, 0.66666667, 1.0, 0.33333333, 0.5, 0.16666667, 0.25)
 _NF4 = (
     -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
@@ -35,25 +35,28 @@ TABLES = {
     "fp4": np.array([*_FP4, *(-f for f in _FP4)], dtype=np.float32),
     "nf4": np.array(_NF4, dtype=np.float32),
 }
-"""By the name of the code."""
+"""Lookup tables by the name of the code."""
 
 
 Made = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 def dtype_of(name: str) -> np.dtype:
-    """The NumPy type of a name, those of ml_dtypes included."""
+    """The NumPy dtype of a name, including those of ml_dtypes."""
     return np.dtype(getattr(ml_dtypes, name, name))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuantParam:
-    """What scales or shifts the elements of a stored tensor.
+    """A scale or zero point of a stored tensor.
 
-    role: "scale" or "zero_point", the argument of the code. name: the parameter that holds the numbers; "" if they are
-    `data`, numbers of the program.
-    numbers: int64, which element of it belongs to which stored elements: of the rank of the stored tensor, and along
-    each axis one for all, or one for each run of so many elements as `blocks` says.
+    Attributes:
+        role: "scale" or "zero_point", the argument of the scheme's functions.
+        name: The parameter that holds the values; "" if they are `data`.
+        numbers: Which element of it applies to which stored elements, int64 of the rank of the stored tensor; along
+            each axis one for all, or one per block of `blocks[axis]` elements.
+        blocks: Block size per axis.
+        data: The values, if they are program constants.
     """
 
     role: str
@@ -63,19 +66,19 @@ class QuantParam:
     data: np.ndarray | None = None
 
     def of(self, coordinates: list[np.ndarray]) -> np.ndarray:
-        """Which element belongs to the stored elements at these coordinates, one broadcastable array per axis."""
+        """The element that applies at these coordinates of the stored tensor, one broadcastable array per axis."""
         return self.numbers[tuple(self.place(a, c) for a, c in enumerate(coordinates))]
 
     def place(self, axis: int, coordinates: np.ndarray) -> np.ndarray:
-        """Positions along an axis of `numbers`."""
+        """Indices along an axis of `numbers`."""
         return coordinates // self.blocks[axis] if self.numbers.shape[axis] > 1 else np.zeros_like(coordinates)
 
     def transposed(self, order: tuple[int, ...]) -> QuantParam:
-        """Of the stored tensor with its axes in this order."""
+        """The same for the stored tensor transposed to this order of axes."""
         return replace(self, numbers=self.numbers.transpose(order), blocks=tuple(self.blocks[a] for a in order))
 
     def spread(self, values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Its values [any shape] broadcastable to the stored tensor of this shape."""
+        """The values, given in any shape, broadcastable to the stored tensor of this shape."""
         array = (values if self.data is None else self.data).reshape(-1)[self.numbers]
         for axis, size in enumerate(shape):
             if 1 < array.shape[axis] < size:
@@ -83,7 +86,7 @@ class QuantParam:
         return array
 
     def same(self, other: QuantParam) -> bool:
-        """Whether it is the same of the same tensor."""
+        """Whether both apply the same elements of the same parameter."""
         if (self.role, self.name, self.blocks) != (other.role, other.name, other.blocks):
             return False
         if self.data is not None and other.data is not None:
@@ -126,7 +129,14 @@ class Packing:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A stored tensor: shape of its elements, sides, code, and how it is packed in the file (None: as it is)."""
+    """How a stored tensor represents values.
+
+    Attributes:
+        shape: The shape of its elements.
+        sides: Scales and zero points.
+        code: The scheme that maps elements to values.
+        packing: How elements are packed in the file; None if they are not.
+    """
 
     shape: tuple[int, ...]
     sides: tuple[QuantParam, ...]
@@ -135,21 +145,21 @@ class Grid:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that the numbers depend on."""
+        """The parameters of scales and zero points."""
         return tuple(dict.fromkeys(s.name for s in self.sides if s.name))
 
     def same(self, other: Grid) -> bool:
-        """Whether stored elements stand for the same numbers on both."""
+        """Whether equal stored elements represent equal values in both."""
         alike = (self.shape, self.code.name, len(self.sides)) == (other.shape, other.code.name, len(other.sides))
         return alike and all(a.same(b) for a, b in zip(self.sides, other.sides, strict=True))
 
     def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
-        """The numbers of a tensor of the file, in the shape of the elements."""
+        """Dequantise a tensor of the file, given the values of scales and zero points by name."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
         return self.code.decode(stored, **self._operands(values))
 
     def encode(self, numbers: np.ndarray, values: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
-        """The tensor of the file that is nearest; elements that stand for their number already stay."""
+        """Quantise to the nearest stored elements; those of `tensor` that represent their value already are kept."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
         operands = self._operands(values)
         with np.errstate(all="ignore"):
@@ -168,7 +178,13 @@ class Grid:
 
 
 def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
-    """(stored - zero point) * scale, as of DequantizeLinear. stored, dtype: names of types; bits: used of the first."""
+    """(stored - zero point) * scale, as in DequantizeLinear.
+
+    Args:
+        stored: Dtype name of stored elements.
+        dtype: Dtype name of values.
+        bits: How many bits of the stored type are used; 0 for all.
+    """
     kind, result = dtype_of(stored), dtype_of(dtype)
     whole = stored.startswith(("int", "uint"))
 
@@ -189,7 +205,7 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
         low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max))
         low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
         best = np.clip(np.where(np.isfinite(at), np.rint(at), q.astype(np.float64)), low, high)
-        # Where stored integers outnumber the floats, several have the same number and the nearest may have another.
+        # If integers are wider than the float mantissa, the nearest one may decode to another float: try neighbours.
         best = np.clip(best.astype(np.float32).astype(np.float64), low, high)
         step = np.maximum(1.0, np.spacing(np.abs(best).astype(np.float32)).astype(np.float64))
         for move in (step, -step):
@@ -202,7 +218,7 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
 
 
 def whole(bits: int) -> QuantScheme:
-    """Unsigned integers of so many bits, as they are."""
+    """Unsigned integers of `bits` bits, stored as they are."""
 
     def encode(x: np.ndarray, q: np.ndarray) -> np.ndarray:
         return np.clip(x, 0, 2**bits - 1).astype(np.uint8)
@@ -211,7 +227,7 @@ def whole(bits: int) -> QuantScheme:
 
 
 def rounded(dtype: str) -> QuantScheme:
-    """Floats that the model itself rounds to a grid: they are stored as they are."""
+    """Floats that the model itself quantises; they are stored as they are."""
 
     def same(x: np.ndarray, *_: np.ndarray, **sides: np.ndarray) -> np.ndarray:
         return x
@@ -220,7 +236,7 @@ def rounded(dtype: str) -> QuantScheme:
 
 
 def lookup(table: np.ndarray, stored: str, dtype: str) -> QuantScheme:
-    """scale * table[stored], as of MatMulBnb4. table: float32, one number per code."""
+    """Scale * table[stored], as in MatMulBnb4; `table` is float32 with one value per code."""
     result = dtype_of(dtype)
     order = np.argsort(table, kind="stable")
     borders = (table[order][1:] + table[order][:-1]) / 2
@@ -237,7 +253,7 @@ def lookup(table: np.ndarray, stored: str, dtype: str) -> QuantScheme:
 
 
 def packed(bits: int, high_first: bool = False) -> Packing:
-    """Elements of 2, 4 or 8 bits packed in bytes along the last axis, the lowest bits first or the highest."""
+    """Elements of 2, 4 or 8 bits packed into bytes along the last axis, lowest bits first unless `high_first`."""
     per = 8 // bits
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:: -1 if high_first else 1]
 

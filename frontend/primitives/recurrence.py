@@ -1,8 +1,8 @@
-"""Recurrence: a cell that runs over time with shared weights, as a cycle of nodes per hidden unit.
+"""Recurrence: a cell with weights shared over time, as cycles of nodes per hidden unit.
 
-A cell is a small program: named groups of nodes, one node per hidden unit each, that parameters and other groups feed.
-Time is a free axis, so every step is on the same nodes. What a cell carries from step to step is a group of `join`
-nodes, which the value before the first step enters as well: one-step memory is an edge or link out of such a node.
+A cell consists of named groups of nodes, one node per hidden unit, with incoming edges and links from parameters and
+other groups. Time is a free axis, so all steps use the same nodes. The state carried from step to step is a group of
+`join` nodes, linked also from the initial state; edges and links out of it read the state of the previous step.
 """
 
 from __future__ import annotations
@@ -29,15 +29,18 @@ INPUT = "input"
 _SPEC = Spec("tbi", "hi", "bh")
 
 Step = tuple[str, dict[str, Any], Callable[..., Any] | None]
-"""A function of one number: its name, its attributes, and itself where it is known."""
+"""A scalar function: its name, its attributes, and the NumPy function if it is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """Parameters onto the nodes of `Units`, `size` of them.
+    """A parameter with edges onto the `size` nodes of a `Units`.
 
-    source: `INPUT` (elements [size, features]); the name of units of the cell (elements [size, size of these], or
-    [size] from each to its own); or else the name of a parameter node (elements [size]).
+    Attributes:
+        source: `INPUT` (elements [size, features]), the name of a group of the cell (elements [size, size of that], or
+            [size] from each unit to its own), or else the name of a parameter node (elements [size]).
+        elements: The elements.
+        role: The role of the edges.
     """
 
     source: str
@@ -47,7 +50,7 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A link from each node of the units `source`, after these steps, to the node of the same hidden unit."""
+    """Links from the nodes of the group `source`, after these steps, to the nodes of the same hidden units."""
 
     source: str
     steps: tuple[Step, ...] = ()
@@ -56,7 +59,7 @@ class Feed:
 
 @dataclass(frozen=True, slots=True)
 class Units:
-    """One node per hidden unit; the place of a feed is the operand of its links."""
+    """A group with one node per hidden unit; the index of a feed is the operand of its links."""
 
     name: str
     kind: str
@@ -74,12 +77,22 @@ def recur(
     counted: np.ndarray | None,
     outputs: Sequence[str],
 ) -> list[Factors]:
-    """Run `cell` over `x` [time, batch, features]; factors [batch, size] of the units named in `outputs`.
+    """Lower a recurrent cell.
 
-    initial: what units are before the first step, activations [batch, size]. lengths: how many steps each row of the
-    batch has, on which all outputs depend; counted: its port, where it is not known.
-    Features that differ by time or batch are joined first, as one weight sees one neuron; neurons that lie along the
-    batch are pinned if its rows start or end differently.
+    Features that vary over time or batch are joined first, since they share a weight. Neurons along the batch axis are
+    pinned if rows have different initial states or lengths.
+
+    Args:
+        state: The state of the lowering.
+        x: The input, [time, batch, features].
+        cell: The groups of the cell.
+        initial: Initial states by group, activations [batch, size].
+        lengths: The sequence length of each row of the batch, on which all outputs depend.
+        counted: The label of `lengths` if its data is not known.
+        outputs: The groups to return.
+
+    Returns:
+        The labels [batch, size] of each output.
     """
     first = next(w.elements for units in cell for w in units.weights if w.source == INPUT)
     source, kept = shared_source(state, x.factors, x.shape, first.shape, _SPEC)
@@ -106,7 +119,7 @@ def recur(
 
 
 def _rows_differ(value: Value | None) -> bool:
-    """Whether rows of the batch may have different entries of a value [batch, ...]."""
+    """Whether a value [batch, ...] may differ between rows of the batch."""
     if value is None or value.shape[0] == 1 or 0 in value.same:
         return False
     return value.data is None or varies(value.data, 0)
@@ -125,7 +138,7 @@ def _weigh(
     name: str,
     weight: Weight,
 ) -> None:
-    """The edges of one weight onto the units `name`."""
+    """Add the edges of a weight onto the group `name`."""
     dst, elements = nodes[name], weight.elements
     if weight.source == INPUT:
         emit(state, *source, elements, _SPEC, weight.role, dst[None])
@@ -154,13 +167,13 @@ def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, 
 
 
 def _start(state: State, value: Value) -> np.ndarray:
-    """Labels [1, size] of an initial value [batch, size]; what differs over the batch is joined."""
+    """The labels [1, size] of an initial state [batch, size]; labels that vary over the batch are joined."""
     labels = value.factors[0] if len(value.factors) == 1 else join(state, value.factors, LinkRole.PAIR)
     return shared_neuron(state, labels, (0,)) if labels.shape[0] > 1 else labels
 
 
 def _enter(state: State, nodes: np.ndarray, labels: np.ndarray, copies: bool) -> None:
-    """The initial value joins the carried one; units that get different places of one node are told apart by slots."""
+    """Link the initial state to the carried one; units that read different positions of one node get slots."""
     labels = np.broadcast_to(labels.reshape(-1), nodes.shape)
     slot = None if copies or unrepeated(labels) else occurrence(labels)[:, None]
     state.links(nodes, labels, LinkRole.INITIAL, slot=slot)

@@ -1,4 +1,4 @@
-"""Reduce, couple and order: ops that look along an axis of neurons without a weight."""
+"""Reduce, normalise and order: parameter-free ops along axes of neurons."""
 
 from __future__ import annotations
 
@@ -19,10 +19,20 @@ __all__ = ["layout", "normalize_over", "order", "reduce"]
 def reduce(
     state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
 ) -> Factors:
-    """Labels after a symmetric reduction over `axes` (kept with size 1) of a value of this shape.
+    """Reduce over axes, regardless of order.
 
-    A factor that varies along one of them gives one new node per distinct multiset of labels, linked from each;
-    otherwise labels pass.
+    A factor that varies along one of the axes gets one new node per distinct multiset of labels; others keep theirs.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the value.
+        axes: The axes, which keep size 1.
+        op: The step to append to the vias.
+        attributes: Its attributes.
+        shape: The shape of the value.
+
+    Returns:
+        The labels of the result.
     """
     free = free_axes(factors, shape)
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
@@ -38,11 +48,22 @@ def reduce(
 def normalize_over(
     state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object], shape: tuple[int, ...]
 ) -> Factors:
-    """Labels after an op that couples all entries along `axes` (softmax, normalisation) and keeps the shape.
+    """Apply an op in which each result depends on all entries along `axes` (softmax, normalisation).
 
-    Over all labels of a node group that holds together nothing is needed; over others one `reduce` node per part is
-    linked from its members, so that only whole parts can trade places. The via then says which of the scopes that its
-    port has been in this is: link and via have the same number.
+    If the axes cover a whole cohesive node group, only the via changes. Otherwise one `reduce` node per part is linked
+    from its members, so that symmetries can only exchange whole parts. The via names the scope by its number among
+    those of the label; the link has the same number as slot.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the value.
+        axes: The axes.
+        op: The step to append to the vias.
+        attributes: Its attributes.
+        shape: The shape of the value, which is also that of the result.
+
+    Returns:
+        The labels of the result.
     """
     free = free_axes(factors, shape)
     grid, whole = tuple(shape[a] for a in free), set(free) <= set(axes)
@@ -61,11 +82,11 @@ def normalize_over(
 def _parts(
     state: State, rows: np.ndarray, labels: np.ndarray, axes: Sequence[int], op: str, attributes: dict[str, object]
 ) -> np.ndarray:
-    """A scope for each of the rows of `members` that labels along `axes` make."""
+    """Create a scope node per distinct row of `members`, and return the labels with the scope in their vias."""
     first, which = distinct_rows(rows)
     kinds = rows[first]
     nodes = state.nodes(NodeKind.REDUCE, len(kinds), state.depth(kinds))
-    # Which of its port's scopes each part is: by port without its last move, of which entries may have others.
+    # Scopes are numbered per label without its last move, since entries of one array may have different moves.
     part = np.broadcast_to(along(which, labels, axes), labels.shape)
     pairs = [np.stack([_bare(state, a).reshape(-1), b.reshape(-1)], axis=1) for a, b in
              ((labels, part), (kinds, np.repeat(np.arange(len(kinds)), kinds.shape[1])))]  # fmt: skip
@@ -92,9 +113,22 @@ def order(
     state: State, factors: Factors, axes: Sequence[int], op: str, attributes: dict[str, object],
     old: tuple[int, ...], shape: tuple[int, ...],
 ) -> Factors:  # fmt: skip
-    """Labels after an op whose result depends on the order along `axes` (sort, cumulative sum, resize, windows).
+    """Apply an op whose result depends on the order along `axes` (sort, cumulative sum, resize, windows).
 
-    Labelled axes among them are pinned; where their length changes, new pinned nodes hang on one node linked from all.
+    Neurons along these axes are pinned. Where the length of such an axis changes, new pinned nodes are linked from one
+    node that is linked from all old ones.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the value.
+        axes: The axes.
+        op: The step to append to the vias.
+        attributes: Its attributes.
+        old: The shape of the value.
+        shape: The shape of the result.
+
+    Returns:
+        The labels of the result.
     """
     items = {**attributes, **layout(factors, old)}.items()
     out = []
@@ -112,7 +146,7 @@ def order(
 
 
 def layout(factors: Factors, shape: tuple[int, ...]) -> dict[str, object]:
-    """Which axes the grid is, counted from the end, for a step that names axes; nothing if it is the last ones."""
+    """The attribute `grid` of a step that names axes: the axes of the grid, from the end; {} if they are the last."""
     at = tuple(a - len(shape) for a in free_axes(factors, shape))
     return {} if at == tuple(range(-len(at), 0)) else {"grid": at}
 
@@ -125,13 +159,13 @@ def _over(
     attributes: dict[str, object],
     shape: tuple[int, ...],
 ) -> dict[str, object]:
-    """Attributes of the step of one factor, with the axes named by what they are, as layouts differ.
+    """Attributes of the step of one factor, with the axes named independently of the layout.
 
-    They are its neurons, those of other factors, or axes of the grid.
+    An axis is one of the factor's own neurons, of other factors' neurons, or an axis of the grid.
     """
     grid, places = free_axes(factors, shape), [a for a in sorted(axes) if all(f.shape[a] == 1 for f in factors)]
     over: list[object] = [grid.index(a) - len(grid) for a in places if a in grid]
-    # Where all axes of the grid have been merged with those of neurons, moves say which place an entry is.
+    # If all grid axes have been merged into axes of neurons, moves tell which position an entry is.
     merged = not grid and not state.moves.none(factor, ())
     if (places or merged) and len(over) == len(grid):
         over = ["all places"]
@@ -152,7 +186,7 @@ def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
-    """Whether the labels along `axes` are one part: every node of a group that holds together, once each."""
+    """Whether the labels along `axes` are all nodes of a cohesive group, once each."""
     if set(varying(labels)) - set(axes) or len(distinct(vias_of(labels))) > 1:
         return False
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)

@@ -1,4 +1,4 @@
-"""Rectangular regions of an array on which something is the same, and the parts of parameter views that they cut."""
+"""Splits arrays and parameter views into boxes on which a key is constant."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Region = tuple[slice, ...]
 
 
 def regions(keys: np.ndarray) -> Iterator[Region]:
-    """Boxes that make up the array, on each of which `keys` is constant; cut along the first axis where it changes."""
+    """Split an array into boxes on which `keys` is constant, cutting along the first axis on which it changes."""
     whole = tuple(slice(0, n) for n in keys.shape)
     yield from _cut(keys, whole)
 
 
 def affine_view(name: str, numbers: np.ndarray) -> ParameterView:
-    """Elements `numbers` [B, N, K, S] of a tensor: by strides where they are affine, else by index."""
+    """The view of elements `numbers` [B, N, K, S] of a tensor: by strides if they are affine, else by index."""
     shape = numbers.shape
     if numbers.size == 0:
         return ParameterView(name, 0, shape, (0,) * 4)
@@ -39,16 +39,24 @@ def affine_view(name: str, numbers: np.ndarray) -> ParameterView:
 
 
 def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Region, ParameterView]]:
-    """The parts of a view that hold no element twice and are as a whole new or tied to earlier blocks.
+    """Split a view into parts without repeated elements, each of which is entirely new or entirely used before.
 
-    Raises `TooLarge`.
+    Args:
+        builder: The graph, with the earlier blocks of the parameter.
+        view: The view.
+
+    Yields:
+        (region, view of the region).
+
+    Raises:
+        TooLarge: Elements, copies or parts exceed the budget.
     """
     shape = builder.parameters[view.name].shape
     box = view.box(shape)
     if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in builder.boxes(view.name)):
         yield (slice(None),) * 4, view
         return
-    bear(view.size, COPIED, "elements of a weight that are read again")
+    bear(view.size, COPIED, "elements of a weight that is read again")
     numbers = view.elements()
     uses = occurrence(numbers)
     taken = np.zeros(builder.parameters[view.name].size, dtype=bool)

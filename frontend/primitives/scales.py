@@ -1,9 +1,9 @@
-"""Scales and zero points as edges: they belong to the nodes whose stored elements they scale.
+"""Scales and zero points as edges onto the nodes whose stored elements they scale.
 
-A block of stored elements joins destinations and sources; a scale belongs to some of both. What tells destinations
-apart (per channel) is an edge onto each; what tells sources apart is one onto each of those; what tells both apart
-(blocked) is an edge onto the destination from a node that is linked from the sources of its block. So stored elements
-can only trade places as far as their scales do.
+A block of stored elements connects sources to destinations. A scale per destination (per channel) is an edge onto it;
+a scale per source is an edge onto the source; a blocked scale, which depends on both, is an edge onto the destination
+from a node that is linked from the sources of the block. So stored elements can only be permuted along with their
+scales.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Block:
 
 @dataclass(frozen=True, slots=True)
 class _Classes:
-    """Which elements of a side belong to what: numbers [rows, columns] by row_of [B, N] and column_of [K, S]."""
+    """Which element of a scale applies where: `numbers` [rows, columns], by `row_of` [B, N] and `column_of` [K, S]."""
 
     numbers: np.ndarray
     row_of: np.ndarray
@@ -50,7 +50,20 @@ class _Classes:
 def side_edges(
     state: State, grid: Grid, view: ParameterView, dst: np.ndarray, src: np.ndarray, via: np.ndarray, role: str
 ) -> tuple[int, ...]:
-    """Edges for the sides of a block of stored elements dst [B, N], src [B, K], via [B, K]; returns their blocks."""
+    """Add the edges of the scales and zero points of a block of stored elements.
+
+    Args:
+        state: The state of the lowering.
+        grid: The stored tensor.
+        view: The elements of the block.
+        dst: Destinations [B, N].
+        src: Sources [B, K].
+        via: Vias of the sources [B, K].
+        role: The role of the block.
+
+    Returns:
+        The indices of the new blocks.
+    """
     made: list[int] = []
     block = _Block(dst, src, via, view, role)
     columns: dict[bytes, np.ndarray] = {}
@@ -68,7 +81,7 @@ def side_edges(
 
 
 def _classes(side: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
-    """The classes of rows (b, n) and columns (k, s); None where they depend on one another."""
+    """The classes of rows (b, n) and columns (k, s) with equal scales; None if these are not a product."""
     coordinates = _coordinates(view, shape)
     if coordinates is None:
         return None
@@ -91,7 +104,7 @@ def _classes(side: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _
 
 
 def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`numpy.unique` with its inverse, without sorting what is in order."""
+    """`numpy.unique` with its inverse; sorted input is not sorted again."""
     flat = values.reshape(-1)
     steps = np.diff(flat)
     if (steps < 0).any():
@@ -101,7 +114,7 @@ def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _coordinates(view: ParameterView, shape: tuple[int, ...]) -> list[np.ndarray] | None:
-    """Where the elements lie along each axis of their tensor, broadcastable to [B, N, K, S]; None if it is not told."""
+    """Coordinates of the elements per axis of their tensor, broadcastable to [B, N, K, S]; None if unknown."""
     if view.index is not None:
         return [_shrunk(c) for c in np.unravel_index(view.index, shape)] if view.size <= _LIMIT else None
     start = np.array(np.unravel_index(view.offset, shape))
@@ -119,7 +132,7 @@ def _coordinates(view: ParameterView, shape: tuple[int, ...]) -> list[np.ndarray
 
 
 def _shrunk(array: np.ndarray) -> np.ndarray:
-    """Size 1 along axes on which nothing differs."""
+    """The array with constant axes reduced to size 1."""
     for axis in range(array.ndim):
         first = array.take([0], axis=axis)
         if array.shape[axis] > 1 and (array == first).all():
@@ -128,7 +141,7 @@ def _shrunk(array: np.ndarray) -> np.ndarray:
 
 
 def _apart(block: _Block, classes: _Classes) -> bool:
-    """Whether every destination is in one class, and every place of a source too."""
+    """Whether every destination, and every slot of a source, is in a single class."""
     places = (*block.src.shape, classes.column_of.shape[1])
     batch, _, slot = np.ogrid[tuple(slice(n) for n in places)]
     members = [np.broadcast_to(a, places) for a in (block.src[:, :, None], slot, batch * _is_batched(block, classes))]
@@ -138,12 +151,12 @@ def _apart(block: _Block, classes: _Classes) -> bool:
 
 
 def _is_batched(block: _Block, classes: _Classes) -> bool:
-    """Whether batches have sources of their own, and scales that tell both ends apart."""
+    """Whether batches have different sources, and scales depend on both ends."""
     return min(classes.numbers.shape) > 1 and bool((block.src != block.src[:1]).any())
 
 
 def _exclusive(class_of: np.ndarray, *members: np.ndarray) -> bool:
-    """Whether no member (a tuple of numbers) is in two classes."""
+    """Whether no member (a tuple of ids) is in two classes."""
     if any((np.diff(a.reshape(-1)) > 0).all() for a in members):
         return True
     rows = np.stack([a.reshape(-1) for a in members], axis=1)
@@ -155,7 +168,7 @@ def _exclusive(class_of: np.ndarray, *members: np.ndarray) -> bool:
 def _of_destinations(
     state: State, block: _Block, side: QuantParam, classes: _Classes, columns: dict[bytes, np.ndarray]
 ) -> int:
-    """Edges onto destinations, from the `param` node or from a node per class of columns."""
+    """Edges onto destinations, from a `param` node or from one node per class of columns."""
     rows = len(classes.numbers)
     ends = _ends(state, block.dst, classes.row_of, rows)
     if classes.numbers.shape[1] == 1:
@@ -172,14 +185,14 @@ def _of_destinations(
 
 
 def _batched(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
-    """Batches with sources of their own, each with nodes of its own for the classes of columns."""
+    """Edges onto destinations of batches with different sources, each with its own nodes per class of columns."""
     runs = [_runs(state, s, v, classes.column_of) for s, v in zip(block.src, block.via, strict=True)]
     view = affine_view(side.name, classes.numbers[classes.row_of][..., None])
     return _edges(state, block.dst, np.stack(runs), view, block.role, side.role)
 
 
 def _of_sources(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
-    """Edges onto the sources, each of which has a scale of its own."""
+    """Edges onto sources, for scales that depend on the source alone."""
     count = classes.numbers.shape[1]
     column_of = classes.column_of
     apart = bool((column_of != column_of[:, :1]).any())
@@ -198,7 +211,7 @@ def _of_sources(state: State, block: _Block, side: QuantParam, classes: _Classes
 
 
 def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> np.ndarray:
-    """A node per class: the only member of each, or else a hub that is linked to the members."""
+    """One node per class: its only member, or else a hub linked to its members."""
     flat, classes = nodes.reshape(-1), class_of.reshape(-1)
     if len(flat) == count and (np.diff(flat) > 0).all() and (np.diff(classes) > 0).all():
         return flat
@@ -211,7 +224,7 @@ def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> 
 
 
 def _runs(state: State, src: np.ndarray, via: np.ndarray, column_of: np.ndarray) -> np.ndarray:
-    """A node per class of columns [K, S], linked from the sources [K] in it, by slot where a source is in several."""
+    """One node per class of columns [K, S], linked from its sources [K]; by slot if a source is in several classes."""
     count = int(column_of.max()) + 1
     nodes = state.nodes(NodeKind.REDUCE, count, state.depth(port(src)))
     slots = column_of.shape[1]
@@ -224,7 +237,7 @@ def _runs(state: State, src: np.ndarray, via: np.ndarray, column_of: np.ndarray)
 
 
 def _source(state: State, block: _Block) -> np.ndarray:
-    """The `param` node of a vector, so that its scales stay its own; a new one for other blocks."""
+    """The `param` node of the block if it is a vector, so that scales belong to it; else a new one."""
     first = block.src.reshape(-1)[:1]
     if (block.src == first).all() and state.builder.groups[
         int(state.builder.group_of(first)[0])
@@ -234,7 +247,7 @@ def _source(state: State, block: _Block) -> np.ndarray:
 
 
 def _pinned(state: State, block: _Block, side: QuantParam, shape: tuple[int, ...]) -> int:
-    """Scales that follow no rows and columns: nothing may move."""
+    """Scales that do not factor into rows and columns: all nodes of the block are pinned."""
     state.pin(port(block.dst))
     state.pin(port(block.src))
     places = distinct(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
@@ -248,7 +261,7 @@ def _pinned(state: State, block: _Block, side: QuantParam, shape: tuple[int, ...
 
 
 def _edges(state: State, dst: np.ndarray, src: np.ndarray, view: ParameterView, role: str, kind: str) -> int:
-    """Blocks of these elements, split where some have edges already; returns the first."""
+    """Add edge blocks for these elements, split where some have edges already; returns the first block's index."""
     first = len(state.builder.edges)
     for (b, n, k, s), part in single_uses(state.builder, view):
         slots = None if view.shape[3] == 1 else np.arange(view.shape[3], dtype=np.int32)[s, None]

@@ -1,4 +1,4 @@
-"""Sparse layers: nodes that single parameters and links feed, such as the nodes of decision trees."""
+"""Sparse layers: nodes with individual parameter edges and links, such as those of decision trees."""
 
 from __future__ import annotations
 
@@ -23,10 +23,16 @@ SPEC = Spec("nf", "of", "no")
 
 @dataclass(frozen=True, slots=True)
 class Sparse:
-    """One parameter each from entry src[i] of `source` to entry dst[i] of the layer.
+    """Parameter edges from entries of `source` to entries of the layer.
 
-    source: `INPUT` (the features) or the name of an earlier layer. src, dst: int64 [n]. elements: [n].
-    steps: names and attributes of what a source may go through first; kinds: int64 [n], which of them it is for each.
+    Attributes:
+        source: `INPUT` (the features) or the name of an earlier layer.
+        src: Source entry of each edge, int64 [n].
+        dst: Destination entry of each edge, int64 [n].
+        elements: Elements [n].
+        role: The role of the edges.
+        steps: Via steps (name, attributes) that a source may go through first.
+        kinds: The index into `steps` for each edge, int64 [n]; None for no steps.
     """
 
     source: str
@@ -40,7 +46,7 @@ class Sparse:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Links from entry src[i] of the layer `source`, which may be this one, to entry dst[i]; int64 [n] both."""
+    """Links from entry src[i] of the layer `source`, which may be this layer, to entry dst[i]; int64 [n] both."""
 
     source: str
     src: np.ndarray
@@ -50,7 +56,7 @@ class Lines:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """`size` new nodes of one kind, and what feeds them."""
+    """`size` new nodes of one kind, with their incoming edges and links."""
 
     name: str
     kind: str
@@ -60,9 +66,18 @@ class Layer:
 
 
 def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Sequence[Layer]) -> Factors:
-    """Factors [rows, size] of the last of the layers over `factors` [rows, features].
+    """Lower sparse layers.
 
-    Features that differ by row are joined first; a node that stands for several features is told apart by `via`.
+    Features that vary by row are joined first; a node that stands for several features is distinguished by its via.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the input, [rows, features].
+        shape: Its shape.
+        layers: The layers.
+
+    Returns:
+        The labels [rows, size] of the last layer.
     """
     source, kept = shared_source(state, factors, shape, (1, shape[1]), SPEC)
     grid = free_axes([source, *kept], shape)

@@ -1,4 +1,4 @@
-"""Values one after the other along an axis that carries labels."""
+"""Concatenation along a labelled axis."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ __all__ = ["resized", "stack"]
 
 
 def stack(state: State, values: Sequence[Operand], axis: int) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Labels of the whole, each at its own place along every axis on which some vary, and its shape.
+    """Concatenate values.
 
-    values: of one factor each.
+    Args:
+        state: The state of the lowering.
+        values: The values, of one factor each.
+        axis: The axis.
+
+    Returns:
+        The labels of the result, not broadcast along axes on which some value's labels vary, and its shape.
     """
     rows = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
     factors = [o.factors[0] for o in pin_against_free(state, rows)]
@@ -33,10 +39,10 @@ def stack(state: State, values: Sequence[Operand], axis: int) -> tuple[np.ndarra
         shape = [n if a in keep else 1 for a, n in enumerate(resized(others, axis, value.shape[axis]))]
         parts.append(np.broadcast_to(labels, shape))
     whole = resized(others, axis, sum(v.shape[axis] for v in values))
-    bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels in a row")
+    bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels of a concatenation")
     return np.concatenate(parts, axis=axis), whole
 
 
 def resized(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:
-    """The shape with another size of one axis."""
+    """The shape with a different size of one axis."""
     return (*shape[:axis], size, *shape[axis + 1 :])

@@ -1,4 +1,4 @@
-"""What lowering keeps while it walks: the graph under construction and the place it has come to."""
+"""The mutable state of a lowering: the graph under construction and the current node."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ __all__ = ["Site", "State", "align"]
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The ONNX node that is being lowered: its name, its first output's name, its name scope."""
+    """The ONNX node being lowered.
+
+    Attributes:
+        node: Its name.
+        value: The name of its first output.
+        scope: Its name scope.
+    """
 
     node: str = ""
     value: str = ""
@@ -34,11 +40,17 @@ class Site:
 
 @dataclass(slots=True)
 class State:
-    """The mutable part of a lowering, handed to every primitive.
+    """The mutable state of a lowering, passed to every primitive.
 
-    grids: of the parameters that are stored quantised, by name.
-    scoped: ports of which a scope was made, one entry per scope (see `reductions.normalize_over`).
-    traces: of `Elements`.
+    Attributes:
+        builder: The graph under construction.
+        site: The current node.
+        grids: The storage of quantised parameters, by name.
+        scoped: Labels that are members of scopes, once per scope (see `reductions.normalize_over`).
+        moves: The moves in vias.
+        functions: The elementwise steps in vias.
+        traces: The functions in `Elements`.
+        cohesion: Which groups are cohesive.
     """
 
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(VIAS))
@@ -56,7 +68,7 @@ class State:
         self.cohesion = Cohesion(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
-        """Ids of a new group of nodes made at the present site, int32 [size]. Raises `TooLarge`."""
+        """Create a group of nodes at the current site; returns their ids, int32 [size]. Raises `TooLarge`."""
         bear(size, LABELS, "nodes")
         ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
         if pinned:
@@ -64,26 +76,26 @@ class State:
         return ids
 
     def ports(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
-        """Ports of a new group of nodes, int64 [size]."""
+        """Create a group of nodes; returns their labels, int64 [size]."""
         return port(self.nodes(kind, size, depth, pinned))
 
     def pin(self, labels: np.ndarray) -> None:
-        """Fix every node that these labels name."""
+        """Pin the nodes of these labels."""
         self.builder.pin(nodes_of(labels))
 
     def pair(self, factors: Sequence[np.ndarray]) -> None:
-        """Note that these label tensors, if there are several, are of one value."""
+        """Record that these label tensors belong to one value, if there are several."""
         for labels in factors if len(factors) > 1 else ():
             self.builder.pair(nodes_of(labels))
 
     def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
-        """The via after a step on the branches `vias` of one node; function: as of `FunctionVias.step`."""
+        """Append a step on the branches `vias` of one node; arguments as for `FunctionVias.step`."""
         if function is None:
             return self.builder.via(op, attributes.items(), vias)
         return self.moves.under(vias, lambda parents: self.functions.step(parents, function, op, attributes))
 
     def marked(self, labels: np.ndarray, op: str, numbers: np.ndarray) -> np.ndarray:
-        """Labels whose vias say a number, of the labels' shape, for each entry; negative ones need none."""
+        """Append a step `op` with a number per entry to the vias; entries with negative numbers stay."""
         new, here = labels.copy(), (numbers >= 0) & (labels >= 0)
         marked = labels[here]
         pairs, places = np.unique(np.stack([numbers[here], vias_of(marked)]), axis=1, return_inverse=True)
@@ -92,18 +104,18 @@ class State:
         return new
 
     def ordered(self, labels: np.ndarray) -> np.ndarray:
-        """Pin every node that these labels name; each entry's via then says at which place it is."""
+        """Pin the nodes of these labels and append each entry's position to its via."""
         self.pin(labels)
         return self.marked(labels, "Place", np.arange(labels.size).reshape(labels.shape))
 
     def scopes(self, ports: np.ndarray) -> np.ndarray:
-        """Note that distinct ports take part in one more scope each; how many scopes each has had before, int64."""
+        """Record one more scope for each of these distinct labels; returns how many each had before, int64."""
         earlier = np.concatenate([*self.scoped, ports])
         self.scoped.append(ports)
         return occurrence(earlier)[len(earlier) - len(ports) :]
 
     def depth(self, labels: np.ndarray) -> int:
-        """The greatest depth among the nodes that these labels name."""
+        """The greatest depth among the nodes of these labels."""
         return self.builder.depth_of(nodes_of(labels))
 
     def links(
@@ -114,7 +126,7 @@ class State:
         operand: np.ndarray | None = None,
         slot: np.ndarray | None = None,
     ) -> None:
-        """Links from the ports `src` to the nodes `dst`, both flat."""
+        """Add links from the labels `src` to the nodes `dst`, both flat."""
         src = src.reshape(-1)
         via = src & ((1 << 24) - 1)
         self.builder.add_links(dst.reshape(-1), nodes_of(src), role, via, operand, slot, self.site.node)
@@ -128,11 +140,22 @@ class State:
         role: str,
         slots: np.ndarray | None = None,
     ) -> int:
-        """Edge blocks for elements [B, N, K, S] between dst [B, N] and src [B, K]; returns the first block's index.
+        """Add edges for elements.
 
-        One block, unless the elements come from several tensors or repeat one another (copies are tied). Where not all
-        are parameters: of each slot a block of single edges [E, 1, 1, 1]. A function of the element is a last step of
-        the via; the tables that it takes are blocks of constants beside the block.
+        They form one block unless the elements come from several tensors or repeat (copies are tied). If not all are
+        parameters, each slot is a block of single edges [E, 1, 1, 1]. A function of the element is the last step of
+        the via, and its tables are constant blocks in parallel.
+
+        Args:
+            dst: Destinations [B, N].
+            src: Sources [B, K].
+            via: Vias of the sources [B, K].
+            elements: The elements [B, N, K, S].
+            role: The role of the edges.
+            slots: Slot coordinates, int32 [S, <=3]; a running number by default.
+
+        Returns:
+            The index of the first block.
         """
         size = elements.shape[3]
         if slots is None:
@@ -161,7 +184,7 @@ class State:
         self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, elements: Elements, some: np.ndarray, role: str,
         slots: np.ndarray,
     ) -> int:  # fmt: skip
-        """Single edges for the elements where `some` holds, slot by slot; returns the first block's index."""
+        """Add single edges for the elements where `some` is true, slot by slot; returns the first block's index."""
         first = -1
         for slot in range(some.shape[3]):
             at = b, n, k = np.nonzero(some[..., slot])
@@ -173,7 +196,7 @@ class State:
         return max(first, 0)
 
     def _reparametrized(self, via: np.ndarray, trace: int) -> np.ndarray:
-        """The vias of edges that carry a function of their element."""
+        """The vias with a last step for the function of the element, if it is not the identity."""
         if not trace:
             return via
         items: list[tuple[str, object]] = [("function", self.traces.text(trace))]
@@ -183,7 +206,7 @@ class State:
         return vias_of(ports).astype(np.int32)
 
     def _table(self, stem: str, table: np.ndarray) -> ParameterView:
-        """A view of a table of the program, of rank 4, registered under a name of its own; repeated axes take none."""
+        """Register a program table of rank 4 under a unique name, without its broadcast axes; returns its view."""
         name, number = stem, 1
         while name in self.builder.constants:
             name, number = f"{stem}_{number}", number + 1
@@ -193,7 +216,7 @@ class State:
         return ParameterView(name, 0, table.shape, strides)  # type: ignore[arg-type]
 
     def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, piece: Part, role: str) -> np.ndarray:
-        """The vias [B, K] of a block; one of stored elements gets its scales as edges, which its vias name."""
+        """The vias [B, K] of a block; for stored elements, adds edges for their scales, which the vias then name."""
         grid = self.traces.grid(piece.trace) or self.grids.get(piece.view.name)
         blocks = () if grid is None else side_edges(self, grid, piece.view, dst, src, via, role)
         if not blocks:
@@ -203,9 +226,9 @@ class State:
 
 
 def align(labels: np.ndarray, letters: str, target: str) -> np.ndarray:
-    """Reorder the axes of a label tensor from `letters` to `target`; letters that it lacks get size 1.
+    """Transpose a label tensor from the axes `letters` to `target`; axes that it lacks get size 1.
 
-    Letters that the target lacks must have size 1.
+    Axes that the target lacks must have size 1.
     """
     order = [letters.index(t) for t in target if t in letters]
     dropped = [i for i, t in enumerate(letters) if t not in target]

@@ -1,4 +1,4 @@
-"""Stored parameters: quantised tensors whose numbers, not stored elements, are the values of their edges."""
+"""Stored parameters: quantised tensors, whose edges have the dequantised values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,13 @@ __all__ = ["Aligned", "store"]
 
 @dataclass(frozen=True, slots=True)
 class Aligned:
-    """A scale or zero point, and which axes of the stored elements its own axes are.
+    """A scale or zero point, aligned with the stored elements.
 
-    block: how many stored elements share one along an axis that is neither of size 1 nor whole.
+    Attributes:
+        role: "scale" or "zero_point".
+        value: The constant.
+        axes: The axes of the stored elements that its axes correspond to.
+        block: The number of stored elements per entry, along an axis that is neither of size 1 nor full.
     """
 
     role: str
@@ -42,11 +46,26 @@ def store(
     packing: Packing | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> Elements:
-    """The elements of the tensor `x` as stored parameters on a grid, registered with the graph.
+    """Register a tensor as quantised parameters.
 
-    value: the ONNX value that holds the numbers, "" if none does. packing, shape: how the elements lie in the tensor,
-    and their own shape, where they are not the tensor's. Raises `Unsupported` for what is no tensor of the model, or
-    one that another operator reads as it is. Where it has another grid elsewhere, that is the trace of the elements.
+    If the tensor is dequantised differently elsewhere, the trace of the returned elements says so.
+
+    Args:
+        state: The state of the lowering.
+        constants: Provides elements of constants.
+        x: The stored tensor.
+        sides: Its scales and zero points.
+        code: Its scheme.
+        value: The ONNX value that has the dequantised values, "" if there is none.
+        packing: How elements are packed in the tensor; None if they are not.
+        shape: The shape of unpacked elements.
+
+    Returns:
+        The elements.
+
+    Raises:
+        Unsupported: `x` is not a whole tensor of the model, or another operator reads its stored elements, or a scale
+            does not fit.
     """
     assert x.elements is not None
     if not x.elements.bare:
@@ -58,11 +77,11 @@ def store(
     grid = Grid(tuple(elements.shape[a] for a in order), tuple(made), code, packing)
     known = state.grids.get(name)
     if known is None and state.builder.used(name):
-        raise Unsupported("its stored elements are read elsewhere as they are")
+        raise Unsupported("another operator reads its stored elements without dequantising them")
     old = state.builder.parameters[name]
     if known is not None and not known.same(grid):
         if old.storage is not None:
-            # Floats that took the place of one of the values would leave the others as they were.
+            # Write-back must not replace one of several dequantised values by floats: the others would not change.
             state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=()))
         return replace(elements, trace=state.traces.regrid(grid))
     holds = value if packing is None and x.shape == old.shape and order == tuple(range(x.rank)) else ""
@@ -77,10 +96,10 @@ def store(
 
 
 def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[str, tuple[int, ...]]:
-    """The tensor that elements are the whole of, and the order of their axes in which they lie there."""
+    """The tensor that the elements are the whole of, and the order of their axes in it."""
     array, arena = elements.array, elements.arena
     if array.dtype != np.int8 or not array.size:
-        raise Unsupported("a part of a stored tensor, or several, are dequantised together")
+        raise Unsupported("parts of stored tensors, or several of them, are dequantised together")
     name, base = arena.owner(arena.number_of(array))
     order = tuple(np.argsort([-abs(s) for s in array.strides], kind="stable").tolist())
     whole = arena.number_of(array) == base and array.size == arena.size(name)
@@ -90,20 +109,20 @@ def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[st
 
 
 def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> QuantParam:
-    """The side of a stored tensor of this shape."""
+    """A scale or zero point for a stored tensor of this shape."""
     value, rank = aligned.value, len(shape)
     if value.is_activation:
         raise Unsupported(f"the {aligned.role} of a constant is computed from the input")
     if value.data is not None:
         number = uniform(value.data)
         if number is None:
-            raise Unsupported(f"the {aligned.role} is a table of the program")
+            raise Unsupported(f"the {aligned.role} is a program constant of several values")
         return QuantParam(aligned.role, "", np.zeros((1,) * rank, np.int64), (1,) * rank, np.asarray(number))
     if value.elements is None or not value.elements.bare:
         raise Unsupported(f"the {aligned.role} is computed from parameters")
     views = [part.view for part in value.elements.reshape(1, 1, 1, -1).parts()]
     if len(views) != 1:
-        raise Unsupported(f"the {aligned.role} is made of several tensors")
+        raise Unsupported(f"the {aligned.role} is composed of several tensors")
     numbers = views[0].elements().reshape(value.shape)
     if numbers.size == 1:
         return QuantParam(aligned.role, views[0].name, numbers.reshape((1,) * rank), (1,) * rank)
@@ -120,7 +139,7 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Qua
 def _parameter(
     raw: Parameter, shape: tuple[int, ...], grid: Grid, value: str, parameters: Mapping[str, Parameter]
 ) -> Parameter:
-    """The parameter of numbers in the place of the one of stored elements."""
+    """The parameter of dequantised values, which replaces that of stored elements."""
     form = _Form(raw, shape, grid, parameters)
     storage = Storage(raw.dtype, (value,) if value else (), grid.names, raw.load, form.decode, form.encode)
     return Parameter(raw.name, shape, grid.code.dtype, raw.origin, form, storage=storage)
@@ -128,7 +147,7 @@ def _parameter(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Form:
-    """How the numbers of a parameter of this shape are stored. parameters: all, those that they depend on too."""
+    """Decodes and encodes a stored parameter; `parameters` includes those of its scales. Picklable."""
 
     raw: Parameter
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Traces: which function of its stored element an edge carries (`Softplus(w)`, `1 + w`, `mask * w`)."""
+"""Traces: the function of its stored element that an edge carries (`Softplus(w)`, `1 + w`, `mask * w`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LINEAR = {"Scale", "Neg", "Mul", "Div"}
 class Traces:
     """Chains of elementwise steps on elements, numbered like vias; 0 is the element itself.
 
-    A step that takes a table has the attribute `tables`: the places of its tables among those of `Elements`.
+    A step that takes tables has the attribute `tables`: their indices in `Elements.tables`.
     """
 
     def __init__(self) -> None:
@@ -25,35 +25,35 @@ class Traces:
         self._grids: dict[int, Grid] = {}
 
     def step(self, traces: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
-        """The trace after a step on functions of one element. function: of as many arrays; None if not known."""
+        """Append a step on functions of one element; arguments as for `FunctionVias.step`."""
         return self._functions.step(traces, function, op, attributes)
 
     def regrid(self, grid: Grid) -> int:
-        """The trace of elements that stand for numbers on another grid than where they were met first."""
+        """The trace of elements that are dequantised differently here than at their first use."""
         trace = self._builder.via("Regrid", (("number", len(self._grids) + 1),))
         self._grids[trace] = grid
         return trace
 
     def grid(self, trace: int) -> Grid | None:
-        """The grid with which the trace begins, if it is not the parameter's own."""
+        """The grid that the trace starts with, None if it is the parameter's own."""
         while trace and trace not in self._grids:
             trace = self._builder.vias[trace].parents[0]
         return self._grids.get(trace)
 
     def text(self, trace: int) -> str:
-        """The function in words, other ones for another function."""
+        """The function as text, unique per function."""
         text = via_text(self._builder, trace)
         return text if len(text) < _LONG else f"{text} ({trace})"
 
     def tables(self, trace: int) -> tuple[int, ...]:
-        """Which tables the function takes."""
+        """The indices of the tables that the function takes."""
         entry = self._builder.vias[trace]
         own = dict(entry.attributes).get("tables", ())
         assert isinstance(own, tuple)
         return tuple(sorted({*own, *(t for p in entry.parents if trace for t in self.tables(p))}))
 
     def linear(self, trace: int) -> bool:
-        """Whether it multiplies the element by a number."""
+        """Whether the function multiplies the element by a number."""
         while trace:
             entry = self._builder.vias[trace]
             if entry.op not in _LINEAR or len(entry.parents) != 1 or "operand0" in dict(entry.attributes):

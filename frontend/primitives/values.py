@@ -1,4 +1,4 @@
-"""What rules see: values under lowering and the op at hand."""
+"""The values and the operator that a rule works on."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ __all__ = ["Op", "Result", "Value"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """A value of the network during lowering: an activation, a weight or a constant, and never two of them.
+    """A value of the network during lowering: either an activation, a weight, or a program constant.
 
-    factors: of an activation: label tensors (see `labels`), one per independent neural axis.
-    elements: of a weight: the parameter elements it is made of, or functions of them.
-    data: of a constant of the program: its numbers.
-    derived: it is computed from parameters alone: a weight that no rule knows, or an activation that starts at them.
-    same: axes along which all entries of an activation are copies.
+    Attributes:
+        name: Its name in the model.
+        shape: Its concrete shape.
+        dtype: NumPy's name of its data type; "string" for strings.
+        factors: Of an activation: label tensors (see `labels`), one per independent neural axis.
+        data: Of a program constant: its array.
+        elements: Of a weight: the parameter elements, or functions of them.
+        derived: Whether it is computed from parameters alone: a weight of unknown structure, or an activation.
+        same: The axes along which all entries of an activation are copies.
     """
 
     name: str
@@ -34,13 +38,13 @@ class Value:
     same: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for a value of two sorts."""
+        """Raise `ValueError` for a value of more than one kind."""
         if bool(self.factors) + (self.data is not None) + (self.elements is not None) > 1:
             raise ValueError(f"{self.name!r} is more than one of activation, weight and constant")
 
     @property
     def is_activation(self) -> bool:
-        """Whether it has labels: it depends on the input, or it is a parameter that starts a stream."""
+        """Whether it has labels: it depends on the input, or is a parameter that is lowered like an activation."""
         return bool(self.factors)
 
     @property
@@ -89,7 +93,7 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Name, shape and dtype of an output of the op at hand; shape None where it is not known."""
+    """Name, shape and dtype of an output; the shape is None if it is unknown."""
 
     name: str
     shape: tuple[int, ...] | None
@@ -98,7 +102,17 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Op:
-    """The ONNX node at hand: operands as values, attributes with the schema's defaults filled in."""
+    """The ONNX node that a rule lowers.
+
+    Attributes:
+        type: The operator.
+        domain: Its domain.
+        opset: The imported version of the domain.
+        name: The name of the node.
+        inputs: The operands, None where one is left out.
+        results: The outputs, None where one is left out.
+        attributes: The attributes, with the schema's defaults filled in.
+    """
 
     type: str
     domain: str

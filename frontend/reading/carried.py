@@ -1,4 +1,4 @@
-"""Models and their tensors on the way to another process: what lies in a file stays there."""
+"""Pickling of models and tensors: data that lies in a file is sent as a reference to the file."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from .load import MappedTensor, load, replace_tensors
 
 __all__ = ["Numbers", "carried_model"]
 
-_AWAY = "gmnc:carried"
-"""Where the message of a model says that a tensor lies that is pickled by itself. No such file is ever opened."""
+_SEPARATE = "gmnc:carried"
+"""The location, in a pickled model message, of tensors that are pickled separately; no such file is ever opened."""
 
-_AS_IT_IS = (
+_PICKLABLE = (
     MappedTensor, onnx_ir.ExternalTensor, onnx_ir.Tensor, onnx_ir.PackedTensor, onnx_ir.TensorProtoTensor,
     onnx_ir.StringTensor,
 )  # fmt: skip
-"""Kinds of tensors that can be pickled."""
+"""Tensor classes that can be pickled."""
 
 _SMALL = 256
-"""Bytes of a tensor that stays in the message."""
+"""Tensors of at most so many bytes stay in the message."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Numbers:
-    """The numbers of a tensor, as the `load` of a parameter."""
+    """Reads a tensor; the picklable `load` of a parameter."""
 
     tensor: onnx_ir.TensorProtocol
     portable: ClassVar[bool] = True
 
     def __call__(self) -> np.ndarray:
-        """The numbers, mapped where the file allows."""
+        """The array, memory-mapped if possible."""
         return self.tensor.numpy()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -46,7 +46,11 @@ class Numbers:
 
 
 def carried_model(model: onnx_ir.Model) -> _File | _Message:
-    """What is pickled in the place of a model: the file that it was read from, else its message and its tensors."""
+    """What is pickled instead of a model: a reference to its file, else its message and its tensors.
+
+    Raises:
+        GmncError: The model cannot be serialized.
+    """
     source = model.meta.get(SOURCE)
     if isinstance(source, MappedFile):
         source.state.check()
@@ -54,15 +58,15 @@ def carried_model(model: onnx_ir.Model) -> _File | _Message:
         return _File(source.state.absolute(), tuple(FileState.of(path) for path in others))
     tensors: list[onnx_ir.TensorProtocol] = []
 
-    def away(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+    def separate(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
         if tensor.nbytes <= _SMALL or tensor.dtype == onnx_ir.DataType.STRING:
             return tensor
         tensors.append(_portable(tensor))
         shape = onnx_ir.Shape(tensor.shape.numpy())
-        return onnx_ir.ExternalTensor(_AWAY, len(tensors) - 1, 0, tensor.dtype, shape=shape, name=tensor.name or "")
+        return onnx_ir.ExternalTensor(_SEPARATE, len(tensors) - 1, 0, tensor.dtype, shape=shape, name=tensor.name or "")
 
     skeleton = model.clone()
-    replace_tensors(skeleton, away)
+    replace_tensors(skeleton, separate)
     try:
         message = onnx_ir.to_proto(skeleton).SerializeToString()
     except ValueError as error:
@@ -72,13 +76,13 @@ def carried_model(model: onnx_ir.Model) -> _File | _Message:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A model that was read from a file. others: the files of its external data."""
+    """A reference to a model file; `others` are its external data files."""
 
     state: FileState
     others: tuple[FileState, ...]
 
     def open(self) -> onnx_ir.Model:
-        """Raises `LoadError` if the file is gone or has changed."""
+        """Load the model; raises `LoadError` if a file is missing or has changed."""
         for state in (self.state, *self.others):
             state.check()
         model = load(self.state.path)
@@ -88,7 +92,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Message:
-    """A model that came from memory. meta: of its entries those that write-back needs."""
+    """A model that was built in memory; `meta` holds the metadata that write-restore needs."""
 
     message: bytes
     tensors: tuple[onnx_ir.TensorProtocol, ...]
@@ -99,20 +103,20 @@ class _Message:
         proto.ParseFromString(self.message)
         model = onnx_ir.from_proto(proto)
 
-        def back(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
-            if isinstance(tensor, onnx_ir.ExternalTensor) and tensor.location == _AWAY:
+        def restore(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+            if isinstance(tensor, onnx_ir.ExternalTensor) and tensor.location == _SEPARATE:
                 return self.tensors[tensor.offset or 0]
             return tensor
 
-        replace_tensors(model, back)
+        replace_tensors(model, restore)
         model.meta.update({**self.meta, CARRIED: carried_model})
         return model
 
 
 def _portable(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
-    """The tensor itself, if it can be pickled as it is, else one of equal numbers."""
+    """The tensor if it can be pickled, else an equal one that can."""
     if type(tensor) is onnx_ir.ExternalTensor:
         return referred(*by_reference(tensor))
-    if isinstance(tensor, _AS_IT_IS):
+    if isinstance(tensor, _PICKLABLE):
         return tensor
     return onnx_ir.Tensor(np.asarray(tensor.numpy()), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)

@@ -114,7 +114,7 @@ class _Unchanged(onnx_ir.ExternalTensor):
         self._state = state
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (by_reference(self), self._state.absolute())
+        return _unpickled, (by_reference(self), self._state.absolute())
 
     def numpy(self) -> np.ndarray:
         self._state.check(self.raw)
@@ -134,7 +134,7 @@ class _Unchanged(onnx_ir.ExternalTensor):
 
 
 class _Referred(onnx_ir.ExternalTensor):
-    """An external tensor that is pickled as the place where its bytes are."""
+    """An external tensor that is pickled as a reference to its file."""
 
     __slots__ = ()
 
@@ -143,7 +143,7 @@ class _Referred(onnx_ir.ExternalTensor):
 
 
 def by_reference(tensor: onnx_ir.ExternalTensor) -> tuple[Any, ...]:
-    """What `referred` makes the tensor of again, wherever it is: where its bytes are, and not these."""
+    """The arguments with which `referred` creates the tensor again in another process: file, offset and metadata."""
     folder = os.path.abspath(os.fspath(tensor.base_dir))
     about = (tensor.name, tensor.doc_string, dict(tensor.metadata_props), folder)
     return (os.fspath(tensor.location), tensor.offset, tensor.length, tensor.dtype, tensor.shape.numpy(), *about)
@@ -153,14 +153,14 @@ def referred(
     location: str, offset: int | None, length: int | None, dtype: onnx_ir.DataType, shape: tuple[int, ...],
     name: str, doc_string: str | None, metadata: dict[str, str], folder: str,
 ) -> onnx_ir.ExternalTensor:  # fmt: skip
-    """See `by_reference`."""
+    """The external tensor of a reference made by `by_reference`."""
     return _Referred(
         location, offset, length, dtype, shape=onnx_ir.Shape(shape), name=name, doc_string=doc_string,
         metadata_props=metadata or None, base_dir=folder,
     )  # fmt: skip
 
 
-def _arrived(reference: tuple[Any, ...], state: FileState) -> _Unchanged:
+def _unpickled(reference: tuple[Any, ...], state: FileState) -> _Unchanged:
     return _Unchanged(referred(*reference), state)
 
 

@@ -102,7 +102,7 @@ def test_a_weight_that_is_computed_from_the_input_is_opaque() -> None:
     model = unchecked(text, '"": 20, "com.microsoft": 1', v=np.ones((6, 1, 16), np.uint8))
     graph = gmnc.compile(model)
     assert [o.op for o in graph.opaque] == ["DequantizeBits"]
-    assert "'x' stands in the place of a weight" in graph.opaque[0].reason
+    assert "'x' is used as a weight" in graph.opaque[0].reason
 
 
 @pytest.mark.parametrize("shape", ["1000000000, 5", ", ".join(["4"] * 40)], ids=["a billion rows", "40 axes"])
