@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from ..ir import LoweringError
 from .context import Called, LoweringContext
 from .errors import Unsupported
 from .inference.shapes import ValueInfo, of_operator
+from .inference.value_info import HINTED
 from .model.attributes import defaults
 from .primitives.values import Op, Result, Value
-from .rules.registry import Registry
+from .rules.registry import Registry, Rule
 from .rules.running import run
 
 __all__ = ["Caller"]
@@ -25,6 +26,7 @@ class Caller:
     def __init__(self, registry: Registry) -> None:
         self.node = ""
         self._registry = registry
+        self._shapes: dict[Hashable, list[ValueInfo | None]] = {}
 
     def __call__(self, ctx: LoweringContext, called: Called) -> list[Value]:
         """The outputs of the operator; see `LoweringContext.call`."""
@@ -34,16 +36,39 @@ class Caller:
                 f"there is no rule for {called.name}, of which it is composed", f"write a rule for {called.name}"
             )
         attributes = {**defaults(called.domain, called.name, called.opset), **called.attributes}
-        try:
-            found = of_operator(called.name, called.domain, called.opset, _known(called), called.attributes, rule)
-        except LoweringError as error:
-            raise ValueError(str(error)) from error
+        found = self._inferred(called, rule)
         results = tuple(
             Result(f"{self.node}/{called.name}", entry.shape if entry else None, entry.dtype if entry else "")
             for entry in (*found, *[None] * called.outputs)[: called.outputs]
         )
         op = Op(called.name, called.domain, called.opset, self.node, called.operands, results, attributes)
         return [value for value in run(rule, ctx, op, called=True) if value is not None]
+
+    def _inferred(self, called: Called, rule: Rule) -> list[ValueInfo | None]:
+        """What is known of the outputs, inferred once for equal operands."""
+        key = _key(called) if rule.shapes is None else None
+        if key is not None and key in self._shapes:
+            return self._shapes[key]
+        try:
+            found = of_operator(
+                called.name, called.domain, called.opset, _known(called), called.attributes, rule, called.outputs
+            )
+        except LoweringError as error:
+            raise ValueError(str(error)) from error
+        if key is not None:
+            self._shapes[key] = found
+        return found
+
+
+def _key(called: Called) -> Hashable:
+    """All that decides what a schema infers; it sees no numbers of large operands."""
+    operands = tuple(
+        None if v is None
+        else (v.shape, v.dtype, None if v.data is None or v.data.size > HINTED else v.data.tobytes())
+        for v in called.operands
+    )  # fmt: skip
+    attributes = repr(sorted(called.attributes.items()))
+    return called.name, called.domain, called.opset, called.outputs, operands, attributes
 
 
 def _known(called: Called) -> Sequence[ValueInfo | None]:

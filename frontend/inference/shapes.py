@@ -89,6 +89,7 @@ def of_operator(
     inputs: Sequence[ValueInfo | None],
     attributes: Mapping[str, Any],
     rule: Rule | None,
+    outputs: int = 1,
 ) -> list[ValueInfo | None]:
     """Infer the outputs of an operator that is not a node of a model.
 
@@ -108,7 +109,9 @@ def of_operator(
     """
     values = [None if k is None else onnx_ir.Value(name=f"i{i}") for i, k in enumerate(inputs)]
     made = onnx_ir.convenience.convert_attributes({n: v for n, v in attributes.items() if v is not None})
-    node = onnx_ir.Node(domain, op, values, made, outputs=[onnx_ir.Value(name="o0")], version=opset)
+    node = onnx_ir.Node(
+        domain, op, values, made, outputs=[onnx_ir.Value(name=f"o{i}") for i in range(outputs)], version=opset
+    )
     graph = onnx_ir.Graph([], [], nodes=[], opset_imports={domain: opset})
     inference = _Inference(onnx_ir.Model(graph, ir_version=10), Sizes({}, {}, DEFAULTS[0]), {}, lambda _: rule)
     return inference.outputs(node, list(inputs))

@@ -13,7 +13,11 @@ import onnx_ir
 from ..budget import absurd
 from ..model.protos import dtype_name
 
-__all__ = ["ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
+__all__ = ["HINTED", "ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
+
+
+HINTED = 64
+"""Elements of an operand that an output shape may depend on, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def inference_key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Has
 
 def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
     """The data of an operand that an output shape may depend on (Reshape's target, Resize's scales), else None."""
-    if known is None or known.data is None or known.data.size > 64:
+    if known is None or known.data is None or known.data.size > HINTED:
         return None
     if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
         return known.data

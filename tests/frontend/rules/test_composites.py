@@ -132,6 +132,8 @@ def test_a_called_operator_is_that_of_the_opset_that_is_stated() -> None:
 
 def test_several_outputs_of_a_called_operator_are_there() -> None:
     def lower(ctx: LoweringContext, op: Op) -> Value:
+        halves = ctx.call_all("Split", op.input(0), outputs=2, axis=1, num_outputs=2)
+        assert [half.shape[1:] for half in halves] == [(2,), (2,)]
         y, h = ctx.call_all("RNN", ctx.reshaped(op.input(0), (2, 1, 4)), *_cell(ctx), outputs=2, hidden_size=4)
         assert (y.shape, h.shape) == ((2, 1, 1, 4), (1, 1, 4))
         return ctx.reshaped(y, (2, 4))
