@@ -42,7 +42,10 @@ def functions(name: str, thing: Any) -> Iterator[tuple[str, Callable[..., Any]]]
 
 def complaints(name: str, function: Callable[..., Any]) -> Iterator[str]:
     text = inspect.getdoc(function) or ""
-    sections = dict(re.findall(r"^(Args|Returns|Yields|Raises):\n((?:[ \n].*\n?)*)", text + "\n", flags=re.MULTILINE))
+    sections: dict[str, str] = {}
+    for part in re.split(r"^(?=\S)", text, flags=re.MULTILINE):
+        title, _, body = part.partition(":\n")
+        sections |= {title: body} if title in ("Args", "Returns", "Yields", "Raises") else {}
     signature = inspect.signature(function)
     taken = [p for p in signature.parameters if p not in ("self", "cls")]
     missing = [p for p in taken if not re.search(rf"^\s+\*{{0,2}}{p}:", sections.get("Args", ""), flags=re.MULTILINE)]
