@@ -100,6 +100,7 @@ def of_operator(
         inputs: Its operands, None where one is left out.
         attributes: Its attributes; those that are None are left out.
         rule: Its rule, which may give the shapes; else the schema does.
+        outputs: How many outputs it has.
 
     Returns:
         Its first outputs, None where unknown.

@@ -59,7 +59,7 @@ def of_type(found: onnx.TypeProto) -> ValueInfo | None:
 
 
 def inference_key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Hashable:
-    """A inference_key that is equal for nodes for which the schema infers the same outputs."""
+    """A key that is equal for nodes for which the schema infers the same outputs."""
     attributes = tuple(
         (name, id(a) if isinstance(a.value, (list, dict)) or not isinstance(a.value, Hashable) else a.value)
         for name, a in node.attributes.items()

@@ -74,7 +74,7 @@ def _parts(ctx: LoweringContext, op: Op, x: Value) -> list[Value]:
 
 
 def _gated(ctx: LoweringContext, op: Op, gate: Value, line: Value) -> Value:
-    """gate * sigmoid(alpha * gate) * (line + beta), both within the limit."""
+    """Compute gate * sigmoid(alpha * gate) * (line + beta), both within the limit."""
     alpha, beta = float(op.attr("activation_alpha", 1.0)), float(op.attr("activation_beta", 0.0))
     limit = float(op.attr("swiglu_limit", math.inf))
     if math.isfinite(limit):

@@ -44,7 +44,7 @@ def _sides(op: Op) -> tuple[str, str]:
 
 @rule("FusedMatMul", domain=MICROSOFT, weights=(0, 1), shapes=_product)
 def fused_matmul(ctx: LoweringContext, op: Op) -> Value:
-    """alpha * A' B' over the last two axes (com.microsoft since 1)."""
+    """Product alpha * A' B' over the last two axes (com.microsoft since 1)."""
     left, right = _sides(op)
     batch = max(left[:-2], right[:-2], key=len)
     y = bilinear(ctx, op.input(0), op.input(1), (left, right, f"{batch}mn"))
@@ -108,7 +108,7 @@ def gelu(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("BiasAdd", domain=MICROSOFT, weights=(1,), shapes=like_first)
 def bias_add(ctx: LoweringContext, op: Op) -> Value:
-    """x plus a bias plus another value (com.microsoft since 1)."""
+    """Sum of x, a bias and another value (com.microsoft since 1)."""
     y = ctx.add(op.input(0), op.input(1))
     return ctx.add(y, op.input(2))
 
@@ -120,7 +120,7 @@ def _half(op: Op) -> Sequence[Shaped]:
 
 @rule("BiasSplitGelu", domain=MICROSOFT, weights=(1,), shapes=_half)
 def bias_split_gelu(ctx: LoweringContext, op: Op) -> Value:
-    """x plus a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
+    """Sum of x and a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
     x, half = ctx.add(op.input(0), op.input(1)), op.shape()[-1]
     left, right = ctx.sliced(x, slice(half)), ctx.sliced(x, slice(half, None))
     return ctx.mul(left, ctx.call("Gelu", right))

@@ -67,7 +67,7 @@ def _contract(
 
 @rule("Gemm", weights=(0, 1, 2))
 def gemm(ctx: LoweringContext, op: Op) -> Value:
-    """alpha * A' B' + beta * C (Gemm since 1)."""
+    """Affine map alpha * A' B' + beta * C (Gemm since 1)."""
     a, b, c = op.input(0), op.input(1), op.optional(2)
     left = "km" if op.attr("transA", 0) else "mk"
     right = "nk" if op.attr("transB", 0) else "kn"

@@ -60,7 +60,7 @@ def find(node: onnx_ir.Node, facts: Facts) -> Match | None:
 
 
 def _normalised(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """c / sqrt(mean(c^2) + eps) with c = x or c = x - mean(x); also c * (1 / sqrt(...) * scale)."""
+    """Match c / sqrt(mean(c^2) + eps) with c = x or c = x - mean(x); also c * (1 / sqrt(...) * scale)."""
     for c, factor in quotients(node, facts):
         if factor.radicand is None:
             continue
@@ -79,7 +79,7 @@ def _normalised(node: onnx_ir.Node, facts: Facts) -> Match | None:
 
 
 def _batchwise(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """x * w + (shift - mean(x) * w) and x * w - mean(x) * w, w = (1 / sqrt(variance + eps)) * scale (TensorFlow's)."""
+    """Match x * w + (shift - mean(x) * w) and x * w - mean(x) * w, w = scale / sqrt(variance + eps) (TensorFlow's)."""
     for product, rest in operands(node):
         if node.op_type == "Sub":
             return _affine(node, product, rest, None, facts)
@@ -93,7 +93,7 @@ def _batchwise(node: onnx_ir.Node, facts: Facts) -> Match | None:
 def _affine(
     node: onnx_ir.Node, left: onnx_ir.Value, right: onnx_ir.Value, shift: onnx_ir.Value | None, facts: Facts
 ) -> Match | None:
-    """x * w + shift - mean(x) * w from its two products."""
+    """Match x * w + shift - mean(x) * w from its two products."""
     for x, w in operands(producer(left, "Mul")):
         for shifted, v in operands(producer(right, "Mul")):
             mean = mean_of(shifted, facts) if same(v, w) else None
@@ -110,7 +110,7 @@ def _affine(
 
 
 def _lp_normalised(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """x / max(norm(x), eps), x / norm(x) and x / sqrt(max(sum(x^2), eps))."""
+    """Match x / max(norm(x), eps), x / norm(x) and x / sqrt(max(sum(x^2), eps))."""
     for x, factor in quotients(node, facts):
         found, epsilon = None, None
         if factor.divisor is not None:
@@ -142,7 +142,7 @@ def _softmax(node: onnx_ir.Node, facts: Facts) -> Match | None:
 
 
 def _log_softmax(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """z - log(sum(exp(z))), x - (max(x) + log(sum(exp(z)))) and x - ReduceLogSumExp(x); z = x or z = x - max(x)."""
+    """Match z - log(sum(exp(z))), x - (max(x) + log(sum(exp(z)))), x - ReduceLogSumExp(x); z is x or x - max(x)."""
     pair = difference(node.outputs[0])
     if pair is None:
         return None
@@ -157,7 +157,7 @@ def _log_softmax(node: onnx_ir.Node, facts: Facts) -> Match | None:
 def _log_sum_exp(
     z: onnx_ir.Value, log_sum: onnx_ir.Value, facts: Facts
 ) -> tuple[onnx_ir.Value | None, Reduction | None]:
-    """x and the reduction of the sum where z - log_sum is the log-softmax of x."""
+    """Find x and the reduction of the sum where z - log_sum is the log-softmax of x."""
     log, shift = producer(core(log_sum), "Log"), None
     for added, rest in operands(producer(core(log_sum), "Add")):
         if log is None:

@@ -127,7 +127,7 @@ def operands(node: onnx_ir.Node | None) -> Iterable[tuple[onnx_ir.Value, onnx_ir
 
 
 def difference(value: onnx_ir.Value) -> tuple[onnx_ir.Value, onnx_ir.Value] | None:
-    """a and b where the value is a - b."""
+    """Find a and b where the value is a - b."""
     node = producer(value, "Sub")
     if node is None or node.inputs[1] is None:
         return None

@@ -63,7 +63,7 @@ def factors(value: onnx_ir.Value, facts: Facts) -> Iterator[Factor]:
 
 
 def plus_epsilon(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, float]:
-    """v and eps of v + eps, eps 0 if nothing is added."""
+    """Find v and eps of v + eps, eps 0 if nothing is added."""
     for v, literal in operands(producer(core(value), "Add")):
         epsilon = facts.scalar(literal)
         if epsilon is not None and 0 <= epsilon < math.inf:
@@ -72,7 +72,7 @@ def plus_epsilon(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, flo
 
 
 def floored(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, float | None]:
-    """v and eps of max(v, eps), written as Clip, Max or Relu; eps None if there is no floor."""
+    """Find v and eps of max(v, eps), written as Clip, Max or Relu; eps None if there is no floor."""
     node = producer(core(value), "Clip", "Max", "Relu")
     if node is None:
         return value, None
@@ -96,7 +96,7 @@ def mean_of(value: onnx_ir.Value | None, facts: Facts) -> Reduction | None:
 
 
 def mean_square(value: onnx_ir.Value | None, facts: Facts) -> tuple[onnx_ir.Value, Reduction] | None:
-    """y and the reduction of mean(y^2)."""
+    """Find y and the reduction of mean(y^2)."""
     mean = mean_of(value, facts)
     base = None if mean is None else _squared(mean.source, facts)
     if mean is not None and base is not None:
@@ -106,7 +106,7 @@ def mean_square(value: onnx_ir.Value | None, facts: Facts) -> tuple[onnx_ir.Valu
 
 
 def centred(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, Reduction] | None:
-    """x and the reduction of x - mean(x)."""
+    """Find x and the reduction of x - mean(x)."""
     pair = difference(strip(value))
     if pair is None:
         return None
@@ -133,7 +133,7 @@ def variance(value: onnx_ir.Value, x: onnx_ir.Value, mean: Reduction, facts: Fac
 
 
 def sum_square(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, Reduction] | None:
-    """y and the reduction of sum(y^2)."""
+    """Find y and the reduction of sum(y^2)."""
     direct = reduction(value, facts, "ReduceSumSquare")
     if direct is not None:
         return direct.source, direct
@@ -157,7 +157,7 @@ def norm_of(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, Reductio
 
 
 def unshifted(z: onnx_ir.Value, total: Reduction, facts: Facts) -> onnx_ir.Value:
-    """x where z = x - max(x) over the axes of `total` (or more), else z."""
+    """Find x where z = x - max(x) over the axes of `total` (or more), else z."""
     pair = difference(strip(z))
     if pair is None:
         return z
@@ -191,7 +191,7 @@ def _inverse(value: onnx_ir.Value, facts: Facts) -> Factor | None:
 
 
 def _radicand(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value | None:
-    """v where the value is sqrt(v)."""
+    """Find v where the value is sqrt(v)."""
     node = producer(core(value), "Sqrt", "Pow")
     if node is None or (node.op_type == "Pow" and facts.scalar(node.inputs[1]) != 0.5):
         return None
@@ -199,7 +199,7 @@ def _radicand(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value | None:
 
 
 def _squared(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value | None:
-    """y where the value is y * y or y^2 (or abs(y)^2)."""
+    """Find y where the value is y * y or y^2 (or abs(y)^2)."""
     node = producer(core(value), "Mul", "Pow")
     if node is None:
         return None

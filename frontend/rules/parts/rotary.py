@@ -16,7 +16,7 @@ def angles(ctx: LoweringContext, table: Value, places: Value) -> Value:
 
 
 def rotated(ctx: LoweringContext, x: Value, cos: Value, sin: Value, pairs: bool) -> Value:
-    """x [batch, length, heads, size] of which the first entries, twice those of the tables, are rotated.
+    """Rotate the first entries of x [batch, length, heads, size], twice as many as the tables have.
 
     pairs: neighbours are rotated together, else one of the first half with one of the second.
     """
