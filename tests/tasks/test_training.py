@@ -65,6 +65,7 @@ def test_two_processes_have_the_loss_curve_of_one(tmp_path: Path) -> None:
     assert history.rows[-1]["loss"] < history.rows[0]["loss"]
 
 
+@pytest.mark.full
 def test_training_learns_and_leaves_the_best_weights(tmp_path: Path) -> None:
     task, model = Toy(), network(0.0)
     history = training.fit(task, model, replace(OPTIONS, epochs=100, lr=0.03), tmp_path)

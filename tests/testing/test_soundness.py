@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from support.exports import exported
+from support.tiers import some
 
 import gmnc
 from gmnc.frontend import Rule, Unsupported, builtin
@@ -40,7 +41,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("rule", DAMAGE)
+@pytest.mark.parametrize("rule", some(["joins", "ties", "hubs"], DAMAGE))
 def test_a_missing_rule_is_found_out(rule: str) -> None:
     name, damage = DAMAGE[rule]
     model = exported(name, "dynamo")

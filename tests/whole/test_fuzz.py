@@ -67,6 +67,7 @@ def test_a_false_symmetry_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         check_network(model, tmp_path)
 
 
+@pytest.mark.full
 def test_twins_show_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where moved places leave no trace, ops on rows and on columns look alike."""
     monkeypatch.setattr(grid.Moves, "put", lambda self, via, base, new, at: via)

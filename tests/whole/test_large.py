@@ -46,6 +46,7 @@ def test_more_than_a_thousand_million_parameters(tmp_path: Path, packed: bool) -
     assert memory < 1.5e9
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_same_in_small_is_sound(tmp_path: Path, packed: bool) -> None:
     llama = Llama(80, 64, 96, 2, heads=4, shared=2, length=5, packed=packed, dtype=TensorProto.FLOAT)

@@ -14,7 +14,6 @@ from support.cases.recurrent import GATES
 from support.corpus import corpus_file
 from support.exports import How, export
 from support.recurrent_networks import network
-from support.tiers import some
 from torch import Tensor, nn
 
 import gmnc
@@ -271,10 +270,8 @@ def exported(cell: str, setting: str, how: How) -> tuple[nn.Module, onnx.ModelPr
     return module, export(module, (torch.randn(2, 5, 3),), how)
 
 
-@pytest.mark.parametrize(
-    ("cell", "setting"),
-    some([("GRU", "two-both")], [("LSTM", "one"), ("LSTM", "two"), ("LSTM", "both"), ("GRU", "two-both")]),
-)
+@pytest.mark.full
+@pytest.mark.parametrize(("cell", "setting"), [("LSTM", "one"), ("LSTM", "two"), ("LSTM", "both"), ("GRU", "two-both")])
 def test_torch(cell: str, setting: str) -> None:
     """Edges are the module's parameters, the hidden units are symmetric, and the exporters agree."""
     graphs = []
