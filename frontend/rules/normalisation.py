@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
-__all__ = ["normalize_over"]
+__all__ = ["normalized"]
 
 
 @rule("BatchNormalization", weights=(1, 2, 3, 4))
@@ -49,7 +49,7 @@ def _vectors(
 def _trained(ctx: LoweringContext, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
     """Standardise over all but the channels; other outputs are running statistics, moved towards the batch's."""
     axes = [a for a in range(x.rank) if a != 1]
-    y = normalize_over(ctx, x, axes, "Standardize", attributes)
+    y = normalized(ctx, x, axes, "Standardize", attributes)
     out: list[Value | None] = [_vectors(ctx, op, y, (0, 1), "BatchNormalization", {})]
     momentum = {"momentum": _number(op.attr("momentum", 0.9))}
     for index, kind in ((1, "ReduceMean"), (2, "ReduceVar")):
@@ -91,7 +91,7 @@ def rms_norm(ctx: LoweringContext, op: Op) -> Value:
 def instance_norm(ctx: LoweringContext, op: Op) -> Value:
     """Standardise each channel over space, then scale and bias per channel (InstanceNormalization since 1)."""
     x = op.input(0)
-    y = _couple(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
+    y = _standardized(ctx, x, range(2, x.rank), "Standardize", op.attr("epsilon", 1e-5))
     return _scaled(ctx, op, y, 1)
 
 
@@ -112,7 +112,7 @@ def group_norm(ctx: LoweringContext, op: Op) -> Value:
     x, groups = op.input(0), int(op.attr("num_groups"))
     n, c = x.shape[:2]
     split = ctx.reshaped(x, (n, groups, c // groups, *x.shape[2:]))
-    split = _couple(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
+    split = _standardized(ctx, split, range(2, split.rank), "Standardize", op.attr("epsilon", 1e-5))
     y = split if op.opset < 21 else ctx.reshaped(split, x.shape)
     for vector in (op.input(1), op.input(2)):
         if vector.shape != y.shape[1:2]:
@@ -125,10 +125,10 @@ def recognised(ctx: LoweringContext, op: Op) -> Value:
     """What `idioms` found written out."""
     x = op.input(0)
     if op.type in ("Softmax", "LogSoftmax"):
-        return normalize_over(ctx, x, [op.axis()], op.type, {})
+        return normalized(ctx, x, [op.axis()], op.type, {})
     axes = [int(a) % x.rank for a in np.atleast_1d(op.attr("axes"))]
     attributes = {"p": int(op.attr("p", 2))} if op.type == "LpNormalize" else {}
-    return _couple(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes)
+    return _standardized(ctx, x, axes, op.type, op.attr("epsilon", 0.0), attributes)
 
 
 @rule("MeanVarianceNormalization")
@@ -136,14 +136,14 @@ def mean_variance(ctx: LoweringContext, op: Op) -> Value:
     """Standardise over given axes (MeanVarianceNormalization since 9)."""
     x = op.input(0)
     axes = [int(a) % x.rank for a in op.attr("axes", (0, 2, 3))]
-    return _couple(ctx, x, axes, "Standardize", 0.0)
+    return _standardized(ctx, x, axes, "Standardize", 0.0)
 
 
 @rule("LpNormalization")
 def lp_normalization(ctx: LoweringContext, op: Op) -> Value:
     """Divide by the p-norm along an axis (LpNormalization since 1)."""
     x = op.input(0)
-    return _couple(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))})
+    return _standardized(ctx, x, [op.axis()], "LpNormalize", 0.0, {"p": int(op.attr("p", 2))})
 
 
 @rule("LRN")
@@ -154,13 +154,13 @@ def local_response(ctx: LoweringContext, op: Op) -> Value:
     return ctx.order(x, [1], "LRN", attributes, x.shape)
 
 
-def normalize_over(ctx: LoweringContext, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
+def normalized(ctx: LoweringContext, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
     """Couple over axes; the via names the axes, counted from the end, so that leading axes do not matter."""
     over = tuple(sorted(a - x.rank for a in axes))
     return ctx.normalize_over(x, list(axes), op, {**attributes, "axes": over})
 
 
-def _couple(
+def _standardized(
     ctx: LoweringContext,
     x: Value,
     axes: Sequence[int],
@@ -168,14 +168,14 @@ def _couple(
     epsilon: float,
     attributes: dict[str, Any] | None = None,
 ) -> Value:
-    return normalize_over(ctx, x, axes, op, {**(attributes or {}), "epsilon": _number(epsilon)})
+    return normalized(ctx, x, axes, op, {**(attributes or {}), "epsilon": _number(epsilon)})
 
 
 def _norm(
     ctx: LoweringContext, op: Op, x: Value, axes: Sequence[int], kind: str, operands: tuple[tuple[int, str], ...]
 ) -> Value:
     """Couple, then multiply and add the operands, which broadcast to x from its last axes."""
-    y = _couple(ctx, x, axes, kind, op.attr("epsilon", 1e-5))
+    y = _standardized(ctx, x, axes, kind, op.attr("epsilon", 1e-5))
     for index, role in operands:
         value = op.optional(index)
         if value is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..context import LoweringContext
 from ..primitives.values import Op, Value
-from .normalisation import normalize_over
+from .normalisation import normalized
 from .registry import rule
 
 __all__: list[str] = []
@@ -19,4 +19,4 @@ def softmax(ctx: LoweringContext, op: Op) -> Value:
     if op.type == "Hardmax":
         # Of equal entries the first one wins.
         return ctx.order(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)}, x.shape)
-    return normalize_over(ctx, x, axes, op.type, {})
+    return normalized(ctx, x, axes, op.type, {})
