@@ -1,4 +1,4 @@
-"""Primitives of single families of operators."""
+"""Primitives for particular operator families."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ __all__ = ["FamilyPrimitives"]
 
 
 class FamilyPrimitives(Primitives, Protocol):
-    """What single families of operators are lowered by beyond the nine: loops, cells, tables, trees, storage."""
+    """Primitives beyond the nine, for particular operator families: loops, cells, tables, trees, quantised storage."""
 
     @abstractmethod
     def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """The labels of an activation after its entries were moved.
+        """The labels of an activation after data movement.
 
         Args:
             x: The activation.
-            function: See `move`.
-            shape: Of the result.
+            function: The data movement, see `move`.
+            shape: The shape of the result.
 
         Returns:
-            Factors of a value of this shape.
+            The factors of the result.
         """
 
     @abstractmethod
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Factors of which no two vary along one axis; those that do are joined.
+        """Make factors independent: those that vary along a common axis are joined.
 
         Args:
-            factors: Label tensors of one value.
+            factors: The label tensors of a value.
 
         Returns:
-            The label tensors of that value.
+            Label tensors of the value, no two of which vary along one axis.
         """
 
     @abstractmethod
     def weight(self, value: Value) -> Elements:
-        """The elements of a weight or of a constant that stands in the place of one.
+        """The elements of a weight, or of a constant that is used as one.
 
         Args:
-            value: No activation. What is computed from parameters in a way that no rule knows becomes a table of
-                numbers, of which both ends are pinned; so does a constant.
+            value: A weight or a constant. A program constant becomes a table of the graph; so does a constant that is
+                computed from parameters in a way that no rule knows, and both ends of its edges are pinned.
 
         Returns:
             Its elements, in its shape.
 
         Raises:
-            Unsupported: It depends on the input.
+            Unsupported: The value depends on the input.
         """
 
     @abstractmethod
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """The labels of a matrix of weights that starts a stream: of its rows and of its columns.
+        """The labels of a weight matrix that is lowered like an activation: those of its rows and of its columns.
 
         Args:
             value: The weight.
             kernel: Whether it is the kernel of a convolution, whose rows and columns are its first two axes longer
-                than 1, not its last two.
+                than 1, rather than its last two.
 
         Returns:
             The factors of the activation.
@@ -77,7 +77,7 @@ class FamilyPrimitives(Primitives, Protocol):
 
     @abstractmethod
     def traced(self, op: Op) -> Value:
-        """An elementwise operator on entries of one parameter, and on numbers of the program: still its elements.
+        """An elementwise operator each result of which is a function of one parameter element and program constants.
 
         Args:
             op: The node.
@@ -86,7 +86,7 @@ class FamilyPrimitives(Primitives, Protocol):
             A weight.
 
         Raises:
-            Unsupported: It mixes entries of several parameters.
+            Unsupported: A result depends on several parameter elements.
         """
 
     @abstractmethod
@@ -99,15 +99,15 @@ class FamilyPrimitives(Primitives, Protocol):
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Elements:
-        """The elements of a quantised tensor: parameters whose numbers are on a grid (see `storing.store`).
+        """The elements of a quantised tensor (see `storing.store`).
 
         Args:
             x: The stored tensor.
-            sides: Its scales and zero points, with the axes on which they lie.
-            code: How stored numbers stand for numbers.
-            value: The name of the value in which the model itself holds the numbers, if it does.
-            packing: How several numbers are in one byte, if they are.
-            shape: Of the tensor once it is unpacked.
+            sides: Its scales and zero points, and the axes they are aligned with.
+            code: The scheme that maps stored elements to values.
+            value: The ONNX value that has the dequantised values, "" if there is none.
+            packing: How elements are packed into bytes; None if they are not.
+            shape: The shape of the unpacked tensor.
 
         Returns:
             The elements.
@@ -115,31 +115,31 @@ class FamilyPrimitives(Primitives, Protocol):
 
     @abstractmethod
     def as_activation(self, value: Value) -> Value:
-        """A value as an activation: a weight or a constant starts a stream at new nodes.
+        """Convert a value to an activation; weights and constants get new nodes.
 
         Args:
-            value: A value of any sort.
+            value: An activation, a weight or a constant.
 
         Returns:
-            An activation in its shape; itself if it is one.
+            An activation of its shape; the value itself if it is one.
         """
 
     @abstractmethod
     def unused(self, value: Value, reason: str) -> None:
-        """Note why elements of a weight are on no edge.
+        """Record in the account why elements of a weight have no edge.
 
         Args:
             value: The weight.
-            reason: What they are instead of parameters.
+            reason: The kind of the account's entry.
         """
 
     @abstractmethod
     def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
-        """Single parameters and links, layer by layer, as trees have them.
+        """Layers with individual parameter edges and links, such as those of decision trees.
 
         Args:
             x: An activation [rows, features].
-            layers: One after the other; the first one reads `x`.
+            layers: The layers in order; each may read `x` and earlier layers.
 
         Returns:
             The last layer, [rows, size].
@@ -158,59 +158,59 @@ class FamilyPrimitives(Primitives, Protocol):
 
         Args:
             x: An activation [time, batch, features].
-            cell: The units that are made at each step, in order.
-            initial: Activations [batch, size] that units are before the first step, by their names.
-            lengths: How many steps each row of the batch has, [batch]; None for all.
-            outputs: Names of units.
+            cell: The groups of units of the cell, in order.
+            initial: Initial states by group, activations [batch, size].
+            lengths: The sequence length of each row of the batch, [batch]; None for full length.
+            outputs: The groups to return.
 
         Returns:
-            For each of `outputs` what the units are at every step, [batch, size].
+            Each output at a time step, [batch, size]; time is a free axis.
         """
 
     @abstractmethod
     def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
-        """The entry along an axis that an iteration of a loop reads; all iterations share their weights.
+        """The entry along an axis that one iteration of a loop reads; it represents those of all iterations.
 
         Args:
             x: The activation.
-            axis: From 0; the result lacks it.
-            attributes: Of the step.
+            axis: The axis, non-negative; the result lacks it.
+            attributes: The attributes of the step.
 
         Returns:
-            One entry, which stands for all.
+            The entry.
         """
 
     @abstractmethod
     def carry(self, name: str, initial: Value) -> Value:
-        """What a loop carries, where an iteration begins; to be closed by `close`.
+        """A loop-carried value at the start of an iteration; `close` must be called for it.
 
         Args:
-            name: Of the carried value.
-            initial: What it is before the first iteration.
+            name: The name of the carried value.
+            initial: Its initial value.
 
         Returns:
-            An activation in the shape of `initial`.
+            An activation of the shape of `initial`.
         """
 
     @abstractmethod
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Say what a carried value becomes.
+        """Close the cycle of a loop-carried value.
 
         Args:
-            carry: Made by `carry`.
-            initial: What it is before the first iteration.
-            end: What each iteration makes of it.
+            carry: The result of `carry`.
+            initial: The initial value.
+            end: The value at the end of an iteration.
         """
 
     @abstractmethod
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Rows of a table that are picked by an activation.
+        """Gather rows of a table at computed indices, as an embedding does.
 
         Args:
             table: Elements [V, *row].
-            x: The activation that says which row.
-            shape: Of the result: that of `x`, then that of a row.
-            role: Of the edges.
+            x: The indices, an activation.
+            shape: The shape of the result: that of `x`, then that of a row.
+            role: The role of the edges.
 
         Returns:
             The rows.
@@ -218,11 +218,11 @@ class FamilyPrimitives(Primitives, Protocol):
 
     @abstractmethod
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
-        """Values one after the other: movement along an axis with labels, a join along a free one.
+        """Concatenate values: data movement along a labelled axis, a join along a free one.
 
         Args:
-            inputs: Values of any sort, of one shape but for the axis.
-            axis: From 0.
+            inputs: Activations, weights and constants, of one shape except along the axis.
+            axis: The axis, non-negative.
 
         Returns:
             An activation.
@@ -233,16 +233,16 @@ class FamilyPrimitives(Primitives, Protocol):
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Join several activations of unlike shapes into one.
+        """Join activations of different shapes.
 
         Args:
             inputs: The activations.
-            op: The name of the step, and of the links.
-            shape: Of the result.
-            keep: Axis of the result -> axis of the first operand whose labels it keeps; all else is joined in order.
+            op: The name of the step and the role of the links.
+            shape: The shape of the result.
+            keep: Maps axes of the result to axes of the first operand whose labels they keep; all others are joined.
             places: Axes of the other operands that are positions.
-            rows: Axis of the result -> axis of each operand, of whose entries every entry of the result sees its own
-                alone; None for an operand that it sees whole.
+            rows: Maps axes of the result to the axis of each operand that is aligned with it, such that an entry only
+                depends on the entry at the same index; None for an operand that it depends on as a whole.
 
         Returns:
             The result.
@@ -250,26 +250,26 @@ class FamilyPrimitives(Primitives, Protocol):
 
     @abstractmethod
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """Outputs of which every entry depends on all entries of all operands, in their order.
+        """Outputs each entry of which may depend on all entries of all operands, in order.
 
-        So it is where data says what is moved, or over which axes something is done, and where there is no structure.
+        For data movement and axes that depend on data, and for operators without structure.
 
         Args:
             op: The node.
-            fresh: Whether the outputs are drawn at random, other ones each time.
+            fresh: Whether the outputs are random, and different at each evaluation.
 
         Returns:
-            The outputs, None for those that the node lacks.
+            The outputs, None where one is left out.
         """
 
     @abstractmethod
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Give up on the structure of a node: operands are pinned and linked to one node, which feeds pinned outputs.
+        """Lower a node without known structure: operands are pinned and linked to one node, which feeds pinned outputs.
 
         Args:
             op: The node.
             reason: Why, for the report.
 
         Returns:
-            The outputs, None for those that the node lacks.
+            The outputs, None where one is left out.
         """

@@ -28,77 +28,77 @@ class Primitives(Protocol):
 
     @abstractmethod
     def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
-        """A step on each entry by itself, or over free axes, without parameters: labels stay, the via grows.
+        """A parameter-free step on each entry, or over free axes: nodes stay, the step is appended to the via.
 
         Args:
             x: The activation.
             op: The name of the step.
-            attributes: Of the step; axes among them are counted from the end.
-            function: What the step does to an array, where it is elementwise and known.
+            attributes: The attributes of the step; axes are counted from the end.
+            function: The NumPy function of the step, if it is elementwise and known.
 
         Returns:
-            The result, in the shape of `x`.
+            The result, of the shape of `x`.
         """
 
     @abstractmethod
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """A function of one entry of each operand, all broadcast against each other.
+        """An elementwise operator on operands that are broadcast against each other.
 
         Args:
-            name: The name of the step.
-            operands: Values of any sort, at least one of them an activation; None where one is left out.
-            attributes: Of the step.
+            name: The operator.
+            operands: Activations, weights and constants, at least one activation; None where one is left out.
+            attributes: The attributes of the operator.
 
         Returns:
-            The result, in the shape that all operands are broadcast to.
+            The result, of the broadcast shape.
         """
 
     @abstractmethod
     def move(
         self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
     ) -> Value:
-        """The entries of `x` in other places, as `function` moves those of an array; nothing else is done to them.
+        """Data movement: transpose, reshape, slice, gather at known indices, and the like.
 
         Args:
-            x: A value of any sort, which the result is too.
-            function: Of an array in the shape of `x`; it gives one of shape `shape`, whose entries are some of its own.
-            shape: Of the result.
-            by_shape: Whether the function follows from the shapes alone, whatever the sizes are.
-            picks: Known indices that say which entries are taken, and for each of their axes the axis of the result
-                along which they go, if any.
+            x: An activation, a weight or a constant.
+            function: The data movement on an array of the shape of `x`; each entry of its result is one of the array.
+            shape: The shape of the result.
+            by_shape: Whether the function depends on shapes alone and is valid for any sizes.
+            picks: Known indices of the entries that are selected, and for each axis of the indices the axis of the
+                result that it becomes, if any.
 
         Returns:
-            The moved value.
+            The result, of the same kind as `x`.
         """
 
     @abstractmethod
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Attach vectors of parameters to an activation, as a bias or a scale is.
+        """Add parameter vectors, such as a bias or a scale, to an activation.
 
         Args:
             x: The activation.
-            constants: For each vector itself, the role of its edges, and the axis of `x` along which it lies.
-            op: The name of the step, which enters the via once, with all vectors.
-            attributes: Of the step; axes among them are counted from the end.
+            constants: (vector, role of its edges, axis of `x` that it lies along) each.
+            op: The name of the step; the via gets one step for all vectors.
+            attributes: The attributes of the step; axes are counted from the end.
 
         Returns:
-            The result, in the shape of `x`.
+            The result, of the shape of `x`.
         """
 
     @abstractmethod
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """A weight multiplies an activation, and the products are summed: new neurons, with an edge for each element.
+        """Contract an activation with a weight: new neurons, with one edge per element of the weight.
 
         Args:
             x: The activation.
             weight: The elements of the weight (see `weight`).
             spec: The axes of `x`, of the weight and of the result, as letters.
-            shape: Of the result, over the letters of `spec.out`.
-            role: Of the edges.
+            shape: The shape of the result, over `spec.out`.
+            role: The role of the edges.
 
         Returns:
             The result.
@@ -106,13 +106,13 @@ class Primitives(Protocol):
 
     @abstractmethod
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
-        """Two activations are multiplied, and the products are summed.
+        """Contract two activations, as einsum does.
 
         Args:
-            x: The left activation.
-            y: The right one.
-            letters: Of the axes of `x`, of `y` and of the result; those that the result lacks are summed.
-            shape: Of the result.
+            x: The left operand.
+            y: The right operand.
+            letters: The axes of `x`, of `y` and of the result; letters that the result lacks are summed over.
+            shape: The shape of the result.
 
         Returns:
             The result.
@@ -120,13 +120,13 @@ class Primitives(Protocol):
 
     @abstractmethod
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """A symmetric reduction along axes, such as a sum, a mean or a maximum.
+        """Reduce over axes by a symmetric function such as sum, mean or max.
 
         Args:
             x: The activation.
-            axes: Those that are reduced, from 0.
+            axes: The axes to reduce, non-negative.
             op: The name of the step.
-            attributes: Of the step; axes among them are counted from the end.
+            attributes: The attributes of the step; axes are counted from the end.
 
         Returns:
             The result, of size 1 along `axes`.
@@ -134,16 +134,16 @@ class Primitives(Protocol):
 
     @abstractmethod
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """Each entry is changed by all entries along axes, whatever their order is, as softmax and norms do.
+        """An op in which each result depends on all entries along `axes`, regardless of order: softmax, normalisation.
 
         Args:
             x: The activation.
-            axes: Those along which entries take part in each result, from 0.
+            axes: The axes to normalise over, non-negative.
             op: The name of the step.
-            attributes: Of the step; axes among them are counted from the end.
+            attributes: The attributes of the step; axes are counted from the end.
 
         Returns:
-            The result, in the shape of `x`.
+            The result, of the shape of `x`.
         """
 
     @abstractmethod
@@ -151,15 +151,15 @@ class Primitives(Protocol):
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
         mixed: bool = True,
     ) -> Value:  # fmt: skip
-        """A result that depends on the order of the entries along axes: neurons along them are pinned.
+        """An op whose result depends on the order of entries along `axes`; neurons along them are pinned.
 
         Args:
             x: The activation.
-            axes: Those whose order matters, from 0.
+            axes: The axes whose order matters, non-negative.
             op: The name of the step.
-            attributes: Of the step; axes among them are counted from the end.
-            shape: Of the result, which may differ along `axes` alone.
-            mixed: Whether entries along the axes have to do with each other, not each with what it meets alone.
+            attributes: The attributes of the step; axes are counted from the end.
+            shape: The shape of the result, which differs from that of `x` along `axes` only.
+            mixed: Whether entries along the axes affect each other, rather than each only what it is paired with.
 
         Returns:
             The result.

@@ -53,11 +53,11 @@ class Value:
         return len(self.shape)
 
     def relabelled(self, factors: tuple[np.ndarray, ...], shape: tuple[int, ...] | None = None) -> Value:
-        """An activation instead of what this is.
+        """Copy as an activation with other labels.
 
         Args:
-            factors: Its labels.
-            shape: Its shape; this one's if not given.
+            factors: The labels.
+            shape: The shape; unchanged by default.
 
         Returns:
             The activation.
@@ -66,11 +66,11 @@ class Value:
         return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
 
     def reweighted(self, elements: Elements, dtype: str = "") -> Value:
-        """A weight instead of what this is.
+        """Copy as a weight.
 
         Args:
-            elements: Its elements, whose shape it has.
-            dtype: Its dtype; this one's if not given.
+            elements: The elements, whose shape it gets.
+            dtype: The data type; unchanged by default.
 
         Returns:
             The weight.
@@ -78,10 +78,10 @@ class Value:
         return Value(self.name, elements.shape, dtype or self.dtype, elements=elements)
 
     def unsqueezed(self, axis: int, size: int = 1) -> Value:
-        """An activation with one more axis, of which every entry has the same labels.
+        """Copy with an additional axis along which labels are constant.
 
         Args:
-            axis: Where the new axis is, from 0.
+            axis: The index of the new axis.
             size: Its size.
 
         Returns:
@@ -126,10 +126,10 @@ class Op:
         """A required operand.
 
         Args:
-            index: Its number.
+            index: The index of the operand.
 
         Returns:
-            The value.
+            The operand.
 
         Raises:
             Unsupported: It is left out.
@@ -140,40 +140,40 @@ class Op:
         return value
 
     def optional(self, index: int) -> Value | None:
-        """An operand that may be left out.
+        """An optional operand.
 
         Args:
-            index: Its number.
+            index: The index of the operand.
 
         Returns:
-            The value, or None.
+            The operand, None if it is left out.
         """
         return self.inputs[index] if index < len(self.inputs) else None
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute of the node.
+        """An attribute.
 
         Args:
-            name: Of the attribute.
-            default: What it is where neither the node nor the operator's schema says.
+            name: The name of the attribute.
+            default: Returned if the node lacks it and the schema has no default.
 
         Returns:
-            Its value: a number, text, a tuple of these, or an array.
+            Its value: a number, a string, a tuple of these, or an array.
         """
         value = self.attributes.get(name)
         return default if value is None else value
 
     def data(self, index: int) -> np.ndarray | None:
-        """The numbers of an operand that is a setting.
+        """The data of an optional operand.
 
         Args:
-            index: Its number.
+            index: The index of the operand.
 
         Returns:
-            The numbers, None where it is left out.
+            The array, None if the operand is left out.
 
         Raises:
-            DataDependent: It is there, but it is computed by the network.
+            DataDependent: The operand is not known at compile time.
         """
         value = self.optional(index)
         if value is None:
@@ -183,17 +183,17 @@ class Op:
         return value.data
 
     def known(self, index: int) -> np.ndarray:
-        """The numbers of a required operand that is a setting.
+        """The data of a required operand.
 
         Args:
-            index: Its number.
+            index: The index of the operand.
 
         Returns:
-            The numbers.
+            The array.
 
         Raises:
-            DataDependent: It is computed by the network.
-            Unsupported: It is left out.
+            DataDependent: The operand is not known at compile time.
+            Unsupported: The operand is left out.
         """
         data = self.data(index)
         if data is None:
@@ -201,16 +201,16 @@ class Op:
         return data
 
     def shape(self, index: int = 0) -> tuple[int, ...]:
-        """The shape of an output.
+        """The concrete shape of an output.
 
         Args:
-            index: Its number.
+            index: The index of the output.
 
         Returns:
             The shape.
 
         Raises:
-            DataDependent: It depends on data.
+            DataDependent: The shape depends on data.
         """
         result = self.results[index]
         if result is None or result.shape is None:
@@ -221,10 +221,10 @@ class Op:
         """Whether the node has an output.
 
         Args:
-            index: Its number.
+            index: The index of the output.
 
         Returns:
-            Whether it is there and has a name.
+            Whether it is used.
         """
         return index < len(self.results) and self.results[index] is not None
 
@@ -232,10 +232,10 @@ class Op:
         """The data type of an output.
 
         Args:
-            index: Its number.
+            index: The index of the output.
 
         Returns:
-            NumPy's name of it.
+            NumPy's name of the data type, "" if the output is left out.
         """
         result = self.results[index]
         return result.dtype if result else ""
@@ -244,24 +244,24 @@ class Op:
         """The name of an output.
 
         Args:
-            index: Its number.
+            index: The index of the output.
 
         Returns:
-            The name, "" where the node lacks it.
+            The name, "" if the output is left out.
         """
         result = self.results[index]
         return result.name if result else ""
 
     def axis(self, name: str = "axis", default: int = -1, of: int = 0) -> int:
-        """An attribute that is an axis.
+        """An axis attribute, normalised to be non-negative.
 
         Args:
-            name: Of the attribute.
-            default: What it is where the node does not say.
-            of: The operand whose axis it is.
+            name: The name of the attribute.
+            default: The axis if the node lacks it.
+            of: The index of the operand whose axis it is.
 
         Returns:
-            The axis, from 0.
+            The axis.
 
         Raises:
             Unsupported: The operand has no such axis.

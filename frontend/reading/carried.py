@@ -92,7 +92,7 @@ class _File:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Message:
-    """A model that was built in memory; `meta` holds the metadata that write-restore needs."""
+    """A model that was built in memory; `meta` holds the metadata that write-back needs."""
 
     message: bytes
     tensors: tuple[onnx_ir.TensorProtocol, ...]
