@@ -146,6 +146,6 @@ def test_saved_weights_come_back_with_their_options_and_dtype(tmp_path: Path) ->
     model = GMN(out_channels=2, hidden_channels=4, num_layers=2, hash_buckets=8, norm=False, reverse=False).double()
     save(model, tmp_path / "net.safetensors")
     again = load(tmp_path / "net.safetensors")
-    assert again.options == model.options
+    assert again.config == model.config
     assert again.dtype == torch.float64
     assert all(torch.equal(again.state_dict()[n], v) for n, v in model.state_dict().items())
