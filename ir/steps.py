@@ -145,7 +145,7 @@ STEPS: tuple[Step, ...] = (
     _linear("Trilu", "the upper or lower triangle, zero elsewhere", "axes grid k upper", mixes_over="places"),
     _other("Diagonal", "the diagonal", "axes grid"),
     _linear("ReverseSequence", "each sequence reversed", "axes batch grid lengths", mixes_over="places"),
-    _other("Frames", "overlapping frames of a signal", "grid length onesided step", mixes_over="places"),
+    _other("Frames", "overlapping frames along an axis", "grid length onesided step", mixes_over="places"),
     _other("Source", "the values of a parameter or stored table", "along"),
     _step(
         "Sum",

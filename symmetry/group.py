@@ -195,8 +195,8 @@ def _places(factors: Sequence[SymmetricGroup]) -> tuple[np.ndarray, np.ndarray]:
     items = np.concatenate([f.columns.reshape(-1) for f in factors])
     places = []
     for number, factor in enumerate(factors):
-        column, label = np.indices(factor.columns.shape).reshape(2, -1)
-        places.append(np.stack([np.full(column.shape, number), column, label], axis=1))
+        column, position = np.indices(factor.columns.shape).reshape(2, -1)
+        places.append(np.stack([np.full(column.shape, number), column, position], axis=1))
     order = np.argsort(items)
     return items[order], np.concatenate(places)[order]
 

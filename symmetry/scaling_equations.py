@@ -93,8 +93,8 @@ class ScalingEquations:
         """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge."""
         if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
             return False
-        steps = (self.graph.vias[v] for v in distinct(block.via).tolist())
-        return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in steps)
+        vias = (self.graph.vias[v] for v in distinct(block.via).tolist())
+        return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in vias)
 
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
         """The terms of parameters attached to their targets (biases, norm vectors), as the step that does so declares.
@@ -107,15 +107,15 @@ class ScalingEquations:
         values = self.signals.value[block.via]
         for via in distinct(values).tolist():
             here = (values == via).any(axis=1)
-            step = self.signals.after.get((number, via))
-            if step is None:
+            outgoing = self.signals.after.get((number, via))
+            if outgoing is None:
                 before[here] = block.role in _TERMS
                 self._made[dst[here]] = True
                 self._still[dst[here]] |= block.role not in _TERMS
                 continue
-            law = attachment(self.graph.vias[step], self.sign)
+            law = attachment(self.graph.vias[outgoing], self.sign)
             before[here], after[here] = law.coefficients(block.role) if law else (0, 0)
-            new[here] = self.signals.ids(dst[here], step)
+            new[here] = self.signals.ids(dst[here], outgoing)
             self._attached[new[here]] = True
         return [((before, self.signals.ids(dst, values)), 1), ((after, new), 1)]
 
@@ -156,18 +156,18 @@ class ScalingEquations:
     def _hub(self, link: LinkBlock) -> None:
         """The equations between a shared parameter's hub and the neurons that use it."""
         system, hubs = self.system, link.src.astype(np.int64)
-        steps = self.signals.after_hub(link)
-        before, after = self.signals.ids(link.dst, link.via), self.signals.ids(link.dst, steps)
-        for number, step in set(zip(self.signals.hub_block[hubs].tolist(), steps.tolist(), strict=True)):
-            here = (self.signals.hub_block[hubs] == number) & (steps == step)
+        outgoing = self.signals.after_hub(link)
+        before, after = self.signals.ids(link.dst, link.via), self.signals.ids(link.dst, outgoing)
+        for number, via in set(zip(self.signals.hub_block[hubs].tolist(), outgoing.tolist(), strict=True)):
+            here = (self.signals.hub_block[hubs] == number) & (outgoing == via)
             role = self.graph.edges[number].role
-            if not step:
+            if not via:
                 self._still[link.dst[here]] |= role not in _TERMS
                 self._still[hubs[here]] |= role not in _TERMS
                 self._made[link.dst[here]] = True
                 system.equal(hubs[here], before[here])
                 continue
-            law = attachment(self.graph.vias[step], self.sign)
+            law = attachment(self.graph.vias[via], self.sign)
             x, y = law.coefficients(role) if law else (0, 0)
             self._attached[after[here]] = True
             system.zero_sum((1.0, hubs[here]), (-float(x), before[here]), (-float(y), after[here]))

@@ -88,11 +88,11 @@ def _axis_moves(view: ParameterView, move: BicliqueMap) -> dict[frozenset[tuple[
         (move.dst, source.dst_b * view.strides[0] + source.dst_n * view.strides[1], (1,) if along_b else (0, 1)),
         (move.src, source.src_b * view.strides[0] + source.src_k * view.strides[2], (0, 2) if along_b else (2,)),
     )
-    for place, steps, axes in sides:
-        moved = np.flatnonzero(place != np.arange(len(place)))
+    for images, offsets, axes in sides:
+        moved = np.flatnonzero(images != np.arange(len(images)))
         if len(moved):
-            by = steps[place[moved]] - steps[moved]
-            found[_axes(view, axes)] = set(zip(steps[moved].tolist(), by.tolist(), strict=True))
+            shifts = offsets[images[moved]] - offsets[moved]
+            found[_axes(view, axes)] = set(zip(offsets[moved].tolist(), shifts.tolist(), strict=True))
     return found
 
 
@@ -150,11 +150,11 @@ def locate(view: ParameterView, elements: np.ndarray) -> np.ndarray:
     found = rest >= 0
     place = np.zeros((4, len(elements)), dtype=np.int64)
     for axis in nested:
-        step, size = view.strides[axis], view.shape[axis]
-        digit = rest // abs(step)
+        stride, size = view.strides[axis], view.shape[axis]
+        digit = rest // abs(stride)
         found &= digit < size
-        rest = rest - digit * abs(step)
-        place[axis] = digit if step > 0 else size - 1 - digit
+        rest = rest - digit * abs(stride)
+        place[axis] = digit if stride > 0 else size - 1 - digit
     return np.where(found & (rest == 0), place, -1)
 
 
@@ -211,9 +211,9 @@ def _elements(index: Incidence, block: int, at: Positions, slots: np.ndarray) ->
     b, n, k = (a[..., None] for a in at)
     if view.index is not None:
         return base + view.index[b, n, k, slots].reshape(-1)
-    steps = view.strides
-    first = base + view.offset + b * steps[0] + n * steps[1] + k * steps[2]
-    return np.asarray(first + slots * steps[3], dtype=np.int64).reshape(-1)
+    strides = view.strides
+    first = base + view.offset + b * strides[0] + n * strides[1] + k * strides[2]
+    return np.asarray(first + slots * strides[3], dtype=np.int64).reshape(-1)
 
 
 def _found(index: Incidence, block: int, elements: np.ndarray) -> np.ndarray:
