@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gmnc.ir import EdgeRole, LinkRole, NodeKind, Step, edge_role_id, link_role_id, steps
+from gmnc.ir import EdgeRole, LinkRole, NodeKind, Step, declared_steps, edge_role_id, link_role_id
 from gmnc.ir.vocabulary import SUFFIXES
 
 __all__ = ["page"]
@@ -40,7 +40,7 @@ def page() -> Iterator[str]:
     yield f"{_ids({str(r): edge_role_id(r) for r in EdgeRole})}\n"
     yield f"## Link roles\n\nIn CamelCase: the target is the result of that step.\n\n{_ids(_links())}\n"
     yield _STEPS
-    yield from map(_row, steps())
+    yield from map(_row, declared_steps())
 
 
 def _links() -> dict[str, int]:

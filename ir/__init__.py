@@ -43,11 +43,11 @@ from .vocabulary import (
     LinkRole,
     NodeKind,
     Step,
+    declared_steps,
     edge_role_id,
     link_role_id,
     register_step,
     role_name,
-    steps,
 )
 
 __all__ = [
@@ -80,9 +80,9 @@ __all__ = [
     "UnsupportedError",
     "Via",
     "VocabularyError",
+    "declared_steps",
     "edge_role_id",
     "link_role_id",
     "register_step",
     "role_name",
-    "steps",
 ]

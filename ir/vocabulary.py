@@ -26,13 +26,13 @@ __all__ = [
     "NodeKind",
     "Step",
     "declared_step",
+    "declared_steps",
     "edge_role_id",
     "is_edge_role",
     "is_link_role",
     "link_role_id",
     "register_step",
     "role_name",
-    "steps",
 ]
 
 
@@ -271,7 +271,7 @@ def _builtin() -> Mapping[str, Step]:
     return {step.name: step for step in STEPS}
 
 
-def steps() -> Iterator[Step]:
+def declared_steps() -> Iterator[Step]:
     """Every declared step: gmnc's own by theme, then those of plug-ins.
 
     Returns:
@@ -308,7 +308,7 @@ def register_step(step: Step) -> Step:
     known = declared_step(step.name)
     if known is not None and known != step:
         raise VocabularyError(f"another step {step.name} is declared already ({known.summary}): choose a new name")
-    taken = {_hashed(other.name + suffix): other.name for other in steps() for suffix in SUFFIXES}
+    taken = {_hashed(other.name + suffix): other.name for other in declared_steps() for suffix in SUFFIXES}
     for suffix in SUFFIXES:
         if (other := taken.get(_hashed(step.name + suffix), step.name)) != step.name:
             raise VocabularyError(f"role {step.name} has an id of the role {other}: choose another name")
@@ -383,7 +383,7 @@ def role_name(number: int) -> str:
         return list(EdgeRole)[number // 4] + SUFFIXES[number % 4]
     if _LINKS_FROM <= number < _LINKS_FROM + len(_LINK_IDS):
         return str(list(LinkRole)[number - _LINKS_FROM])
-    for step in steps():
+    for step in declared_steps():
         for suffix in SUFFIXES:
             if _hashed(step.name + suffix) == number:
                 return step.name + suffix

@@ -24,8 +24,8 @@ from gmnc.ir import (
     ParameterView,
     Step,
     VocabularyError,
+    declared_steps,
     register_step,
-    steps,
     vocabulary,
 )
 from gmnc.ir.steps import STEPS
@@ -80,13 +80,20 @@ def added(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "_added", {})
 
 
+def test_no_module_takes_the_place_of_a_name_of_the_face() -> None:
+    """A submodule that is imported later becomes an attribute of its package."""
+    import gmnc.ir
+
+    assert not [n for n in gmnc.ir.__all__ if (Path(str(gmnc.ir.__file__)).parent / f"{n}.py").exists()]
+
+
 @pytest.mark.usefixtures("added")
 def test_a_step_is_declared_once() -> None:
     step = Step("Twist", "twisted", ("by",), degree=1)
     assert register_step(step) is step
     assert register_step(Step("Twist", "twisted", ("by",), degree=1)) == step
     assert declared_step("Twist") == step
-    assert list(steps())[-1] == step
+    assert list(declared_steps())[-1] == step
     with pytest.raises(VocabularyError, match=r"another step Twist is declared already \(twisted\)"):
         register_step(Step("Twist", "turned"))
     with pytest.raises(VocabularyError, match="another step Relu is declared already"):
