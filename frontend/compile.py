@@ -51,22 +51,23 @@ def compile(
     """Lower a model to its parameter graph; weights are not read.
 
     Args:
-        source: A path, a `ModelProto` or an `onnx_ir.Model`. A model in memory is not copied: leave it as it is while
+        source: A path, a `ModelProto` or an `onnx_ir.Model`. A model in memory is not copied: do not modify it while
             the graph is in use.
-        dims: Sizes of symbolic dimensions by name. The others get small sizes.
+        dims: Sizes of symbolic dimensions by name. Others get small sizes.
         inputs: Shapes of graph inputs by name.
-        on_unsupported: What becomes of an operator without a rule: an opaque node, or an error that lists all of them.
+        on_unsupported: "opaque" lowers operators without a rule to opaque nodes; "error" raises an error that lists
+            them all.
         registry: Rules to use instead of the built-in ones and those of plug-ins (see `installed`).
-        fold_weights: Take what the model computes from its parameters alone (weight norm, a merged low-rank update)
-            for the parameter, not what it stores. The weights are then read, and the graph's `model` is the folded one.
+        fold_weights: Treat weights that the model computes from its parameters (weight norm, merged low-rank updates)
+            as the parameters. This reads the weights, and the graph's `model` is the folded model.
 
     Returns:
-        The graph. It has passed `ParameterGraph.check`.
+        The graph, which has passed `ParameterGraph.check`.
 
     Raises:
-        LoadError: The source is no usable model.
-        LoweringError: Nodes contradict each other, a given dimension or input does not exist, or the model needs more
-            than the budget or the memory allows.
+        LoadError: The source is not a usable model.
+        LoweringError: Shapes contradict each other, a given dimension or input does not exist, or the model exceeds
+            the budget or the memory.
         UnsupportedError: Operators have no rule and `on_unsupported` is "error".
         PluginError: A rule that is not built in raised an error.
         GmncError: An option has an unknown value.

@@ -37,7 +37,7 @@ def unsafe_reason(node: onnx_ir.Node, inputs: Shapes) -> str:
         if place < len(inputs) and (shape := inputs[place]) and len(shape) == 1 and shape[0] > AXES:
             return f"operand {place} lists {shape[0]:,} axes, more than {AXES}"
     if not -AXES <= (axis := node.attributes.get_int("axis", 0) if _is_number(node, "axis") else 0) <= AXES:
-        return f"its axis is {axis}"
+        return f"its axis {axis} is out of range"
     check = _CHECKS.get(node.op_type)
     return check(node, inputs) if check is not None else ""
 

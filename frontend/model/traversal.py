@@ -28,7 +28,7 @@ def describe(node: onnx_ir.Node) -> str:
     op = printable(f"{node.domain}::{node.op_type}" if node.domain else node.op_type)
     if node.name:
         return f"{op} node {node.name!r}"
-    return f"{op} node that makes {[o.name for o in node.outputs if o.name]}"
+    return f"{op} node with outputs {[o.name for o in node.outputs if o.name]}"
 
 
 def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:

@@ -27,6 +27,7 @@ _NORMS = {"Standardize", "RMSNormalize"}
 _FORBIDDEN = -99
 _MASK_LIMIT = 1 << 22
 _NOT_OF_THE_FUNCTION = ("consumed_inputs", "axis", "broadcast", "places")
+_MIXED = "its entries depend on several parameter elements"
 
 
 def elementwise(
@@ -99,12 +100,12 @@ def traced(state: State, op: Op) -> Elements:
     held = {i: _broadcast(v.elements, shape) for i, v in rest.items() if v.elements is not None}
     tables = {i: v for i, v in rest.items() if v.data is not None}
     if not held or len(held) + len(tables) < len(rest):
-        raise Unsupported("it is computed from parameters in a way that mixes them")
+        raise Unsupported(_MIXED)
     if op.type == "Where" and 0 not in held and len(held) == 2:
         return _selected(lifted[0], held, shape)
     first, *others = held.values()
     if any(not _same_elements(first, other) for other in others) or any(e.tables for e in held.values() if others):
-        raise Unsupported("it is computed from parameters in a way that mixes them")
+        raise Unsupported(_MIXED)
     attributes = _describe(op.type, op.attributes, literals, tables, len(inputs))
     if tables:
         numbers = range(len(first.tables), len(first.tables) + len(tables))

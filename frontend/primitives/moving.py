@@ -31,48 +31,48 @@ def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, sha
     if math.prod(shape) <= PLACES:
         return function(array).reshape(shape)
     try:
-        return function(array.view(_Viewed)).reshape(shape).view(np.ndarray)
-    except _WrittenOut:
-        raise TooLarge(f"it writes out {math.prod(shape):,} entries, more than {PLACES:,}") from None
+        return function(array.view(_ViewsOnly)).reshape(shape).view(np.ndarray)
+    except _WouldCopy:
+        raise TooLarge(f"it copies {math.prod(shape):,} entries, more than {PLACES:,}") from None
 
 
-class _WrittenOut(Exception):
+class _WouldCopy(Exception):
     """An operation would copy an array that is too large."""
 
 
-class _Viewed(np.ndarray):
+class _ViewsOnly(np.ndarray):
     """An array that refuses all operations but views."""
 
     def __array_function__(self, func: Any, types: Any, args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
         if func not in _VIEWS:
-            raise _WrittenOut
-        plain = [a.view(np.ndarray) if isinstance(a, _Viewed) else a for a in args]
-        return func(*plain, **kwargs).view(_Viewed)
+            raise _WouldCopy
+        plain = [a.view(np.ndarray) if isinstance(a, _ViewsOnly) else a for a in args]
+        return func(*plain, **kwargs).view(_ViewsOnly)
 
     def __array_ufunc__(self, *args: Any, **kwargs: Any) -> Any:
-        raise _WrittenOut
+        raise _WouldCopy
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         if not all(k is None or k is Ellipsis or isinstance(k, slice | int | np.integer) for k in keys):
-            raise _WrittenOut
+            raise _WouldCopy
         return super().__getitem__(key)
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
-        """A view of this shape; raises `_WrittenOut` if there is none."""
+        """A view of this shape; raises `_WouldCopy` if there is none."""
         wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], Sequence) else shape
         flat = self.view(np.ndarray)
         if -1 not in wanted and math.prod(wanted) != self.size:
             raise ValueError(f"cannot reshape {self.shape} into {tuple(wanted)}")
         try:
-            return flat.reshape(wanted, copy=False).view(_Viewed)
+            return flat.reshape(wanted, copy=False).view(_ViewsOnly)
         except ValueError as error:
-            raise _WrittenOut from error
+            raise _WouldCopy from error
 
-    def _written(self, *args: Any, **kwargs: Any) -> Any:
-        raise _WrittenOut
+    def _would_copy(self, *args: Any, **kwargs: Any) -> Any:
+        raise _WouldCopy
 
-    astype = choose = compress = copy = cumsum = flatten = ravel = repeat = take = _written
+    astype = choose = compress = copy = cumsum = flatten = ravel = repeat = take = _would_copy
 
 
 _VIEWS = frozenset(

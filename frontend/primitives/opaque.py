@@ -48,7 +48,7 @@ def opaque_join(
             operands[index] = value
     values = {i: stream(v) for i, v in operands.items() if 0 not in v.shape}
     if sum(f.size for v in values.values() for f in v.factors) > _LIMIT:
-        raise Unsupported("a result depends on too many values at once")
+        raise Unsupported("a result depends on too many neurons")
     labels = [one_label(v).reshape(1) for v in values.values()]
     if list(values) != list(range(len(values))):
         attributes["operands"] = tuple(values)

@@ -96,10 +96,14 @@ class QuantParam:
 
 @dataclass(frozen=True, slots=True)
 class QuantScheme:
-    """Numbers of stored elements and back, elementwise; scale and zero point by name, where there are any.
+    """An elementwise mapping between stored elements and values.
 
-    name: what tells codes apart. dtype: of the numbers. made: the function that made it and its arguments, which
-    another process makes it by, as functions within functions are not pickled.
+    Attributes:
+        name: Identifies the scheme.
+        dtype: The data type of values.
+        decode: Stored elements to values; takes scale and zero point by keyword, if there are any.
+        encode: Values, and the previous stored elements, to the nearest stored elements; keywords likewise.
+        made: The function that created it and its arguments, which are pickled instead of the closures.
     """
 
     name: str
@@ -114,9 +118,12 @@ class QuantScheme:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How logical elements lie in the tensor of the file. wrap: logical array -> tensor; unwrap: back.
+    """How elements are packed in the tensor of the file.
 
-    made: as of `QuantScheme`.
+    Attributes:
+        wrap: Elements to packed tensor.
+        unwrap: Packed tensor to elements.
+        made: As in `QuantScheme`.
     """
 
     wrap: Callable[[np.ndarray], np.ndarray]

@@ -69,7 +69,7 @@ def store(
     """
     assert x.elements is not None
     if not x.elements.bare:
-        raise Unsupported("a function of a stored tensor is dequantised")
+        raise Unsupported("what it dequantises is computed from a stored tensor, not the tensor itself")
     name, order = _tensor(x.elements, state.builder.parameters)
     elements = x.elements if packing is None else Arena({name: _size(shape)}).tensor(name, shape or ())
     order = order if packing is None else tuple(range(len(elements.shape)))

@@ -120,7 +120,7 @@ def test_data_movement_beyond_the_budget_must_be_a_view() -> None:
         (lambda a: a + 1, wide),
         (lambda a: a.copy(), wide),
     ):
-        with pytest.raises(TooLarge, match=f"writes out {np.prod(shape):,} entries"):
+        with pytest.raises(TooLarge, match=f"copies {np.prod(shape):,} entries"):
             carried(function, small if shape == wide else large, shape)
 
 
