@@ -82,7 +82,14 @@ _STARTS = slice(COLUMN.dst, COLUMN.type + 1)
 
 
 def block_table(blocks: Sequence[Block]) -> torch.Tensor:
-    """`Layout.blocks` of blocks: int64 [M, 15]."""
+    """The table of a layout.
+
+    Args:
+        blocks: In the order of their edges; scales are ignored.
+
+    Returns:
+        `Layout.blocks`, int64 [M, 15].
+    """
     return torch.tensor([block[: len(COLUMNS)] for block in blocks], dtype=torch.int64).reshape(-1, len(COLUMNS))
 
 

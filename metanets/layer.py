@@ -104,6 +104,17 @@ def mean_by_graph(nodes: torch.Tensor, graph: Blocks, by_group: bool) -> torch.T
 
 
 def mlp(inputs: int, hidden: int, outputs: int, dropout: float, act: str) -> nn.Sequential:
-    """Linear, activation, dropout, linear."""
+    """A multilayer perceptron: linear, activation, dropout, linear.
+
+    Args:
+        inputs: Width of the input.
+        hidden: Width between the two linear layers.
+        outputs: Width of the output.
+        dropout: Probability.
+        act: One of `NODE_ACTIVATIONS`.
+
+    Returns:
+        The four modules in sequence.
+    """
     function = dict(zip(NODE_ACTIVATIONS, (nn.ReLU, nn.SiLU, nn.Tanh), strict=True))[act]
     return nn.Sequential(nn.Linear(inputs, hidden), function(), nn.Dropout(dropout), nn.Linear(hidden, outputs))

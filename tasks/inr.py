@@ -97,7 +97,14 @@ class Dilation:
         self.targets, self.points = dilated(torch.from_numpy(images)), grid(SIZE)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Shuffled batches, all of one size but the last."""
+        """Shuffled batches, all of one size but the last; see `Task`.
+
+        Args:
+            epoch: From 0.
+
+        Returns:
+            Members of each batch.
+        """
         order = shuffled(self.parts["train"], self.seed, epoch)
         return [order[at : at + self.most] for at in range(0, len(order), self.most)]
 
