@@ -44,13 +44,13 @@ def test_a_row_for_each_network_by_the_given_weights(weights: Path) -> None:
         assert np.allclose(row["embedding"], expected, rtol=1e-6)
 
 
-def test_large_networks_are_read_by_the_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_networks_are_read_by_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = vectors(MLP, CNN)
     seen: list[int] = []
-    pieces = Layout.pieces
+    chunks = Layout.chunks
     monkeypatch.setattr(embed, "LARGE", 100)
     monkeypatch.setattr(embed, "PIECE", 50)
-    monkeypatch.setattr(Layout, "pieces", lambda *a: seen.append(a[1]) or pieces(*a))
+    monkeypatch.setattr(Layout, "chunks", lambda *a: seen.append(a[1]) or chunks(*a))
     assert np.allclose(vectors(MLP, CNN), whole, rtol=1e-4, atol=1e-6)
     assert set(seen) == {50}
 

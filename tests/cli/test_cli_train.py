@@ -41,7 +41,7 @@ def train(out: Path, *more: object) -> list[object]:
 def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
     results = [parsed(*train(tmp_path / str(seed), "--seed", seed, *SMALL)) for seed in (0, 1)]
     assert all({"r2", "tau", "mse"} == r["metrics"].keys() for r in results)
-    assert results[0]["settings"]["metanet"] == {"width": 8, "layers": 2, "buckets": 64}
+    assert results[0]["settings"]["metanet"] == {"hidden_channels": 8, "num_layers": 2, "hash_buckets": 64}
     assert {p.name for p in (tmp_path / "0").iterdir()} == {"run.json", "log.jsonl", "checkpoint.pt", "result.json"}
     found = parsed("evaluate", tmp_path / "0", tmp_path / "1", "--plots", tmp_path / "plots")
     assert found["rows"][0]["seeds"] == [0, 1]
@@ -71,8 +71,8 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--model", "dmc", "--option", "length=4", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
         (["--probes", "8", "--predictor", "p"], "omit --probes"),
         (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
-        (["--model", "none"], "choose how many by --probes"),
-        (["--device", "cuda:77"], "not available"),
+        (["--model", "none"], "choose their number by --probes"),
+        (["--device", "cuda:77"], "no such device"),
         (["--examples", "1000"], "fewer than 1000 examples"),
     ],
 )
