@@ -57,17 +57,13 @@ def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
 
 
 class LoweringContext(FamilyPrimitives):
-    """Find no rule: what `LoweringContext.call` does before an interpreter says where rules are found.
+    """What a rule lowers with: the primitives, and what is derived from them.
 
-    Args:
-        ctx: The context.
-        called: What is called.
+    `GraphLowering` builds the graph, `FeatureDiscovery` finds out what the weights tell apart, and `Entrywise` finds the
+    axes of independent entries. A rule is written once and runs in each.
 
-    Returns:
-        Nothing.
-
-    Raises:
-        Unsupported: Always.
+    Attributes:
+        calls: Lowers the operators that rules call, by the registry of the compilation.
     """
 
     calls: Calls = staticmethod(_nothing)

@@ -72,7 +72,7 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--probes", "8", "--predictor", "p"], "omit --probes"),
         (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
         (["--model", "none"], "choose their number by --probes"),
-        (["--device", "cuda:77"], "no such device"),
+        (["--device", "cuda:77"], "not available"),
         (["--examples", "1000"], "fewer than 1000 examples"),
     ],
 )

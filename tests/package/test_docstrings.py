@@ -69,7 +69,7 @@ NAMES = list(public())
 
 
 def test_the_faces_are_read() -> None:
-    assert {"compile", "ir.GraphBuilder", "backends.coo.coo"} <= {name for name, _ in NAMES}
+    assert {"compile", "ir.GraphBuilder", "backends.coo.node_features"} <= {name for name, _ in NAMES}
 
 
 @pytest.mark.parametrize(("name", "thing"), NAMES, ids=[name for name, _ in NAMES])
