@@ -59,7 +59,7 @@ def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
 class LoweringContext(FamilyPrimitives):
     """What a rule lowers with: the primitives, and what is derived from them.
 
-    `GraphLowering` builds the graph, `FeatureDiscovery` finds out what the weights tell apart, and `Entrywise` finds the
+    `GraphLowering` builds the graph, `FeatureDiscovery` finds what the weights tell apart, and `Entrywise` finds the
     axes of independent entries. A rule is written once and runs in each.
 
     Attributes:

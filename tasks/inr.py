@@ -34,7 +34,14 @@ _PROBES = 64
 
 
 def dilated(pictures: torch.Tensor) -> torch.Tensor:
-    """The maximum of each pixel and its eight neighbours; pictures: [B, S * S], row by row."""
+    """Dilate pictures.
+
+    Args:
+        pictures: [B, S * S], row by row.
+
+    Returns:
+        The maximum of each pixel and its eight neighbours, [B, S * S].
+    """
     square = pictures.reshape(len(pictures), 1, SIZE, SIZE)
     return F.max_pool2d(square, 3, stride=1, padding=1).reshape(pictures.shape)
 
@@ -69,7 +76,14 @@ class Editor(nn.Module):
         self.register_buffer("tensor", tensor, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """The edited values, [B, V]."""
+        """Edit networks.
+
+        Args:
+            values: Parameters of B networks, [B, V].
+
+        Returns:
+            The edited values, [B, V].
+        """
         given = self.scaled(values)
         graphs = self.population.blocks(given)
         found = self.metanet(graphs, self.probes(values)) if self.probes is not None else self.metanet(graphs)
@@ -109,24 +123,55 @@ class Dilation:
         return [order[at : at + self.most] for at in range(0, len(order), self.most)]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum over members of the mean squared error over pixels, and the number of members."""
+        """Compute the training loss; see `Task`.
+
+        Args:
+            model: The editing network, an `Editor`.
+            items: Numbers of members, int64 [n].
+
+        Returns:
+            The sum over members of the mean squared error over pixels, and the number of members.
+        """
         return self.errors(model, items).sum(), len(items)
 
     def errors(self, model: nn.Module, items: np.ndarray) -> torch.Tensor:
-        """Mean squared error of each edited member, [n]."""
+        """Compare edited networks with their targets.
+
+        Args:
+            model: The editing network, an `Editor`.
+            items: Numbers of members, int64 [n].
+
+        Returns:
+            Mean squared error of each edited member, [n].
+        """
         device = next(model.parameters(), self.points).device
         edited = model(self.population.values[items].to(device))
         seen = render(self.population.tensors(edited), self.points.to(device))[..., 0]
         return (seen - self.targets[items].to(device)).square().mean(1)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """The metric ``mse``, the mean over members and pixels."""
+        """Measure a split; see `Task`.
+
+        Args:
+            model: The editing network, an `Editor`.
+            split: Name of the split.
+
+        Returns:
+            The metric ``mse``, the mean over members and pixels.
+        """
         items = self.parts[split]
         found = [self.errors(model, items[at : at + self.most]) for at in range(0, len(items), self.most)]
         return {"mse": float(torch.cat(found).double().mean())}
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The negated squared error."""
+        """Rate metrics; see `Task`.
+
+        Args:
+            metrics: What `evaluate` returns.
+
+        Returns:
+            The negated squared error.
+        """
         return -metrics["mse"]
 
 

@@ -86,9 +86,16 @@ def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None)
 
 
 def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Standardised and clipped log-probabilities of responses [n, count, classes]: float32 [n, count * classes].
+    """Standardise and clip the log-probabilities of responses.
 
-    Mean and standard deviation are over the members `train`, int64 [t]. NaN counts as 0 in them, and becomes the mean.
+    NaN counts as 0 in the statistics, and becomes the mean.
+
+    Args:
+        given: Responses of n networks to probes, [n, count, classes].
+        train: Members over which mean and standard deviation are taken, int64 [t].
+
+    Returns:
+        float32 [n, count * classes].
     """
     logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_LEAST_LOG)
     own = logs[torch.from_numpy(train)].nan_to_num()

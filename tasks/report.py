@@ -250,7 +250,13 @@ def _other(path: Path, made: Sequence[Path]) -> Path:
 
 
 def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
-    """Plot predicted against true accuracy, one point per test member, coloured by family."""
+    """Plot predicted against true accuracy, one point per test member, coloured by family.
+
+    Args:
+        result: What `load_result` returns of a run.
+        title: Title of the picture.
+        path: Where the picture goes; its ending chooses the format.
+    """
     from matplotlib.figure import Figure
 
     found = result["predictions"]
@@ -269,7 +275,12 @@ def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
 
 
 def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
-    """Plot training loss and validation score by epoch, one line per run."""
+    """Plot training loss and validation score by epoch, one line per run.
+
+    Args:
+        titled: Results of runs with their titles.
+        path: Where the picture goes; its ending chooses the format.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.8), layout="constrained")
@@ -286,7 +297,12 @@ def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
 
 
 def edits(result: Mapping[str, Any], path: Path) -> None:
-    """Draw the pictures of networks before the edit, their targets, and after the edit."""
+    """Draw the pictures of networks before the edit, their targets, and after the edit.
+
+    Args:
+        result: What `load_result` returns of a run.
+        path: Where the picture goes; its ending chooses the format.
+    """
     from matplotlib.figure import Figure
 
     shown = result["edited"]

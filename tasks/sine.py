@@ -115,7 +115,14 @@ class Encoder(nn.Module):
         return self.metanet(self.population.blocks(self.scaled(values)))
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Embeddings through the projection head, [B, V] to [B, outputs]."""
+        """Embed networks through the projection head.
+
+        Args:
+            values: Parameters of B networks, [B, V].
+
+        Returns:
+            [B, outputs].
+        """
         return self.head(self.embed(values))
 
 
@@ -147,33 +154,71 @@ class Contrast:
         self.seed, self.most, self.temperature, self.noise = seed, most, temperature, noise
 
     def batches(self, epoch: int) -> list[np.ndarray]:
-        """Shuffled batches without those less than half full, which have few negatives."""
+        """Shuffle the training functions into batches; see `Task`.
+
+        Args:
+            epoch: The number of the epoch, which decides the order.
+
+        Returns:
+            Numbers of functions, batch by batch; without those less than half full, which have few negatives.
+        """
         order = shuffled(self.parts["train"], self.seed, epoch)
         found = [order[at : at + self.most] for at in range(0, len(order), self.most)]
         return [part for part in found if 2 * len(part) >= min(self.most, len(order))]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
-        """Sum of `info_nce` over both views of each function, and their number."""
+        """Compute the training loss; see `Task`.
+
+        Args:
+            model: The encoder.
+            items: Numbers of functions, int64 [n].
+
+        Returns:
+            The sum of `info_nce` over both views of each function, and their number.
+        """
         device = next(model.parameters()).device
         views = torch.cat([self._view(self.members[items, side]) for side in (0, 1)]).to(device)
         first, second = model(views).chunk(2)
         return info_nce(first, second, self.temperature), 2 * len(items)
 
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """The metric ``mse`` of a linear regression on the split, fitted on training members, mean over targets."""
+        """Measure a split; see `Task`.
+
+        Args:
+            model: The encoder.
+            split: Name of the split.
+
+        Returns:
+            The metric ``mse`` of a linear regression fitted on training members, mean over targets.
+        """
         known, asked = (self.embeddings(model, self.parts[name]) for name in ("train", split))
         targets, expected = (self.targets[self.parts[name]].repeat_interleave(2, 0) for name in ("train", split))
         return {"mse": float((regression(known, targets, asked) - expected).square().mean())}
 
     def embeddings(self, model: nn.Module, functions: np.ndarray) -> torch.Tensor:
-        """Embeddings of both members of each function, in turn, [2 n, C]."""
+        """Embed both members of each function.
+
+        Args:
+            model: The encoder.
+            functions: Numbers of functions, int64 [n].
+
+        Returns:
+            Embeddings, the two of a function in turn, [2 n, C].
+        """
         device = next(model.parameters()).device
         rows = self.population.values[self.members[functions].reshape(-1)]
         encoder: Any = model
         return torch.cat([encoder.embed(part.to(device)).cpu() for part in rows.split(2 * self.most)])
 
     def score(self, metrics: Mapping[str, float]) -> float:
-        """The negated squared error of the regression."""
+        """Rate metrics; see `Task`.
+
+        Args:
+            metrics: What `evaluate` returns.
+
+        Returns:
+            The negated squared error.
+        """
         return -metrics["mse"]
 
     def _view(self, members: np.ndarray) -> torch.Tensor:

@@ -137,7 +137,8 @@ def read_index(folder: Path) -> dict[str, np.ndarray]:
         Columns by name, in order of `id`.
 
     Raises:
-        GmncError: The folder is no zoo, or the zoo is unfinished or damaged.
+        GmncError: The folder is no zoo, or the zoo is unfinished.
+        LoadError: The index is damaged.
     """
     parquet = _parquet()
     path, size = folder / INDEX, about(folder)["size"]
