@@ -47,7 +47,7 @@ def fused_matmul(ctx: LoweringContext, op: Op) -> Value:
     """Product alpha * A' B' over the last two axes (com.microsoft since 1)."""
     left, right = _sides(op)
     batch = max(left[:-2], right[:-2], key=len)
-    y = bilinear(ctx, op.input(0), op.input(1), (left, right, f"{batch}mn"))
+    y = bilinear(ctx, op.input(0), op.input(1), (left, right, f"{batch}mn"), op.shape())
     alpha = float(op.attr("alpha", 1.0))
     return y if alpha == 1 else ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
 

@@ -24,17 +24,30 @@ def matmul(ctx: LoweringContext, op: Op) -> Value:
     left = _tail(batch + "m", x.rank - 1) + "k"
     right = "k" if y.rank == 1 else _tail(batch, y.rank - 2) + "kn"
     out = batch[len(batch) - max(x.rank - 2, y.rank - 2, 0) :] + "m" * (x.rank > 1) + "n" * (y.rank > 1)
-    return bilinear(ctx, x, y, (left, right, out))
+    return bilinear(ctx, x, y, (left, right, out), op.shape())
 
 
 def _tail(letters: str, count: int) -> str:
     return letters[len(letters) - count :] if count > 0 else ""
 
 
-def bilinear(ctx: LoweringContext, x: Value, y: Value, letters: tuple[str, str, str]) -> Value:
-    """`sum left * right` in einsum's letters, whatever the operands are."""
+def bilinear(
+    ctx: LoweringContext, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...] | None = None
+) -> Value:
+    """Sum left * right in einsum's letters, whatever the operands are.
+
+    Args:
+        ctx: The context.
+        x: The left operand.
+        y: The right operand.
+        letters: Of the axes of left, right and result.
+        shape: Of the result. A weight may hold copies that the result has not; by default as the operands say.
+
+    Returns:
+        The result.
+    """
     left, right, out = letters
-    shape = _shape((x, y), (left, right), out)
+    shape = _shape((x, y), (left, right), out) if shape is None else shape
     if not x.is_activation and not y.is_activation:
         x, y = (x, ctx.as_activation(y)) if y.data is not None else (ctx.as_activation(x), y)
     if x.is_activation and y.is_activation:
@@ -71,7 +84,7 @@ def gemm(ctx: LoweringContext, op: Op) -> Value:
     a, b, c = op.input(0), op.input(1), op.optional(2)
     left = "km" if op.attr("transA", 0) else "mk"
     right = "nk" if op.attr("transB", 0) else "kn"
-    y = bilinear(ctx, a, b, (left, right, "mn"))
+    y = bilinear(ctx, a, b, (left, right, "mn"), op.shape())
     alpha, beta = float(op.attr("alpha", 1.0)), float(op.attr("beta", 1.0))
     if alpha != 1:
         y = ctx.unary(y, "Scale", {"factor": alpha}, lambda v: alpha * v)
@@ -101,7 +114,7 @@ def einsum(ctx: LoweringContext, op: Op) -> Value:
         inputs, terms = _first_two(ctx, op, inputs, terms, out)
     inputs = [_sum_alone(ctx, v, t, terms[1 - i] + out) for i, (v, t) in enumerate(zip(inputs, terms, strict=True))]
     terms = ["".join(t for t in term if t in terms[1 - i] + out) for i, term in enumerate(terms)]
-    return bilinear(ctx, inputs[0], inputs[1], (terms[0], terms[1], out))
+    return bilinear(ctx, inputs[0], inputs[1], (terms[0], terms[1], out), op.shape())
 
 
 def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
