@@ -49,7 +49,7 @@ def test_large_networks_are_read_by_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     seen: list[int] = []
     chunks = Layout.chunks
     monkeypatch.setattr(embed, "LARGE", 100)
-    monkeypatch.setattr(embed, "PIECE", 50)
+    monkeypatch.setattr(embed, "CHUNK", 50)
     monkeypatch.setattr(Layout, "chunks", lambda *a: seen.append(a[1]) or chunks(*a))
     assert np.allclose(vectors(MLP, CNN), whole, rtol=1e-4, atol=1e-6)
     assert set(seen) == {50}
