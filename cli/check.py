@@ -35,7 +35,7 @@ def check_model(model: Model, dim: Dims = None, input: Inputs = None, json: Json
                 raise LoadError(
                     f"{model}: this is a store, which is already lowered; give the ONNX file that it was compiled from"
                 )
-            found = check(model, dims=dims, inputs=inputs, watch=on_progress)
+            found = check(model, dims=dims, inputs=inputs, on_progress=on_progress)
         if json:
             print_json(listing(model, found))
         else:

@@ -23,7 +23,7 @@ from .rules.registry import Registry, Rule
 
 __all__ = ["Finding", "check"]
 
-Watch = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 _WRITE_ONE = "write a rule for it (docs/write-a-rule.md), or install a plug-in with one"
 
@@ -63,7 +63,7 @@ def check(
     dims: Mapping[str, int] | None = None,
     inputs: Mapping[str, tuple[int, ...]] | None = None,
     registry: Registry | None = None,
-    watch: Watch = lambda what, done, total: None,
+    on_progress: OnProgress = lambda what, done, total: None,
 ) -> list[Finding]:
     """Find all nodes that are opaque or stop lowering, also in bodies and functions.
 
@@ -72,7 +72,7 @@ def check(
         dims: Sizes of symbolic dimensions by name.
         inputs: Shapes of graph inputs by name.
         registry: The rules, as for `gmnc.compile`.
-        watch: Called with (current step, steps done, total steps).
+        on_progress: Called with (current step, steps done, total steps).
 
     Returns:
         One finding per operator and reason, in graph order.
@@ -82,25 +82,25 @@ def check(
         LoweringError: A given dimension or input does not exist, or memory runs out.
     """
     rules = ruled(registry)
-    watch("reading", 0, 3)
+    on_progress("reading", 0, 3)
     model, name, where = opened(source, dims or {}, inputs or {})
     with of_file(where):
-        found = _findings(model, name, dims or {}, inputs or {}, rules, watch)
-    watch("done", 3, 3)
+        found = _findings(model, name, dims or {}, inputs or {}, rules, on_progress)
+    on_progress("done", 3, 3)
     return [_with_hint(f, rules) for f in _grouped(found)]
 
 
 def _findings(
     model: onnx_ir.Model, name: str, dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]], rules: Registry,
-    watch: Watch,
+    on_progress: OnProgress,
 ) -> list[Finding]:  # fmt: skip
     """The findings, one per node, in graph order."""
     network: onnx_ir.Model | None = None
     known: dict[onnx_ir.Value, ValueInfo] = {}
     try:
-        watch("finding shapes", 1, 3)
+        on_progress("finding shapes", 1, 3)
         network, known = prepare(model, dims, inputs, rules)
-        watch("lowering", 2, 3)
+        on_progress("lowering", 2, 3)
         found = [*_opaque(network, build(model, name, network, known, "opaque", rules))]
         return _in_graph_order([*found, *_without_rule(network, known, rules, bodies_only=True)], network)
     except LoadError:

@@ -82,7 +82,7 @@ class FeatureDiscovery(Tracing):
         """Raise `LoweringError` where so many more labels cannot be held."""
         if self.count + more > MOST:
             raise LoweringError(
-                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements are to be told apart; "
+                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements would need a label each; "
                 f"{SMALLER}: sizes seldom change the graph"
             )
 
@@ -175,7 +175,7 @@ class FeatureDiscovery(Tracing):
         return (self._merge(list(factors)),)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Its rows and columns are told apart in any case."""
+        """Its rows and columns are distinguished in any case."""
         return (unlabelled(value.rank),)
 
     def as_activation(self, value: Value) -> Value:

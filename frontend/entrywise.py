@@ -179,7 +179,7 @@ class Entrywise(Tracing):
         return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Rows and columns of weights are told apart."""
+        """Rows and columns of weights are distinguished."""
         self._mixed([value])
         return (unlabelled(value.rank),)
 

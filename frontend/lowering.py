@@ -43,7 +43,7 @@ class GraphLowering(LoweringContext):
 
     evaluate: makes the table of a computed constant by name. fates: why elements without an edge have none, by
     tensor or value name. carried: which entries of carried values are one node (see `carrying`), by value name;
-    finer: the same where the lowering has shown that more have to be told apart, so that it must be done again.
+    finer: the same, refined: the lowering found more to distinguish and has to be repeated.
     """
 
     def __init__(
@@ -254,7 +254,7 @@ class GraphLowering(LoweringContext):
         return x.relabelled(independent(state, out), (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
-        """Join nodes, as many as are known to be told apart."""
+        """Join nodes, one for each class that is known."""
         one = np.zeros((1,) * initial.rank, dtype=np.int64)
         labels = carry(self.state, self.carried.get(name, one), initial.factors)
         return Value(name, initial.shape, initial.dtype, (labels,))

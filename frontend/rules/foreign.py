@@ -1,4 +1,4 @@
-"""Code from outside of gmnc (plug-ins, overlays), run so that what goes wrong in it is told as its own."""
+"""Code from outside of gmnc (plug-ins, overlays), run so that its errors are reported as its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs a rule on a node: operands as it declares them, outputs as the node has them, errors told as whose they are."""
+"""Runs a rule on a node: converts its operands and outputs, and attributes errors to the rule or to the model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, Arithme
 def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[Value | None]:
     """The outputs of a node, lowered by its rule, under the names and in the shapes that they have.
 
-    called: whether another rule has called this one; what a built-in one then raises is told as that one's error.
+    called: whether another rule called this one; an error of a built-in rule is then reported as the caller's.
 
     Raises:
         PluginError: A rule that is not built in raised an error, or returned something else than the outputs.
