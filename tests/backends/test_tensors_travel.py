@@ -95,6 +95,7 @@ def test_saved_tensors_load_with_weights_only(used: bool) -> None:
     assert all(map(same_data, found["both"].to_data_list(), both.to_data_list()))
 
 
+@pytest.mark.full
 def test_another_process_loads_them(tmp_path: Path) -> None:
     path = tmp_path / "tensors.pt"
     torch.save([blocks(graphs()[0]), coo(graphs()[0], pyg=False), coo(graphs()[0], pyg=True)], path)

@@ -124,6 +124,7 @@ def test_bad_usage_is_exit_code_2_before_anything_is_measured(
     assert complaint in found.err
 
 
+@pytest.mark.full
 def test_a_contender_that_fails_is_a_row_that_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +215,7 @@ def test_tuning_goes_on_where_a_configuration_does_not_run(
     assert "out of resource: shared memory" in capsys.readouterr().err
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not find_spec("triton"), reason="no triton")
 def test_programs_compile_for_a_gpu_that_is_not_there() -> None:
     """All that a layer launches, within the shared memory of an H100, and next to nothing spilled in bfloat16."""
@@ -235,6 +237,7 @@ def test_networks_have_the_parameters_of_their_names() -> None:
         assert parameters < edges[name] < 1.01 * parameters
 
 
+@pytest.mark.full
 def test_streaming_measures_less_than_the_states_of_all_edges() -> None:
     from streaming import measured
 

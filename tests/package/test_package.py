@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import pkgutil
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -51,11 +53,14 @@ FLOORS = (
 HEAVY = ("torch", "onnx", "onnx_ir", "numpy", "networkx", "torch_geometric", "matplotlib", "onnxruntime")
 
 
+@cache
 def shipped() -> list[Path]:
-    """Every Python file of the package, relative to its root."""
-    found = [p.relative_to(ROOT) for p in ROOT.rglob("*.py")]
-    hidden = [p for p in found if any(part.startswith(".") for part in p.parts)]
-    return sorted(p for p in found if p not in hidden and p.parts[0] not in NOT_SHIPPED)
+    """Every Python file of the package, relative to its root. A virtual environment may lie beside them."""
+    found = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [f for f in folders if not f.startswith(".") and (Path(folder) != ROOT or f not in NOT_SHIPPED)]
+        found += [(Path(folder) / name).relative_to(ROOT) for name in files if name.endswith(".py")]
+    return sorted(found)
 
 
 def imports(file: Path) -> set[str]:

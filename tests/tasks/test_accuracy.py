@@ -138,6 +138,7 @@ def test_runs_of_earlier_versions_lack_settings(tmp_path: Path) -> None:
     assert trained("statnn", tmp_path, 2)["metrics"] == made["metrics"]
 
 
+@pytest.mark.full
 def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     runs = [tmp_path / f"{model}{seed}" for model in ("dmc", "statnn") for seed in (0, 1)]
     for out in runs:

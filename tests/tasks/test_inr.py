@@ -128,6 +128,7 @@ def test_a_member_does_not_depend_on_which_others_are_asked_for() -> None:
         assert np.array_equal(value, sines()[5].values[name])
 
 
+@pytest.mark.full
 def test_a_zoo_on_disk_holds_the_same_members(tmp_path: Path) -> None:
     assert make_zoo(tmp_path / "zoo", 4, kind="sine") == 4
     assert make_zoo(tmp_path / "zoo", 4, kind="sine") == 0

@@ -142,11 +142,13 @@ def test_accuracies_are_read_from_responses(model: str, tmp_path: Path, monkeypa
     assert found["settings"]["probes"] == 2
 
 
+@pytest.mark.full
 def test_more_probes_than_can_be_held_are_refused() -> None:
     with pytest.raises(GmncError, match=r"probes: at most 16,384, not 1,000,000,000,000"):
         probe_responses(fake_zoo(), 10**12)  # type: ignore[arg-type]
 
 
+@pytest.mark.full
 def test_without_probes_none_has_nothing_to_read() -> None:
     with pytest.raises(GmncError, match="--model none reads responses to probes only: choose their number by --probes"):
         accuracy.experiment(Settings("accuracy", "fake", "none"), zoo())

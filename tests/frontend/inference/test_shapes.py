@@ -97,6 +97,7 @@ def _node_cases() -> list[object]:
     return [c for c in collect_testcases(None) if c.model is not None]
 
 
+@pytest.mark.full
 def test_agrees_with_the_node_tests_of_onnx() -> None:
     """Shapes of all operators; what is left out are outputs whose shape depends on the data of an input."""
     wrong, checked, unknown = [], 0, set()
@@ -119,6 +120,7 @@ def test_agrees_with_the_node_tests_of_onnx() -> None:
     assert [name for name, *_ in wrong if "loop" not in name and "range" not in name] == []
 
 
+@pytest.mark.full
 def test_folding_agrees_with_the_node_tests_of_onnx() -> None:
     folded = set()
     for case in _node_cases():
