@@ -27,6 +27,7 @@ class Caller:
         self.node = ""
         self._registry = registry
         self._shapes: dict[Hashable, list[ValueInfo | None]] = {}
+        self._running: list[Rule] = []
 
     def __call__(self, ctx: LoweringContext, called: Called) -> list[Value]:
         """The outputs of the operator; see `LoweringContext.call`."""
@@ -35,6 +36,12 @@ class Caller:
             raise Unsupported(
                 f"there is no rule for {called.name}, of which it is composed", f"write a rule for {called.name}"
             )
+        if rule in self._running:
+            replaced = f"builtin().find({called.domain!r}, {called.name!r}, {called.opset}).lower(ctx, op)"
+            raise ValueError(
+                f"the rule of {called.name} calls {called.name} again, which is itself; call the rule it replaces: "
+                f"{replaced}"
+            )
         attributes = {**defaults(called.domain, called.name, called.opset), **called.attributes}
         found = self._inferred(called, rule)
         results = tuple(
@@ -42,7 +49,11 @@ class Caller:
             for entry in (*found, *[None] * called.outputs)[: called.outputs]
         )
         op = Op(called.name, called.domain, called.opset, self.node, called.operands, results, attributes)
-        return [value for value in run(rule, ctx, op, called=True) if value is not None]
+        self._running.append(rule)
+        try:
+            return [value for value in run(rule, ctx, op, called=True) if value is not None]
+        finally:
+            self._running.pop()
 
     def _inferred(self, called: Called, rule: Rule) -> list[ValueInfo | None]:
         """What is known of the outputs, inferred once for equal operands."""

@@ -168,6 +168,17 @@ def test_an_error_in_a_rule_that_is_called_names_that_rule_and_the_node_of_the_m
         gmnc.compile(hidden(), registry=registry)
 
 
+def test_a_rule_that_calls_the_operator_it_replaces_is_told_how() -> None:
+    def again(ctx: LoweringContext, op: Op) -> Value:
+        return ctx.call("Relu", op.input(0))
+
+    registry = builtin().overlay()
+    registry.add(Rule("Relu", "", 1, again))
+    model = network("(float[2, 3] x) => (float[2, 3] y) { h = MatMul(x, w) y = Relu(h) }", {"w": (3, 3)})
+    with pytest.raises(PluginError, match="calls Relu again, which is itself; call the rule it replaces"):
+        gmnc.compile(model, registry=registry)
+
+
 def test_data_operands_are_activations_before_the_rule_sees_them() -> None:
     text = "(float[2, 3] x) => (float[2, 3] y) { s = acme.Pair(t, x) y = Add(s, x) }"
     model = network(text, {"t": (2, 3)}, domains={"acme": 1})
