@@ -66,10 +66,6 @@ def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
     return [y, k, v]
 
 
-def _swapped(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return shape[0], shape[2], shape[1], shape[3]
-
-
 def _how(op: Op, lengths: Value) -> Scores:
     """How the scores become weights. A sink takes part of them, whatever `smooth_softmax` says."""
     masks: list[tuple[str, Value, dict[str, Any]]] = [("MaskLengths", lengths, {})]

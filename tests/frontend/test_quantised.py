@@ -253,7 +253,7 @@ def test_networks_of_the_quantiser(name: str, kind: str, per_channel: bool, tmp_
 
 def _quantised(source: Path, kind: str, per_channel: bool, folder: Path) -> Path:
     """A file that onnxruntime's quantiser made."""
-    tools = pytest.importorskip("onnxruntime.quantization")
+    tools = pytest.importorskip("onnxruntime.quantization", reason="this ONNX Runtime has no such tools")
     target, rng = folder / "quantised.onnx", np.random.default_rng(0)
     options = {"per_channel": per_channel, "weight_type": tools.QuantType.QInt8}
     if kind == "dynamic":

@@ -72,7 +72,7 @@ def test_sums_are_complete(monkeypatch: pytest.MonkeyPatch, longest: int) -> Non
 
 @pytest.mark.parametrize(("flat", "longest"), [(50, 1000), (1000, 3)])
 def test_many_launches_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, longest: int) -> None:
-    pytest.importorskip("triton")
+    pytest.importorskip("triton", reason="no triton")
     monkeypatch.setattr(schedule, "MOST_FLAT", flat)
     monkeypatch.setattr(schedule, "LONGEST", longest)
     where, rows = layout(SHAPES["several"] + SHAPES["two runs"], NODES, TYPES)

@@ -20,8 +20,6 @@ from gmnc.tasks.experiment import Settings, run
 from gmnc.tasks.probe_responses import WithProbeResponses, probe_images, probe_responses, standardised
 from gmnc.tasks.training import Options
 
-pytest.importorskip("scipy", reason="an extra of the experiments: pip install 'gmnc[tasks]'")
-
 
 def test_probe_images_are_standardised_and_differ() -> None:
     images = probe_images(32, 14)
