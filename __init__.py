@@ -1,8 +1,8 @@
 """gmnc, the graph-metanetwork compiler: any ONNX file to a parameter graph, to tensors, and back.
 
 The names here are for everyday work; each is loaded on first use, so that `import gmnc` is instant. The rooms
-(`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.tasks`,
-`gmnc.testing`) hold the rest.
+(`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.files`,
+`gmnc.tasks`, `gmnc.testing`) hold the rest.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_ROOMS = ("backends", "cli", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing")
+_ROOMS = ("backends", "cli", "files", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing")
 _HOMES = {
     "GMN": "metanets",
     "Blocks": "backends.blocks",

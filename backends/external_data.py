@@ -11,9 +11,9 @@ from pathlib import Path
 import onnx
 import onnx_ir
 
+from ..files.reading import inside
+from ..files.writing import make_folder, replacing
 from ..ir import GmncError
-from ..ir.files import inside
-from .files import make_folder, replacing
 from .patching import tensors
 
 __all__ = ["DataFolders", "copy_data", "external_tensors"]

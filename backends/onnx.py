@@ -14,10 +14,9 @@ import numpy as np
 import onnx
 import onnx_ir
 
+from ..files.writing import target, write_bytes
 from ..ir import GmncError, ParameterGraph, StorageWarning
-from ..ir.files import READER, SOURCE, MappedFile
 from .external_data import DataFolders, copy_data, external_tensors
-from .files import target, write_bytes
 from .patching import Patcher
 from .values import array_of, checked, same_bytes, values_from_edges
 from .write_plan import OffGrid, plan_write
@@ -62,8 +61,8 @@ def write(
             not match, values overflow the stored dtype, the graph has no model (it was loaded from a store), the place
             of a parameter in the model is not found, or a file cannot be written.
     """
-    model = graph.model
-    if not isinstance(model, onnx_ir.Model):
+    source = graph.source
+    if source is None:
         raise GmncError(
             f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
         )
@@ -71,22 +70,21 @@ def write(
     for entry in plan.off:
         warnings.warn(StorageWarning(str(entry)), stacklevel=2)
     changed = bool(plan.tensors or plan.floats)
-    source = _source(model)
-    proto = _proto(model, source)
+    original = source.original
+    proto = _proto(source.model, original)
     patcher = Patcher(proto)
     for parameter, array in plan.tensors:
         patcher.set(parameter, array)
     for name, array in plan.floats.items():
         patcher.replace(name, array)
-    folders = DataFolders(model)
+    folders = DataFolders(source.model)
     if path is None:
         patcher.internalise()
     else:
         path = target(path)
         moved = copy_data(proto, path, folders, patcher.external)
-        _save(source if source is not None and not changed and not moved else proto, path)
-    read = model.meta.get(READER, onnx_ir.from_proto)
-    return _placed(read(proto), folders, None if path is None else Path(path).parent)
+        _save(original if original is not None and not changed and not moved else proto, path)
+    return _placed(source.parse(proto), folders, None if path is None else Path(path).parent)
 
 
 def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
@@ -127,7 +125,7 @@ def _without_effect(name: str, value: object, graph: ParameterGraph) -> bool:
     array = array_of(value, name)
     if array.dtype.kind not in "iub":
         return False
-    graphs = list(graph.model.graphs()) if isinstance(graph.model, onnx_ir.Model) else []
+    graphs = [] if graph.source is None else list(graph.source.model.graphs())
     here = [v.const_value for g in graphs for v in g.initializers.values() if v.name == name]
     made = any(v.name == name for g in graphs for n in g for v in n.outputs)
     return not made and all(t is not None and np.array_equal(t.numpy(), array) for t in here)
@@ -149,9 +147,8 @@ def _unknown(name: str, graph: ParameterGraph) -> str:
 
 def _sources(name: str, graph: ParameterGraph) -> list[str]:
     """The parameters that a value is computed from; empty if it depends on anything else."""
-    model = graph.model
-    assert isinstance(model, onnx_ir.Model)
-    waiting = [v for g in model.graphs() for n in g for v in n.outputs if v.name == name]
+    graphs = [] if graph.source is None else graph.source.model.graphs()
+    waiting = [v for g in graphs for n in g for v in n.outputs if v.name == name]
     found: dict[str, None] = {}
     seen = set(waiting)
     while waiting:
@@ -167,21 +164,12 @@ def _sources(name: str, graph: ParameterGraph) -> list[str]:
     return list(found)
 
 
-def _source(model: onnx_ir.Model) -> bytes | mmap.mmap | None:
-    """The bytes of the model's file; None for a model from memory."""
-    source = model.meta.get(SOURCE)
-    if isinstance(source, MappedFile):
-        source.check()
-        return source.data
-    return source if isinstance(source, bytes) else None
-
-
-def _proto(model: onnx_ir.Model, source: bytes | mmap.mmap | None) -> onnx.ModelProto:
+def _proto(model: onnx_ir.Model, original: bytes | mmap.mmap | None) -> onnx.ModelProto:
     """The model as parsed from its file, or, for a model from memory, as onnx-ir serialises it."""
-    if source is None:
+    if original is None:
         return onnx_ir.to_proto(model)
     proto = onnx.ModelProto()
-    proto.ParseFromString(source[:])
+    proto.ParseFromString(original[:])
     return proto
 
 

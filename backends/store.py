@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from safetensors import TensorSpec, serialize_file
 
+from ..files.fields import FieldError, integer, parsed, table, text
+from ..files.reading import MappedFile
+from ..files.writing import replacing
 from ..ir import GmncError, GraphError, LoadError, ParameterGraph
-from ..ir.files import MappedFile
-from .fields import FieldError, integer, parsed, table, text
-from .files import replacing, sources
 from .store_reading import HEADER, LONGEST_HEADER, TABLES, Tensors, graph_of
 
 __all__ = ["SUFFIX", "VERSION", "is_store", "load", "save"]
@@ -62,7 +62,7 @@ def save(graph: ParameterGraph, path: str | os.PathLike[str], values: bool = Tru
         name: TensorSpec(dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes)
         for name, a in tensors.items()
     }
-    with replacing(path, sources(graph)) as temporary:
+    with replacing(path, graph.files) as temporary:
         serialize_file(specs, temporary, metadata={_KEY: json.dumps(tables)})
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, get_args
 import ml_dtypes
 import numpy as np
 
+from ..files.fields import Check, FieldError, flag, integer, listed, mapping, maybe, one_of, row, table, text
+from ..files.reading import MappedFile
 from ..ir import (
     AccountEntry,
     EdgeBlock,
@@ -26,8 +28,6 @@ from ..ir import (
     Problem,
     Via,
 )
-from ..ir.files import MappedFile
-from .fields import Check, FieldError, flag, integer, listed, mapping, maybe, one_of, row, table, text
 
 __all__ = ["HEADER", "LONGEST_HEADER", "TABLES", "Tensors", "graph_of"]
 

@@ -42,8 +42,8 @@ def compile_model(
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
         if out is not None:
-            from ..backends.files import target
             from ..backends.store import SUFFIX
+            from ..files.writing import target
 
             target(out, [model])
             if out.suffix.lower() != SUFFIX:

@@ -44,7 +44,7 @@ def draw_model(
     """
     with errors_to_exit_codes():
         from ..backends.draw import draw
-        from ..backends.files import target
+        from ..files.writing import target
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
         target(out, [model])

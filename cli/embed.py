@@ -101,7 +101,7 @@ def embed_models(
     Example: gmnc embed a.onnx b.onnx -o embeddings.npy
     """
     with errors_to_exit_codes():
-        from ..backends.files import replacing, sources, target
+        from ..files.writing import replacing, target
 
         dims, inputs = parse_dims(dim), parse_inputs(input)
         read = [*models, *([weights] if weights is not None else [])]
@@ -115,7 +115,7 @@ def embed_models(
 
         def graph_of(path: Path) -> ParameterGraph:
             graph = open_graph(path, dims, inputs, on_unsupported, fold_weights)
-            read.extend(map(Path, sources(graph)))
+            read.extend(map(Path, graph.files))
             return graph
 
         with progress_bar(quiet) as on_progress:

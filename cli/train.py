@@ -118,7 +118,7 @@ def train_metanetwork(
     Example: gmnc train accuracy --zoo zoo --out run --epochs 60 --seed 0
     """
     with errors_to_exit_codes():
-        from ..backends.files import target
+        from ..files.writing import target
         from ..ir import GmncError
         from ..tasks import Options, Settings, joined, rank, run
 

@@ -13,7 +13,6 @@ import onnx
 import onnx_ir
 
 from ..ir import AccountEntry, Deferred, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
-from ..ir.files import CARRIED
 from .errors import Unsupported
 from .faults import of_file
 from .fold import folded
@@ -29,8 +28,8 @@ from .plan import Plan, plan
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
-from .reading.carried import Numbers, carried_model
 from .reading.load import load
+from .reading.source import LoadedModel, TensorReader
 from .rules.plugins import installed
 from .rules.registry import Registry
 
@@ -173,7 +172,6 @@ def _lower(
     outputs = _outputs(lowering, network, values)
     _pin_ends_of_opaque(state, lowering, _fates(network, constants, lowering))
     _drop_unused_constants(state)
-    model.meta.setdefault(CARRIED, carried_model)
     return state.builder.finish(
         name,
         _account(network, constants, lowering),
@@ -181,7 +179,7 @@ def _lower(
         outputs,
         lowering.opaque_ops,
         interpreter.problems,
-        model,
+        LoadedModel(model),
     )
 
 
@@ -189,7 +187,7 @@ def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Paramete
     place = value.meta.get(ATTRIBUTE)
     origin: Origin = "initializer" if place is None else "attribute"
     return Parameter(
-        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), origin, Numbers(tensor), place
+        value.name or "", tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), origin, TensorReader(tensor), place
     )
 
 

@@ -2,7 +2,8 @@
 
 To read it, take the modules in this order:
 
-1. `graph`: the data structures. `ParameterGraph` holds node groups, edge blocks, link blocks and the via table.
+1. `graph`: the data structures. `ParameterGraph` holds node groups, edge blocks, link blocks and the via table;
+   `diagnostics` what is reported of parts of the model that have no edges.
 2. `views`: how an edge block refers to elements of a stored tensor without copying them.
 3. `vocabulary`: the names that a graph is built of, kinds of nodes, roles of edges and links, steps of vias. `steps` is
    the table of steps.
@@ -10,11 +11,12 @@ To read it, take the modules in this order:
 5. `check`: the invariants of a graph, verified after every lowering.
 6. `printer`: graphs as text.
 
-`arrays` (distinct ids, occurrences, connected components), `printable` (safe text), `files` (checked reading) and
-`errors` are helpers that all rooms use. docs/parameter-graph.md explains the concepts and has a glossary.
+`arrays` (distinct ids, occurrences, connected components), `printable` (safe text) and `errors` are helpers that all
+rooms use. docs/parameter-graph.md explains the concepts and has a glossary.
 """
 
 from .builder import GraphBuilder
+from .diagnostics import AccountEntry, OpaqueOp, Problem
 from .errors import (
     GmncError,
     GraphError,
@@ -25,17 +27,7 @@ from .errors import (
     UnsupportedError,
     VocabularyError,
 )
-from .graph import (
-    AccountEntry,
-    EdgeBlock,
-    LinkBlock,
-    NodeGroup,
-    OpaqueOp,
-    ParameterGraph,
-    Port,
-    Problem,
-    Via,
-)
+from .graph import EdgeBlock, LinkBlock, ModelSource, NodeGroup, ParameterGraph, Port, Via
 from .views import Deferred, Held, Origin, Parameter, ParameterView, Storage
 from .vocabulary import (
     REPARAMETRIZE,
@@ -64,6 +56,7 @@ __all__ = [
     "LinkRole",
     "LoadError",
     "LoweringError",
+    "ModelSource",
     "NodeGroup",
     "NodeKind",
     "OpaqueOp",

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 
 from .arrays import distinct
+from .diagnostics import AccountEntry, OpaqueOp, Problem
 from .errors import GraphError, VocabularyError
-from .graph import AccountEntry, EdgeBlock, LinkBlock, NodeGroup, OpaqueOp, ParameterGraph, Port, Problem, Via
+from .graph import EdgeBlock, LinkBlock, ModelSource, NodeGroup, ParameterGraph, Port, Via
 from .views import Parameter, ParameterView
 from .vocabulary import NodeKind, declared_step, is_edge_role, is_link_role
 
@@ -292,7 +293,7 @@ class GraphBuilder:
         outputs: Iterable[Port],
         opaque: Iterable[OpaqueOp] = (),
         unsupported: Iterable[Problem] = (),
-        model: object = None,
+        source: ModelSource | None = None,
     ) -> ParameterGraph:
         """Freeze into a `ParameterGraph` and check its invariants.
 
@@ -303,7 +304,7 @@ class GraphBuilder:
             outputs: The network's outputs.
             opaque: Operators of unknown structure.
             unsupported: Diagnostics.
-            model: What values can be written back into.
+            source: The model that values can be written back into.
 
         Returns:
             The graph.
@@ -318,7 +319,7 @@ class GraphBuilder:
         graph = ParameterGraph(
             name, tuple(self.groups), pinned, tuple(self.edges), tuple(self.links), tuple(self.vias),
             self.parameters, self.constants, tuple(account), tuple(inputs), tuple(outputs),
-            tuple(opaque), tuple(unsupported), model, paired,
+            tuple(opaque), tuple(unsupported), source, paired,
         )  # fmt: skip
         graph.check()
         return graph

@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from . import printer
 from .check import check
-from .files import CARRIED
+from .diagnostics import AccountEntry, OpaqueOp, Problem
 from .views import Parameter, ParameterView
 
 __all__ = [
-    "AccountEntry",
     "EdgeBlock",
     "LinkBlock",
+    "ModelSource",
     "NodeGroup",
-    "OpaqueOp",
     "ParameterGraph",
     "Port",
-    "Problem",
     "Via",
 ]
 
@@ -167,59 +165,30 @@ class Port:
     via: np.ndarray
 
 
-@dataclass(frozen=True, slots=True)
-class AccountEntry:
-    """Elements of a tensor that are on no edge.
+class ModelSource(Protocol):
+    """Where a graph's values come from and are written back to; made by the front end, picklable."""
 
-    Attributes:
-        name: Name of the tensor.
-        count: Number of elements.
-        where: "opaque" for elements under an opaque operator, else the reason why they are not parameters.
-    """
+    @property
+    def model(self) -> Any:
+        """The `onnx_ir.Model`, whose type this room does not know."""
 
-    name: str
-    count: int
-    where: str
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that values are read from."""
 
+    @property
+    def original(self) -> Any:
+        """The serialized model as it was read, bytes or a memory map; None if it was built in memory."""
 
-@dataclass(frozen=True, slots=True)
-class OpaqueOp:
-    """An operator of unknown structure: its operands are pinned and linked to one node that stands for it.
+    def parse(self, proto: Any) -> Any:
+        """Convert an `onnx.ModelProto` to an `onnx_ir.Model` in the way that the original was.
 
-    Attributes:
-        op: Operator type.
-        domain: Operator domain.
-        node: Name of the ONNX node.
-        reason: Why it was not lowered.
-    """
+        Args:
+            proto: The protobuf model.
 
-    op: str
-    domain: str
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A diagnostic for an operator that was not lowered.
-
-    Attributes:
-        op: Operator type.
-        domain: Operator domain.
-        opset: Opset version in which it is used.
-        node: Path of the ONNX node.
-        reason: What is not supported.
-        hint: What to do about it.
-        rule: The rule that refused this form of it; "" if there is no rule.
-    """
-
-    op: str
-    domain: str
-    opset: int
-    node: str
-    reason: str
-    hint: str = ""
-    rule: str = ""
+        Returns:
+            The model.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,7 +209,7 @@ class ParameterGraph:
         outputs: The network's outputs.
         opaque: Operators of unknown structure.
         unsupported: Diagnostics for operators that were not lowered.
-        model: What `backends.onnx.write` writes values back into; this room does not look at it.
+        source: The model that it was compiled from, into which `backends.onnx.write` writes values.
         paired: bool [num_nodes]; nodes whose values vary over the nodes of a second axis too (a token and a channel),
             so that neither alone says what happens to a value. None if not known.
     """
@@ -258,9 +227,19 @@ class ParameterGraph:
     outputs: tuple[Port, ...]
     opaque: tuple[OpaqueOp, ...] = ()
     unsupported: tuple[Problem, ...] = ()
-    model: object = field(default=None, repr=False)
+    source: ModelSource | None = field(default=None, repr=False)
     paired: np.ndarray | None = None
     _derived: dict[object, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def model(self) -> Any:
+        """The `onnx_ir.Model` that the graph was compiled from; None if there is none, as for a graph from a store."""
+        return None if self.source is None else self.source.model
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that values are read from: the model's file and its external data."""
+        return () if self.source is None else self.source.files
 
     @property
     def num_nodes(self) -> int:
@@ -363,16 +342,10 @@ class ParameterGraph:
         check(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # The receiver recomputes what is derived and reads the model on first use.
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.init and f.name != "model"}
-        return _arrived, ({**own, "parameters": dict(self.parameters), "constants": dict(self.constants)}, self._sent())
-
-    def _sent(self) -> object:
-        """The picklable form of the model, None if there is none."""
-        if "model" not in self.__dict__:
-            return self.__dict__.get("_model")
-        carried = getattr(self.model, "meta", {}).get(CARRIED)
-        return None if carried is None else carried(self.model)
+        # What is derived stays behind: the receiver computes it again.
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        given |= {"parameters": dict(self.parameters), "constants": dict(self.constants)}
+        return ParameterGraph, tuple(given.values())
 
     def __copy__(self) -> ParameterGraph:
         return replace(self)
@@ -382,26 +355,3 @@ class ParameterGraph:
 
     def __str__(self) -> str:
         return printer.summary(self)
-
-
-class _OnFirstUse:
-    """Opens the model of an unpickled graph on first access and stores it in the instance."""
-
-    def __get__(self, graph: ParameterGraph | None, owner: type) -> Any:
-        if graph is None:
-            return None
-        sent: Any = graph.__dict__.get("_model")
-        graph.__dict__["model"] = found = None if sent is None else sent.open()
-        return found
-
-
-# Set after the dataclass is made, so that the field's default stays None; instance attributes take precedence.
-setattr(ParameterGraph, "model", _OnFirstUse())  # noqa: B010
-
-
-def _arrived(own: dict[str, Any], sent: object) -> ParameterGraph:
-    """Unpickle a graph from its fields and the picklable form of its model."""
-    graph = ParameterGraph(**own)
-    del graph.__dict__["model"]
-    graph.__dict__["_model"] = sent
-    return graph

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backends.fields import FieldError, flag, integer, maybe, number, one_of, table, text
+from ..files.fields import FieldError, flag, integer, maybe, number, one_of, table, text
 from ..ir import GmncError
 from ..kernels import ACTIVATIONS
 

@@ -11,11 +11,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from ..backends.fields import FieldError, parsed
-from ..backends.files import replacing
+from ..files.fields import FieldError, parsed
+from ..files.reading import FileState
+from ..files.writing import replacing
 from ..ir import GmncError, LoadError
 from ..ir.errors import one_line
-from ..ir.files import FileState
 from .config import GMNConfig, stored_config
 from .gmn import GMN
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.fields import Check, FieldError, integer, listed, mapping, number, row, table
+from ..files.fields import Check, FieldError, integer, listed, mapping, number, row, table
+from ..files.reading import FileState
 from ..ir import GmncError, LoadError
 from ..ir.errors import root_cause
-from ..ir.files import FileState
 from .records import EPOCH
 
 __all__ = ["read_checkpoint"]

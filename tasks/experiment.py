@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from .. import __version__
-from ..backends.fields import read_json, valid
-from ..backends.files import make_folder, write_json
+from ..files.fields import read_json, valid
+from ..files.writing import make_folder, write_json
 from ..ir import GmncError, LoadError
 from . import records, training
 from .parallel import rank

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..backends.files import make_folder
 from ..backends.onnx import write
+from ..files.writing import make_folder
 from ..frontend import compile
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork

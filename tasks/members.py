@@ -17,11 +17,11 @@ import torch
 from .. import __version__
 from ..backends import store
 from ..backends.blocks import Blocks, blocks
-from ..backends.fields import integer, mapping, read_json, table, text, word
-from ..backends.files import make_folder, replacing, write_json
+from ..files.fields import integer, mapping, read_json, table, text, word
+from ..files.reading import FileState, MappedFile
+from ..files.writing import make_folder, replacing, write_json
 from ..frontend import compile
 from ..ir import GmncError, LoadError, ParameterGraph
-from ..ir.files import FileState, MappedFile
 from .progress import OnProgress
 from .zoo import read_index
 

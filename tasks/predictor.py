@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..backends.blocks import Blocks
-from ..backends.fields import integer, listed, mapping, number, parsed, plain, row, table
+from ..files.fields import integer, listed, mapping, number, parsed, plain, row, table
 from ..ir import GmncError, LoadError
 from ..metanets import GMN, header, load, save, statistics
 

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import nn
 
-from ..backends.files import replacing
+from ..files.reading import FileState
+from ..files.writing import replacing
 from ..ir import GmncError
-from ..ir.files import FileState
 from .members import Zoo
 from .progress import OnProgress
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.fields import Check, FieldError, flag, integer, listed, mapping, number, table, text, word
+from ..files.fields import Check, FieldError, flag, integer, listed, mapping, number, table, text, word
 from ..ir import GmncError
 
 __all__ = ["ABOUT", "EPOCH", "NETWORKS", "RUN", "column", "index_row", "numbers", "result", "words"]

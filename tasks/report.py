@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backends.files import make_folder, replacing
+from ..files.writing import make_folder, replacing
 from ..ir import GmncError
 from ..ir.printable import printable
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..backends.files import make_folder, write_bytes
+from ..files.writing import make_folder, write_bytes
 from ..ir import GmncError, LoadError
 from .checkpoint import read_checkpoint
 from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import __version__
-from ..backends.fields import FieldError, read_json, valid
-from ..backends.files import make_folder, replacing, sweep, write_json
+from ..files.fields import FieldError, read_json, valid
+from ..files.writing import make_folder, replacing, sweep, write_json
 from ..ir import GmncError, LoadError
 from . import records
 from .progress import OnProgress

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ...files.writing import replacing, target
 from ...ir import GmncError, ParameterGraph
-from ..files import replacing, sources, target
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,7 +45,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
         raise GmncError(f"cannot draw to {path.name!r}: the name must end in .svg or .png")
-    target(path, sources(graph))
+    target(path, graph.files)
     if not graph.num_nodes:
         raise GmncError(f"graph {graph.name!r} has no nodes to draw")
     try:
@@ -61,7 +61,7 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
     with matplotlib.rc_context(_SETTINGS):
         figure = picture(graph)
         kind = path.suffix.lower()[1:]
-        with replacing(path, sources(graph)) as temporary:
+        with replacing(path, graph.files) as temporary:
             figure.savefig(temporary, format=kind, dpi=_dpi(figure), metadata={"Date": None} if kind == "svg" else {})
     return path
 

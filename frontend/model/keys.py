@@ -8,11 +8,14 @@ __all__ = [
     "CELL_DOMAIN",
     "CONSTANT",
     "DOMAIN",
+    "FILES",
     "FUNCTION",
     "LEARNED",
     "MADE",
     "ML_DOMAIN",
+    "ORIGINAL",
     "PARAMETERS",
+    "PARSER",
     "REASON",
 ]
 
@@ -26,6 +29,15 @@ CELL_DOMAIN = "gmnc.cell"
 """Domain of functions that recurrent cells are expanded to."""
 
 ML_DOMAIN = "ai.onnx.ml"
+
+ORIGINAL = "gmnc.original"
+"""Key in `onnx_ir.Model.meta`: the mapped file that the model was loaded from, or its bytes."""
+
+PARSER = "gmnc.parser"
+"""Key in `onnx_ir.Model.meta`: the parser of messages with parts that onnx-ir lacks (sparse tensors)."""
+
+FILES = "gmnc.files"
+"""Key in `onnx_ir.Model.meta`: the paths of all files that it was read from, external data included."""
 
 CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the output name of that node."""

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import onnx_ir
 
+from ...files.reading import FileState, inside
 from ...ir import LoadError
-from ...ir.files import FileState, inside
 
 __all__ = ["ExternalFiles", "by_reference", "check_entries", "referred"]
 

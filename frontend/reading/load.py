@@ -15,10 +15,11 @@ import onnx
 import onnx_ir
 from google.protobuf.message import DecodeError
 
+from ...files.reading import MappedFile
 from ...ir import LoadError
 from ...ir.errors import root_cause
-from ...ir.files import FILES, READER, SOURCE, MappedFile
 from ..model.gc_pause import paused
+from ..model.keys import FILES, ORIGINAL, PARSER
 from .external import ExternalFiles, check_entries
 from .sparse_tensors import expand_sparse, is_sparse
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
@@ -59,7 +60,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> on
             replace_tensors(model, partial(_keep, ExternalFiles(where, "")))
             if is_sparse(source):
                 # onnx-ir has no sparse tensors: write-back takes them from these bytes.
-                model.meta[SOURCE] = source.SerializeToString()
+                model.meta[ORIGINAL] = source.SerializeToString()
         else:
             where = os.fspath(source)
             model = _load_file(Path(where), where)
@@ -81,7 +82,7 @@ def _load_file(path: Path, where: str) -> onnx_ir.Model:
 
     replace_tensors(model, place)
     # Write-back starts from these bytes, which hold what onnx-ir drops.
-    model.meta[SOURCE] = data
+    model.meta[ORIGINAL] = data
     model.meta[FILES] = (os.path.abspath(where), *files.paths)
     return model
 
@@ -111,7 +112,7 @@ def _deserialize(proto: onnx.ModelProto, where: str) -> onnx_ir.Model:
             model = onnx_ir.from_proto(proto)
     except Exception as error:
         raise LoadError(f"{where}: not a readable ONNX model: {root_cause(error)}") from error
-    model.meta[READER] = partial(_deserialize, where=where)
+    model.meta[PARSER] = partial(_deserialize, where=where)
     return model
 
 

@@ -11,6 +11,7 @@ from support.written import X, floats, initializers, run, value
 from gmnc.backends.onnx import write
 from gmnc.backends.patching import Patcher
 from gmnc.frontend.reading.load import load
+from gmnc.frontend.reading.source import LoadedModel
 from gmnc.ir import AccountEntry, GmncError, GraphBuilder, Parameter, ParameterGraph
 
 
@@ -36,7 +37,7 @@ def graph_of(source, **parameters):
     for name, (array, origin, *place) in parameters.items():
         builder.parameters[name] = Parameter(name, array.shape, array.dtype.name, origin, lambda a=array: a, *place)
     account = [AccountEntry(p.name, p.size, "dead") for p in builder.parameters.values()]
-    return builder.finish("net", account, [], [], model=model)
+    return builder.finish("net", account, [], [], source=LoadedModel(model))
 
 
 @pytest.fixture
@@ -293,7 +294,9 @@ def test_values_without_a_place_are_refused(plain):
 @pytest.mark.skipif(not CORPUS, reason="the corpus of real models is not beside the repository")
 @pytest.mark.parametrize("path", first(0, CORPUS), ids=lambda p: p.stem)
 def test_identity_of_real_models(path, tmp_path):
-    graph = ParameterGraph("real", (), np.zeros(0, bool), (), (), (), {}, {}, (), (), (), model=load(path))
+    graph = ParameterGraph(
+        "real", (), np.zeros(0, bool), (), (), (), {}, {}, (), (), (), source=LoadedModel(load(path))
+    )
     model = write(graph, None, tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == path.read_bytes()
     assert isinstance(model, onnx_ir.Model)

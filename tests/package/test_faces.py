@@ -19,14 +19,15 @@ FACES = {
     "cli": """
         app main
     """,
+    "files": "FileState MappedFile inside make_folder replacing sweep target write_bytes write_json",
     "frontend": """
         LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile from_torch
         installed rule
     """,
     "ir": """
         AccountEntry Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock LinkRole LoadError
-        LoweringError NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph ParameterView PluginError Port
-        Problem REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError declared_steps
+        LoweringError ModelSource NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph ParameterView PluginError
+        Port Problem REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError declared_steps
         edge_role_id link_role_id register_step role_name
     """,
     "kernels": """

@@ -22,14 +22,15 @@ import gmnc
 NOT_SHIPPED = {"tests", "benchmarks", "docs", "examples", "build", "dist"}
 MAY_IMPORT = {
     "ir": set(),
+    "files": {"ir"},
     "symmetry": {"ir"},
-    "frontend": {"ir"},
+    "frontend": {"ir", "files"},
     "kernels": set(),
-    "backends": {"ir", "kernels"},
-    "metanets": {"ir", "kernels", "backends"},
-    "tasks": {"ir", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
+    "backends": {"ir", "files", "kernels"},
+    "metanets": {"ir", "files", "kernels", "backends"},
+    "tasks": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "symmetry", "frontend", "backends"},
-    "cli": {"ir", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
+    "cli": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
 }
 FLOORS = (
     ("errors",),

@@ -37,7 +37,7 @@ def check_network(model: onnx.ModelProto, folder: Path, trials: int = 2, seed: i
     assert report.graph is not None
     path = folder / "graph.safetensors"
     store.save(report.graph, path)
-    same(store.load(path), replace(report.graph, model=None))
+    same(store.load(path), replace(report.graph, source=None))
     return report
 
 

@@ -7,6 +7,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from gmnc.frontend.reading.load import load
+from gmnc.frontend.reading.source import LoadedModel
 from gmnc.ir import AccountEntry, GraphBuilder, Parameter
 
 X = np.arange(4, dtype=np.float32)[None]
@@ -29,7 +30,7 @@ def initializers(path):
         t = v.const_value
         builder.parameters[name] = Parameter(name, tuple(t.shape), t.dtype.numpy().name, "initializer", t.numpy)
     account = [AccountEntry(p.name, p.size, "dead") for p in builder.parameters.values()]
-    return builder.finish("net", account, [], [], model=model)
+    return builder.finish("net", account, [], [], source=LoadedModel(model))
 
 
 def run(model, x=None):

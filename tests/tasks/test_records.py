@@ -19,7 +19,7 @@ from support.damaged import SMALL, make_predictor, make_run, make_zoo
 from support.paths import MLP
 from support.training_toy import Nothing
 
-from gmnc.backends.fields import integer, listed, number, parsed, plain, row, table, text, word
+from gmnc.files.fields import integer, listed, number, parsed, plain, row, table, text, word
 from gmnc.ir import GmncError, LoadError
 from gmnc.metanets import GMN
 from gmnc.tasks import zoo as zoos

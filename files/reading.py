@@ -10,21 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .errors import LoadError
+from ..ir.errors import LoadError
 
-__all__ = ["CARRIED", "FILES", "READER", "SOURCE", "FileState", "MappedFile", "inside"]
-
-SOURCE = "gmnc.source"
-"""Key in the `meta` of a graph's model: the mapped file that it was loaded from, or its bytes."""
-
-READER = "gmnc.reader"
-"""Key in the `meta` of a graph's model: the parser of messages with parts that onnx-ir lacks (sparse tensors)."""
-
-CARRIED = "gmnc.carried"
-"""Key in the `meta` of a graph's model: maps the model to what is pickled in its place, whose `open` restores it."""
-
-FILES = "gmnc.files"
-"""Key in the `meta` of a graph's model: the paths of all files that it was read from, external data included."""
+__all__ = ["FileState", "MappedFile", "inside"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..ir import LoadError
-from ..ir.files import FileState
+from .reading import FileState
 
 __all__ = [
     "LARGEST", "Check", "FieldError", "flag", "integer", "listed", "mapping", "maybe", "number", "one_of", "parsed",

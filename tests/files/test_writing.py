@@ -28,8 +28,8 @@ from support.training_toy import Nothing
 import gmnc
 from gmnc.backends import store
 from gmnc.backends.draw import draw
-from gmnc.backends.files import make_folder, replacing, write_bytes, write_json
 from gmnc.backends.onnx import write
+from gmnc.files.writing import make_folder, replacing, write_bytes, write_json
 from gmnc.ir import GmncError, LoadError
 from gmnc.metanets import GMN
 from gmnc.metanets import save as save_net
@@ -205,7 +205,7 @@ def test_the_first_error_is_the_one_that_is_raised(tmp_path: Path) -> None:
 
 WRITER = """
 import sys, time
-from gmnc.backends.files import replacing
+from gmnc.files.writing import replacing
 with replacing(sys.argv[1]) as path:
     path.write_bytes(b"x" * 100000)
     print(flush=True)

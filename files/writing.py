@@ -16,13 +16,12 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from ..ir import GmncError, ParameterGraph
-from ..ir.files import FILES
+from ..ir import GmncError
 
 if sys.platform != "win32":
     import fcntl
 
-__all__ = ["make_folder", "replacing", "sources", "sweep", "target", "write_bytes", "write_json"]
+__all__ = ["make_folder", "replacing", "sweep", "target", "write_bytes", "write_json"]
 
 _PREFIX, _SUFFIX = ".gmnc-", ".tmp"
 
@@ -89,18 +88,45 @@ def replacing(path: str | os.PathLike[str], inputs: Inputs = ()) -> Iterator[Pat
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes | memoryview | mmap.mmap) -> None:
-    """Write bytes to a file atomically, see `replacing`."""
+    """Write bytes to a file atomically, see `replacing`.
+
+    Args:
+        path: The output file; symbolic links are followed.
+        data: Its whole content.
+
+    Raises:
+        GmncError: The file cannot be written.
+    """
     with replacing(path) as temporary:
         temporary.write_bytes(data)
 
 
 def write_json(path: str | os.PathLike[str], value: Any, indent: int | None = None) -> None:
-    """Write JSON to a file atomically, on one line unless `indent` is given; see `replacing`."""
+    """Write JSON to a file atomically, see `replacing`.
+
+    Args:
+        path: The output file; symbolic links are followed.
+        value: What `json.dumps` takes.
+        indent: Spaces per level; one line by default.
+
+    Raises:
+        GmncError: The file cannot be written.
+    """
     write_bytes(path, (json.dumps(value, indent=indent) + "\n").encode())
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Create a folder, with its parents, unless it exists. Raises `GmncError` if that fails."""
+    """Create a folder, with its parents, unless it exists.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        Its path.
+
+    Raises:
+        GmncError: It cannot be created.
+    """
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -108,13 +134,12 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def sources(graph: ParameterGraph) -> tuple[str, ...]:
-    """The files that a compiled graph reads its values from: the model and its external data."""
-    return tuple(getattr(graph.model, "meta", {}).get(FILES, ()))
-
-
 def sweep(folder: Path) -> None:
-    """Remove temporary files that killed writers left in a folder."""
+    """Remove temporary files that killed writers left in a folder.
+
+    Args:
+        folder: The folder; errors are ignored.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_PREFIX) and entry.name.endswith(_SUFFIX):

@@ -1,8 +1,9 @@
-"""Pickling of models and tensors: data that lies in a file is sent as a reference to the file."""
+"""What a graph keeps of its model. Pickling sends data that lies in a file as a reference to the file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import mmap
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -10,14 +11,15 @@ import numpy as np
 import onnx
 import onnx_ir
 
+from ...files.reading import FileState, MappedFile
 from ...ir import GmncError
-from ...ir.files import CARRIED, FILES, READER, SOURCE, FileState, MappedFile
+from ..model.keys import FILES, ORIGINAL, PARSER
 from .external import by_reference, referred
 from .load import MappedTensor, load, replace_tensors
 
-__all__ = ["Numbers", "carried_model"]
+__all__ = ["LoadedModel", "TensorReader"]
 
-_SEPARATE = "gmnc:carried"
+_SEPARATE = "gmnc:separate"
 """The location, in a pickled model message, of tensors that are pickled separately; no such file is ever opened."""
 
 _PICKLABLE = (
@@ -31,7 +33,7 @@ _SMALL = 256
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Numbers:
+class TensorReader:
     """Reads a tensor; the picklable `load` of a parameter."""
 
     tensor: onnx_ir.TensorProtocol
@@ -42,20 +44,76 @@ class Numbers:
         return self.tensor.numpy()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Numbers, (_portable(self.tensor),)
+        return TensorReader, (_portable(self.tensor),)
 
 
-def carried_model(model: onnx_ir.Model) -> _File | _Message:
+class LoadedModel:
+    """The model that a graph was compiled from, an `ir.ModelSource`; after unpickling it is opened on first use.
+
+    Args:
+        model: The model, or the form in which it was pickled.
+    """
+
+    def __init__(self, model: onnx_ir.Model | _File | _Message) -> None:
+        self._held = model
+
+    @property
+    def model(self) -> onnx_ir.Model:
+        """The model.
+
+        Raises:
+            LoadError: It was unpickled, and a file that it refers to is missing or has changed.
+        """
+        if not isinstance(self._held, onnx_ir.Model):
+            self._held = self._held.open()
+        return self._held
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Paths of the files that values are read from: the model's file, if it has one, and its external data."""
+        return tuple(self.model.meta.get(FILES, ()))
+
+    @property
+    def original(self) -> bytes | mmap.mmap | None:
+        """The serialized model as it was read, with what onnx-ir drops; None for an `onnx_ir.Model` from memory.
+
+        Raises:
+            LoadError: The file has changed.
+        """
+        original = self.model.meta.get(ORIGINAL)
+        if isinstance(original, MappedFile):
+            original.check()
+            return original.data
+        return original if isinstance(original, bytes) else None
+
+    def parse(self, proto: onnx.ModelProto) -> onnx_ir.Model:
+        """Convert a protobuf model in the same way as the original (which may have sparse tensors).
+
+        Args:
+            proto: The original, perhaps with new values.
+
+        Returns:
+            The model.
+        """
+        parser: Callable[[onnx.ModelProto], onnx_ir.Model] = self.model.meta.get(PARSER, onnx_ir.from_proto)
+        return parser(proto)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        held = self._held
+        return LoadedModel, (_picklable(held) if isinstance(held, onnx_ir.Model) else held,)
+
+
+def _picklable(model: onnx_ir.Model) -> _File | _Message:
     """What is pickled instead of a model: a reference to its file, else its message and its tensors.
 
     Raises:
         GmncError: The model cannot be serialized.
     """
-    source = model.meta.get(SOURCE)
-    if isinstance(source, MappedFile):
-        source.state.check()
+    original = model.meta.get(ORIGINAL)
+    if isinstance(original, MappedFile):
+        original.state.check()
         others = model.meta.get(FILES, ())[1:]
-        return _File(source.state.absolute(), tuple(FileState.of(path) for path in others))
+        return _File(original.state.absolute(), tuple(FileState.of(path) for path in others))
     tensors: list[onnx_ir.TensorProtocol] = []
 
     def separate(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
@@ -71,7 +129,8 @@ def carried_model(model: onnx_ir.Model) -> _File | _Message:
         message = onnx_ir.to_proto(skeleton).SerializeToString()
     except ValueError as error:
         raise GmncError(f"the model of this graph cannot be sent to another process: {error}") from error
-    return _Message(message, tuple(tensors), {k: model.meta[k] for k in (SOURCE, READER, FILES) if k in model.meta})
+    meta = {key: model.meta[key] for key in (ORIGINAL, PARSER, FILES) if key in model.meta}
+    return _Message(message, tuple(tensors), meta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +144,7 @@ class _File:
         """Load the model; raises `LoadError` if a file is missing or has changed."""
         for state in (self.state, *self.others):
             state.check()
-        model = load(self.state.path)
-        model.meta[CARRIED] = carried_model
-        return model
+        return load(self.state.path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +166,7 @@ class _Message:
             return tensor
 
         replace_tensors(model, restore)
-        model.meta.update({**self.meta, CARRIED: carried_model})
+        model.meta.update(self.meta)
         return model
 
 
