@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from ..ir import LoweringError
-from .context import Called, LoweringContext
+from .context import LoweringContext, OperatorCall
 from .errors import Unsupported
 from .inference.shapes import ValueInfo, of_operator
-from .inference.value_info import HINTED
+from .inference.value_info import MAX_SHAPE_DATA
 from .model.attributes import defaults
 from .primitives.values import Op, Result, Value
 from .rules.registry import Registry, Rule
@@ -29,7 +29,7 @@ class Caller:
         self._shapes: dict[Hashable, list[ValueInfo | None]] = {}
         self._running: list[Rule] = []
 
-    def __call__(self, ctx: LoweringContext, called: Called) -> list[Value]:
+    def __call__(self, ctx: LoweringContext, called: OperatorCall) -> list[Value]:
         """The outputs of the operator; see `LoweringContext.call`."""
         rule = self._registry.find(called.domain, called.name, called.opset)
         if rule is None:
@@ -55,7 +55,7 @@ class Caller:
         finally:
             self._running.pop()
 
-    def _inferred(self, called: Called, rule: Rule) -> list[ValueInfo | None]:
+    def _inferred(self, called: OperatorCall, rule: Rule) -> list[ValueInfo | None]:
         """What is known of the outputs, inferred once for equal operands."""
         key = _key(called) if rule.shapes is None else None
         if key is not None and key in self._shapes:
@@ -71,17 +71,17 @@ class Caller:
         return found
 
 
-def _key(called: Called) -> Hashable:
+def _key(called: OperatorCall) -> Hashable:
     """All that decides what a schema infers; it sees no numbers of large operands."""
     operands = tuple(
         None if v is None
-        else (v.shape, v.dtype, None if v.data is None or v.data.size > HINTED else v.data.tobytes())
+        else (v.shape, v.dtype, None if v.data is None or v.data.size > MAX_SHAPE_DATA else v.data.tobytes())
         for v in called.operands
     )  # fmt: skip
     attributes = repr(sorted(called.attributes.items()))
     return called.name, called.domain, called.opset, called.outputs, operands, attributes
 
 
-def _known(called: Called) -> Sequence[ValueInfo | None]:
+def _known(called: OperatorCall) -> Sequence[ValueInfo | None]:
     """What shape inference may know of the operands; numbers without a type count as float32."""
     return [None if v is None else ValueInfo(v.shape, v.dtype or "float32", v.data) for v in called.operands]

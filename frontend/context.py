@@ -10,23 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from .budget import PLACES
+from .budget import MAX_POSITIONS
 from .errors import Unsupported
 from .primitives.elementwise import broadcast_shape
-from .primitives.families import FamilyPrimitives
-from .primitives.interface import Move, Picks
+from .primitives.interface import DataMovement, Picks
 from .primitives.labels import compress
-from .primitives.moving import carried
+from .primitives.movement import apply_movement
+from .primitives.special import SpecialPrimitives
 from .primitives.values import Op, Result, Value
 
-__all__ = ["OPSET", "Called", "Calls", "LoweringContext", "reduced", "result_of"]
+__all__ = ["OPSET", "CallHandler", "LoweringContext", "OperatorCall", "elementwise_result", "reduced_shape"]
 
 OPSET = 24
 """The version of the standard operators that rules call others of, if they do not say which."""
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
+class OperatorCall:
     """An operator that a rule calls: its attributes without defaults, and how many of its outputs are wanted."""
 
     name: str
@@ -37,10 +37,10 @@ class Called:
     outputs: int
 
 
-Calls = Callable[["LoweringContext", Called], list[Value]]
+CallHandler = Callable[["LoweringContext", OperatorCall], list[Value]]
 
 
-def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
+def _no_rules(ctx: LoweringContext, called: OperatorCall) -> list[Value]:
     """Find no rule: what `LoweringContext.call` does before an interpreter says where rules are found.
 
     Args:
@@ -56,17 +56,17 @@ def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
     raise Unsupported(f"there are no rules in which {called.name} is found")
 
 
-class LoweringContext(FamilyPrimitives):
+class LoweringContext(SpecialPrimitives):
     """What a rule lowers with: the primitives, and what is derived from them.
 
     `GraphLowering` builds the graph, `FeatureDiscovery` finds what the weights tell apart, and `Entrywise` finds the
     axes of independent entries. A rule is written once and runs in each.
 
     Attributes:
-        calls: Lowers the operators that rules call, by the registry of the compilation.
+        call_handler: Lowers the operators that rules call, by the registry of the compilation.
     """
 
-    calls: Calls = staticmethod(_nothing)
+    call_handler: CallHandler = staticmethod(_no_rules)
 
     def ignores(self, op: Op) -> bool:
         """Whether what a node does makes no difference in this context, so that it may count as opaque.
@@ -79,7 +79,7 @@ class LoweringContext(FamilyPrimitives):
         """
         return False
 
-    def settled(self, op: Op) -> None:
+    def note_lowered(self, op: Op) -> None:
         """Note that a node has been lowered.
 
         Args:
@@ -88,7 +88,12 @@ class LoweringContext(FamilyPrimitives):
         return
 
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
         """Move the numbers of a constant, the elements of a weight, or the labels of an activation.
 
@@ -102,7 +107,7 @@ class LoweringContext(FamilyPrimitives):
         Returns:
             The moved value.
         """
-        bounded = partial(carried, function, shape=shape)
+        bounded = partial(apply_movement, function, shape=shape)
         if x.data is not None:
             return replace(x, shape=shape, data=bounded(x.data))
         if not x.is_activation:
@@ -186,7 +191,7 @@ class LoweringContext(FamilyPrimitives):
         Returns:
             The outputs.
         """
-        return self.calls(self, Called(name, domain, opset, operands, attributes, outputs))
+        return self.call_handler(self, OperatorCall(name, domain, opset, operands, attributes, outputs))
 
     def drawn(self, name: str, operands: Sequence[Value | None], shape: tuple[int, ...]) -> Value:
         """Random numbers, other ones each time.
@@ -249,7 +254,7 @@ class LoweringContext(FamilyPrimitives):
         return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
 
 
-def result_of(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
+def elementwise_result(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
     """What an elementwise operator makes of its operands.
 
     Args:
@@ -264,7 +269,7 @@ def result_of(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...])
     return like.relabelled(factors, broadcast_shape(operands))
 
 
-def reduced(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+def reduced_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
     """A shape with size 1 along axes.
 
     Args:
@@ -283,12 +288,12 @@ def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -
     return labels.reshape([1 if n == 1 else next(sizes) for n in new])
 
 
-def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:
+def _copies(x: Value, function: DataMovement, shape: tuple[int, ...]) -> frozenset[int]:
     """Axes of a moved value along which all entries are copies."""
     if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
     sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
-    if math.prod(sizes) > PLACES:
+    if math.prod(sizes) > MAX_POSITIONS:
         return frozenset()
     numbers = np.arange(math.prod(sizes)).reshape(sizes)
     moved = compress(function(np.broadcast_to(numbers, x.shape)))

@@ -103,19 +103,19 @@ def _loop_end(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shape
     return made
 
 
-def _aligned(node: onnx_ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+def _aligned(node: onnx_ir.Node, param: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
     """A scale or zero point, broadcastable to the tensor of this shape that it belongs to."""
-    if side is None or side.size == 1:
-        return None if side is None else side.reshape(())
+    if param is None or param.size == 1:
+        return None if param is None else param.reshape(())
     rank, block = len(shape), node.attributes.get_int("block_size", 0)
     axes = [a % rank for a in node.attributes.get_ints("axes", ())]
-    if len(axes) != side.ndim:
-        axes = list(range(rank - side.ndim, rank))
-    side = side.reshape([side.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
+    if len(axes) != param.ndim:
+        axes = list(range(rank - param.ndim, rank))
+    param = param.reshape([param.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
     for axis, size in enumerate(shape):
-        if 1 < side.shape[axis] < size:
-            side = side.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
-    return side
+        if 1 < param.shape[axis] < size:
+            param = param.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
+    return param
 
 
 def _dequantize(

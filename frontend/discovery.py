@@ -15,30 +15,30 @@ import numpy as np
 
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
-from .budget import LABELS, PLACES, bear
-from .context import reduced, result_of
+from .budget import MAX_LABELS, MAX_POSITIONS, check_limit
+from .context import elementwise_result, reduced_shape
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move, Rows
-from .primitives.labels import compress, nodes_of, port, unlabelled
-from .primitives.moving import carried
+from .primitives.interface import DataMovement, Rows
+from .primitives.labels import compress, nodes_of, to_labels, unlabelled
+from .primitives.movement import apply_movement
 from .primitives.recurrence import Units
-from .primitives.sparse import Layer
+from .primitives.sparse import SparseLayer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
 from .tracing import Tracing
 
-__all__ = ["FINE", "MOST", "FeatureDiscovery"]
+__all__ = ["MAX_FULLY_LABELLED", "MAX_SOURCE_LABELS", "FeatureDiscovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-FINE = LABELS
+MAX_FULLY_LABELLED = MAX_LABELS
 """Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
 
-MOST = LABELS
+MAX_SOURCE_LABELS = MAX_LABELS
 """Labels of all sources together, eight bytes each."""
 
 
@@ -54,7 +54,7 @@ class FeatureDiscovery(Tracing):
         self._strong: list[Pairs] = []
         self._weak: list[Pairs] = []
         self._made: list[tuple[np.ndarray, list[np.ndarray]]] = []
-        self._told: list[np.ndarray] = []
+        self._distinguished: list[np.ndarray] = []
         self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
@@ -66,36 +66,36 @@ class FeatureDiscovery(Tracing):
             self.shapes[name] = (self.count, self._labelled(name, shape))
             self.count += math.prod(self.shapes[name][1])
         start, shape = self.shapes[name]
-        return (compress(port(np.arange(start, start + math.prod(shape))).reshape(shape)),)
+        return (compress(to_labels(np.arange(start, start + math.prod(shape))).reshape(shape)),)
 
     def _labelled(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the labels of a source."""
         along = self._along.get(name)
-        if along is None and self.count + math.prod(shape) > FINE:
+        if along is None and self.count + math.prod(shape) > MAX_FULLY_LABELLED:
             self.large[name] = shape
             along = ()
         labelled = shape if along is None else tuple(n if a in along else 1 for a, n in enumerate(shape))
-        self._within(name, shape, math.prod(labelled))
+        self._check_room(name, shape, math.prod(labelled))
         return labelled
 
-    def _within(self, name: str, shape: tuple[int, ...], more: int) -> None:
+    def _check_room(self, name: str, shape: tuple[int, ...], more: int) -> None:
         """Raise `LoweringError` where so many more labels cannot be held."""
-        if self.count + more > MOST:
+        if self.count + more > MAX_SOURCE_LABELS:
             raise LoweringError(
-                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements would need a label each; "
+                f"{name!r} of shape {list(shape)}: more than {MAX_SOURCE_LABELS:,} elements would need a label each; "
                 f"{SMALLER}: sizes seldom change the graph"
             )
 
     def classes(self) -> dict[str, np.ndarray]:
         """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""
         parent = np.arange(self.count, dtype=np.int64)
-        told = np.zeros(self.count, dtype=bool)
-        for ids in self._told:
-            told[ids] = True
+        distinguished = np.zeros(self.count, dtype=bool)
+        for ids in self._distinguished:
+            distinguished[ids] = True
         parent = self._solve(parent, self._strong)
         for pair in self._weak:
             roots = distinct(parent[np.concatenate(pair)])
-            if not np.isin(parent[told], roots).any():
+            if not np.isin(parent[distinguished], roots).any():
                 parent = self._solve(parent, [pair])
         out = {}
         for name, (start, shape) in self.shapes.items():
@@ -137,12 +137,12 @@ class FeatureDiscovery(Tracing):
                     # One of each line stands for it from here on, if there are no gaps.
                     ids = greatest if whole else ids
 
-    def _tell(self, x: Value, axes: Sequence[int]) -> None:
+    def _distinguish(self, x: Value, axes: Sequence[int]) -> None:
         """A weight tells entries along `axes` apart."""
         for factor in x.factors:
             if any(factor.shape[a] > 1 for a in axes):
                 ids = nodes_of(factor).reshape(-1)
-                self._told.append(ids[ids >= 0])
+                self._distinguished.append(ids[ids >= 0])
 
     def _merge(self, operands: list[np.ndarray]) -> np.ndarray:
         """Labels of entries that depend on several labelled ones: new elements that remember their operands."""
@@ -151,22 +151,24 @@ class FeatureDiscovery(Tracing):
             return unlabelled(operands[0].ndim)
         labels = np.broadcast_arrays(*tracked)
         if len(labels) > 1:
-            self._within("a value", labels[0].shape, 0 if labels[0].size <= FINE else labels[0].size)
+            self._check_room("a value", labels[0].shape, 0 if labels[0].size <= MAX_FULLY_LABELLED else labels[0].size)
         if len(labels) == 1 or all((o == labels[0]).all() for o in labels):
             return compress(labels[0])
-        self._within("a value", labels[0].shape, labels[0].size)
+        self._check_room("a value", labels[0].shape, labels[0].size)
         made = np.arange(self.count, self.count + labels[0].size)
         self.count += len(made)
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
-        return compress(port(made).reshape(labels[0].shape))
+        return compress(to_labels(made).reshape(labels[0].shape))
 
     def ignores(self, op: Op) -> bool:
         """Whether no operand has labels."""
         return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
 
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Every entry has a label of its own here."""
-        return self.independent([compress(carried(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors])
+        return self.independent(
+            [compress(apply_movement(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors]
+        )
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
         """One label tensor for all."""
@@ -192,18 +194,18 @@ class FeatureDiscovery(Tracing):
             if value is not None and value.is_activation:
                 lift = (1,) * (len(shape) - value.rank)
                 labels += [f.reshape(lift + f.shape) for f in value.factors]
-        out = result_of(operands, (self._merge(labels),))
+        out = elementwise_result(operands, (self._merge(labels),))
         for value in operands:
             if value is not None and not value.is_activation and (value.data is None or value.data.size > 1):
                 lead = len(shape) - value.rank
-                self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
+                self._distinguish(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
         return out
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
         """Vectors tell the entries along their axis apart."""
-        self._tell(x, [axis for _, _, axis in constants])
+        self._distinguish(x, [axis for _, _, axis in constants])
         return x
 
     def contract(
@@ -213,13 +215,13 @@ class FeatureDiscovery(Tracing):
         sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
         apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
         self._share(x, [i for i in range(x.rank) if i not in apart])
-        self._tell(x, apart)
+        self._distinguish(x, apart)
         return x.relabelled((unlabelled(len(shape)),), shape)
 
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """Rows that share the layers are one feature; nothing behind them is tracked."""
         self._share(x, [0])
-        self._tell(x, [1])
+        self._distinguish(x, [1])
         return x.relabelled((unlabelled(2),), (x.shape[0], layers[-1].size))
 
     def recur(
@@ -232,10 +234,10 @@ class FeatureDiscovery(Tracing):
     ) -> list[Value]:
         """Steps and rows of the batch share the weights."""
         self._share(x, (0, 1))
-        self._tell(x, (2,))
+        self._distinguish(x, (2,))
         for start in initial.values():
             self._share(start, (0,))
-            self._tell(start, (1,))
+            self._distinguish(start, (1,))
         if lengths is not None:
             self._share(lengths, (0,))
         size = {units.name: units.size for units in cell}
@@ -250,10 +252,10 @@ class FeatureDiscovery(Tracing):
     def carry(self, name: str, initial: Value) -> Value:
         """New elements."""
         size = math.prod(initial.shape)
-        self._within(name, initial.shape, size)
+        self._check_room(name, initial.shape, size)
         made = np.arange(self.count, self.count + size).reshape(initial.shape)
         self.count += size
-        return initial.relabelled((compress(port(made)),))
+        return initial.relabelled((compress(to_labels(made)),))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
         """Carried elements that are one feature are so before and after."""
@@ -272,7 +274,7 @@ class FeatureDiscovery(Tracing):
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """What is summed alike is probably one feature, unless a weight says otherwise."""
         self._share(x, axes, weak=True)
-        shape = reduced(x.shape, axes)
+        shape = reduced_shape(x.shape, axes)
         factors = []
         for factor in x.factors:
             inside = [a for a in axes if factor.shape[a] > 1]
@@ -306,7 +308,7 @@ class FeatureDiscovery(Tracing):
             value = self.as_activation(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
         shape = resized(inputs[0].shape, axis, sum(v.shape[axis] for v in inputs))
-        bear(math.prod(shape), PLACES, "entries in a row")
+        check_limit(math.prod(shape), MAX_POSITIONS, "entries in a row")
         return inputs[0].relabelled((compress(np.concatenate(parts, axis=axis)),), shape)
 
     def join_all(

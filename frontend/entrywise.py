@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .context import reduced, result_of
+from .context import elementwise_result, reduced_shape
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move, Picks, Rows
-from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
+from .primitives.interface import DataMovement, Picks, Rows
+from .primitives.labels import compress, nodes_of, to_labels, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
-from .primitives.sparse import Layer
+from .primitives.sparse import SparseLayer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
 from .tracing import Tracing
@@ -38,7 +38,7 @@ _SINGLE = frozenset({
     # What is chosen is mixed behind these steps, not in them.
     "Gather", "GatherElements", "GatherND", "Compress",
 })  # fmt: skip
-_MOST = 1 << 24
+_MAX_ENTRIES = 1 << 24
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Windows", "Col2Im"})
 
 
@@ -78,11 +78,11 @@ class Entrywise(Tracing):
             known = found.setdefault(root, line)
             if known.axis != line.axis or not np.array_equal(known.entry, line.entry):
                 self.lines.end([line])
-        made = [(port(n, v.entry), v.axis) for n, v in found.items() if self.lines.live(v)]
+        made = [(to_labels(n, v.entry), v.axis) for n, v in found.items() if self.lines.live(v)]
         shaped = [labels.reshape([-1 if a == axis else 1 for a in range(rank)]) for labels, axis in made]
         return tuple(shaped) or (unlabelled(rank),)
 
-    def _made(self, x: Value, lines: Iterable[Line], shape: tuple[int, ...]) -> Value:
+    def _with_lines(self, x: Value, lines: Iterable[Line], shape: tuple[int, ...]) -> Value:
         return x.relabelled(self._labels(lines, len(shape)), shape)
 
     def _meet(self, values: Sequence[Value], shape: tuple[int, ...]) -> list[Line]:
@@ -102,11 +102,11 @@ class Entrywise(Tracing):
             self.lines.end(w for w in every if not any(np.array_equal(w.entry, c.entry) for c in common))
             for v, a, _ in wide:
                 if not v.is_activation:
-                    self._told(v, a, common)
+                    self._use_along(v, a, common)
             out += [w.at(axis) for w in common]
         return out
 
-    def _told(self, constant: Value, axis: int, lines: list[Line]) -> None:
+    def _use_along(self, constant: Value, axis: int, lines: list[Line]) -> None:
         """An axis of a constant is used along these lines; they end if it is used in another way elsewhere."""
         self._seen.add(constant.name)
         if not constant.name:
@@ -125,7 +125,7 @@ class Entrywise(Tracing):
             if value is not None:
                 self.lines.end(self._lines(value))
                 for axis in range(value.rank if not value.is_activation else 0):
-                    self._told(value, axis, [])
+                    self._use_along(value, axis, [])
 
     def _without(self, x: Value, axes: Iterable[int]) -> list[Line]:
         """The lines of a value, of which those along `axes` end."""
@@ -176,7 +176,7 @@ class Entrywise(Tracing):
             if size > 1 and axis not in known:
                 lines = self.lines.new(axis, size)
                 known[axis] = [w for w in lines if copied(value, axis, w.entry)]
-        return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
+        return self._with_lines(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
         """Rows and columns of weights are distinguished."""
@@ -193,7 +193,12 @@ class Entrywise(Tracing):
         return not copies and not any(self._lines(v) for v in operands)
 
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
         """Lines are moved like the entries; axes of copies get lines.
 
@@ -206,13 +211,13 @@ class Entrywise(Tracing):
             self.lines.end(w for w in self._lines(x) if not w.comes_first)
         any_size = by_shape or picks is not None
         moved = self._moved(x, function, shape, by_shape, any_size)
-        if any_size and math.prod(x.shape) < math.prod(shape) <= _MOST:
+        if any_size and math.prod(x.shape) < math.prod(shape) <= _MAX_ENTRIES:
             moved += self.lines.of_copies(function(np.arange(math.prod(x.shape)).reshape(x.shape)).reshape(shape))
         if picks is not None:
             self._picked(*picks, moved)
-        return self._made(x, moved, shape)
+        return self._with_lines(x, moved, shape)
 
-    def settled(self, op: Op) -> None:
+    def note_lowered(self, op: Op) -> None:
         """Constants that the rule has read in another way than through a primitive are used whole."""
         self._mixed(v for v in op.inputs if v is not None and not v.is_activation and v.name not in self._seen)
         self._seen.clear()
@@ -221,9 +226,9 @@ class Entrywise(Tracing):
         """Lines where the entries are."""
         if not x.is_activation:
             return super().reshaped(x, shape)
-        return self._made(x, self._moved(x, lambda a: a.reshape(shape), shape, True, True), shape)
+        return self._with_lines(x, self._moved(x, lambda a: a.reshape(shape), shape, True, True), shape)
 
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """Lines go on where entries of each are moved alike."""
         return self._labels(self._moved(x, function, shape, False, False), len(shape))
 
@@ -231,16 +236,18 @@ class Entrywise(Tracing):
         """Known indices are used along the lines of what they pick."""
         for axis, (size, other) in enumerate(zip(indices.shape, along, strict=True)):
             if size > 1:
-                self._told(indices, axis, [w for w in lines if w.axis == other])
+                self._use_along(indices, axis, [w for w in lines if w.axis == other])
 
-    def _moved(self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool, any_size: bool) -> list[Line]:
+    def _moved(
+        self, x: Value, function: DataMovement, shape: tuple[int, ...], by_shape: bool, any_size: bool
+    ) -> list[Line]:
         """The lines of `x` after data movement. by_shape: see `move`; any_size: whether axes may be resized."""
         lines, out = self._lines(x), []
-        if max(math.prod(x.shape), math.prod(shape)) > _MOST or 0 in shape:
+        if max(math.prod(x.shape), math.prod(shape)) > _MAX_ENTRIES or 0 in shape:
             self.lines.end(lines)
             return []
         for line in lines:
-            labels = port(line.number, line.entry).reshape([-1 if a == line.axis else 1 for a in range(x.rank)])
+            labels = to_labels(line.number, line.entry).reshape([-1 if a == line.axis else 1 for a in range(x.rank)])
             new = Value("", shape, "", (compress(function(np.broadcast_to(labels, x.shape)).reshape(shape)),))
             found = self._lines(new)
             # Numbers that take a part of an axis do not fit that of one entry.
@@ -263,12 +270,14 @@ class Entrywise(Tracing):
             mixed = [a % x.rank for a in attributes["axes"]]
         else:
             mixed = range(2 if op in _WINDOWS else 0, x.rank)
-        return self._made(x, self._without(x, mixed), x.shape)
+        return self._with_lines(x, self._without(x, mixed), x.shape)
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Lines meet."""
         shape = broadcast_shape(operands)
-        return result_of(operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape)))
+        return elementwise_result(
+            operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape))
+        )
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
@@ -279,8 +288,8 @@ class Entrywise(Tracing):
             if own is not None:
                 here = [(w, copied(vector, own, w.entry)) for w in self._lines(x) if w.axis == axis]
                 self.lines.end(w for w, same in here if not same)
-                self._told(vector, own, [w for w, same in here if same])
-        return self._made(x, self._lines(x), x.shape)
+                self._use_along(vector, own, [w for w, same in here if same])
+        return self._with_lines(x, self._lines(x), x.shape)
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
@@ -291,11 +300,11 @@ class Entrywise(Tracing):
         goes = [w.axis not in own or shared(weight, own[w.axis], w.entry) for w in lines]
         self.lines.end(w for w, on in zip(lines, goes, strict=True) if not on)
         lines = [w for w, on in zip(lines, goes, strict=True) if on]
-        return self._made(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
+        return self._with_lines(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
 
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """Rows go on."""
-        return self._made(x, self._without(x, [1]), (x.shape[0], layers[-1].size))
+        return self._with_lines(x, self._without(x, [1]), (x.shape[0], layers[-1].size))
 
     def recur(
         self,
@@ -306,16 +315,16 @@ class Entrywise(Tracing):
         outputs: Sequence[str],
     ) -> list[Value]:
         """Rows of the batch go on, where they start alike and have lengths of their own."""
-        rows = [self._made(x, [w.at(0) for w in self._without(x, (0, 2))], x.shape[1:2])]
-        rows += [self._made(v, self._without(v, (1,)), v.shape[:1]) for v in initial.values()]
+        rows = [self._with_lines(x, [w.at(0) for w in self._without(x, (0, 2))], x.shape[1:2])]
+        rows += [self._with_lines(v, self._without(v, (1,)), v.shape[:1]) for v in initial.values()]
         met = self._meet([*rows, *([] if lengths is None else [lengths])], x.shape[1:2])
         size = {units.name: units.size for units in cell}
-        return [self._made(x, met, (x.shape[1], size[name])) for name in outputs]
+        return [self._with_lines(x, met, (x.shape[1], size[name])) for name in outputs]
 
     def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
         """Iterations see one entry after the other."""
         lines = [w.at(w.axis - (w.axis > axis)) for w in self._without(x, [axis])]
-        return self._made(x, lines, (*x.shape[:axis], *x.shape[axis + 1 :]))
+        return self._with_lines(x, lines, (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
         """As what it starts as, until `close` says otherwise."""
@@ -334,16 +343,16 @@ class Entrywise(Tracing):
             lines = self._without(value, [a for a, t in enumerate(own) if t not in out])
             sizes = {t: n for t, n in zip(own, value.shape, strict=True) if t in out}
             moved = [w.at(out.index(own[w.axis])) for w in lines]
-            operands.append(self._made(value, moved, tuple(sizes.get(t, 1) for t in out)))
-        return self._made(x, self._meet(operands, shape), shape)
+            operands.append(self._with_lines(value, moved, tuple(sizes.get(t, 1) for t in out)))
+        return self._with_lines(x, self._meet(operands, shape), shape)
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), reduced(x.shape, axes))
+        return self._with_lines(x, self._without(x, axes), reduced_shape(x.shape, axes))
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), x.shape)
+        return self._with_lines(x, self._without(x, axes), x.shape)
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
@@ -351,11 +360,11 @@ class Entrywise(Tracing):
     ) -> Value:  # fmt: skip
         """Entries along the axes are mixed, or meet others, each its own."""
         gone = [a for a in axes if mixed or shape[a] != x.shape[a]]
-        return self._made(x, self._without(x, gone), shape)
+        return self._with_lines(x, self._without(x, gone), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Every place looks up the same table."""
-        return self._made(x, self._lines(x), shape)
+        return self._with_lines(x, self._lines(x), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Lines beside the axis meet; one along it goes on if all operands have it."""
@@ -368,7 +377,7 @@ class Entrywise(Tracing):
             v.relabelled(self._labels([w for w in self._lines(v) if w.axis != axis], v.rank), v.shape) for v in values
         ]
         lines = [Line(w.number, axis, np.tile(w.entry, len(values))) for w in common]
-        return self._made(values[0], [*self._meet(beside, thin), *lines], shape)
+        return self._with_lines(values[0], [*self._meet(beside, thin), *lines], shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
@@ -381,7 +390,7 @@ class Entrywise(Tracing):
             lines = self._without(value, [a for a in range(value.rank) if a not in own])
             wide = {a: value.shape[n] for n, a in own.items()}
             sizes = tuple(wide.get(a, 1) for a in range(len(shape)))
-            operands.append(self._made(value, [w.at(own[w.axis]) for w in lines], sizes))
+            operands.append(self._with_lines(value, [w.at(own[w.axis]) for w in lines], sizes))
         met = self._meet(operands, tuple(n if a in rows else 1 for a, n in enumerate(shape)))
         return inputs[0].relabelled(self._labels(met, len(shape)), shape)
 

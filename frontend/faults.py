@@ -13,11 +13,11 @@ from .errors import SMALLER
 from .model.traversal import describe
 from .primitives.values import Op
 
-__all__ = ["of_file"]
+__all__ = ["errors_in_file"]
 
 
 @contextmanager
-def of_file(where: str) -> Iterator[None]:
+def errors_in_file(where: str) -> Iterator[None]:
     """Prefix errors with the file name, and turn `MemoryError` and `RecursionError` into `LoweringError`."""
     try:
         yield

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir
 
 from ..ir import LoweringError, Problem
-from .budget import OPERANDS, bear
+from .budget import MAX_LOWERED_OPERANDS, check_limit
 from .calls import Caller
 from .context import LoweringContext
 from .discovery import FeatureDiscovery
@@ -31,7 +31,7 @@ from .primitives.values import Op, Result, Value
 from .rules.registry import Registry, Rule
 from .rules.running import run
 
-__all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
+__all__ = ["NO_RULE", "Interpreter", "opset_of", "rule_lookup"]
 
 Start = Callable[[onnx_ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
@@ -52,7 +52,7 @@ def opset_of(model: onnx_ir.Model, domain: str) -> int:
     return imports.get(domain, 1)
 
 
-def finder(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
+def rule_lookup(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
     """What finds the rule of a node of the model, or None."""
     found: dict[tuple[str, str], Rule | None] = {}
 
@@ -87,19 +87,19 @@ class Interpreter:
         self.plan = plan
         self.problems: list[Problem] = []
         self._registry = registry
-        self._find = finder(registry, model)
+        self._find = rule_lookup(registry, model)
         self._caller = Caller(registry)
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[onnx_ir.Value, Value] = {}
         self._constants: dict[onnx_ir.Value, Value] = {}
-        self._streams: dict[onnx_ir.Value, Value] = {}
+        self._activations: dict[onnx_ir.Value, Value] = {}
         self._settings: dict[onnx_ir.Node, dict[str, Any]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
         """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
         ctx = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
         self._walk(ctx, lambda v, x: ctx.source(x.shape), lambda v, x: ctx.as_activation(x).factors)
-        kept = ctx.kept({**self._values, **self._streams})
+        kept = ctx.kept({**self._values, **self._activations})
         if not kept:
             return None
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
@@ -138,8 +138,8 @@ class Interpreter:
     def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
         """enter, source: the labels of an input, and of a constant that starts a stream."""
         self.problems.clear()
-        ctx.calls = self._caller
-        self._values, self._constants, self._streams = {}, {}, {}
+        ctx.call_handler = self._caller
+        self._values, self._constants, self._activations = {}, {}, {}
         self._source = source
         for value in self.model.graph.inputs:
             if value not in self.model.graph.initializers.values():
@@ -150,8 +150,8 @@ class Interpreter:
             if node in needed:
                 self._visit(ctx, node)
         for value in self.model.graph.outputs:
-            if value in self.plan.streams:
-                self._values[value] = self._stream(ctx, value)
+            if value in self.plan.as_activations:
+                self._values[value] = self._as_activation(ctx, value)
 
     def _visit(self, ctx: LoweringContext, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
@@ -164,17 +164,17 @@ class Interpreter:
             constants = self._weights(ctx, self._constant_op(node), rule)
             self._constants.update({v: x for v, x in zip(outputs, constants, strict=False) if x is not None})
             self._values.update({v: self._fitted(v, self._constants[v]) for v in outputs if v in self._constants})
-        if not any(v in self.plan.streams for v in outputs):
+        if not any(v in self.plan.as_activations for v in outputs):
             return
         if weights and (node.op_type in STORED or all(v in self.plan.paired for v in outputs)):
             starts = {v: self._values[v] for v in outputs}
-            streams = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
+            activations = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
         else:
             made = self._untracked(ctx, node, rule)
-            streams = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
-        self._streams.update(streams)
+            activations = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
+        self._activations.update(activations)
         if not weights:
-            self._values.update(streams)
+            self._values.update(activations)
 
     def _untracked(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
         """What a node makes; some contexts look at nothing of which they do not follow the operands."""
@@ -186,7 +186,7 @@ class Interpreter:
     def _made(
         self, ctx: LoweringContext, op: Op, outputs: Sequence[onnx_ir.Value], made: Sequence[Value | None]
     ) -> dict[onnx_ir.Value, Value]:
-        ctx.settled(op)
+        ctx.note_lowered(op)
         return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
@@ -212,7 +212,7 @@ class Interpreter:
     def _lowered(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
-        bear(len(op.inputs), OPERANDS, "operands")
+        check_limit(len(op.inputs), MAX_LOWERED_OPERANDS, "operands")
         if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = None if rule.refuses else self._shapeless(node)
@@ -271,7 +271,7 @@ class Interpreter:
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
             None if v is None
-            else self._stream(ctx, v) if (node, i) in self.plan.as_stream
+            else self._as_activation(ctx, v) if (node, i) in self.plan.activation_operands
             else self._value(v)
             for i, v in enumerate((*node.inputs, *captured))
         ]  # fmt: skip
@@ -321,12 +321,12 @@ class Interpreter:
             return replace(_typed(value, known), derived=True)
         raise LoweringError(f"value {name!r} is used but nothing produces it")
 
-    def _stream(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
+    def _as_activation(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
         """A constant as it is read by what is lowered like an activation."""
-        made = self._streams.get(value)
+        made = self._activations.get(value)
         if made is None:
             x = self._value(value)
-            made = self._streams[value] = x.relabelled(self._start(ctx, value, x))
+            made = self._activations[value] = x.relabelled(self._start(ctx, value, x))
         return made
 
     def _start(self, ctx: LoweringContext, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:

@@ -10,7 +10,7 @@ import onnx_ir
 
 from ..ir import GmncError, LoweringError
 from .inference.shapes import ValueInfo, infer
-from .interpret import finder, opset_of
+from .interpret import opset_of, rule_lookup
 from .model.attribute_weights import attributes_to_operands
 from .model.protos import type_proto
 from .plan import plan
@@ -48,7 +48,7 @@ class PassContext:
 
     def find(self, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
         """What looks up the rule of a node of `model`."""
-        return finder(self.rules, model)
+        return rule_lookup(self.rules, model)
 
     def known(self, model: onnx_ir.Model) -> dict[onnx_ir.Value, ValueInfo]:
         """Shapes and known numbers of the values of `model`; passes add those of the values that they make."""

@@ -12,7 +12,7 @@ from .dialect import internal_ops
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
 from .inference.shapes import ValueInfo
-from .model.keys import MADE
+from .model.keys import SYNTHETIC
 from .model.traversal import reads
 from .primitives.functions import FUNCTIONS
 from .rules.registry import Rule
@@ -41,9 +41,9 @@ class Plan:
         computed: Values that are computed from parameters alone.
         held: Computed values each entry of which is a function of one stored element (moved, negated, scaled, masked);
             other computed values are lowered like activations.
-        streams: Constants that are lowered like activations.
-        as_stream: Operands (node, index) that are read as activations; the same parameter or held value may be read
-            as a weight elsewhere.
+        as_activations: Constants that are lowered like activations.
+        activation_operands: Operands (node, index) that are read as activations; the same parameter or held value may
+            be read as a weight elsewhere.
         paired: Parameters and held values that are lowered like activations whose rows and columns are both neurons,
             like those of a weight matrix; True for the kernel of a convolution.
     """
@@ -52,8 +52,8 @@ class Plan:
     literals: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
     computed: set[onnx_ir.Value] = field(default_factory=set)
     held: set[onnx_ir.Value] = field(default_factory=set)
-    streams: set[onnx_ir.Value] = field(default_factory=set)
-    as_stream: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
+    as_activations: set[onnx_ir.Value] = field(default_factory=set)
+    activation_operands: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
     paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
@@ -85,7 +85,7 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if MADE in value.meta or tensor is None or tensor.size == 0:
+        if SYNTHETIC in value.meta or tensor is None or tensor.size == 0:
             continue
         if not tensor.dtype.is_floating_point() and value not in stored:
             continue
@@ -95,11 +95,11 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     nodes = list(model.graph)
     _mark_computed(made, nodes, known)
     _mark_held(made, nodes, known, find)
-    _mark_streams(made, nodes, model.graph.outputs, known, find)
+    _mark_activations(made, nodes, model.graph.outputs, known, find)
     matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
-    made.streams, made.as_stream = set(), set()
-    _mark_streams(made, nodes, model.graph.outputs, known, find, matrices.keys())
-    made.paired = {v: matrices[v] for v in matrices if v in made.streams and made.is_weight(v)}
+    made.as_activations, made.activation_operands = set(), set()
+    _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
     return made
 
 
@@ -144,10 +144,10 @@ def _mark_held(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Val
             changed.update(node.outputs)
         elif rule is not None and rule.moves:
             # Scales and zero points must be read unmodified.
-            sides = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
-            if changed.isdisjoint(sides):
+            quant_params = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
+            if changed.isdisjoint(quant_params):
                 made.held.update(node.outputs)
-                changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
+                changed.update(node.outputs if quant_params or not changed.isdisjoint(node.inputs) else ())
 
 
 def _keeps_type(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
@@ -158,7 +158,7 @@ def _keeps_type(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping
     return len(kinds) == 2 and (kinds[0] or not kinds[1])
 
 
-def _mark_streams(
+def _mark_activations(
     made: Plan,
     nodes: list[onnx_ir.Node],
     outputs: Iterable[onnx_ir.Value],
@@ -170,18 +170,18 @@ def _mark_streams(
 
     `starts` are held values at which the walk stops; it stops at parameters otherwise.
     """
-    made.streams.update(v for v in outputs if made.is_constant(v))
+    made.as_activations.update(v for v in outputs if made.is_constant(v))
     for node in reversed(nodes):
         constant = bool(node.outputs) and all(v in made.computed for v in node.outputs)
-        needed = not constant or any(v in made.streams for v in node.outputs)
+        needed = not constant or any(v in made.as_activations for v in node.outputs)
         begins = constant and all(v in starts and v in made.held for v in node.outputs)
         if not needed or begins or all(_is_data(v, known) for v in node.outputs):
             continue
         for index in _activation_operands(made, node, constant, known, find(node)):
             value = node.inputs[index]
             assert value is not None
-            made.as_stream.add((node, index))
-            made.streams.add(value)
+            made.activation_operands.add((node, index))
+            made.as_activations.add(value)
 
 
 def _activation_operands(
@@ -252,7 +252,7 @@ def _matrices_among(
             places = node.inputs[1] if node.op_type == "Gather" else None
             if places is not None and _is_data(places, known):
                 continue
-            if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
+            if (node, index) not in made.activation_operands or _is_matrix(made, node, value, known):
                 ends.append((value, "Conv" in node.op_type))
     seen: dict[onnx_ir.Value, bool] = {}
     while ends:

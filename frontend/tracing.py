@@ -14,7 +14,7 @@ from .errors import Unsupported
 from .primitives.elements import Arena, Elements
 from .primitives.labels import unlabelled
 from .primitives.quantised import Packing, QuantScheme
-from .primitives.storing import Aligned
+from .primitives.storage import QuantOperand
 from .primitives.values import Op, Value
 
 __all__ = ["Tracing"]
@@ -32,8 +32,8 @@ class Tracing(LoweringContext):
     def stored(
         self,
         x: Value,
-        sides: Sequence[Aligned],
-        code: QuantScheme,
+        quant_params: Sequence[QuantOperand],
+        scheme: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,

@@ -13,9 +13,9 @@ from .contraction import Spec
 from .elements import Elements
 from .values import Value
 
-__all__ = ["Move", "Picks", "Primitives", "Rows"]
+__all__ = ["DataMovement", "Picks", "Primitives", "Rows"]
 
-Move = Callable[[np.ndarray], np.ndarray]
+DataMovement = Callable[[np.ndarray], np.ndarray]
 Picks = tuple[Value, Sequence[int | None]]
 Rows = Mapping[int, Sequence[int | None]]
 
@@ -55,7 +55,12 @@ class Primitives(Protocol):
 
     @abstractmethod
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
         """Data movement: transpose, reshape, slice, gather at known indices, and the like.
 

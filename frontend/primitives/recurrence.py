@@ -19,7 +19,7 @@ from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, map_via, port, unrepeated
+from .labels import compress, map_via, to_labels, unrepeated
 from .state import State, align
 from .values import Value
 
@@ -115,7 +115,7 @@ def recur(
     if any(_rows_differ(v) for v in (*initial.values(), lengths)):
         kept = [state.ordered(factor) for factor in kept]
     beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
-    return [independent(state, [port(nodes[name])[None], *beside]) for name in outputs]
+    return [independent(state, [to_labels(nodes[name])[None], *beside]) for name in outputs]
 
 
 def _rows_differ(value: Value | None) -> bool:
@@ -163,7 +163,7 @@ def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, 
     for op, attributes, function in feed.steps:
         via = state.step((via,), function, op, attributes)
     dst = nodes[name]
-    state.links(dst, port(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
+    state.links(dst, to_labels(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
 
 
 def _start(state: State, value: Value) -> np.ndarray:

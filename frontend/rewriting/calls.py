@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import onnx_ir
 
 from ...ir import LoadError
-from ..budget import MADE, MORE
+from ..budget import MAX_INLINED_NODES, MAX_INLINING_FACTOR
 from ..model.traversal import describe
 
 __all__ = ["check_calls"]
@@ -27,7 +27,7 @@ def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) 
         _measure(node.op_identifier(), functions, sizes)
     made = sum(sizes[node.op_identifier()] for node in calls)
     written = sum(1 for graph in (model.graph, *(f.graph for f in functions.values())) for _ in graph.all_nodes())
-    if made > (most := max(MADE, MORE * written)):
+    if made > (most := max(MAX_INLINED_NODES, MAX_INLINING_FACTOR * written)):
         largest = max(calls, key=lambda node: sizes[node.op_identifier()])
         raise LoadError(
             f"{describe(largest)}: inlining functions makes {made:,} nodes of the {written:,} in the file, more than "

@@ -29,13 +29,13 @@ class Contraction:
     """`sum x * weight` over letters, one operand of the weight's expression after the other.
 
     sizes: of every letter. cuts: for letters of which an expression is a part, how that
-    is taken from an axis, the last step first. opened: whether any expression was taken apart.
+    is taken from an axis, the last step first. distributed: whether any expression was taken apart.
     """
 
     made: Expressions
     sizes: dict[str, int]
     cuts: dict[str, tuple[Callable[[onnx_ir.Value, int], onnx_ir.Value], ...]] = field(default_factory=dict)
-    opened: bool = False
+    distributed: bool = False
 
     def fresh(self, size: int) -> str:
         """A new letter."""
@@ -47,10 +47,10 @@ class Contraction:
 
     def times(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
         """`x` times an expression, with the letters `keep` left (those that there are)."""
-        step = None if not self.made.computed(value) else _STEPS.get(self.made.operator(value))
+        step = None if not self.made.computed(value) else _REWRITES.get(self.made.operator(value))
         if step is None:
             return self._leaf(x, value, letters, keep)
-        self.opened = True
+        self.distributed = True
         return step(self, x, value, letters, keep)
 
     def _leaf(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
@@ -128,7 +128,7 @@ class Contraction:
         return not any(t in x.letters and t not in keep for t in letters)
 
 
-Step = Callable[["Contraction", Term, onnx_ir.Value, str, str], Term]
+Rewrite = Callable[["Contraction", Term, onnx_ir.Value, str, str], Term]
 
 
 def _same(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
@@ -332,7 +332,7 @@ def _part(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str
         c.cuts = before
 
 
-_STEPS: Mapping[str, Step] = {
+_REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("Identity", "Cast", "CastLike", "Dropout"), _same),
     **dict.fromkeys(("Add", "Sub", "Sum"), _sum),
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshape),
@@ -358,7 +358,7 @@ def contracted(
     c = Contraction(made, sizes)
     own = "".join(_NONE if n == 1 else t for n, t in zip(made.shape(weight), right, strict=True))
     term = c.times(Term(x, left), weight, own, out)
-    if not c.opened:
+    if not c.distributed:
         raise NotLinear
     gone = [t for t in term.letters if t not in out]
     return c.ordered(c.summed(term, gone) if gone else term, out)

@@ -144,8 +144,8 @@ def _hoisted(value: onnx_ir.Value) -> bool:
             else:
                 moved.append(use.node.outputs[0])
                 waiting.append(use.node.outputs[0])
-    sides = {tuple(n.inputs[1:]) for n in ends}
-    if not moved or len(sides) != 1 or any(n.outputs[0].is_graph_output() for n in ends):
+    quant_params = {tuple(n.inputs[1:]) for n in ends}
+    if not moved or len(quant_params) != 1 or any(n.outputs[0].is_graph_output() for n in ends):
         return False
     scale = ends[0].inputs[1]
     if scale is None or scale.const_value is None or scale.const_value.size != 1:

@@ -13,10 +13,10 @@ import onnx_ir
 from onnx_ir.tape import Tape
 
 from ...ir import LoweringError
-from ..budget import LOOPED
+from ..budget import MAX_UNROLLED_NODES
 from ..dialect import declared
 from ..inference.shapes import ValueInfo
-from ..model.keys import DOMAIN, MADE
+from ..model.keys import DOMAIN, SYNTHETIC
 from ..model.traversal import describe, reads
 
 __all__ = ["GraphEditor", "NodeWriter", "origin", "remove_dead"]
@@ -78,7 +78,7 @@ class NodeWriter:
         )  # fmt: skip
         for place, value in enumerate(made):
             value.name = f"{self.node.outputs[0].name}/{op}.{number}.{place}"
-            value.meta[MADE] = True
+            value.meta[SYNTHETIC] = True
         return list(made)
 
     def one(
@@ -98,8 +98,8 @@ class NodeWriter:
         value = self.input(x)
         if value is None:
             return None
-        sides = [None if i is None else self.input(i) for i in (scale, zero)]
-        return self.dequantize(value, sides[0], sides[1], axes=axes)
+        quant_params = [None if i is None else self.input(i) for i in (scale, zero)]
+        return self.dequantize(value, quant_params[0], quant_params[1], axes=axes)
 
     def dequantize(
         self,
@@ -138,7 +138,7 @@ class NodeWriter:
         before = [v for v in node.inputs if v is not None]
         for new, value in zip(outputs, old, strict=True):
             new.metadata_props.update(value.metadata_props)
-            new.meta.pop(MADE, None)
+            new.meta.pop(SYNTHETIC, None)
         onnx_ir.convenience.replace_nodes_and_values(graph, node, [node], self._tape.nodes, old, list(outputs))
         remove_dead(before)
 
@@ -205,7 +205,7 @@ class GraphEditor:
 
     def has_room(self, body: onnx_ir.Graph, times: int) -> bool:
         """Whether the graph stays within the budget with so many copies of a body in it."""
-        return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= LOOPED
+        return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= MAX_UNROLLED_NODES
 
     def expect_outputs(self, node: onnx_ir.Node, results: int) -> None:
         """Raise `LoweringError` unless a node has as many outputs as its body returns."""

@@ -10,7 +10,7 @@ import onnx_ir
 from onnx_ir.tape import Tape
 
 from ..inference.shapes import ValueInfo
-from ..model.keys import MADE
+from ..model.keys import SYNTHETIC
 from .editor import NodeWriter
 
 __all__ = ["Expressions", "NotLinear"]
@@ -173,7 +173,7 @@ class Expressions:
         while name in graph.initializers:
             name += "_"
         value = Tape(graph).initializer(onnx_ir.Tensor(array, name=name))
-        value.meta[MADE] = True
+        value.meta[SYNTHETIC] = True
         self._known[value] = ValueInfo(array.shape, str(array.dtype), array)
         self._numbers.append(value)
         return value

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 
 from ...ir import LoweringError
-from ..budget import TRIPS
+from ..budget import MAX_TRIPS
 from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
 from ..model.traversal import reads
@@ -153,7 +153,7 @@ def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.
 
 
 def _may_unroll(editor: GraphEditor, new: _Loop) -> bool:
-    return new.trips is not None and new.trips <= TRIPS and editor.has_room(new.graph, new.trips)
+    return new.trips is not None and new.trips <= MAX_TRIPS and editor.has_room(new.graph, new.trips)
 
 
 def _own_weights(editor: GraphEditor, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:

@@ -22,7 +22,7 @@ from ...ir import LoadError
 from ...ir.errors import root_cause
 from ..model.attribute_weights import parameters
 from ..model.gc_pause import paused
-from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, MADE, PARAMETERS
+from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, PARAMETERS, SYNTHETIC
 from ..model.opsets import import_alike
 from ..model.traversal import Reads, reads, subgraphs, topological
 from .calls import check_calls
@@ -141,7 +141,7 @@ class _Copier:
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
                     if node.metadata_props.get(FUNCTION, "").startswith(f"{DOMAIN}."):
-                        self.made[node.outputs[0]].meta[MADE] = True
+                        self.made[node.outputs[0]].meta[SYNTHETIC] = True
         live = _live(order, graph.outputs, self.memo)
         for node in order:
             if node not in live:
@@ -236,7 +236,7 @@ class _Copier:
 def _value(value: onnx_ir.Value, name: str | None = None) -> onnx_ir.Value:
     """A copy, perhaps under another name: renaming the copy itself would rename the tensor that both share."""
     copy = onnx_ir.Value(name=name or value.name, shape=value.shape, type=value.type, const_value=value.const_value)
-    copy.meta.update({key: value.meta[key] for key in (CONSTANT, LEARNED, ATTRIBUTE, MADE) if key in value.meta})
+    copy.meta.update({key: value.meta[key] for key in (CONSTANT, LEARNED, ATTRIBUTE, SYNTHETIC) if key in value.meta})
     return copy
 
 

@@ -200,8 +200,8 @@ def _matmul_bits(w: NodeWriter) -> Output:
     if w.input(4) is not None or w.integer("weight_prepacked"):
         return None
     attributes = {n: w.integer(n, d) for n, d in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 32))}
-    sides = w.input(1), w.input(2), w.input(3)
-    weight = w.internal("DequantizeBits", *sides, attributes=attributes)
+    quant_params = w.input(1), w.input(2), w.input(3)
+    weight = w.internal("DequantizeBits", *quant_params, attributes=attributes)
     return _plus(w, w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)})), 5)
 
 
@@ -246,12 +246,12 @@ def _gather_blocks(w: NodeWriter) -> Output:
         return None
     rows, width = tensor.shape.numpy()
     block, bits = w.integer("block_size", 128), w.integer("bits", 4)
-    sides = w.input(0), w.input(2), w.input(3)
+    quant_params = w.input(0), w.input(2), w.input(3)
     if tensor.dtype == onnx_ir.DataType.UINT8:
         attributes = {"N": rows, "K": width * 8 // bits, "bits": bits, "block_size": block}
-        table = w.internal("DequantizeBits", *sides, attributes=attributes)
+        table = w.internal("DequantizeBits", *quant_params, attributes=attributes)
     else:
-        table = w.internal("Dequantize", *sides, attributes={"axes": (0, 1), "block_size": block})
+        table = w.internal("Dequantize", *quant_params, attributes={"axes": (0, 1), "block_size": block})
     return w.one("Gather", table, w.input(1), attributes={"axis": 0})
 
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import onnx_ir
 
-from ..budget import ENTRIES
+from ..budget import MAX_SEQUENCE_ENTRIES
 from ..inference.shapes import ValueInfo
 from ..model.keys import DOMAIN, REASON
 from ..model.protos import schema_of
@@ -37,7 +37,7 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
                 work.replace(node, [value])
         elif node.op_type in _MAKERS and node.domain in ("", DOMAIN):
             entries = _MAKERS[node.op_type](work, node)
-            if entries is not None and len(entries) <= ENTRIES:
+            if entries is not None and len(entries) <= MAX_SEQUENCE_ENTRIES:
                 work.entries[node.outputs[0]] = entries
     return work.changed
 
@@ -110,7 +110,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
     length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
-    if length > size * ENTRIES:
+    if length > size * MAX_SEQUENCE_ENTRIES:
         return None
     if sizes.ndim == 0:
         sizes = np.array([min(size, length - at) for at in range(0, length, size)])

@@ -16,7 +16,7 @@ _RANDOM = "random numbers, an input that the network draws itself"
 _SEQUENCE = "what is in a sequence or optional is not known; where it is, that is read instead"
 _TRAINING = "a step of training, not a part of a network"
 
-_ENTANGLED = {
+_JOINED = {
     "NonZero": _DATA,
     "Unique": _DATA,
     "NonMaxSuppression": _DATA,
@@ -42,7 +42,7 @@ _SEQUENCES = (
 _DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
-def _entangled(ctx: LoweringContext, op: Op) -> list[Value | None]:
+def _opaque_join(ctx: LoweringContext, op: Op) -> list[Value | None]:
     return ctx.opaque_join(op)
 
 
@@ -54,10 +54,10 @@ def _training(ctx: LoweringContext, op: Op) -> Value:
     raise Unsupported(_TRAINING, "export the network without its optimiser")
 
 
-for _name, _reason in _ENTANGLED.items():
-    rule(_name, declared=_reason)(_entangled)
+for _name, _reason in _JOINED.items():
+    rule(_name, declared=_reason)(_opaque_join)
 for _name in _SEQUENCES:
-    rule(_name, declared=_SEQUENCE)(_entangled)
+    rule(_name, declared=_SEQUENCE)(_opaque_join)
 for _name in _DRAWN:
     rule(_name, declared=_RANDOM)(_drawn)
 for _name in ("Adagrad", "Adam", "Gradient", "Momentum"):

@@ -14,11 +14,11 @@ from ...ir import GmncError, PluginError, VocabularyError
 from ..errors import Unsupported
 from .registry import Rule
 
-__all__ = ["blamed", "quiet"]
+__all__ = ["plugin_errors", "quiet"]
 
 
 @contextmanager
-def blamed(rule: Rule, code: str, where: str) -> Iterator[None]:
+def plugin_errors(rule: Rule, code: str, where: str) -> Iterator[None]:
     """Raise `PluginError` for whatever the code of a rule raises, `sys.exit` included.
 
     code: which function of the rule. where: the node. Errors of gmnc itself, and interrupts, pass.
@@ -27,14 +27,14 @@ def blamed(rule: Rule, code: str, where: str) -> Iterator[None]:
         with quiet() if rule.origin else nullcontext():
             yield
     except VocabularyError as error:
-        raise _told(rule, code, where, error) from error
+        raise _plugin_error(rule, code, where, error) from error
     except (Unsupported, GmncError, MemoryError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        raise _told(rule, code, where, error) from error
+        raise _plugin_error(rule, code, where, error) from error
 
 
-def _told(rule: Rule, code: str, where: str, error: BaseException) -> PluginError:
+def _plugin_error(rule: Rule, code: str, where: str, error: BaseException) -> PluginError:
     distribution = rule.origin or _distribution(getattr(rule.lower, "__module__", None) or "")
     return PluginError(distribution, code, where, error, _line(rule, error), plugin=bool(rule.origin))
 

@@ -10,7 +10,7 @@ from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, mask, put, to_heads
-from .parts.steps import MICROSOFT, absent, refuse
+from .parts.steps import MICROSOFT, refuse, refuse_operands
 from .registry import rule
 
 __all__: list[str] = []
@@ -40,7 +40,7 @@ def _own(op: Op) -> Sequence[Shaped | None]:
 @rule("Attention", domain=MICROSOFT, weights=(1, 2, 5), shapes=_own)
 def attention(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Self-attention with a projection to queries, keys and values side by side (com.microsoft since 1)."""
-    absent(op, 6)
+    refuse_operands(op, 6)
     refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
     refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
     x, sizes, heads = op.input(0), _sizes(op), int(op.attr("num_heads"))
@@ -89,7 +89,7 @@ def _like_values(op: Op) -> Sequence[Shaped | None]:
 @rule("MultiHeadAttention", domain=MICROSOFT, weights=(3, 5), shapes=_like_values)
 def multi_head(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
-    absent(op, 8, 9)
+    refuse_operands(op, 8, 9)
     refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 3)
     k, v = (cached(ctx, op.optional(i), new) for i, new in ((6, k), (7, v)))
@@ -125,7 +125,7 @@ def _packed(ctx: LoweringContext, x: Value, index: int) -> Value:
 @rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
 def decoder_masked(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
-    absent(op, 8, 9)
+    refuse_operands(op, 8, 9)
     refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 10)
     how = _scores(ctx, op, q.shape[0], 3, 4)

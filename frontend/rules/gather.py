@@ -54,7 +54,7 @@ def gather_elements(ctx: LoweringContext, op: Op) -> Value:
         shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
         ordered = ctx.order(ctx.as_activation(x), aligned, op.type, {"to": shape}, shape, mixed=False)
         rows = {a: (None if a == axis else a, a) for a in range(x.rank)}
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned}, rows)
+        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {a: a for a in aligned}, rows)
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
     picks = (indices, range(indices.rank))
@@ -75,7 +75,7 @@ def gather_nd(ctx: LoweringContext, op: Op) -> Value:
             **{a: (a if a < batch else None, a) for a in range(indices.rank - 1)},
             **{a: (n, None) for a, n in keep.items()},
         }
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
+        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
     known = indices.data
     inner = known.ndim - 1 - batch
     numbers = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
@@ -92,7 +92,7 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
             raise DataDependent("which entries are kept is data")
         axis = op.axis()
         keep = {a: a for a in range(x.rank) if a != axis}
-        return _chosen(ctx, op, ctx.as_activation(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
+        return _chosen(ctx, op, ctx.as_activation(x), _as_indices(ctx, condition), keep, {a: (a, None) for a in keep})
     places = tuple(np.flatnonzero(condition.data).tolist())
     if op.attr("axis") is None:
         return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op.shape())
@@ -100,7 +100,7 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
     return ctx.move(x, lambda a: a.take(places, axis=axis), op.shape())
 
 
-def _streamed(ctx: LoweringContext, indices: Value) -> Value:
+def _as_indices(ctx: LoweringContext, indices: Value) -> Value:
     if indices.derived and not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     return ctx.as_activation(indices)

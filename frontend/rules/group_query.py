@@ -13,7 +13,7 @@ from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, put
 from .parts.rotary import angles, rotated
-from .parts.steps import MICROSOFT, absent, refuse
+from .parts.steps import MICROSOFT, refuse, refuse_operands
 from .registry import rule
 
 __all__: list[str] = []
@@ -49,7 +49,7 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 @rule("GroupQueryAttention", domain=MICROSOFT, weights=(7, 8, 10, 11, 14, 15), shapes=_shapes)
 def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
-    absent(op, 12, 13, 16)
+    refuse_operands(op, 12, 13, 16)
     refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds a window alone")
     refuse(bool(op.attr("qk_output", 0)) or any(op.results[3:]), "the scores are an output")
     q, k, v = _parts(ctx, op)

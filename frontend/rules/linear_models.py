@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..model.attribute_weights import slot
 from ..primitives.contraction import Spec
 from ..primitives.recurrence import INPUT
-from ..primitives.sparse import Layer, Sparse
+from ..primitives.sparse import SparseEdges, SparseLayer
 from ..primitives.values import Op, Value
 from .registry import rule
 
@@ -165,11 +165,11 @@ def svm_classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
         return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "rho", first=True))
     x = _kernel(ctx, op, int(counts.sum()))
     pairs = len(counts) * (len(counts) - 1) // 2
-    y = ctx.sparse(x, [Layer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])
+    y = ctx.sparse(x, [SparseLayer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])
     return classified(ctx, op, _probable(ctx, op, biased(ctx, op, y, "rho"), len(counts)))
 
 
-def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> Sparse:
+def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> SparseEdges:
     """Coefficients [classes - 1, vectors]: row r of a vector of class c is for the r-th of the other classes."""
     classes, vectors = len(counts), int(counts.sum())
     weight = parameter(op, "coefficients")
@@ -181,7 +181,7 @@ def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> Sparse:
     low, high = np.minimum(own, other), np.maximum(own, other)
     pair = low * classes - low * (low + 1) // 2 + high - low - 1
     src = np.broadcast_to(np.arange(vectors), pair.shape)
-    return Sparse(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
+    return SparseEdges(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
 
 
 def _probable(ctx: LoweringContext, op: Op, y: Value, classes: int) -> Value:

@@ -72,8 +72,8 @@ def _pad_neurons(
         if fill.data is not None:
             parts.append(ctx.constant(np.broadcast_to(fill.data.reshape(()), shape)))
         else:
-            stream = ctx.as_activation(fill)
-            parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
+            filler = ctx.as_activation(fill)
+            parts.append(filler.relabelled(tuple(f.reshape((1,) * x.rank) for f in filler.factors), shape))
     return ctx.concat((parts[0], x, parts[1]), axis)
 
 

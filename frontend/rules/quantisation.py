@@ -11,7 +11,7 @@ from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
-from ..primitives.storing import Aligned
+from ..primitives.storage import QuantOperand
 from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
@@ -84,15 +84,15 @@ def dequantize_bits(ctx: LoweringContext, op: Op) -> Value:
     if table:
         if k % block:
             raise Unsupported("a block reaches over two rows")
-        code, shape = lookup(TABLES[table], x.dtype, scale.dtype), (n, k)
+        scheme, shape = lookup(TABLES[table], x.dtype, scale.dtype), (n, k)
     else:
-        code, shape = linear(x.dtype, scale.dtype, bits), (n, blocks * block)
-    sides = [Aligned("scale", _in_shape(ctx, scale, (n, blocks)), (0, 1), block)]
+        scheme, shape = linear(x.dtype, scale.dtype, bits), (n, blocks * block)
+    quant_params = [QuantOperand("scale", _in_shape(ctx, scale, (n, blocks)), (0, 1), block)]
     if zero is not None:
-        sides.append(Aligned("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
+        quant_params.append(QuantOperand("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
     elif not table:
-        sides.append(Aligned("zero_point", ctx.constant(np.array(2 ** (bits - 1), dtype=np.uint8)), ()))
-    elements = ctx.stored(x, sides, code, packing=packed(bits, high_first=bool(table)), shape=shape)
+        quant_params.append(QuantOperand("zero_point", ctx.constant(np.array(2 ** (bits - 1), dtype=np.uint8)), ()))
+    elements = ctx.stored(x, quant_params, scheme, packing=packed(bits, high_first=bool(table)), shape=shape)
     return x.reweighted(elements.move(lambda a: a[:, :k]), op.dtype())
 
 
@@ -124,11 +124,13 @@ def _own_axes(op: Op) -> tuple[int, ...]:
     return tuple(int(a) % max(op.input(0).rank, 1) for a in op.attr("axes", ()))
 
 
-def _aligned(role: str, side: Value, x: Value, axes: tuple[int, ...], block: int) -> Aligned:
+def _aligned(role: str, value: Value, x: Value, axes: tuple[int, ...], block: int) -> QuantOperand:
     """On these axes if it has as many, else on the last ones."""
-    if side.rank > x.rank and np.prod(side.shape) != 1:
-        raise Unsupported(f"the {role} of shape {list(side.shape)} does not fit {list(x.shape)}")
-    return Aligned(role, side, axes if len(axes) == side.rank else tuple(range(x.rank - side.rank, x.rank)), block)
+    if value.rank > x.rank and np.prod(value.shape) != 1:
+        raise Unsupported(f"the {role} of shape {list(value.shape)} does not fit {list(x.shape)}")
+    return QuantOperand(
+        role, value, axes if len(axes) == value.rank else tuple(range(x.rank - value.rank, x.rank)), block
+    )
 
 
 def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str) -> Value:
@@ -139,10 +141,10 @@ def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str)
     if x.elements is None:
         raise Unsupported("a computed constant is dequantised")
     given = (("scale", scale), ("scale", whole), ("zero_point", zero))
-    sides = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
+    quant_params = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
     dtype = scale.dtype if scale is not None else "float32"
-    code = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
-    return x.reweighted(ctx.stored(x, sides, code, value), op.dtype())
+    scheme = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
+    return x.reweighted(ctx.stored(x, quant_params, scheme, value), op.dtype())
 
 
 def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:

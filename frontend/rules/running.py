@@ -11,7 +11,7 @@ from ...ir import LoweringError, VocabularyError
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from .foreign import blamed
+from .foreign import plugin_errors
 from .registry import Rule
 
 __all__ = ["run"]
@@ -31,7 +31,7 @@ def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[
     """
     where = f"node {op.name!r} ({op.type})"
     if rule.foreign:
-        with blamed(rule, f"rule {rule.function}", where):
+        with plugin_errors(rule, f"rule {rule.function}", where):
             return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     try:
         return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))

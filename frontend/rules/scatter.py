@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from ..budget import COPIED, PLACES, bear
+from ..budget import MAX_INDEXED_ELEMENTS, MAX_POSITIONS, check_limit
 from ..context import LoweringContext
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.interface import Rows
@@ -46,7 +46,7 @@ def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
 def sparse(ctx: LoweringContext, op: Op) -> Value:
     """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
     elements = ctx.weight(op.input(0))
-    bear(math.prod(op.shape()), COPIED, "elements of a weight in another order")
+    check_limit(math.prod(op.shape()), MAX_INDEXED_ELEMENTS, "elements of a weight in another order")
     numbers = np.full(op.shape(), NOTHING)
     numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
     return op.input(0).reweighted(Elements(elements.arena, numbers))
@@ -73,7 +73,7 @@ def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
         return _anywhere(ctx, op)
     data, updates = op.input(0), ctx.as_activation(op.input(2))
     size = math.prod(data.shape)
-    bear(size, PLACES, "places")
+    check_limit(size, MAX_POSITIONS, "places")
     source = np.zeros(size, dtype=np.int64)
     source[places] = np.arange(len(places))
     mask = np.zeros(size, dtype=bool)

@@ -11,7 +11,7 @@ from ...ir.arrays import distinct
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.recurrence import INPUT
-from ..primitives.sparse import Layer, Lines, Sparse
+from ..primitives.sparse import SparseEdges, SparseLayer, SparseLinks
 from ..primitives.values import Op, Value
 from .linear_models import as_rows, biased, classified, labels, parameter, transformed
 from .parts.forest import MEMBER, MODES, Forest, forest, listed_forest
@@ -75,27 +75,27 @@ def _scores(ctx: LoweringContext, op: Op, found: Forest, targets: int, threshold
     if votes is None or votes.shape != found.leaf.shape or (found.splits and values is None):
         raise Unsupported("thresholds or leaf weights are missing, or of another number than the nodes")
     splits = _splits(ctx, op, found, values)
-    leaves = Layer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
-    score = Sparse(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
+    leaves = SparseLayer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
+    score = SparseEdges(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
     rates = parameter(op, "nodes_hitrates")
     if rates is not None:
         ctx.unused(rates, "hit rate: no result depends on it")
-    return ctx.sparse(x, [splits, leaves, Layer(_SCORE, "neuron", targets, (score,))])
+    return ctx.sparse(x, [splits, leaves, SparseLayer(_SCORE, "neuron", targets, (score,))])
 
 
-def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -> Layer:
-    edges: list[Sparse] = []
+def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -> SparseLayer:
+    edges: list[SparseEdges] = []
     steps, kinds = _kinds(found)
     single = np.flatnonzero(found.mode != MEMBER)
     if values is not None:
         if found.splits and found.threshold.max() >= values.shape[0]:
             raise Unsupported("there are fewer thresholds than nodes")
         own = ctx.weight(values).move(lambda a: a[found.threshold[single]])
-        edges.append(Sparse(INPUT, found.feature[single], single, own, "threshold", steps, kinds[single]))
+        edges.append(SparseEdges(INPUT, found.feature[single], single, own, "threshold", steps, kinds[single]))
         ctx.unused(values, f"threshold of a {'split with a set' if op.type == 'TreeEnsemble' else 'leaf'}")
     if (found.mode == MEMBER).any():
         edges.append(_members(ctx, op, found, steps, kinds))
-    return Layer(_SPLIT, "split", found.splits, tuple(edges), _branches(found, leaf=False))
+    return SparseLayer(_SPLIT, "split", found.splits, tuple(edges), _branches(found, leaf=False))
 
 
 def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]:
@@ -106,7 +106,7 @@ def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]
 
 def _members(
     ctx: LoweringContext, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray
-) -> Sparse:
+) -> SparseEdges:
     """The sets of splits, one after the other and delimited by NaN: an edge for each member."""
     values, splits = parameter(op, "membership_values"), np.flatnonzero(found.mode == MEMBER)
     if values is None:
@@ -118,13 +118,13 @@ def _members(
     ctx.unused(values, "delimiter of sets")
     dst = splits[number[member]]
     own = ctx.weight(values).move(lambda a: a[member])
-    return Sparse(INPUT, found.feature[dst], dst, own, "member", steps, kinds[dst])
+    return SparseEdges(INPUT, found.feature[dst], dst, own, "member", steps, kinds[dst])
 
 
-def _branches(found: Forest, leaf: bool) -> tuple[Lines, ...]:
+def _branches(found: Forest, leaf: bool) -> tuple[SparseLinks, ...]:
     """Links from splits to what their branches lead to: other splits, or leaves."""
-    lines = []
+    links = []
     for role, ends in (("true", found.true), ("false", found.false)):
         parents = np.flatnonzero((ends >= found.splits) == leaf)
-        lines.append(Lines(_SPLIT, parents, ends[parents] - (found.splits if leaf else 0), role))
-    return tuple(lines)
+        links.append(SparseLinks(_SPLIT, parents, ends[parents] - (found.splits if leaf else 0), role))
+    return tuple(links)

@@ -11,7 +11,7 @@ from ...context import OPSET, LoweringContext
 from ...errors import Unsupported
 from ...primitives.values import Op, Value
 
-__all__ = ["MICROSOFT", "absent", "activated", "refuse"]
+__all__ = ["MICROSOFT", "activated", "refuse", "refuse_operands"]
 
 MICROSOFT = "com.microsoft"
 _PLAIN = "export the model without it, before ONNX Runtime's fusions"
@@ -23,7 +23,7 @@ def refuse(condition: bool, reason: str) -> None:
         raise Unsupported(reason, _PLAIN)
 
 
-def absent(op: Op, *operands: int) -> None:
+def refuse_operands(op: Op, *operands: int) -> None:
     """`Unsupported` if one of these operands is there."""
     for index in operands:
         refuse(op.optional(index) is not None, f"its operand {index} is not lowered")

@@ -8,12 +8,12 @@ from ...ir import EdgeBlock, GraphBuilder, NodeKind
 from ...ir.arrays import distinct
 from .labels import unrepeated
 
-__all__ = ["Cohesion"]
+__all__ = ["IndivisibleGroups"]
 
 _DERIVED = ("join", "product", "sum", "reduce", "gate")
 
 
-class Cohesion:
+class IndivisibleGroups:
     """Answers whether a node group is cohesive, during lowering; new edges and links are indexed incrementally."""
 
     def __init__(self, builder: GraphBuilder) -> None:
@@ -23,7 +23,7 @@ class Cohesion:
         self._seen = [0, 0]
         self._known: list[bool] = []
 
-    def holds(self, group: int) -> bool:
+    def contains(self, group: int) -> bool:
         """Whether a group is cohesive.
 
         It is if one dense weight or one parameter vector reaches all its nodes, or if its nodes are derived from nodes
@@ -31,10 +31,10 @@ class Cohesion:
         """
         self._index()
         while len(self._known) <= group:
-            self._known.append(self._holds(len(self._known)))
+            self._known.append(self._contains(len(self._known)))
         return self._known[group]
 
-    def _holds(self, group: int) -> bool:
+    def _contains(self, group: int) -> bool:
         """The same, once it is known for all earlier groups."""
         entry = self._builder.groups[group]
         if entry.kind == NodeKind.INPUT or any(self._reaches_all(block, entry.size) for block in self._edges[group]):
