@@ -52,7 +52,7 @@ MAX_FOLDED_BYTES = 1 << 30
 """Total bytes of all folded constants."""
 
 MAX_FOLD_WORK = 1 << 16
-"""Work of folding an operator element by element in Python: output elements times window size."""
+"""Work of folding one operator element by element in Python: output elements times window size."""
 
 MAX_TOTAL_FOLD_WORK = 1 << 18
 """The same for all folded constants together."""
@@ -64,10 +64,10 @@ MAX_LOWERED_OPERANDS = 1 << 12
 """Operands of a node to be lowered."""
 
 MAX_OPERANDS = 1 << 14
-"""Operands of any node."""
+"""Operands of any node in a file."""
 
 MAX_POSITIONS = 1 << 25
-"""Places of a materialised grid, and entries of a tensor that data movement copies."""
+"""Positions of a materialised grid, and entries of a tensor that data movement copies."""
 
 MAX_LABELS = 1 << 23
 """Labels of one value, and elements of all sources whose elements get one label each."""
@@ -85,13 +85,13 @@ MAX_INDEXED_ELEMENTS = 1 << 25
 """Elements of a weight that are indexed one by one: sparse, or moved in a way that is no strided view."""
 
 MAX_RANDOM_ELEMENTS = 1 << 26
-"""Entries of a randomly drawn input."""
+"""Elements of a randomly drawn input."""
 
 MAX_SPARSE_TENSORS = 1 << 12
 """Sparse tensors, each of which is expanded to four nodes."""
 
 MAX_INLINED_NODES = 1 << 13
-"""Nodes after inlining functions, or `MAX_INLINING_FACTOR` times the nodes in the file if that is more."""
+"""Nodes after inlining functions; `MAX_INLINING_FACTOR` times the nodes in the file if that is more."""
 
 MAX_INLINING_FACTOR = 8
 

@@ -87,7 +87,7 @@ def load_model(
     source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model, dims: Mapping[str, int],
     inputs: Mapping[str, tuple[int, ...]],
 ) -> tuple[onnx_ir.Model, str, str]:  # fmt: skip
-    """Load a model and check the sizes given for it.
+    """Load a model and check the sizes that the caller gives for it.
 
     Returns:
         The model, the name of its graph, and the name of the file in error messages.
@@ -104,7 +104,7 @@ def load_model(
 
 
 def resolve_registry(registry: Registry | None) -> Registry:
-    """The rules to use: `registry`, else the installed ones; raises `GmncError` if it is not a `Registry`."""
+    """The rules to use: `registry`, or the installed ones if it is None. Raises `GmncError` for any other type."""
     if registry is not None and not isinstance(registry, Registry):
         raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, e.g. installed().overlay()")
     return installed() if registry is None else registry
@@ -252,7 +252,7 @@ def _drop_unused_constants(state: State) -> None:
 
 
 def _account(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> list[AccountEntry]:
-    """The account: why elements have no edge, by tensor."""
+    """The account of elements without an edge, by tensor."""
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
     account_reasons = _account_reasons(network, constants, lowering)
@@ -273,7 +273,7 @@ def _of_literal(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> str:
 
 
 def _account_reasons(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> dict[str, str]:
-    """What became of parameters without edges, those behind computed constants included, by name."""
+    """Why parameters have no edge, by name, those behind computed constants included."""
     account_reasons, derived = dict(lowering.account_reasons), lowering.constants.derived
     roots: dict[onnx_ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:

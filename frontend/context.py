@@ -1,4 +1,4 @@
-"""What rules are run in; `GraphLowering`, `FeatureDiscovery` and `Entrywise` make each something else of them."""
+"""The lowering context: what a rule calls; `GraphLowering`, `FeatureDiscovery` and `Entrywise` implement it."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .primitives.values import Op, Result, Value
 __all__ = ["OPSET", "CallHandler", "LoweringContext", "OperatorCall", "elementwise_result", "reduced_shape"]
 
 OPSET = 24
-"""The version of the standard operators that rules call others of, if they do not say which."""
+"""The default opset version of operators that rules call."""
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """An operator that a rule calls: its attributes without defaults, and how many of its outputs are wanted."""
+    """A call of an operator by a rule: its explicit attributes, and how many of its outputs are wanted."""
 
     name: str
     domain: str
@@ -41,23 +41,12 @@ CallHandler = Callable[["LoweringContext", OperatorCall], list[Value]]
 
 
 def _no_rules(ctx: LoweringContext, called: OperatorCall) -> list[Value]:
-    """Find no rule: what `LoweringContext.call` does before an interpreter says where rules are found.
-
-    Args:
-        ctx: The context.
-        called: What is called.
-
-    Returns:
-        Nothing.
-
-    Raises:
-        Unsupported: Always.
-    """
-    raise Unsupported(f"there are no rules in which {called.name} is found")
+    """The handler of a context that no interpreter has given a registry. Raises `Unsupported`."""
+    raise Unsupported(f"this context has no registry in which to find {called.name}")
 
 
 class LoweringContext(SpecialPrimitives):
-    """What a rule lowers with: the primitives, and what is derived from them.
+    """The primitives that a rule lowers with, and operations derived from them.
 
     `GraphLowering` builds the graph, `FeatureDiscovery` finds what the weights tell apart, and `Entrywise` finds the
     axes of independent entries. A rule is written once and runs in each.
@@ -69,18 +58,18 @@ class LoweringContext(SpecialPrimitives):
     call_handler: CallHandler = staticmethod(_no_rules)
 
     def ignores(self, op: Op) -> bool:
-        """Whether what a node does makes no difference in this context, so that it may count as opaque.
+        """Whether this context can skip a node, that is, treat it as opaque without running its rule.
 
         Args:
             op: The node.
 
         Returns:
-            Whether its rule need not be run.
+            Whether it can.
         """
         return False
 
     def note_lowered(self, op: Op) -> None:
-        """Note that a node has been lowered.
+        """Called after a node has been lowered.
 
         Args:
             op: The node.
@@ -98,11 +87,11 @@ class LoweringContext(SpecialPrimitives):
         """Move the numbers of a constant, the elements of a weight, or the labels of an activation.
 
         Args:
-            x: See `Primitives.move`, as for all that follows.
-            function: How entries are moved.
-            shape: Of the result.
-            by_shape: Whether shapes alone say how.
-            picks: Known indices that say how.
+            x: The value.
+            function: The data movement, on an array of the shape of `x`.
+            shape: The shape of the result.
+            by_shape: Whether the function depends on shapes alone and is valid for any sizes.
+            picks: Known indices of the entries that are selected (see `Primitives.move`).
 
         Returns:
             The moved value.
@@ -115,11 +104,11 @@ class LoweringContext(SpecialPrimitives):
         return replace(x.relabelled(self.moved(x, function, shape), shape), same=_copies(x, bounded, shape))
 
     def constant(self, data: np.ndarray, name: str = "") -> Value:
-        """A constant of the program.
+        """A program constant.
 
         Args:
-            data: Its numbers.
-            name: Of the value. One without a name is taken to hold the same for inputs of any size.
+            data: Its array.
+            name: Its name. A constant without a name must not depend on the size of the input.
 
         Returns:
             The constant.
@@ -130,7 +119,7 @@ class LoweringContext(SpecialPrimitives):
         """`x + y`, broadcast, by the rule of Add.
 
         Args:
-            x: A value of any sort.
+            x: An activation, a weight or a constant.
             y: Another one.
 
         Returns:
@@ -142,7 +131,7 @@ class LoweringContext(SpecialPrimitives):
         """`x * y`, broadcast, by the rule of Mul.
 
         Args:
-            x: A value of any sort.
+            x: An activation, a weight or a constant.
             y: Another one.
 
         Returns:
@@ -153,17 +142,17 @@ class LoweringContext(SpecialPrimitives):
     def call(
         self, name: str, /, *operands: Value | None, domain: str = "", opset: int = OPSET, **attributes: Any
     ) -> Value:
-        """The first output of another operator, lowered by its rule.
+        """Lower another operator by its rule and return its first output.
 
-        That is the rule of the registry that the compilation uses: of an overlay, of a plug-in, or a built-in one.
-        Attributes that are left out have the defaults of the operator's schema, which also says the output's shape.
+        The rule is that of the registry of this compilation: from an overlay, a plug-in, or built in. Attributes that
+        are left out have the defaults of the operator's schema, which also infers the shape of the output.
 
         Args:
             name: The operator.
             operands: Its operands, None where one is left out.
             domain: Its domain, "" for the standard one.
-            opset: The version of the operator set.
-            attributes: Numbers, text, and tuples of these.
+            opset: The opset version.
+            attributes: Its attributes: numbers, strings, and tuples of these.
 
         Returns:
             The output.
@@ -178,15 +167,15 @@ class LoweringContext(SpecialPrimitives):
         self, name: str, /, *operands: Value | None, outputs: int, domain: str = "", opset: int = OPSET,
         **attributes: Any,
     ) -> list[Value]:  # fmt: skip
-        """Several outputs of another operator, lowered by its rule: see `call`.
+        """Lower another operator by its rule and return several outputs (see `call`).
 
         Args:
             name: The operator.
             operands: Its operands, None where one is left out.
-            outputs: How many of its outputs, from the first one.
+            outputs: How many outputs to return, counted from the first.
             domain: Its domain, "" for the standard one.
-            opset: The version of the operator set.
-            attributes: Numbers, text, and tuples of these.
+            opset: The opset version.
+            attributes: Its attributes: numbers, strings, and tuples of these.
 
         Returns:
             The outputs.
@@ -194,12 +183,12 @@ class LoweringContext(SpecialPrimitives):
         return self.call_handler(self, OperatorCall(name, domain, opset, operands, attributes, outputs))
 
     def drawn(self, name: str, operands: Sequence[Value | None], shape: tuple[int, ...]) -> Value:
-        """Random numbers, other ones each time.
+        """Random numbers, drawn anew at each evaluation.
 
         Args:
             name: The operator that draws them.
-            operands: Its settings.
-            shape: Of the numbers.
+            operands: Its operands.
+            shape: The shape of the result.
 
         Returns:
             An activation.
@@ -210,15 +199,15 @@ class LoweringContext(SpecialPrimitives):
         return made
 
     def sliced(self, x: Value, part: slice, axis: int = -1) -> Value:
-        """A part of a value along one axis.
+        """Slice a value along one axis.
 
         Args:
-            x: A value of any sort, which the result is too.
-            part: Which entries.
-            axis: From 0, or from the end.
+            x: An activation, a weight or a constant.
+            part: The slice.
+            axis: The axis; may be negative.
 
         Returns:
-            The part.
+            The slice of the value, of the same kind.
         """
         where = axis % x.rank
         cut = (*[slice(None)] * where, part)
@@ -226,26 +215,26 @@ class LoweringContext(SpecialPrimitives):
         return self.move(x, lambda a: a[cut], (*x.shape[:where], size, *x.shape[where + 1 :]))
 
     def transposed(self, x: Value, perm: Sequence[int]) -> Value:
-        """A value with its axes in another order.
+        """Permute the axes of a value.
 
         Args:
-            x: A value of any sort, which the result is too.
-            perm: For each axis of the result that of `x`.
+            x: An activation, a weight or a constant.
+            perm: The axis of `x` that each axis of the result is.
 
         Returns:
-            The transposed value.
+            The transposed value, of the same kind.
         """
         return self.move(x, lambda a: a.transpose(perm), tuple(x.shape[a] for a in perm), by_shape=True)
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
-        """A value in another shape, row-major.
+        """Reshape a value, row-major.
 
         Args:
-            x: A value of any sort, which the result is too.
-            shape: Of the result.
+            x: An activation, a weight or a constant.
+            shape: The shape of the result.
 
         Returns:
-            The reshaped value.
+            The reshaped value, of the same kind.
         """
         if not x.is_activation:
             return self.move(x, lambda a: a.reshape(shape), shape)
@@ -255,14 +244,14 @@ class LoweringContext(SpecialPrimitives):
 
 
 def elementwise_result(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
-    """What an elementwise operator makes of its operands.
+    """The result of an elementwise operator.
 
     Args:
-        operands: As it has them.
+        operands: Its operands, None where one is left out.
         factors: The labels of the result.
 
     Returns:
-        An activation in the shape that all operands are broadcast to.
+        An activation of the broadcast shape.
     """
     given = [v for v in operands if v is not None]
     like = next((v for v in given if v.is_activation), given[0])
@@ -270,11 +259,11 @@ def elementwise_result(operands: Sequence[Value | None], factors: tuple[np.ndarr
 
 
 def reduced_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
-    """A shape with size 1 along axes.
+    """The shape after a reduction that keeps the reduced axes with size 1.
 
     Args:
-        shape: Of what is reduced.
-        axes: From 0.
+        shape: The shape of the operand.
+        axes: The reduced axes, non-negative.
 
     Returns:
         The shape of the result.
@@ -283,13 +272,13 @@ def reduced_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...
 
 
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
-    """Labels of a value whose shape changes by axes of size 1 only."""
+    """Reshape the labels of a value that gains or loses only axes of size 1."""
     sizes = iter([n for n, size in zip(labels.shape, old, strict=True) if size != 1])
     return labels.reshape([1 if n == 1 else next(sizes) for n in new])
 
 
 def _copies(x: Value, function: DataMovement, shape: tuple[int, ...]) -> frozenset[int]:
-    """Axes of a moved value along which all entries are copies."""
+    """The axes of a moved value along which all entries are copies."""
     if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
     sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))

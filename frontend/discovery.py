@@ -1,8 +1,8 @@
-"""Discovery: how many neurons is an input made of? One per feature that the weights tell apart.
+"""Discovery: how many nodes an input needs, namely one per feature that the weights distinguish.
 
-Every element of an input (and of a parameter that starts a stream) gets a label of its own; the network is walked with
-the same rules as in lowering, but a primitive that shares a weight over positions unifies the labels there. What is
-left are the features; whatever lies behind the first weight is of no interest and carries no label.
+Every element of an input (and of a parameter that is lowered as an activation) gets its own label. The network is
+interpreted with the same rules as in lowering, but a primitive that shares a weight over positions unifies their
+labels. The classes that are left are the features. Values behind the first weight do not matter and have no labels.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ Pairs = tuple[np.ndarray, np.ndarray]
 
 
 MAX_FULLY_LABELLED = MAX_LABELS
-"""Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
+"""Elements of all sources together that get a label each; larger sources are labelled one axis at a time."""
 
 MAX_SOURCE_LABELS = MAX_LABELS
-"""Labels of all sources together, eight bytes each."""
+"""Labels of all sources and merged values together, eight bytes each."""
 
 
 class FeatureDiscovery(Tracing):
-    """Walks element labels up to the first weight and collects which of them are one feature."""
+    """Propagates element labels up to the first weight and collects which elements are one feature."""
 
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
-        """along: axes on which the labels of a source vary, where these are not all."""
+        """along: the axes along which the labels of a source vary, for sources that are not labelled fully."""
         self.count = 0
         self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.large: dict[str, tuple[int, ...]] = {}
@@ -58,9 +58,9 @@ class FeatureDiscovery(Tracing):
         self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Labels for every element of a new source: one for all where there would be too many (see `large`).
+        """One label per element of a source; one for the whole source if there would be too many (see `large`).
 
-        Raises `LoweringError` where not even the labels along the axes asked for can be held.
+        Raises `LoweringError` if even the labels along the chosen axes exceed the limit.
         """
         if name not in self.shapes:
             self.shapes[name] = (self.count, self._labelled(name, shape))
@@ -79,7 +79,7 @@ class FeatureDiscovery(Tracing):
         return labelled
 
     def _check_room(self, name: str, shape: tuple[int, ...], more: int) -> None:
-        """Raise `LoweringError` where so many more labels cannot be held."""
+        """Raise `LoweringError` if so many more labels exceed the limit."""
         if self.count + more > MAX_SOURCE_LABELS:
             raise LoweringError(
                 f"{name!r} of shape {list(shape)}: more than {MAX_SOURCE_LABELS:,} elements would need a label each; "
@@ -87,7 +87,7 @@ class FeatureDiscovery(Tracing):
             )
 
     def classes(self) -> dict[str, np.ndarray]:
-        """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""
+        """The feature of each element, by source: int64 numbers from 0, compressed to the axes on which they differ."""
         parent = np.arange(self.count, dtype=np.int64)
         distinguished = np.zeros(self.count, dtype=bool)
         for ids in self._distinguished:
@@ -106,7 +106,7 @@ class FeatureDiscovery(Tracing):
         return out
 
     def _solve(self, parent: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
-        """Unify the pairs, and the operands of entries that became one."""
+        """Unify the pairs, and then the operands of merged entries that were unified."""
         for left, right in pairs:
             parent = _unify(parent, left, right)
         while True:
@@ -124,7 +124,7 @@ class FeatureDiscovery(Tracing):
         return parent
 
     def _share(self, x: Value, axes: Sequence[int], weak: bool = False) -> None:
-        """A weight does not tell positions along `axes` apart."""
+        """Unify positions along `axes`: a weight is shared over them."""
         for factor in x.factors:
             ids = nodes_of(factor)
             whole = bool((ids >= 0).all())
@@ -134,18 +134,18 @@ class FeatureDiscovery(Tracing):
                     twin = np.broadcast_to(greatest, ids.shape)
                     use = (ids >= 0) & (twin >= 0)
                     (self._weak if weak else self._strong).append((ids[use], twin[use]))
-                    # One of each line stands for it from here on, if there are no gaps.
+                    # If there are no gaps, one entry per line represents it from here on.
                     ids = greatest if whole else ids
 
     def _distinguish(self, x: Value, axes: Sequence[int]) -> None:
-        """A weight tells entries along `axes` apart."""
+        """Record that a weight distinguishes entries along `axes`."""
         for factor in x.factors:
             if any(factor.shape[a] > 1 for a in axes):
                 ids = nodes_of(factor).reshape(-1)
                 self._distinguished.append(ids[ids >= 0])
 
     def _merge(self, operands: list[np.ndarray]) -> np.ndarray:
-        """Labels of entries that depend on several labelled ones: new elements that remember their operands."""
+        """Labels of entries that depend on several labels: new elements that remember their operands."""
         tracked = [o for o in operands if (o >= 0).any()]
         if not tracked:
             return unlabelled(operands[0].ndim)
@@ -165,29 +165,29 @@ class FeatureDiscovery(Tracing):
         return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
 
     def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Every entry has a label of its own here."""
+        """Labels move with their entries; they do not depend on positions of a grid."""
         return self.independent(
             [compress(apply_movement(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors]
         )
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """One label tensor for all."""
+        """Merge all factors into one label tensor."""
         if len(factors) <= 1:
             return tuple(factors)
         return (self._merge(list(factors)),)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Its rows and columns are distinguished in any case."""
+        """Rows and columns of a weight are always distinguished, so they need no labels."""
         return (unlabelled(value.rank),)
 
     def as_activation(self, value: Value) -> Value:
-        """A constant without labels is of no interest here."""
+        """Constants have no labels."""
         if value.is_activation:
             return value
         return value.relabelled((unlabelled(value.rank),))
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """Merged labels of the activations; constants tell their entries apart."""
+        """Merge the labels of the activations; constants distinguish the entries along which they vary."""
         shape = broadcast_shape(operands)
         labels = []
         for value in operands:
@@ -204,14 +204,14 @@ class FeatureDiscovery(Tracing):
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors tell the entries along their axis apart."""
+        """Vectors distinguish the entries along their axis."""
         self._distinguish(x, [axis for _, _, axis in constants])
         return x
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """Positions that share the weight are one feature; nothing behind it is tracked."""
+        """Positions that share the weight are one feature; the result has no labels."""
         sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
         apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
         self._share(x, [i for i in range(x.rank) if i not in apart])
@@ -219,7 +219,7 @@ class FeatureDiscovery(Tracing):
         return x.relabelled((unlabelled(len(shape)),), shape)
 
     def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
-        """Rows that share the layers are one feature; nothing behind them is tracked."""
+        """Rows share the layers, so they are one feature; the result has no labels."""
         self._share(x, [0])
         self._distinguish(x, [1])
         return x.relabelled((unlabelled(2),), (x.shape[0], layers[-1].size))
@@ -232,7 +232,7 @@ class FeatureDiscovery(Tracing):
         lengths: Value | None,
         outputs: Sequence[str],
     ) -> list[Value]:
-        """Steps and rows of the batch share the weights."""
+        """Time steps and rows of the batch share the weights."""
         self._share(x, (0, 1))
         self._distinguish(x, (2,))
         for start in initial.values():
@@ -258,13 +258,13 @@ class FeatureDiscovery(Tracing):
         return initial.relabelled((compress(to_labels(made)),))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Carried elements that are one feature are so before and after."""
+        """Carried elements that are one feature are one in the initial value and at the end, too."""
         made, *operands = (np.broadcast_to(self.independent(v.factors)[0], carry.shape) for v in (carry, initial, end))
         self._made.append((nodes_of(made).reshape(-1), [nodes_of(o).reshape(-1) for o in operands]))
         self._cyclic = True
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
-        """Rows that are multiplied alike are probably places of one feature, unless a weight says otherwise."""
+        """Rows that are multiplied alike count as positions of one feature unless a weight distinguishes them."""
         for value, own, other, partner in ((x, letters[0], letters[1], y), (y, letters[1], letters[0], x)):
             mute = not any((f >= 0).any() for f in partner.factors)
             alone = [i for i, t in enumerate(own) if t not in other or (mute and t not in letters[2])]
@@ -272,7 +272,7 @@ class FeatureDiscovery(Tracing):
         return x.relabelled((unlabelled(len(shape)),), shape)
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """What is summed alike is probably one feature, unless a weight says otherwise."""
+        """Entries that are reduced together count as one feature unless a weight distinguishes them."""
         self._share(x, axes, weak=True)
         shape = reduced_shape(x.shape, axes)
         factors = []
@@ -288,7 +288,7 @@ class FeatureDiscovery(Tracing):
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
         mixed: bool = True,
     ) -> Value:  # fmt: skip
-        """Places that are sorted, resized or windowed are one feature."""
+        """Positions that are sorted, resized or windowed are one feature."""
         self._share(x, axes)
         factors = []
         for factor in x.factors:
@@ -297,12 +297,12 @@ class FeatureDiscovery(Tracing):
         return x.relabelled(tuple(factors), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Every place looks up the same table."""
+        """All positions look up the same table."""
         self._share(x, range(x.rank))
         return x.relabelled((unlabelled(len(shape)),), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
-        """Movement of the element labels."""
+        """Concatenate the labels."""
         parts = []
         for value in inputs:
             value = self.as_activation(value)
@@ -315,7 +315,7 @@ class FeatureDiscovery(Tracing):
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Places of the operands are one feature each, but for the axes that are kept."""
+        """Positions of each operand are one feature, except along the axes that are kept."""
         for other in inputs[1:]:
             self._share(other, places)
         first = inputs[0]
@@ -323,7 +323,7 @@ class FeatureDiscovery(Tracing):
         return first.relabelled((unlabelled(len(shape)),), shape)
 
     def mixed(self, op: Op) -> None:
-        """Its operands are one node each, unless a weight elsewhere says otherwise."""
+        """Each operand counts as one feature unless a weight distinguishes its entries."""
         for value in {v.name: v for v in op.inputs if v is not None and v.is_activation}.values():
             self._share(value, range(value.rank), weak=True)
 

@@ -1,4 +1,4 @@
-"""Adds the file to error messages, and the node that was processed when memory or the stack ran out."""
+"""Adds the file name to error messages, and the node being processed when memory or the stack ran out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The interpreter: walks a normalised model once per lowering context and hands every node to its rule."""
+"""The interpreter: walks a normalised model once per lowering context and applies its rule to every node."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ __all__ = ["NO_RULE", "Interpreter", "opset_of", "rule_lookup"]
 Start = Callable[[onnx_ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
 
-_PINNED = "which this rule does not take for a weight; what they reach is pinned"
-_FOLD = "take the weights that the model computes instead: fold_weights=True, --fold-weights"
+_PINNED = "which this rule does not accept as a weight; the nodes at its edges are pinned"
+_FOLD = "lower the computed weights as parameters instead: fold_weights=True, --fold-weights"
 _SHAPES = (
     "give concrete sizes with --dim or --input if it depends on data; else write a rule, or its shapes, for the "
-    "operator that makes it, or declare it in the file"
+    "operator that produces it, or declare the shape in the file"
 )
 
 
 def opset_of(model: onnx_ir.Model, domain: str) -> int:
-    """The version of a domain that the model imports (1 if it does not say)."""
+    """The version of a domain that the model imports, 1 if it imports none."""
     imports = model.graph.opset_imports
     if domain in ("", "ai.onnx"):
         return imports.get("", imports.get("ai.onnx", 1))
@@ -53,7 +53,7 @@ def opset_of(model: onnx_ir.Model, domain: str) -> int:
 
 
 def rule_lookup(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
-    """What finds the rule of a node of the model, or None."""
+    """A function that looks up the rule of a node of the model, None if there is none."""
     found: dict[tuple[str, str], Rule | None] = {}
 
     def find(node: onnx_ir.Node) -> Rule | None:
@@ -66,9 +66,10 @@ def rule_lookup(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node
 
 
 class Interpreter:
-    """One model, read through a lowering context: constants once, activations by labels.
+    """Interprets one model in a lowering context.
 
-    kept: the places of values that `known` has left, where these are not all. whole: what is known of all places.
+    kept: the positions of each value that are lowered, if these are not all; `known` describes these parts. whole: the
+    same for the whole values.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Interpreter:
         self._settings: dict[onnx_ir.Node, dict[str, Any]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
-        """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
+        """The interpreter of one entry of every axis along which the model acts entrywise; None if there is none."""
         ctx = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
         self._walk(ctx, lambda v, x: ctx.source(x.shape), lambda v, x: ctx.as_activation(x).factors)
         kept = ctx.kept({**self._values, **self._activations})
@@ -121,7 +122,7 @@ class Interpreter:
         return self._discover(apart).classes()
 
     def _discover(self, along: Mapping[str, Sequence[int]]) -> FeatureDiscovery:
-        """A walk in which the labels of sources vary along these axes, or all."""
+        """Discover with labels that vary along these axes of large sources."""
         ctx = FeatureDiscovery(along)
         self._walk(ctx, lambda v, x: ctx.source(x.name, x.shape), lambda v, x: ctx.source(x.name, x.shape))
         return ctx
@@ -136,7 +137,7 @@ class Interpreter:
         return self._values
 
     def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
-        """enter, source: the labels of an input, and of a constant that starts a stream."""
+        """enter, source: the labels of an input, and of a constant that is lowered as an activation."""
         self.problems.clear()
         ctx.call_handler = self._caller
         self._values, self._constants, self._activations = {}, {}, {}
@@ -157,9 +158,9 @@ class Interpreter:
         rule, outputs = self._find(node), node.outputs
         self._caller.node = node.name or node.op_type
         if not outputs or not all(v in self.plan.computed for v in outputs):
-            self._values.update(self._untracked(ctx, node, rule))
+            self._values.update(self._interpreted(ctx, node, rule))
             return
-        weights = any(v in self.plan.held for v in outputs)
+        weights = any(v in self.plan.traced for v in outputs)
         if weights:
             constants = self._weights(ctx, self._constant_op(node), rule)
             self._constants.update({v: x for v, x in zip(outputs, constants, strict=False) if x is not None})
@@ -170,14 +171,14 @@ class Interpreter:
             starts = {v: self._values[v] for v in outputs}
             activations = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
         else:
-            made = self._untracked(ctx, node, rule)
+            made = self._interpreted(ctx, node, rule)
             activations = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
         self._activations.update(activations)
         if not weights:
             self._values.update(activations)
 
-    def _untracked(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
-        """What a node makes; some contexts look at nothing of which they do not follow the operands."""
+    def _interpreted(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
+        """The outputs of a node, by its rule; a context may skip nodes whose operands it does not track."""
         op = self._op(ctx, node)
         idle = not (rule and rule.starts) and ctx.ignores(op)
         made = ctx.opaque(op, "") if idle else self._apply(ctx, node, op, rule)
@@ -204,7 +205,7 @@ class Interpreter:
             return outputs
         except Unsupported as problem:
             if isinstance(ctx, GraphLowering):
-                # What the rule made before it gave up is not understood either.
+                # Nodes that the rule made before it raised are not understood either.
                 ctx.state.builder.pin_from(made)
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return ctx.opaque(op, problem.reason)
@@ -226,14 +227,14 @@ class Interpreter:
             return ctx.opaque_join(op)
 
     def _shapeless(self, node: onnx_ir.Node) -> str | None:
-        """The first operand of which not even the rank is known, as behind an operator that nothing is known of."""
+        """The first operand whose rank is unknown, such as the output of an operator without a schema."""
         for index, value in enumerate(node.inputs):
             if value is not None and value not in self.known and value.const_value is None:
                 return f"operand {index} ({value.name!r})"
         return None
 
     def _weights(self, ctx: LoweringContext, op: Op, rule: Rule | None) -> list[Value | None]:
-        """A constant whose entries are functions of one element of a parameter each; what fails is merely derived."""
+        """Constants each entry of which is a function of one parameter element; `derived` ones if tracing fails."""
         try:
             if rule is not None and rule.moves:
                 return run(rule, ctx, op)
@@ -242,7 +243,7 @@ class Interpreter:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
     def _fitted(self, value: onnx_ir.Value, made: Value) -> Value:
-        """A constant that was made whole, as the part of it that is kept."""
+        """The part of a whole constant that is lowered."""
         kept, entry = self._kept.get(value), self.known.get(value)
         if not kept or entry is None:
             return made
@@ -267,7 +268,7 @@ class Interpreter:
         return entry is not None and entry.data is not None
 
     def _op(self, ctx: LoweringContext, node: onnx_ir.Node) -> Op:
-        """The node for its rule."""
+        """The node as its rule sees it."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
             None if v is None
@@ -278,12 +279,12 @@ class Interpreter:
         return self._with(node, inputs, self.known)
 
     def _constant_op(self, node: onnx_ir.Node) -> Op:
-        """The node for its rule, every operand read whole and as a weight."""
+        """The node with every operand whole and as a weight."""
         inputs = [None if v is None else self._constants.get(v) or self._operand(v) for v in node.inputs]
         return self._with(node, inputs, self._whole)
 
     def _operand(self, value: onnx_ir.Value) -> Value:
-        """A constant, whole; or what lends a type or a shape alone, as it is."""
+        """A whole constant; an activation (that lends only its type or shape) as it is."""
         made = self._values.get(value)
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
@@ -301,14 +302,14 @@ class Interpreter:
         return self._settings[node]
 
     def _value(self, value: onnx_ir.Value) -> Value:
-        """The value as the context knows it; constants are made on first use."""
+        """The value in this context; constants are created on first use."""
         made = self._values.get(value)
         if made is None:
             made = self._values[value] = self._stored(value, self.known)
         return made
 
     def _stored(self, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:
-        """A constant that no node has made."""
+        """A constant that is not the output of an interpreted node."""
         entry, tensor, name = known.get(value), value.const_value, value.name or ""
         if value in self.plan.parameters and tensor is not None:
             shape = tuple(tensor.shape.numpy())
@@ -319,10 +320,10 @@ class Interpreter:
             return Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
         if value in self.plan.computed:
             return replace(_typed(value, known), derived=True)
-        raise LoweringError(f"value {name!r} is used but nothing produces it")
+        raise LoweringError(f"value {name!r} is read but never produced")
 
     def _as_activation(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
-        """A constant as it is read by what is lowered like an activation."""
+        """A constant as an activation."""
         made = self._activations.get(value)
         if made is None:
             x = self._value(value)
@@ -350,7 +351,7 @@ def _holds_parameters(value: Value | None) -> bool:
 
 
 def _scope(node: onnx_ir.Node) -> str:
-    """The exporter's name scope of a node: torch's module path, or what stands before the last slash of its name."""
+    """The exporter's name scope of a node: torch's module path, or its name up to the last slash."""
     for key in ("namespace", "pkg.torch.onnx.name_scopes"):
         if key in node.metadata_props:
             return node.metadata_props[key]

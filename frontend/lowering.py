@@ -57,7 +57,7 @@ class GraphLowering(LoweringContext):
         self.constants = Constants(state, evaluate)
 
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
+        """Neurons of a parameter or constant that is lowered as an activation, one per feature; elements are edges."""
         ids = self.state.nodes(NodeKind.NEURON, int(classes.max()) + 1 if classes.size else 0, 0)
         labels = self._placed(to_labels(ids)[classes], value.shape) if classes.size else classes
         elements = self.weight(value)
@@ -67,7 +67,7 @@ class GraphLowering(LoweringContext):
         return (labels,)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """A node per row and per column of a matrix that starts a stream, with its elements as edges between them."""
+        """A node per row and per column of a matrix that is lowered as an activation, with its elements as edges."""
         if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
         return self.independent(paired(self.state, self.weight(value), value.shape, kernel))
@@ -79,7 +79,7 @@ class GraphLowering(LoweringContext):
         return (self._placed(to_labels(ids)[classes], shape),)
 
     def _placed(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Entries of a source that are one feature are different places of it, counted in their order."""
+        """Mark entries of a source that are one feature as its different positions, in their order."""
         if not labels.size or unrepeated(labels):
             return labels
         moves, axes = self.state.moves, free_axes([labels], shape)
@@ -87,13 +87,13 @@ class GraphLowering(LoweringContext):
         count = occurrence(labels)
         many = int(count.max()) + 1
         size = math.prod(grid)
-        check_limit(count.size * size, MAX_POSITIONS, "places of its input")
+        check_limit(count.size * size, MAX_POSITIONS, "positions of its input")
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
         return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
 
     def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> Factors:
-        """Labels are moved like the entries; what becomes of the places on free axes is a step of the via."""
+        """Labels move with their entries; the movement of positions along free axes is a step of the via."""
 
         def pair(factors: Factors) -> np.ndarray:
             return self._tuple(x.relabelled(factors))
@@ -105,7 +105,7 @@ class GraphLowering(LoweringContext):
         return independent(self.state, factors)
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant; those of what is no parameter are a table of the graph's."""
+        """The elements of a constant; one that is not a parameter becomes a table of the graph."""
         return self.constants.weight(value)
 
     def stored(
@@ -123,7 +123,7 @@ class GraphLowering(LoweringContext):
         return store(self.state, self.constants, x, quant_params, scheme, value, packing, shape)
 
     def as_activation(self, value: Value) -> Value:
-        """A constant in a data slot that was not planned as a stream: numbers of the program, on one pinned node."""
+        """A constant as an activation: a program constant becomes one pinned node, others get neurons."""
         if value.is_activation:
             return value
         if value.data is None:
@@ -140,7 +140,7 @@ class GraphLowering(LoweringContext):
         return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), same=copies)
 
     def unused(self, value: Value, reason: str) -> None:
-        """Note the reason for the account."""
+        """Record the reason for the account."""
         self.account_reasons[value.name] = reason
 
     def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
@@ -154,7 +154,7 @@ class GraphLowering(LoweringContext):
         return x.relabelled(tuple(map_via(f, step) for f in x.factors))
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """Join or pass the activations, bind literals into the function, attach what varies."""
+        """Join the activations, bind literals into the function, add other constants as parameters."""
         inputs: Sequence[Value | None] = operands
         places = {i: range(-v.rank, 0) for i, v in enumerate(inputs) if v is not None and v.is_activation}
         for i in places:
@@ -167,7 +167,7 @@ class GraphLowering(LoweringContext):
         return elementwise_result(operands, factors)
 
     def _matrix(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
-        """A constant that varies over two axes of neurons of another operand joins it, as a value of two axes too."""
+        """A constant that varies over two axes of neurons of another operand becomes a paired activation."""
         if value is None or value.is_activation:
             return value
         wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
@@ -181,9 +181,9 @@ class GraphLowering(LoweringContext):
         return value.relabelled(self.paired(value))
 
     def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
-        """`x` without the copies along axes on which the other value's labels vary: broadcast instead, as it were.
+        """Remove copies of `x` along axes on which the other value's labels vary, so that it is broadcast instead.
 
-        axes, others: names of the axes, the same for those that meet.
+        axes, others: names of the axes, equal for aligned ones.
         """
         varied = {others[a] for f in other.factors for a in varying(f)}
         copies = [a for a in x.same if axes[a] in varied and x.shape[a] > 1]
@@ -194,13 +194,13 @@ class GraphLowering(LoweringContext):
         return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), same=x.same - {*copies})
 
     def traced(self, op: Op) -> Value:
-        """The function becomes the elements' trace."""
+        """The function is recorded as the trace of the elements."""
         return Value(op.output(), op.shape(), op.dtype(), elements=traced(self.state, op))
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
+        """All vectors in one step of the via; a bias that is a program constant of zeros is dropped."""
         parts = []
         for value, role, axis in constants:
             if role == EdgeRole.BIAS and value.data is not None and not np.any(value.data):
@@ -213,7 +213,7 @@ class GraphLowering(LoweringContext):
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """New neurons over `spec.out`; copies of one number that meet different weights are a node each."""
+        """New neurons over `spec.out`; copies of one value that meet different weights get a node each."""
         copies = [i for i, t in enumerate(spec.x) if i in x.same and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
             x = replace(x, factors=(self._copied(x, copies),))
@@ -254,13 +254,13 @@ class GraphLowering(LoweringContext):
         return x.relabelled(independent(state, out), (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
-        """Join nodes, one for each class that is known."""
+        """One join node per class known so far."""
         one = np.zeros((1,) * initial.rank, dtype=np.int64)
         labels = carry(self.state, self.carried.get(name, one), initial.factors)
         return Value(name, initial.shape, initial.dtype, (labels,))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Links from both; nothing where the carried value needs more nodes."""
+        """Links from both, or a finer partition if the carried value needs more nodes."""
         operands = (Operand((self._tuple(v),), v.shape) for v in (carry, initial, end))
         finer = close(self.state, *operands)
         if finer is not None:
@@ -289,7 +289,7 @@ class GraphLowering(LoweringContext):
         return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Table rows are pinned `token` nodes, linked from what picks them; their entries are edges to new neurons."""
+        """Table rows are pinned `token` nodes, linked from the indices; their entries are edges to new neurons."""
         state = self.state
         labels = self._one_label(x)
         rows = table.shape[0]
@@ -330,7 +330,7 @@ class GraphLowering(LoweringContext):
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Per kept label of the first operand, one join node of it and of everything in the others, in places."""
+        """One join node per kept label of the first operand, of it and of all labels of the others, by position."""
         state, first = self.state, inputs[0]
         letters = "abcdefghijklmnop"[: first.rank]
         labels = self._tuple(first)
@@ -347,7 +347,7 @@ class GraphLowering(LoweringContext):
         return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
 
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """One node, joined from everything in the operands, in places."""
+        """One join node of all labels of the operands, by position."""
         return opaque_join(self.state, op, self.as_activation, self._one_label, fresh)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
@@ -367,7 +367,7 @@ class GraphLowering(LoweringContext):
         return labels
 
     def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
-        """A node for each of the copies along the axes of a value of one label."""
+        """A node per copy along these axes of a value with a single label."""
         shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
         nodes = self.state.nodes(NodeKind.JOIN, math.prod(shape), self.state.depth(x.factors[0]))
         self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), LinkRole.COPY)

@@ -22,8 +22,8 @@ from ...ir import GraphBuilder
 from ...ir.arrays import distinct, distinct_rows
 from ..budget import MAX_LABELS, MAX_MOVES, MAX_POSITIONS, check_limit
 from .labels import compress, constant_along, distinct_vias, map_via, nodes_of, periodic, to_labels, varying, vias_of
+from .move_notation import describe_move
 from .movement import apply_movement
-from .places import described
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
@@ -72,24 +72,24 @@ class Moves:
         """Append a move to a via; the identity adds nothing."""
         if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
-        words = self._words(base, grid, at)
-        if words is None:
+        text = self._notation(base, grid, at)
+        if text is None:
             new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
         else:
             # The description omits the number of copies, so equal descriptions of different grids are numbered.
-            alike = self._alike.setdefault((via, base, words), [])
+            alike = self._alike.setdefault((via, base, text), [])
             if grid not in alike:
                 alike.append(grid)
             number = alike.index(grid)
-            items = [("axes", words), *([("number", number)] if number else [])]
+            items = [("axes", text), *([("number", number)] if number else [])]
             new = self._builder.via("Move", items, (via,), sizes=(*base, *grid))
         self._moves.setdefault(new, Move(via, base, grid, at))
         return new
 
-    def _words(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
+    def _notation(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
         key = (base, grid, hashlib.blake2b(at.astype(np.int64, copy=False).tobytes(), digest_size=16).digest())
         if key not in self._described:
-            self._described[key] = described(base, grid, at)
+            self._described[key] = describe_move(base, grid, at)
         return self._described[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:

@@ -1,4 +1,4 @@
-"""Quantisers of networks that are trained quantised: rounded floats, of weights and of activations."""
+"""Quantisers of quantisation-aware training: weights and activations as rounded floats."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__: list[str] = []
 def quant(ctx: LoweringContext, op: Op) -> Value:
     """(clip(round(x / scale + zero point)) - zero point) * scale; BipolarQuant: sign(x) * scale (QONNX since 1).
 
-    Of a weight the parameters are the floats that are rounded, with their scales.
+    For a weight, the parameters are the unrounded floats and the scales.
     """
     x = op.input(0)
     quant_params = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}

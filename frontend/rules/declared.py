@@ -1,4 +1,4 @@
-"""Operators that have no structure to lower, each with the reason: a join of all operands in order, or opaque."""
+"""Operators without a structure to lower, each with the reason: a join of all operands in order, or opaque."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from .registry import rule
 
 __all__: list[str] = []
 
-_DATA = "how large the result is, and which entries are in it, depends on data"
+_DATA = "the size of the result and the choice of its entries depend on data"
 _TEXT = "strings carry no parameters"
-_PROGRAM = "numbers that the program makes from a few others"
-_RANDOM = "random numbers, an input that the network draws itself"
-_SEQUENCE = "what is in a sequence or optional is not known; where it is, that is read instead"
-_TRAINING = "a step of training, not a part of a network"
+_PROGRAM = "numbers computed from a few settings"
+_RANDOM = "random numbers: an input that the network draws itself"
+_SEQUENCE = "a sequence or optional of unknown entries; if they are known, readers read them directly"
+_TRAINING = "a training step, not part of a network"
 
 _JOINED = {
     "NonZero": _DATA,
     "Unique": _DATA,
     "NonMaxSuppression": _DATA,
-    "ImageDecoder": "bytes of a picture become pixels",
+    "ImageDecoder": "decodes the bytes of an image",
     "StringConcat": _TEXT,
     "StringNormalizer": _TEXT,
     "StringSplit": _TEXT,

@@ -28,7 +28,7 @@ _SPLIT, _LEAF, _SCORE = "split", "leaf", "score"
 
 @rule("TreeEnsembleRegressor", domain=_DOMAIN, weights=(1, 2, 3, 4))
 def regressor(ctx: LoweringContext, op: Op) -> Value:
-    """Leaf weights summed (or averaged, or the extreme one) over trees, for each target (since 1)."""
+    """Leaf weights aggregated over trees, per target (TreeEnsembleRegressor since 1)."""
     found = listed_forest(op.attributes, "target")
     y = _scores(ctx, op, found, int(op.attr("n_targets", 1)), "nodes_values", "target_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
@@ -37,7 +37,7 @@ def regressor(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("TreeEnsembleClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4))
 def classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Leaf weights summed over trees, for each class; two classes may share one score (since 1)."""
+    """Leaf weights summed over trees, per class; two classes may share one score (TreeEnsembleClassifier since 1)."""
     found = listed_forest(op.attributes, "class")
     classes = len(labels(op))
     if classes == 2 and len(distinct(found.target)) == 1:
@@ -48,14 +48,14 @@ def classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @rule("TreeEnsemble", domain=_DOMAIN, weights=(1, 2, 3, 4), since=5)
 def ensemble(ctx: LoweringContext, op: Op) -> Value:
-    """Regressor whose leaves have one weight each and whose splits may test for membership of a set (since 5)."""
+    """A regressor with one weight per leaf, whose splits may test set membership (TreeEnsemble since 5)."""
     y = _scores(ctx, op, forest(op.attributes), int(op.attr("n_targets", 1)), "nodes_splits", "leaf_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
     return transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE"))
 
 
 def _named(op: Op, name: str, names: tuple[str, ...], default: str) -> str:
-    """An enumeration that is a number or its name."""
+    """The name of an enumeration value that is given by number or name."""
     value = op.attr(name, default)
     if value not in names and not (isinstance(value, int) and 0 <= value < len(names)):
         raise Unsupported(f"{name} {value!r}")
@@ -66,14 +66,14 @@ def _scores(ctx: LoweringContext, op: Op, found: Forest, targets: int, threshold
     """One node per target, split and leaf; [rows, targets]."""
     x = as_rows(ctx, op)
     if ((found.feature < 0) | (found.feature >= x.shape[1])).any():
-        raise Unsupported(f"a split looks at a feature that the {x.shape[1]} columns of the input do not have")
+        raise Unsupported(f"a split reads a feature beyond the {x.shape[1]} columns of the input")
     if not 0 < targets <= max(_MOST_TARGETS, len(found.target)):
         raise Unsupported(f"it has {targets} targets")
     if ((found.target < 0) | (found.target >= targets)).any():
-        raise Unsupported(f"a leaf adds to a target that the {targets} of the ensemble do not have")
+        raise Unsupported(f"a leaf adds to a target beyond the {targets} of the ensemble")
     values, votes = parameter(op, thresholds), parameter(op, weights)
     if votes is None or votes.shape != found.leaf.shape or (found.splits and values is None):
-        raise Unsupported("thresholds or leaf weights are missing, or of another number than the nodes")
+        raise Unsupported("thresholds or leaf weights are missing, or do not match the number of nodes")
     splits = _splits(ctx, op, found, values)
     leaves = SparseLayer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
     score = SparseEdges(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
@@ -99,7 +99,7 @@ def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -
 
 
 def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]:
-    """What a split does with its feature, as a step of the via: the comparison and where NaN goes."""
+    """The via step of each split: its comparison, and the branch that NaN takes."""
     steps = [("Branch", {"mode": mode, "missing": missing}) for mode in MODES for missing in ("false", "true")]
     return steps, 2 * found.mode + found.missing
 
@@ -107,7 +107,7 @@ def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]
 def _members(
     ctx: LoweringContext, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray
 ) -> SparseEdges:
-    """The sets of splits, one after the other and delimited by NaN: an edge for each member."""
+    """The sets of splits, concatenated and delimited by NaN: one edge per member."""
     values, splits = parameter(op, "membership_values"), np.flatnonzero(found.mode == MEMBER)
     if values is None:
         raise Unsupported("a split tests for membership of a set, but there are no membership_values")
@@ -122,7 +122,7 @@ def _members(
 
 
 def _branches(found: Forest, leaf: bool) -> tuple[SparseLinks, ...]:
-    """Links from splits to what their branches lead to: other splits, or leaves."""
+    """Links from splits to the targets of their branches: other splits, or leaves."""
     links = []
     for role, ends in (("true", found.true), ("false", found.false)):
         parents = np.flatnonzero((ends >= found.splits) == leaf)

@@ -150,7 +150,7 @@ LOWERING = [
     Mutation("Moves of positions are in the via", "they are not",
              "frontend.primitives.grid:Moves.put", unchanged(1), f"{_TWINS}[halves of merged places]"),
     Mutation("Moves of positions are in the via", "they are, without the positions that they select",
-             "frontend.primitives.grid:described", constantly(""),
+             "frontend.primitives.grid:describe_move", constantly(""),
              "frontend/rules/test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),
     Mutation("Moves of positions are in the via", "elementwise functions are not put before moves",
              "frontend.primitives.grid:Moves.under", as_it_comes,
