@@ -66,7 +66,7 @@ def fits_budget(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes:
 
 
 def python_work(node: onnx_ir.Node, made: int) -> int:
-    """The budget steps of a node with `made` output elements; 0 if its operator is vectorised."""
+    """The work of a node with `made` output elements in Python; 0 if its operator is vectorised."""
     quick = node.op_type in FOLDS or node.op_type in _PRODUCTS or node.op_type in _VECTORISED
     return 0 if quick and not node.domain else made * _work_per_element(node)
 

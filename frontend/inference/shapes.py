@@ -127,7 +127,7 @@ class _Inference:
         known: What has been inferred so far.
         misfits: Branches that cannot run on these shapes.
         folded: Bytes of the constants folded so far.
-        python_work: Elements of these that were computed one by one in Python.
+        python_work: Their work element by element in Python, see `budget.MAX_FOLD_WORK`.
     """
 
     def __init__(

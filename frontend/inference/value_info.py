@@ -17,7 +17,7 @@ __all__ = ["MAX_SHAPE_DATA", "ValueInfo", "hint", "inference_key", "of_array", "
 
 
 MAX_SHAPE_DATA = 64
-"""Elements of an operand that a shape may depend on, at most."""
+"""Most elements of an operand on whose data a shape may depend."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which node groups are cohesive: a symmetry that maps one node into another group maps the whole group there."""
+"""Which node groups are indivisible: a symmetry that maps one node into another group maps the whole group there."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DERIVED = ("join", "product", "sum", "reduce", "gate")
 
 
 class IndivisibleGroups:
-    """Answers whether a node group is cohesive, during lowering; new edges and links are indexed incrementally."""
+    """The indivisible node groups of a graph under construction; new edges and links are indexed incrementally."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
@@ -24,10 +24,10 @@ class IndivisibleGroups:
         self._known: list[bool] = []
 
     def contains(self, group: int) -> bool:
-        """Whether a group is cohesive.
+        """Whether a group is indivisible.
 
         It is if one dense weight or one parameter vector reaches all its nodes, or if its nodes are derived from nodes
-        of cohesive groups. The channels of a depthwise convolution are not.
+        of indivisible groups. The channels of a depthwise convolution are not.
         """
         self._index()
         while len(self._known) <= group:

@@ -16,8 +16,13 @@ from .values import Value
 __all__ = ["DataMovement", "Picks", "Primitives", "Rows"]
 
 DataMovement = Callable[[np.ndarray], np.ndarray]
+"""Data movement on an array; each entry of the result is one of the array."""
+
 Picks = tuple[Value, Sequence[int | None]]
+"""Known indices, and for each of their axes the axis of the result that it becomes, if any."""
+
 Rows = Mapping[int, Sequence[int | None]]
+"""By axis of a result: the axis of each operand that is aligned with it, None if there is none."""
 
 
 class Primitives(Protocol):

@@ -46,7 +46,7 @@ class SparseEdges:
 
 @dataclass(frozen=True, slots=True)
 class SparseLinks:
-    """Links from entry src[i] of the layer `source`, which may be this layer, to entry dst[i]; int64 [n] both."""
+    """Links from entry src[i] of the layer `source`, which may be this layer, to entry dst[i]; both int64 [n]."""
 
     source: str
     src: np.ndarray

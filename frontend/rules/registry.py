@@ -30,8 +30,8 @@ class Rule:
     runs on parameters. data: operands that are always activations: a constant is converted before the rule sees it.
     None for the first one, unless it may be a weight. starts: whether its output has new nodes, whatever its operands
     are. declared: why there is no structure to lower, for a declared operator. refuses: whether it lowers no form of
-    its operator. shapes: shape and NumPy dtype name of each output (None if unknown), for operators without an ONNX schema;
-    it gets operands without labels. origin: the distribution of a plug-in, "" for other rules.
+    its operator. shapes: shape and NumPy dtype name of each output (None if unknown), for operators without an ONNX
+    schema; it gets operands without labels. origin: the distribution of a plug-in, "" for other rules.
     """
 
     op: str
