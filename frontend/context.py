@@ -41,7 +41,18 @@ CallHandler = Callable[["LoweringContext", OperatorCall], list[Value]]
 
 
 def _no_rules(ctx: LoweringContext, called: OperatorCall) -> list[Value]:
-    """The handler of a context that no interpreter has given a registry. Raises `Unsupported`."""
+    """The handler of a context that no interpreter has given a registry.
+
+    Args:
+        ctx: The context.
+        called: The call.
+
+    Returns:
+        Nothing.
+
+    Raises:
+        Unsupported: Always.
+    """
     raise Unsupported(f"this context has no registry in which to find {called.name}")
 
 
@@ -101,7 +112,7 @@ class LoweringContext(SpecialPrimitives):
             return replace(x, shape=shape, data=bounded(x.data))
         if not x.is_activation:
             return x.reweighted(self.weight(x).move(bounded))
-        return replace(x.relabelled(self.moved(x, function, shape), shape), same=_copies(x, bounded, shape))
+        return replace(x.relabelled(self.moved(x, function, shape), shape), copy_axes=_copies(x, bounded, shape))
 
     def constant(self, data: np.ndarray, name: str = "") -> Value:
         """A program constant.
@@ -279,9 +290,9 @@ def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -
 
 def _copies(x: Value, function: DataMovement, shape: tuple[int, ...]) -> frozenset[int]:
     """The axes of a moved value along which all entries are copies."""
-    if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
+    if not x.is_activation or (not x.copy_axes and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
-    sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
+    sizes = tuple(1 if a in x.copy_axes else n for a, n in enumerate(x.shape))
     if math.prod(sizes) > MAX_POSITIONS:
         return frozenset()
     numbers = np.arange(math.prod(sizes)).reshape(sizes)

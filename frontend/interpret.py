@@ -21,7 +21,7 @@ from .inference.shapes import ValueInfo
 from .inference.signatures import unknown
 from .lines import Kept, kept_part, kept_places
 from .lowering import GraphLowering
-from .model.attributes import settings
+from .model.attributes import attribute_values
 from .model.keys import REASON
 from .model.traversal import needed_nodes, reads
 from .plan import Plan
@@ -94,7 +94,7 @@ class Interpreter:
         self._values: dict[onnx_ir.Value, Value] = {}
         self._constants: dict[onnx_ir.Value, Value] = {}
         self._activations: dict[onnx_ir.Value, Value] = {}
-        self._settings: dict[onnx_ir.Node, dict[str, Any]] = {}
+        self._attributes: dict[onnx_ir.Node, dict[str, Any]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
         """The interpreter of one entry of every axis along which the model acts entrywise; None if there is none."""
@@ -105,7 +105,7 @@ class Interpreter:
             return None
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
         one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known)
-        one._settings = self._settings
+        one._attributes = self._attributes
         return one
 
     def discover(self) -> dict[str, np.ndarray]:
@@ -292,14 +292,14 @@ class Interpreter:
         results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
-            results, dict(self._settings_of(node)),
+            results, dict(self._attributes_of(node)),
         )  # fmt: skip
 
-    def _settings_of(self, node: onnx_ir.Node) -> dict[str, Any]:
+    def _attributes_of(self, node: onnx_ir.Node) -> dict[str, Any]:
         """Attributes of a node, read once for all walks."""
-        if node not in self._settings:
-            self._settings[node] = settings(node, opset_of(self.model, node.domain))
-        return self._settings[node]
+        if node not in self._attributes:
+            self._attributes[node] = attribute_values(node, opset_of(self.model, node.domain))
+        return self._attributes[node]
 
     def _value(self, value: onnx_ir.Value) -> Value:
         """The value in this context; constants are created on first use."""

@@ -137,7 +137,7 @@ class GraphLowering(LoweringContext):
         node = self.state.nodes(NodeKind.HUB, 1, 0, pinned=True)
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
         copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
-        return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), same=copies)
+        return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), copy_axes=copies)
 
     def unused(self, value: Value, reason: str) -> None:
         """Record the reason for the account."""
@@ -160,7 +160,7 @@ class GraphLowering(LoweringContext):
         for i in places:
             for j in places:
                 x, y = inputs[i], inputs[j]
-                if i != j and x is not None and y is not None and x.same:
+                if i != j and x is not None and y is not None and x.copy_axes:
                     inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
         inputs = [self._matrix(v, inputs) for v in inputs]
         factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
@@ -186,12 +186,12 @@ class GraphLowering(LoweringContext):
         axes, others: names of the axes, equal for aligned ones.
         """
         varied = {others[a] for f in other.factors for a in varying(f)}
-        copies = [a for a in x.same if axes[a] in varied and x.shape[a] > 1]
+        copies = [a for a in x.copy_axes if axes[a] in varied and x.shape[a] > 1]
         if not copies:
             return x
         cut = tuple(slice(0, 1) if a in copies else slice(None) for a in range(x.rank))
         shape = tuple(1 if a in copies else n for a, n in enumerate(x.shape))
-        return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), same=x.same - {*copies})
+        return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), copy_axes=x.copy_axes - {*copies})
 
     def traced(self, op: Op) -> Value:
         """The function is recorded as the trace of the elements."""
@@ -214,12 +214,14 @@ class GraphLowering(LoweringContext):
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
         """New neurons over `spec.out`; copies of one value that meet different weights get a node each."""
-        copies = [i for i, t in enumerate(spec.x) if i in x.same and t in spec.w and t not in spec.out]
+        copies = [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
             x = replace(x, factors=(self._copied(x, copies),))
-        same = frozenset(spec.out.index(spec.x[i]) for i in x.same if spec.x[i] in spec.out and spec.x[i] not in spec.w)
+        copy_axes = frozenset(
+            spec.out.index(spec.x[i]) for i in x.copy_axes if spec.x[i] in spec.out and spec.x[i] not in spec.w
+        )
         made = x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
-        return replace(made, same=same)
+        return replace(made, copy_axes=copy_axes)
 
     def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """New nodes, layer by layer."""
@@ -314,7 +316,7 @@ class GraphLowering(LoweringContext):
             copies = all(v.shape[axis] == 1 and _alike(v, first) for v in values)
             labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
             made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
-            return replace(first.relabelled(made, shape), same=frozenset({axis} if copies else ()))
+            return replace(first.relabelled(made, shape), copy_axes=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
             return self.state.builder.via("Concat", (), vias)

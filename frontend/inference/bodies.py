@@ -12,7 +12,7 @@ from ...ir import LoweringError
 from ..model.traversal import subgraphs
 from .value_info import ValueInfo
 
-__all__ = ["BODIES"]
+__all__ = ["BODIES", "Walk"]
 
 Infos = list[ValueInfo | None]
 

@@ -15,7 +15,7 @@ from ...ir import LoweringError
 from ..budget import MAX_FOLDED_BYTES, MAX_TOTAL_FOLD_WORK, oversize_reason
 from ..dialect import Shaped
 from ..errors import SMALLER, Unsupported
-from ..model.attributes import settings
+from ..model.attributes import attribute_values
 from ..model.gc_pause import paused
 from ..model.keys import ML_DOMAIN
 from ..model.protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
@@ -245,7 +245,7 @@ class _Inference:
         """Outputs as given by `Rule.shapes`."""
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
         name, version = node.name or node.op_type, self.opset(node)
-        op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        op = Op(node.op_type, node.domain, version, name, values, (), attribute_values(node, version))
         found: list[ValueInfo | None] = []
         blame = (
             plugin_errors(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()

@@ -21,9 +21,9 @@ __all__ = [
     "broadcast",
     "combine",
     "gathered",
+    "group_by_axes",
     "independent",
     "join",
-    "meeting",
     "members",
     "pin_against_free",
     "reordered",
@@ -198,7 +198,7 @@ def combine(
         The labels of the result.
     """
     out: list[np.ndarray] = []
-    for members in meeting(state, operands, shape):
+    for members in group_by_axes(state, operands, shape):
         if len(members) == 1:
             operand, labels = members[0]
             out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
@@ -212,7 +212,7 @@ def combine(
     return independent(state, out)
 
 
-def meeting(
+def group_by_axes(
     state: State, operands: Sequence[Operand], shape: tuple[int, ...], apart: bool = True
 ) -> list[list[tuple[int, np.ndarray]]]:
     """Group the labels of operands that vary along common axes when broadcast to `shape`.
@@ -231,7 +231,7 @@ def meeting(
     items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
     groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
     if all(len({items[j][0] for j in group}) == 1 for group in groups) and not apart:
-        groups = _meet(items, groups)
+        groups = _merge_first(items, groups)
     out = []
     for group in groups:
         keep = {a for j in group for a in varying(items[j][1])}
@@ -254,7 +254,7 @@ def _spread(state: State, operand: Operand, labels: np.ndarray, keep: set[int], 
     return spread(state.moves, labels, operand.shape, axes, shape, sorted(keep), grid)
 
 
-def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
+def _merge_first(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
     """Merge the first groups of all operands."""
     first = [next((g for g in groups if items[g[0]][0] == i), None) for i in sorted({i for i, _ in items})]
     met = [g for g in first if g is not None]

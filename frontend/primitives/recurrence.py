@@ -108,7 +108,7 @@ def recur(
         for operand, feed in enumerate(units.feeds):
             _link(state, nodes, units.name, feed, operand)
     for name, labels in starts.items():
-        _enter(state, nodes[name], labels, 1 in initial[name].same)
+        _enter(state, nodes[name], labels, 1 in initial[name].copy_axes)
     if counted is not None:
         for name in outputs:
             state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), LinkRole.LENGTH)
@@ -120,7 +120,7 @@ def recur(
 
 def _rows_differ(value: Value | None) -> bool:
     """Whether a value [batch, ...] may differ between rows of the batch."""
-    if value is None or value.shape[0] == 1 or 0 in value.same:
+    if value is None or value.shape[0] == 1 or 0 in value.copy_axes:
         return False
     return value.data is None or varies(value.data, 0)
 

@@ -210,8 +210,8 @@ def _initial(ctx: LoweringContext, op: Op, index: int, direction: int, batch_fir
     if part.is_activation:
         return part
     assert part.data is not None
-    same = frozenset({0, 1} if uniform(part.data) is not None else ())
-    return replace(ctx.as_activation(part), same=same)
+    copy_axes = frozenset({0, 1} if uniform(part.data) is not None else ())
+    return replace(ctx.as_activation(part), copy_axes=copy_axes)
 
 
 def _lengths(ctx: LoweringContext, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
