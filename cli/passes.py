@@ -47,7 +47,7 @@ def listing_after(
     Raises:
         GmncError: The pass is unknown, or the model cannot be read.
     """
-    from ..frontend.compile import opened, ruled
+    from ..frontend.compile import load_model, resolve_registry
     from ..frontend.fold import folded
     from ..frontend.passes import model_after, passes_up_to
     from ..ir import LoadError
@@ -55,8 +55,8 @@ def listing_after(
     passes_up_to(name)
     if is_store(path):
         raise LoadError(f"{path}: a store holds no model for --after; give the ONNX file that it was compiled from")
-    model, _, _ = opened(path, dims, inputs)
-    rules = ruled(None)
+    model, _, _ = load_model(path, dims, inputs)
+    rules = resolve_registry(None)
     if fold_weights:
         model = folded(model, dims, inputs, rules)
     network = model_after(model, name, dims, inputs, rules)

@@ -12,96 +12,96 @@ from collections.abc import Iterable
 from .errors import TooLarge
 
 __all__ = [
-    "AXES",
-    "BLOCKS",
-    "COPIED",
-    "DRAWN",
-    "ELEMENTS",
-    "ENTRIES",
-    "FOLDED",
-    "FOLDED_BYTES",
-    "FOLDED_STEPS",
-    "LABELS",
-    "LOOPED",
-    "MADE",
-    "MORE",
-    "MOST_OPERANDS",
-    "MOVES",
-    "OPERANDS",
-    "PLACES",
-    "SPARSE",
-    "STEPS",
-    "TRIPS",
-    "VIAS",
-    "WEIGHT_STEPS",
-    "absurd",
-    "bear",
+    "MAX_AXES",
+    "MAX_BLOCKS",
+    "MAX_ELEMENTS",
+    "MAX_FOLDED_BYTES",
+    "MAX_FOLDED_ELEMENTS",
+    "MAX_FOLD_WORK",
+    "MAX_INDEXED_ELEMENTS",
+    "MAX_INLINED_NODES",
+    "MAX_INLINING_FACTOR",
+    "MAX_LABELS",
+    "MAX_LOWERED_OPERANDS",
+    "MAX_MOVES",
+    "MAX_OPERANDS",
+    "MAX_POSITIONS",
+    "MAX_RANDOM_ELEMENTS",
+    "MAX_SEQUENCE_ENTRIES",
+    "MAX_SPARSE_TENSORS",
+    "MAX_TOTAL_FOLD_WORK",
+    "MAX_TRIPS",
+    "MAX_UNROLLED_NODES",
+    "MAX_VIAS",
+    "MAX_WEIGHT_WORK",
+    "check_limit",
     "elements",
+    "oversize_reason",
 ]
 
-AXES = 32
+MAX_AXES = 32
 """Axes of a tensor: the most that NumPy broadcasts."""
 
-ELEMENTS = 1 << 40
+MAX_ELEMENTS = 1 << 40
 """Elements of any tensor, stored or not; axes of size 0 count as size 1."""
 
-FOLDED = 1 << 22
+MAX_FOLDED_ELEMENTS = 1 << 22
 """Elements in memory of a folded constant."""
 
-FOLDED_BYTES = 1 << 30
+MAX_FOLDED_BYTES = 1 << 30
 """Total bytes of all folded constants."""
 
-STEPS = 1 << 16
-"""Work of folding an operator element by element in Python: output elements times window size."""
+MAX_FOLD_WORK = 1 << 16
+"""Work of folding one operator element by element in Python: output elements times window size."""
 
-FOLDED_STEPS = 1 << 18
+MAX_TOTAL_FOLD_WORK = 1 << 18
 """The same for all folded constants together."""
 
-WEIGHT_STEPS = 1 << 21
+MAX_WEIGHT_WORK = 1 << 21
 """The same for a computed weight that is evaluated on demand."""
 
-OPERANDS = 1 << 12
+MAX_LOWERED_OPERANDS = 1 << 12
 """Operands of a node to be lowered."""
 
-MOST_OPERANDS = 1 << 14
-"""Operands of any node."""
+MAX_OPERANDS = 1 << 14
+"""Operands of any node in a file."""
 
-PLACES = 1 << 25
-"""Places of a materialised grid, and entries of a tensor that data movement copies."""
+MAX_POSITIONS = 1 << 25
+"""Positions of a materialised grid, and entries of a tensor that data movement copies."""
 
-LABELS = 1 << 23
+MAX_LABELS = 1 << 23
 """Labels of one value, and elements of all sources whose elements get one label each."""
 
-BLOCKS = 1 << 12
+MAX_BLOCKS = 1 << 12
 """Edge blocks that a weight is split into where its elements are repeated."""
 
-MOVES = 1 << 16
+MAX_MOVES = 1 << 16
 """Distinct moves of the entries of one value; each is a via."""
 
-VIAS = 1 << 20
+MAX_VIAS = 1 << 20
 """Entries of a graph's via table."""
 
-COPIED = 1 << 25
+MAX_INDEXED_ELEMENTS = 1 << 25
 """Elements of a weight that are indexed one by one: sparse, or moved in a way that is no strided view."""
 
-DRAWN = 1 << 26
-"""Entries of a randomly drawn input."""
+MAX_RANDOM_ELEMENTS = 1 << 26
+"""Elements of a randomly drawn input."""
 
-SPARSE = 1 << 12
+MAX_SPARSE_TENSORS = 1 << 12
 """Sparse tensors, each of which is expanded to four nodes."""
 
-MADE = 1 << 13
-"""Nodes after inlining functions, or `MORE` times the nodes in the file if that is more."""
+MAX_INLINED_NODES = 1 << 13
+"""Nodes after inlining functions; `MAX_INLINING_FACTOR` times the nodes in the file if that is more."""
 
-MORE = 8
+MAX_INLINING_FACTOR = 8
 
-LOOPED = 1 << 14
+MAX_UNROLLED_NODES = 1 << 14
 """Nodes of a graph after unrolling loops."""
 
-TRIPS = 64
+MAX_TRIPS = 64
 """Iterations of an unrolled loop."""
 
-ENTRIES = 256
+MAX_SEQUENCE_ENTRIES = 256
 """Entries of a sequence that is unpacked."""
 
 
@@ -110,17 +110,17 @@ def elements(shape: Iterable[int]) -> int:
     return math.prod(max(int(n), 1) for n in shape)
 
 
-def absurd(shape: Iterable[int]) -> str:
+def oversize_reason(shape: Iterable[int]) -> str:
     """Why a shape exceeds the budget; empty if it does not."""
     sizes = list(shape)
-    if len(sizes) > AXES:
-        return f"{len(sizes)} axes, more than {AXES}"
-    if (count := elements(sizes)) > ELEMENTS:
-        return f"the shape {sizes} of {count:,} elements, more than {ELEMENTS:,}"
+    if len(sizes) > MAX_AXES:
+        return f"{len(sizes)} axes, more than {MAX_AXES}"
+    if (count := elements(sizes)) > MAX_ELEMENTS:
+        return f"the shape {sizes} of {count:,} elements, more than {MAX_ELEMENTS:,}"
     return ""
 
 
-def bear(count: int, most: int, what: str) -> None:
+def check_limit(count: int, most: int, what: str) -> None:
     """Raise `TooLarge` if `count` exceeds `most`; `what` names the things counted."""
     if count > most:
         raise TooLarge(f"it needs {count:,} {what}, more than {most:,}")

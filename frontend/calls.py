@@ -1,14 +1,14 @@
-"""Operators that a rule calls: their rules, found where those of the model's nodes are, on operands without a node."""
+"""Lowers operators that a rule calls (`LoweringContext.call`), by the same registry as the nodes of the model."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
 from ..ir import LoweringError
-from .context import Called, LoweringContext
+from .context import LoweringContext, OperatorCall
 from .errors import Unsupported
 from .inference.shapes import ValueInfo, of_operator
-from .inference.value_info import HINTED
+from .inference.value_info import MAX_SHAPE_DATA
 from .model.attributes import defaults
 from .primitives.values import Op, Result, Value
 from .rules.registry import Registry, Rule
@@ -18,9 +18,9 @@ __all__ = ["Caller"]
 
 
 class Caller:
-    """Lowers what rules call by the rules of one compilation.
+    """Lowers the operators that rules call, by the rules of one compilation.
 
-    node: the name of the node whose rule runs at present, which errors name.
+    node: the name of the node whose rule is running, for error messages.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -29,17 +29,15 @@ class Caller:
         self._shapes: dict[Hashable, list[ValueInfo | None]] = {}
         self._running: list[Rule] = []
 
-    def __call__(self, ctx: LoweringContext, called: Called) -> list[Value]:
+    def __call__(self, ctx: LoweringContext, called: OperatorCall) -> list[Value]:
         """The outputs of the operator; see `LoweringContext.call`."""
         rule = self._registry.find(called.domain, called.name, called.opset)
         if rule is None:
-            raise Unsupported(
-                f"there is no rule for {called.name}, of which it is composed", f"write a rule for {called.name}"
-            )
+            raise Unsupported(f"its rule calls {called.name}, which has no rule", f"write a rule for {called.name}")
         if rule in self._running:
             replaced = f"builtin().find({called.domain!r}, {called.name!r}, {called.opset}).lower(ctx, op)"
             raise ValueError(
-                f"the rule of {called.name} calls {called.name} again, which is itself; call the rule it replaces: "
+                f"the rule of {called.name} calls {called.name}, that is, itself; call the rule that it replaces: "
                 f"{replaced}"
             )
         attributes = {**defaults(called.domain, called.name, called.opset), **called.attributes}
@@ -55,8 +53,8 @@ class Caller:
         finally:
             self._running.pop()
 
-    def _inferred(self, called: Called, rule: Rule) -> list[ValueInfo | None]:
-        """What is known of the outputs, inferred once for equal operands."""
+    def _inferred(self, called: OperatorCall, rule: Rule) -> list[ValueInfo | None]:
+        """Shape, dtype and data of the outputs, inferred once per distinct operands."""
         key = _key(called) if rule.shapes is None else None
         if key is not None and key in self._shapes:
             return self._shapes[key]
@@ -71,17 +69,17 @@ class Caller:
         return found
 
 
-def _key(called: Called) -> Hashable:
-    """All that decides what a schema infers; it sees no numbers of large operands."""
+def _key(called: OperatorCall) -> Hashable:
+    """Everything that the schema's inference depends on; it does not see the data of large operands."""
     operands = tuple(
         None if v is None
-        else (v.shape, v.dtype, None if v.data is None or v.data.size > HINTED else v.data.tobytes())
+        else (v.shape, v.dtype, None if v.data is None or v.data.size > MAX_SHAPE_DATA else v.data.tobytes())
         for v in called.operands
     )  # fmt: skip
     attributes = repr(sorted(called.attributes.items()))
     return called.name, called.domain, called.opset, called.outputs, operands, attributes
 
 
-def _known(called: Called) -> Sequence[ValueInfo | None]:
-    """What shape inference may know of the operands; numbers without a type count as float32."""
+def _known(called: OperatorCall) -> Sequence[ValueInfo | None]:
+    """The operands as shape inference sees them; those without a dtype count as float32."""
     return [None if v is None else ValueInfo(v.shape, v.dtype or "float32", v.data) for v in called.operands]

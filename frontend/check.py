@@ -11,10 +11,10 @@ import onnx
 import onnx_ir
 
 from ..ir import GmncError, LoadError, ParameterGraph, Problem
-from .compile import build, opened, ruled
-from .faults import of_file
+from .compile import build, load_model, resolve_registry
+from .faults import errors_in_file
 from .inference.shapes import ValueInfo
-from .interpret import NO_RULE, finder, opset_of
+from .interpret import NO_RULE, opset_of, rule_lookup
 from .model.keys import FUNCTION
 from .passes import prepare
 from .rewriting.expand import has_body
@@ -81,10 +81,10 @@ def check(
         LoadError: The source is not a usable model.
         LoweringError: A given dimension or input does not exist, or memory runs out.
     """
-    rules = ruled(registry)
+    rules = resolve_registry(registry)
     on_progress("reading", 0, 3)
-    model, name, where = opened(source, dims or {}, inputs or {})
-    with of_file(where):
+    model, name, where = load_model(source, dims or {}, inputs or {})
+    with errors_in_file(where):
         found = _findings(model, name, dims or {}, inputs or {}, rules, on_progress)
     on_progress("done", 3, 3)
     return [_with_hint(f, rules) for f in _grouped(found)]
@@ -129,7 +129,7 @@ def _without_rule(
     network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], rules: Registry, bodies_only: bool
 ) -> Iterator[Finding]:
     """Nodes with neither a rule nor a function body, except those that are folded."""
-    find = finder(rules, network)
+    find = rule_lookup(rules, network)
     for path, node in _walk(network.graph):
         opset = opset_of(network, node.domain)
         folded = node.outputs and all(v in known and known[v].data is not None for v in node.outputs)

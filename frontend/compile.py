@@ -14,15 +14,15 @@ import onnx_ir
 
 from ..ir import AccountEntry, Deferred, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
 from .errors import Unsupported
-from .faults import of_file
+from .faults import errors_in_file
 from .fold import folded
-from .inference.asked import check_sizes
 from .inference.evaluate import evaluate, too_slow
 from .inference.literals import is_literal
 from .inference.shapes import ValueInfo
-from .interpret import Interpreter, finder
+from .inference.size_checks import check_sizes
+from .interpret import Interpreter, rule_lookup
 from .lowering import GraphLowering
-from .model.keys import ATTRIBUTE, MADE
+from .model.keys import ATTRIBUTE, SYNTHETIC
 from .passes import prepare
 from .plan import Plan, plan
 from .primitives.labels import nodes_of, vias_of
@@ -33,7 +33,7 @@ from .reading.source import LoadedModel, TensorReader
 from .rules.plugins import installed
 from .rules.registry import Registry
 
-__all__ = ["build", "compile", "opened", "ruled"]
+__all__ = ["build", "compile", "load_model", "resolve_registry"]
 
 _POLICIES = ("opaque", "error")
 
@@ -73,20 +73,20 @@ def compile(
     """
     if on_unsupported not in _POLICIES:
         raise GmncError(f"on_unsupported is {on_unsupported!r}: choose {' or '.join(map(repr, _POLICIES))}")
-    rules = ruled(registry)
-    model, name, where = opened(source, dims or {}, inputs or {})
-    with of_file(where):
+    rules = resolve_registry(registry)
+    model, name, where = load_model(source, dims or {}, inputs or {})
+    with errors_in_file(where):
         if fold_weights:
             model, name = folded(model, dims or {}, inputs or {}, rules), f"{name}, its weights folded"
         network, known = prepare(model, dims or {}, inputs or {}, rules)
         return build(model, name, network, known, on_unsupported, rules)
 
 
-def opened(
+def load_model(
     source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model, dims: Mapping[str, int],
     inputs: Mapping[str, tuple[int, ...]],
 ) -> tuple[onnx_ir.Model, str, str]:  # fmt: skip
-    """Load a model and check the sizes given for it.
+    """Load a model and check the sizes that the caller gives for it.
 
     Returns:
         The model, the name of its graph, and the name of the file in error messages.
@@ -97,13 +97,13 @@ def opened(
     """
     model = load(source)
     where = os.fspath(source) if isinstance(source, str | os.PathLike) else model.graph.name or "model"
-    with of_file(where):
+    with errors_in_file(where):
         check_sizes(model, dims, inputs)
     return model, Path(where).name if isinstance(source, str | os.PathLike) else where, where
 
 
-def ruled(registry: Registry | None) -> Registry:
-    """The rules to use: `registry`, else the installed ones; raises `GmncError` if it is not a `Registry`."""
+def resolve_registry(registry: Registry | None) -> Registry:
+    """The rules to use: `registry`, or the installed ones if it is None. Raises `GmncError` for any other type."""
     if registry is not None and not isinstance(registry, Registry):
         raise GmncError(f"registry is of type {type(registry).__name__}: give a Registry, e.g. installed().overlay()")
     return installed() if registry is None else registry
@@ -134,7 +134,7 @@ def build(
         LoweringError: The model cannot be lowered.
         UnsupportedError: Operators have no rule and `on_unsupported` is "error".
     """
-    whole = Interpreter(network, known, plan(network, known, finder(rules, network)), rules)
+    whole = Interpreter(network, known, plan(network, known, rule_lookup(rules, network)), rules)
     # If lowering one entry fails or leaves more nodes opaque, all entries are lowered.
     with suppress(GmncError):
         one = whole.of_one_entry()
@@ -170,7 +170,7 @@ def _lower(
     if interpreter.problems and on_unsupported == "error":
         raise UnsupportedError(_unsupported_message(interpreter.problems))
     outputs = _outputs(lowering, network, values)
-    _pin_ends_of_opaque(state, lowering, _fates(network, constants, lowering))
+    _pin_ends_of_opaque(state, lowering, _account_reasons(network, constants, lowering))
     _drop_unused_constants(state)
     return state.builder.finish(
         name,
@@ -194,7 +194,7 @@ def _parameter(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> Paramete
 def _lazy_constant(network: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], name: str) -> Parameter:
     """A constant that is computed from parameters, as a table that is evaluated when a backend reads it."""
     value = next(v for n in network.graph for v in n.outputs if v.name == name)
-    if MADE in value.meta:
+    if SYNTHETIC in value.meta:
         raise Unsupported("an operator dequantises a computed constant", "store the quantised tensor in the file")
     if reason := too_slow(known, value):
         raise Unsupported(reason)
@@ -231,11 +231,11 @@ def _port(value: Value) -> Port:
     return Port(value.name, nodes_of(labels).astype(np.int32), vias_of(labels).astype(np.int32))
 
 
-def _pin_ends_of_opaque(state: State, lowering: GraphLowering, fates: Mapping[str, str]) -> None:
+def _pin_ends_of_opaque(state: State, lowering: GraphLowering, account_reasons: Mapping[str, str]) -> None:
     """Pin both ends of all edges of tensors that an opaque computation reads, since it may depend on their order."""
     derived = lowering.constants.derived
     for block in state.builder.edges:
-        if block.view.name in derived if block.constant else fates.get(block.view.name) == "opaque":
+        if block.view.name in derived if block.constant else account_reasons.get(block.view.name) == "opaque":
             state.builder.pin(block.dst)
             state.builder.pin(block.src)
     for value in derived.values():
@@ -250,15 +250,17 @@ def _drop_unused_constants(state: State) -> None:
 
 
 def _account(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> list[AccountEntry]:
-    """The account: why elements have no edge, by tensor."""
+    """The account of elements without an edge, by tensor."""
     builder = lowering.state.builder
     entries = [AccountEntry(v.name or "", t.size, _of_literal(v, t)) for v, t in constants.literals.items()]
-    fates = _fates(network, constants, lowering)
+    account_reasons = _account_reasons(network, constants, lowering)
     for value in constants.parameters:
         name = value.name or ""
         left = builder.parameters[name].size - builder.used(name)
         if left:
-            entries.append(AccountEntry(name, left, fates.get(name, "never read" if value.uses() else "dead")))
+            entries.append(
+                AccountEntry(name, left, account_reasons.get(name, "never read" if value.uses() else "dead"))
+            )
     return entries
 
 
@@ -268,9 +270,9 @@ def _of_literal(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> str:
     return "positional constant" if positional else "scalar literal"
 
 
-def _fates(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> dict[str, str]:
-    """What became of parameters without edges, those behind computed constants included, by name."""
-    fates, derived = dict(lowering.fates), lowering.constants.derived
+def _account_reasons(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> dict[str, str]:
+    """Why parameters have no edge, by name, those behind computed constants included."""
+    account_reasons, derived = dict(lowering.account_reasons), lowering.constants.derived
     roots: dict[onnx_ir.Value, set[str]] = {v: {v.name or ""} for v in constants.parameters}
     for node in network.graph:
         sources = set().union(*(roots.get(v, set()) for v in node.inputs if v is not None))
@@ -278,7 +280,7 @@ def _fates(network: onnx_ir.Model, constants: Plan, lowering: GraphLowering) -> 
             if output in constants.computed:
                 roots[output] = sources
                 name = output.name or ""
-                fate = "opaque" if name in derived else lowering.fates.get(name)
-                if fate:
-                    fates.update({s: fate for s in sources if fates.get(s) != "opaque"})
-    return fates
+                reason = "opaque" if name in derived else lowering.account_reasons.get(name)
+                if reason:
+                    account_reasons.update({s: reason for s in sources if account_reasons.get(s) != "opaque"})
+    return account_reasons

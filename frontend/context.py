@@ -1,4 +1,4 @@
-"""What rules are run in; `GraphLowering`, `FeatureDiscovery` and `Entrywise` make each something else of them."""
+"""The lowering context: what a rule calls; `GraphLowering`, `FeatureDiscovery` and `Entrywise` implement it."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from .budget import PLACES
+from .budget import MAX_POSITIONS
 from .errors import Unsupported
 from .primitives.elementwise import broadcast_shape
-from .primitives.families import FamilyPrimitives
-from .primitives.interface import Move, Picks
+from .primitives.interface import DataMovement, Picks
 from .primitives.labels import compress
-from .primitives.moving import carried
+from .primitives.movement import apply_movement
+from .primitives.special import SpecialPrimitives
 from .primitives.values import Op, Result, Value
 
-__all__ = ["OPSET", "Called", "Calls", "LoweringContext", "reduced", "result_of"]
+__all__ = ["OPSET", "CallHandler", "LoweringContext", "OperatorCall", "elementwise_result", "reduced_shape"]
 
 OPSET = 24
-"""The version of the standard operators that rules call others of, if they do not say which."""
+"""The default opset version of operators that rules call."""
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """An operator that a rule calls: its attributes without defaults, and how many of its outputs are wanted."""
+class OperatorCall:
+    """A call of an operator by a rule: its explicit attributes, and how many of its outputs are wanted."""
 
     name: str
     domain: str
@@ -37,15 +37,15 @@ class Called:
     outputs: int
 
 
-Calls = Callable[["LoweringContext", Called], list[Value]]
+CallHandler = Callable[["LoweringContext", OperatorCall], list[Value]]
 
 
-def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
-    """Find no rule: what `LoweringContext.call` does before an interpreter says where rules are found.
+def _no_rules(ctx: LoweringContext, called: OperatorCall) -> list[Value]:
+    """The handler of a context that no interpreter has given a registry.
 
     Args:
         ctx: The context.
-        called: What is called.
+        called: The call.
 
     Returns:
         Nothing.
@@ -53,34 +53,34 @@ def _nothing(ctx: LoweringContext, called: Called) -> list[Value]:
     Raises:
         Unsupported: Always.
     """
-    raise Unsupported(f"there are no rules in which {called.name} is found")
+    raise Unsupported(f"this context has no registry in which to find {called.name}")
 
 
-class LoweringContext(FamilyPrimitives):
-    """What a rule lowers with: the primitives, and what is derived from them.
+class LoweringContext(SpecialPrimitives):
+    """The primitives that a rule lowers with, and operations derived from them.
 
     `GraphLowering` builds the graph, `FeatureDiscovery` finds what the weights tell apart, and `Entrywise` finds the
     axes of independent entries. A rule is written once and runs in each.
 
     Attributes:
-        calls: Lowers the operators that rules call, by the registry of the compilation.
+        call_handler: Lowers the operators that rules call, by the registry of the compilation.
     """
 
-    calls: Calls = staticmethod(_nothing)
+    call_handler: CallHandler = staticmethod(_no_rules)
 
     def ignores(self, op: Op) -> bool:
-        """Whether what a node does makes no difference in this context, so that it may count as opaque.
+        """Whether this context can skip a node, that is, treat it as opaque without running its rule.
 
         Args:
             op: The node.
 
         Returns:
-            Whether its rule need not be run.
+            Whether it can.
         """
         return False
 
-    def settled(self, op: Op) -> None:
-        """Note that a node has been lowered.
+    def note_lowered(self, op: Op) -> None:
+        """Called after a node has been lowered.
 
         Args:
             op: The node.
@@ -88,33 +88,38 @@ class LoweringContext(FamilyPrimitives):
         return
 
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
         """Move the numbers of a constant, the elements of a weight, or the labels of an activation.
 
         Args:
-            x: See `Primitives.move`, as for all that follows.
-            function: How entries are moved.
-            shape: Of the result.
-            by_shape: Whether shapes alone say how.
-            picks: Known indices that say how.
+            x: The value.
+            function: The data movement, on an array of the shape of `x`.
+            shape: The shape of the result.
+            by_shape: Whether the function depends on shapes alone and is valid for any sizes.
+            picks: Known indices of the entries that are selected (see `Primitives.move`).
 
         Returns:
             The moved value.
         """
-        bounded = partial(carried, function, shape=shape)
+        bounded = partial(apply_movement, function, shape=shape)
         if x.data is not None:
             return replace(x, shape=shape, data=bounded(x.data))
         if not x.is_activation:
             return x.reweighted(self.weight(x).move(bounded))
-        return replace(x.relabelled(self.moved(x, function, shape), shape), same=_copies(x, bounded, shape))
+        return replace(x.relabelled(self.moved(x, function, shape), shape), copy_axes=_copies(x, bounded, shape))
 
     def constant(self, data: np.ndarray, name: str = "") -> Value:
-        """A constant of the program.
+        """A program constant.
 
         Args:
-            data: Its numbers.
-            name: Of the value. One without a name is taken to hold the same for inputs of any size.
+            data: Its array.
+            name: Its name. A constant without a name must not depend on the size of the input.
 
         Returns:
             The constant.
@@ -125,7 +130,7 @@ class LoweringContext(FamilyPrimitives):
         """`x + y`, broadcast, by the rule of Add.
 
         Args:
-            x: A value of any sort.
+            x: An activation, a weight or a constant.
             y: Another one.
 
         Returns:
@@ -137,7 +142,7 @@ class LoweringContext(FamilyPrimitives):
         """`x * y`, broadcast, by the rule of Mul.
 
         Args:
-            x: A value of any sort.
+            x: An activation, a weight or a constant.
             y: Another one.
 
         Returns:
@@ -148,17 +153,17 @@ class LoweringContext(FamilyPrimitives):
     def call(
         self, name: str, /, *operands: Value | None, domain: str = "", opset: int = OPSET, **attributes: Any
     ) -> Value:
-        """The first output of another operator, lowered by its rule.
+        """Lower another operator by its rule and return its first output.
 
-        That is the rule of the registry that the compilation uses: of an overlay, of a plug-in, or a built-in one.
-        Attributes that are left out have the defaults of the operator's schema, which also says the output's shape.
+        The rule is that of the registry of this compilation: from an overlay, a plug-in, or built in. Attributes that
+        are left out have the defaults of the operator's schema, which also infers the shape of the output.
 
         Args:
             name: The operator.
             operands: Its operands, None where one is left out.
             domain: Its domain, "" for the standard one.
-            opset: The version of the operator set.
-            attributes: Numbers, text, and tuples of these.
+            opset: The opset version.
+            attributes: Its attributes: numbers, strings, and tuples of these.
 
         Returns:
             The output.
@@ -173,28 +178,28 @@ class LoweringContext(FamilyPrimitives):
         self, name: str, /, *operands: Value | None, outputs: int, domain: str = "", opset: int = OPSET,
         **attributes: Any,
     ) -> list[Value]:  # fmt: skip
-        """Several outputs of another operator, lowered by its rule: see `call`.
+        """Lower another operator by its rule and return several outputs (see `call`).
 
         Args:
             name: The operator.
             operands: Its operands, None where one is left out.
-            outputs: How many of its outputs, from the first one.
+            outputs: How many outputs to return, counted from the first.
             domain: Its domain, "" for the standard one.
-            opset: The version of the operator set.
-            attributes: Numbers, text, and tuples of these.
+            opset: The opset version.
+            attributes: Its attributes: numbers, strings, and tuples of these.
 
         Returns:
             The outputs.
         """
-        return self.calls(self, Called(name, domain, opset, operands, attributes, outputs))
+        return self.call_handler(self, OperatorCall(name, domain, opset, operands, attributes, outputs))
 
     def drawn(self, name: str, operands: Sequence[Value | None], shape: tuple[int, ...]) -> Value:
-        """Random numbers, other ones each time.
+        """Random numbers, drawn anew at each evaluation.
 
         Args:
             name: The operator that draws them.
-            operands: Its settings.
-            shape: Of the numbers.
+            operands: Its operands.
+            shape: The shape of the result.
 
         Returns:
             An activation.
@@ -205,15 +210,15 @@ class LoweringContext(FamilyPrimitives):
         return made
 
     def sliced(self, x: Value, part: slice, axis: int = -1) -> Value:
-        """A part of a value along one axis.
+        """Slice a value along one axis.
 
         Args:
-            x: A value of any sort, which the result is too.
-            part: Which entries.
-            axis: From 0, or from the end.
+            x: An activation, a weight or a constant.
+            part: The slice.
+            axis: The axis; may be negative.
 
         Returns:
-            The part.
+            The slice of the value, of the same kind.
         """
         where = axis % x.rank
         cut = (*[slice(None)] * where, part)
@@ -221,26 +226,26 @@ class LoweringContext(FamilyPrimitives):
         return self.move(x, lambda a: a[cut], (*x.shape[:where], size, *x.shape[where + 1 :]))
 
     def transposed(self, x: Value, perm: Sequence[int]) -> Value:
-        """A value with its axes in another order.
+        """Permute the axes of a value.
 
         Args:
-            x: A value of any sort, which the result is too.
-            perm: For each axis of the result that of `x`.
+            x: An activation, a weight or a constant.
+            perm: The axis of `x` that each axis of the result is.
 
         Returns:
-            The transposed value.
+            The transposed value, of the same kind.
         """
         return self.move(x, lambda a: a.transpose(perm), tuple(x.shape[a] for a in perm), by_shape=True)
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
-        """A value in another shape, row-major.
+        """Reshape a value, row-major.
 
         Args:
-            x: A value of any sort, which the result is too.
-            shape: Of the result.
+            x: An activation, a weight or a constant.
+            shape: The shape of the result.
 
         Returns:
-            The reshaped value.
+            The reshaped value, of the same kind.
         """
         if not x.is_activation:
             return self.move(x, lambda a: a.reshape(shape), shape)
@@ -249,27 +254,27 @@ class LoweringContext(FamilyPrimitives):
         return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
 
 
-def result_of(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
-    """What an elementwise operator makes of its operands.
+def elementwise_result(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:
+    """The result of an elementwise operator.
 
     Args:
-        operands: As it has them.
+        operands: Its operands, None where one is left out.
         factors: The labels of the result.
 
     Returns:
-        An activation in the shape that all operands are broadcast to.
+        An activation of the broadcast shape.
     """
     given = [v for v in operands if v is not None]
     like = next((v for v in given if v.is_activation), given[0])
     return like.relabelled(factors, broadcast_shape(operands))
 
 
-def reduced(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
-    """A shape with size 1 along axes.
+def reduced_shape(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
+    """The shape after a reduction that keeps the reduced axes with size 1.
 
     Args:
-        shape: Of what is reduced.
-        axes: From 0.
+        shape: The shape of the operand.
+        axes: The reduced axes, non-negative.
 
     Returns:
         The shape of the result.
@@ -278,17 +283,17 @@ def reduced(shape: tuple[int, ...], axes: Sequence[int]) -> tuple[int, ...]:
 
 
 def _unit_axes(labels: np.ndarray, old: tuple[int, ...], new: tuple[int, ...]) -> np.ndarray:
-    """Labels of a value whose shape changes by axes of size 1 only."""
+    """Reshape the labels of a value that gains or loses only axes of size 1."""
     sizes = iter([n for n, size in zip(labels.shape, old, strict=True) if size != 1])
     return labels.reshape([1 if n == 1 else next(sizes) for n in new])
 
 
-def _copies(x: Value, function: Move, shape: tuple[int, ...]) -> frozenset[int]:
-    """Axes of a moved value along which all entries are copies."""
-    if not x.is_activation or (not x.same and math.prod(shape) <= math.prod(x.shape)):
+def _copies(x: Value, function: DataMovement, shape: tuple[int, ...]) -> frozenset[int]:
+    """The axes of a moved value along which all entries are copies."""
+    if not x.is_activation or (not x.copy_axes and math.prod(shape) <= math.prod(x.shape)):
         return frozenset()
-    sizes = tuple(1 if a in x.same else n for a, n in enumerate(x.shape))
-    if math.prod(sizes) > PLACES:
+    sizes = tuple(1 if a in x.copy_axes else n for a, n in enumerate(x.shape))
+    if math.prod(sizes) > MAX_POSITIONS:
         return frozenset()
     numbers = np.arange(math.prod(sizes)).reshape(sizes)
     moved = compress(function(np.broadcast_to(numbers, x.shape)))

@@ -1,7 +1,7 @@
-"""The internal dialect: operators of the domain `gmnc`, which rewriting passes make and rules lower.
+"""The internal dialect: operators of the domain `gmnc`, which rewriting passes insert and rules lower.
 
-One table says all that the front end knows of each: what it computes, its operands and attributes, the shapes of its
-outputs, its reference evaluation, and which of its operands are parameters or numbers of the program.
+One table declares everything about each: what it computes, its operands and attributes, output shapes, a reference
+evaluation, and which of its operands are parameters or program constants.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ class InternalOp:
         doc: What it computes or stands for.
         operands: Their names, in order; "*" marks a list of any length.
         attributes: Their names.
-        shapes: Shape and data type of each output, from the node and those of its operands (None where not known).
+        shapes: Shape and data type of each output, from the node and those of its operands (None where unknown).
         evaluate: The output, from the node and the arrays of its operands (None where one is left out); None for
-            operators whose value changes from iteration to iteration.
+            operators whose value differs between iterations.
         weights: Operands that a rule reads as parameters.
-        learned: Operands that are parameters whoever made the constant, never literals.
-        scales: Scales and zero points of operand 0: numbers of the program where that is an activation.
-        quantised: Integers among its operands are stored weights, not indices.
-        stores: Its output is the weight that operand 0 stores in another form.
-        moves: It gives each entry a place or a form of its own, so that its rule runs on parameters as well.
-        selects: Its output is a part of operand 0.
-        starts: Its output is a feature of its own, whatever its operands are.
-        iterates: It stands for a value of one iteration, so that it is no constant even where its operands are.
+        learned: Operands that are always parameters, never literals, whoever wrote the constant.
+        scales: Scales and zero points of operand 0; they are program constants if that is an activation.
+        quantised: Whether integers among its operands are stored weights, not indices.
+        stores: Whether its output is the weight that operand 0 stores in encoded form.
+        moves: Whether it only moves or re-encodes entries, so that its rule also runs on parameters.
+        selects: Whether its output is a part of operand 0.
+        starts: Whether its output has new nodes, whatever its operands are.
+        iterates: Whether it is a value of one iteration, hence not constant even if its operands are.
     """
 
     doc: str
@@ -95,7 +95,7 @@ def _number(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped 
 
 
 def _loop_end(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
-    """Carried values as they are; rows stacked, each along an axis of its own."""
+    """Carried values keep their shapes; rows are stacked, each along its axis."""
     carried, rows, trips = (node.attributes[name].as_int() for name in ("carried", "rows", "trips"))
     made = list(inputs[:carried])
     for axis, row in zip(node.attributes["axes"].as_ints(), inputs[3 * carried :][:rows], strict=True):
@@ -103,19 +103,19 @@ def _loop_end(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shape
     return made
 
 
-def _aligned(node: onnx_ir.Node, side: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """A scale or zero point, broadcastable to the tensor of this shape that it belongs to."""
-    if side is None or side.size == 1:
-        return None if side is None else side.reshape(())
+def _aligned(node: onnx_ir.Node, param: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    """A scale or zero point, reshaped to broadcast against a tensor of this shape."""
+    if param is None or param.size == 1:
+        return None if param is None else param.reshape(())
     rank, block = len(shape), node.attributes.get_int("block_size", 0)
     axes = [a % rank for a in node.attributes.get_ints("axes", ())]
-    if len(axes) != side.ndim:
-        axes = list(range(rank - side.ndim, rank))
-    side = side.reshape([side.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
+    if len(axes) != param.ndim:
+        axes = list(range(rank - param.ndim, rank))
+    param = param.reshape([param.shape[axes.index(a)] if a in axes else 1 for a in range(rank)])
     for axis, size in enumerate(shape):
-        if 1 < side.shape[axis] < size:
-            side = side.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
-    return side
+        if 1 < param.shape[axis] < size:
+            param = param.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
+    return param
 
 
 def _dequantize(
@@ -190,59 +190,59 @@ def _axes(node: onnx_ir.Node) -> tuple[int, ...]:
 
 DIALECT: Mapping[str, InternalOp] = {
     "Dequantize": InternalOp(
-        "(x - zero_point) * scale * whole. axes: of x that the axes of scale and zero point are; without them, the "
-        "last ones. block_size: how many entries of an axis share a scale. written: the file holds this value itself.",
+        "(x - zero_point) * scale * whole. axes: the axes of x that scale and zero point lie along, the last ones by "
+        "default. block_size: how many entries of an axis share a scale. written: the file has this value.",
         ("x", "scale", "zero_point", "whole"), ("axes", "block_size", "written"), _typed(1, "float32"), _dequantize,
         weights=(0, 1, 2, 3), scales=(1, 2, 3), quantised=True, stores=True, moves=True,
     ),
     "Quantize": InternalOp(
-        "As QuantizeLinear, with axes as of Dequantize.",
+        "As QuantizeLinear, with axes as in Dequantize.",
         ("x", "scale", "zero_point"), ("axes", "written"), _typed(2, "uint8"), _quantize,
         weights=(0, 1, 2), scales=(1, 2), quantised=True, moves=True,
     ),
     "DynamicQuantize": InternalOp(
-        "x, rounded as DynamicQuantizeLinear does, and back.",
+        "DynamicQuantizeLinear, then DequantizeLinear.",
         evaluate=_dynamic_quantize, weights=(0,), moves=True,
     ),
     "DequantizeBits": InternalOp(
-        "The weight [N, K] that MatMulNBits packs: elements of `bits` bits, a scale for `block_size` of them along K. "
-        "table: the numbers of MatMulBnb4's codes, fp4 or nf4.",
+        "The weight [N, K] that MatMulNBits packs: elements of `bits` bits, a scale per `block_size` of them along K. "
+        "table: the lookup table of MatMulBnb4, fp4 or nf4.",
         ("packed", "scale", "zero_point"), ("N", "K", "bits", "block_size", "table"), _weight_of_bits, _dequantize_bits,
         weights=(0, 1, 2), quantised=True, stores=True, moves=True,
     ),
     "Sparse": InternalOp(
-        "Zeros of a shape, with value i at the place indices[i].",
+        "Zeros of a shape, with values[i] at indices[i].",
         ("values",), ("shape", "indices"), _scattered, _sparse, weights=(0,), learned=(0,), stores=True, moves=True,
     ),
     "Standardize": InternalOp(
-        "(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) over axes, which count from the end.",
+        "(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) over axes, counted from the end.",
         attributes=("axes", "epsilon"), evaluate=_standardize,
     ),
     "RMSNormalize": InternalOp(
-        "x / sqrt(mean(x^2) + epsilon) over axes, which count from the end.",
+        "x / sqrt(mean(x^2) + epsilon) over axes, counted from the end.",
         attributes=("axes", "epsilon"), evaluate=_rms_normalize,
     ),
     "LpNormalize": InternalOp(
-        "x / max((sum abs(x)^p)^(1/p), epsilon) over axes, which count from the end.",
+        "x / max((sum abs(x)^p)^(1/p), epsilon) over axes, counted from the end.",
         attributes=("axes", "p", "epsilon"), evaluate=_lp_normalize,
     ),
     "Softmax": InternalOp(
-        "As ONNX's Softmax from opset 13 on, in any opset.",
+        "Softmax as of opset 13, in any opset.",
         attributes=("axis",), evaluate=lambda node, x: np.exp(_log_softmax(node, x)),
     ),
     "LogSoftmax": InternalOp(
-        "As ONNX's LogSoftmax from opset 13 on, in any opset.", attributes=("axis",), evaluate=_log_softmax
+        "LogSoftmax as of opset 13, in any opset.", attributes=("axis",), evaluate=_log_softmax
     ),
-    "Choice": InternalOp("One of two values of different shapes, as a condition says.", ("then", "else", "condition")),
-    "Carry": InternalOp("A carried value where an iteration begins.", ("initial",), starts=True, iterates=True),
-    "Iteration": InternalOp("The number of the iteration.", (), shapes=_number, iterates=True),
+    "Choice": InternalOp("One of two values of different shapes, by a condition.", ("then", "else", "condition")),
+    "Carry": InternalOp("A loop-carried value at the start of an iteration.", ("initial",), starts=True, iterates=True),
+    "Iteration": InternalOp("The iteration number.", (), shapes=_number, iterates=True),
     "Step": InternalOp(
-        "The entry along an axis that an iteration reads, from the end if backward.",
+        "The entry along an axis that an iteration reads, counted from the end if backward.",
         attributes=("axis", "backward", "loop", "trips"), shapes=_entry, selects=True, iterates=True,
     ),
     "LoopEnd": InternalOp(
-        "The carried values at the end, and the rows of all iterations, stacked along axes. It closes the cycles: the "
-        "ends of one iteration are the carries of the next. The deciders say how many iterations there are.",
+        "The final carried values, and the rows of all iterations, stacked along axes. It closes the cycles: the ends "
+        "of one iteration are the carries of the next. The number of iterations depends on the deciders.",
         ("*carries", "*initials", "*ends", "*rows", "*deciders"),
         ("carried", "rows", "trips", "axes", "backward", "loop"), shapes=_loop_end, iterates=True,
     ),

@@ -1,8 +1,8 @@
-"""Discovery: how many neurons is an input made of? One per feature that the weights tell apart.
+"""Discovery: how many nodes an input needs, namely one per feature that the weights distinguish.
 
-Every element of an input (and of a parameter that starts a stream) gets a label of its own; the network is walked with
-the same rules as in lowering, but a primitive that shares a weight over positions unifies the labels there. What is
-left are the features; whatever lies behind the first weight is of no interest and carries no label.
+Every element of an input (and of a parameter that is lowered as an activation) gets its own label. The network is
+interpreted with the same rules as in lowering, but a primitive that shares a weight over positions unifies their
+labels. The classes that are left are the features. Values behind the first weight do not matter and have no labels.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import numpy as np
 
 from ..ir import EdgeRole, LoweringError
 from ..ir.arrays import distinct
-from .budget import LABELS, PLACES, bear
-from .context import reduced, result_of
+from .budget import MAX_LABELS, MAX_POSITIONS, check_limit
+from .context import elementwise_result, reduced_shape
 from .errors import SMALLER
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move, Rows
-from .primitives.labels import compress, nodes_of, port, unlabelled
-from .primitives.moving import carried
+from .primitives.interface import DataMovement, Rows
+from .primitives.labels import compress, nodes_of, to_labels, unlabelled
+from .primitives.movement import apply_movement
 from .primitives.recurrence import Units
-from .primitives.sparse import Layer
+from .primitives.sparse import SparseLayer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
 from .tracing import Tracing
 
-__all__ = ["FINE", "MOST", "FeatureDiscovery"]
+__all__ = ["MAX_FULLY_LABELLED", "MAX_SOURCE_LABELS", "FeatureDiscovery"]
 
 Pairs = tuple[np.ndarray, np.ndarray]
 
 
-FINE = LABELS
-"""Elements of all sources together of which each gets a label of its own; beyond it, one axis at a time."""
+MAX_FULLY_LABELLED = MAX_LABELS
+"""Elements of all sources together that get a label each; larger sources are labelled one axis at a time."""
 
-MOST = LABELS
-"""Labels of all sources together, eight bytes each."""
+MAX_SOURCE_LABELS = MAX_LABELS
+"""Labels of all sources and merged values together, eight bytes each."""
 
 
 class FeatureDiscovery(Tracing):
-    """Walks element labels up to the first weight and collects which of them are one feature."""
+    """Propagates element labels up to the first weight and collects which elements are one feature."""
 
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
-        """along: axes on which the labels of a source vary, where these are not all."""
+        """along: the axes along which the labels of a source vary, for sources that are not labelled fully."""
         self.count = 0
         self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.large: dict[str, tuple[int, ...]] = {}
@@ -54,48 +54,48 @@ class FeatureDiscovery(Tracing):
         self._strong: list[Pairs] = []
         self._weak: list[Pairs] = []
         self._made: list[tuple[np.ndarray, list[np.ndarray]]] = []
-        self._told: list[np.ndarray] = []
+        self._distinguished: list[np.ndarray] = []
         self._cyclic = False
 
     def source(self, name: str, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Labels for every element of a new source: one for all where there would be too many (see `large`).
+        """One label per element of a source; one for the whole source if there would be too many (see `large`).
 
-        Raises `LoweringError` where not even the labels along the axes asked for can be held.
+        Raises `LoweringError` if even the labels along the chosen axes exceed the limit.
         """
         if name not in self.shapes:
             self.shapes[name] = (self.count, self._labelled(name, shape))
             self.count += math.prod(self.shapes[name][1])
         start, shape = self.shapes[name]
-        return (compress(port(np.arange(start, start + math.prod(shape))).reshape(shape)),)
+        return (compress(to_labels(np.arange(start, start + math.prod(shape))).reshape(shape)),)
 
     def _labelled(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the labels of a source."""
         along = self._along.get(name)
-        if along is None and self.count + math.prod(shape) > FINE:
+        if along is None and self.count + math.prod(shape) > MAX_FULLY_LABELLED:
             self.large[name] = shape
             along = ()
         labelled = shape if along is None else tuple(n if a in along else 1 for a, n in enumerate(shape))
-        self._within(name, shape, math.prod(labelled))
+        self._check_room(name, shape, math.prod(labelled))
         return labelled
 
-    def _within(self, name: str, shape: tuple[int, ...], more: int) -> None:
-        """Raise `LoweringError` where so many more labels cannot be held."""
-        if self.count + more > MOST:
+    def _check_room(self, name: str, shape: tuple[int, ...], more: int) -> None:
+        """Raise `LoweringError` if so many more labels exceed the limit."""
+        if self.count + more > MAX_SOURCE_LABELS:
             raise LoweringError(
-                f"{name!r} of shape {list(shape)}: more than {MOST:,} elements would need a label each; "
+                f"{name!r} of shape {list(shape)}: more than {MAX_SOURCE_LABELS:,} elements would need a label each; "
                 f"{SMALLER}: sizes seldom change the graph"
             )
 
     def classes(self) -> dict[str, np.ndarray]:
-        """For each source its features: int64 numbers from 0, compressed to the axes on which they differ."""
+        """The feature of each element, by source: int64 numbers from 0, compressed to the axes on which they differ."""
         parent = np.arange(self.count, dtype=np.int64)
-        told = np.zeros(self.count, dtype=bool)
-        for ids in self._told:
-            told[ids] = True
+        distinguished = np.zeros(self.count, dtype=bool)
+        for ids in self._distinguished:
+            distinguished[ids] = True
         parent = self._solve(parent, self._strong)
         for pair in self._weak:
             roots = distinct(parent[np.concatenate(pair)])
-            if not np.isin(parent[told], roots).any():
+            if not np.isin(parent[distinguished], roots).any():
                 parent = self._solve(parent, [pair])
         out = {}
         for name, (start, shape) in self.shapes.items():
@@ -106,7 +106,7 @@ class FeatureDiscovery(Tracing):
         return out
 
     def _solve(self, parent: np.ndarray, pairs: list[Pairs]) -> np.ndarray:
-        """Unify the pairs, and the operands of entries that became one."""
+        """Unify the pairs, and then the operands of merged entries that were unified."""
         for left, right in pairs:
             parent = _unify(parent, left, right)
         while True:
@@ -124,7 +124,7 @@ class FeatureDiscovery(Tracing):
         return parent
 
     def _share(self, x: Value, axes: Sequence[int], weak: bool = False) -> None:
-        """A weight does not tell positions along `axes` apart."""
+        """Unify positions along `axes`: a weight is shared over them."""
         for factor in x.factors:
             ids = nodes_of(factor)
             whole = bool((ids >= 0).all())
@@ -134,92 +134,94 @@ class FeatureDiscovery(Tracing):
                     twin = np.broadcast_to(greatest, ids.shape)
                     use = (ids >= 0) & (twin >= 0)
                     (self._weak if weak else self._strong).append((ids[use], twin[use]))
-                    # One of each line stands for it from here on, if there are no gaps.
+                    # If there are no gaps, one entry per line represents it from here on.
                     ids = greatest if whole else ids
 
-    def _tell(self, x: Value, axes: Sequence[int]) -> None:
-        """A weight tells entries along `axes` apart."""
+    def _distinguish(self, x: Value, axes: Sequence[int]) -> None:
+        """Record that a weight distinguishes entries along `axes`."""
         for factor in x.factors:
             if any(factor.shape[a] > 1 for a in axes):
                 ids = nodes_of(factor).reshape(-1)
-                self._told.append(ids[ids >= 0])
+                self._distinguished.append(ids[ids >= 0])
 
     def _merge(self, operands: list[np.ndarray]) -> np.ndarray:
-        """Labels of entries that depend on several labelled ones: new elements that remember their operands."""
+        """Labels of entries that depend on several labels: new elements that remember their operands."""
         tracked = [o for o in operands if (o >= 0).any()]
         if not tracked:
             return unlabelled(operands[0].ndim)
         labels = np.broadcast_arrays(*tracked)
         if len(labels) > 1:
-            self._within("a value", labels[0].shape, 0 if labels[0].size <= FINE else labels[0].size)
+            self._check_room("a value", labels[0].shape, 0 if labels[0].size <= MAX_FULLY_LABELLED else labels[0].size)
         if len(labels) == 1 or all((o == labels[0]).all() for o in labels):
             return compress(labels[0])
-        self._within("a value", labels[0].shape, labels[0].size)
+        self._check_room("a value", labels[0].shape, labels[0].size)
         made = np.arange(self.count, self.count + labels[0].size)
         self.count += len(made)
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
-        return compress(port(made).reshape(labels[0].shape))
+        return compress(to_labels(made).reshape(labels[0].shape))
 
     def ignores(self, op: Op) -> bool:
         """Whether no operand has labels."""
         return not any((f >= 0).any() for v in op.inputs if v is not None for f in v.factors)
 
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Every entry has a label of its own here."""
-        return self.independent([compress(carried(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors])
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Labels move with their entries; they do not depend on positions of a grid."""
+        return self.independent(
+            [compress(apply_movement(function, np.broadcast_to(f, x.shape), shape)) for f in x.factors]
+        )
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """One label tensor for all."""
+        """Merge all factors into one label tensor."""
         if len(factors) <= 1:
             return tuple(factors)
         return (self._merge(list(factors)),)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Its rows and columns are distinguished in any case."""
+        """Rows and columns of a weight are always distinguished, so they need no labels."""
         return (unlabelled(value.rank),)
 
     def as_activation(self, value: Value) -> Value:
-        """A constant without labels is of no interest here."""
+        """Constants have no labels."""
         if value.is_activation:
             return value
         return value.relabelled((unlabelled(value.rank),))
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """Merged labels of the activations; constants tell their entries apart."""
+        """Merge the labels of the activations; constants distinguish the entries along which they vary."""
         shape = broadcast_shape(operands)
         labels = []
         for value in operands:
             if value is not None and value.is_activation:
                 lift = (1,) * (len(shape) - value.rank)
                 labels += [f.reshape(lift + f.shape) for f in value.factors]
-        out = result_of(operands, (self._merge(labels),))
+        out = elementwise_result(operands, (self._merge(labels),))
         for value in operands:
             if value is not None and not value.is_activation and (value.data is None or value.data.size > 1):
                 lead = len(shape) - value.rank
-                self._tell(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
+                self._distinguish(out, [lead + a for a, n in enumerate(value.shape) if n > 1])
         return out
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors tell the entries along their axis apart."""
-        self._tell(x, [axis for _, _, axis in constants])
+        """Vectors distinguish the entries along their axis."""
+        self._distinguish(x, [axis for _, _, axis in constants])
         return x
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """Positions that share the weight are one feature; nothing behind it is tracked."""
+        """Positions that share the weight are one feature; the result has no labels."""
         sizes = dict(zip(spec.w, fitted(weight, spec, shape).shape, strict=True))
         apart = [i for i, t in enumerate(spec.x) if t in spec.w and (t not in spec.out or sizes[t] > 1)]
         self._share(x, [i for i in range(x.rank) if i not in apart])
-        self._tell(x, apart)
+        self._distinguish(x, apart)
         return x.relabelled((unlabelled(len(shape)),), shape)
 
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
-        """Rows that share the layers are one feature; nothing behind them is tracked."""
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
+        """Rows share the layers, so they are one feature; the result has no labels."""
         self._share(x, [0])
-        self._tell(x, [1])
+        self._distinguish(x, [1])
         return x.relabelled((unlabelled(2),), (x.shape[0], layers[-1].size))
 
     def recur(
@@ -230,12 +232,12 @@ class FeatureDiscovery(Tracing):
         lengths: Value | None,
         outputs: Sequence[str],
     ) -> list[Value]:
-        """Steps and rows of the batch share the weights."""
+        """Time steps and rows of the batch share the weights."""
         self._share(x, (0, 1))
-        self._tell(x, (2,))
+        self._distinguish(x, (2,))
         for start in initial.values():
             self._share(start, (0,))
-            self._tell(start, (1,))
+            self._distinguish(start, (1,))
         if lengths is not None:
             self._share(lengths, (0,))
         size = {units.name: units.size for units in cell}
@@ -250,19 +252,19 @@ class FeatureDiscovery(Tracing):
     def carry(self, name: str, initial: Value) -> Value:
         """New elements."""
         size = math.prod(initial.shape)
-        self._within(name, initial.shape, size)
+        self._check_room(name, initial.shape, size)
         made = np.arange(self.count, self.count + size).reshape(initial.shape)
         self.count += size
-        return initial.relabelled((compress(port(made)),))
+        return initial.relabelled((compress(to_labels(made)),))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Carried elements that are one feature are so before and after."""
+        """Carried elements that are one feature are one in the initial value and at the end, too."""
         made, *operands = (np.broadcast_to(self.independent(v.factors)[0], carry.shape) for v in (carry, initial, end))
         self._made.append((nodes_of(made).reshape(-1), [nodes_of(o).reshape(-1) for o in operands]))
         self._cyclic = True
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
-        """Rows that are multiplied alike are probably places of one feature, unless a weight says otherwise."""
+        """Rows that are multiplied alike count as positions of one feature unless a weight distinguishes them."""
         for value, own, other, partner in ((x, letters[0], letters[1], y), (y, letters[1], letters[0], x)):
             mute = not any((f >= 0).any() for f in partner.factors)
             alone = [i for i, t in enumerate(own) if t not in other or (mute and t not in letters[2])]
@@ -270,9 +272,9 @@ class FeatureDiscovery(Tracing):
         return x.relabelled((unlabelled(len(shape)),), shape)
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-        """What is summed alike is probably one feature, unless a weight says otherwise."""
+        """Entries that are reduced together count as one feature unless a weight distinguishes them."""
         self._share(x, axes, weak=True)
-        shape = reduced(x.shape, axes)
+        shape = reduced_shape(x.shape, axes)
         factors = []
         for factor in x.factors:
             inside = [a for a in axes if factor.shape[a] > 1]
@@ -286,7 +288,7 @@ class FeatureDiscovery(Tracing):
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
         mixed: bool = True,
     ) -> Value:  # fmt: skip
-        """Places that are sorted, resized or windowed are one feature."""
+        """Positions that are sorted, resized or windowed are one feature."""
         self._share(x, axes)
         factors = []
         for factor in x.factors:
@@ -295,25 +297,25 @@ class FeatureDiscovery(Tracing):
         return x.relabelled(tuple(factors), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Every place looks up the same table."""
+        """All positions look up the same table."""
         self._share(x, range(x.rank))
         return x.relabelled((unlabelled(len(shape)),), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
-        """Movement of the element labels."""
+        """Concatenate the labels."""
         parts = []
         for value in inputs:
             value = self.as_activation(value)
             parts.append(np.broadcast_to(self.independent(value.factors)[0], value.shape))
         shape = resized(inputs[0].shape, axis, sum(v.shape[axis] for v in inputs))
-        bear(math.prod(shape), PLACES, "entries in a row")
+        check_limit(math.prod(shape), MAX_POSITIONS, "entries in a row")
         return inputs[0].relabelled((compress(np.concatenate(parts, axis=axis)),), shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Places of the operands are one feature each, but for the axes that are kept."""
+        """Positions of each operand are one feature, except along the axes that are kept."""
         for other in inputs[1:]:
             self._share(other, places)
         first = inputs[0]
@@ -321,7 +323,7 @@ class FeatureDiscovery(Tracing):
         return first.relabelled((unlabelled(len(shape)),), shape)
 
     def mixed(self, op: Op) -> None:
-        """Its operands are one node each, unless a weight elsewhere says otherwise."""
+        """Each operand counts as one feature unless a weight distinguishes its entries."""
         for value in {v.name: v for v in op.inputs if v is not None and v.is_activation}.values():
             self._share(value, range(value.rank), weak=True)
 

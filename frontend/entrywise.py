@@ -1,10 +1,10 @@
-"""Axes along which the network acts entry by entry, as along the batch: it is lowered for one entry of each.
+"""Finds axes along which the network acts entrywise, such as the batch: it is then lowered for one entry of each.
 
-Every axis of an input, and every axis along which something is copied, gets a *line*: a label on each place that says
-which entry of the line it belongs to. The network is walked with the same rules as in lowering. A primitive that mixes
-entries, or tells them apart, ends the line; where values meet, their lines become one, or end if they do not agree.
-What is left at the end are lines along which the network is one function, applied to every entry: its graph is that of
-one entry, however many entries the export has.
+Every axis of an input, and every axis along which a value is copied, starts a *line*: labels that say which entry each
+position belongs to. The network is interpreted with the same rules as in lowering. A primitive that mixes entries, or
+distinguishes them, ends the line. Where values are combined, their lines are unified, or end if they do not agree.
+Along the lines that survive, the network applies one function to every entry, so its graph is that of a single entry,
+however many the export has.
 """
 
 from __future__ import annotations
@@ -16,36 +16,36 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole
-from .context import reduced, result_of
+from .context import elementwise_result, reduced_shape
 from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
-from .primitives.interface import Move, Picks, Rows
-from .primitives.labels import compress, nodes_of, port, unlabelled, varying, vias_of
+from .primitives.interface import DataMovement, Picks, Rows
+from .primitives.labels import compress, nodes_of, to_labels, unlabelled, varying, vias_of
 from .primitives.recurrence import Units
-from .primitives.sparse import Layer
+from .primitives.sparse import SparseLayer
 from .primitives.stacking import resized
 from .primitives.values import Op, Value
 from .tracing import Tracing
 
 __all__ = ["Entrywise"]
 
-# Steps that are no known function of one number and yet look at one entry at a time.
+# Steps without a known scalar function that still act on one entry at a time.
 _SINGLE = frozenset({
     "Cast", "Mask", "Quantize", "Dequantize", "Binarizer", "PostTransform", "Kernel", "Sign", "Last", "Lengths",
     "TreeEnsemble", "Iteration", "Stack", "OneHot", "BothClasses", "Sink",
-    # What is chosen is mixed behind these steps, not in them.
+    # The join behind these steps mixes entries, not the steps themselves.
     "Gather", "GatherElements", "GatherND", "Compress",
 })  # fmt: skip
-_MOST = 1 << 24
+_MAX_ENTRIES = 1 << 24
 _WINDOWS = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "Windows", "Col2Im"})
 
 
 class Entrywise(Tracing):
-    """Walks lines through the network. Labels are (line, entry); a value without lines has one label of none.
+    """Propagates lines through the network. A label is (line, entry); a value without lines has the label -1.
 
-    shapes: of the values of the network, by name.
+    shapes: the shapes of the values of the network, by name.
     """
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -71,22 +71,22 @@ class Entrywise(Tracing):
         return out
 
     def _labels(self, lines: Iterable[Line], rank: int) -> tuple[np.ndarray, ...]:
-        """Lines as factors of a value of this rank."""
+        """Lines as the factors of a value of this rank."""
         found: dict[int, Line] = {}
         for line in lines:
             root = self.lines.root(line.number)
             known = found.setdefault(root, line)
             if known.axis != line.axis or not np.array_equal(known.entry, line.entry):
                 self.lines.end([line])
-        made = [(port(n, v.entry), v.axis) for n, v in found.items() if self.lines.live(v)]
+        made = [(to_labels(n, v.entry), v.axis) for n, v in found.items() if self.lines.live(v)]
         shaped = [labels.reshape([-1 if a == axis else 1 for a in range(rank)]) for labels, axis in made]
         return tuple(shaped) or (unlabelled(rank),)
 
-    def _made(self, x: Value, lines: Iterable[Line], shape: tuple[int, ...]) -> Value:
+    def _with_lines(self, x: Value, lines: Iterable[Line], shape: tuple[int, ...]) -> Value:
         return x.relabelled(self._labels(lines, len(shape)), shape)
 
     def _meet(self, values: Sequence[Value], shape: tuple[int, ...]) -> list[Line]:
-        """The lines of values that are broadcast against each other; those that do not agree end."""
+        """Unify the lines of values that are broadcast against each other; lines that do not agree end."""
         out = []
         lines = [self._lines(v) for v in values]
         for axis, size in enumerate(shape):
@@ -95,19 +95,19 @@ class Entrywise(Tracing):
             here = [(v, axis - len(shape) + v.rank, own) for v, own in zip(values, lines, strict=True)]
             wide = [(v, a, own) for v, a, own in here if a >= 0 and v.shape[a] == size]
             active = [[w for w in own if w.axis == a] for v, a, own in wide if v.is_activation]
-            # What constants alone widen is copied.
+            # An axis that only constants have is one of copies.
             common = self.lines.agreed(active) if active else self.lines.new(axis, size)
             common = [w for w in common if all(copied(v, a, w.entry) for v, a, _ in wide if not v.is_activation)]
             every = [w for own in active for w in own]
             self.lines.end(w for w in every if not any(np.array_equal(w.entry, c.entry) for c in common))
             for v, a, _ in wide:
                 if not v.is_activation:
-                    self._told(v, a, common)
+                    self._use_along(v, a, common)
             out += [w.at(axis) for w in common]
         return out
 
-    def _told(self, constant: Value, axis: int, lines: list[Line]) -> None:
-        """An axis of a constant is used along these lines; they end if it is used in another way elsewhere."""
+    def _use_along(self, constant: Value, axis: int, lines: list[Line]) -> None:
+        """Align an axis of a constant with these lines; end them if it is aligned with others elsewhere."""
         self._seen.add(constant.name)
         if not constant.name:
             return
@@ -120,22 +120,22 @@ class Entrywise(Tracing):
             self.lines.end([*known, *lines])
 
     def _mixed(self, values: Iterable[Value | None]) -> None:
-        """Everything in these values is looked at at once."""
+        """End the lines of values all entries of which are used together."""
         for value in values:
             if value is not None:
                 self.lines.end(self._lines(value))
                 for axis in range(value.rank if not value.is_activation else 0):
-                    self._told(value, axis, [])
+                    self._use_along(value, axis, [])
 
     def _without(self, x: Value, axes: Iterable[int]) -> list[Line]:
-        """The lines of a value, of which those along `axes` end."""
+        """End the lines of a value along `axes`, and return the others."""
         gone = set(axes)
         lines = self._lines(x)
         self.lines.end(w for w in lines if w.axis in gone)
         return [w for w in lines if w.axis not in gone]
 
     def kept(self, values: Mapping[Any, Value]) -> dict[Any, Kept]:
-        """Which places of each value are of one entry, where these are not all; values: what the walk has made."""
+        """The positions of each value that belong to the first entry; values that lie on no line are left out."""
         while True:
             ended = self.lines.ended
             found = {key: self._first(x) for key, x in values.items()}
@@ -158,16 +158,16 @@ class Entrywise(Tracing):
     # Values
 
     def source(self, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Labels of an input: a line along every axis."""
+        """Labels of an input: a new line along every axis."""
         return self._labels((w for a, n in enumerate(shape) for w in self.lines.new(a, n)), len(shape))
 
     def as_activation(self, value: Value) -> Value:
-        """A constant has a line along every axis of copies; one without a name is made by a rule, of any size."""
+        """A constant gets a line along every axis of copies; a rule made one without a name, at any size."""
         if value.is_activation:
             return value
         if value.name and self._shapes.get(value.name) != value.shape:
             if value.data is not None and value.data.size == 1:
-                # A rule found that all entries are one number, at any size.
+                # A rule found that all entries are equal, at any size.
                 self._seen.add(value.name)
             return value.relabelled((unlabelled(value.rank),))
         self._seen.add(value.name)
@@ -176,74 +176,81 @@ class Entrywise(Tracing):
             if size > 1 and axis not in known:
                 lines = self.lines.new(axis, size)
                 known[axis] = [w for w in lines if copied(value, axis, w.entry)]
-        return self._made(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
+        return self._with_lines(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """Rows and columns of weights are distinguished."""
+        """Rows and columns of a weight are distinguished, so it has no lines."""
         self._mixed([value])
         return (unlabelled(value.rank),)
 
     # Primitives
 
     def ignores(self, op: Op) -> bool:
-        """Whether no operand has a line and the result has none either."""
+        """Whether neither the operands nor the results have lines."""
         operands = [v for v in op.inputs if v is not None]
         size = max((math.prod(v.shape) for v in operands if v.is_activation), default=0)
         copies = any(r is not None and math.prod(r.shape or ()) > size for r in op.results)
         return not copies and not any(self._lines(v) for v in operands)
 
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
-        """Lines are moved like the entries; axes of copies get lines.
+        """Lines move with their entries; axes of copies start lines.
 
-        Where lines go says all there is to say of what moves entries `by_shape`.
+        If the movement is `by_shape`, where the lines go determines it completely.
         """
         if not x.is_activation:
             return super().move(x, function, shape, by_shape, picks)
         if picks is not None:
-            # The indices of the first entry are those of the network for one entry if its places come first.
+            # The indices are those of the network for one entry only if the positions of the first entry come first.
             self.lines.end(w for w in self._lines(x) if not w.comes_first)
         any_size = by_shape or picks is not None
         moved = self._moved(x, function, shape, by_shape, any_size)
-        if any_size and math.prod(x.shape) < math.prod(shape) <= _MOST:
+        if any_size and math.prod(x.shape) < math.prod(shape) <= _MAX_ENTRIES:
             moved += self.lines.of_copies(function(np.arange(math.prod(x.shape)).reshape(x.shape)).reshape(shape))
         if picks is not None:
             self._picked(*picks, moved)
-        return self._made(x, moved, shape)
+        return self._with_lines(x, moved, shape)
 
-    def settled(self, op: Op) -> None:
-        """Constants that the rule has read in another way than through a primitive are used whole."""
+    def note_lowered(self, op: Op) -> None:
+        """End the lines of constants that the rule has read directly instead of through a primitive."""
         self._mixed(v for v in op.inputs if v is not None and not v.is_activation and v.name not in self._seen)
         self._seen.clear()
 
     def reshaped(self, x: Value, shape: tuple[int, ...]) -> Value:
-        """Lines where the entries are."""
+        """Lines move with their entries."""
         if not x.is_activation:
             return super().reshaped(x, shape)
-        return self._made(x, self._moved(x, lambda a: a.reshape(shape), shape, True, True), shape)
+        return self._with_lines(x, self._moved(x, lambda a: a.reshape(shape), shape, True, True), shape)
 
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-        """Lines go on where entries of each are moved alike."""
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+        """Lines continue if all their entries are moved alike."""
         return self._labels(self._moved(x, function, shape, False, False), len(shape))
 
     def _picked(self, indices: Value, along: Sequence[int | None], lines: Sequence[Line]) -> None:
-        """Known indices are used along the lines of what they pick."""
+        """Align known indices with the lines of the entries that they pick."""
         for axis, (size, other) in enumerate(zip(indices.shape, along, strict=True)):
             if size > 1:
-                self._told(indices, axis, [w for w in lines if w.axis == other])
+                self._use_along(indices, axis, [w for w in lines if w.axis == other])
 
-    def _moved(self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool, any_size: bool) -> list[Line]:
-        """The lines of `x` after data movement. by_shape: see `move`; any_size: whether axes may be resized."""
+    def _moved(
+        self, x: Value, function: DataMovement, shape: tuple[int, ...], by_shape: bool, any_size: bool
+    ) -> list[Line]:
+        """The lines of `x` after data movement; by_shape: see `move`; any_size: whether axes may change their sizes."""
         lines, out = self._lines(x), []
-        if max(math.prod(x.shape), math.prod(shape)) > _MOST or 0 in shape:
+        if max(math.prod(x.shape), math.prod(shape)) > _MAX_ENTRIES or 0 in shape:
             self.lines.end(lines)
             return []
         for line in lines:
-            labels = port(line.number, line.entry).reshape([-1 if a == line.axis else 1 for a in range(x.rank)])
+            labels = to_labels(line.number, line.entry).reshape([-1 if a == line.axis else 1 for a in range(x.rank)])
             new = Value("", shape, "", (compress(function(np.broadcast_to(labels, x.shape)).reshape(shape)),))
             found = self._lines(new)
-            # Numbers that take a part of an axis do not fit that of one entry.
+            # A part of an axis, selected by numbers, is not valid for the axis of one entry.
             if not found or not (any_size or shape[found[0].axis] == x.shape[line.axis]):
                 self.lines.end([line])
             out += found
@@ -252,50 +259,52 @@ class Entrywise(Tracing):
         return [w for w in out if self.lines.live(w)]
 
     def independent(self, factors: Sequence[np.ndarray]) -> tuple[np.ndarray, ...]:
-        """Lines are independent of each other."""
+        """Lines are always independent."""
         return tuple(factors)
 
     def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
-        """A step that is not known to look at single entries may look at all places."""
+        """A step that is not known to act on single entries may mix all positions."""
         if function is not None or op in _SINGLE:
             mixed: Iterable[int] = ()
         elif op == "Pad":
             mixed = [a % x.rank for a in attributes["axes"]]
         else:
             mixed = range(2 if op in _WINDOWS else 0, x.rank)
-        return self._made(x, self._without(x, mixed), x.shape)
+        return self._with_lines(x, self._without(x, mixed), x.shape)
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """Lines meet."""
+        """Unify the lines of the operands."""
         shape = broadcast_shape(operands)
-        return result_of(operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape)))
+        return elementwise_result(
+            operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape))
+        )
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors tell the entries along their axis apart, but where they hold one vector for every entry."""
+        """A vector distinguishes the entries along its axis unless it repeats for every entry."""
         for vector, _, axis in constants:
             own = next((a for a, n in enumerate(vector.shape) if n > 1), None)
             if own is not None:
                 here = [(w, copied(vector, own, w.entry)) for w in self._lines(x) if w.axis == axis]
                 self.lines.end(w for w, same in here if not same)
-                self._told(vector, own, [w for w, same in here if same])
-        return self._made(x, self._lines(x), x.shape)
+                self._use_along(vector, own, [w for w, same in here if same])
+        return self._with_lines(x, self._lines(x), x.shape)
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """Lines go on along axes along which the weight has copies for their entries, or does not lie, nor slides."""
+        """Lines continue along axes that the weight neither slides nor varies over, other than by a copy per entry."""
         lines = self._without(x, [a for a, t in enumerate(spec.x) if t not in spec.out or t in spec.window])
         own = {a: spec.w.index(t) for a, t in enumerate(spec.x) if t in spec.w}
         goes = [w.axis not in own or shared(weight, own[w.axis], w.entry) for w in lines]
         self.lines.end(w for w, on in zip(lines, goes, strict=True) if not on)
         lines = [w for w, on in zip(lines, goes, strict=True) if on]
-        return self._made(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
+        return self._with_lines(x, [w.at(spec.out.index(spec.x[w.axis])) for w in lines], shape)
 
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
-        """Rows go on."""
-        return self._made(x, self._without(x, [1]), (x.shape[0], layers[-1].size))
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
+        """Lines along rows continue."""
+        return self._with_lines(x, self._without(x, [1]), (x.shape[0], layers[-1].size))
 
     def recur(
         self,
@@ -305,60 +314,60 @@ class Entrywise(Tracing):
         lengths: Value | None,
         outputs: Sequence[str],
     ) -> list[Value]:
-        """Rows of the batch go on, where they start alike and have lengths of their own."""
-        rows = [self._made(x, [w.at(0) for w in self._without(x, (0, 2))], x.shape[1:2])]
-        rows += [self._made(v, self._without(v, (1,)), v.shape[:1]) for v in initial.values()]
+        """Lines along the batch continue if initial states and lengths agree with them."""
+        rows = [self._with_lines(x, [w.at(0) for w in self._without(x, (0, 2))], x.shape[1:2])]
+        rows += [self._with_lines(v, self._without(v, (1,)), v.shape[:1]) for v in initial.values()]
         met = self._meet([*rows, *([] if lengths is None else [lengths])], x.shape[1:2])
         size = {units.name: units.size for units in cell}
-        return [self._made(x, met, (x.shape[1], size[name])) for name in outputs]
+        return [self._with_lines(x, met, (x.shape[1], size[name])) for name in outputs]
 
     def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
-        """Iterations see one entry after the other."""
+        """The line along the axis ends; others continue."""
         lines = [w.at(w.axis - (w.axis > axis)) for w in self._without(x, [axis])]
-        return self._made(x, lines, (*x.shape[:axis], *x.shape[axis + 1 :]))
+        return self._with_lines(x, lines, (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
-        """As what it starts as, until `close` says otherwise."""
+        """The lines of the initial value, which `close` may end."""
         lines = self._lines(self.as_activation(initial))
         return Value(name, initial.shape, initial.dtype, self._labels(lines, initial.rank))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Lines that go round must come back."""
+        """Unify the lines of the carried value at the start and the end of an iteration."""
         self._meet([carry, initial, end], carry.shape)
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
-        """Lines go on along axes that are not summed."""
+        """Lines continue along axes that are not summed."""
         out = letters[2]
         operands = []
         for value, own in ((x, letters[0]), (y, letters[1])):
             lines = self._without(value, [a for a, t in enumerate(own) if t not in out])
             sizes = {t: n for t, n in zip(own, value.shape, strict=True) if t in out}
             moved = [w.at(out.index(own[w.axis])) for w in lines]
-            operands.append(self._made(value, moved, tuple(sizes.get(t, 1) for t in out)))
-        return self._made(x, self._meet(operands, shape), shape)
+            operands.append(self._with_lines(value, moved, tuple(sizes.get(t, 1) for t in out)))
+        return self._with_lines(x, self._meet(operands, shape), shape)
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), reduced(x.shape, axes))
+        return self._with_lines(x, self._without(x, axes), reduced_shape(x.shape, axes))
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Entries along the axes are mixed."""
-        return self._made(x, self._without(x, axes), x.shape)
+        return self._with_lines(x, self._without(x, axes), x.shape)
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
         mixed: bool = True,
     ) -> Value:  # fmt: skip
-        """Entries along the axes are mixed, or meet others, each its own."""
+        """Entries along the axes are mixed, or, if not `mixed`, each is paired with another."""
         gone = [a for a in axes if mixed or shape[a] != x.shape[a]]
-        return self._made(x, self._without(x, gone), shape)
+        return self._with_lines(x, self._without(x, gone), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Every place looks up the same table."""
-        return self._made(x, self._lines(x), shape)
+        """All positions look up the same table, so lines continue."""
+        return self._with_lines(x, self._lines(x), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
-        """Lines beside the axis meet; one along it goes on if all operands have it."""
+        """Unify lines across the axis; a line along it continues if all operands have it."""
         values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
         along = [[w for w in self._lines(v) if w.axis == axis] for v in values]
         common = self.lines.agreed(along)
@@ -368,23 +377,23 @@ class Entrywise(Tracing):
             v.relabelled(self._labels([w for w in self._lines(v) if w.axis != axis], v.rank), v.shape) for v in values
         ]
         lines = [Line(w.number, axis, np.tile(w.entry, len(values))) for w in common]
-        return self._made(values[0], [*self._meet(beside, thin), *lines], shape)
+        return self._with_lines(values[0], [*self._meet(beside, thin), *lines], shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Lines along `rows` meet; everything else may depend on everything."""
+        """Unify the lines along `rows`; all others end."""
         rows, operands = rows or {}, []
         for number, value in enumerate(inputs):
             own = {n: a for a in rows if (n := rows[a][number]) is not None}
             lines = self._without(value, [a for a in range(value.rank) if a not in own])
             wide = {a: value.shape[n] for n, a in own.items()}
             sizes = tuple(wide.get(a, 1) for a in range(len(shape)))
-            operands.append(self._made(value, [w.at(own[w.axis]) for w in lines], sizes))
+            operands.append(self._with_lines(value, [w.at(own[w.axis]) for w in lines], sizes))
         met = self._meet(operands, tuple(n if a in rows else 1 for a, n in enumerate(shape)))
         return inputs[0].relabelled(self._labels(met, len(shape)), shape)
 
     def mixed(self, op: Op) -> None:
-        """Lines of what is mixed end."""
+        """End the lines of all operands."""
         self._mixed(op.inputs)

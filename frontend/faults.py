@@ -1,4 +1,4 @@
-"""Adds the file to error messages, and the node that was processed when memory or the stack ran out."""
+"""Adds the file name to error messages, and the node being processed when memory or the stack ran out."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .errors import SMALLER
 from .model.traversal import describe
 from .primitives.values import Op
 
-__all__ = ["of_file"]
+__all__ = ["errors_in_file"]
 
 
 @contextmanager
-def of_file(where: str) -> Iterator[None]:
+def errors_in_file(where: str) -> Iterator[None]:
     """Prefix errors with the file name, and turn `MemoryError` and `RecursionError` into `LoweringError`."""
     try:
         yield

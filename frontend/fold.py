@@ -9,7 +9,7 @@ import onnx_ir
 
 from .inference.evaluate import evaluate
 from .inference.program_data import STORED
-from .interpret import finder
+from .interpret import rule_lookup
 from .model.traversal import reads
 from .passes import passes_up_to, prepare
 from .plan import plan
@@ -39,7 +39,7 @@ def folded(
         LoweringError: A computed weight cannot be evaluated.
     """
     network, known = prepare(model, dims, inputs, rules, passes_up_to("expand-functions"))
-    find = finder(rules, network)
+    find = rule_lookup(rules, network)
     constants = plan(network, known, find)
     moved = set(constants.parameters)
     for node in network.graph:

@@ -1,4 +1,4 @@
-"""The interpreter: walks a normalised model once per lowering context and hands every node to its rule."""
+"""The interpreter: walks a normalised model once per lowering context and applies its rule to every node."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import onnx_ir
 
 from ..ir import LoweringError, Problem
-from .budget import OPERANDS, bear
+from .budget import MAX_LOWERED_OPERANDS, check_limit
 from .calls import Caller
 from .context import LoweringContext
 from .discovery import FeatureDiscovery
@@ -21,7 +21,7 @@ from .inference.shapes import ValueInfo
 from .inference.signatures import unknown
 from .lines import Kept, kept_part, kept_places
 from .lowering import GraphLowering
-from .model.attributes import settings
+from .model.attributes import attribute_values
 from .model.keys import REASON
 from .model.traversal import needed_nodes, reads
 from .plan import Plan
@@ -31,29 +31,29 @@ from .primitives.values import Op, Result, Value
 from .rules.registry import Registry, Rule
 from .rules.running import run
 
-__all__ = ["NO_RULE", "Interpreter", "finder", "opset_of"]
+__all__ = ["NO_RULE", "Interpreter", "opset_of", "rule_lookup"]
 
 Start = Callable[[onnx_ir.Value, Value], tuple[np.ndarray, ...]]
 NO_RULE = "there is no rule for this operator"
 
-_PINNED = "which this rule does not take for a weight; what they reach is pinned"
-_FOLD = "take the weights that the model computes instead: fold_weights=True, --fold-weights"
+_PINNED = "which this rule does not accept as a weight; the nodes at its edges are pinned"
+_FOLD = "lower the computed weights as parameters instead: fold_weights=True, --fold-weights"
 _SHAPES = (
     "give concrete sizes with --dim or --input if it depends on data; else write a rule, or its shapes, for the "
-    "operator that makes it, or declare it in the file"
+    "operator that produces it, or declare the shape in the file"
 )
 
 
 def opset_of(model: onnx_ir.Model, domain: str) -> int:
-    """The version of a domain that the model imports (1 if it does not say)."""
+    """The version of a domain that the model imports, 1 if it imports none."""
     imports = model.graph.opset_imports
     if domain in ("", "ai.onnx"):
         return imports.get("", imports.get("ai.onnx", 1))
     return imports.get(domain, 1)
 
 
-def finder(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
-    """What finds the rule of a node of the model, or None."""
+def rule_lookup(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
+    """A function that looks up the rule of a node of the model, None if there is none."""
     found: dict[tuple[str, str], Rule | None] = {}
 
     def find(node: onnx_ir.Node) -> Rule | None:
@@ -66,9 +66,10 @@ def finder(rules: Registry, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Ru
 
 
 class Interpreter:
-    """One model, read through a lowering context: constants once, activations by labels.
+    """Interprets one model in a lowering context.
 
-    kept: the places of values that `known` has left, where these are not all. whole: what is known of all places.
+    kept: the positions of each value that are lowered, if these are not all; `known` describes these parts. whole: the
+    same for the whole values.
     """
 
     def __init__(
@@ -87,24 +88,24 @@ class Interpreter:
         self.plan = plan
         self.problems: list[Problem] = []
         self._registry = registry
-        self._find = finder(registry, model)
+        self._find = rule_lookup(registry, model)
         self._caller = Caller(registry)
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[onnx_ir.Value, Value] = {}
         self._constants: dict[onnx_ir.Value, Value] = {}
-        self._streams: dict[onnx_ir.Value, Value] = {}
-        self._settings: dict[onnx_ir.Node, dict[str, Any]] = {}
+        self._activations: dict[onnx_ir.Value, Value] = {}
+        self._attributes: dict[onnx_ir.Node, dict[str, Any]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
-        """The model for one entry of every axis along which it acts entry by entry; None if there is no such axis."""
+        """The interpreter of one entry of every axis along which the model acts entrywise; None if there is none."""
         ctx = Entrywise({v.name or "": k.shape for v, k in self.known.items()})
         self._walk(ctx, lambda v, x: ctx.source(x.shape), lambda v, x: ctx.as_activation(x).factors)
-        kept = ctx.kept({**self._values, **self._streams})
+        kept = ctx.kept({**self._values, **self._activations})
         if not kept:
             return None
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
         one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known)
-        one._settings = self._settings
+        one._attributes = self._attributes
         return one
 
     def discover(self) -> dict[str, np.ndarray]:
@@ -121,7 +122,7 @@ class Interpreter:
         return self._discover(apart).classes()
 
     def _discover(self, along: Mapping[str, Sequence[int]]) -> FeatureDiscovery:
-        """A walk in which the labels of sources vary along these axes, or all."""
+        """Discover with labels that vary along these axes of large sources."""
         ctx = FeatureDiscovery(along)
         self._walk(ctx, lambda v, x: ctx.source(x.name, x.shape), lambda v, x: ctx.source(x.name, x.shape))
         return ctx
@@ -136,10 +137,10 @@ class Interpreter:
         return self._values
 
     def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
-        """enter, source: the labels of an input, and of a constant that starts a stream."""
+        """enter, source: the labels of an input, and of a constant that is lowered as an activation."""
         self.problems.clear()
-        ctx.calls = self._caller
-        self._values, self._constants, self._streams = {}, {}, {}
+        ctx.call_handler = self._caller
+        self._values, self._constants, self._activations = {}, {}, {}
         self._source = source
         for value in self.model.graph.inputs:
             if value not in self.model.graph.initializers.values():
@@ -150,34 +151,34 @@ class Interpreter:
             if node in needed:
                 self._visit(ctx, node)
         for value in self.model.graph.outputs:
-            if value in self.plan.streams:
-                self._values[value] = self._stream(ctx, value)
+            if value in self.plan.as_activations:
+                self._values[value] = self._as_activation(ctx, value)
 
     def _visit(self, ctx: LoweringContext, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
         self._caller.node = node.name or node.op_type
         if not outputs or not all(v in self.plan.computed for v in outputs):
-            self._values.update(self._untracked(ctx, node, rule))
+            self._values.update(self._interpreted(ctx, node, rule))
             return
-        weights = any(v in self.plan.held for v in outputs)
+        weights = any(v in self.plan.traced for v in outputs)
         if weights:
             constants = self._weights(ctx, self._constant_op(node), rule)
             self._constants.update({v: x for v, x in zip(outputs, constants, strict=False) if x is not None})
             self._values.update({v: self._fitted(v, self._constants[v]) for v in outputs if v in self._constants})
-        if not any(v in self.plan.streams for v in outputs):
+        if not any(v in self.plan.as_activations for v in outputs):
             return
         if weights and (node.op_type in STORED or all(v in self.plan.paired for v in outputs)):
             starts = {v: self._values[v] for v in outputs}
-            streams = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
+            activations = {v: x.relabelled(self._start(ctx, v, x)) for v, x in starts.items()}
         else:
-            made = self._untracked(ctx, node, rule)
-            streams = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
-        self._streams.update(streams)
+            made = self._interpreted(ctx, node, rule)
+            activations = {v: replace(x, derived=x.is_activation) for v, x in made.items()}
+        self._activations.update(activations)
         if not weights:
-            self._values.update(streams)
+            self._values.update(activations)
 
-    def _untracked(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
-        """What a node makes; some contexts look at nothing of which they do not follow the operands."""
+    def _interpreted(self, ctx: LoweringContext, node: onnx_ir.Node, rule: Rule | None) -> dict[onnx_ir.Value, Value]:
+        """The outputs of a node, by its rule; a context may skip nodes whose operands it does not track."""
         op = self._op(ctx, node)
         idle = not (rule and rule.starts) and ctx.ignores(op)
         made = ctx.opaque(op, "") if idle else self._apply(ctx, node, op, rule)
@@ -186,7 +187,7 @@ class Interpreter:
     def _made(
         self, ctx: LoweringContext, op: Op, outputs: Sequence[onnx_ir.Value], made: Sequence[Value | None]
     ) -> dict[onnx_ir.Value, Value]:
-        ctx.settled(op)
+        ctx.note_lowered(op)
         return {v: self._fitted(v, x) for v, x in zip(outputs, made, strict=False) if x is not None}
 
     def _apply(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
@@ -204,7 +205,7 @@ class Interpreter:
             return outputs
         except Unsupported as problem:
             if isinstance(ctx, GraphLowering):
-                # What the rule made before it gave up is not understood either.
+                # Nodes that the rule made before it raised are not understood either.
                 ctx.state.builder.pin_from(made)
             self.problems.append(Problem(op.type, op.domain, op.opset, op.name, problem.reason, problem.hint, name))
             return ctx.opaque(op, problem.reason)
@@ -212,7 +213,7 @@ class Interpreter:
     def _lowered(self, ctx: LoweringContext, node: onnx_ir.Node, op: Op, rule: Rule | None) -> list[Value | None]:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
-        bear(len(op.inputs), OPERANDS, "operands")
+        check_limit(len(op.inputs), MAX_LOWERED_OPERANDS, "operands")
         if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = None if rule.refuses else self._shapeless(node)
@@ -226,14 +227,14 @@ class Interpreter:
             return ctx.opaque_join(op)
 
     def _shapeless(self, node: onnx_ir.Node) -> str | None:
-        """The first operand of which not even the rank is known, as behind an operator that nothing is known of."""
+        """The first operand whose rank is unknown, such as the output of an operator without a schema."""
         for index, value in enumerate(node.inputs):
             if value is not None and value not in self.known and value.const_value is None:
                 return f"operand {index} ({value.name!r})"
         return None
 
     def _weights(self, ctx: LoweringContext, op: Op, rule: Rule | None) -> list[Value | None]:
-        """A constant whose entries are functions of one element of a parameter each; what fails is merely derived."""
+        """Constants each entry of which is a function of one parameter element; `derived` ones if tracing fails."""
         try:
             if rule is not None and rule.moves:
                 return run(rule, ctx, op)
@@ -242,7 +243,7 @@ class Interpreter:
             return [None if r is None else Value(r.name, r.shape or (), r.dtype, derived=True) for r in op.results]
 
     def _fitted(self, value: onnx_ir.Value, made: Value) -> Value:
-        """A constant that was made whole, as the part of it that is kept."""
+        """The part of a whole constant that is lowered."""
         kept, entry = self._kept.get(value), self.known.get(value)
         if not kept or entry is None:
             return made
@@ -267,23 +268,23 @@ class Interpreter:
         return entry is not None and entry.data is not None
 
     def _op(self, ctx: LoweringContext, node: onnx_ir.Node) -> Op:
-        """The node for its rule."""
+        """The node as its rule sees it."""
         captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
         inputs = [
             None if v is None
-            else self._stream(ctx, v) if (node, i) in self.plan.as_stream
+            else self._as_activation(ctx, v) if (node, i) in self.plan.activation_operands
             else self._value(v)
             for i, v in enumerate((*node.inputs, *captured))
         ]  # fmt: skip
         return self._with(node, inputs, self.known)
 
     def _constant_op(self, node: onnx_ir.Node) -> Op:
-        """The node for its rule, every operand read whole and as a weight."""
+        """The node with every operand whole and as a weight."""
         inputs = [None if v is None else self._constants.get(v) or self._operand(v) for v in node.inputs]
         return self._with(node, inputs, self._whole)
 
     def _operand(self, value: onnx_ir.Value) -> Value:
-        """A constant, whole; or what lends a type or a shape alone, as it is."""
+        """A whole constant; an activation (that lends only its type or shape) as it is."""
         made = self._values.get(value)
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
@@ -291,24 +292,24 @@ class Interpreter:
         results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
-            results, dict(self._settings_of(node)),
+            results, dict(self._attributes_of(node)),
         )  # fmt: skip
 
-    def _settings_of(self, node: onnx_ir.Node) -> dict[str, Any]:
+    def _attributes_of(self, node: onnx_ir.Node) -> dict[str, Any]:
         """Attributes of a node, read once for all walks."""
-        if node not in self._settings:
-            self._settings[node] = settings(node, opset_of(self.model, node.domain))
-        return self._settings[node]
+        if node not in self._attributes:
+            self._attributes[node] = attribute_values(node, opset_of(self.model, node.domain))
+        return self._attributes[node]
 
     def _value(self, value: onnx_ir.Value) -> Value:
-        """The value as the context knows it; constants are made on first use."""
+        """The value in this context; constants are created on first use."""
         made = self._values.get(value)
         if made is None:
             made = self._values[value] = self._stored(value, self.known)
         return made
 
     def _stored(self, value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:
-        """A constant that no node has made."""
+        """A constant that is not the output of an interpreted node."""
         entry, tensor, name = known.get(value), value.const_value, value.name or ""
         if value in self.plan.parameters and tensor is not None:
             shape = tuple(tensor.shape.numpy())
@@ -319,14 +320,14 @@ class Interpreter:
             return Value(name, tuple(tensor.shape.numpy()), str(tensor.dtype.numpy()), data=tensor.numpy())
         if value in self.plan.computed:
             return replace(_typed(value, known), derived=True)
-        raise LoweringError(f"value {name!r} is used but nothing produces it")
+        raise LoweringError(f"value {name!r} is read but never produced")
 
-    def _stream(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
-        """A constant as it is read by what is lowered like an activation."""
-        made = self._streams.get(value)
+    def _as_activation(self, ctx: LoweringContext, value: onnx_ir.Value) -> Value:
+        """A constant as an activation."""
+        made = self._activations.get(value)
         if made is None:
             x = self._value(value)
-            made = self._streams[value] = x.relabelled(self._start(ctx, value, x))
+            made = self._activations[value] = x.relabelled(self._start(ctx, value, x))
         return made
 
     def _start(self, ctx: LoweringContext, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:
@@ -350,7 +351,7 @@ def _holds_parameters(value: Value | None) -> bool:
 
 
 def _scope(node: onnx_ir.Node) -> str:
-    """The exporter's name scope of a node: torch's module path, or what stands before the last slash of its name."""
+    """The exporter's name scope of a node: torch's module path, or its name up to the last slash."""
     for key in ("namespace", "pkg.torch.onnx.name_scopes"):
         if key in node.metadata_props:
             return node.metadata_props[key]

@@ -14,7 +14,7 @@ __all__ = ["LowerToParameterGraph", "LoweringResult"]
 
 @dataclass
 class LoweringResult(onnx_ir.passes.PassResult):
-    """What the pass returns: the model as it came, and its parameter graph."""
+    """The result of the pass: the unmodified model and its parameter graph."""
 
     graph: ParameterGraph
 
@@ -22,7 +22,7 @@ class LoweringResult(onnx_ir.passes.PassResult):
 class LowerToParameterGraph(onnx_ir.passes.PassBase):
     """Lowers a model to its parameter graph and leaves the model as it is (a side-effect-only pass).
 
-    The graph is in the result and, for pipelines that pass results on, in `graph` of the pass (None before a run).
+    The graph is in the result and, for pipelines that drop results, in the attribute `graph` (None before a run).
 
     Args:
         **options: As in `gmnc.compile`.
@@ -39,13 +39,13 @@ class LowerToParameterGraph(onnx_ir.passes.PassBase):
         """Lower a model.
 
         Args:
-            model: As `onnx_ir.load` gives it; it stays as it is.
+            model: The model; it is not modified.
 
         Returns:
-            The model, not modified, with its graph.
+            The model and its graph.
 
         Raises:
-            GmncError: What `gmnc.compile` raises.
+            GmncError: As raised by `gmnc.compile`.
         """
         from . import compile
 

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Kept = Mapping[int, np.ndarray]
-"""By axis of a value: the positions that belong to the first entry of every line; other axes stay whole."""
+"""The positions that belong to the first entry of every line, by axis of a value; other axes are kept whole."""
 
 _LONGEST = 1 << 16
 

@@ -10,29 +10,29 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
-from ..ir.arrays import distinct, occurrence
-from .budget import LABELS, PLACES, bear
-from .context import LoweringContext, reduced, result_of
-from .primitives.attaching import Part, add_parameters
-from .primitives.carrying import carry, close
+from ..ir.arrays import occurrence
+from .budget import MAX_LABELS, MAX_POSITIONS, check_limit
+from .context import LoweringContext, elementwise_result, reduced_shape
+from .primitives.add_parameters import Addend, add_parameters
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.grid import free_axes, moved, placed, unfold
-from .primitives.interface import Move, Rows
+from .primitives.interface import DataMovement, Rows
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
-from .primitives.labels import compress, map_via, nodes_of, port, unrepeated, varying
-from .primitives.opaque import opaque_join
+from .primitives.labels import compress, map_via, to_labels, unrepeated, varying
+from .primitives.loop_carried import carry, close
+from .primitives.opaque import opaque, opaque_join
 from .primitives.pairing import paired
 from .primitives.products import product_sum
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
 from .primitives.reductions import layout, normalize_over, order, reduce
-from .primitives.sparse import Layer, sparse
+from .primitives.sparse import SparseLayer, sparse
 from .primitives.stacking import resized, stack
 from .primitives.state import State, align
-from .primitives.storing import Aligned, store
+from .primitives.storage import QuantOperand, store
 from .primitives.values import Op, Value
 
 __all__ = ["GraphLowering"]
@@ -41,9 +41,9 @@ __all__ = ["GraphLowering"]
 class GraphLowering(LoweringContext):
     """Builds nodes, blocks and links as rules call its primitives.
 
-    evaluate: makes the table of a computed constant by name. fates: why elements without an edge have none, by
-    tensor or value name. carried: which entries of carried values are one node (see `carrying`), by value name;
-    finer: the same, refined: the lowering found more to distinguish and has to be repeated.
+    evaluate: makes the table of a computed constant by name. account_reasons: why elements have no edge, by tensor or
+    value name. carried: the partition of each loop-carried value into nodes (see `loop_carried`), by value name.
+    finer: partitions that turned out too coarse, refined; if there are any, the lowering has to be repeated.
     """
 
     def __init__(
@@ -52,22 +52,22 @@ class GraphLowering(LoweringContext):
         self.state = state
         self.carried = dict(carried or {})
         self.finer: dict[str, np.ndarray] = {}
-        self.fates: dict[str, str] = {}
+        self.account_reasons: dict[str, str] = {}
         self.opaque_ops: list[OpaqueOp] = []
         self.constants = Constants(state, evaluate)
 
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Neurons where a parameter or known constant starts a stream, one per feature, with its elements as edges."""
+        """Neurons of a parameter or constant that is lowered as an activation, one per feature; elements are edges."""
         ids = self.state.nodes(NodeKind.NEURON, int(classes.max()) + 1 if classes.size else 0, 0)
-        labels = self._placed(port(ids)[classes], value.shape) if classes.size else classes
+        labels = self._placed(to_labels(ids)[classes], value.shape) if classes.size else classes
         elements = self.weight(value)
-        add_parameters(self.state, (labels,), value.shape, [Part(elements, EdgeRole.SOURCE)], "Source", {})
+        add_parameters(self.state, (labels,), value.shape, [Addend(elements, EdgeRole.SOURCE)], "Source", {})
         if elements.arena.constant:
             self.state.pin(labels)
         return (labels,)
 
     def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
-        """A node per row and per column of a matrix that starts a stream, with its elements as edges between them."""
+        """A node per row and per column of a matrix that is lowered as an activation, with its elements as edges."""
         if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
         return self.independent(paired(self.state, self.weight(value), value.shape, kernel))
@@ -76,10 +76,10 @@ class GraphLowering(LoweringContext):
         """Nodes of a graph input, one per feature; pinned."""
         ids = self.state.builder.nodes(NodeKind.INPUT, int(classes.max()) + 1 if classes.size else 0, 0, value=name)
         self.state.builder.pin(ids)
-        return (self._placed(port(ids)[classes], shape),)
+        return (self._placed(to_labels(ids)[classes], shape),)
 
     def _placed(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Entries of a source that are one feature are different places of it, counted in their order."""
+        """Mark entries of a source that are one feature as its different positions, in their order."""
         if not labels.size or unrepeated(labels):
             return labels
         moves, axes = self.state.moves, free_axes([labels], shape)
@@ -87,13 +87,13 @@ class GraphLowering(LoweringContext):
         count = occurrence(labels)
         many = int(count.max()) + 1
         size = math.prod(grid)
-        bear(count.size * size, PLACES, "places of its input")
+        check_limit(count.size * size, MAX_POSITIONS, "positions of its input")
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
         return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
 
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> Factors:
-        """Labels are moved like the entries; what becomes of the places on free axes is a step of the via."""
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> Factors:
+        """Labels move with their entries; the movement of positions along free axes is a step of the via."""
 
         def pair(factors: Factors) -> np.ndarray:
             return self._tuple(x.relabelled(factors))
@@ -105,29 +105,29 @@ class GraphLowering(LoweringContext):
         return independent(self.state, factors)
 
     def weight(self, value: Value) -> Elements:
-        """The elements of a constant; those of what is no parameter are a table of the graph's."""
+        """The elements of a constant; one that is not a parameter becomes a table of the graph."""
         return self.constants.weight(value)
 
     def stored(
         self,
         x: Value,
-        sides: Sequence[Aligned],
-        code: QuantScheme,
+        quant_params: Sequence[QuantOperand],
+        scheme: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Elements:
-        """Elements whose blocks get edges for the sides; what a packed tensor has more is padding."""
+        """Elements whose blocks get edges for scales and zero points; what a packed tensor has more is padding."""
         if packing is not None:
-            self.fates.setdefault(x.name, "padding")
-        return store(self.state, self.constants, x, sides, code, value, packing, shape)
+            self.account_reasons.setdefault(x.name, "padding")
+        return store(self.state, self.constants, x, quant_params, scheme, value, packing, shape)
 
     def as_activation(self, value: Value) -> Value:
-        """A constant in a data slot that was not planned as a stream: numbers of the program, on one pinned node."""
+        """A constant as an activation: a program constant becomes one pinned node, others get neurons."""
         if value.is_activation:
             return value
         if value.data is None:
-            bear(math.prod(value.shape), LABELS, "elements of a constant that are neurons")
+            check_limit(math.prod(value.shape), MAX_LABELS, "elements of a constant that are neurons")
             every = np.arange(math.prod(value.shape)).reshape(value.shape)
             return value.relabelled(self.source(value, compress(every)))
         number = uniform(value.data)
@@ -137,11 +137,11 @@ class GraphLowering(LoweringContext):
         node = self.state.nodes(NodeKind.HUB, 1, 0, pinned=True)
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
         copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
-        return replace(value.relabelled((port(node, via).reshape(one.shape),)), same=copies)
+        return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), copy_axes=copies)
 
     def unused(self, value: Value, reason: str) -> None:
-        """Note the reason for the account."""
-        self.fates[value.name] = reason
+        """Record the reason for the account."""
+        self.account_reasons[value.name] = reason
 
     def unary(self, x: Value, op: str, attributes: dict[str, Any], function: Callable[..., Any] | None = None) -> Value:
         """Labels stay, the via grows by the step."""
@@ -154,20 +154,20 @@ class GraphLowering(LoweringContext):
         return x.relabelled(tuple(map_via(f, step) for f in x.factors))
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
-        """Join or pass the activations, bind literals into the function, attach what varies."""
+        """Join the activations, bind literals into the function, add other constants as parameters."""
         inputs: Sequence[Value | None] = operands
         places = {i: range(-v.rank, 0) for i, v in enumerate(inputs) if v is not None and v.is_activation}
         for i in places:
             for j in places:
                 x, y = inputs[i], inputs[j]
-                if i != j and x is not None and y is not None and x.same:
+                if i != j and x is not None and y is not None and x.copy_axes:
                     inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
         inputs = [self._matrix(v, inputs) for v in inputs]
-        factors = elementwise(self.state, self.constants, self.fates, name, inputs, attributes)
-        return result_of(operands, factors)
+        factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
+        return elementwise_result(operands, factors)
 
     def _matrix(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
-        """A constant that varies over two axes of neurons of another operand joins it, as a value of two axes too."""
+        """A constant that varies over two axes of neurons of another operand becomes a paired activation."""
         if value is None or value.is_activation:
             return value
         wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
@@ -181,47 +181,49 @@ class GraphLowering(LoweringContext):
         return value.relabelled(self.paired(value))
 
     def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
-        """`x` without the copies along axes on which the other value's labels vary: broadcast instead, as it were.
+        """Remove copies of `x` along axes on which the other value's labels vary, so that it is broadcast instead.
 
-        axes, others: names of the axes, the same for those that meet.
+        axes, others: names of the axes, equal for aligned ones.
         """
         varied = {others[a] for f in other.factors for a in varying(f)}
-        copies = [a for a in x.same if axes[a] in varied and x.shape[a] > 1]
+        copies = [a for a in x.copy_axes if axes[a] in varied and x.shape[a] > 1]
         if not copies:
             return x
         cut = tuple(slice(0, 1) if a in copies else slice(None) for a in range(x.rank))
         shape = tuple(1 if a in copies else n for a, n in enumerate(x.shape))
-        return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), same=x.same - {*copies})
+        return replace(x.relabelled(self.moved(x, lambda a: a[cut], shape), shape), copy_axes=x.copy_axes - {*copies})
 
     def traced(self, op: Op) -> Value:
-        """The function becomes the elements' trace."""
+        """The function is recorded as the trace of the elements."""
         return Value(op.output(), op.shape(), op.dtype(), elements=traced(self.state, op))
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]
     ) -> Value:
-        """Vectors along one axis of `x` each, all in one step of the via; a zero bias of the program's is none."""
+        """All vectors in one step of the via; a bias that is a program constant of zeros is dropped."""
         parts = []
         for value, role, axis in constants:
             if role == EdgeRole.BIAS and value.data is not None and not np.any(value.data):
                 continue
             shape = [1] * x.rank
             shape[axis] = int(np.prod(value.shape, dtype=np.int64))
-            parts.append(Part(self.weight(value).reshape(*shape), role))
+            parts.append(Addend(self.weight(value).reshape(*shape), role))
         return x.relabelled(add_parameters(self.state, x.factors, x.shape, parts, op, attributes)) if parts else x
 
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """New neurons over `spec.out`; copies of one number that meet different weights are a node each."""
-        copies = [i for i, t in enumerate(spec.x) if i in x.same and t in spec.w and t not in spec.out]
+        """New neurons over `spec.out`; copies of one value that meet different weights get a node each."""
+        copies = [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
             x = replace(x, factors=(self._copied(x, copies),))
-        same = frozenset(spec.out.index(spec.x[i]) for i in x.same if spec.x[i] in spec.out and spec.x[i] not in spec.w)
+        copy_axes = frozenset(
+            spec.out.index(spec.x[i]) for i in x.copy_axes if spec.x[i] in spec.out and spec.x[i] not in spec.w
+        )
         made = x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
-        return replace(made, same=same)
+        return replace(made, copy_axes=copy_axes)
 
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """New nodes, layer by layer."""
         return x.relabelled(sparse(self.state, x.factors, x.shape, layers), (x.shape[0], layers[-1].size))
 
@@ -254,13 +256,13 @@ class GraphLowering(LoweringContext):
         return x.relabelled(independent(state, out), (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
-        """Join nodes, one for each class that is known."""
+        """One join node per class known so far."""
         one = np.zeros((1,) * initial.rank, dtype=np.int64)
         labels = carry(self.state, self.carried.get(name, one), initial.factors)
         return Value(name, initial.shape, initial.dtype, (labels,))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:
-        """Links from both; nothing where the carried value needs more nodes."""
+        """Links from both, or a finer partition if the carried value needs more nodes."""
         operands = (Operand((self._tuple(v),), v.shape) for v in (carry, initial, end))
         finer = close(self.state, *operands)
         if finer is not None:
@@ -274,7 +276,7 @@ class GraphLowering(LoweringContext):
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Reduce nodes where labels vary along the axes."""
-        shape = reduced(x.shape, axes)
+        shape = reduced_shape(x.shape, axes)
         return x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
@@ -289,7 +291,7 @@ class GraphLowering(LoweringContext):
         return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
-        """Table rows are pinned `token` nodes, linked from what picks them; their entries are edges to new neurons."""
+        """Table rows are pinned `token` nodes, linked from the indices; their entries are edges to new neurons."""
         state = self.state
         labels = self._one_label(x)
         rows = table.shape[0]
@@ -300,7 +302,7 @@ class GraphLowering(LoweringContext):
         neurons = state.nodes(NodeKind.NEURON, width, depth + 1)
         elements = table.move(lambda a: a.reshape(1, rows, width, 1).transpose(0, 2, 1, 3))
         state.edges(neurons[None], tokens[None], np.zeros((1, 1), np.int32), elements, role)
-        factor = port(neurons).reshape((1,) * x.rank + table.shape[1:])
+        factor = to_labels(neurons).reshape((1,) * x.rank + table.shape[1:])
         return x.relabelled((compress(factor),), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
@@ -314,7 +316,7 @@ class GraphLowering(LoweringContext):
             copies = all(v.shape[axis] == 1 and _alike(v, first) for v in values)
             labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
             made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
-            return replace(first.relabelled(made, shape), same=frozenset({axis} if copies else ()))
+            return replace(first.relabelled(made, shape), copy_axes=frozenset({axis} if copies else ()))
 
         def step(vias: tuple[int, ...]) -> int:
             return self.state.builder.via("Concat", (), vias)
@@ -330,7 +332,7 @@ class GraphLowering(LoweringContext):
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Per kept label of the first operand, one join node of it and of everything in the others, in places."""
+        """One join node per kept label of the first operand, of it and of all labels of the others, by position."""
         state, first = self.state, inputs[0]
         letters = "abcdefghijklmnop"[: first.rank]
         labels = self._tuple(first)
@@ -347,40 +349,19 @@ class GraphLowering(LoweringContext):
         return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
 
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """One node, joined from everything in the operands, in places."""
+        """One join node of all labels of the operands, by position."""
         return opaque_join(self.state, op, self.as_activation, self._one_label, fresh)
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
         """Operands pinned and linked to one node, which feeds one fresh pinned node per output."""
-        state = self.state
         self.opaque_ops.append(OpaqueOp(op.type, op.domain, op.name, reason))
-        ports = [np.zeros(0, dtype=np.int64)]
         for value in op.inputs:
-            if value is None:
-                continue
-            for factor in value.factors:
-                state.pin(factor)
-                ports.append(distinct(factor))
-            if not value.factors and (value.elements is not None or value.derived):
-                self.fates[value.name] = "opaque"
-        sources = np.concatenate(ports)
-        depth = state.depth(sources)
-        middle = state.nodes(NodeKind.OPAQUE, 1, depth, pinned=True)
-        state.links(np.repeat(middle, len(sources)), sources, LinkRole.OPAQUE, operand=np.arange(len(sources)))
-        outputs: list[Value | None] = []
-        for index, result in enumerate(op.results):
-            if result is None:
-                outputs.append(None)
-                continue
-            node = state.ports(NodeKind.OPAQUE, 1, depth, pinned=True)
-            via = state.builder.via("Opaque", (("op", op.type), ("output", index)))
-            state.links(nodes_of(node), port(middle, via), LinkRole.OPAQUE, operand=np.array([index]))
-            shape = result.shape or ()
-            outputs.append(Value(result.name, shape, result.dtype, (node.reshape((1,) * len(shape)),)))
-        return outputs
+            if value is not None and not value.factors and (value.elements is not None or value.derived):
+                self.account_reasons[value.name] = "opaque"
+        return opaque(self.state, op)
 
     def _one_label(self, x: Value) -> np.ndarray:
-        """All labels of a value as one port: its only one, or a join of all places in order."""
+        """One label for a value: its only one, or a join of all its positions in order."""
         labels = self._tuple(x)
         if labels.size > 1:
             beside = free_axes(x.factors, x.shape)
@@ -388,11 +369,11 @@ class GraphLowering(LoweringContext):
         return labels
 
     def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
-        """A node for each of the copies along the axes of a value of one label."""
+        """A node per copy along these axes of a value with a single label."""
         shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
         nodes = self.state.nodes(NodeKind.JOIN, math.prod(shape), self.state.depth(x.factors[0]))
         self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), LinkRole.COPY)
-        return port(nodes).reshape(shape)
+        return to_labels(nodes).reshape(shape)
 
     def _tuple(self, x: Value) -> np.ndarray:
         if len(x.factors) == 1:

@@ -1,4 +1,4 @@
-"""The rewriting passes in their order, and `prepare`, which runs them until none finds anything more."""
+"""The rewriting passes in order, and `prepare`, which runs them to a fixed point."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir
 
 from ..ir import GmncError, LoweringError
 from .inference.shapes import ValueInfo, infer
-from .interpret import finder, opset_of
+from .interpret import opset_of, rule_lookup
 from .model.attribute_weights import attributes_to_operands
 from .model.protos import type_proto
 from .plan import plan
@@ -31,7 +31,7 @@ __all__ = ["PASSES", "PassContext", "RewritePass", "model_after", "passes_up_to"
 
 @dataclass(slots=True)
 class PassContext:
-    """What passes need beside the model; what is inferred of a model is kept until the next normalisation.
+    """What passes need besides the model. Inferred shapes are cached until the next normalisation.
 
     Attributes:
         dims: Sizes of symbolic dimensions by name.
@@ -47,11 +47,11 @@ class PassContext:
     _mixed: Set[onnx_ir.Value] | None = None
 
     def find(self, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
-        """What looks up the rule of a node of `model`."""
-        return finder(self.rules, model)
+        """A function that looks up the rule of a node of `model`."""
+        return rule_lookup(self.rules, model)
 
     def known(self, model: onnx_ir.Model) -> dict[onnx_ir.Value, ValueInfo]:
-        """Shapes and known numbers of the values of `model`; passes add those of the values that they make."""
+        """Shapes and known data of the values of `model`; passes add those of new values."""
         if self._known is None:
             self._misfits = set()
             self._known = infer(model, self.dims, self.inputs, self.find(model), self._misfits)
@@ -63,26 +63,26 @@ class PassContext:
         return self._misfits
 
     def mixed(self, model: onnx_ir.Model) -> Set[onnx_ir.Value]:
-        """The values of `model` that are computed from several parameters, or from several places of one."""
+        """The values of `model` with entries that depend on several parameter elements."""
         if self._mixed is None:
             self._mixed = plan(model, self.known(model), self.find(model)).mixed
         return self._mixed
 
     def forget(self) -> None:
-        """Drop what was inferred: the model has new values."""
+        """Drop the cache: the model has new values."""
         self._known, self._mixed = None, None
 
 
 @dataclass(frozen=True, slots=True)
 class RewritePass(onnx_ir.passes.InPlacePass):
-    """A rewriting of a model in place, as a pass of onnx-ir.
+    """An in-place rewriting of a model, as an onnx-ir pass.
 
     Attributes:
         name: What `gmnc inspect --after` calls it.
         summary: What it does, in one line.
-        rewrite: The rewriting; returns whether there was anything to rewrite.
-        restarts: Whether the passes start over after a change, as what it makes holds work for earlier ones.
-        context: What the pass runs in; given before it runs (see `run`).
+        rewrite: The rewriting; returns whether it changed the model.
+        restarts: Whether a change restarts the passes, since earlier ones may apply to the new nodes.
+        context: The context, set before it runs (see `run`).
     """
 
     name: str
@@ -92,14 +92,14 @@ class RewritePass(onnx_ir.passes.InPlacePass):
     context: PassContext | None = None
 
     def call(self, model: onnx_ir.Model) -> onnx_ir.passes.PassResult:
-        """Rewrite `model`. Raises `GmncError` where it runs without a context."""
+        """Rewrite `model`. Raises `GmncError` if there is no context."""
         if self.context is None:
-            raise GmncError(f"pass {self.name!r} runs in a context: run(model, passes, context)")
+            raise GmncError(f"pass {self.name!r} needs a context: run(model, passes, context)")
         return onnx_ir.passes.PassResult(model, self.rewrite(model, self.context))
 
 
 def _normalise(model: onnx_ir.Model, context: PassContext) -> bool:
-    """Put the normalised copy of the graph in its place. A function whose operator has a rule of its own stays."""
+    """Replace the graph by its normalised copy. Functions whose operator has a rule that is not built in stay."""
     model.graph = normalise(model, keep=lambda function: _is_overridden(function, model, context.rules)).graph
     model.functions.clear()
     context.forget()
@@ -107,7 +107,7 @@ def _normalise(model: onnx_ir.Model, context: PassContext) -> bool:
 
 
 def _is_overridden(function: onnx_ir.Function, model: onnx_ir.Model, rules: Registry) -> bool:
-    """Whether a rule that is not built in takes the place of a local function's body."""
+    """Whether a rule that is not built in replaces the body of a local function."""
     key = (function.domain, function.name, opset_of(model, function.domain))
     rule = rules.find(*key)
     return rule is not None and rule is not builtin().find(*key)
@@ -115,7 +115,9 @@ def _is_overridden(function: onnx_ir.Function, model: onnx_ir.Model, rules: Regi
 
 PASSES: tuple[RewritePass, ...] = (
     RewritePass(
-        "normalise", "inline functions, make constants initializers, sort, drop dead nodes, name everything", _normalise
+        "normalise",
+        "inline functions, turn constants into initializers, sort, drop dead nodes, name everything",
+        _normalise,
     ),
     RewritePass(
         "fuse-dequantise",
@@ -174,14 +176,14 @@ PASSES: tuple[RewritePass, ...] = (
 )
 """Every rewriting pass, in order.
 
-Only some restart the list. They make calls of local functions, or move bodies into the main graph: the result has to be
-normalised again, and may hold quantised operators, sequences and further bodies. The passes after them make nothing
-that an earlier pass rewrites and add to what is known of values themselves, so that shapes are inferred once less.
+Some restart the list: they insert calls of local functions, or move bodies into the main graph, so that the result has
+to be normalised again and may contain quantised operators, sequences and further bodies. The others insert nothing that
+an earlier pass rewrites, and record shapes of new values themselves, which saves another inference.
 """
 
 
 def run(model: onnx_ir.Model, passes: Sequence[RewritePass], context: PassContext) -> None:
-    """Run passes over a model, in place: after a change by one that restarts, from the first on."""
+    """Run passes over a model in place; start over after a change by one that restarts."""
     at = 0
     while at < len(passes):
         changed = replace(passes[at], context=context)(model).modified
@@ -189,7 +191,7 @@ def run(model: onnx_ir.Model, passes: Sequence[RewritePass], context: PassContex
 
 
 def passes_up_to(name: str) -> tuple[RewritePass, ...]:
-    """The passes up to the one of this name; raises `GmncError`, which lists the names, if there is none."""
+    """The passes up to the one of this name. Raises `GmncError`, which lists all names, if there is none."""
     names = [p.name for p in PASSES]
     if name not in names:
         raise GmncError(f"there is no pass {name!r}; the passes are, in order: {', '.join(names)}")
@@ -203,17 +205,18 @@ def prepare(
     rules: Registry,
     passes: Sequence[RewritePass] = PASSES,
 ) -> tuple[onnx_ir.Model, dict[onnx_ir.Value, ValueInfo]]:
-    """The network that is lowered, with what is known of its values; `model` stays as it is.
+    """Rewrite a copy of a model for lowering, and infer its shapes.
 
     Args:
-        model: A model that `load` has read.
+        model: A model from `load`; it is not modified.
         dims: Sizes of symbolic dimensions by name.
         inputs: Shapes of graph inputs by name.
         rules: The lowering rules.
-        passes: What to run, in this order; normalisation first.
+        passes: The passes to run, normalisation first.
 
     Returns:
-        The rewritten network; values that were not replaced keep their names. Shapes and known numbers of its values.
+        The rewritten network, in which values that were not replaced keep their names; shapes and known data of its
+        values.
     """
     network, context = _sharing(model), PassContext(dims, inputs, rules)
     run(network, passes, context)
@@ -227,10 +230,10 @@ def model_after(
     inputs: Mapping[str, tuple[int, ...]],
     rules: Registry,
 ) -> onnx_ir.Model:
-    """The model as the passes up to one leave it, with the shapes of its values where they can be inferred.
+    """The model after the passes up to one, with the shapes of its values as far as they can be inferred.
 
     Args:
-        model: A model that `load` has read; it stays as it is.
+        model: A model from `load`; it is not modified.
         name: The name of the last pass to run.
         dims: Sizes of symbolic dimensions by name.
         inputs: Shapes of graph inputs by name.
@@ -251,7 +254,7 @@ def model_after(
 
 
 def _sharing(model: onnx_ir.Model) -> onnx_ir.Model:
-    """A model of the same graph and functions, for normalisation to put another graph into."""
+    """A model that shares graph and functions; normalisation replaces its graph."""
     return onnx_ir.Model(
         model.graph,
         ir_version=model.ir_version,

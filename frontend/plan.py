@@ -12,7 +12,7 @@ from .dialect import internal_ops
 from .inference.literals import is_literal
 from .inference.program_data import STORED, quantised
 from .inference.shapes import ValueInfo
-from .model.keys import MADE
+from .model.keys import SYNTHETIC
 from .model.traversal import reads
 from .primitives.functions import FUNCTIONS
 from .rules.registry import Rule
@@ -39,31 +39,31 @@ class Plan:
         parameters: The initializers whose elements are parameters, in file order.
         literals: The float initializers that are literals of the program.
         computed: Values that are computed from parameters alone.
-        held: Computed values each entry of which is a function of one stored element (moved, negated, scaled, masked);
-            other computed values are lowered like activations.
-        streams: Constants that are lowered like activations.
-        as_stream: Operands (node, index) that are read as activations; the same parameter or held value may be read
-            as a weight elsewhere.
-        paired: Parameters and held values that are lowered like activations whose rows and columns are both neurons,
+        traced: Computed values each entry of which is a function of one stored element (moved, negated, scaled,
+            masked); other computed values are lowered like activations.
+        as_activations: Constants that are lowered like activations.
+        activation_operands: Operands (node, index) that are read as activations; the same parameter or traced value may
+            be read as a weight elsewhere.
+        paired: Parameters and traced values that are lowered like activations whose rows and columns are both neurons,
             like those of a weight matrix; True for the kernel of a convolution.
     """
 
     parameters: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
     literals: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
     computed: set[onnx_ir.Value] = field(default_factory=set)
-    held: set[onnx_ir.Value] = field(default_factory=set)
-    streams: set[onnx_ir.Value] = field(default_factory=set)
-    as_stream: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
+    traced: set[onnx_ir.Value] = field(default_factory=set)
+    as_activations: set[onnx_ir.Value] = field(default_factory=set)
+    activation_operands: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
     paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
         """Whether each entry of a value is a parameter element or a function of one."""
-        return value in self.parameters or value in self.held
+        return value in self.parameters or value in self.traced
 
     @property
     def mixed(self) -> set[onnx_ir.Value]:
         """Computed values with entries that depend on several parameter elements."""
-        return self.computed - self.held
+        return self.computed - self.traced
 
     def is_constant(self, value: onnx_ir.Value | None) -> bool:
         """Whether a value is a parameter or computed from parameters alone."""
@@ -85,7 +85,7 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
         tensor = value.const_value
-        if MADE in value.meta or tensor is None or tensor.size == 0:
+        if SYNTHETIC in value.meta or tensor is None or tensor.size == 0:
             continue
         if not tensor.dtype.is_floating_point() and value not in stored:
             continue
@@ -94,12 +94,12 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
         (made.literals if numbers else made.parameters)[value] = tensor
     nodes = list(model.graph)
     _mark_computed(made, nodes, known)
-    _mark_held(made, nodes, known, find)
-    _mark_streams(made, nodes, model.graph.outputs, known, find)
+    _mark_traced(made, nodes, known, find)
+    _mark_activations(made, nodes, model.graph.outputs, known, find)
     matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
-    made.streams, made.as_stream = set(), set()
-    _mark_streams(made, nodes, model.graph.outputs, known, find, matrices.keys())
-    made.paired = {v: matrices[v] for v in matrices if v in made.streams and made.is_weight(v)}
+    made.as_activations, made.activation_operands = set(), set()
+    _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
     return made
 
 
@@ -121,8 +121,8 @@ def _is_data(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> 
     return (entry is not None and entry.data is not None) or value.const_value is not None
 
 
-def _mark_held(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> None:
-    """Find held values: data movement of weights, and elementwise functions of one weight."""
+def _mark_traced(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> None:
+    """Find traced values: data movement of weights, and elementwise functions of one weight."""
     same: dict[onnx_ir.Value, tuple[onnx_ir.Value, object]] = {}
     changed: set[onnx_ir.Value] = set()
     for node in nodes:
@@ -140,14 +140,14 @@ def _mark_held(made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Val
                 continue
             if len(origins) == 1 and known[sources[0]].shape == known[node.outputs[0]].shape:
                 same[node.outputs[0]] = origins.pop(), None
-            made.held.update(node.outputs)
+            made.traced.update(node.outputs)
             changed.update(node.outputs)
         elif rule is not None and rule.moves:
             # Scales and zero points must be read unmodified.
-            sides = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
-            if changed.isdisjoint(sides):
-                made.held.update(node.outputs)
-                changed.update(node.outputs if sides or not changed.isdisjoint(node.inputs) else ())
+            quant_params = node.inputs[1:] if len(rule.weights or ()) > 1 else ()
+            if changed.isdisjoint(quant_params):
+                made.traced.update(node.outputs)
+                changed.update(node.outputs if quant_params or not changed.isdisjoint(node.inputs) else ())
 
 
 def _keeps_type(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping[onnx_ir.Value, ValueInfo]) -> bool:
@@ -158,7 +158,7 @@ def _keeps_type(node: onnx_ir.Node, sources: list[onnx_ir.Value], known: Mapping
     return len(kinds) == 2 and (kinds[0] or not kinds[1])
 
 
-def _mark_streams(
+def _mark_activations(
     made: Plan,
     nodes: list[onnx_ir.Node],
     outputs: Iterable[onnx_ir.Value],
@@ -168,20 +168,20 @@ def _mark_streams(
 ) -> None:
     """Walk backwards and mark the constants, and operands, that are lowered like activations.
 
-    `starts` are held values at which the walk stops; it stops at parameters otherwise.
+    `starts` are traced values at which the walk stops; it stops at parameters otherwise.
     """
-    made.streams.update(v for v in outputs if made.is_constant(v))
+    made.as_activations.update(v for v in outputs if made.is_constant(v))
     for node in reversed(nodes):
         constant = bool(node.outputs) and all(v in made.computed for v in node.outputs)
-        needed = not constant or any(v in made.streams for v in node.outputs)
-        begins = constant and all(v in starts and v in made.held for v in node.outputs)
+        needed = not constant or any(v in made.as_activations for v in node.outputs)
+        begins = constant and all(v in starts and v in made.traced for v in node.outputs)
         if not needed or begins or all(_is_data(v, known) for v in node.outputs):
             continue
         for index in _activation_operands(made, node, constant, known, find(node)):
             value = node.inputs[index]
             assert value is not None
-            made.as_stream.add((node, index))
-            made.streams.add(value)
+            made.activation_operands.add((node, index))
+            made.as_activations.add(value)
 
 
 def _activation_operands(
@@ -190,9 +190,9 @@ def _activation_operands(
     """The operands of a node that are read as activations."""
     places = [i for i, v in enumerate(node.inputs) if v is not None and made.is_constant(v)]
     mixed = [i for i in places if not made.is_weight(node.inputs[i])]
-    if constant and node.op_type in STORED and node.outputs[0] in made.held:
+    if constant and node.op_type in STORED and node.outputs[0] in made.traced:
         return mixed
-    if constant and rule is not None and rule.moves and rule.weights and node.outputs[0] not in made.held:
+    if constant and rule is not None and rule.moves and rule.weights and node.outputs[0] not in made.traced:
         return sorted({*mixed, *places[:1]})
     if rule is None:
         return places if constant else mixed
@@ -204,7 +204,7 @@ def _activation_operands(
     if node.op_type == "Concat" or rule.weights == ():
         return places
     if node.op_type in ("MatMul", "Einsum", "Gemm"):
-        # The activation is program data if there is any, else a mixed operand, else the first; others are weights.
+        # Program data is the activation if there is any, else a mixed operand, else the first; others are weights.
         numbers = [v for v in node.inputs[:2] if v is not None and not made.is_constant(v)]
         return mixed or ([] if numbers else places[:1])
     data = [i for i in places if rule.weights is not None and i not in rule.weights]
@@ -252,7 +252,7 @@ def _matrices_among(
             places = node.inputs[1] if node.op_type == "Gather" else None
             if places is not None and _is_data(places, known):
                 continue
-            if (node, index) not in made.as_stream or _is_matrix(made, node, value, known):
+            if (node, index) not in made.activation_operands or _is_matrix(made, node, value, known):
                 ends.append((value, "Conv" in node.op_type))
     seen: dict[onnx_ir.Value, bool] = {}
     while ends:
@@ -260,10 +260,11 @@ def _matrices_among(
         if value not in seen:
             seen[value] = kernel
             maker = value.producer()
-            if maker is not None and value in made.computed and (maker.op_type not in STORED or value not in made.held):
+            stored = maker is not None and maker.op_type in STORED and value in made.traced
+            if maker is not None and value in made.computed and not stored:
                 ends += [(v, kernel) for v in maker.inputs if v is not None and v in known and made.is_constant(v)]
     for node in nodes:
         sources = [v for v in node.inputs if v is not None and made.is_constant(v)]
-        if sources and all(v in made.held for v in node.outputs) and all(v in seen for v in sources):
+        if sources and all(v in made.traced for v in node.outputs) and all(v in seen for v in sources):
             seen.update((v, seen[sources[0]]) for v in node.outputs if v in known and v not in seen)
     return seen

@@ -1,4 +1,4 @@
-"""What the contexts have in common that follow labels through the network and build nothing."""
+"""The common base of contexts that propagate labels through the network without building a graph."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .errors import Unsupported
 from .primitives.elements import Arena, Elements
 from .primitives.labels import unlabelled
 from .primitives.quantised import Packing, QuantScheme
-from .primitives.storing import Aligned
+from .primitives.storage import QuantOperand
 from .primitives.values import Op, Value
 
 __all__ = ["Tracing"]
 
 
 class Tracing(LoweringContext):
-    """Follows labels through the network and builds nothing."""
+    """Propagates labels through the network without building a graph."""
 
     def weight(self, value: Value) -> Elements:
-        """Elements of the constant; a computed one stands in as elements of its own."""
+        """Elements of the constant; those of a computed one are placeholders."""
         if value.elements is not None:
             return value.elements
         return Arena({value.name: math.prod(value.shape)}).tensor(value.name, value.shape)
@@ -32,35 +32,35 @@ class Tracing(LoweringContext):
     def stored(
         self,
         x: Value,
-        sides: Sequence[Aligned],
-        code: QuantScheme,
+        quant_params: Sequence[QuantOperand],
+        scheme: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Elements:
-        """Elements of the tensor."""
+        """The stored elements."""
         assert x.elements is not None
         return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
 
     def traced(self, op: Op) -> Value:
-        """The elements of the first parameter, broadcast: which function of them is meant is of no interest here."""
+        """The elements of the first parameter, broadcast; the function of them does not matter here."""
         elements = next((v.elements for v in op.inputs if v is not None and v.elements is not None), None)
         if elements is None:
-            raise Unsupported("it is computed from no parameter")
+            raise Unsupported("it is not computed from parameters")
         shape = op.shape()
         lead = (1,) * (len(shape) - len(elements.shape))
         broadcast = elements.move(lambda a: np.broadcast_to(a.reshape(lead + a.shape), shape))
         return Value(op.output(), shape, op.dtype(), elements=broadcast)
 
     def unused(self, value: Value, reason: str) -> None:
-        """Nothing to note."""
+        """There is no account to record it in."""
 
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
-        """As if nothing was known."""
+        """Like an opaque operator."""
         return self.opaque(op, "")
 
     def opaque(self, op: Op, reason: str) -> list[Value | None]:
-        """Nothing is known of the outputs, which carry no label; `mixed` sees the operands."""
+        """Outputs without labels; `mixed` handles the operands."""
         self.mixed(op)
         shapes = [() if r is None or r.shape is None else r.shape for r in op.results]
         return [

@@ -12,12 +12,12 @@ import onnx_ir
 
 from ..backends.values import dtype_of
 from ..frontend import Registry
-from ..frontend.budget import DRAWN, elements
-from ..frontend.compile import opened, ruled
+from ..frontend.budget import MAX_RANDOM_ELEMENTS, elements
+from ..frontend.compile import load_model, resolve_registry
 from ..frontend.errors import SMALLER
-from ..frontend.faults import of_file
+from ..frontend.faults import errors_in_file
 from ..frontend.inference.shapes import ValueInfo, infer
-from ..frontend.interpret import finder
+from ..frontend.interpret import rule_lookup
 from ..frontend.rewriting.normalise import normalise
 from ..ir import EdgeRole, GmncError, ParameterGraph
 from .processes import NotRunnable
@@ -112,11 +112,11 @@ def read(
     registry: Registry | None = None,
 ) -> InferredModel:
     """The model as `gmnc.compile` reads it, with its options `dims`, `inputs` (shapes) and `registry`."""
-    rules = ruled(registry)
-    source, _, where = opened(model, dims or {}, shapes or {})
-    with of_file(where):
+    rules = resolve_registry(registry)
+    source, _, where = load_model(model, dims or {}, shapes or {})
+    with errors_in_file(where):
         normalised = normalise(source)
-        return InferredModel(normalised, infer(normalised, dims, shapes, finder(rules, normalised)))
+        return InferredModel(normalised, infer(normalised, dims, shapes, rule_lookup(rules, normalised)))
 
 
 def input_specs(
@@ -155,7 +155,7 @@ def input_specs(
 
 def is_large(spec: InputSpec) -> bool:
     """Whether an input is too large to draw."""
-    return elements(spec.shape) > DRAWN
+    return elements(spec.shape) > MAX_RANDOM_ELEMENTS
 
 
 def draw_inputs(
@@ -165,8 +165,8 @@ def draw_inputs(
     for spec in specs:
         if is_large(spec):
             raise NotRunnable(
-                f"input {spec.name!r} of shape {list(spec.shape)} has more than {DRAWN:,} entries, the limit of random "
-                f"inputs; {SMALLER}, or give an array with --inputs FILE.npz"
+                f"input {spec.name!r} of shape {list(spec.shape)} has more than {MAX_RANDOM_ELEMENTS:,} entries, the "
+                f"limit of random inputs; {SMALLER}, or give an array with --inputs FILE.npz"
             )
     return {s.name: _array(s, rng, sampling) for s in specs}
 

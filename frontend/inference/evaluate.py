@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir
 
 from ...ir import LoweringError
-from ..budget import WEIGHT_STEPS
+from ..budget import MAX_WEIGHT_WORK
 from ..dialect import DIALECT
 from ..model.keys import DOMAIN
 from ..model.traversal import describe
-from .affordable import steps
+from .fold_budget import python_work
 from .folding import run
 from .shapes import ValueInfo
 
@@ -80,7 +80,7 @@ def too_slow(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value) -> 
         entry = known.get(top)
         if node is None or entry is None or entry.data is not None or top.const_value is not None:
             continue
-        if node.domain != DOMAIN and steps(node, math.prod(entry.shape)) > WEIGHT_STEPS:
+        if node.domain != DOMAIN and python_work(node, math.prod(entry.shape)) > MAX_WEIGHT_WORK:
             return (
                 f"{describe(node)}: computing a tensor of shape {list(entry.shape)} from weights, element by element, "
                 "takes too long; store the result in the file"

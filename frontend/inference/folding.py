@@ -14,7 +14,7 @@ import onnx
 import onnx_ir
 from onnx.reference import ReferenceEvaluator
 
-from ..budget import FOLDED
+from ..budget import MAX_FOLDED_ELEMENTS
 from ..model.attribute_weights import own_inputs
 
 __all__ = ["FOLDS", "NEVER", "core", "elementwise", "fold", "run", "stored"]
@@ -83,7 +83,7 @@ def _reference(node: onnx_ir.Node, opset: int, inputs: Sequence[Array | None]) -
 
 def stored(array: Array) -> int:
     """How many elements an array holds in memory: zero-stride axes count once."""
-    if array.size <= FOLDED:
+    if array.size <= MAX_FOLDED_ELEMENTS:
         return array.size
     return int(np.prod([n for n, s in zip(array.shape, array.strides, strict=True) if s], dtype=np.int64))
 

@@ -8,7 +8,7 @@ import re
 import numpy as np
 import onnx_ir
 
-from ..budget import FOLDED
+from ..budget import MAX_FOLDED_ELEMENTS
 from ..dialect import DIALECT
 from ..model.keys import CONSTANT, LEARNED
 
@@ -145,7 +145,7 @@ def _is_generated(value: onnx_ir.Value) -> bool:
 
 def _is_uniform_or_positional(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> bool:
     """Whether it is 0, 1, 2, ... along one axis or one number throughout, as computed from sizes alone."""
-    if not 1 < tensor.size <= FOLDED or not tensor.dtype.is_floating_point() or not _is_generated(value):
+    if not 1 < tensor.size <= MAX_FOLDED_ELEMENTS or not tensor.dtype.is_floating_point() or not _is_generated(value):
         return False
     numbers = tensor.numpy().reshape(-1)
     first, last = float(numbers[0]), float(numbers[-1])

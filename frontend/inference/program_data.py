@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import onnx_ir
 
-from ..budget import FOLDED
+from ..budget import MAX_FOLDED_ELEMENTS
 from ..dialect import internal_ops
 from ..model.keys import ML_DOMAIN
 from .literals import is_literal
@@ -123,7 +123,7 @@ def _makes_floats(node: onnx_ir.Node) -> bool:
 def is_mask(tensor: onnx_ir.TensorProtocol) -> bool:
     """Whether all elements are 0 or 1; of large tensors only the first ones are read."""
     numbers = tensor.numpy().reshape(-1)
-    return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:FOLDED]))
+    return all(bool(((part == 0) | (part == 1)).all()) for part in (numbers[:64], numbers[:MAX_FOLDED_ELEMENTS]))
 
 
 def _is_integer_array(tensor: onnx_ir.TensorProtocol) -> bool:
@@ -140,7 +140,7 @@ def initializer_data(value: onnx_ir.Value) -> np.ndarray | None:
     None for parameters, and for more than `budget.FOLDED` elements.
     """
     tensor = value.const_value
-    if tensor is None or tensor.size > FOLDED:
+    if tensor is None or tensor.size > MAX_FOLDED_ELEMENTS:
         return None
     learnable = tensor.dtype.is_floating_point() or tensor.dtype in (
         onnx_ir.DataType.COMPLEX64,

@@ -12,25 +12,26 @@ import onnx_ir
 from onnx.shape_inference import InferenceError, infer_node_outputs
 
 from ...ir import LoweringError
-from ..budget import FOLDED_BYTES, FOLDED_STEPS, absurd
+from ..budget import MAX_FOLDED_BYTES, MAX_TOTAL_FOLD_WORK, oversize_reason
 from ..dialect import Shaped
 from ..errors import SMALLER, Unsupported
-from ..model.attributes import settings
+from ..model.attributes import attribute_values
 from ..model.gc_pause import paused
 from ..model.keys import ML_DOMAIN
 from ..model.protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
-from ..model.traversal import describe, subgraphs
+from ..model.traversal import describe
 from ..primitives.values import Op, Value
-from ..rules.foreign import blamed
+from ..rules.foreign import plugin_errors
 from ..rules.registry import Rule
 from . import ml_shapes
-from .affordable import affordable, steps
-from .agreement import contradiction
-from .choosing import choose_sizes
+from .bodies import BODIES
 from .contrib import output_shapes
+from .fold_budget import fits_budget, python_work
 from .folding import elementwise, fold
-from .native import unsafe_reason
+from .inference_guard import unsafe_reason
 from .program_data import initializer_data, quantised
+from .shape_checks import contradiction
+from .size_choice import choose_sizes
 from .sizes import DEFAULTS, Sizes
 from .tables import partial_reads
 from .value_info import ValueInfo, hint, inference_key, of_array, of_type, shape_of, upper_bound
@@ -126,7 +127,7 @@ class _Inference:
         known: What has been inferred so far.
         misfits: Branches that cannot run on these shapes.
         folded: Bytes of the constants folded so far.
-        stepped: Elements of these that were computed one by one in Python.
+        python_work: Their work element by element in Python, see `budget.MAX_FOLD_WORK`.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class _Inference:
         self.find = find
         self.known: dict[onnx_ir.Value, ValueInfo] = {}
         self.misfits: set[onnx_ir.Graph] = set()
-        self.folded = self.stepped = 0
+        self.folded = self.python_work = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
     def partial_reads(self) -> list[tuple[int, int, int]]:
@@ -152,7 +153,8 @@ class _Inference:
         shapes = {v: k.shape for v, k in self.known.items()}
         return list(partial_reads(self.model, shapes, {v: k.data for v, k in self.known.items() if k.data is not None}))
 
-    def _opset(self, node: onnx_ir.Node) -> int:
+    def opset(self, node: onnx_ir.Node) -> int:
+        """The version of the operator set of a node."""
         return node.version or self.model.opset_imports.get(node.domain, 1)
 
     def initializers(self) -> dict[onnx_ir.Value, ValueInfo]:
@@ -171,7 +173,7 @@ class _Inference:
         for value in self.model.graph.inputs:
             if isinstance(value.type, onnx_ir.TensorType):
                 shape = self.sizes.of_input(value)
-                if reason := absurd(shape):
+                if reason := oversize_reason(shape):
                     raise LoweringError(f"input {value.name!r} has {reason}; {SMALLER}")
                 self.known[value] = ValueInfo(shape, dtype_name(value.type.dtype))
             else:
@@ -190,8 +192,8 @@ class _Inference:
             self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
 
     def _node(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        if node.op_type in _BODIES and not node.domain:
-            return self._body(node, inputs)
+        if node.op_type in BODIES and not node.domain:
+            return BODIES[node.op_type](self, node, inputs)
         if any(v is not None and k is None for v, k in zip(node.inputs, inputs, strict=True)):
             return [None] * len(node.outputs)
         return self._outputs(node, inputs)
@@ -242,10 +244,12 @@ class _Inference:
     ) -> list[ValueInfo | None]:
         """Outputs as given by `Rule.shapes`."""
         values = tuple(None if k is None else Value("", k.shape, k.dtype, data=k.data) for k in inputs)
-        name, version = node.name or node.op_type, self._opset(node)
-        op = Op(node.op_type, node.domain, version, name, values, (), settings(node, version))
+        name, version = node.name or node.op_type, self.opset(node)
+        op = Op(node.op_type, node.domain, version, name, values, (), attribute_values(node, version))
         found: list[ValueInfo | None] = []
-        blame = blamed(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()
+        blame = (
+            plugin_errors(rule, f"shapes of rule {rule.function}", describe(node)) if rule.foreign else nullcontext()
+        )
         try:
             with suppress(Unsupported), blame:
                 found = [f and ValueInfo(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
@@ -257,14 +261,14 @@ class _Inference:
         """Compute the outputs of a node; None if it cannot be run or would exceed the budget."""
         arrays = [None if k is None else k.data for k in inputs]
         try:
-            spent = self.folded > FOLDED_BYTES or self.stepped > FOLDED_STEPS
-            if spent or not affordable(node, arrays, lambda: self._output_shapes(node, inputs)):
+            spent = self.folded > MAX_FOLDED_BYTES or self.python_work > MAX_TOTAL_FOLD_WORK
+            if spent or not fits_budget(node, arrays, lambda: self._output_shapes(node, inputs)):
                 return None
-            results = fold(node, self._opset(node), arrays)
+            results = fold(node, self.opset(node), arrays)
         except Exception as error:
             raise self._misfit(node, inputs, str(error)) from error
         self.folded += sum(a.nbytes for a in results or () if a.base is None)
-        self.stepped += steps(node, sum(a.size for a in results or ()))
+        self.python_work += python_work(node, sum(a.size for a in results or ()))
         return results
 
     def _output_shapes(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[tuple[int, ...] | None]:
@@ -275,7 +279,7 @@ class _Inference:
 
     def _schema(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         """Outputs by the ONNX schema's own inference."""
-        schema = schema_of(node.op_type, self._opset(node), node.domain)
+        schema = schema_of(node.op_type, self.opset(node), node.domain)
         if schema is None:
             return _contrib(node, inputs)
         proto = node_proto(node)
@@ -314,77 +318,7 @@ class _Inference:
             return None if shape is None else ValueInfo(shape, dtype_name(value.type.dtype))
         return None if value.type is None else ValueInfo((), "")
 
-    def _body(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        if node.op_type == "If":
-            return self._branches(node, inputs)
-        body = subgraphs(node)[0]
-        if node.op_type == "Loop":
-            return self._loop(node, body, inputs)
-        return self._scan(node, body, inputs)
 
-    def _branches(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        """Outputs of the branch that is taken; if that is unknown, of the first branch that can run."""
-        names = ["then_branch", "else_branch"]
-        condition = inputs[0].data if inputs and inputs[0] is not None else None
-        if condition is not None:
-            names = names[:1] if condition.reshape(-1)[0] else names[1:]
-        results: list[list[ValueInfo | None]] = []
-        errors: list[LoweringError] = []
-        for name in names:
-            branch = node.attributes[name].as_graph()
-            try:
-                self.graph(branch)
-                results.append([self.known.get(v) for v in branch.outputs])
-            except LoweringError as error:
-                errors.append(error)
-                self.misfits.add(branch)
-        if not results:
-            raise errors[0]
-        return [
-            None if k is None else ValueInfo(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]
-        ]
-
-    def _loop(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        trips = inputs[0].data if inputs and inputs[0] is not None else None
-        count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
-        start: Sequence[ValueInfo | None] = [ValueInfo((), "int64"), ValueInfo((), "bool"), *inputs[2:]]
-        self._enter(body, start)
-        ends = [self.known.get(v) for v in body.outputs[1:]]
-        carried = len(inputs) - 2
-        finals = [k and ValueInfo(k.shape, k.dtype) for k in ends[:carried]]
-        return finals + [k and ValueInfo((count, *k.shape), k.dtype) for k in ends[carried:]]
-
-    def _scan(self, node: onnx_ir.Node, body: onnx_ir.Graph, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
-        if self._opset(node) < 9:
-            return [None] * len(node.outputs)
-        scanned = node.attributes["num_scan_inputs"].as_int()
-        if not 0 < scanned <= len(inputs):
-            raise ValueError(f"num_scan_inputs is {scanned}, but it has {len(inputs)} inputs")
-        states = len(inputs) - scanned
-        axes = _ints(node, "scan_input_axes", scanned)
-        rows = [
-            k and ValueInfo(tuple(np.delete(k.shape, a).tolist()), k.dtype)
-            for k, a in zip(inputs[states:], axes, strict=True)
-        ]
-        lengths = [k.shape[a] for k, a in zip(inputs[states:], axes, strict=True) if k is not None]
-        self._enter(body, [*inputs[:states], *rows])
-        ends = [self.known.get(v) for v in body.outputs]
-        places = _ints(node, "scan_output_axes", len(ends) - states)
-        stacked = [
-            ValueInfo(tuple(np.insert(k.shape, a, lengths[0]).tolist()), k.dtype) if k and lengths else None
-            for k, a in zip(ends[states:], places, strict=True)
-        ]
-        return [k and ValueInfo(k.shape, k.dtype) for k in ends[:states]] + stacked
-
-    def _enter(self, body: onnx_ir.Graph, start: Sequence[ValueInfo | None]) -> None:
-        """Infer a loop body; carried values change between iterations, so their data is unknown."""
-        for value, known in zip(body.inputs, start, strict=False):
-            if known is not None:
-                self.known[value] = ValueInfo(known.shape, known.dtype)
-        self.graph(body)
-
-
-_BODIES = frozenset({"If", "Loop", "Scan"})
 _NULLARY = frozenset({"Constant"})
 _GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
 _FIXED = "the model contradicts itself; export it again"
@@ -401,8 +335,3 @@ def _contrib(
 
 def _shapes(values: Sequence[ValueInfo | None]) -> list[tuple[int, ...] | None]:
     return [None if k is None else k.shape for k in values]
-
-
-def _ints(node: onnx_ir.Node, name: str, count: int) -> list[int]:
-    attribute = node.attributes.get(name)
-    return [0] * count if attribute is None else list(attribute.as_ints())

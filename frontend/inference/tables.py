@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx_ir
 
-from ..budget import FOLDED
+from ..budget import MAX_FOLDED_ELEMENTS
 
 __all__ = ["LONGEST", "partial_reads"]
 
 LONGEST = 2048
 """The longest table that a guessed dimension is extended to; longer sequences have masks that are too large to fold."""
 
-assert LONGEST**2 <= FOLDED
+assert LONGEST**2 <= MAX_FOLDED_ELEMENTS
 
 
 def partial_reads(

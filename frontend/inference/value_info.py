@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import onnx_ir
 
-from ..budget import absurd
+from ..budget import oversize_reason
 from ..model.protos import dtype_name
 
-__all__ = ["HINTED", "ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
+__all__ = ["MAX_SHAPE_DATA", "ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
 
 
-HINTED = 64
-"""Elements of an operand that a shape may depend on, at most."""
+MAX_SHAPE_DATA = 64
+"""Most elements of an operand on whose data a shape may depend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class ValueInfo:
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a shape beyond the budget."""
-        if reason := absurd(self.shape):
+        if reason := oversize_reason(self.shape):
             raise ValueError(f"a value would have {reason}")
 
 
@@ -70,7 +70,7 @@ def inference_key(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> Has
 
 def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
     """The data of an operand that an output shape may depend on (Reshape's target, Resize's scales), else None."""
-    if known is None or known.data is None or known.data.size > HINTED:
+    if known is None or known.data is None or known.data.size > MAX_SHAPE_DATA:
         return None
     if known.dtype in ("int64", "int32") or node.op_type in ("Resize", "Upsample"):
         return known.data

@@ -8,10 +8,10 @@ from typing import Any
 import onnx
 import onnx_ir
 
-__all__ = ["defaults", "settings"]
+__all__ = ["attribute_values", "defaults"]
 
 
-def settings(node: onnx_ir.Node, opset: int) -> dict[str, Any]:
+def attribute_values(node: onnx_ir.Node, opset: int) -> dict[str, Any]:
     """Attributes and defaults by name: lists as tuples, bytes as str, tensors as NumPy arrays, graphs unchanged."""
     return {**defaults(node.domain, node.op_type, opset), **{n: _plain(a) for n, a in node.attributes.items()}}
 

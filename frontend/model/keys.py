@@ -11,12 +11,12 @@ __all__ = [
     "FILES",
     "FUNCTION",
     "LEARNED",
-    "MADE",
     "ML_DOMAIN",
     "ORIGINAL",
     "PARAMETERS",
     "PARSER",
     "REASON",
+    "SYNTHETIC",
 ]
 
 DOMAIN = "gmnc"
@@ -48,7 +48,7 @@ LEARNED = "gmnc.learned"
 FUNCTION = "gmnc.function"
 """Key in `onnx_ir.Node.metadata_props` of an inlined node: the local function it comes from."""
 
-MADE = "gmnc.made"
+SYNTHETIC = "gmnc.made"
 """Key in `onnx_ir.Value.meta` of a value that is not in the file."""
 
 ATTRIBUTE = "gmnc.attribute"

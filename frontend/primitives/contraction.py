@@ -11,12 +11,12 @@ import numpy as np
 
 from ...ir import EdgeRole, LinkRole, NodeKind
 from ...ir.arrays import distinct
-from ..budget import PLACES, bear
+from ..budget import MAX_POSITIONS, check_limit
 from ..errors import Unsupported
 from .elements import Elements
 from .grid import free_axes, runs, spread
 from .joins import Factors, independent, join, reordered, shared_neuron
-from .labels import compress, map_via, nodes_of, port, varying, vias_of
+from .labels import compress, map_via, nodes_of, to_labels, varying, vias_of
 from .state import State, align
 
 __all__ = ["Spec", "contract", "emit", "fitted", "shared_source"]
@@ -154,9 +154,9 @@ def _source(state: State, involved: list[np.ndarray], kept: list[np.ndarray]) ->
         return join(state, involved, LinkRole.PAIR), kept
     if len(kept) == 1 and kept[0].size == 1:
         return kept[0], []
-    ports = distinct(np.concatenate([f.reshape(-1) for f in kept]))
-    node = state.ports(NodeKind.JOIN, 1, state.depth(ports))
-    state.links(np.repeat(nodes_of(node), len(ports)), ports, LinkRole.SHARED)
+    labels = distinct(np.concatenate([f.reshape(-1) for f in kept]))
+    node = state.labelled_nodes(NodeKind.JOIN, 1, state.depth(labels))
+    state.links(np.repeat(nodes_of(node), len(labels)), labels, LinkRole.SHARED)
     return node.reshape((1,) * kept[0].ndim), kept
 
 
@@ -194,13 +194,13 @@ def emit(
               {"b": batch, "n": fresh, "k": labelled, "s": places}.items()}  # fmt: skip
     b, n, k = (int(np.prod(length[g], dtype=np.int64)) for g in "bnk")
 
-    ports = align(source, spec.x, "".join([*batch, *labelled]) + _others(spec.x, [*batch, *labelled]))
-    ports = ports.reshape(ports.shape[: len(batch) + len(labelled)])
-    ports = np.broadcast_to(ports, (*length["b"], *length["k"])).reshape(b, k)
+    sources = align(source, spec.x, "".join([*batch, *labelled]) + _others(spec.x, [*batch, *labelled]))
+    sources = sources.reshape(sources.shape[: len(batch) + len(labelled)])
+    sources = np.broadcast_to(sources, (*length["b"], *length["k"])).reshape(b, k)
     grid = [spec.x[a] for a in free_axes([source, *kept], shape)]
     slots = [grid.index(t) for t in places if t in grid]
-    ports, (tile, run) = runs(state.moves, ports, [shape[spec.x.index(t)] for t in grid], slots)
-    kinds = ports.shape[1]
+    sources, (tile, run) = runs(state.moves, sources, [shape[spec.x.index(t)] for t in grid], slots)
+    kinds = sources.shape[1]
 
     order = [spec.w.index(t) for t in [*batch, *fresh, *labelled, *places]]
     order += [a for a in range(len(spec.w)) if a not in order]
@@ -213,9 +213,9 @@ def emit(
 
     elements = weight.move(arrange)
     if dst is None:
-        dst = state.nodes(NodeKind.NEURON, b * n, 1 + state.depth(ports)).reshape(b, n)
-    state.edges(dst, nodes_of(ports), vias_of(ports), elements, role, _slots([tile, run, *length["s"]]))
-    labels = port(dst).reshape([*length["b"], *length["n"]])
+        dst = state.nodes(NodeKind.NEURON, b * n, 1 + state.depth(sources)).reshape(b, n)
+    state.edges(dst, nodes_of(sources), vias_of(sources), elements, role, _slots([tile, run, *length["s"]]))
+    labels = to_labels(dst).reshape([*length["b"], *length["n"]])
     return compress(align(labels, "".join([*batch, *fresh]), spec.out))
 
 
@@ -228,7 +228,7 @@ def _slots(sizes: list[int]) -> np.ndarray:
     sizes = [s for s in sizes if s > 1]
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)
-    bear(math.prod(sizes), PLACES, "slots of edges")
+    check_limit(math.prod(sizes), MAX_POSITIONS, "slots of edges")
     if len(sizes) > 3:
         return np.arange(math.prod(sizes), dtype=np.int32)[:, None]
     grid = np.indices(sizes, dtype=np.int32)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir import ParameterView
-from ..budget import COPIED, PLACES, bear
+from ..budget import MAX_INDEXED_ELEMENTS, MAX_POSITIONS, check_limit
 from ..errors import Unsupported
 from .labels import constant_along
 from .regions import affine_view, regions
@@ -52,7 +52,7 @@ class Elements:
         """Element numbers within the arena, int64, same shape. Raises `TooLarge` beyond the budget."""
         if self.array.dtype != np.int8:
             return self.array
-        bear(self.array.size, COPIED, "elements of a weight to be indexed one by one")
+        check_limit(self.array.size, MAX_INDEXED_ELEMENTS, "elements of a weight to be indexed one by one")
         axes = np.ogrid[tuple(slice(n) for n in self.array.shape)]
         start = self.arena.number_of(self.array)
         steps = sum((a * s for a, s in zip(axes, self.array.strides, strict=True)), np.zeros((), dtype=np.int64))
@@ -113,7 +113,7 @@ class Elements:
         first = parts[0]
         if any(p.arena is not first.arena for p in parts):
             raise Unsupported("parameters and program constants are combined into one tensor")
-        bear(sum(math.prod(p.shape) for p in parts), PLACES, "elements of combined weights")
+        check_limit(sum(math.prod(p.shape) for p in parts), MAX_POSITIONS, "elements of combined weights")
         trace: int | np.ndarray = first.trace if isinstance(first.trace, int) else -1
         if any(not isinstance(p.trace, int) or p.trace != trace for p in parts):
             trace = join([np.broadcast_to(np.asarray(p.trace, dtype=np.int64), p.shape) for p in parts])

@@ -11,7 +11,7 @@ import numpy as np
 from ...ir import EdgeRole
 from ...ir.arrays import distinct_rows
 from ..errors import Unsupported
-from .attaching import Part, add_parameters
+from .add_parameters import Addend, add_parameters
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import COMMUTATIVE, FUNCTIONS
@@ -33,7 +33,7 @@ _MIXED = "its entries depend on several parameter elements"
 def elementwise(
     state: State,
     constants: Constants,
-    fates: dict[str, str],
+    account_reasons: dict[str, str],
     name: str,
     inputs: Sequence[Value | None],
     attributes: Mapping[str, Any],
@@ -46,7 +46,7 @@ def elementwise(
     Args:
         state: The state of the lowering.
         constants: Provides elements of constants.
-        fates: Gains the names of float tensors that turn out to be masks.
+        account_reasons: Gains the names of float tensors that turn out to be masks.
         name: The operator.
         inputs: Its operands, None where one is left out.
         attributes: Its attributes.
@@ -72,7 +72,7 @@ def elementwise(
         after = step.mark if step.attributes and not attached else None
         factors = combine(state, operands, shape, name, step.ranks, step.apply, step.mark_place, after)
     for value in attached.values():
-        factors = _attach(state, constants, fates, factors, value, step)
+        factors = _attach(state, constants, account_reasons, factors, value, step)
     return factors
 
 
@@ -180,7 +180,7 @@ def _ranks(name: str, active: Sequence[Value]) -> Sequence[int]:
 
 
 def _attach(
-    state: State, constants: Constants, fates: dict[str, str], factors: Factors, value: Value, step: _Step
+    state: State, constants: Constants, account_reasons: dict[str, str], factors: Factors, value: Value, step: _Step
 ) -> Factors:
     """Add a constant as parameters; a program table or mask that varies only along free axes becomes a via step."""
     elements = constants.weight(value)
@@ -190,11 +190,11 @@ def _attach(
     free = bool(axes) and not any(axes & set(varying(f)) for f in factors)
     if free and (value.data is not None or _is_mask(constants, elements, step.name)):
         if value.data is None:
-            fates[value.name] = "positional constant"
+            account_reasons[value.name] = "positional constant"
         numbers = constants.read(elements) if value.data is None else value.data
         table = digest(numbers.reshape(value.shape))
         return tuple(map_via(f, lambda v: step.mark(v, table=table)) for f in factors)
-    part = Part(elements, _role(state, step.name, factors))
+    part = Addend(elements, _role(state, step.name, factors))
     return add_parameters(state, factors, step.shape, [part], step.name, step.attributes)
 
 

@@ -20,10 +20,10 @@ import numpy as np
 
 from ...ir import GraphBuilder
 from ...ir.arrays import distinct, distinct_rows
-from ..budget import LABELS, MOVES, PLACES, bear
-from .labels import compress, constant_along, distinct_vias, map_via, nodes_of, periodic, port, varying, vias_of
-from .moving import carried
-from .places import described
+from ..budget import MAX_LABELS, MAX_MOVES, MAX_POSITIONS, check_limit
+from .labels import compress, constant_along, distinct_vias, map_via, nodes_of, periodic, to_labels, varying, vias_of
+from .move_notation import describe_move
+from .movement import apply_movement
 
 __all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
 
@@ -72,24 +72,24 @@ class Moves:
         """Append a move to a via; the identity adds nothing."""
         if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
             return via
-        words = self._words(base, grid, at)
-        if words is None:
+        text = self._notation(base, grid, at)
+        if text is None:
             new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
         else:
             # The description omits the number of copies, so equal descriptions of different grids are numbered.
-            alike = self._alike.setdefault((via, base, words), [])
+            alike = self._alike.setdefault((via, base, text), [])
             if grid not in alike:
                 alike.append(grid)
             number = alike.index(grid)
-            items = [("axes", words), *([("number", number)] if number else [])]
+            items = [("axes", text), *([("number", number)] if number else [])]
             new = self._builder.via("Move", items, (via,), sizes=(*base, *grid))
         self._moves.setdefault(new, Move(via, base, grid, at))
         return new
 
-    def _words(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
+    def _notation(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
         key = (base, grid, hashlib.blake2b(at.astype(np.int64, copy=False).tobytes(), digest_size=16).digest())
         if key not in self._described:
-            self._described[key] = described(base, grid, at)
+            self._described[key] = describe_move(base, grid, at)
         return self._described[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
@@ -152,7 +152,7 @@ def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:
     parents = np.array([m.parent for m in split])
     bare = labels
     if (parents != vias).any():
-        bare = np.where(labels < 0, labels, port(nodes_of(labels), parents[inverse]))
+        bare = np.where(labels < 0, labels, to_labels(nodes_of(labels), parents[inverse]))
     bases = tuple(dict.fromkeys(m.base for m in split))
     if len(bases) == 1:
         return Unfolded(bare, bases, at)
@@ -166,7 +166,7 @@ def _at(split: Sequence[Move], inverse: np.ndarray) -> np.ndarray:
     first = split[0].at
     if all(m.at is first or np.array_equal(m.at, first) for m in split[1:]):
         return first.reshape(*(1 for _ in inverse.shape), -1)
-    bear(inverse.size * len(first), PLACES, "moved positions of its operand")
+    check_limit(inverse.size * len(first), MAX_POSITIONS, "moved positions of its operand")
     return np.stack([m.at for m in split])[inverse]
 
 
@@ -183,17 +183,17 @@ def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gri
     Returns:
         Labels of the shape of `which`.
     """
-    bear(which.size, LABELS, "labels of a value")
-    ports, base = found.origin(which)
+    check_limit(which.size, MAX_LABELS, "labels of a value")
+    labels, base = found.origin(which)
     if len(at) == 1 and len(found.bases) == 1:
-        return map_via(ports, lambda via: moves.put(via, found.bases[0], grid, at[0]))
+        return map_via(labels, lambda via: moves.put(via, found.bases[0], grid, at[0]))
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
-    vias = vias_of(ports).reshape(-1)
+    vias = vias_of(labels).reshape(-1)
     first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
-    bear(len(first), MOVES, "distinct moves of entries")
+    check_limit(len(first), MAX_MOVES, "distinct moves of entries")
     own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
     new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
-    return np.where(ports < 0, ports, port(nodes_of(ports), new[pair].reshape(which.shape)))
+    return np.where(labels < 0, labels, to_labels(nodes_of(labels), new[pair].reshape(which.shape)))
 
 
 def moved(
@@ -216,11 +216,11 @@ def moved(
     if 0 in shape or 0 in new_shape:
         return tuple(compress(function(np.broadcast_to(f, shape)).reshape(new_shape)) for f in factors)
     axes = free_axes(factors, shape)
-    carried = [_carry(moves, f, shape, axes, function, new_shape) for f in factors]
-    labelled = [varying(which) for _, which, _ in carried]
+    moved_parts = [_moved_parts(moves, f, shape, axes, function, new_shape) for f in factors]
+    labelled = [varying(which) for _, which, _ in moved_parts]
     grid = [a for a, n in enumerate(new_shape) if n > 1 and not any(a in own for own in labelled)]
     out = []
-    for (found, which, at), own in zip(carried, labelled, strict=True):
+    for (found, which, at), own in zip(moved_parts, labelled, strict=True):
         elsewhere = [a for a, n in enumerate(new_shape) if n > 1 and a not in own and a not in grid]
         if not all(constant_along(at, a) for a in elsewhere):
             return moved(moves, (join(factors),), shape, function, new_shape, join)
@@ -248,26 +248,26 @@ def spread(
     """
     if shape == new_shape and set(keep) <= set(varying(labels)) and list(axes) == list(grid):
         return labels
-    found, which, at = _carry(moves, labels, shape, axes, lambda a: np.broadcast_to(a, new_shape), new_shape)
+    found, which, at = _moved_parts(moves, labels, shape, axes, lambda a: np.broadcast_to(a, new_shape), new_shape)
     own = {*keep, *varying(labels)}
     part = tuple(slice(None) if a in own else slice(0, 1) for a in range(len(new_shape)))
     return compress(_settle(moves, found, np.broadcast_to(which, new_shape)[part], at, grid))
 
 
-def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) -> np.ndarray:
+def stacked(moves: Moves, labels: np.ndarray, grid: Grid, whole: bool = False) -> np.ndarray:
     """Merge labels in unordered rows that are positions of one array into a single label over all these positions.
 
     Args:
         moves: The moves of the graph.
-        ports: Labels [n, m] whose order within a row does not matter.
+        labels: Labels [n, m] whose order within a row does not matter.
         grid: Their grid.
         whole: Whether the order within their arrays does not matter either.
 
     Returns:
-        Labels [n, k] with one label per array, if each array occurs equally often; else `ports`.
+        Labels [n, k] with one label per array, if each array occurs equally often; else `labels`.
     """
-    found = unfold(moves, ports, grid)
-    n, m = ports.shape
+    found = unfold(moves, labels, grid)
+    n, m = labels.shape
     kind = np.zeros((n, m), np.int64)
     if found.places is None:
         kind = np.unique(found.at.reshape(n * m, -1), axis=0, return_inverse=True)[1].reshape(n, m)
@@ -275,10 +275,10 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
     which = np.take_along_axis(found.which, order, axis=1)
     count = len(distinct(which[0])) if n else 0
     if not count or m % count:
-        return ports
+        return labels
     which = which.reshape(n, count, -1)
     if (which != which[:, :, :1]).any() or (count == m and not whole):
-        return ports
+        return labels
     times = m // count
     if found.places is not None:
         at = np.repeat(found.places, times)[None]
@@ -292,25 +292,25 @@ def stacked(moves: Moves, ports: np.ndarray, grid: Grid, whole: bool = False) ->
 
 
 def runs(
-    moves: Moves, ports: np.ndarray, sizes: Sequence[int], slots: Sequence[int]
+    moves: Moves, labels: np.ndarray, sizes: Sequence[int], slots: Sequence[int]
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Factor rows of labels into `tile x distinct x run`, with repetitions moved into the grid.
 
     Args:
         moves: The moves of the graph.
-        ports: Labels [b, k].
+        labels: Labels [b, k].
         sizes: The grid of the labels.
         slots: The axes of the grid that are slots.
 
     Returns:
         Labels [b, d] of distinct arrays, whose grid ends in tile and run and then the axes `slots`; and (tile, run).
     """
-    if moves.none(ports, tuple(sizes)) and list(slots) == list(range(len(sizes)))[len(sizes) - len(slots) :]:
-        tile, _, run = periodic(ports)
+    if moves.none(labels, tuple(sizes)) and list(slots) == list(range(len(sizes)))[len(sizes) - len(slots) :]:
+        tile, _, run = periodic(labels)
         if tile == run == 1:
-            return ports, (1, 1)
-    found = unfold(moves, ports, tuple(sizes))
-    b = len(ports)
+            return labels, (1, 1)
+    found = unfold(moves, labels, tuple(sizes))
+    b = len(labels)
     tile, distinct, run = periodic(found.which)
     rest = [i for i in range(len(sizes)) if i not in slots]
     at = found.at.reshape(*found.at.shape[:2], *sizes).transpose(0, 1, *(2 + i for i in (*rest, *slots)))
@@ -325,7 +325,7 @@ def runs(
     return placed(moves, found, which, at, grid), (tile, run)
 
 
-def _carry(
+def _moved_parts(
     moves: Moves, labels: np.ndarray, shape: tuple[int, ...], axes: Sequence[int],
     function: Callable[[np.ndarray], np.ndarray], new_shape: tuple[int, ...],
 ) -> tuple[Unfolded, np.ndarray, np.ndarray]:  # fmt: skip
@@ -334,7 +334,7 @@ def _carry(
     found = unfold(moves, labels, grid)
     rest = [a for a in range(len(shape)) if a not in axes]
     at = found.at.reshape((*(found.at.shape[a] for a in rest), *grid)).transpose(np.argsort([*rest, *axes]))
-    which, at = (carried(function, np.broadcast_to(a, shape), new_shape) for a in (found.which, at))
+    which, at = (apply_movement(function, np.broadcast_to(a, shape), new_shape) for a in (found.which, at))
     return found, compress(which), at
 
 
@@ -346,7 +346,7 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
     at = at[part].transpose([*rest, *grid])
     # Positions that are the same for all labels stay a single row.
     many = 1 if all(at.shape[i] == 1 or at.strides[i] == 0 for i in range(len(rest))) else which.size
-    bear(many * math.prod(sizes), PLACES, "moved positions of entries")
+    check_limit(many * math.prod(sizes), MAX_POSITIONS, "moved positions of entries")
     at = at if many > 1 else at[(slice(0, 1),) * len(rest)]
     labels = placed(moves, found, which.reshape([which.shape[a] for a in rest]), at.reshape(many, -1), sizes)
     return labels.reshape(which.shape)
@@ -355,7 +355,7 @@ def _settle(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gr
 @lru_cache(maxsize=256)
 def _everywhere(grid: Grid) -> np.ndarray:
     """All positions of a grid in order, int64 [positions]. Raises `TooLarge` beyond the budget."""
-    bear(math.prod(grid), PLACES, f"positions of a grid {list(grid)}")
+    check_limit(math.prod(grid), MAX_POSITIONS, f"positions of a grid {list(grid)}")
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places

@@ -13,11 +13,16 @@ from .contraction import Spec
 from .elements import Elements
 from .values import Value
 
-__all__ = ["Move", "Picks", "Primitives", "Rows"]
+__all__ = ["DataMovement", "Picks", "Primitives", "Rows"]
 
-Move = Callable[[np.ndarray], np.ndarray]
+DataMovement = Callable[[np.ndarray], np.ndarray]
+"""Data movement on an array; each entry of the result is one of the array."""
+
 Picks = tuple[Value, Sequence[int | None]]
+"""Known indices, and for each of their axes the axis of the result that it becomes, if any."""
+
 Rows = Mapping[int, Sequence[int | None]]
+"""By axis of a result: the axis of each operand that is aligned with it, None if there is none."""
 
 
 class Primitives(Protocol):
@@ -55,7 +60,12 @@ class Primitives(Protocol):
 
     @abstractmethod
     def move(
-        self, x: Value, function: Move, shape: tuple[int, ...], by_shape: bool = False, picks: Picks | None = None
+        self,
+        x: Value,
+        function: DataMovement,
+        shape: tuple[int, ...],
+        by_shape: bool = False,
+        picks: Picks | None = None,
     ) -> Value:
         """Data movement: transpose, reshape, slice, gather at known indices, and the like.
 

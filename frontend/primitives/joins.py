@@ -10,9 +10,9 @@ import numpy as np
 
 from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct_rows
-from ..budget import PLACES, bear
+from ..budget import MAX_POSITIONS, check_limit
 from .grid import Grid, free_axes, moved, spread, stacked
-from .labels import compress, map_via, nodes_of, port, varying, vias_of
+from .labels import compress, map_via, nodes_of, to_labels, varying, vias_of
 from .state import State
 
 __all__ = [
@@ -21,9 +21,9 @@ __all__ = [
     "broadcast",
     "combine",
     "gathered",
+    "group_by_axes",
     "independent",
     "join",
-    "meeting",
     "members",
     "pin_against_free",
     "reordered",
@@ -61,7 +61,7 @@ def join(
         operands = [operands[i] for i in np.argsort(ranks, kind="stable")]
     ranks = sorted(ranks) if ordered else [0] * len(operands)
     shape = np.broadcast_shapes(*(o.shape for o in operands))
-    bear(math.prod(shape) * len(operands), PLACES, "labels in a join")
+    check_limit(math.prod(shape) * len(operands), MAX_POSITIONS, "labels in a join")
     rows = np.stack([np.broadcast_to(o, shape).reshape(-1) for o in operands], axis=1)
     for rank in set(ranks):
         columns = [i for i, r in enumerate(ranks) if r == rank]
@@ -71,7 +71,7 @@ def join(
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
     operand = np.tile(ranks, len(kinds)) if ordered else None
     state.links(np.repeat(nodes, len(operands)), kinds, role, operand)
-    return compress(port(nodes)[which].reshape(shape))
+    return compress(to_labels(nodes)[which].reshape(shape))
 
 
 def shared_neuron(
@@ -97,7 +97,9 @@ def shared_neuron(
     places = kinds.shape[1]
     nodes = state.nodes(NodeKind.JOIN, len(kinds), state.depth(kinds))
     state.links(np.repeat(nodes, places), kinds, role, slot=np.tile(np.arange(places), len(kinds))[:, None])
-    joined = compress(port(nodes)[which].reshape(*outer, *[1] * len(axes)).transpose(np.argsort(rest + list(axes))))
+    joined = compress(
+        to_labels(nodes)[which].reshape(*outer, *[1] * len(axes)).transpose(np.argsort(rest + list(axes)))
+    )
     if not beside:
         return joined
     along = (("along", tuple(sorted([*axes, *beside]).index(a) for a in axes)),)
@@ -126,7 +128,7 @@ def gathered(
     kinds = rows[first]
     nodes = state.nodes(kind, len(kinds), state.depth(kinds))
     state.links(np.repeat(nodes, kinds.shape[1]), kinds, role)
-    return along(port(nodes)[which], labels, axes)
+    return along(to_labels(nodes)[which], labels, axes)
 
 
 def members(state: State, labels: np.ndarray, axes: Sequence[int], grid: Grid, whole: bool = False) -> np.ndarray:
@@ -196,7 +198,7 @@ def combine(
         The labels of the result.
     """
     out: list[np.ndarray] = []
-    for members in meeting(state, operands, shape):
+    for members in group_by_axes(state, operands, shape):
         if len(members) == 1:
             operand, labels = members[0]
             out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
@@ -210,7 +212,7 @@ def combine(
     return independent(state, out)
 
 
-def meeting(
+def group_by_axes(
     state: State, operands: Sequence[Operand], shape: tuple[int, ...], apart: bool = True
 ) -> list[list[tuple[int, np.ndarray]]]:
     """Group the labels of operands that vary along common axes when broadcast to `shape`.
@@ -229,7 +231,7 @@ def meeting(
     items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
     groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
     if all(len({items[j][0] for j in group}) == 1 for group in groups) and not apart:
-        groups = _meet(items, groups)
+        groups = _merge_first(items, groups)
     out = []
     for group in groups:
         keep = {a for j in group for a in varying(items[j][1])}
@@ -252,7 +254,7 @@ def _spread(state: State, operand: Operand, labels: np.ndarray, keep: set[int], 
     return spread(state.moves, labels, operand.shape, axes, shape, sorted(keep), grid)
 
 
-def _meet(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
+def _merge_first(items: list[tuple[int, np.ndarray]], groups: list[list[int]]) -> list[list[int]]:
     """Merge the first groups of all operands."""
     first = [next((g for g in groups if items[g[0]][0] == i), None) for i in sorted({i for i, _ in items})]
     met = [g for g in first if g is not None]
@@ -281,7 +283,7 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
     vias = np.stack([vias_of(f).reshape(-1) for f in labels], axis=1)
     first, which = distinct_rows(vias)
     new = np.array([step(tuple(int(v) for v in row)) for row in vias[first]], dtype=np.int64)
-    return compress(port(nodes_of(labels[0]), new[which].reshape(labels[0].shape)))
+    return compress(to_labels(nodes_of(labels[0]), new[which].reshape(labels[0].shape)))
 
 
 def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]:

@@ -21,7 +21,7 @@ __all__ = [
     "map_via",
     "nodes_of",
     "periodic",
-    "port",
+    "to_labels",
     "unlabelled",
     "unrepeated",
     "varying",
@@ -33,7 +33,7 @@ _MASK = (1 << _SHIFT) - 1
 NONE = -1
 
 
-def port(node: np.ndarray | int, via: np.ndarray | int = 0) -> np.ndarray:
+def to_labels(node: np.ndarray | int, via: np.ndarray | int = 0) -> np.ndarray:
     """Pack nodes and vias, broadcast against each other, into labels (int64)."""
     return np.asarray(node, dtype=np.int64) << _SHIFT | np.asarray(via, dtype=np.int64)
 

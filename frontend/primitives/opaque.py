@@ -1,4 +1,4 @@
-"""Opaque join: outputs depend on all entries of all operands, in order, in an unknown way."""
+"""Operators of unknown structure: outputs that depend on all operands in order, and opaque nodes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
+from ...ir.arrays import distinct
 from ..errors import Unsupported
 from .joins import join
-from .labels import map_via
+from .labels import map_via, nodes_of, to_labels
 from .state import State
 from .values import Op, Value
 
-__all__ = ["opaque_join"]
+__all__ = ["opaque", "opaque_join"]
 
 _LIMIT = 1 << 16
 
 
 def opaque_join(
-    state: State, op: Op, stream: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
+    state: State, op: Op, as_activation: Callable[[Value], Value], one_label: Callable[[Value], np.ndarray], fresh: bool
 ) -> list[Value | None]:
     """Join all operands of an operator in one node, of which each output is a different function.
 
     Args:
         state: The state of the lowering.
         op: The operator.
-        stream: Converts an operand to an activation.
+        as_activation: Converts an operand to an activation.
         one_label: Joins the labels of an activation into one.
         fresh: Whether to pin the node.
 
@@ -46,7 +47,7 @@ def opaque_join(
             attributes[f"operand{index}"] = _mark(value.data)
         elif value is not None:
             operands[index] = value
-    values = {i: stream(v) for i, v in operands.items() if 0 not in v.shape}
+    values = {i: as_activation(v) for i, v in operands.items() if 0 not in v.shape}
     if sum(f.size for v in values.values() for f in v.factors) > _LIMIT:
         raise Unsupported("a result depends on too many neurons")
     labels = [one_label(v).reshape(1) for v in values.values()]
@@ -55,11 +56,42 @@ def opaque_join(
     node = (
         join(state, labels, LinkRole.OPAQUE_JOIN, list(values))
         if labels
-        else state.ports(NodeKind.INPUT, 1, 0, pinned=True)
+        else state.labelled_nodes(NodeKind.INPUT, 1, 0, pinned=True)
     )
     if fresh:
         state.pin(node)
     return [None if r is None else _output(state, op, i, node, attributes) for i, r in enumerate(op.results)]
+
+
+def opaque(state: State, op: Op) -> list[Value | None]:
+    """Pin the operands of an operator and link them to one node, which feeds one pinned node per output.
+
+    Args:
+        state: The state of the lowering.
+        op: The operator.
+
+    Returns:
+        The outputs, None where one is left out.
+    """
+    labels = [np.zeros(0, dtype=np.int64)]
+    for factor in (f for value in op.inputs if value is not None for f in value.factors):
+        state.pin(factor)
+        labels.append(distinct(factor))
+    sources = np.concatenate(labels)
+    depth = state.depth(sources)
+    middle = state.nodes(NodeKind.OPAQUE, 1, depth, pinned=True)
+    state.links(np.repeat(middle, len(sources)), sources, LinkRole.OPAQUE, operand=np.arange(len(sources)))
+    outputs: list[Value | None] = []
+    for index, result in enumerate(op.results):
+        if result is None:
+            outputs.append(None)
+            continue
+        node = state.labelled_nodes(NodeKind.OPAQUE, 1, depth, pinned=True)
+        via = state.builder.via("Opaque", (("op", op.type), ("output", index)))
+        state.links(nodes_of(node), to_labels(middle, via), LinkRole.OPAQUE, operand=np.array([index]))
+        shape = result.shape or ()
+        outputs.append(Value(result.name, shape, result.dtype, (node.reshape((1,) * len(shape)),)))
+    return outputs
 
 
 def _plain(value: Any) -> Any:

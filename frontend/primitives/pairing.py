@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ...ir import NodeKind
-from .attaching import coordinates
+from .add_parameters import coordinates
 from .elements import Elements
 from .joins import Factors
-from .labels import port
+from .labels import to_labels
 from .state import State
 
 __all__ = ["paired"]
@@ -35,6 +35,6 @@ def paired(state: State, elements: Elements, shape: tuple[int, ...], kernel: boo
     block = state.edges(columns[None], rows[None], np.zeros((1, 1), np.int32), entries, "source", slots)
     via = state.builder.via("Source", (), (0,), (block,))
     return tuple(
-        port(ids, via).reshape([n if b == a else 1 for b, n in enumerate(shape)])
+        to_labels(ids, via).reshape([n if b == a else 1 for b, n in enumerate(shape)])
         for ids, a in ((rows, axes[0]), (columns, axes[1]))
     )

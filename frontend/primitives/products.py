@@ -7,7 +7,7 @@ import numpy as np
 from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct
 from .grid import free_axes
-from .joins import Factors, Operand, gathered, independent, join, meeting, reordered
+from .joins import Factors, Operand, gathered, group_by_axes, independent, join, reordered
 from .labels import compress, map_via, vias_of
 from .state import State, align
 
@@ -42,7 +42,7 @@ def product_sum(
     right, right_scale = _unscale(state, right)
     operands = [_operand(state, left, a, shapes[0], every), _operand(state, right, b, shapes[1], every)]
     shape = np.broadcast_shapes(*(o.shape for o in operands))
-    met = [_product(state, members) for members in meeting(state, operands, shape, apart=False)]
+    met = [_product(state, members) for members in group_by_axes(state, operands, shape, apart=False)]
     summed = [i for i, t in enumerate(every) if t not in out]
     grid = free_axes(met, shape)
     factors = []

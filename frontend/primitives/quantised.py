@@ -11,8 +11,8 @@ import numpy as np
 
 __all__ = [
     "TABLES",
-    "Grid",
     "Packing",
+    "QuantEncoding",
     "QuantParam",
     "QuantScheme",
     "dtype_of",
@@ -135,52 +135,56 @@ class Packing:
 
 
 @dataclass(frozen=True, slots=True)
-class Grid:
-    """How a stored tensor represents values.
+class QuantEncoding:
+    """How a stored tensor encodes its values.
 
     Attributes:
         shape: The shape of its elements.
-        sides: Scales and zero points.
-        code: The scheme that maps elements to values.
+        quant_params: Scales and zero points.
+        scheme: The scheme that maps elements to values.
         packing: How elements are packed in the file; None if they are not.
     """
 
     shape: tuple[int, ...]
-    sides: tuple[QuantParam, ...]
-    code: QuantScheme
+    quant_params: tuple[QuantParam, ...]
+    scheme: QuantScheme
     packing: Packing | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters of scales and zero points."""
-        return tuple(dict.fromkeys(s.name for s in self.sides if s.name))
+        return tuple(dict.fromkeys(s.name for s in self.quant_params if s.name))
 
-    def same(self, other: Grid) -> bool:
+    def same(self, other: QuantEncoding) -> bool:
         """Whether equal stored elements represent equal values in both."""
-        alike = (self.shape, self.code.name, len(self.sides)) == (other.shape, other.code.name, len(other.sides))
-        return alike and all(a.same(b) for a, b in zip(self.sides, other.sides, strict=True))
+        alike = (self.shape, self.scheme.name, len(self.quant_params)) == (
+            other.shape,
+            other.scheme.name,
+            len(other.quant_params),
+        )
+        return alike and all(a.same(b) for a, b in zip(self.quant_params, other.quant_params, strict=True))
 
     def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """Dequantise a tensor of the file, given the values of scales and zero points by name."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
-        return self.code.decode(stored, **self._operands(values))
+        return self.scheme.decode(stored, **self._operands(values))
 
     def encode(self, numbers: np.ndarray, values: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
         """Quantise to the nearest stored elements; those of `tensor` that represent their value already are kept."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
         operands = self._operands(values)
         with np.errstate(all="ignore"):
-            fitting = self.code.decode(stored, **operands) == numbers
-            new = np.where(fitting, stored, self.code.encode(numbers, stored, **operands)).astype(stored.dtype)
+            fitting = self.scheme.decode(stored, **operands) == numbers
+            new = np.where(fitting, stored, self.scheme.encode(numbers, stored, **operands)).astype(stored.dtype)
         return (new if self.packing is None else self.packing.wrap(new)).reshape(tensor.shape)
 
     def _operands(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
-        for side in self.sides:
-            array = side.spread(values.get(side.name, np.zeros(0)), self.shape)
-            if side.role in out:
-                array = (out[side.role].astype(np.float32) * array.astype(np.float32)).astype(np.float32)
-            out[side.role] = array
+        for param in self.quant_params:
+            array = param.spread(values.get(param.name, np.zeros(0)), self.shape)
+            if param.role in out:
+                array = (out[param.role].astype(np.float32) * array.astype(np.float32)).astype(np.float32)
+            out[param.role] = array
         return out
 
 
@@ -236,7 +240,7 @@ def whole(bits: int) -> QuantScheme:
 def rounded(dtype: str) -> QuantScheme:
     """Floats that the model itself quantises; they are stored as they are."""
 
-    def same(x: np.ndarray, *_: np.ndarray, **sides: np.ndarray) -> np.ndarray:
+    def same(x: np.ndarray, *_: np.ndarray, **quant_params: np.ndarray) -> np.ndarray:
         return x
 
     return QuantScheme(f"rounded {dtype}", dtype, same, same, (rounded, (dtype,)))

@@ -19,7 +19,7 @@ from .constants import varies
 from .contraction import Spec, emit, shared_source
 from .elements import Elements
 from .joins import Factors, independent, join, shared_neuron
-from .labels import compress, map_via, port, unrepeated
+from .labels import compress, map_via, to_labels, unrepeated
 from .state import State, align
 from .values import Value
 
@@ -108,19 +108,19 @@ def recur(
         for operand, feed in enumerate(units.feeds):
             _link(state, nodes, units.name, feed, operand)
     for name, labels in starts.items():
-        _enter(state, nodes[name], labels, 1 in initial[name].same)
+        _enter(state, nodes[name], labels, 1 in initial[name].copy_axes)
     if counted is not None:
         for name in outputs:
             state.links(nodes[name], np.broadcast_to(counted.reshape(-1)[:1], nodes[name].shape), LinkRole.LENGTH)
     if any(_rows_differ(v) for v in (*initial.values(), lengths)):
         kept = [state.ordered(factor) for factor in kept]
     beside = [compress(align(f, _SPEC.x, _SPEC.out)) for f in kept]
-    return [independent(state, [port(nodes[name])[None], *beside]) for name in outputs]
+    return [independent(state, [to_labels(nodes[name])[None], *beside]) for name in outputs]
 
 
 def _rows_differ(value: Value | None) -> bool:
     """Whether a value [batch, ...] may differ between rows of the batch."""
-    if value is None or value.shape[0] == 1 or 0 in value.same:
+    if value is None or value.shape[0] == 1 or 0 in value.copy_axes:
         return False
     return value.data is None or varies(value.data, 0)
 
@@ -163,7 +163,7 @@ def _link(state: State, nodes: Mapping[str, np.ndarray], name: str, feed: Feed, 
     for op, attributes, function in feed.steps:
         via = state.step((via,), function, op, attributes)
     dst = nodes[name]
-    state.links(dst, port(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
+    state.links(dst, to_labels(nodes[feed.source], via), feed.role, np.full(len(dst), operand))
 
 
 def _start(state: State, value: Value) -> np.ndarray:

@@ -10,7 +10,7 @@ from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes
 from .joins import Factors, along, gathered, independent, members
-from .labels import map_via, nodes_of, port, varying, vias_of
+from .labels import map_via, nodes_of, to_labels, varying, vias_of
 from .state import State
 
 __all__ = ["layout", "normalize_over", "order", "reduce"]
@@ -50,9 +50,9 @@ def normalize_over(
 ) -> Factors:
     """Apply an op in which each result depends on all entries along `axes` (softmax, normalisation).
 
-    If the axes cover a whole cohesive node group, only the via changes. Otherwise one `reduce` node per part is linked
-    from its members, so that symmetries can only exchange whole parts. The via names the scope by its number among
-    those of the label; the link has the same number as slot.
+    If the axes cover a whole indivisible node group, only the via changes. Otherwise one `reduce` node per part is
+    linked from its members, so that symmetries can only exchange whole parts. The via names the scope by its number
+    among those of the label; the link has the same number as slot.
 
     Args:
         state: The state of the lowering.
@@ -180,13 +180,13 @@ def _resized(state: State, labels: np.ndarray, shape: list[int]) -> np.ndarray:
     depth = state.depth(labels)
     middle = state.nodes(NodeKind.REDUCE, 1, depth, pinned=True)
     state.links(np.repeat(middle, labels.size), labels, LinkRole.REDUCE, operand=np.arange(labels.size))
-    new = state.ports(NodeKind.SPLIT, int(np.prod(shape)), depth, pinned=True)
-    state.links(nodes_of(new), np.repeat(port(middle), len(new)), LinkRole.SPLIT, operand=np.arange(len(new)))
+    new = state.labelled_nodes(NodeKind.SPLIT, int(np.prod(shape)), depth, pinned=True)
+    state.links(nodes_of(new), np.repeat(to_labels(middle), len(new)), LinkRole.SPLIT, operand=np.arange(len(new)))
     return new.reshape(shape)
 
 
 def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
-    """Whether the labels along `axes` are all nodes of a cohesive group, once each."""
+    """Whether the labels along `axes` are all nodes of an indivisible group, once each."""
     if set(varying(labels)) - set(axes) or len(distinct(vias_of(labels))) > 1:
         return False
     nodes, counts = np.unique(nodes_of(labels), return_counts=True)
@@ -194,4 +194,4 @@ def _whole(state: State, labels: np.ndarray, axes: list[int]) -> bool:
         return False
     groups = state.builder.groups_among(nodes)
     whole = len(groups) == 1 and len(nodes) == state.builder.groups[int(groups[0])].size
-    return whole and state.cohesion.holds(int(groups[0]))
+    return whole and state.indivisible.contains(int(groups[0]))

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...ir import GraphBuilder, ParameterView
 from ...ir.arrays import occurrence
-from ..budget import BLOCKS, COPIED, bear
+from ..budget import MAX_BLOCKS, MAX_INDEXED_ELEMENTS, check_limit
 
 __all__ = ["Region", "affine_view", "regions", "single_uses"]
 
@@ -56,7 +56,7 @@ def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Re
     if box is not None and all(b is not None and (b == box or not _meet(b, box)) for b in builder.boxes(view.name)):
         yield (slice(None),) * 4, view
         return
-    bear(view.size, COPIED, "elements of a weight that is read again")
+    check_limit(view.size, MAX_INDEXED_ELEMENTS, "elements of a weight that is read again")
     numbers = view.elements()
     uses = occurrence(numbers)
     taken = np.zeros(builder.parameters[view.name].size, dtype=bool)
@@ -66,9 +66,9 @@ def single_uses(builder: GraphBuilder, view: ParameterView) -> Iterator[tuple[Re
     if not np.ptp(uses):
         yield (slice(None),) * 4, view
         return
-    bear(int(uses.max()), BLOCKS, "copies of one element of a weight")
-    found = list(islice(regions(uses), BLOCKS + 1))
-    bear(len(found), BLOCKS, "blocks of edges")
+    check_limit(int(uses.max()), MAX_BLOCKS, "copies of one element of a weight")
+    found = list(islice(regions(uses), MAX_BLOCKS + 1))
+    check_limit(len(found), MAX_BLOCKS, "blocks of edges")
     for region in found:
         yield region, affine_view(view.name, numbers[region])
 

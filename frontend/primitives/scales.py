@@ -15,14 +15,14 @@ import numpy as np
 
 from ...ir import LinkRole, NodeKind, ParameterView
 from ...ir.arrays import distinct, distinct_rows
-from .labels import port
-from .quantised import Grid, QuantParam
+from .labels import to_labels
+from .quantised import QuantEncoding, QuantParam
 from .regions import affine_view, single_uses
 
 if TYPE_CHECKING:
     from .state import State
 
-__all__ = ["side_edges"]
+__all__ = ["quant_param_edges"]
 
 _LIMIT = 1 << 24
 
@@ -47,14 +47,20 @@ class _Classes:
     column_of: np.ndarray
 
 
-def side_edges(
-    state: State, grid: Grid, view: ParameterView, dst: np.ndarray, src: np.ndarray, via: np.ndarray, role: str
+def quant_param_edges(
+    state: State,
+    encoding: QuantEncoding,
+    view: ParameterView,
+    dst: np.ndarray,
+    src: np.ndarray,
+    via: np.ndarray,
+    role: str,
 ) -> tuple[int, ...]:
     """Add the edges of the scales and zero points of a block of stored elements.
 
     Args:
         state: The state of the lowering.
-        grid: The stored tensor.
+        encoding: The stored tensor.
         view: The elements of the block.
         dst: Destinations [B, N].
         src: Sources [B, K].
@@ -67,30 +73,30 @@ def side_edges(
     made: list[int] = []
     block = _Block(dst, src, via, view, role)
     columns: dict[bytes, np.ndarray] = {}
-    for side in grid.sides:
-        if not side.name or not view.size:
+    for param in encoding.quant_params:
+        if not param.name or not view.size:
             continue
-        classes = _classes(side, grid.shape, view)
+        classes = _classes(param, encoding.shape, view)
         if classes is None or not _apart(block, classes):
-            made.append(_pinned(state, block, side, grid.shape))
+            made.append(_pinned(state, block, param, encoding.shape))
         elif classes.numbers.shape[0] == 1 and classes.numbers.shape[1] > 1:
-            made.append(_of_sources(state, block, side, classes))
+            made.append(_of_sources(state, block, param, classes))
         else:
-            made.append(_of_destinations(state, block, side, classes, columns))
+            made.append(_of_destinations(state, block, param, classes, columns))
     return tuple(made)
 
 
-def _classes(side: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
+def _classes(param: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _Classes | None:
     """The classes of rows (b, n) and columns (k, s) with equal scales; None if these are not a product."""
     coordinates = _coordinates(view, shape)
     if coordinates is None:
         return None
     rows, columns = np.zeros((*view.shape[:2], 1, 1), np.int64), np.zeros((1, 1, *view.shape[2:]), np.int64)
     for axis, places in enumerate(coordinates):
-        if side.numbers.shape[axis] == 1:
+        if param.numbers.shape[axis] == 1:
             continue
-        place = side.place(axis, places)
-        step = int(np.prod(side.numbers.shape[axis + 1 :], dtype=np.int64))
+        place = param.place(axis, places)
+        step = int(np.prod(param.numbers.shape[axis + 1 :], dtype=np.int64))
         if place.shape[2:] == (1, 1):
             rows = rows + place * step
         elif place.shape[:2] == (1, 1):
@@ -99,7 +105,7 @@ def _classes(side: QuantParam, shape: tuple[int, ...], view: ParameterView) -> _
             return None
     row, row_of = _distinct(rows)
     column, column_of = _distinct(columns)
-    numbers = side.numbers.reshape(-1)[row[:, None] + column[None, :]]
+    numbers = param.numbers.reshape(-1)[row[:, None] + column[None, :]]
     return _Classes(numbers, row_of.reshape(view.shape[:2]), column_of.reshape(view.shape[2:]))
 
 
@@ -166,32 +172,32 @@ def _exclusive(class_of: np.ndarray, *members: np.ndarray) -> bool:
 
 
 def _of_destinations(
-    state: State, block: _Block, side: QuantParam, classes: _Classes, columns: dict[bytes, np.ndarray]
+    state: State, block: _Block, param: QuantParam, classes: _Classes, columns: dict[bytes, np.ndarray]
 ) -> int:
     """Edges onto destinations, from a `param` node or from one node per class of columns."""
     rows = len(classes.numbers)
     ends = _ends(state, block.dst, classes.row_of, rows)
     if classes.numbers.shape[1] == 1:
         source = _source(state, block)
-        view = affine_view(side.name, classes.numbers.reshape(rows, 1, 1, 1))
-        return _edges(state, ends[:, None], np.broadcast_to(source, (rows, 1)), view, block.role, side.role)
+        view = affine_view(param.name, classes.numbers.reshape(rows, 1, 1, 1))
+        return _edges(state, ends[:, None], np.broadcast_to(source, (rows, 1)), view, block.role, param.role)
     if _is_batched(block, classes):
-        return _batched(state, block, side, classes)
+        return _batched(state, block, param, classes)
     key = classes.column_of.tobytes()
     if key not in columns:
         columns[key] = _runs(state, block.src[0], block.via[0], classes.column_of)
-    view = affine_view(side.name, classes.numbers[None, :, :, None])
-    return _edges(state, ends[None], columns[key][None], view, block.role, side.role)
+    view = affine_view(param.name, classes.numbers[None, :, :, None])
+    return _edges(state, ends[None], columns[key][None], view, block.role, param.role)
 
 
-def _batched(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
+def _batched(state: State, block: _Block, param: QuantParam, classes: _Classes) -> int:
     """Edges onto destinations of batches with different sources, each with its own nodes per class of columns."""
     runs = [_runs(state, s, v, classes.column_of) for s, v in zip(block.src, block.via, strict=True)]
-    view = affine_view(side.name, classes.numbers[classes.row_of][..., None])
-    return _edges(state, block.dst, np.stack(runs), view, block.role, side.role)
+    view = affine_view(param.name, classes.numbers[classes.row_of][..., None])
+    return _edges(state, block.dst, np.stack(runs), view, block.role, param.role)
 
 
-def _of_sources(state: State, block: _Block, side: QuantParam, classes: _Classes) -> int:
+def _of_sources(state: State, block: _Block, param: QuantParam, classes: _Classes) -> int:
     """Edges onto sources, for scales that depend on the source alone."""
     count = classes.numbers.shape[1]
     column_of = classes.column_of
@@ -199,15 +205,15 @@ def _of_sources(state: State, block: _Block, side: QuantParam, classes: _Classes
     sources = np.broadcast_to(block.src[:, :, None], (*block.src.shape, column_of.shape[1]))
     member = np.broadcast_to(column_of, sources.shape)
     if apart:
-        ends = state.nodes(NodeKind.HUB, count, state.depth(port(block.src)))
+        ends = state.nodes(NodeKind.HUB, count, state.depth(to_labels(block.src)))
         slot = np.broadcast_to(np.arange(column_of.shape[1]), sources.shape)
         links = np.unique(np.stack([a.reshape(-1) for a in (sources, ends[member], slot)], axis=1), axis=0)
         state.builder.add_links(links[:, 0], links[:, 1], LinkRole.HUB, slot=links[:, 2:], node=state.site.node)
     else:
         ends = _ends(state, block.src, member[:, :, 0], count)
     source = state.nodes(NodeKind.PARAM, 1, 0)
-    view = affine_view(side.name, classes.numbers.reshape(count, 1, 1, 1))
-    return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, side.role)
+    view = affine_view(param.name, classes.numbers.reshape(count, 1, 1, 1))
+    return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, param.role)
 
 
 def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> np.ndarray:
@@ -218,7 +224,7 @@ def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> 
     pairs = np.unique(np.stack([classes, flat], axis=1), axis=0)
     if len(pairs) == count == len(distinct(flat)):
         return pairs[:, 1]
-    hubs = state.nodes(NodeKind.HUB, count, state.depth(port(nodes)))
+    hubs = state.nodes(NodeKind.HUB, count, state.depth(to_labels(nodes)))
     state.builder.add_links(pairs[:, 1], hubs[pairs[:, 0]], LinkRole.HUB, node=state.site.node)
     return hubs
 
@@ -226,13 +232,13 @@ def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> 
 def _runs(state: State, src: np.ndarray, via: np.ndarray, column_of: np.ndarray) -> np.ndarray:
     """One node per class of columns [K, S], linked from its sources [K]; by slot if a source is in several classes."""
     count = int(column_of.max()) + 1
-    nodes = state.nodes(NodeKind.REDUCE, count, state.depth(port(src)))
+    nodes = state.nodes(NodeKind.REDUCE, count, state.depth(to_labels(src)))
     slots = column_of.shape[1]
     if (column_of == column_of[:, :1]).all():
-        state.links(nodes[column_of[:, 0]], port(src, via), LinkRole.SCOPE)
+        state.links(nodes[column_of[:, 0]], to_labels(src, via), LinkRole.SCOPE)
         return nodes
     slot = np.tile(np.arange(slots), len(src))
-    state.links(nodes[column_of.reshape(-1)], np.repeat(port(src, via), slots), LinkRole.SCOPE, slot=slot)
+    state.links(nodes[column_of.reshape(-1)], np.repeat(to_labels(src, via), slots), LinkRole.SCOPE, slot=slot)
     return nodes
 
 
@@ -246,18 +252,18 @@ def _source(state: State, block: _Block) -> np.ndarray:
     return state.nodes(NodeKind.PARAM, 1, 0)
 
 
-def _pinned(state: State, block: _Block, side: QuantParam, shape: tuple[int, ...]) -> int:
+def _pinned(state: State, block: _Block, param: QuantParam, shape: tuple[int, ...]) -> int:
     """Scales that do not factor into rows and columns: all nodes of the block are pinned."""
-    state.pin(port(block.dst))
-    state.pin(port(block.src))
-    places = distinct(side.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
+    state.pin(to_labels(block.dst))
+    state.pin(to_labels(block.src))
+    places = distinct(param.of([np.asarray(c) for c in np.unravel_index(block.view.elements(), shape)]))
     source, hub = (
         state.nodes(NodeKind.PARAM, 1, 0),
-        state.nodes(NodeKind.HUB, 1, state.depth(port(block.dst)), pinned=True),
+        state.nodes(NodeKind.HUB, 1, state.depth(to_labels(block.dst)), pinned=True),
     )
-    state.links(distinct(block.dst), np.repeat(port(hub), len(distinct(block.dst))), LinkRole.HUB)
-    view = affine_view(side.name, places.reshape(1, 1, 1, -1))
-    return _edges(state, hub[None], source[None], view, block.role, side.role)
+    state.links(distinct(block.dst), np.repeat(to_labels(hub), len(distinct(block.dst))), LinkRole.HUB)
+    view = affine_view(param.name, places.reshape(1, 1, 1, -1))
+    return _edges(state, hub[None], source[None], view, block.role, param.role)
 
 
 def _edges(state: State, dst: np.ndarray, src: np.ndarray, view: ParameterView, role: str, kind: str) -> int:

@@ -16,13 +16,13 @@ from .labels import compress, map_via, nodes_of, vias_of
 from .recurrence import INPUT
 from .state import State, align
 
-__all__ = ["Layer", "Lines", "Sparse", "sparse"]
+__all__ = ["SparseEdges", "SparseLayer", "SparseLinks", "sparse"]
 
 SPEC = Spec("nf", "of", "no")
 
 
 @dataclass(frozen=True, slots=True)
-class Sparse:
+class SparseEdges:
     """Parameter edges from entries of `source` to entries of the layer.
 
     Attributes:
@@ -45,8 +45,8 @@ class Sparse:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
-    """Links from entry src[i] of the layer `source`, which may be this layer, to entry dst[i]; int64 [n] both."""
+class SparseLinks:
+    """Links from entry src[i] of the layer `source`, which may be this layer, to entry dst[i]; both int64 [n]."""
 
     source: str
     src: np.ndarray
@@ -55,17 +55,17 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class SparseLayer:
     """`size` new nodes of one kind, with their incoming edges and links."""
 
     name: str
     kind: str
     size: int
-    parameters: tuple[Sparse, ...] = ()
-    lines: tuple[Lines, ...] = ()
+    edges: tuple[SparseEdges, ...] = ()
+    links: tuple[SparseLinks, ...] = ()
 
 
-def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Sequence[Layer]) -> Factors:
+def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Sequence[SparseLayer]) -> Factors:
     """Lower sparse layers.
 
     Features that vary by row are joined first; a node that stands for several features is distinguished by its via.
@@ -82,27 +82,27 @@ def sparse(state: State, factors: Factors, shape: tuple[int, ...], layers: Seque
     source, kept = shared_source(state, factors, shape, (1, shape[1]), SPEC)
     grid = free_axes([source, *kept], shape)
     labels = spread(state.moves, source, shape, grid, shape, [1], [a for a in grid if a != 1])
-    ports = {INPUT: np.broadcast_to(labels.reshape(-1), (shape[1],))}
+    layer_labels = {INPUT: np.broadcast_to(labels.reshape(-1), (shape[1],))}
     for layer in layers:
-        _build(state, ports, layer)
+        _build(state, layer_labels, layer)
     beside = [compress(align(f, SPEC.x, SPEC.out)) for f in kept]
-    return independent(state, [compress(ports[layers[-1].name][None]), *beside])
+    return independent(state, [compress(layer_labels[layers[-1].name][None]), *beside])
 
 
-def _build(state: State, ports: dict[str, np.ndarray], layer: Layer) -> None:
-    sources = [np.zeros(0, np.int64), *(ports[line.source] for line in layer.lines if line.source != layer.name)]
-    weighted = [np.zeros(0, np.int64), *(ports[p.source] for p in layer.parameters)]
-    depth = max(state.depth(np.concatenate(sources)), bool(layer.parameters) + state.depth(np.concatenate(weighted)))
-    ports[layer.name] = state.ports(layer.kind, layer.size, depth)
-    for part in layer.parameters:
+def _build(state: State, layer_labels: dict[str, np.ndarray], layer: SparseLayer) -> None:
+    sources = [np.zeros(0, np.int64), *(layer_labels[link.source] for link in layer.links if link.source != layer.name)]
+    weighted = [np.zeros(0, np.int64), *(layer_labels[p.source] for p in layer.edges)]
+    depth = max(state.depth(np.concatenate(sources)), bool(layer.edges) + state.depth(np.concatenate(weighted)))
+    layer_labels[layer.name] = state.labelled_nodes(layer.kind, layer.size, depth)
+    for part in layer.edges:
         if len(part.src):
-            _weigh(state, ports[part.source][part.src], ports[layer.name][part.dst], part)
-    for line in layer.lines:
-        if len(line.src):
-            state.links(nodes_of(ports[layer.name][line.dst]), ports[line.source][line.src], line.role)
+            _weigh(state, layer_labels[part.source][part.src], layer_labels[layer.name][part.dst], part)
+    for link in layer.links:
+        if len(link.src):
+            state.links(nodes_of(layer_labels[layer.name][link.dst]), layer_labels[link.source][link.src], link.role)
 
 
-def _weigh(state: State, src: np.ndarray, dst: np.ndarray, part: Sparse) -> None:
+def _weigh(state: State, src: np.ndarray, dst: np.ndarray, part: SparseEdges) -> None:
     if part.kinds is not None:
         src = src.copy()
         for kind, (name, attributes) in enumerate(part.steps):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..budget import LABELS, bear
+from ..budget import MAX_LABELS, check_limit
 from .grid import free_axes, spread
 from .joins import Operand, pin_against_free
 from .labels import varying
@@ -39,7 +39,7 @@ def stack(state: State, values: Sequence[Operand], axis: int) -> tuple[np.ndarra
         shape = [n if a in keep else 1 for a, n in enumerate(resized(others, axis, value.shape[axis]))]
         parts.append(np.broadcast_to(labels, shape))
     whole = resized(others, axis, sum(v.shape[axis] for v in values))
-    bear(math.prod(n for a, n in enumerate(whole) if a in keep), LABELS, "labels of a concatenation")
+    check_limit(math.prod(n for a, n in enumerate(whole) if a in keep), MAX_LABELS, "labels of a concatenation")
     return np.concatenate(parts, axis=axis), whole
 
 

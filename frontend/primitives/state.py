@@ -9,15 +9,15 @@ import numpy as np
 
 from ...ir import REPARAMETRIZE, GraphBuilder, Held, Parameter, ParameterView
 from ...ir.arrays import occurrence
-from ..budget import LABELS, VIAS, bear
-from .cohesion import Cohesion
+from ..budget import MAX_LABELS, MAX_VIAS, check_limit
 from .elements import Elements, Part
 from .functions import Function, FunctionVias
 from .grid import Moves
-from .labels import map_via, nodes_of, port, vias_of
-from .quantised import Grid
+from .indivisible import IndivisibleGroups
+from .labels import map_via, nodes_of, to_labels, vias_of
+from .quantised import QuantEncoding
 from .regions import single_uses
-from .scales import side_edges
+from .scales import quant_param_edges
 from .traces import Traces
 
 __all__ = ["Site", "State", "align"]
@@ -45,39 +45,39 @@ class State:
     Attributes:
         builder: The graph under construction.
         site: The current node.
-        grids: The storage of quantised parameters, by name.
+        encodings: The storage of quantised parameters, by name.
         scoped: Labels that are members of scopes, once per scope (see `reductions.normalize_over`).
         moves: The moves in vias.
         functions: The elementwise steps in vias.
         traces: The functions in `Elements`.
-        cohesion: Which groups are cohesive.
+        indivisible: Which node groups are indivisible.
     """
 
-    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(VIAS))
+    builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(MAX_VIAS))
     site: Site = field(default_factory=Site)
-    grids: dict[str, Grid] = field(default_factory=dict)
+    encodings: dict[str, QuantEncoding] = field(default_factory=dict)
     scoped: list[np.ndarray] = field(default_factory=list)
     moves: Moves = field(init=False)
     functions: FunctionVias = field(init=False)
     traces: Traces = field(default_factory=Traces)
-    cohesion: Cohesion = field(init=False)
+    indivisible: IndivisibleGroups = field(init=False)
 
     def __post_init__(self) -> None:
         self.moves = Moves(self.builder)
         self.functions = FunctionVias(self.builder)
-        self.cohesion = Cohesion(self.builder)
+        self.indivisible = IndivisibleGroups(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Create a group of nodes at the current site; returns their ids, int32 [size]. Raises `TooLarge`."""
-        bear(size, LABELS, "nodes")
+        check_limit(size, MAX_LABELS, "nodes")
         ids = self.builder.nodes(kind, size, depth, self.site.node, self.site.value, self.site.scope)
         if pinned:
             self.builder.pin(ids)
         return ids
 
-    def ports(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
+    def labelled_nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Create a group of nodes; returns their labels, int64 [size]."""
-        return port(self.nodes(kind, size, depth, pinned))
+        return to_labels(self.nodes(kind, size, depth, pinned))
 
     def pin(self, labels: np.ndarray) -> None:
         """Pin the nodes of these labels."""
@@ -100,7 +100,7 @@ class State:
         marked = labels[here]
         pairs, places = np.unique(np.stack([numbers[here], vias_of(marked)]), axis=1, return_inverse=True)
         made = [self.builder.via(op, (("number", n),), (via,)) for n, via in pairs.T.tolist()]
-        new[here] = port(nodes_of(marked), np.array(made, dtype=np.int64)[places.reshape(-1)])
+        new[here] = to_labels(nodes_of(marked), np.array(made, dtype=np.int64)[places.reshape(-1)])
         return new
 
     def ordered(self, labels: np.ndarray) -> np.ndarray:
@@ -108,11 +108,11 @@ class State:
         self.pin(labels)
         return self.marked(labels, "Place", np.arange(labels.size).reshape(labels.shape))
 
-    def scopes(self, ports: np.ndarray) -> np.ndarray:
+    def scopes(self, labels: np.ndarray) -> np.ndarray:
         """Record one more scope for each of these distinct labels; returns how many each had before, int64."""
-        earlier = np.concatenate([*self.scoped, ports])
-        self.scoped.append(ports)
-        return occurrence(earlier)[len(earlier) - len(ports) :]
+        earlier = np.concatenate([*self.scoped, labels])
+        self.scoped.append(labels)
+        return occurrence(earlier)[len(earlier) - len(labels) :]
 
     def depth(self, labels: np.ndarray) -> int:
         """The greatest depth among the nodes of these labels."""
@@ -202,8 +202,8 @@ class State:
         items: list[tuple[str, object]] = [("function", self.traces.text(trace))]
         if self.traces.linear(trace):
             items.append(("linear", 1))
-        ports = map_via(port(np.zeros_like(via), via), lambda v: self.builder.via(REPARAMETRIZE, items, (v,)))
-        return vias_of(ports).astype(np.int32)
+        labels = map_via(to_labels(np.zeros_like(via), via), lambda v: self.builder.via(REPARAMETRIZE, items, (v,)))
+        return vias_of(labels).astype(np.int32)
 
     def _table(self, stem: str, table: np.ndarray) -> ParameterView:
         """Register a program table of rank 4 under a unique name, without its broadcast axes; returns its view."""
@@ -217,12 +217,12 @@ class State:
 
     def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, piece: Part, role: str) -> np.ndarray:
         """The vias [B, K] of a block; for stored elements, adds edges for their scales, which the vias then name."""
-        grid = self.traces.grid(piece.trace) or self.grids.get(piece.view.name)
-        blocks = () if grid is None else side_edges(self, grid, piece.view, dst, src, via, role)
+        encoding = self.traces.encoding(piece.trace) or self.encodings.get(piece.view.name)
+        blocks = () if encoding is None else quant_param_edges(self, encoding, piece.view, dst, src, via, role)
         if not blocks:
             return via
-        ports = map_via(port(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))
-        return vias_of(ports).astype(np.int32)
+        labels = map_via(to_labels(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))
+        return vias_of(labels).astype(np.int32)
 
 
 def align(labels: np.ndarray, letters: str, target: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...ir import GraphBuilder
 from ...ir.printer import via_text
 from .functions import Function, FunctionVias
-from .quantised import Grid
+from .quantised import QuantEncoding
 
 __all__ = ["Traces"]
 
@@ -22,23 +22,23 @@ class Traces:
     def __init__(self) -> None:
         self._builder = GraphBuilder()
         self._functions = FunctionVias(self._builder)
-        self._grids: dict[int, Grid] = {}
+        self._encodings: dict[int, QuantEncoding] = {}
 
     def step(self, traces: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
         """Append a step on functions of one element; arguments as for `FunctionVias.step`."""
         return self._functions.step(traces, function, op, attributes)
 
-    def regrid(self, grid: Grid) -> int:
+    def regrid(self, encoding: QuantEncoding) -> int:
         """The trace of elements that are dequantised differently here than at their first use."""
-        trace = self._builder.via("Regrid", (("number", len(self._grids) + 1),))
-        self._grids[trace] = grid
+        trace = self._builder.via("Regrid", (("number", len(self._encodings) + 1),))
+        self._encodings[trace] = encoding
         return trace
 
-    def grid(self, trace: int) -> Grid | None:
-        """The grid that the trace starts with, None if it is the parameter's own."""
-        while trace and trace not in self._grids:
+    def encoding(self, trace: int) -> QuantEncoding | None:
+        """The encoding that the trace starts with, None if it is the parameter's own."""
+        while trace and trace not in self._encodings:
             trace = self._builder.vias[trace].parents[0]
-        return self._grids.get(trace)
+        return self._encodings.get(trace)
 
     def text(self, trace: int) -> str:
         """The function as text, unique per function."""

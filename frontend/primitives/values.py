@@ -25,7 +25,7 @@ class Value:
         data: Of a program constant: its array.
         elements: Of a weight: the parameter elements, or functions of them.
         derived: Whether it is computed from parameters alone: a weight of unknown structure, or an activation.
-        same: The axes along which all entries of an activation are copies.
+        copy_axes: The axes along which all entries of an activation are copies.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Value:
     data: np.ndarray | None = field(default=None, repr=False)
     elements: Elements | None = field(default=None, repr=False)
     derived: bool = False
-    same: frozenset[int] = frozenset()
+    copy_axes: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a value of more than one kind."""
@@ -63,7 +63,9 @@ class Value:
             The activation.
         """
         shape = self.shape if shape is None else shape
-        return replace(self, factors=factors, shape=shape, data=None, elements=None, derived=False, same=frozenset())
+        return replace(
+            self, factors=factors, shape=shape, data=None, elements=None, derived=False, copy_axes=frozenset()
+        )
 
     def reweighted(self, elements: Elements, dtype: str = "") -> Value:
         """Copy as a weight.

@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from ...ir import LoadError
 from ...ir.arrays import distinct
-from ..budget import COPIED, SPARSE
+from ..budget import MAX_INDEXED_ELEMENTS, MAX_SPARSE_TENSORS
 
 __all__ = ["expand_sparse", "is_sparse"]
 
@@ -43,8 +43,8 @@ def expand_sparse(proto: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """
     if not is_sparse(proto):
         return proto
-    if (count := _count(proto.graph)) > SPARSE:
-        raise LoadError(f"{where}: {count:,} sparse tensors, more than {SPARSE:,}; store them densely")
+    if (count := _count(proto.graph)) > MAX_SPARSE_TENSORS:
+        raise LoadError(f"{where}: {count:,} sparse tensors, more than {MAX_SPARSE_TENSORS:,}; store them densely")
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     for imports in (copy.opset_import, *(f.opset_import for f in copy.functions)):
@@ -176,7 +176,7 @@ class _Writer:
     def _indices(self, name: str, tensor: onnx.SparseTensorProto) -> np.ndarray:
         """The index of each value, int64 [values, axes]; raises `LoadError` for duplicates."""
         shape, count = tuple(tensor.dims), tuple(tensor.values.dims)
-        if not name or not shape or min(shape) < 0 or math.prod(shape) > COPIED or len(count) != 1:
+        if not name or not shape or min(shape) < 0 or math.prod(shape) > MAX_INDEXED_ELEMENTS or len(count) != 1:
             raise self._invalid(name, f"its shape {list(shape)}, or the shape {list(count)} of its values, is invalid")
         if tensor.values.data_type not in _NUMBERS:
             raise self._invalid(name, "its values are not numbers")

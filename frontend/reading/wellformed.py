@@ -11,7 +11,7 @@ import onnx
 import onnx_ir
 
 from ...ir import LoadError
-from ..budget import AXES, MOST_OPERANDS, absurd
+from ..budget import MAX_AXES, MAX_OPERANDS, oversize_reason
 from ..model.traversal import CycleError, Reads, describe, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
@@ -62,7 +62,7 @@ def check_tensor(tensor: onnx_ir.TensorProtocol, where: str) -> None:
         raise LoadError(
             f"{where}: tensor {tensor.name!r} has the impossible shape {list(shape)}; export the model again"
         )
-    if reason := absurd(shape):
+    if reason := oversize_reason(shape):
         raise LoadError(f"{where}: tensor {tensor.name!r} has {reason}; export the model again")
     if tensor.dtype is onnx_ir.DataType.STRING:
         _check_strings(tensor, where)
@@ -163,7 +163,7 @@ def _check_text(graph: onnx_ir.Graph, where: str) -> None:
         if isinstance(value.name, bytes):
             raise LoadError(f"{where}: the name {value.name!r} is not text; the file is damaged, export it again")
     for value in (*graph.inputs, *(o for node in graph for o in node.outputs)):
-        if value.shape is not None and len(value.shape) > AXES:
+        if value.shape is not None and len(value.shape) > MAX_AXES:
             what = "input" if value.is_graph_input() else "value"
             raise LoadError(f"{where}: {what} {value.name!r} has {len(value.shape)} axes; export the model again")
     for value in graph.inputs:
@@ -191,8 +191,8 @@ def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: s
             raise LoadError(
                 f"{where}: {describe(node)} has {len(node.inputs)} operands, it needs {least}; export the model again"
             )
-        if len(node.inputs) > MOST_OPERANDS:
-            raise LoadError(f"{where}: {describe(node)} has {len(node.inputs):,} operands, more than {MOST_OPERANDS:,}")
+        if len(node.inputs) > MAX_OPERANDS:
+            raise LoadError(f"{where}: {describe(node)} has {len(node.inputs):,} operands, more than {MAX_OPERANDS:,}")
         left_out = next((i for i in needed if i < len(node.inputs) and node.inputs[i] is None), None)
         if left_out is not None:
             raise LoadError(f"{where}: {describe(node)} lacks its operand {left_out}; export the model again")

@@ -1,4 +1,4 @@
-"""If nodes: the branch that is taken is inlined if it is known; else both are, with a choice between their outputs."""
+"""If nodes: the branch taken is inlined if it is known; else both are, with a choice between their outputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calls of local functions: the number of nodes that inlining makes, counted before it is done."""
+"""Calls of local functions: counts the nodes that inlining would create, before it is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 import onnx_ir
 
 from ...ir import LoadError
-from ..budget import MADE, MORE
+from ..budget import MAX_INLINED_NODES, MAX_INLINING_FACTOR
 from ..model.traversal import describe
 
 __all__ = ["check_calls"]
@@ -16,9 +16,9 @@ Key = tuple[str, str, str]
 
 
 def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) -> Collection[Key]:
-    """The functions to inline: those that the main graph calls, directly or not, but for those to `keep`.
+    """The functions to inline: those that the main graph calls, directly or not, except those to `keep`.
 
-    Raises `LoadError` if they call each other in a circle, or inlining makes more nodes than the budget.
+    Raises `LoadError` if they are recursive, or inlining would create more nodes than the budget allows.
     """
     functions = {key: function for key, function in model.functions.items() if not keep(function)}
     sizes: dict[Key, int] = {}
@@ -27,7 +27,7 @@ def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) 
         _measure(node.op_identifier(), functions, sizes)
     made = sum(sizes[node.op_identifier()] for node in calls)
     written = sum(1 for graph in (model.graph, *(f.graph for f in functions.values())) for _ in graph.all_nodes())
-    if made > (most := max(MADE, MORE * written)):
+    if made > (most := max(MAX_INLINED_NODES, MAX_INLINING_FACTOR * written)):
         largest = max(calls, key=lambda node: sizes[node.op_identifier()])
         raise LoadError(
             f"{describe(largest)}: inlining functions makes {made:,} nodes of the {written:,} in the file, more than "
@@ -37,7 +37,7 @@ def check_calls(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool]) 
 
 
 def _measure(start: Key, functions: dict[Key, onnx_ir.Function], sizes: dict[Key, int]) -> None:
-    """Add to `sizes` the number of nodes that a function, and each that it calls, is inlined to."""
+    """Add to `sizes` the number of nodes of a function, and of each that it calls, after inlining."""
     waiting, stack = set[Key](), [start]
     while stack:
         key = stack[-1]

@@ -35,8 +35,8 @@ def expand_cells(
     Args:
         model: A normalised model.
         known: The result of `shapes.infer`.
-        mixed: The values that are computed from several parameters, or places of one (see `plan`).
-        find: The rule of a node; one that is not built in keeps its operator.
+        mixed: The values with entries that depend on several parameter elements (see `Plan.mixed`).
+        find: The rule of a node; nodes with a rule that is not built in stay.
 
     Returns:
         Whether any node was rewritten.
@@ -70,7 +70,7 @@ def _operand(node: onnx_ir.Node, index: int) -> onnx_ir.Value | None:
 
 
 class _Text:
-    """Statements in ONNX's text syntax, with unique names."""
+    """Statements in ONNX's textual syntax, with unique names."""
 
     def __init__(self, opset: int, numbers: Iterator[int] | None = None) -> None:
         self.opset = opset
@@ -78,13 +78,13 @@ class _Text:
         self.numbers = numbers or itertools.count()
 
     def new(self, expression: str) -> str:
-        """Add an expression, and return the name of its value."""
+        """Add a statement that assigns an expression; returns the new name."""
         name = f"v{next(self.numbers)}"
         self.lines.append(f"{name} = {expression}")
         return name
 
     def numbers_of(self, *numbers: int) -> str:
-        """The name of a constant vector of integers."""
+        """A constant vector of integers."""
         return self.new(f"Constant<value = int64[{len(numbers)}] {{{', '.join(map(str, numbers))}}}>()")
 
     def entry(self, value: str, number: int, axis: int = 0) -> str:
@@ -103,10 +103,10 @@ class _Text:
 
 @dataclass(slots=True)
 class _Step:
-    """The statements of one step of a cell, from the previous state and the input's term of each gate.
+    """Writes the statements of one time step of a cell.
 
-    recurrent: the weights [H, H] of each gate, from the state; biases, peepholes [H] by gate. applied: the functions of
-    the gates, in the order of the operator's activations.
+    inputs: the contribution of the input to each gate. recurrent: the weights [H, H] of each gate; biases, peepholes:
+    [H], by gate. applied: the activation functions, in the order of the operator's attribute.
     """
 
     node: onnx_ir.Node
@@ -118,12 +118,12 @@ class _Step:
     applied: list[str]
 
     def around(self, gate: str, state: str) -> str:
-        """The term of a gate that comes from a state."""
+        """The contribution of a state to a gate."""
         product = self.text.new(f"MatMul({state}, {self.recurrent[gate]})")
         return self.text.new(f"Add({product}, {self.biases[gate]})") if gate in self.biases else product
 
     def gate(self, gate: str, function: int, state: str = "h", cell: str = "") -> str:
-        """A gate of the input and a state, and of `cell` through its peephole."""
+        """A gate, from the input, a state, and `cell` through its peephole."""
         total = self.text.new(f"Add({self.inputs[gate]}, {self.around(gate, state)})")
         if cell and gate in self.peepholes:
             seen = self.text.new(f"Mul({self.peepholes[gate]}, {cell})")
@@ -131,7 +131,7 @@ class _Step:
         return self.apply(function, total)
 
     def apply(self, function: int, value: str) -> str:
-        """Activation number `function`, after the clip."""
+        """Clip a value and apply activation number `function`."""
         clip = self.node.attributes.get_float("clip", 0.0)
         if clip:
             low, high = (self.text.new(f"Constant<value = float {{{bound}}}>()") for bound in (-clip, clip))
@@ -178,7 +178,7 @@ def _rnn(step: _Step) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Cell:
-    """Gates and peepholes in the order of the file; the states, with the operand of each that is its first value."""
+    """Gates and peepholes in the order in which ONNX stores them; states, with the operand of their initial values."""
 
     gates: str
     states: Mapping[str, int]
@@ -195,7 +195,7 @@ _CELLS = {
 
 
 def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo], opset: int) -> str | None:
-    """The body of the function; None where the operator stays as it is."""
+    """The body of the function; None if the node stays as it is."""
     cell = _CELLS[node.op_type]
     x, r, lengths = (None if (v := _operand(node, i)) is None else known.get(v) for i in (0, 2, 4))
     ways = {"forward": (0,), "reverse": (1,), "bidirectional": (0, 1)}.get(
@@ -217,7 +217,7 @@ def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo], op
         for d, way in enumerate(ways)
     ]
     for place, name in enumerate(_RESULTS[: len(node.outputs)]):
-        # The axis of directions: before the batch, or behind it.
+        # The axis of directions: before the batch, or after it.
         axis = int(batch_first) + (place == 0)
         where = text.numbers_of(axis)
         parts = [text.new(f"Unsqueeze({own[place]}, {where})") for own in made]
@@ -226,7 +226,7 @@ def _statements(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo], op
 
 
 def _applied(node: onnx_ir.Node, cell: _Cell, directions: int) -> list[list[str]] | None:
-    """The activations of each direction; None if one of them has parameters."""
+    """The activation functions of each direction; None if one of them has parameters."""
     given = node.attributes.get_strings("activations", ())
     names = [_ACTIVATIONS.get(name.lower(), "") for name in given or cell.activations * directions]
     each = len(cell.activations)
@@ -239,7 +239,7 @@ def _direction(
     node: onnx_ir.Node, cell: _Cell, text: _Text, x: str, number: int, way: int, applied: list[str],
     shape: tuple[int, int], batch_first: bool,
 ) -> list[str]:  # fmt: skip
-    """The outputs of one direction: the first state at all steps, [T, B, H] or [B, T, H]; the last of each state."""
+    """The outputs of one direction: its first state at all steps, [T, B, H] or [B, T, H]; the final states."""
     gates, states = cell.gates, list(cell.states)
     weights = {
         name: [
@@ -277,7 +277,7 @@ def _typed(kind: str, names: Sequence[str]) -> str:
 
 
 def _start(node: onnx_ir.Node, text: _Text, index: int, number: int, shape: tuple[int, int], axis: int) -> str:
-    """The first value [B, H] of a state, zero by default."""
+    """The initial value [B, H] of a state, zero by default."""
     if _operand(node, index) is not None:
         return text.entry(_OPERANDS[index], number, axis)
     return text.new(f"ConstantOfShape({text.numbers_of(*shape)})")

@@ -1,4 +1,4 @@
-"""An activation times a weight that is an expression: one tensor of the expression after the other."""
+"""Contracts an activation with a weight that is an expression, one tensor of the expression after the other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Contraction", "Term", "contracted"]
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _NONE = "."
-"""In the place of a letter: an axis of size 1 that has none."""
+"""Stands for an axis of size 1, which has no letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +26,16 @@ class Term:
 
 @dataclass(slots=True)
 class Contraction:
-    """`sum x * weight` over letters, one operand of the weight's expression after the other.
+    """`sum x * weight` over letters, distributed over the operands of the weight's expression.
 
-    sizes: of every letter. cuts: for letters of which an expression is a part, how that
-    is taken from an axis, the last step first. opened: whether any expression was taken apart.
+    sizes: the size of every letter. cuts: for letters along which the weight is a part of its expression, the functions
+    that take that part from an axis, the last one first. distributed: whether any expression was taken apart.
     """
 
     made: Expressions
     sizes: dict[str, int]
     cuts: dict[str, tuple[Callable[[onnx_ir.Value, int], onnx_ir.Value], ...]] = field(default_factory=dict)
-    opened: bool = False
+    distributed: bool = False
 
     def fresh(self, size: int) -> str:
         """A new letter."""
@@ -46,11 +46,11 @@ class Contraction:
         return letter
 
     def times(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-        """`x` times an expression, with the letters `keep` left (those that there are)."""
-        step = None if not self.made.computed(value) else _STEPS.get(self.made.operator(value))
+        """`x` times an expression, summed over all letters that are not in `keep`."""
+        step = None if not self.made.computed(value) else _REWRITES.get(self.made.operator(value))
         if step is None:
             return self._leaf(x, value, letters, keep)
-        self.opened = True
+        self.distributed = True
         return step(self, x, value, letters, keep)
 
     def _leaf(self, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
@@ -72,14 +72,14 @@ class Contraction:
         return Term(self.made.one("Einsum", x.value, value, shape=shape, equation=equation), out)
 
     def cut(self, value: onnx_ir.Value, letters: str) -> tuple[onnx_ir.Value, str]:
-        """The part of an operand that the letters mean, and its letters without axes of size 1."""
+        """Apply the cuts to an operand; also returns its letters without axes of size 1."""
         for axis, letter in enumerate(letters):
             for take in reversed(self.cuts.get(letter, ())):
                 value = take(value, axis)
         return value, letters.replace(_NONE, "")
 
     def summed(self, x: Term, gone: Sequence[str]) -> Term:
-        """The sum over letters; axes of size 1 just go."""
+        """The sum over letters; axes of size 1 are only dropped."""
         rest = "".join(t for t in x.letters if t not in gone)
         axes = [i for i, t in enumerate(x.letters) if t in gone and self.sizes[t] > 1]
         value = x.value if not axes else self.made.sum(x.value, axes)
@@ -112,7 +112,7 @@ class Contraction:
         return found
 
     def product(self, x: Term, first: tuple[onnx_ir.Value, str], then: tuple[onnx_ir.Value, str], keep: str) -> Term:
-        """`x` times both, in the order in which no intermediate value has old and new letters at once."""
+        """`x` times both, in an order in which no intermediate value has both old and new letters."""
         for (a, own), (b, other) in sorted(
             ((first, then), (then, first)), key=lambda pair: self._rank(x, pair[0][1], keep)
         ):
@@ -124,11 +124,11 @@ class Contraction:
         raise NotLinear
 
     def _rank(self, x: Term, letters: str, keep: str) -> int:
-        """What sums over letters comes before what only scales the result."""
+        """The sort key of an operand: those that are summed over come before those that only scale the result."""
         return not any(t in x.letters and t not in keep for t in letters)
 
 
-Step = Callable[["Contraction", Term, onnx_ir.Value, str, str], Term]
+Rewrite = Callable[["Contraction", Term, onnx_ir.Value, str, str], Term]
 
 
 def _same(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
@@ -144,7 +144,7 @@ def _transpose(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep
 
 
 def _reshape(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """Axes of size 1 come and go; axes that were merged are taken apart again, in `x` and in the result too."""
+    """Drop and insert axes of size 1; merged axes are split again, in `x` and in the result as well."""
     source = c.made.inputs(value)[0]
     old, own, split = c.made.shape(source), "", {}
     groups = _groups(old, [1 if t == _NONE else c.sizes[t] for t in letters])
@@ -177,7 +177,7 @@ def _reshape(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: 
 
 
 def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], list[int]]]:
-    """Runs of axes with equally many entries, the shortest ones."""
+    """The shortest groups of consecutive axes, old and new, with equally many entries."""
     groups: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(old) or j < len(new):
@@ -202,7 +202,7 @@ def _groups(old: Sequence[int], new: Sequence[int]) -> list[tuple[list[int], lis
 
 
 def _sum(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """Add, Sub, Sum: each operand by itself."""
+    """Add, Sub, Sum: distribute over the operands."""
     op = "Sub" if c.made.operator(value) == "Sub" else "Add"
     terms = [c.times(x, operand, own, keep) for operand, own in c.operands(value, letters)]
     total = terms[0]
@@ -212,7 +212,7 @@ def _sum(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str)
 
 
 def _reduced(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """ReduceSum: its axes are letters over which the product is summed too."""
+    """ReduceSum: sum the product over letters for its axes."""
     source = c.made.inputs(value)[0]
     axes, shape = c.made.reduced(value), c.made.shape(source)
     rest = iter(letters if len(letters) < len(shape) else [t for i, t in enumerate(letters) if i not in axes])
@@ -231,7 +231,7 @@ def _multiply(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep:
 
 
 def _divide(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """The divisor scales the result, or it scales `x`."""
+    """Divide the result, or `x`."""
     (a, own), (divisor, other) = c.operands(value, letters)
     plain, under = c.cut(divisor, other)
     plain = c.made.reshaped(plain, [c.sizes[t] for t in under])
@@ -289,7 +289,7 @@ def _einsum(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: s
 
 
 def _concat(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """A sum over parts of `x`, or parts of the result."""
+    """Sum over the parts of `x`, or concatenate parts of the result."""
     axis, parts = c.made.axis(value), c.made.inputs(value)
     letter = letters[axis]
     if letter in c.cuts or letter == _NONE or (letter in x.letters and letter in keep):
@@ -318,7 +318,7 @@ def _concat(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: s
 
 
 def _part(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str) -> Term:
-    """Slice, Split, Gather at known places: of every operand of the expression."""
+    """Slice, Split, Gather at known indices: apply them to every operand of the expression."""
     steps = c.made.parts(value)
     before = dict(c.cuts)
     for axis, take in steps:
@@ -332,7 +332,7 @@ def _part(c: Contraction, x: Term, value: onnx_ir.Value, letters: str, keep: str
         c.cuts = before
 
 
-_STEPS: Mapping[str, Step] = {
+_REWRITES: Mapping[str, Rewrite] = {
     **dict.fromkeys(("Identity", "Cast", "CastLike", "Dropout"), _same),
     **dict.fromkeys(("Add", "Sub", "Sum"), _sum),
     **dict.fromkeys(("Reshape", "Squeeze", "Unsqueeze", "Flatten"), _reshape),
@@ -352,13 +352,13 @@ _STEPS: Mapping[str, Step] = {
 def contracted(
     made: Expressions, x: onnx_ir.Value, weight: onnx_ir.Value, letters: tuple[str, str, str]
 ) -> onnx_ir.Value:
-    """The contraction by letters of x, weight and result, taken apart. Raises `NotLinear` where it cannot be."""
+    """Distribute a contraction over its weight; `letters` are those of x, weight and result. Raises `NotLinear`."""
     left, right, out = letters
     sizes = dict(zip(left, made.shape(x), strict=True)) | dict(zip(right, made.shape(weight), strict=True))
     c = Contraction(made, sizes)
     own = "".join(_NONE if n == 1 else t for n, t in zip(made.shape(weight), right, strict=True))
     term = c.times(Term(x, left), weight, own, out)
-    if not c.opened:
+    if not c.distributed:
         raise NotLinear
     gone = [t for t in term.letters if t not in out]
     return c.ordered(c.summed(term, gone) if gone else term, out)

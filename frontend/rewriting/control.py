@@ -1,6 +1,6 @@
 """Flattening of control flow: the bodies of If, Loop and Scan become nodes of the main graph.
 
-The body of a loop is left, once, between Carry, Iteration and Step before it and LoopEnd after it (see `dialect`).
+The body of a loop is inlined once, between Carry, Iteration and Step nodes and a LoopEnd (see `dialect`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 
 
 def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits: set[onnx_ir.Graph]) -> bool:
-    """Rewrite, in place, each If, Loop and Scan of the main graph, the bodies of which may hold more of them.
+    """Flatten each If, Loop and Scan of the main graph in place; their bodies may contain further ones.
 
     Nodes that depend on a rewritten one wait for the next iteration, when shapes are inferred anew. Nodes that cannot
     be flattened stay, with a `REASON`.

@@ -1,9 +1,9 @@
-"""Dequantisation and dynamic quantisation as exporters write them out, fused into one node each.
+"""Fuses dequantisation and dynamic quantisation that exporters write in primitive operators.
 
 | written | becomes |
 |---|---|
 | Mul(Cast(q), scale), Mul(Sub(Cast(q), zero), scale) with integers q | Dequantize |
-| DequantizeLinear(Gather(q, ids), scale, zero), whatever moves q before | Gather(Dequantize(q, scale, zero), ids) |
+| DequantizeLinear(Gather(q, ids), scale, zero), or another movement | Gather(Dequantize(q, scale, zero), ids) |
 | Mul(Cast(MatMulInteger(DynamicQuantizeLinear(x), q)), both scales) | MatMul(DynamicQuantize(x), Dequantize(q)) |
 """
 
@@ -23,7 +23,7 @@ _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squee
 
 
 def fuse_dequantisation(model: onnx_ir.Model) -> int:
-    """Fuse these forms in a normalised model in place; returns how many were found."""
+    """Fuse these forms in a normalised model, in place; returns how many were found."""
     count = 0
     for node in list(model.graph.all_nodes()):
         if node.graph is not None and node.op_type == "Mul" and not node.domain:
@@ -47,7 +47,7 @@ def _operands(node: onnx_ir.Node) -> list[tuple[onnx_ir.Value, onnx_ir.Value]]:
 
 
 def _stored(value: onnx_ir.Value | None) -> bool:
-    """Whether it is an initializer of several integers of at most 16 bits, and no mask."""
+    """Whether it is an initializer of several integers of at most 16 bits that is not a mask."""
     tensor = None if value is None else value.const_value
     return tensor is not None and tensor.dtype in _STORED and tensor.size > 1 and not is_mask(tensor)
 
@@ -61,7 +61,7 @@ def _weight(value: onnx_ir.Value | None) -> bool:
 
 
 def _written_out(node: onnx_ir.Node) -> bool:
-    """Mul(Cast(q), scale), perhaps with Sub(..., zero point)."""
+    """Fuse Mul(Cast(q), scale), optionally with Sub(..., zero point)."""
     for numbers, scale in _operands(node):
         constant = scale.const_value
         if constant is None or not constant.dtype.is_floating_point():
@@ -87,7 +87,7 @@ def _written_out(node: onnx_ir.Node) -> bool:
 
 
 def _dynamic(node: onnx_ir.Node) -> bool:
-    """Mul by both scales, after the integer product of a dynamically quantised activation and a stored weight."""
+    """Fuse the integer product of a dynamically quantised activation and a stored weight, then Mul by both scales."""
     for product, scales in _operands(node):
         cast = _made_by(product, "Cast")
         kernel = _made_by(None if cast is None else cast.inputs[0], "MatMulInteger", "ConvInteger")
@@ -107,7 +107,7 @@ def _dynamic(node: onnx_ir.Node) -> bool:
 
 
 def _single(scale: onnx_ir.Value) -> bool:
-    """Whether it is one number."""
+    """Whether it has a single element."""
     tensor = scale.const_value
     return _made_by(scale, "DynamicQuantizeLinear") is not None or (tensor is not None and tensor.size == 1)
 
@@ -126,7 +126,7 @@ def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None,
 
 
 def _hoisted(value: onnx_ir.Value) -> bool:
-    """Dequantise stored integers before data movement, where all that reads the moved ones dequantises them alike."""
+    """Dequantise stored integers before data movement if all readers of the moved ones dequantise them alike."""
     if not _stored(value):
         return False
     ends: list[onnx_ir.Node] = []
@@ -144,8 +144,8 @@ def _hoisted(value: onnx_ir.Value) -> bool:
             else:
                 moved.append(use.node.outputs[0])
                 waiting.append(use.node.outputs[0])
-    sides = {tuple(n.inputs[1:]) for n in ends}
-    if not moved or len(sides) != 1 or any(n.outputs[0].is_graph_output() for n in ends):
+    quant_params = {tuple(n.inputs[1:]) for n in ends}
+    if not moved or len(quant_params) != 1 or any(n.outputs[0].is_graph_output() for n in ends):
         return False
     scale = ends[0].inputs[1]
     if scale is None or scale.const_value is None or scale.const_value.size != 1:

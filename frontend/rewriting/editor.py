@@ -1,7 +1,7 @@
-"""Editing a graph in place: nodes that replace one node, and bodies of control flow inlined into the main graph.
+"""Edits a graph in place: replaces a node by others, and inlines bodies of control flow into the main graph.
 
-Both make nodes with onnx-ir's `Tape`. A tape appends to the end of its graph; these nodes belong before another one, so
-the tapes here have no graph.
+New nodes are built with onnx-ir's `Tape`. A tape with a graph appends to its end, but these nodes belong before another
+one, so the tapes here have no graph.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import onnx_ir
 from onnx_ir.tape import Tape
 
 from ...ir import LoweringError
-from ..budget import LOOPED
+from ..budget import MAX_UNROLLED_NODES
 from ..dialect import declared
 from ..inference.shapes import ValueInfo
-from ..model.keys import DOMAIN, MADE
+from ..model.keys import DOMAIN, SYNTHETIC
 from ..model.traversal import describe, reads
 
 __all__ = ["GraphEditor", "NodeWriter", "origin", "remove_dead"]
@@ -25,14 +25,14 @@ Attributes = Mapping[str, onnx_ir.Attr | int | float | str | Sequence[int] | Seq
 
 
 class NodeWriter:
-    """Builds the nodes that replace `node`; `replace` puts them into its graph."""
+    """Builds the nodes that replace `node`; `replace` inserts them into its graph."""
 
     def __init__(self, node: onnx_ir.Node) -> None:
         self.node = node
         self._tape = Tape()
 
     def input(self, index: int) -> onnx_ir.Value | None:
-        """Operand `index`, None where it is left out."""
+        """Operand `index`, None if it is left out."""
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
     def integer(self, name: str, default: int = 0) -> int:
@@ -78,17 +78,17 @@ class NodeWriter:
         )  # fmt: skip
         for place, value in enumerate(made):
             value.name = f"{self.node.outputs[0].name}/{op}.{number}.{place}"
-            value.meta[MADE] = True
+            value.meta[SYNTHETIC] = True
         return list(made)
 
     def one(
         self, op: str, *inputs: onnx_ir.Value | None, domain: str = "", attributes: Attributes | None = None
     ) -> onnx_ir.Value:
-        """Add a node with one output, and return that."""
+        """Add a node with one output, which is returned."""
         return self.add(op, *inputs, domain=domain, attributes=attributes)[0]
 
     def internal(self, op: str, *inputs: onnx_ir.Value | None, attributes: Attributes | None = None) -> onnx_ir.Value:
-        """Add a node of the dialect with one output, and return that."""
+        """Add a node of the dialect with one output, which is returned."""
         return self.one(declared(op), *inputs, domain=DOMAIN, attributes=attributes)
 
     def dequantized_operand(
@@ -98,8 +98,8 @@ class NodeWriter:
         value = self.input(x)
         if value is None:
             return None
-        sides = [None if i is None else self.input(i) for i in (scale, zero)]
-        return self.dequantize(value, sides[0], sides[1], axes=axes)
+        quant_params = [None if i is None else self.input(i) for i in (scale, zero)]
+        return self.dequantize(value, quant_params[0], quant_params[1], axes=axes)
 
     def dequantize(
         self,
@@ -113,10 +113,10 @@ class NodeWriter:
 
         Args:
             x: The integers.
-            scale: Scale, one number or one per entry of `axes`; None for 1.
+            scale: Scale, a scalar or one per entry along `axes`; None for 1.
             zero: Zero point, likewise; None for 0.
             whole: A second scale, of the whole tensor.
-            axes: The axes of `x` that those of scale and zero point are; the last ones by default.
+            axes: The axes of `x` that scale and zero point lie along; the last ones by default.
         """
         source = x.producer()
         if source is not None and (source.op_type, source.domain) == ("DynamicQuantizeLinear", "") and whole is None:
@@ -131,14 +131,14 @@ class NodeWriter:
         return self.internal("Quantize", x, self.input(scale), self.input(zero))
 
     def replace(self, outputs: Sequence[onnx_ir.Value]) -> None:
-        """Replace the node by the nodes added, its outputs by `outputs`; nodes that become dead are removed."""
+        """Replace the node by the added ones, and its outputs by `outputs`; nodes that become dead are removed."""
         node, graph = self.node, self.node.graph
         assert graph is not None
         old = list(node.outputs[: len(outputs)])
         before = [v for v in node.inputs if v is not None]
         for new, value in zip(outputs, old, strict=True):
             new.metadata_props.update(value.metadata_props)
-            new.meta.pop(MADE, None)
+            new.meta.pop(SYNTHETIC, None)
         onnx_ir.convenience.replace_nodes_and_values(graph, node, [node], self._tape.nodes, old, list(outputs))
         remove_dead(before)
 
@@ -148,10 +148,10 @@ class GraphEditor:
 
     Attributes:
         graph: The main graph.
-        known: Shapes and known numbers of its values; gains those of new ones.
+        known: Shapes and known data of its values; gains those of new ones.
         misfits: Branches that cannot run on these shapes.
         loops: How many loops have been flattened.
-        replaced: The values that have replaced outputs since this was last cleared.
+        replaced: The values that replaced outputs since it was last cleared.
     """
 
     def __init__(
@@ -170,12 +170,12 @@ class GraphEditor:
         self._numbers: dict[tuple[int, str], int] = {}
 
     def data(self, value: onnx_ir.Value | None) -> np.ndarray | None:
-        """The numbers of a value, None where they are not known."""
+        """The data of a value, None if it is unknown."""
         entry = None if value is None else self.known.get(value)
         return None if entry is None else entry.data
 
     def number(self, value: onnx_ir.Value | None) -> int | None:
-        """The number of a value of one element, as an integer; None where it is not known."""
+        """The data of a value of one element, as an integer; None if it is unknown."""
         data = self.data(value)
         return None if data is None or data.size != 1 else int(data.reshape(-1)[0])
 
@@ -195,17 +195,17 @@ class GraphEditor:
         return self._weights[value]
 
     def is_constant(self, value: onnx_ir.Value) -> bool:
-        """Whether the numbers of a value are known, or it is a weight."""
+        """Whether the data of a value is known, or it is a weight."""
         return self.data(value) is not None or self.is_weight(value)
 
     def may_be_refined(self, value: onnx_ir.Value) -> bool:
-        """Whether inferring again may tell more of a value: its shape is not known, or it is unknown integers."""
+        """Whether another inference may reveal more about a value: its shape is unknown, or its data as integers is."""
         entry = self.known.get(value)
         return entry is None or not entry.dtype or (entry.data is None and entry.dtype.startswith(("int", "bool")))
 
     def has_room(self, body: onnx_ir.Graph, times: int) -> bool:
-        """Whether the graph stays within the budget with so many copies of a body in it."""
-        return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= LOOPED
+        """Whether the graph stays within the budget after inlining a body so many times."""
+        return len(self.graph) + times * sum(1 for _ in body.all_nodes()) <= MAX_UNROLLED_NODES
 
     def expect_outputs(self, node: onnx_ir.Node, results: int) -> None:
         """Raise `LoweringError` unless a node has as many outputs as its body returns."""
@@ -222,14 +222,14 @@ class GraphEditor:
 
         Args:
             body: The body; it is empty afterwards.
-            before: The node before which they go.
+            before: The node before which they are inserted.
             operands: What replaces the inputs of the body.
 
         Returns:
             The values that the body returned.
 
         Raises:
-            LoweringError: The body takes another number of inputs.
+            LoweringError: The body takes a different number of inputs.
         """
         if len(operands) != len(body.inputs):
             raise LoweringError(
@@ -245,7 +245,7 @@ class GraphEditor:
         return outputs
 
     def move_nodes(self, body: onnx_ir.Graph, nodes: Sequence[onnx_ir.Node], before: onnx_ir.Node) -> None:
-        """Move some nodes of a body into the graph; names become paths that are unique there."""
+        """Move some nodes of a body into the graph; their names become unique paths."""
         path = _path(before, body)
         body.remove(nodes)
         for node in nodes:
@@ -258,10 +258,10 @@ class GraphEditor:
         self, before: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None],
         attributes: Attributes | None = None, domain: str = "", count: int = 1, name: str = "",
     ) -> Sequence[onnx_ir.Value]:  # fmt: skip
-        """Insert a node before another one, after which it is named.
+        """Insert a node before another one, whose name it extends.
 
         Args:
-            before: The node before which it goes, and whose metadata it gets.
+            before: The node before which it is inserted; it gets its metadata.
             op: Its operator.
             inputs: Its operands.
             attributes: Its attributes.
@@ -297,18 +297,18 @@ class GraphEditor:
         return self.internal(before, "Choice", [then, other, decision])[0]
 
     def literal(self, stem: str, numbers: np.ndarray) -> onnx_ir.Value:
-        """A new initializer of the main graph that is no parameter (integers, booleans, an empty tensor)."""
+        """Add an initializer that is not a parameter (integers, booleans, an empty tensor) to the main graph."""
         name = self._free(stem, self._names)
         return Tape(self.graph).initializer(onnx_ir.tensor(numbers, name=name))
 
     def unsqueezed(self, before: onnx_ir.Node, value: onnx_ir.Value, axis: int) -> onnx_ir.Value:
-        """`value` with a new axis of size 1 at place `axis` of the result."""
+        """`value` with a new axis of size 1, which is axis `axis` of the result."""
         if self.opset < 13:
             return self.add(before, "Unsqueeze", [value], {"axes": [axis]})[0]
         return self.add(before, "Unsqueeze", [value, self.literal(f"{before.name}.axes", np.array([axis]))])[0]
 
     def replace_output(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> None:
-        """Let `value` replace output `index` of `node`, under the name of that output."""
+        """Replace output `index` of `node` by `value`, under the name of the output."""
         output = node.outputs[index]
         if not output.name:
             return
@@ -347,8 +347,8 @@ def origin(value: onnx_ir.Value) -> onnx_ir.Value:
 
 
 def remove_dead(values: Iterable[onnx_ir.Value]) -> None:
-    """Remove the producers of these values where nothing uses them, and, in turn, what only these used."""
-    # onnx-ir's RemoveUnusedNodesPass walks the whole model, and drops initializers, which stay in the account.
+    """Remove the producers of these values if they are unused, and, in turn, nodes that only these used."""
+    # onnx-ir's RemoveUnusedNodesPass walks the whole model and drops initializers, which the account needs.
     waiting = list(values)
     while waiting:
         node = waiting.pop().producer()

@@ -1,4 +1,4 @@
-"""Operators without a rule that ONNX defines by a function body are expanded to it."""
+"""Expands operators without a rule to the function body by which ONNX defines them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview")
 def expand(
     model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Callable[[onnx_ir.Node], Rule | None]
 ) -> bool:
-    """Turn such nodes of a normalised model into calls of local functions, which the next normalisation inlines.
+    """Turn nodes without a rule into calls of local functions, which the next normalisation inlines.
 
     Args:
         model: A normalised model.
-        known: The result of `shapes.infer`; bodies may depend on the types and shapes of the operands.
+        known: The result of `shapes.infer`; bodies may depend on types and shapes of operands.
         find: The rule of a node.
 
     Returns:
@@ -89,7 +89,7 @@ def _is_data(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo]) -> bo
 
 
 def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
-    """Let the body import the model's opset if each of its operators is the same there; returns whether it is."""
+    """Make a body import the model's opset if none of its operators differs there; returns whether it does."""
     for entry in body.opset_import:
         wanted = imports.get(entry.domain, entry.version)
         if changed({n.op_type for n in body.node if n.domain == entry.domain}, entry.domain, entry.version, wanted):
@@ -99,7 +99,7 @@ def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
 
 
 def _produce_all(body: onnx.FunctionProto) -> None:
-    """Give each optional output that a body leaves out a placeholder, which nothing reads."""
+    """Add a placeholder, which nothing reads, for each optional output that a body leaves out."""
     produced = {o for n in body.node for o in n.output} | set(body.input)
     for name in body.output:
         if name not in produced:
@@ -107,7 +107,7 @@ def _produce_all(body: onnx.FunctionProto) -> None:
 
 
 def _name_apart(function: onnx_ir.Function, number: int) -> None:
-    """Make names unique among bodies; otherwise inlining would try one number after another for each."""
+    """Make names unique across bodies; inlining would otherwise try one number after another for each."""
     for node in function.all_nodes():
         node.name = f"{node.name or node.op_type}.{number}"
         for value in node.outputs:

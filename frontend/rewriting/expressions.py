@@ -1,4 +1,4 @@
-"""Constant expressions of a model, read operator by operator, and the nodes that replace the operator they feed."""
+"""Reads constant expressions of a model operator by operator, and builds replacements of the nodes that read them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import onnx_ir
 from onnx_ir.tape import Tape
 
 from ..inference.shapes import ValueInfo
-from ..model.keys import MADE
+from ..model.keys import SYNTHETIC
 from .editor import NodeWriter
 
 __all__ = ["Expressions", "NotLinear"]
@@ -25,7 +25,7 @@ class NotLinear(Exception):
 class Expressions:
     """Reads the constant operands of a node, and builds the nodes that replace it.
 
-    known: gains the new values. mixed: the values that are computed from several parameters, or places of one.
+    known: gains the new values. mixed: the values with entries that depend on several parameter elements.
     """
 
     def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo], mixed: Set[onnx_ir.Value]) -> None:
@@ -37,11 +37,11 @@ class Expressions:
         self._pushed: set[onnx_ir.Value] = set()
 
     def computed(self, value: onnx_ir.Value) -> bool:
-        """Whether a value mixes parameters; other values are leaves of the expression."""
+        """Whether a value is an inner node of the expression; others are its leaves."""
         return value in self._pushed or value in self._mixed
 
     def operator(self, value: onnx_ir.Value) -> str:
-        """The standard operator that makes a value; "" for none, and for casts of integers to floats."""
+        """The standard operator that produces a value; "" if there is none, and for casts of integers to floats."""
         node = value.producer()
         if node is None or node.domain:
             return ""
@@ -49,7 +49,7 @@ class Expressions:
         return "" if before is not None and before.dtype.startswith(("int", "uint", "bool")) else node.op_type
 
     def inputs(self, value: onnx_ir.Value) -> list[onnx_ir.Value]:
-        """The operands of the node that makes a value; of data movement the first alone."""
+        """The operands of the node that produces a value; only the first for data movement."""
         node = value.producer()
         assert node is not None
         if node.op_type in _MOVING:
@@ -57,7 +57,7 @@ class Expressions:
         return [v for v in node.inputs if v is not None]
 
     def shape(self, value: onnx_ir.Value) -> tuple[int, ...]:
-        """The shape of a value. Raises `NotLinear` where it is not known."""
+        """The shape of a value. Raises `NotLinear` if it is unknown."""
         entry = self._known.get(value)
         if entry is None:
             raise NotLinear
@@ -68,20 +68,20 @@ class Expressions:
         return None if entry is None else entry.data
 
     def permutation(self, value: onnx_ir.Value) -> tuple[int, ...]:
-        """The permutation of the Transpose that makes a value."""
+        """The permutation of the Transpose that produces a value."""
         node = value.producer()
         assert node is not None
         rank = len(self.shape(value))
         return tuple(node.attributes.get_ints("perm", tuple(reversed(range(rank)))))
 
     def axis(self, value: onnx_ir.Value) -> int:
-        """The axis of the Concat that makes a value."""
+        """The axis of the Concat that produces a value."""
         node = value.producer()
         assert node is not None
         return node.attributes.get_int("axis", 1) % len(self.shape(value))
 
     def reduced(self, value: onnx_ir.Value) -> list[int]:
-        """The axes of the reduction that makes a value."""
+        """The axes of the reduction that produces a value."""
         node = value.producer()
         assert node is not None
         source = node.inputs[0]
@@ -105,7 +105,7 @@ class Expressions:
         return get.get_float("alpha", 1.0), get.get_float("beta", 1.0), flipped
 
     def equation(self, value: onnx_ir.Value) -> tuple[list[str], str]:
-        """The terms and the result of an Einsum. Raises `NotLinear` where the result or axes are implicit."""
+        """The terms and the result of an Einsum. Raises `NotLinear` if the result or axes are implicit."""
         node = value.producer()
         assert node is not None
         text = node.attributes["equation"].as_string().replace(" ", "")
@@ -115,7 +115,7 @@ class Expressions:
         return left.split(","), out
 
     def parts(self, value: onnx_ir.Value) -> list[tuple[int, Take]]:
-        """(axis, how to take the same part of another value) of a Slice, a Split or a Gather at known places."""
+        """(axis, function that takes the same part of another value) of a Slice, Split or Gather at known indices."""
         node = value.producer()
         assert node is not None
         source = node.inputs[0]
@@ -153,7 +153,7 @@ class Expressions:
             op: A standard operator.
             *inputs: Its operands.
             shape: The shape of its output.
-            keep: Attributes of another node to take over.
+            keep: Attributes of another node to copy.
             **attributes: Further attributes.
         """
         made = self._writer.one(op, *inputs, attributes={**(keep or {}), **attributes})
@@ -173,7 +173,7 @@ class Expressions:
         while name in graph.initializers:
             name += "_"
         value = Tape(graph).initializer(onnx_ir.Tensor(array, name=name))
-        value.meta[MADE] = True
+        value.meta[SYNTHETIC] = True
         self._known[value] = ValueInfo(array.shape, str(array.dtype), array)
         self._numbers.append(value)
         return value
@@ -200,7 +200,7 @@ class Expressions:
         return self.one("Transpose", value, shape=[shape[a] for a in perm], perm=tuple(perm))
 
     def sum(self, value: onnx_ir.Value, axes: Sequence[int]) -> onnx_ir.Value:
-        """The sum of `value` over axes, which stay with size 1."""
+        """The sum of `value` over axes, which are kept with size 1."""
         shape = [1 if a in axes else n for a, n in enumerate(self.shape(value))]
         opset = self.node.graph.opset_imports.get("", 1) if self.node.graph is not None else 1
         if opset >= 13:
@@ -223,7 +223,7 @@ class Expressions:
         return self.one("Gather", value, self._constant(places), shape=shape, axis=axis)
 
     def pushed(self, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        """An elementwise operator with its operands reshaped in place of its result; axis 0 stays as it is."""
+        """An elementwise operator with its operands reshaped instead of its result; axis 0 is unchanged."""
         node = value.producer()
         assert node is not None
         old = self.shape(value)
@@ -241,7 +241,7 @@ class Expressions:
         return made
 
     def replace(self, result: onnx_ir.Value) -> None:
-        """Replace the node by the nodes added, its output by `result`."""
+        """Replace the node by the added ones, and its output by `result`."""
         if result is self.node.outputs[0] or result.producer() is None:
             result = self.one("Identity", result, shape=self.shape(result))
         self._known[result] = ValueInfo(self.shape(result), self._known[self.node.outputs[0]].dtype)

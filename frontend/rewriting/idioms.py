@@ -1,6 +1,6 @@
-"""Idioms with a reduction that are written out in primitive operators, fused into one node of the dialect.
+"""Fuses idioms with a reduction, written in primitive operators, into one node of the dialect.
 
-So exporters and opsets agree. Element by element idioms (SiLU, GELU, ...) are not touched: they stay on their neuron.
+This makes exporters and opsets agree. Elementwise idioms (SiLU, GELU, ...) need no fusion: they stay on their neuron.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None
     """Fuse, in place, the idioms of a normalised model; returns how many were found.
 
     They become Standardize, RMSNormalize, LpNormalize, Softmax and LogSoftmax (see `dialect`). The output value keeps
-    its name, type and shape. Normalisation ops whose scale and bias were only written because the op demands them are
-    among the idioms; all others are left as they are. An idiom stays written out if a value inside it is a graph output
-    or is used outside of any idiom (for more than its shape or type). Nodes that die are removed; the literals that
-    they used stay.
+    its name, type and shape. Normalisation operators count as idioms if their scale and bias are trivial and were only
+    written because the operator requires them. An idiom is not fused if a value inside it is a graph output or is used
+    outside of all idioms (for more than its shape or type). Dead nodes are removed, but not the literals they used.
 
-    known: the result of `shapes.infer`, which gains the new values; inferred here if not given.
+    known: the result of `shapes.infer`, which gains the new values; inferred here by default.
     """
     known = infer(model) if known is None else known
     facts = Facts(known)
@@ -44,7 +43,7 @@ def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None
 
 
 def _admissible(matches: list[Match], facts: Facts) -> list[Match]:
-    """The matches whose inner values only matches use, and that do not contain each other."""
+    """The matches whose inner values are only used by matches, and that do not contain each other."""
     inner = {m.anchor: _inside(m, facts) for m in matches}
     while True:
         anchors = {m.anchor for m in matches}
@@ -59,7 +58,7 @@ def _admissible(matches: list[Match], facts: Facts) -> list[Match]:
 
 
 def _inside(match: Match, facts: Facts) -> set[onnx_ir.Node]:
-    """The nodes that compute the match from its inputs, the last one (the anchor) apart."""
+    """The nodes that compute the match from its inputs, without the last one (the anchor)."""
     found: set[onnx_ir.Node] = set()
     waiting = list(data_inputs(match.anchor)) if match.written_out else []
     while waiting:
@@ -78,7 +77,7 @@ def _inside(match: Match, facts: Facts) -> set[onnx_ir.Node]:
 
 
 def _private(node: onnx_ir.Node, owned: set[onnx_ir.Node]) -> bool:
-    """Whether only `owned` nodes use a node's outputs, but for uses of their shape or type alone."""
+    """Whether only `owned` nodes use a node's outputs; uses of just their shape or type do not count."""
     return not any(value.is_graph_output() for value in node.outputs) and all(
         use.node in owned or use.node.op_type in ("Shape", "Size") or (use.node.op_type == "CastLike" and use.idx == 1)
         for value in node.outputs
@@ -103,7 +102,7 @@ def _rewrite(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> None:
 
 
 def _nodes(match: Match, known: dict[onnx_ir.Value, ValueInfo]) -> Sequence[onnx_ir.Node]:
-    """The nodes that replace the anchor: the idiom, with a cast before it, a scale and a shift after it if needed."""
+    """The nodes that replace the anchor: the idiom, after a cast and before a scale and a shift if needed."""
     shape, dtype = known[match.x].shape, known[match.x].dtype
     out = known.get(match.anchor.outputs[0])
     tape = Tape()

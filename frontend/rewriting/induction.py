@@ -1,4 +1,4 @@
-"""Induction variables of loops: what a body computes from the iteration number alone, and what it indexes by it."""
+"""Induction variables of loops: values computed from the iteration number alone, and indexing by it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def program_values(
     editor: GraphEditor, body: onnx_ir.Graph, numbers: Sequence[onnx_ir.Value], carried: Sequence[onnx_ir.Value],
     initials: Sequence[onnx_ir.Value], ends: Sequence[onnx_ir.Value],
 ) -> set[onnx_ir.Value]:  # fmt: skip
-    """The values of a body that depend on `numbers` and on known data alone, on neither parameters nor inputs."""
+    """The values of a body that depend only on `numbers` and known data, not on parameters or inputs."""
     candidates = {
         inner: end
         for inner, initial, end in zip(carried, initials, ends, strict=True)
@@ -45,7 +45,7 @@ def counters(
     initials: Sequence[onnx_ir.Value],
     ends: Sequence[onnx_ir.Value],
 ) -> dict[int, onnx_ir.Value]:
-    """The carried values that start at a known number and grow by one, by place, as functions of the iteration."""
+    """The carried values that start at a known number and grow by one, by index, as functions of the iteration."""
     found: dict[int, onnx_ir.Value] = {}
     for index, (inner, initial, end) in enumerate(zip(carried, initials, ends, strict=True)):
         start, entry = _whole(editor, initial), editor.known.get(initial)
@@ -65,7 +65,7 @@ def limit(
     editor: GraphEditor, again: onnx_ir.Value, carried: Sequence[onnx_ir.Value], initials: Sequence[onnx_ir.Value],
     ends: Sequence[onnx_ir.Value],
 ) -> int | None:  # fmt: skip
-    """The trip count of a loop that runs while a carried counter is below a known number; None for others."""
+    """The trip count of a loop that runs while a carried counter is below a known number, else None."""
     test = origin(again).producer()
     if test is None or test.domain or test.op_type not in ("Less", "LessOrEqual"):
         return None
@@ -76,14 +76,14 @@ def limit(
         if start is None or last is None or not _is_next(editor, origin(end), inner):
             continue
         if counter is not None and same_number(counter) in (same_number(origin(end)), inner):
-            # The test is made after an iteration: of what the counter was in it, or has become.
+            # The test follows the iteration; it reads the counter either before or after the increment.
             late = same_number(counter) is inner
             return max(1, last - start + (test.op_type == "LessOrEqual") + late)
     return None
 
 
 def _whole(editor: GraphEditor, value: onnx_ir.Value | None) -> int | None:
-    """The number of an integer value of one element; None where it is not known."""
+    """The data of an integer value of one element; None if it is unknown."""
     data = editor.data(value)
     return editor.number(value) if data is not None and data.dtype.kind in "iu" else None
 

@@ -13,7 +13,7 @@ __all__ = ["Inliner"]
 
 
 class Inliner(InlinePass):
-    """Its base tries one number after another for each name, which is quadratic in the calls of a function."""
+    """InlinePass with faster naming: its base tries one number after another, quadratic in the number of calls."""
 
     def _reset(self, model: onnx_ir.Model) -> None:
         super()._reset(model)
@@ -23,7 +23,7 @@ class Inliner(InlinePass):
         self, node: onnx_ir.Node, call_site_id: str
     ) -> tuple[Sequence[onnx_ir.Node], Sequence[onnx_ir.Value]]:
         taken = self._used_value_names, self._used_node_names
-        # Names within one body differ from each other; that they differ from all others is seen to below.
+        # Names only have to differ within one body here; they are made globally unique below.
         self._used_value_names, self._used_node_names = set(), set()
         nodes, values = super()._instantiate_call(node, call_site_id)
         self._used_value_names, self._used_node_names = taken

@@ -1,14 +1,14 @@
-"""Weights that are linear expressions of parameters: products are distributed over the tensors of the expression.
+"""Distributes products over weights that are linear expressions of parameters.
 
-`x (W + s A B)` becomes `x W + s ((x A) B)`, `x (g * V)` becomes `(x V) * g`: the same function, written on activations,
-so that its graph is the one of a network that was written in that way. Expressions stay as they are where they are not
-linear in each of their tensors, or where an intermediate value would be as large as the weight.
+`x (W + s A B)` becomes `x W + s ((x A) B)`, `x (g * V)` becomes `(x V) * g`: the same function in terms of activations,
+so that its graph is that of a network written in this way. Expressions are left alone if they are not linear in each of
+their tensors, or if an intermediate value would be as large as the weight.
 
 | operator | its computed operand |
 |---|---|
 | MatMul, Gemm, Einsum of two operands | either |
 | Conv | the kernel, see `_of_conv` |
-| Gather along axis 0, by indices that are computed | the table, see `_of_gather` |
+| Gather along axis 0 at computed indices | the table, see `_of_gather` |
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ __all__ = ["distribute"]
 
 
 def distribute(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], mixed: Set[onnx_ir.Value]) -> int:
-    """Distribute the contractions of a normalised model over the terms of their weights; returns how many were.
+    """Distribute the contractions of a normalised model, in place; returns how many were.
 
-    known gains the new values. mixed: the values that are computed from several parameters, or places of one.
+    known: gains the new values. mixed: the values with entries that depend on several parameter elements.
     """
     done = 0
     for node in list(model.graph):
@@ -91,7 +91,7 @@ def _of_einsum(made: Expressions, place: int) -> onnx_ir.Value:
 
 
 def _of_conv(made: Expressions, place: int) -> onnx_ir.Value:
-    """Scales of channels go before or after, sums become sums, low-rank kernels two convolutions."""
+    """Move scales of channels before or after, distribute over sums, split low-rank kernels into two convolutions."""
     node = made.node
     x, kernel = node.inputs[0], node.inputs[1]
     assert x is not None

@@ -1,4 +1,4 @@
-"""Loop and Scan nodes: the body is inlined once, around carried values, or unrolled where iterations differ in form."""
+"""Loop and Scan nodes: the body is inlined once, in a cycle, or unrolled if iterations differ in form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir
 
 from ...ir import LoweringError
-from ..budget import TRIPS
+from ..budget import MAX_TRIPS
 from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
 from ..model.traversal import reads
@@ -25,14 +25,13 @@ _UNROLL = "export the model with this loop unrolled"
 
 @dataclass(slots=True)
 class _Loop:
-    """A body between the operands and results of its loop.
+    """A Loop or Scan in a common form.
 
-    initials: of each carried value what it is before the first iteration. scanned: each operand of which an iteration
-    reads one entry, its axis and whether from the end. rows: for each result that is stacked its axis and whether from
-    the end. deciders: values on which the number of iterations depends; trips: that number, where it is known, or the
-    greatest that it may be if it is not `exact`.
-    The graph's inputs are numbers (iteration and condition), carried values, entries of `scanned`; its outputs are
-    `lead` conditions, carried values, rows.
+    graph: the body. Its inputs are iteration number and condition (for a Loop), carried values, entries of `scanned`;
+    its outputs are `lead` conditions, carried values, rows.
+    initials: the initial carried values. scanned: (operand, axis, whether backward) of operands that are read entry by
+    entry. rows: (axis, whether backward) of stacked results. deciders: values on which the number of iterations
+    depends. trips: that number if it is known; an upper bound if it is not `exact`.
     """
 
     graph: onnx_ir.Graph
@@ -45,17 +44,17 @@ class _Loop:
     exact: bool = True
 
     def carried(self) -> list[onnx_ir.Value]:
-        """What the body reads of the carried values."""
+        """The carried values as inputs of the body."""
         start = 2 * self.lead
         return list(self.graph.inputs[start : start + len(self.initials)])
 
     def ends(self) -> list[onnx_ir.Value]:
-        """What the body makes of the carried values."""
+        """The carried values as outputs of the body."""
         return list(self.graph.outputs[self.lead : self.lead + len(self.initials)])
 
 
 def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
-    """Flatten a Loop node (since 1). Raises `Unsupported` where that is not possible."""
+    """Flatten a Loop node (since 1). Raises `Unsupported` if that is not possible."""
     graph = node.attributes["body"].as_graph()
     trips, start, *initials = node.inputs
     if len(graph.inputs) != 2 + len(initials) or len(graph.outputs) < 1 + len(initials):
@@ -69,7 +68,7 @@ def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
     count = editor.number(trips)
     carried = [v for v in initials if v is not None]
     if len(carried) < len(initials):
-        raise Unsupported("a carried value is missing", "give every carried value an initial one")
+        raise Unsupported("a carried value is missing", "give every carried value an initial value")
     never = (count is not None and count <= 0) or editor.number(start) == 0
     new = _Loop(graph, carried, None, lead=1)
     new.rows = [(0, False)] * (len(graph.outputs) - 1 - len(carried))
@@ -87,7 +86,7 @@ def loop(editor: GraphEditor, node: onnx_ir.Node) -> None:
 
 
 def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
-    """Flatten a Scan node (since 9). Raises `Unsupported` where that is not possible."""
+    """Flatten a Scan node (since 9). Raises `Unsupported` if that is not possible."""
     graph = node.attributes["body"].as_graph()
     editor.expect_outputs(node, len(graph.outputs))
     if editor.opset < 9:
@@ -97,7 +96,7 @@ def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
     shapes = [entry.shape for v in operands[count:] if (entry := editor.known.get(v)) is not None]
     rows = graph.outputs[count:]
     if len(shapes) < len(node.inputs) - count or any(row not in editor.known for row in rows):
-        raise Unsupported("the shapes of what it reads or makes are not known", _SIZES)
+        raise Unsupported("the shapes of its inputs or outputs are not known", _SIZES)
     axes = [a % len(shape) for a, shape in zip(_ints(node, "scan_input_axes", shapes), shapes, strict=True)]
     ways = _ints(node, "scan_input_directions", shapes)
     new = _Loop(graph, operands[:count], shapes[0][axes[0]])
@@ -116,18 +115,18 @@ def _ints(node: onnx_ir.Node, name: str, of: Sequence[object]) -> Sequence[int]:
 def _flatten(editor: GraphEditor, node: onnx_ir.Node, new: _Loop, program: set[onnx_ir.Value]) -> None:
     """Inline the body once if all iterations have one form and read the same weights; else unroll it within the budget.
 
-    It is unrolled, too, where sizes in the body are not known: they may be once the iteration number is.
+    It is also unrolled if shapes in the body are unknown: they may follow from the iteration number.
     """
     own = _own_weights(editor, new, program)
     steady = all(map(editor.have_one_type, new.initials, new.ends()))
     if new.trips == 0:
         results = _never(editor, node, new)
     elif own is None and not steady:
-        raise Unsupported("iterations differ in form, and in weights that are computed from their own", _UNROLL)
+        raise Unsupported("iterations differ in form, and compute weights from weights of their own", _UNROLL)
     elif own or not steady or (_shapeless(editor, new) and _may_unroll(editor, new)):
         repeats = new.exact and not new.deciders and _may_unroll(editor, new)
         if not steady and not repeats:
-            raise Unsupported("iterations differ in form, and how many there are is not known or too many", _SIZES)
+            raise Unsupported("iterations differ in form, and their number is unknown or too large", _SIZES)
         results = _unrolled(editor, node, new) if repeats else _inlined_once(editor, node, new)
     else:
         results = _inlined_once(editor, node, new)
@@ -136,12 +135,12 @@ def _flatten(editor: GraphEditor, node: onnx_ir.Node, new: _Loop, program: set[o
 
 
 def _shapeless(editor: GraphEditor, new: _Loop) -> bool:
-    """Whether the shape of some value of the body is not known."""
+    """Whether the shape of any value of the body is unknown."""
     return any(value not in editor.known for node in new.graph for value in node.outputs if value.name)
 
 
 def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.Value]:
-    """The results of a loop without iterations: the initial values, and tensors of no rows."""
+    """The results of a loop without iterations: the initial values, and tensors without rows."""
     empty = []
     for value, (axis, _) in zip(new.graph.outputs[new.lead + len(new.initials) :], new.rows, strict=True):
         entry = editor.known.get(value)
@@ -153,11 +152,11 @@ def _never(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[onnx_ir.
 
 
 def _may_unroll(editor: GraphEditor, new: _Loop) -> bool:
-    return new.trips is not None and new.trips <= TRIPS and editor.has_room(new.graph, new.trips)
+    return new.trips is not None and new.trips <= MAX_TRIPS and editor.has_room(new.graph, new.trips)
 
 
 def _own_weights(editor: GraphEditor, new: _Loop, program: set[onnx_ir.Value]) -> set[onnx_ir.Value] | None:
-    """Values of the body that are weights of one iteration; None if others are computed from them."""
+    """Values of the body that are weights of a single iteration; None if other weights are computed from them."""
     inputs = new.graph.inputs[len(new.graph.inputs) - len(new.scanned) :]
     own = {inner for inner, (v, _, _) in zip(inputs, new.scanned, strict=True) if editor.is_weight(v)}
     for node in new.graph:
@@ -228,7 +227,7 @@ def _inlined_once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[o
     after = made[new.lead :]
     rows = after[len(carried) :]
     count = len(changing) + len(rows)
-    # Lists of no row are empty, and an empty list does not say of what type it is.
+    # The lists may be empty, and onnx-ir cannot infer the type of an empty list.
     ways = {
         "axes": onnx_ir.AttrInt64s("axes", [axis for axis, _ in new.rows]),
         "backward": onnx_ir.AttrInt64s("backward", [int(way) for _, way in new.rows]),
@@ -243,7 +242,7 @@ def _inlined_once(editor: GraphEditor, node: onnx_ir.Node, new: _Loop) -> list[o
 def _numbers(
     editor: GraphEditor, node: onnx_ir.Node, new: _Loop, marks: dict[str, int]
 ) -> tuple[list[onnx_ir.Value], dict[int, onnx_ir.Value]]:
-    """The iteration number and the condition that the body reads, and the carried counters by place."""
+    """The iteration number and the condition that the body reads, and the carried counters by index."""
     if not new.lead:
         return [], {}
     [iteration] = editor.internal(node, "Iteration", [])

@@ -1,14 +1,13 @@
-"""Normalisation: a copy of the model in a form with fewer cases, with every parameter as it is.
+"""Normalisation: copies the model into a form with fewer cases, with all parameters unchanged.
 
-Done: local functions inlined, constants (nodes of any kind, initializers of subgraphs) made initializers of the main
-graph, initializers made of attributes that hold parameters (see `attributes`), initializers no graph inputs, nodes in
-topological order, nodes whose outputs nothing needs removed, every node and value named.
-Never done: merging, renaming, folding or dropping of parameters; unused initializers stay.
+It inlines local functions, turns constants (nodes of any kind, initializers of subgraphs) and attributes that hold
+parameters (see `attribute_weights`) into initializers of the main graph, removes initializers from the graph inputs,
+sorts the nodes, removes dead ones, and names every node and value. It never merges, renames, folds or drops parameters;
+unused initializers stay.
 
-One copy does all of it, as onnx-ir's passes do not keep parameters as they are: where names collide,
-LiftSubgraphInitializersToMainGraphPass and NameFixPass rename tensors that the caller's model holds as well,
-LiftConstantsToInitializersPass leaves constants that are outputs, and RemoveUnusedNodesPass drops initializers and
-optional outputs that nothing reads.
+onnx-ir's passes would change parameters: where names collide, LiftSubgraphInitializersToMainGraphPass and NameFixPass
+rename tensors that the caller's model shares, LiftConstantsToInitializersPass leaves constants that are outputs, and
+RemoveUnusedNodesPass drops initializers and optional outputs that nothing reads.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from ...ir import LoadError
 from ...ir.errors import root_cause
 from ..model.attribute_weights import parameters
 from ..model.gc_pause import paused
-from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, MADE, PARAMETERS
+from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, PARAMETERS, SYNTHETIC
 from ..model.opsets import import_alike
 from ..model.traversal import Reads, reads, subgraphs, topological
 from .calls import check_calls
@@ -34,14 +33,14 @@ _SIGNATURE = "pkg.torch.export.graph_signature.InputSpec.kind"
 
 
 def normalise(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool] = lambda function: False) -> onnx_ir.Model:
-    """A normalised copy; tensors, types and shapes are shared with `model`, which stays as it is.
+    """A normalised copy, which shares tensors, types and shapes with `model`; that is not modified.
 
-    Initializers that were Constant nodes carry `CONSTANT` in their `meta`, as do those that torch.onnx made, or found
-    in the code, beside the parameters and buffers of which it keeps a list; these carry `LEARNED`. An initializer of a
-    subgraph keeps its name unless the main graph has one of that name already (then "_1", "_2", ... is appended).
-    keep: local functions that are not inlined, so that their calls stay as they are.
-    Raises `LoadError` if local functions call each other in a circle, make more nodes than the budget allows, or
-    import versions that mean something else.
+    Initializers that were Constant nodes get `CONSTANT` in their `meta`. If torch.onnx lists parameters and buffers,
+    these get `LEARNED` and all other initializers `CONSTANT`. An initializer of a subgraph keeps its name unless the
+    main graph has one of that name (then "_1", "_2", ... is appended).
+    keep: local functions that are not inlined.
+    Raises `LoadError` if local functions are recursive, would exceed the budget, or import opset versions in which
+    their operators differ.
     """
     with paused():
         inlined = bool(model.functions)
@@ -50,7 +49,7 @@ def normalise(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool] = l
             try:
                 model = model.clone()
                 for identifier in model.functions.keys() - called:
-                    # Inlining would be done within these as well.
+                    # InlinePass would also inline calls within these.
                     del model.functions[identifier]
                 import_alike(model, keep)
                 for function in model.functions.values():
@@ -78,8 +77,8 @@ def normalise(model: onnx_ir.Model, keep: Callable[[onnx_ir.Function], bool] = l
 class _Copier:
     """Copies one main graph with its subgraphs; `made` maps each value to its copy.
 
-    share: constants that hold the same tensor object become one initializer (a function called twice has its weights
-    once).
+    share: whether constants with the same tensor object become one initializer, so that a function that is called twice
+    has its weights once.
     """
 
     def __init__(self, graph: onnx_ir.Graph, share: bool) -> None:
@@ -128,7 +127,7 @@ class _Copier:
         return onnx_ir.Graph(inputs, outputs, nodes=nodes, name=graph.name, opset_imports=dict(graph.opset_imports))
 
     def _identity(self, value: onnx_ir.Value) -> onnx_ir.Node:
-        """An Identity for a value that a body returns without computing it: a graph may not own another's value."""
+        """An Identity for an outer value that a body returns: a graph cannot return a value of another one."""
         name = self._name(value.name or "value")
         output = onnx_ir.Value(name=name, shape=value.shape, type=value.type)
         return onnx_ir.Node("", "Identity", [value], outputs=[output], name=name)
@@ -141,7 +140,7 @@ class _Copier:
                 if tensor is not None:
                     self._lift(node.outputs[0], node.outputs[0].name or self._name("constant"), tensor, constant=True)
                     if node.metadata_props.get(FUNCTION, "").startswith(f"{DOMAIN}."):
-                        self.made[node.outputs[0]].meta[MADE] = True
+                        self.made[node.outputs[0]].meta[SYNTHETIC] = True
         live = _live(order, graph.outputs, self.memo)
         for node in order:
             if node not in live:
@@ -200,7 +199,7 @@ class _Copier:
         return copy
 
     def _parameters(self, node: onnx_ir.Node, name: str) -> dict[int, str]:
-        """Names of initializers for the attributes of a node that hold parameters, by place; made if they are not."""
+        """The names of initializers for attributes of a node that hold parameters, by index; created on first use."""
         if PARAMETERS in node.meta:
             known: dict[int, str] = node.meta[PARAMETERS]
             return known
@@ -234,14 +233,14 @@ class _Copier:
 
 
 def _value(value: onnx_ir.Value, name: str | None = None) -> onnx_ir.Value:
-    """A copy, perhaps under another name: renaming the copy itself would rename the tensor that both share."""
+    """A copy, optionally renamed; renaming it afterwards would rename the tensor that both share."""
     copy = onnx_ir.Value(name=name or value.name, shape=value.shape, type=value.type, const_value=value.const_value)
-    copy.meta.update({key: value.meta[key] for key in (CONSTANT, LEARNED, ATTRIBUTE, MADE) if key in value.meta})
+    copy.meta.update({key: value.meta[key] for key in (CONSTANT, LEARNED, ATTRIBUTE, SYNTHETIC) if key in value.meta})
     return copy
 
 
 def _opsets(imports: Mapping[str, int]) -> dict[str, int]:
-    """Imports with the default domain under its short name."""
+    """Opset imports with the default domain under its short name."""
     return {"" if domain == "ai.onnx" else domain: version for domain, version in imports.items()}
 
 
@@ -257,7 +256,7 @@ def _live(order: list[onnx_ir.Node], outputs: Iterable[onnx_ir.Value], memo: Rea
 
 
 def constant_tensor(node: onnx_ir.Node) -> onnx_ir.TensorProtocol | None:
-    """What a Constant node holds; None if it is not a dense tensor of the node's own."""
+    """The tensor of a Constant node; None if it is sparse or refers to an attribute of a function."""
     for name, attribute in node.attributes.items():
         if attribute.is_ref():
             continue

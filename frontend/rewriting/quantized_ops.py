@@ -1,8 +1,7 @@
 """Quantised operators, decomposed into Dequantize of the operands, the float operator, and Quantize of the result.
 
-So one rule per operator is enough, and a network quantised with QLinear operators has the graph of the one with
-QuantizeLinear and DequantizeLinear. The nodes that stand for this are operators of the dialect: Dequantize, Quantize,
-DynamicQuantize, DequantizeBits, Sparse.
+So one rule per operator suffices, and a network with QLinear operators has the same graph as one with QuantizeLinear
+and DequantizeLinear. The new nodes are of the dialect: Dequantize, Quantize, DynamicQuantize, DequantizeBits, Sparse.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["KERNELS", "decompose"]
 MICROSOFT = "com.microsoft"
 
 _UNKNOWN_FORM = (
-    "a form of this quantised operator that is not lowered",
+    "this form of the quantised operator is not lowered",
     "export the model before ONNX Runtime's fusions",
 )
 
@@ -31,7 +30,7 @@ Output = onnx_ir.Value | Sequence[onnx_ir.Value] | None
 def decompose(model: onnx_ir.Model) -> int:
     """Decompose the quantised operators of a normalised model in place; returns how many were.
 
-    Forms of an operator that are not known are left as they are.
+    Unknown forms of an operator are left as they are.
     """
     count = 0
     for node in list(model.graph.all_nodes()):
@@ -57,7 +56,7 @@ def _rank(value: onnx_ir.Value | None) -> int | None:
 
 
 def _conv(w: NodeWriter) -> Output:
-    """QLinearConv: the bias is stored in units of both scales; Microsoft's may have its channels last."""
+    """QLinearConv: the bias is stored in units of the product of both scales; Microsoft's may be channels-last."""
     rank, last = _rank(w.input(3)), bool(w.integer("channels_last"))
     if last and rank is None:
         return None
@@ -100,7 +99,7 @@ def _conv_integer(w: NodeWriter) -> Output:
 
 
 def _gemm(w: NodeWriter) -> Output:
-    """QGemm: C is stored in units of alpha and both scales."""
+    """QGemm: C is stored in units of the product of alpha and both scales."""
     column = 0 if w.integer("transB") else 1
     a, b = w.dequantized_operand(0, 1, 2), w.dequantized_operand(3, 4, 5, (column,))
     stored = w.input(6)
@@ -119,7 +118,7 @@ def _unary(op: str) -> Callable[[NodeWriter], Output]:
 
 
 def _softmax(w: NodeWriter) -> Output:
-    """QLinearSoftmax: as Softmax of the operator set that its attribute names."""
+    """QLinearSoftmax: Softmax of the opset in its attribute."""
     axis, old = w.integer("axis", -1), w.integer("opset", 13) < 13
     graph = w.node.graph
     if old and (graph is None or graph.opset_imports.get("", 1) >= 13):
@@ -200,13 +199,13 @@ def _matmul_bits(w: NodeWriter) -> Output:
     if w.input(4) is not None or w.integer("weight_prepacked"):
         return None
     attributes = {n: w.integer(n, d) for n, d in (("N", 0), ("K", 0), ("bits", 4), ("block_size", 32))}
-    sides = w.input(1), w.input(2), w.input(3)
-    weight = w.internal("DequantizeBits", *sides, attributes=attributes)
+    quant_params = w.input(1), w.input(2), w.input(3)
+    weight = w.internal("DequantizeBits", *quant_params, attributes=attributes)
     return _plus(w, w.one("MatMul", w.input(0), w.one("Transpose", weight, attributes={"perm": (1, 0)})), 5)
 
 
 def _matmul_bnb(w: NodeWriter) -> Output:
-    """MatMulBnb4: as MatMulNBits, with numbers of a table: quant_type 0 is FP4, 1 is NF4."""
+    """MatMulBnb4: as MatMulNBits, with a lookup table: quant_type 0 is FP4, 1 is NF4."""
     if not w.integer("transB", 1):
         return None
     attributes = {n: w.integer(n) for n in ("N", "K", "block_size")}
@@ -216,7 +215,7 @@ def _matmul_bnb(w: NodeWriter) -> Output:
 
 
 def _experts(w: NodeWriter) -> Output:
-    """QMoE: MoE with weights of 4 or 8 bits in bytes, of which rows, or blocks of them, have a scale."""
+    """QMoE: MoE with packed weights of 4 or 8 bits and a scale per row, or per block of a row."""
     stored = {"expert_weight_bits", "block_size"}
     if any(w.input(i) for i in range(14, len(w.node.inputs))):
         return None
@@ -239,24 +238,24 @@ def _experts(w: NodeWriter) -> Output:
 
 
 def _gather_blocks(w: NodeWriter) -> Output:
-    """GatherBlockQuantized: rows of a table in blocks along the last axis, packed in bytes or of 4-bit type."""
+    """GatherBlockQuantized: rows of a table with blocked scales along the last axis, packed or of a 4-bit type."""
     data = w.input(0)
     tensor = None if data is None else data.const_value
     if tensor is None or len(tensor.shape) != 2 or w.integer("gather_axis") or w.integer("quantize_axis", 1) % 2 != 1:
         return None
     rows, width = tensor.shape.numpy()
     block, bits = w.integer("block_size", 128), w.integer("bits", 4)
-    sides = w.input(0), w.input(2), w.input(3)
+    quant_params = w.input(0), w.input(2), w.input(3)
     if tensor.dtype == onnx_ir.DataType.UINT8:
         attributes = {"N": rows, "K": width * 8 // bits, "bits": bits, "block_size": block}
-        table = w.internal("DequantizeBits", *sides, attributes=attributes)
+        table = w.internal("DequantizeBits", *quant_params, attributes=attributes)
     else:
-        table = w.internal("Dequantize", *sides, attributes={"axes": (0, 1), "block_size": block})
+        table = w.internal("Dequantize", *quant_params, attributes={"axes": (0, 1), "block_size": block})
     return w.one("Gather", table, w.input(1), attributes={"axis": 0})
 
 
 def _quantiser(op: str) -> Callable[[NodeWriter], Output]:
-    """Microsoft's QuantizeLinear and DequantizeLinear: ONNX's, for more types."""
+    """Microsoft's QuantizeLinear and DequantizeLinear: as in ONNX, for more types."""
 
     def quantiser(w: NodeWriter) -> Output:
         attributes = {"axes": (w.integer("axis", 1),)} if _rank(w.input(1)) == 1 else {}
@@ -267,7 +266,7 @@ def _quantiser(op: str) -> Callable[[NodeWriter], Output]:
 
 
 def _sparse(w: NodeWriter) -> Output:
-    """ScatterND of single values into zeros, each to a place of its own: a tensor that is stored sparsely."""
+    """ScatterND of single values into zeros, at distinct positions: a tensor that is stored sparsely."""
     zeros, places, values = (w.input(i) for i in range(3))
     if zeros is None or places is None or values is None or "reduction" in w.node.attributes:
         return None

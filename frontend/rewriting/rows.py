@@ -1,7 +1,7 @@
-"""Indices that number the rows of a batch, replaced by nodes that do not depend on the number of rows.
+"""Replaces nodes that enumerate the rows of a batch by nodes that do not depend on the number of rows.
 
-Exporters number the rows of a batch, to pick from each an entry of its own, list the places where a mask is true, or
-put a constant together once per row: what an axis of a batch, the mask, and repetition say as well.
+Exporters number the rows to pick an entry from each, list the positions where a mask is true, or concatenate a constant
+once per row. A batch axis, the mask itself, and Tile express the same.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
 def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
-    """Rewrite, in place, the gathers and scatters of a normalised model by row numbers; returns how many were.
+    """Rewrite the nodes of a normalised model that enumerate rows, in place; returns how many were.
 
-    | found | put in its place |
+    | found | replaced by |
     |---|---|
     | GatherND(x, [row, i, ...]), the row in any column | GatherND<batch_dims = 1>(x, [i, ...]), x with its rows first |
     | Gather(x as [rows * n, m], row * n + i), 0 <= i < n | GatherND<batch_dims = 1>(x, [i]) |
     | Gather(x as [n * rows, m], i * rows + row), 0 <= i < n | likewise |
     | ScatterND(x, [row, i], updates) | ScatterElements<axis = 1>(x, i, updates) |
-    | ScatterND(x, places where a mask is true, one entry) | Where(mask, entry, x) |
+    | ScatterND(x, positions where a mask is true, one entry) | Where(mask, entry, x) |
     | Concat(x, x, ..., x), x a constant | Tile(x) |
 
-    Indices that are known stay: what they move is followed entry by entry.
+    Nodes with known indices stay: their movement is tracked entry by entry.
     known: the result of `shapes.infer`, which gains the new values.
     """
     facts = Facts(known)
@@ -48,7 +48,7 @@ def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> i
 
 
 class _Rewriter(NodeWriter):
-    """A writer that records the shapes of the values that it makes."""
+    """A writer that records the shapes of new values."""
 
     def __init__(self, node: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo]) -> None:
         super().__init__(node)
@@ -62,17 +62,17 @@ class _Rewriter(NodeWriter):
         *inputs: onnx_ir.Value,
         **attributes: int | Sequence[int],
     ) -> onnx_ir.Value:
-        """A new node whose output has a shape, and the type of `like`."""
+        """Add a node whose output has this shape and the type of `like`."""
         value = self.one(op, *inputs, attributes=attributes)
         self._known[value] = ValueInfo(tuple(shape), self._known[like].dtype)
         return value
 
     def reshaped(self, value: onnx_ir.Value, *shape: int) -> onnx_ir.Value:
-        """A value in another shape."""
+        """Add a Reshape."""
         return self.shaped("Reshape", shape, value, value, self.numbers_of(shape))
 
     def numbers_of(self, numbers: Sequence[int]) -> onnx_ir.Value:
-        """A constant of int64."""
+        """Add an int64 constant."""
         array = np.array(numbers, dtype=np.int64)
         value = self.one(
             "Constant", attributes={"value": onnx_ir.Attr("value", onnx_ir.AttributeType.TENSOR, onnx_ir.Tensor(array))}
@@ -82,7 +82,7 @@ class _Rewriter(NodeWriter):
 
 
 def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
-    """One of the indices is the row; the others stay."""
+    """Turn the index that numbers the rows into a batch axis; the others stay."""
     x, indices = inputs
     shape, out, columns = facts.shape(x), facts.shape(writer.node.outputs[0]), _columns(indices, facts)
     all_indices = facts.shape(indices)
@@ -105,7 +105,7 @@ def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> 
 
 
 def _columns(indices: onnx_ir.Value, facts: Facts) -> list[tuple[int, onnx_ir.Value]]:
-    """What index tuples are put together from: the first axis that each is of, and the value; nothing if it is one."""
+    """The values that index tuples are concatenated from, each with its first axis; [] if they are not."""
     joined = producer(indices, "Concat")
     if joined is None:
         return []
@@ -120,7 +120,7 @@ def _columns(indices: onnx_ir.Value, facts: Facts) -> list[tuple[int, onnx_ir.Va
 
 
 def _gather(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
-    """Rows of x lie one after the other, or side by side, and the index counts through them all."""
+    """Rewrite a Gather from flattened rows of x, consecutive or interleaved, by an index into all of them."""
     flat, indices = inputs
     source = producer(_unmoved(flat, facts), "Flatten", "Reshape")
     x = None if source is None else source.inputs[0]
@@ -159,7 +159,7 @@ def _gather(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> boo
 
 
 def _unmoved(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value:
-    """The value before nodes that leave it as it is."""
+    """The value before nodes that do not change it."""
     while (node := producer(value, "Identity", "Expand", "Concat", "Transpose")) is not None and node.inputs:
         source, shape = node.inputs[0], facts.shape(value)
         order = list(node.attributes.get_ints("perm", ()))
@@ -171,7 +171,7 @@ def _unmoved(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value:
 
 
 def _in_order(value: onnx_ir.Value, size: int, facts: Facts) -> onnx_ir.Value:
-    """The value of the same numbers in the same order, before changes of shape, and of type if all below `size` fit."""
+    """The value before nodes that keep the order of its entries and, for numbers below `size`, their values."""
     while True:
         value = _unmoved(value, facts)
         node = producer(value, *_IN_ORDER)
@@ -181,13 +181,13 @@ def _in_order(value: onnx_ir.Value, size: int, facts: Facts) -> onnx_ir.Value:
 
 
 def _row_numbers(numbers: np.ndarray, rows: int, step: int) -> bool:
-    """Whether numbers, in their order, are 0, step, 2 step, ..., one for all that is of a row."""
+    """Whether numbers are `step` times the index of the row that they belong to, with equally many per row."""
     flat = numbers.reshape(-1)
     return len(flat) % rows == 0 and bool((flat.reshape(rows, -1) == step * np.arange(rows)[:, None]).all())
 
 
 def _factor(index: onnx_ir.Value, by: int, facts: Facts) -> onnx_ir.Value | None:
-    """The value that is multiplied by a number, of the same shape."""
+    """The other factor, of the same shape, if `index` is a product with the number `by`."""
     for value, factor in operands(producer(index, "Mul")):
         numbers = facts.data(factor)
         if numbers is not None and numbers.size and (numbers == by).all() and facts.shape(value) == facts.shape(index):
@@ -196,7 +196,7 @@ def _factor(index: onnx_ir.Value, by: int, facts: Facts) -> onnx_ir.Value | None
 
 
 def _scatter_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
-    """Rows of updates are put into rows of x; or one entry where a mask is true."""
+    """Rewrite a ScatterND of rows of updates into rows of x, or of one entry where a mask is true."""
     if writer.node.attributes.get_string("reduction", "none") != "none":
         return False
     return _by_number(writer, inputs, facts) or _by_mask(writer, inputs, facts)
@@ -243,7 +243,7 @@ def _by_mask(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bo
 
 
 def _concat(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> bool:
-    """One constant, again and again."""
+    """Rewrite a concatenation of copies of one constant."""
     shape, out = facts.shape(inputs[0]), facts.shape(writer.node.outputs[0])
     if not shape or out is None or not core(inputs[0]).is_initializer() or not all(same(v, inputs[0]) for v in inputs):
         return False
@@ -261,7 +261,7 @@ def _counts(numbers: np.ndarray | None, rows: int) -> bool:
 
 
 def _below(index: onnx_ir.Value | None, size: int, facts: Facts) -> bool:
-    """Whether indices are of entries of an axis of this size, counted from the front."""
+    """Whether indices are known to lie between 0 and `size` - 1."""
     while index is not None:
         numbers, node = facts.data(index), producer(index)
         if numbers is not None:
@@ -284,14 +284,14 @@ def _below(index: onnx_ir.Value | None, size: int, facts: Facts) -> bool:
 
 
 def _narrows(node: onnx_ir.Node, size: int) -> bool:
-    """Whether it casts to a type that does not hold all indices of an axis of this size."""
+    """Whether it casts to a type that cannot represent all indices of an axis of this size."""
     to = node.attributes.get_int("to", 0) if node.op_type == "Cast" else 0
     kind = onnx_ir.DataType(to).numpy() if to else np.dtype(np.int64)
     return kind.kind not in "iu" or size - 1 > np.iinfo(kind).max
 
 
 def _narrowest(mask: onnx_ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[onnx_ir.Value, tuple[int, ...]]:
-    """A mask before it is expanded along its last axes, and the axes that are left."""
+    """A mask before it was expanded along its last axes, and the shape of the remaining ones."""
     node = producer(mask, "Expand")
     source = None if node is None else node.inputs[0]
     before = facts.shape(source)
@@ -302,7 +302,7 @@ def _narrowest(mask: onnx_ir.Value, covered: tuple[int, ...], facts: Facts) -> t
 
 
 def _repeated(value: onnx_ir.Value | None, entry: tuple[int, ...], facts: Facts) -> onnx_ir.Value | None:
-    """The value of one number, or of the shape of an entry, that this one repeats, if it is made so."""
+    """The scalar, or the value of the shape of an entry, that a value repeats; None if it is not built like this."""
     while value is not None:
         shape, node = facts.shape(value), producer(value, "Expand", "Reshape", "Identity")
         if shape is not None and math.prod(shape) == 1:
@@ -316,7 +316,7 @@ def _repeated(value: onnx_ir.Value | None, entry: tuple[int, ...], facts: Facts)
 
 
 def _is_entry(shape: tuple[int, ...], entry: tuple[int, ...]) -> bool:
-    """Whether a shape is that of an entry, but for axes of size 1 before it."""
+    """Whether a shape is that of an entry, up to leading axes of size 1."""
     return bool(entry) and shape[-len(entry) :] == entry and math.prod(shape) == math.prod(entry)
 
 

@@ -1,4 +1,4 @@
-"""Sequences and optionals with known entries, unpacked: their readers read the entries."""
+"""Unpacks sequences and optionals with known entries: their readers read the entries directly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import onnx_ir
 
-from ..budget import ENTRIES
+from ..budget import MAX_SEQUENCE_ENTRIES
 from ..inference.shapes import ValueInfo
 from ..model.keys import DOMAIN, REASON
 from ..model.protos import schema_of
@@ -17,14 +17,14 @@ from .editor import GraphEditor
 __all__ = ["unpack"]
 
 Entry = Callable[[], onnx_ir.Value]
-"""An entry of a sequence, made (once) when it is needed."""
+"""An entry of a sequence, created on first use."""
 
 
 def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
-    """Rewrite, in place, the readers of sequences and optionals with known entries; returns whether there were any.
+    """Rewrite the readers of sequences and optionals with known entries, in place; returns whether there were any.
 
-    A sequence has known entries if it was constructed, split off a tensor, or made of such ones by insertions, erasures
-    and SequenceMap, at known places. known: what `shapes.infer` found.
+    A sequence has known entries if it was constructed, split from a tensor, or derived from such sequences by
+    insertions and erasures at known indices or by SequenceMap. known: the result of `shapes.infer`.
     """
     work = _Unpacking(GraphEditor(model.graph, known, set()))
     opset = model.graph.opset_imports.get("", 1)
@@ -37,13 +37,13 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
                 work.replace(node, [value])
         elif node.op_type in _MAKERS and node.domain in ("", DOMAIN):
             entries = _MAKERS[node.op_type](work, node)
-            if entries is not None and len(entries) <= ENTRIES:
+            if entries is not None and len(entries) <= MAX_SEQUENCE_ENTRIES:
                 work.entries[node.outputs[0]] = entries
     return work.changed
 
 
 class _Unpacking:
-    """What is known so far. entries: of each sequence; an optional counts as one of no or of one entry."""
+    """The state of the pass. entries: those of each sequence; an optional has none or one."""
 
     def __init__(self, editor: GraphEditor) -> None:
         self.editor = editor
@@ -81,7 +81,7 @@ def _same(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 
 def _insert(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
-    """At a place from -n to n among n entries; without one, at the end."""
+    """SequenceInsert; the index is from -n to n for n entries, the end by default."""
     entries, new = work.of(node), node.inputs[1]
     if entries is None or new is None:
         return None
@@ -102,7 +102,7 @@ def _erase(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 
 def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
-    """SplitToSequence; without sizes into single entries, whose axis keepdims = 0 removes."""
+    """SplitToSequence; without sizes into single entries, from which keepdims = 0 removes the axis."""
     x, given = node.inputs[0], node.inputs[1] if len(node.inputs) > 1 else None
     entry = None if x is None else work.editor.known.get(x)
     sizes = np.array(1) if given is None else work.editor.data(given)
@@ -110,7 +110,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
     length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
-    if length > size * ENTRIES:
+    if length > size * MAX_SEQUENCE_ENTRIES:
         return None
     if sizes.ndim == 0:
         sizes = np.array([min(size, length - at) for at in range(0, length, size)])
@@ -121,7 +121,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
 
 
 def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, sizes: list[int]) -> list[Entry]:
-    """Parts along an axis, made by one Split."""
+    """Parts along an axis, by one Split."""
     editor = work.editor
 
     @cache
@@ -141,7 +141,7 @@ def _pieces(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int, s
 
 
 def _rows(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int) -> list[Entry]:
-    """Single entries along an axis, which is removed."""
+    """Single entries along an axis, without that axis."""
 
     def row(place: int) -> Entry:
         @cache
@@ -157,7 +157,7 @@ def _rows(work: _Unpacking, node: onnx_ir.Node, whole: ValueInfo, axis: int) -> 
 
 
 def _choice(work: _Unpacking, node: onnx_ir.Node) -> None:
-    """One of two sequences of the same length (see `branches`) becomes a sequence of choices."""
+    """Turn a choice of two sequences of equal length (see `branches`) into a sequence of choices."""
     one, other = work.of(node), work.of(node, 1)
     if one is None or other is None or len(one) != len(other):
         return
@@ -167,10 +167,10 @@ def _choice(work: _Unpacking, node: onnx_ir.Node) -> None:
 
 
 def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
-    """SequenceMap: the body once per entry; its results become constructed sequences."""
+    """SequenceMap: inline the body once per entry, and construct sequences from its results."""
     entries, body, results = work.of(node), node.attributes["body"].as_graph(), []
     if not entries or not work.editor.has_room(body, len(entries)):
-        node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside of the model"
+        node.meta[REASON] = "the entries of the sequence are not known, or too many", "construct it inside the model"
         return
     work.editor.expect_outputs(node, len(body.outputs))
     for place in range(len(entries)):
@@ -186,7 +186,7 @@ def _map(work: _Unpacking, node: onnx_ir.Node) -> None:
 
 
 def _at(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
-    """The entry at a known index; at an unknown one a Gather from all, where these have one shape and type."""
+    """SequenceAt: the entry at a known index; else a Gather from all entries if these have one shape and type."""
     entries, editor = work.of(node), work.editor
     if not entries:
         return None
@@ -206,7 +206,7 @@ def _length(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
 
 
 def _joined(work: _Unpacking, node: onnx_ir.Node) -> onnx_ir.Value | None:
-    """ConcatFromSequence; a new axis is counted in the result."""
+    """ConcatFromSequence; a new axis is an axis of the result."""
     entries = work.of(node)
     if not entries:
         return None

@@ -1,4 +1,4 @@
-"""Quantisers of networks that are trained quantised: rounded floats, of weights and of activations."""
+"""Quantisers of quantisation-aware training: weights and activations as rounded floats."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from ..context import LoweringContext
 from ..primitives.constants import uniform
 from ..primitives.quantised import rounded
-from ..primitives.storing import Aligned
+from ..primitives.storage import QuantOperand
 from ..primitives.values import Op, Value
 from .registry import rule
 
@@ -20,23 +20,27 @@ __all__: list[str] = []
 def quant(ctx: LoweringContext, op: Op) -> Value:
     """(clip(round(x / scale + zero point)) - zero point) * scale; BipolarQuant: sign(x) * scale (QONNX since 1).
 
-    Of a weight the parameters are the floats that are rounded, with their scales.
+    For a weight, the parameters are the unrounded floats and the scales.
     """
     x = op.input(0)
-    sides = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}
+    quant_params = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}
     if x.elements is not None:
-        aligned = [Aligned(n, v, tuple(range(x.rank - v.rank, x.rank))) for n, v in sides.items() if v.rank <= x.rank]
+        aligned = [
+            QuantOperand(n, v, tuple(range(x.rank - v.rank, x.rank)))
+            for n, v in quant_params.items()
+            if v.rank <= x.rank
+        ]
         return x.reweighted(ctx.stored(x, aligned, rounded(x.dtype)))
     marks: dict[str, Any] = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
     bits = op.optional(3)
-    for name, value in (*sides.items(), ("bits", bits)):
+    for name, value in (*quant_params.items(), ("bits", bits)):
         number = None if value is None or value.data is None else uniform(value.data)
         if number is not None:
             marks[name] = float(f"{float(number):.6g}")
-    x, apart = ctx.as_activation(x), [n for n in sides if n not in marks]
+    x, apart = ctx.as_activation(x), [n for n in quant_params if n not in marks]
     for kind, name in (("Div", "scale"), ("Add", "zero_point"), (op.type, ""), ("Sub", "zero_point"), ("Mul", "scale")):
         if not name:
             x = ctx.unary(x, kind, marks)
         elif name in apart:
-            x = ctx.elementwise(kind, x, sides[name])
+            x = ctx.elementwise(kind, x, quant_params[name])
     return x

@@ -1,4 +1,4 @@
-"""Convolutions of com.microsoft that go on from a state."""
+"""Causal convolutions of com.microsoft, which continue from a state."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 
 @rule("CausalConvWithState", domain=MICROSOFT, weights=(1, 2), shapes=_shapes)
 def causal_conv(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Each channel of [batch, channels, length] convolved with what came before, after a state (since 1)."""
+    """Depthwise causal convolution of [batch, channels, length], continued from a state (since 1)."""
     for name, value in (_SINGLE | dict.fromkeys(_ZERO, 0)).items():
         refuse(int(op.attr(name, value)) != value, f"its {name} is {op.attr(name)}")
-    refuse(any(op.results[2:]), "the updates of its state are an output")
+    refuse(any(op.results[2:]), "the updates of its state are outputs")
     x, w, past = op.input(0), op.input(1), op.optional(3)
-    refuse(x.rank != 3 or w.shape[1] != 1, "its weight is not of single channels [channels, 1, kernel]")
+    refuse(x.rank != 3 or w.shape[1] != 1, "its weight is not depthwise, [channels, 1, kernel]")
     before, channels = w.shape[-1] - 1, x.shape[1]
     if past is not None:
         x = ctx.call("Concat", ctx.as_activation(past), x, axis=2)
@@ -51,7 +51,7 @@ def causal_conv(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 
 def _state(ctx: LoweringContext, op: Op, x: Value, before: int, padded: bool) -> Value:
-    """The last entries of all, zeros before the first."""
+    """The last entries, padded with zeros in front."""
     batch, channels, length = x.shape
     shape = (batch, channels, before)
     if length >= before:

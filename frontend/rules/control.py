@@ -1,4 +1,4 @@
-"""Control flow: what `control.flatten` leaves of branches and loops in the main graph."""
+"""Control flow: the nodes into which `rewriting.control` flattens branches and loops."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ __all__: list[str] = []
 def choice(ctx: LoweringContext, op: Op) -> Value:
     """One of two values of different shapes."""
     raise Unsupported(
-        "the branches of an If make values of different shapes", "give concrete sizes with --dim or --input"
+        "the branches of an If return values of different shapes", "give concrete sizes with --dim or --input"
     )
 
 
 @internal_rule("Carry", data=())
 def carry(ctx: LoweringContext, op: Op) -> Value:
-    """What a loop carries, where an iteration begins."""
+    """A loop-carried value at the start of an iteration."""
     return ctx.carry(op.output(), op.input(0))
 
 
 @internal_rule("Iteration")
 def iteration(ctx: LoweringContext, op: Op) -> Value:
-    """The number of the iteration: a number of the program that changes."""
+    """The iteration number, one pinned node."""
     start = ctx.as_activation(ctx.constant(np.zeros((), np.int64), op.output()))
     return ctx.unary(start, "Iteration", {})
 
 
 @internal_rule("Step")
 def step(ctx: LoweringContext, op: Op) -> Value:
-    """The entry of an operand that an iteration reads; the others share its nodes, as time is a free axis."""
+    """The entry of an operand that an iteration reads; all iterations share its nodes, as time is a free axis."""
     x = op.input(0)
     axis = int(op.attr("axis"))
-    # As many iterations as there are entries go without saying.
+    # By default there are as many iterations as entries.
     marks = {
         n: op.attr(n)
         for n in ("backward", "loop", "trips")
@@ -52,7 +52,7 @@ def step(ctx: LoweringContext, op: Op) -> Value:
 
 @internal_rule("LoopEnd", data=())
 def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The end of an iteration: cycles are closed; carried values as the last one leaves them, and stacked rows."""
+    """The end of an iteration: closes the cycles; returns the final carried values and stacked rows."""
     count = int(op.attr("carried"))
     carries, initials, ends = (op.inputs[i * count : (i + 1) * count] for i in range(3))
     for before, initial, end in zip(carries, initials, ends, strict=True):
@@ -69,7 +69,7 @@ def loop_end(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 
 def _initial(ctx: LoweringContext, value: Value) -> Value:
-    """The initial value as an activation; one number is one entry, broadcast."""
+    """The initial value as an activation; a uniform constant is a single entry, broadcast."""
     one = None if value.data is None else uniform(value.data)
     if one is None:
         return ctx.as_activation(value)
@@ -83,5 +83,5 @@ def _stacked(ctx: LoweringContext, op: Op, row: Value, axis: int, backward: bool
 
 
 def _decided(ctx: LoweringContext, value: Value, deciders: list[Value]) -> Value:
-    """A result of the loop, which depends on what decides how often it runs."""
+    """A result of the loop, which depends on the deciders of the number of iterations."""
     return ctx.elementwise("While", value, *(ctx.reshaped(v, ()) for v in deciders)) if deciders else value

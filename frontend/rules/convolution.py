@@ -33,12 +33,12 @@ def conv_transpose(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("DeformConv", weights=(1, 3))
 def deform_conv(ctx: LoweringContext, op: Op) -> Value:
-    """What is convolved is sampled where offsets (and a mask) say, per channel (DeformConv since 19)."""
+    """Convolution of an input that is sampled at offsets, times a mask, per channel (DeformConv since 19)."""
     x, w = op.input(0), op.input(1)
     if w.is_activation:
         raise DataDependent("the weight of a deformable convolution is computed from the input")
     offsets = int(op.attr("offset_group", 1))
-    # Channels of one group of offsets are sampled alike, those of another are not.
+    # Only channels of one offset group are sampled alike.
     x = ctx.order(x, (*((1,) if offsets > 1 else ()), *range(2, x.rank)), op.type, {"offset_group": offsets}, x.shape)
     where = [ctx.as_activation(v) for v in (op.input(2), op.optional(4)) if v is not None]
     sampled = ctx.join_all([x, *where], op.type, x.shape, {0: 0, 1: 1}, (0, 2, 3), {0: (0,) * (1 + len(where))})
@@ -46,14 +46,14 @@ def deform_conv(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _by_group(w: Value, rows: int, columns: int) -> tuple[int, ...]:
-    """The shape of a kernel, its rows by group; rows, columns: the channels of all groups that these stand for.
+    """The shape of a kernel with a group axis; rows, columns: the channels of all groups along its first two axes.
 
-    What the operator says are the groups is not asked: where they are the batch, one entry has fewer.
+    The attribute `group` is not used: if the groups are the batch, a single entry has fewer.
     """
     groups = columns // w.shape[1] if w.shape[1] else 0
     each = rows // groups if groups else 0
     if not each or columns % w.shape[1] or rows % groups or w.shape[0] % rows:
-        raise Unsupported(f"a kernel of shape {list(w.shape)} for {rows} and {columns} channels")
+        raise Unsupported(f"a kernel of shape {list(w.shape)} does not fit {rows} and {columns} channels")
     return (w.shape[0] // each, each, *w.shape[1:])
 
 
@@ -66,7 +66,7 @@ def _convolve(
     marks: dict[str, Any],
     bias: Value | None,
 ) -> Value:
-    """shape: of the kernel by group, over `letters`: group, channel of the input, channel of the result."""
+    """shape: the kernel's with a group axis; letters: its first axes: g group, c input channel, m output channel."""
     w = op.input(1)
     space = x.rank - 2
     if space > len(_SPACE):
@@ -90,7 +90,7 @@ def _convolve(
 
 
 def _by_activation(ctx: LoweringContext, op: Op, x: Value, w: Value, letters: str) -> Value:
-    """A kernel that the network computes: products, summed over channels and the places of the (ordered) kernel."""
+    """Convolve with a computed kernel: products, summed over channels and the (ordered) positions of the kernel."""
     if any(n > 1 for f in x.factors for n in f.shape[2:]):
         raise DataDependent("a computed kernel slides over positions that are neurons")
     kernel = _KERNEL[: x.rank - 2]
@@ -115,7 +115,7 @@ def _biased(ctx: LoweringContext, y: Value, bias: Value | None) -> Value:
 
 
 def _geometry(op: Op) -> dict[str, Any]:
-    """Strides, dilations and padding, where they are not the default."""
+    """Strides, dilations and padding, unless they have their defaults."""
     out: dict[str, Any] = {}
     for name, default in (("strides", 1), ("dilations", 1), ("pads", 0), ("output_padding", 0)):
         value = op.attr(name)

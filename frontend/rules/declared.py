@@ -1,4 +1,4 @@
-"""Operators that have no structure to lower, each with the reason: a join of all operands in order, or opaque."""
+"""Operators without a structure to lower, each with the reason: a join of all operands in order, or opaque."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from .registry import rule
 
 __all__: list[str] = []
 
-_DATA = "how large the result is, and which entries are in it, depends on data"
+_DATA = "the size of the result and the choice of its entries depend on data"
 _TEXT = "strings carry no parameters"
-_PROGRAM = "numbers that the program makes from a few others"
-_RANDOM = "random numbers, an input that the network draws itself"
-_SEQUENCE = "what is in a sequence or optional is not known; where it is, that is read instead"
-_TRAINING = "a step of training, not a part of a network"
+_PROGRAM = "numbers computed from a few settings"
+_RANDOM = "random numbers: an input that the network draws itself"
+_SEQUENCE = "a sequence or optional of unknown entries; if they are known, readers read them directly"
+_TRAINING = "a training step, not part of a network"
 
-_ENTANGLED = {
+_JOINED = {
     "NonZero": _DATA,
     "Unique": _DATA,
     "NonMaxSuppression": _DATA,
-    "ImageDecoder": "bytes of a picture become pixels",
+    "ImageDecoder": "decodes the bytes of an image",
     "StringConcat": _TEXT,
     "StringNormalizer": _TEXT,
     "StringSplit": _TEXT,
@@ -42,7 +42,7 @@ _SEQUENCES = (
 _DRAWN = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
-def _entangled(ctx: LoweringContext, op: Op) -> list[Value | None]:
+def _opaque_join(ctx: LoweringContext, op: Op) -> list[Value | None]:
     return ctx.opaque_join(op)
 
 
@@ -54,10 +54,10 @@ def _training(ctx: LoweringContext, op: Op) -> Value:
     raise Unsupported(_TRAINING, "export the network without its optimiser")
 
 
-for _name, _reason in _ENTANGLED.items():
-    rule(_name, declared=_reason)(_entangled)
+for _name, _reason in _JOINED.items():
+    rule(_name, declared=_reason)(_opaque_join)
 for _name in _SEQUENCES:
-    rule(_name, declared=_SEQUENCE)(_entangled)
+    rule(_name, declared=_SEQUENCE)(_opaque_join)
 for _name in _DRAWN:
     rule(_name, declared=_RANDOM)(_drawn)
 for _name in ("Adagrad", "Adam", "Gradient", "Momentum"):

@@ -16,14 +16,14 @@ _BITWISE = ("BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift")
 
 @rule(*FUNCTIONS, *_BITWISE, "BitCast", "PRelu", weights=None)
 def elementwise(ctx: LoweringContext, op: Op) -> Value:
-    """Any mix of activations, literals and parameters, broadcast together."""
+    """Any mix of activations, literals and parameters, broadcast against each other."""
     if op.type == "Clip" and op.opset < 11:
         return ctx.elementwise("Clip", op.input(0), *_bounds(ctx, op))
     return ctx.elementwise(op.type, *op.inputs, **op.attributes)
 
 
 def _bounds(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The bounds of Clip as operands, as since opset 11; they were attributes before."""
+    """The bounds of Clip, attributes before opset 11, as operands."""
     numbers = [np.float32(op.attr(name, np.inf)) for name in ("min", "max")]
     return [None if abs(n) >= np.finfo(np.float32).max else ctx.constant(np.asarray(n)) for n in numbers]
 

@@ -1,4 +1,4 @@
-"""Mixtures of experts of com.microsoft: every expert's two layers, weighed by what the router makes of all of them."""
+"""Mixtures of experts of com.microsoft: two layers per expert, weighted by the router."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PLAIN = {"relu": "Relu", "gelu": "Gelu", "identity": "Identity"}
 def experts(ctx: LoweringContext, op: Op) -> Value:
     """Weights are [experts, outputs, inputs]; each token goes to the k experts that its router prefers (since 1)."""
     refuse(bool(op.attr("use_sparse_mixer", 0)), "its router is a sparse mixer")
-    refuse(bool(op.attr("swiglu_limit_after_activation", 0)), "the limit comes after the activation")
+    refuse(bool(op.attr("swiglu_limit_after_activation", 0)), "its limit is applied after the activation")
     whole, router = op.input(0), op.input(1)
     x = ctx.reshaped(whole, (math.prod(whole.shape[:-1]), whole.shape[-1]))
     count = router.shape[1]
@@ -37,14 +37,14 @@ def experts(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _layer(ctx: LoweringContext, op: Op, x: Value, index: int, count: int) -> Value:
-    """[tokens, experts, outputs] of the weight `index` and the bias after it; x [tokens, (experts,) inputs]."""
+    """Apply the weight at operand `index` and the bias after it to x [tokens, (experts,) inputs]."""
     w, bias, size = op.input(index), op.optional(index + 1), x.shape[-1]
     if w.rank == 2:
         w = ctx.reshaped(w, (count, w.shape[0] // count, w.shape[1]))
     if w.rank != 3 or (w.shape[0], w.shape[2]) != (count, size):
         raise Unsupported(
             f"a weight of shape {list(w.shape)} is not [{count} experts, outputs, {size} inputs]",
-            "export the model for a present version of ONNX Runtime",
+            "export the model for a current version of ONNX Runtime",
         )
     equation = "ti,eoi->teo" if x.rank == 2 else "tei,eoi->teo"
     y = ctx.call("Einsum", x, w, equation=equation)
@@ -52,7 +52,7 @@ def _layer(ctx: LoweringContext, op: Op, x: Value, index: int, count: int) -> Va
 
 
 def _activated(ctx: LoweringContext, op: Op, inner: list[Value]) -> Value:
-    """The inner layer after its activation, times the other one if there are two."""
+    """The first inner layer after its activation, times the second if there is one."""
     kind, x = str(op.attr("activation_type", "relu")), inner[0]
     if kind == "swiglu":
         return _gated(ctx, op, *(inner if len(inner) == 2 else _parts(ctx, op, x)))
@@ -66,15 +66,15 @@ def _activated(ctx: LoweringContext, op: Op, inner: list[Value]) -> Value:
 
 
 def _parts(ctx: LoweringContext, op: Op, x: Value) -> list[Value]:
-    """Gate and line of one layer: outputs by turns (swiglu_fusion 1), or the halves (2)."""
+    """Gate and linear part of one layer: interleaved outputs (swiglu_fusion 1), or halves (2)."""
     fusion, n = int(op.attr("swiglu_fusion", 0)), x.shape[-1] // 2
-    refuse(fusion not in (1, 2), "gate and line of SwiGLU are neither fused nor apart")
+    refuse(fusion not in (1, 2), "gate and linear part of SwiGLU are neither fused nor separate")
     cuts = (slice(0, None, 2), slice(1, None, 2)) if fusion == 1 else (slice(0, n), slice(n, 2 * n))
     return [ctx.sliced(x, cut) for cut in cuts]
 
 
 def _gated(ctx: LoweringContext, op: Op, gate: Value, line: Value) -> Value:
-    """Compute gate * sigmoid(alpha * gate) * (line + beta), both within the limit."""
+    """Compute gate * sigmoid(alpha * gate) * (line + beta), gate and line clipped to the limit."""
     alpha, beta = float(op.attr("activation_alpha", 1.0)), float(op.attr("activation_beta", 0.0))
     limit = float(op.attr("swiglu_limit", math.inf))
     if math.isfinite(limit):

@@ -1,4 +1,4 @@
-"""Code from outside of gmnc (plug-ins, overlays), run so that its errors are reported as its own."""
+"""Runs code from outside gmnc (plug-ins, overlays) and attributes its errors to it."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from ...ir import GmncError, PluginError, VocabularyError
 from ..errors import Unsupported
 from .registry import Rule
 
-__all__ = ["blamed", "quiet"]
+__all__ = ["plugin_errors", "quiet"]
 
 
 @contextmanager
-def blamed(rule: Rule, code: str, where: str) -> Iterator[None]:
-    """Raise `PluginError` for whatever the code of a rule raises, `sys.exit` included.
+def plugin_errors(rule: Rule, code: str, where: str) -> Iterator[None]:
+    """Turn any exception of a rule, `SystemExit` included, into a `PluginError`.
 
-    code: which function of the rule. where: the node. Errors of gmnc itself, and interrupts, pass.
+    code: the function of the rule. where: the node. Errors of gmnc itself and interrupts pass through.
     """
     try:
         with quiet() if rule.origin else nullcontext():
             yield
     except VocabularyError as error:
-        raise _told(rule, code, where, error) from error
+        raise _plugin_error(rule, code, where, error) from error
     except (Unsupported, GmncError, MemoryError, KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:
-        raise _told(rule, code, where, error) from error
+        raise _plugin_error(rule, code, where, error) from error
 
 
-def _told(rule: Rule, code: str, where: str, error: BaseException) -> PluginError:
+def _plugin_error(rule: Rule, code: str, where: str, error: BaseException) -> PluginError:
     distribution = rule.origin or _distribution(getattr(rule.lower, "__module__", None) or "")
     return PluginError(distribution, code, where, error, _line(rule, error), plugin=bool(rule.origin))
 
 
 def _distribution(module: str) -> str:
-    """The installed distribution that a module belongs to, by name and version; "" for none."""
+    """Name and version of the distribution of a module; "" for none."""
     names = packages_distributions().get(module.partition(".")[0], [])
     return f"{names[0]} {version(names[0])}" if names else ""
 
@@ -53,5 +53,5 @@ def _line(rule: Rule, error: BaseException) -> str:
 
 
 def quiet() -> redirect_stdout[TextIO]:
-    """What a plug-in prints goes to stderr: stdout is for results."""
+    """Redirect what a plug-in prints to stderr: stdout is for results."""
     return redirect_stdout(sys.stderr)

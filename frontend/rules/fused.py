@@ -1,4 +1,4 @@
-"""Operators of com.microsoft that are a product or a convolution and what follows it, and activations with a bias."""
+"""Fused operators of com.microsoft: products and convolutions with an activation, activations with a bias."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Shaped = tuple[tuple[int, ...], str]
 
 
 def like_first(op: Op) -> Sequence[Shaped]:
-    """The output is as the first operand."""
+    """Shape and dtype of the first operand."""
     return [(op.input(0).shape, op.input(0).dtype)]
 
 
@@ -32,7 +32,7 @@ def _product(op: Op) -> Sequence[Shaped]:
 
 
 def _sides(op: Op) -> tuple[str, str]:
-    """Einsum's letters of the operands, aligned at the end."""
+    """The einsum letters of both operands, aligned from the end."""
     if op.attr("transBatchA", 0) or op.attr("transBatchB", 0):
         raise Unsupported("batch axes are transposed (transBatchA, transBatchB)")
     if min(op.input(0).rank, op.input(1).rank) < 2:
@@ -71,7 +71,7 @@ def _conv_shape(op: Op) -> Sequence[Shaped]:
 
 
 def convolved(op: Op, x: Sequence[int], w: Sequence[int]) -> tuple[int, ...]:
-    """The shape that Conv with explicit paddings makes of such an operand and kernel."""
+    """The output shape of Conv with explicit padding, for an operand and a kernel of these shapes."""
     space = len(x) - 2
     if op.attr("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         raise Unsupported("auto_pad")
@@ -120,7 +120,7 @@ def _half(op: Op) -> Sequence[Shaped]:
 
 @rule("BiasSplitGelu", domain=MICROSOFT, weights=(1,), shapes=_half)
 def bias_split_gelu(ctx: LoweringContext, op: Op) -> Value:
-    """Sum of x and a bias, of which one half is multiplied by the GELU of the other (com.microsoft since 1)."""
+    """One half of x plus a bias, times the GELU of the other half (com.microsoft since 1)."""
     x, half = ctx.add(op.input(0), op.input(1)), op.shape()[-1]
     left, right = ctx.sliced(x, slice(half)), ctx.sliced(x, slice(half, None))
     return ctx.mul(left, ctx.call("Gelu", right))

@@ -1,4 +1,4 @@
-"""Attention operators of com.microsoft: projections, heads, masks, caches, in one operator."""
+"""Attention operators of com.microsoft, with projections, heads, masks and caches."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..context import LoweringContext
 from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, mask, put, to_heads
-from .parts.steps import MICROSOFT, absent, refuse
+from .parts.steps import MICROSOFT, refuse, refuse_operands
 from .registry import rule
 
 __all__: list[str] = []
 
 
 def _scores(ctx: LoweringContext, op: Op, batch: int, masked: int, bias: int) -> Scores:
-    """From the attributes and from operands: a mask of keys, and what is added to the scores."""
+    """Scores by the attributes, the mask of keys at operand `masked`, and the operand `bias` added to them."""
     masks = mask(ctx, op.optional(masked), batch, op.attr("mask_filter_value"))
     if (value := op.optional(bias)) is not None:
         masks.append(("Add", value, {}))
@@ -25,7 +25,7 @@ def _scores(ctx: LoweringContext, op: Op, batch: int, masked: int, bias: int) ->
 
 
 def _sizes(op: Op) -> tuple[int, int, int]:
-    """Widths of all queries, keys and values of Attention."""
+    """The widths of queries, keys and values of Attention, over all heads."""
     whole = op.input(1).shape[1]
     return tuple(op.attr("qkv_hidden_sizes") or (whole // 3,) * 3)
 
@@ -40,9 +40,9 @@ def _own(op: Op) -> Sequence[Shaped | None]:
 @rule("Attention", domain=MICROSOFT, weights=(1, 2, 5), shapes=_own)
 def attention(ctx: LoweringContext, op: Op) -> list[Value | None]:
     """Self-attention with a projection to queries, keys and values side by side (com.microsoft since 1)."""
-    absent(op, 6)
-    refuse(bool(op.attr("do_rotary", 0)), "it makes tables of rotations itself")
-    refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a cache that is shared")
+    refuse_operands(op, 6)
+    refuse(bool(op.attr("do_rotary", 0)), "it computes rotary tables itself")
+    refuse(bool(op.attr("past_present_share_buffer", 0)), "it writes into a shared cache")
     x, sizes, heads = op.input(0), _sizes(op), int(op.attr("num_heads"))
     qkv = ctx.call("MatMul", x, op.input(1))
     if op.optional(2) is not None:
@@ -64,7 +64,7 @@ def attention(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 
 def _like_values(op: Op) -> Sequence[Shaped | None]:
-    """[batch, length, width of the values], and the caches."""
+    """The output [batch, length, width of the values], and the caches."""
     q, k, v, heads = op.input(0), op.optional(1), op.optional(2), int(op.attr("num_heads"))
     past = op.optional(6 if op.type == "MultiHeadAttention" else 5)
     if q.rank == 5:
@@ -88,8 +88,8 @@ def _like_values(op: Op) -> Sequence[Shaped | None]:
 
 @rule("MultiHeadAttention", domain=MICROSOFT, weights=(3, 5), shapes=_like_values)
 def multi_head(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Attention of queries, keys and values that were projected before, plus a bias (com.microsoft since 1)."""
-    absent(op, 8, 9)
+    """Attention of projected queries, keys and values, plus a bias (com.microsoft since 1)."""
+    refuse_operands(op, 8, 9)
     refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 3)
     k, v = (cached(ctx, op.optional(i), new) for i, new in ((6, k), (7, v)))
@@ -106,7 +106,7 @@ def _projected(ctx: LoweringContext, op: Op, heads: int, bias: int) -> list[Valu
         parts = [q, *(_packed(ctx, ctx.as_activation(others[0]), i) for i in range(2))]
     else:
         parts = [q, *(ctx.as_activation(op.input(i)) for i in (1, 2))]
-    refuse(added is not None and any(p.rank == 4 for p in parts), "heads that are apart already have biases")
+    refuse(added is not None and any(p.rank == 4 for p in parts), "operands that are split into heads have a bias")
     at = 0
     for i, part in enumerate(parts if added is not None else ()):
         n = part.shape[2]
@@ -124,8 +124,8 @@ def _packed(ctx: LoweringContext, x: Value, index: int) -> Value:
 
 @rule("DecoderMaskedMultiHeadAttention", domain=MICROSOFT, weights=(4, 10), shapes=_like_values)
 def decoder_masked(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Attention of one new token to a cache, into which its key and value are put (com.microsoft since 1)."""
-    absent(op, 8, 9)
+    """Attention of a new token to a cache, which its key and value are written into (com.microsoft since 1)."""
+    refuse_operands(op, 8, 9)
     refuse(op.wants(3), "the scores are an output")
     q, k, v = _projected(ctx, op, int(op.attr("num_heads")), 10)
     how = _scores(ctx, op, q.shape[0], 3, 4)

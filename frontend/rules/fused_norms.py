@@ -1,4 +1,4 @@
-"""Normalisation in com.microsoft: with a residual, of embeddings."""
+"""Normalisation operators of com.microsoft, with a residual or of embeddings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
 def norm(ctx: LoweringContext, op: Op) -> Value:
-    """As the operators of these names in the default domain (com.microsoft since 1)."""
+    """The operators of these names in the default domain (com.microsoft since 1)."""
     if op.wants(1) or op.wants(2):
         raise Unsupported("the mean or the deviation is an output")
     return _norm(ctx, op, op.input(0), op.inputs[1:3], op.type, int(op.attr("axis", -1)))
@@ -29,7 +29,7 @@ def _norm(ctx: LoweringContext, op: Op, x: Value, sides: Sequence[Value | None],
 
 
 def _skipped(op: Op) -> Sequence[Shaped | None]:
-    """As the first operand; the statistics are not known."""
+    """Shape and dtype of the first operand; those of the statistics are unknown."""
     x = op.input(0)
     return [(x.shape, x.dtype), None, None, (x.shape, x.dtype)]
 
@@ -39,7 +39,7 @@ def _skipped(op: Op) -> Sequence[Shaped | None]:
     shapes=_skipped,
 )  # fmt: skip
 def skip_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The norm of x + skip + bias, and that sum (com.microsoft since 1)."""
+    """The normalised sum x + skip + bias, and the sum itself (com.microsoft since 1)."""
     plain = op.type == "SkipLayerNormalization"
     beta, bias = (op.optional(3), op.optional(4)) if plain else (None, op.optional(3))
     if op.wants(1) or op.wants(2):
@@ -59,7 +59,7 @@ def _embedded(op: Op) -> Sequence[Shaped | None]:
 
 @rule("EmbedLayerNormalization", domain=MICROSOFT, weights=(2, 3, 4, 5, 6), shapes=_embedded, data=())
 def embed_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The norm of the sum of embeddings of words, places and segments, and that sum (com.microsoft since 1)."""
+    """The normalised sum of word, position and segment embeddings, and the sum itself (com.microsoft since 1)."""
     if op.wants(1) and op.optional(7) is not None:
         raise Unsupported("the length of the mask is an output")
     shape = op.shape()

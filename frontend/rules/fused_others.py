@@ -1,4 +1,4 @@
-"""Others of com.microsoft: rotary tables, channels that come last, triangles; and those that are not lowered."""
+"""Other operators of com.microsoft: rotary embedding, channels-last, Trilu; and those that are not lowered."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__: list[str] = []
 
 @rule("RotaryEmbedding", domain=MICROSOFT, weights=(2, 3), shapes=like_first)
 def rotary(ctx: LoweringContext, op: Op) -> Value:
-    """Pairs of entries of each head are rotated by angles of their position (com.microsoft since 1)."""
+    """Rotate pairs of entries of each head by angles of their position (com.microsoft since 1)."""
     x, tables = op.input(0), (op.input(2), op.input(3))
     half = tables[0].shape[-1]
     if op.attr("is_packed_batching", 0) or float(op.attr("scale", 1.0)) != 1:
-        raise Unsupported("sequences are packed, or it scales")
+        raise Unsupported("sequences are packed, or it has a scale")
     heads = int(op.attr("num_heads", 0)) or (1 if x.rank == 4 else x.shape[2] // (2 * half))
     whole = x
     if x.rank == 3:
@@ -40,7 +40,7 @@ def rotary(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _angles(ctx: LoweringContext, op: Op, table: Value, length: int) -> Value:
-    """Rows of a table at the positions (or from one on)."""
+    """Rows of a table at the given positions, or from a given one on."""
     places, half = op.input(1), table.shape[-1]
     if places.rank == 2:
         return angles(ctx, table, places)
@@ -49,12 +49,12 @@ def _angles(ctx: LoweringContext, op: Op, table: Value, length: int) -> Value:
 
 
 def _first(ctx: LoweringContext, x: Value) -> Value:
-    """Channels, which come last, as axis 1."""
+    """Move channels from the last axis to axis 1."""
     return ctx.transposed(x, (0, x.rank - 1, *range(1, x.rank - 1)))
 
 
 def _last(ctx: LoweringContext, x: Value) -> Value:
-    """Channels, which are axis 1, as the last one."""
+    """Move channels from axis 1 to the last axis."""
     return ctx.transposed(x, (0, *range(2, x.rank), 1))
 
 
@@ -66,13 +66,13 @@ def _shape_last(op: Op) -> Sequence[Shaped]:
 
 @rule("NhwcConv", domain=MICROSOFT, weights=(1, 2), shapes=_shape_last)
 def nhwc_conv(ctx: LoweringContext, op: Op) -> Value:
-    """Conv of channels that come last, kernels [M, *kernel, C/groups] (com.microsoft since 1)."""
+    """Channels-last Conv with kernels [M, *kernel, C/groups] (com.microsoft since 1)."""
     return _last(ctx, ctx.call("Conv", *(_first(ctx, op.input(i)) for i in (0, 1)), op.optional(2), **op.attributes))
 
 
 @rule("GroupNorm", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
 def group_norm(ctx: LoweringContext, op: Op) -> Value:
-    """GroupNormalization of channels that come last, or first, then SiLU (com.microsoft since 1)."""
+    """GroupNormalization, channels-last or not, then SiLU (com.microsoft since 1)."""
     x, last = op.input(0), bool(op.attr("channels_last", 1))
     if last:
         x = _first(ctx, x)
@@ -85,19 +85,19 @@ def group_norm(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Trilu", domain=MICROSOFT, shapes=like_first)
 def trilu(ctx: LoweringContext, op: Op) -> Value:
-    """As the operator of this name in the default domain (com.microsoft since 1)."""
+    """The operator of this name in the default domain (com.microsoft since 1)."""
     return ctx.call("Trilu", *op.inputs, upper=int(op.attr("upper", 1)))
 
 
-_BLOCKS = "its channels are in blocks, in the order of the machine that optimised the model"
-_CACHE = "it reads and writes a cache of keys and values in an order of its own"
+_BLOCKS = "its channels are blocked for the CPU on which the model was optimised"
+_CACHE = "it reads and writes a cache of keys and values in a private layout"
 NCHWC = "com.microsoft.nchwc"
 _NCHWC = (
     "Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReorderInput", "ReorderOutput", "Upsample",
 )  # fmt: skip
 _NOT_LOWERED = {
-    "PackedAttention": "tokens of several sequences are packed by computed places",
-    "PackedMultiHeadAttention": "tokens of several sequences are packed by computed places",
+    "PackedAttention": "tokens of several sequences are packed by computed offsets",
+    "PackedMultiHeadAttention": "tokens of several sequences are packed by computed offsets",
     "DecoderMaskedSelfAttention": _CACHE,
 }
 
@@ -117,10 +117,10 @@ def _scores(op: Op) -> Sequence[Shaped]:
     return [(op.input(1).shape, op.input(1).dtype)]
 
 
-_REPEATED = "tokens that would repeat are ruled out; no parameters"
+_REPEATED = "tokens that would repeat an n-gram are masked; no parameters"
 
 
 @rule("NGramRepeatBlock", domain=MICROSOFT, declared=_REPEATED, shapes=_scores)
 def repeated(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Scores and the tokens so far, in their order."""
+    """A join of the scores and the tokens so far, in order."""
     return ctx.opaque_join(op)

@@ -1,4 +1,4 @@
-"""Entries looked up by indices: known ones move data, ones that the network computes choose among all there are."""
+"""Gathers: known indices move data, computed ones may choose any entry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 @rule("Gather", weights=(0,), moves=True)
 def gather(ctx: LoweringContext, op: Op) -> Value:
-    """Known indices move data; an activation as index looks rows of a table up (Gather since 1)."""
+    """Known indices move data; computed ones look up rows of a table (Gather since 1)."""
     table, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is not None:
         places = indices.data
@@ -54,7 +54,7 @@ def gather_elements(ctx: LoweringContext, op: Op) -> Value:
         shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
         ordered = ctx.order(ctx.as_activation(x), aligned, op.type, {"to": shape}, shape, mixed=False)
         rows = {a: (None if a == axis else a, a) for a in range(x.rank)}
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {a: a for a in aligned}, rows)
+        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {a: a for a in aligned}, rows)
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
     picks = (indices, range(indices.rank))
@@ -75,7 +75,7 @@ def gather_nd(ctx: LoweringContext, op: Op) -> Value:
             **{a: (a if a < batch else None, a) for a in range(indices.rank - 1)},
             **{a: (n, None) for a, n in keep.items()},
         }
-        return _chosen(ctx, op, ordered, _streamed(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
+        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
     known = indices.data
     inner = known.ndim - 1 - batch
     numbers = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
@@ -89,10 +89,10 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
     x, condition = op.input(0), op.input(1)
     if condition.data is None:
         if op.attr("axis") is None:
-            raise DataDependent("which entries are kept is data")
+            raise DataDependent("which entries are kept depends on data")
         axis = op.axis()
         keep = {a: a for a in range(x.rank) if a != axis}
-        return _chosen(ctx, op, ctx.as_activation(x), _streamed(ctx, condition), keep, {a: (a, None) for a in keep})
+        return _chosen(ctx, op, ctx.as_activation(x), _as_indices(ctx, condition), keep, {a: (a, None) for a in keep})
     places = tuple(np.flatnonzero(condition.data).tolist())
     if op.attr("axis") is None:
         return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op.shape())
@@ -100,14 +100,14 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
     return ctx.move(x, lambda a: a.take(places, axis=axis), op.shape())
 
 
-def _streamed(ctx: LoweringContext, indices: Value) -> Value:
+def _as_indices(ctx: LoweringContext, indices: Value) -> Value:
     if indices.derived and not indices.is_activation:
         raise Unsupported("the indices are computed from parameters")
     return ctx.as_activation(indices)
 
 
 def _chosen(ctx: LoweringContext, op: Op, x: Value, indices: Value, keep: Mapping[int, int], rows: Rows) -> Value:
-    """A join of all that may be chosen and of the choice, per label of the axes kept: output axis -> axis of x."""
+    """A join of all entries that may be chosen and of the indices, per label of `keep` (output axis: axis of x)."""
     attributes = {"axis": op.axis(default=0) - x.rank, "batch": int(op.attr("batch_dims", 0)) - x.rank}
     marked = ctx.unary(x, op.type, attributes)
     places = range(indices.rank)
@@ -115,7 +115,7 @@ def _chosen(ctx: LoweringContext, op: Op, x: Value, indices: Value, keep: Mappin
 
 
 def _take(array: np.ndarray, indices: np.ndarray, axis: int) -> np.ndarray:
-    """`numpy.take`, as a slice where the indices are evenly spaced, so that views stay views."""
+    """`numpy.take`, by a slice if the indices are evenly spaced, so that views stay views."""
     where: tuple[slice | int, ...] = (slice(None),) * axis
     if indices.ndim == 0:
         return array[(*where, int(indices))]

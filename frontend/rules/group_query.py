@@ -1,4 +1,4 @@
-"""GroupQueryAttention of com.microsoft: packed projections, rotations, caches and sinks in one operator."""
+"""GroupQueryAttention of com.microsoft, with packed projections, rotary embedding, caches and sinks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..primitives.values import Op, Value
 from .fused import Shaped
 from .parts.heads import Scores, attend, cached, put
 from .parts.rotary import angles, rotated
-from .parts.steps import MICROSOFT, absent, refuse
+from .parts.steps import MICROSOFT, refuse, refuse_operands
 from .registry import rule
 
 __all__: list[str] = []
@@ -27,13 +27,13 @@ def _counts(op: Op) -> tuple[int, int, int]:
 
 
 def _size(op: Op) -> int:
-    """Of a head."""
+    """The size of a head."""
     width = op.input(0).shape[2]
     return width // (sum(_counts(op)) if op.optional(1) is None else _counts(op)[0])
 
 
 def _keys(op: Op) -> int:
-    """Keys there are in the end: in a cache that is longer than them, its places."""
+    """The number of keys, including unused positions of the cache."""
     length, past, total = op.input(0).shape[1], op.optional(3), op.optional(6)
     if past is None or total is None or total.data is None:
         return length + (0 if past is None else past.shape[2])
@@ -48,9 +48,9 @@ def _shapes(op: Op) -> Sequence[Shaped | None]:
 
 @rule("GroupQueryAttention", domain=MICROSOFT, weights=(7, 8, 10, 11, 14, 15), shapes=_shapes)
 def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Causal attention in which groups of queries' heads share one of keys' and values' (com.microsoft since 1)."""
-    absent(op, 12, 13, 16)
-    refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds a window alone")
+    """Causal attention in which groups of query heads share a key and value head (com.microsoft since 1)."""
+    refuse_operands(op, 12, 13, 16)
+    refuse(any(int(op.attr(n, 0)) for n in _ANOTHER_CACHE), "its cache is quantised, or holds only a window")
     refuse(bool(op.attr("qk_output", 0)) or any(op.results[3:]), "the scores are an output")
     q, k, v = _parts(ctx, op)
     batch, length = q.shape[:2]
@@ -67,7 +67,7 @@ def group_query(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 
 def _how(op: Op, lengths: Value) -> Scores:
-    """How the scores become weights. A sink takes part of them, whatever `smooth_softmax` says."""
+    """Scores by the attributes and operands. A sink is used regardless of `smooth_softmax`."""
     masks: list[tuple[str, Value, dict[str, Any]]] = [("MaskLengths", lengths, {})]
     if (bias := op.optional(10)) is not None:
         masks.append(("Add", bias, {}))
@@ -90,7 +90,7 @@ def _parts(ctx: LoweringContext, op: Op) -> list[Value]:
 
 
 def _normed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
-    """Every head divided by its root mean square, where there is a scale for it."""
+    """RMSNormalization of every head, if there is a scale."""
     scale = op.optional(index)
     if scale is None:
         return x
@@ -100,10 +100,10 @@ def _normed(ctx: LoweringContext, op: Op, x: Value, index: int) -> Value:
 
 
 def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
-    """Places [batch, length] in the sequence: given, or those up to the last one."""
+    """Positions [batch, length] in the sequence: given, or those up to the last one."""
     if (given := op.optional(9)) is not None:
-        # Kernels of ONNX Runtime differ in what they do with others.
-        refuse(given.data is not None and bool((np.diff(given.data) != 1).any()), "its places do not follow each other")
+        # ONNX Runtime's kernels disagree about other positions.
+        refuse(given.data is not None and bool((np.diff(given.data) != 1).any()), "its positions are not consecutive")
         return given
     last = op.input(5)
     if last.data is not None:
@@ -114,7 +114,7 @@ def _places(ctx: LoweringContext, op: Op, batch: int, length: int) -> Value:
 
 
 def _cached(ctx: LoweringContext, op: Op, past: Value | None, new: Value, lengths: Value) -> Value:
-    """After those of the cache; or in it, from the first place that is free on."""
+    """Append to the cache, or write into it from its first free position on."""
     if past is None or _keys(op) == past.shape[2] + new.shape[2]:
         return cached(ctx, past, new)
     if past.shape[2] < _keys(op):

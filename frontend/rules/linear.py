@@ -1,4 +1,4 @@
-"""MatMul, Gemm and Einsum: a weight and an activation contract, two activations make a product-sum."""
+"""MatMul, Gemm and Einsum: a contraction with a weight, or a product-sum of two activations."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _tail(letters: str, count: int) -> str:
 def bilinear(
     ctx: LoweringContext, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...] | None = None
 ) -> Value:
-    """Sum left * right in einsum's letters, whatever the operands are.
+    """Einsum of two operands of any kind.
 
     Args:
         ctx: The context.
         x: The left operand.
         y: The right operand.
-        letters: Of the axes of left, right and result.
-        shape: Of the result. A weight may hold copies that the result has not; by default as the operands say.
+        letters: The axes of left, right and result, as letters.
+        shape: The shape of the result, by default that of the operands; smaller if a weight has a copy per entry.
 
     Returns:
         The result.
@@ -58,7 +58,7 @@ def bilinear(
 
 
 def _shape(values: Sequence[Value], terms: Sequence[str], out: str) -> tuple[int, ...]:
-    """The sizes of the letters of `out`; an axis of size 1 is broadcast."""
+    """The sizes of the letters of `out`; axes of size 1 are broadcast."""
     sizes: dict[str, int] = {}
     for value, term in zip(values, terms, strict=True):
         for letter, size in zip(term, value.shape, strict=True):
@@ -69,7 +69,7 @@ def _shape(values: Sequence[Value], terms: Sequence[str], out: str) -> tuple[int
 def _contract(
     ctx: LoweringContext, x: Value, w: Value, x_letters: str, w_letters: str, out: str, shape: tuple[int, ...]
 ) -> Value:
-    """A weight's batch axes of size 1 are broadcast: it is shared over them."""
+    """Contract with a weight, which is shared over its batch axes of size 1."""
     elements = ctx.weight(w)
     kept = [i for i, t in enumerate(w_letters) if not (t in x_letters and t in out and elements.shape[i] == 1)]
     sizes = [elements.shape[i] for i in kept]
@@ -118,7 +118,7 @@ def einsum(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
-    """Operand terms and output term, with "..." spelled out in capitals that the equation does not use."""
+    """The operand terms and the output term, with "..." replaced by capitals that the equation does not use."""
     equation = equation.replace(" ", "")
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
@@ -136,7 +136,7 @@ def _equation(equation: str, ranks: list[int]) -> tuple[list[str], str]:
 
 
 def _diagonal(ctx: LoweringContext, x: Value, term: str) -> Value:
-    """Axes with one letter as one: the order of each is that of the others."""
+    """Merge axes with the same letter; this pins their neurons."""
     repeated = [i for i, t in enumerate(term) if term.count(t) > 1]
     if not repeated:
         return x
@@ -161,7 +161,7 @@ def _sum_alone(ctx: LoweringContext, x: Value, term: str, others: str) -> Value:
     gone = [i for i, t in enumerate(term) if t not in others]
     if not gone or not x.is_activation:
         if gone:
-            raise Unsupported("a weight is summed over a letter of its own")
+            raise Unsupported("a weight is summed over a letter that only it has")
         return x
     kept = tuple(n for i, n in enumerate(x.shape) if i not in gone)
     return ctx.reshaped(ctx.reduce(x, gone, "ReduceSum", {}), kept)
@@ -170,7 +170,7 @@ def _sum_alone(ctx: LoweringContext, x: Value, term: str, others: str) -> Value:
 def _first_two(
     ctx: LoweringContext, op: Op, inputs: list[Value], terms: list[str], out: str
 ) -> tuple[list[Value], list[str]]:
-    """Contract the first two of several operands, keeping every letter that is still needed."""
+    """Contract the first two of several operands, keeping all letters that are still needed."""
     needed = out + "".join(terms[2:])
     term = "".join(t for t in dict.fromkeys(terms[0] + terms[1]) if t in needed)
     x, y = inputs[0], inputs[1]

@@ -1,4 +1,4 @@
-"""Linear and support vector models: attributes as weights, scores as labels."""
+"""Linear models and support vector machines, whose weights are attributes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import Unsupported
 from ..model.attribute_weights import slot
 from ..primitives.contraction import Spec
 from ..primitives.recurrence import INPUT
-from ..primitives.sparse import Layer, Sparse
+from ..primitives.sparse import SparseEdges, SparseLayer
 from ..primitives.values import Op, Value
 from .registry import rule
 
@@ -23,12 +23,12 @@ _TRANSFORMS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 
 
 def parameter(op: Op, name: str) -> Value | None:
-    """The numbers of an attribute, which are an operand (see `attributes`)."""
+    """The values of an attribute, as an operand (see `attribute_weights`)."""
     return op.optional(slot(op.type, name))
 
 
 def as_rows(ctx: LoweringContext, op: Op) -> Value:
-    """The input as [rows, features]; one axis is one row."""
+    """The input as [rows, features]; a vector is one row."""
     x = op.input(0)
     if x.rank not in (1, 2):
         raise Unsupported(f"its input has {x.rank} axes, not rows and features")
@@ -36,10 +36,10 @@ def as_rows(ctx: LoweringContext, op: Op) -> Value:
 
 
 def biased(ctx: LoweringContext, op: Op, y: Value, name: str, first: bool = False) -> Value:
-    """Plus the numbers of an attribute: one per column, or one for all, the first of them if so asked."""
+    """Add the values of an attribute: one per column, or one for all; if `first`, only the first of them."""
     bias = parameter(op, name)
     if first and bias is not None:
-        ctx.unused(bias, "number after the first, which is for all classes")
+        ctx.unused(bias, "value after the first, which is for all classes")
         bias = bias.reweighted(ctx.weight(bias).move(lambda a: a[:1]))
     if bias is None:
         return y
@@ -49,7 +49,7 @@ def biased(ctx: LoweringContext, op: Op, y: Value, name: str, first: bool = Fals
 
 
 def transformed(ctx: LoweringContext, op: Op, y: Value, name: str | None = None) -> Value:
-    """The scores after `post_transform`."""
+    """Apply `post_transform` to the scores."""
     name = str(op.attr("post_transform", "NONE")) if name is None else name
     if name not in _TRANSFORMS:
         raise Unsupported(f"post_transform {name!r}")
@@ -61,14 +61,14 @@ def transformed(ctx: LoweringContext, op: Op, y: Value, name: str | None = None)
 
 
 def digest(*lists: Any) -> int:
-    """A number that stands for lists of labels."""
+    """A checksum of lists of labels."""
     return zlib.crc32(repr(lists).encode())
 
 
 def classified(ctx: LoweringContext, op: Op, scores: Value, base: str | None = None) -> list[Value | None]:
-    """The label of the greatest score and the scores [rows, classes] themselves.
+    """The label with the greatest score, and the scores [rows, classes].
 
-    One score for two classes is both columns: the one, and what is left for the other.
+    A single score for two classes gives both columns: the score and its complement.
     """
     columns = len(labels(op))
     if op.type == "SVMClassifier" and columns > 2 and scores.shape[1] != columns:
@@ -92,7 +92,7 @@ def labels(op: Op) -> tuple[Any, ...]:
     for name in ("classlabels_ints", "classlabels_int64s", "classlabels_strings"):
         if op.attr(name):
             return tuple(op.attr(name))
-    raise Unsupported("it has no labels of classes")
+    raise Unsupported("it has no class labels")
 
 
 def _label(ctx: LoweringContext, op: Op, scores: Value) -> Value:
@@ -102,10 +102,10 @@ def _label(ctx: LoweringContext, op: Op, scores: Value) -> Value:
 
 
 def _weighted(ctx: LoweringContext, op: Op) -> Value:
-    """Coefficients [outputs, features] times the features, plus an intercept each."""
+    """The product of coefficients [outputs, features] and the features."""
     x, weight = as_rows(ctx, op), parameter(op, "coefficients")
     if weight is None or weight.shape[0] % x.shape[1]:
-        raise Unsupported(f"its coefficients are no rows of {x.shape[1]}, one for each feature")
+        raise Unsupported(f"its coefficients are not rows of {x.shape[1]}, one per feature")
     outputs = weight.shape[0] // x.shape[1]
     elements = ctx.weight(weight).reshape(outputs, x.shape[1])
     return ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], outputs))
@@ -116,7 +116,7 @@ def linear_regressor(ctx: LoweringContext, op: Op) -> Value:
     """One linear function of the features per target (LinearRegressor since 1)."""
     y = biased(ctx, op, _weighted(ctx, op), "intercepts")
     if y.shape[1] != op.shape()[1]:
-        raise Unsupported(f"coefficients for {y.shape[1]} targets, there are {op.shape()[1]}")
+        raise Unsupported(f"its coefficients are for {y.shape[1]} targets, but it has {op.shape()[1]}")
     return transformed(ctx, op, y)
 
 
@@ -130,12 +130,12 @@ def _kernel(ctx: LoweringContext, op: Op, vectors: int) -> Value:
     """The similarity of the features with each support vector: [rows, vectors]."""
     x, own = as_rows(ctx, op), parameter(op, "support_vectors")
     if own is None or own.shape[0] != vectors * x.shape[1]:
-        raise Unsupported(f"its support vectors are not {vectors} rows of {x.shape[1]}, one for each feature")
+        raise Unsupported(f"its support vectors are not {vectors} rows of {x.shape[1]}, one per feature")
     kernel = str(op.attr("kernel_type", "LINEAR"))
     if kernel not in ("LINEAR", "POLY", "RBF", "SIGMOID"):
         raise Unsupported(f"kernel {kernel!r}")
     elements = ctx.weight(own).reshape(vectors, x.shape[1])
-    # A radial kernel looks at differences, so its vectors are no factors of the features.
+    # A radial kernel takes differences to the vectors, not products with them.
     role = "centre" if kernel == "RBF" else "weight"
     y = ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], vectors), role)
     numbers = dict(zip(("gamma", "coef0", "degree"), op.attr("kernel_params", ()), strict=False))
@@ -149,7 +149,7 @@ def svm_regressor(ctx: LoweringContext, op: Op) -> Value:
     x = _kernel(ctx, op, vectors) if vectors else as_rows(ctx, op)
     weight = parameter(op, "coefficients")
     if weight is None or weight.shape != (x.shape[1],):
-        raise Unsupported(f"its coefficients are not {x.shape[1]}")
+        raise Unsupported(f"it does not have {x.shape[1]} coefficients")
     elements = ctx.weight(weight).reshape(1, x.shape[1])
     y = biased(ctx, op, ctx.contract(x, elements, Spec("nf", "of", "no"), (x.shape[0], 1)), "rho")
     if op.attr("one_class", 0):
@@ -159,18 +159,18 @@ def svm_regressor(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("SVMClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4, 5))
 def svm_classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """One score for each pair of classes, from the support vectors of both (SVMClassifier since 1)."""
+    """One score per pair of classes, from the support vectors of both (SVMClassifier since 1)."""
     counts = np.asarray(op.attr("vectors_per_class", ()), dtype=np.int64)
     if not len(counts):
         return classified(ctx, op, biased(ctx, op, _weighted(ctx, op), "rho", first=True))
     x = _kernel(ctx, op, int(counts.sum()))
     pairs = len(counts) * (len(counts) - 1) // 2
-    y = ctx.sparse(x, [Layer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])
+    y = ctx.sparse(x, [SparseLayer("pair", "neuron", pairs, (_pairs(ctx, op, counts),))])
     return classified(ctx, op, _probable(ctx, op, biased(ctx, op, y, "rho"), len(counts)))
 
 
-def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> Sparse:
-    """Coefficients [classes - 1, vectors]: row r of a vector of class c is for the r-th of the other classes."""
+def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> SparseEdges:
+    """Edges of coefficients [classes - 1, vectors]: row r, for a vector of class c, is for the r-th other class."""
     classes, vectors = len(counts), int(counts.sum())
     weight = parameter(op, "coefficients")
     if weight is None or weight.shape != ((classes - 1) * vectors,):
@@ -181,15 +181,15 @@ def _pairs(ctx: LoweringContext, op: Op, counts: np.ndarray) -> Sparse:
     low, high = np.minimum(own, other), np.maximum(own, other)
     pair = low * classes - low * (low + 1) // 2 + high - low - 1
     src = np.broadcast_to(np.arange(vectors), pair.shape)
-    return Sparse(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
+    return SparseEdges(INPUT, src.reshape(-1), pair.reshape(-1), ctx.weight(weight), "weight")
 
 
 def _probable(ctx: LoweringContext, op: Op, y: Value, classes: int) -> Value:
-    """Probabilities of classes [rows, classes] from sigmoids of the scores of pairs, where the model has them."""
+    """Class probabilities [rows, classes] from sigmoids of the pairwise scores, if the model has them."""
     slopes, offsets = parameter(op, "prob_a"), parameter(op, "prob_b")
     if slopes is None and offsets is None:
         return y
     if slopes is None or offsets is None or not slopes.shape == offsets.shape == (y.shape[1],):
-        raise Unsupported(f"prob_a and prob_b are not {y.shape[1]} numbers each, one for a pair of classes")
+        raise Unsupported(f"prob_a and prob_b do not have {y.shape[1]} numbers each, one per pair of classes")
     y = ctx.add_parameters(y, [(slopes, "scale", 1), (offsets, "bias", 1)], "Platt", {})
     return ctx.order(y, [1], "PairwiseCoupling", {}, (y.shape[0], classes))

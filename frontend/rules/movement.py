@@ -1,4 +1,4 @@
-"""Data movement: the op itself runs on the label tensors (and on the elements of parameters)."""
+"""Data movement: the operator itself runs on label tensors, and on elements of parameters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__: list[str] = []
 
 @rule("Reshape", "Flatten", "Squeeze", "Unsqueeze", moves=True)
 def reshape(ctx: LoweringContext, op: Op) -> Value:
-    """Row-major reinterpretation of the shape."""
+    """Row-major reshape."""
     shape = op.shape()
     return ctx.move(op.input(0), lambda a: a.reshape(shape), shape, by_shape=True)
 
 
 @rule("Identity", "Dropout", "Cast", "CastLike", moves=True)
 def identity(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The same entries; casts between float types keep them, a cast to an integer is a step of its own."""
+    """The same entries; casts between float types count as identity, a cast to an integer is a step."""
     x, dtype = op.input(0), op.dtype()
     if op.type in ("Cast", "CastLike") and op.wants(0) and not _keeps(x.dtype, dtype):
         if not x.is_activation:
@@ -39,7 +39,7 @@ def identity(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 
 def _dropped(ctx: LoweringContext, op: Op, x: Value) -> list[Value | None]:
-    """Dropout in training: which entries are dropped is drawn at random, an input of its own."""
+    """Dropout in training mode; the random mask is an input of its own."""
     if not x.is_activation:
         raise Unsupported("a parameter is dropped at random")
     mask = ctx.drawn("Bernoulli", op.inputs[1:2], x.shape)
@@ -76,7 +76,7 @@ def tile(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Slice", moves=True)
 def slice_(ctx: LoweringContext, op: Op) -> Value:
-    """Ranges of axes, with steps; attributes before opset 10, operands since."""
+    """Slices of axes; starts and ends are attributes before opset 10, then operands."""
     x = op.input(0)
     if op.attr("starts") is not None:
         starts, ends, axes, steps = op.attr("starts"), op.attr("ends"), op.attr("axes"), None
@@ -93,7 +93,7 @@ def slice_(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _range(start: int, end: int, step: int, size: int) -> slice:
-    """ONNX clamps: an end below the first entry of a backward slice means "through the first"."""
+    """A Python slice; ONNX clamps an end below the first entry of a backward slice to include that entry."""
     start += size if start < 0 else 0
     end += size if end < 0 else 0
     if step > 0:
@@ -104,7 +104,7 @@ def _range(start: int, end: int, step: int, size: int) -> slice:
 
 @rule("Split", moves=True)
 def split(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Consecutive pieces along an axis."""
+    """Consecutive parts along an axis."""
     x, axis = op.input(0), op.axis(default=0)
     out: list[Value | None] = []
     at = 0
@@ -119,14 +119,14 @@ def split(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @rule("Concat", moves=True)
 def concat(ctx: LoweringContext, op: Op) -> Value:
-    """Pieces one after the other."""
+    """Concatenation along an axis."""
     inputs = [v for v in op.inputs if v is not None]
     axis = op.axis()
     if any(v.is_activation for v in inputs):
         return ctx.concat(inputs, axis)
     elements = [v.elements for v in inputs if v.shape[axis] > 0 and v.elements is not None]
     if len(elements) < sum(v.shape[axis] > 0 for v in inputs):
-        raise Unsupported("constants of different sorts are concatenated")
+        raise Unsupported("parameters and other constants are concatenated")
     return inputs[0].reweighted(Elements.joined(elements, lambda arrays: np.concatenate(arrays, axis=axis)))
 
 
@@ -142,7 +142,7 @@ def depth_to_space(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("SpaceToDepth", moves=True)
 def space_to_depth(ctx: LoweringContext, op: Op) -> Value:
-    """Blocks of positions to channels; since opset 28 in either order (SpaceToDepth since 1)."""
+    """Blocks of positions to channels, in either order since opset 28 (SpaceToDepth since 1)."""
     b = int(op.attr("blocksize"))
     perm = (0, 3, 5, 1, 2, 4) if op.attr("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
     n, c, h, w = op.input(0).shape

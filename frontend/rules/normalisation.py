@@ -1,4 +1,4 @@
-"""Normalisation: entries along some axes are coupled, then vectors of parameters are attached."""
+"""Normalisation: couple entries along some axes, then add parameter vectors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def batch_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     x = op.input(0)
     attributes = {"epsilon": _number(op.attr("epsilon", 1e-5))}
     if op.attr("spatial", 1) == 0:
-        raise Unsupported("statistics per place (spatial = 0)", "export the model at opset 9 or later")
+        raise Unsupported("statistics per position (spatial = 0)", "export the model at opset 9 or later")
     if op.attr("training_mode", 0):
         return _trained(ctx, op, x, attributes)
     if any(op.results[1:]):
@@ -35,19 +35,19 @@ _ROLES = ("norm.scale", "norm.bias", "norm.mean", "norm.var")
 def _vectors(
     ctx: LoweringContext, op: Op, x: Value, which: Iterable[int], name: str, attributes: dict[str, Any]
 ) -> Value:
-    """Some of scale, bias, mean and variance (operands 1 to 4), along axis 1, all in one step."""
+    """Apply some of scale, bias, mean and variance (operands 1 to 4) along axis 1, in one step."""
     axis = 1 if x.rank > 1 else 0
     vectors = [(op.input(i + 1), _ROLES[i], axis) for i in which]
     if not any(v.is_activation for v, _, _ in vectors):
         return ctx.add_parameters(x, vectors, name, attributes)
     ones = [1] * (x.rank - axis - 1)
-    # Under another name than the step that attaches vectors of known roles.
+    # The step that adds parameter vectors of known roles has another name.
     operands = (ctx.reshaped(v, (v.shape[0], *ones)) for v, _, _ in vectors)
     return ctx.elementwise("NormalizeBy", x, *operands, **attributes)
 
 
 def _trained(ctx: LoweringContext, op: Op, x: Value, attributes: dict[str, Any]) -> list[Value | None]:
-    """Standardise over all but the channels; other outputs are running statistics, moved towards the batch's."""
+    """Standardise over all but the channels; further outputs are the updated running statistics."""
     axes = [a for a in range(x.rank) if a != 1]
     y = normalized(ctx, x, axes, "Standardize", attributes)
     out: list[Value | None] = [_vectors(ctx, op, y, (0, 1), "BatchNormalization", {})]
@@ -96,7 +96,7 @@ def instance_norm(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _scaled(ctx: LoweringContext, op: Op, y: Value, axis: int) -> Value:
-    """Times operand 1, plus operand 2, vectors along an axis."""
+    """Multiply by operand 1 and add operand 2, vectors along an axis."""
     for index, role, name in ((1, "norm.scale", "Mul"), (2, "norm.bias", "Add")):
         vector = op.input(index)
         if not vector.is_activation:
@@ -122,7 +122,7 @@ def group_norm(ctx: LoweringContext, op: Op) -> Value:
 
 @internal_rule("Standardize", "RMSNormalize", "LpNormalize", "Softmax", "LogSoftmax")
 def recognised(ctx: LoweringContext, op: Op) -> Value:
-    """What `idioms` found written out."""
+    """An idiom that `rewriting.idioms` fused."""
     x = op.input(0)
     if op.type in ("Softmax", "LogSoftmax"):
         return normalized(ctx, x, [op.axis()], op.type, {})
@@ -155,7 +155,7 @@ def local_response(ctx: LoweringContext, op: Op) -> Value:
 
 
 def normalized(ctx: LoweringContext, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
-    """Couple over axes; the via names the axes, counted from the end, so that leading axes do not matter."""
+    """Couple over axes; the via counts the axes from the end, so that leading axes do not matter."""
     over = tuple(sorted(a - x.rank for a in axes))
     return ctx.normalize_over(x, list(axes), op, {**attributes, "axes": over})
 
@@ -174,7 +174,7 @@ def _standardized(
 def _norm(
     ctx: LoweringContext, op: Op, x: Value, axes: Sequence[int], kind: str, operands: tuple[tuple[int, str], ...]
 ) -> Value:
-    """Couple, then multiply and add the operands, which broadcast to x from its last axes."""
+    """Couple, then multiply and add the operands, which are aligned with the last axes of x."""
     y = _standardized(ctx, x, axes, kind, op.attr("epsilon", 1e-5))
     for index, role in operands:
         value = op.optional(index)

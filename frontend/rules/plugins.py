@@ -1,4 +1,4 @@
-"""Rules of other distributions: what they bring by the entry-point group `gmnc.rules`, loaded at the first lowering."""
+"""Rules of other distributions, in the entry-point group `gmnc.rules`, loaded at the first lowering."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ GROUP = "gmnc.rules"
 class Plugin:
     """One entry point of the group.
 
-    distribution, version: of what was installed. entry_point: ``name = module:function`` or ``name = module``.
-    rules: those that it brought. error: why it brought none ("" if it did).
+    distribution, version: of the installed package. entry_point: ``name = module:function`` or ``name = module``.
+    rules: the rules that it adds. error: why it adds none, "" if it does.
     """
 
     distribution: str
@@ -33,21 +33,21 @@ class Plugin:
 
 
 def enabled() -> bool:
-    """Whether plug-ins are to be loaded: unless the environment says ``GMNC_PLUGINS=0``."""
+    """Whether plug-ins are loaded: unless the environment variable ``GMNC_PLUGINS`` is 0."""
     return os.environ.get("GMNC_PLUGINS", "").strip() != "0"
 
 
 def plugins() -> tuple[Plugin, ...]:
-    """The installed plug-ins, in the order of their distributions' names; without rules where they are switched off."""
+    """The installed plug-ins, sorted by distribution; without rules if they are switched off."""
     if enabled():
         return _loaded()
     return tuple(_describe(entry) for entry in _entries())
 
 
 def installed() -> Registry:
-    """The rules that `gmnc.compile` uses by itself: those of plug-ins, over the built-in ones.
+    """The rules that `gmnc.compile` uses by default: those of plug-ins, over the built-in ones.
 
-    A plug-in that cannot be used is warned of once and left out as a whole. For one compilation with rules of your own,
+    A plug-in that cannot be loaded is left out as a whole, with one warning. For one compilation with your own rules,
     add them to ``installed().overlay()`` and pass that as `registry`.
     """
     return _registry() if enabled() else builtin()
@@ -71,7 +71,7 @@ def _registry() -> Registry:
 
 @cache
 def _loaded() -> tuple[Plugin, ...]:
-    """Every plug-in, loaded one by one: of two rules for one operator and version, the first stays."""
+    """All plug-ins, loaded in order; one with a rule that an earlier one already has is left out."""
     found: list[Plugin] = []
     everything = Registry()
     for entry in _entries():
@@ -99,7 +99,7 @@ def _describe(entry: EntryPoint) -> Plugin:
 
 
 def _rules(entry: EntryPoint) -> list[Rule]:
-    """What the entry point adds: a module by its `@rule`s, a function to the registry that it is given."""
+    """The rules of an entry point: the `@rule`s of a module, or what a function adds to the registry that it gets."""
     registry = builtin().overlay()
     target = entry.load()
     if isinstance(target, ModuleType):
@@ -110,15 +110,15 @@ def _rules(entry: EntryPoint) -> list[Rule]:
         raise TypeError(f"{entry.value} is neither a module nor a function that takes a registry")
     rules = [rule for versions in registry.rules.values() for rule in versions]
     if not rules:
-        raise ValueError("it adds no rule")
+        raise ValueError("it adds no rules")
     return rules
 
 
 def _merge(everything: Registry, rules: list[Rule]) -> None:
-    """Add all rules, or none and raise `ValueError`."""
+    """Add all rules, or raise `ValueError` and add none."""
     for rule in rules:
         other = next((r for r in everything.rules.get((rule.domain, rule.op), ()) if r.since == rule.since), None)
         if other is not None:
-            raise ValueError(f"{other.origin} has a rule for {rule} already")
+            raise ValueError(f"{other.origin} already has a rule for {rule}")
     for rule in rules:
         everything.add(rule)

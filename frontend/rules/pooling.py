@@ -1,4 +1,4 @@
-"""Pooling: positions are free, so labels pass; a labelled position axis is ordered by the windows."""
+"""Pooling: labels pass, as positions are free; windows pin a labelled axis of positions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
         return [_global(ctx, x, "ReduceMean")]
     out: list[Value | None] = [ctx.order(x, range(2, x.rank), op.type, attributes, op.shape())]
     if op.wants(1):
-        # A place counts through the whole tensor, channels included.
+        # Indices count through the whole tensor, channels included.
         attributes |= {"storage_order": int(op.attr("storage_order", 0)), "of": x.shape}
         places = ctx.order(x, range(x.rank), "MaxPoolIndices", attributes, op.shape(1))
         out.append(places)
@@ -42,7 +42,7 @@ def pool(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @rule("MaxUnpool", data=(0, 1))
 def max_unpool(ctx: LoweringContext, op: Op) -> Value:
-    """Entries go back to the places of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
+    """Entries return to the indices of the maxima, which count through the whole tensor (MaxUnpool since 9)."""
     x, shape = op.input(0), op.shape()
     attributes = {n: op.attr(n) for n in ("kernel_shape", "strides", "pads") if op.attr(n) is not None}
     spread = ctx.order(x, range(x.rank), op.type, {**attributes, "to": shape}, shape)

@@ -1,4 +1,4 @@
-"""Ops on positions: padding, resizing, sampling, masks, sorting. A labelled axis that they order is pinned."""
+"""Operators on positions: padding, resizing, sampling, masks, sorting. They pin a labelled axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__: list[str] = []
 
 @rule("Pad", weights=(2,))
 def pad(ctx: LoweringContext, op: Op) -> Value:
-    """Padding of free axes is a step; along a labelled axis the fill's node takes the new places (Pad since 1)."""
+    """A step along free axes; along a labelled axis, new positions are the node of the fill value (Pad since 1)."""
     x, mode = op.input(0), str(op.attr("mode", "constant"))
     pads = op.attr("pads") if op.attr("pads") is not None else op.attr("paddings")
     flat = [int(v) for v in np.atleast_1d(np.asarray(op.data(1) if pads is None else pads))]
@@ -30,7 +30,7 @@ def pad(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _padded(ctx: LoweringContext, x: Value, widths: dict[int, tuple[int, int]], mode: str, fill: Value | None) -> Value:
-    """`x` with so many entries before and after it along each axis."""
+    """Pad `x` by (before, after) entries along each axis in `widths`."""
     labelled = [a for a in widths if any(f.shape[a] > 1 for f in x.factors)]
     free = [a for a in widths if a not in labelled]
     if free:
@@ -43,7 +43,7 @@ def _padded(ctx: LoweringContext, x: Value, widths: dict[int, tuple[int, int]], 
 
 
 def _fill(ctx: LoweringContext, op: Op) -> Value:
-    """What constant padding puts in: an operand since opset 11, an attribute before, or 0."""
+    """The fill value of constant padding: an operand since opset 11, an attribute before, 0 by default."""
     value = op.optional(2)
     if value is not None:
         return value
@@ -53,7 +53,7 @@ def _fill(ctx: LoweringContext, op: Op) -> Value:
 def _pad_places(
     ctx: LoweringContext, x: Value, fill: Value | None, attributes: dict[str, Any], shape: tuple[int, ...]
 ) -> Value:
-    """The fill meets every neuron, like the other operand of an elementwise op."""
+    """Pad free axes: the fill value is combined with every neuron, like an elementwise operand."""
     padded = x.relabelled(ctx.unary(x, "Pad", attributes).factors, shape)
     if fill is None or (fill.data is not None and not np.any(fill.data)):
         return padded
@@ -72,14 +72,14 @@ def _pad_neurons(
         if fill.data is not None:
             parts.append(ctx.constant(np.broadcast_to(fill.data.reshape(()), shape)))
         else:
-            stream = ctx.as_activation(fill)
-            parts.append(stream.relabelled(tuple(f.reshape((1,) * x.rank) for f in stream.factors), shape))
+            filler = ctx.as_activation(fill)
+            parts.append(filler.relabelled(tuple(f.reshape((1,) * x.rank) for f in filler.factors), shape))
     return ctx.concat((parts[0], x, parts[1]), axis)
 
 
 @rule("CenterCropPad")
 def center_crop_pad(ctx: LoweringContext, op: Op) -> Value:
-    """Cut or padded with zeros to a shape, alike on both sides (CenterCropPad since 18)."""
+    """Crop or pad with zeros to a shape, evenly on both sides (CenterCropPad since 18)."""
     x, shape = op.input(0), op.shape()
     starts = [abs(m - n) // 2 for n, m in zip(x.shape, shape, strict=True)]
     cut = tuple(slice(s, s + m) if m < n else slice(n) for s, n, m in zip(starts, x.shape, shape, strict=True))
@@ -114,13 +114,13 @@ _REPEATING = {
 
 
 def _repeats(attributes: dict[str, Any], ratios: Sequence[float]) -> bool:
-    """Whether every entry is repeated: the nearest one at whole ratios, in any of these spellings."""
+    """Whether every entry is just repeated: nearest mode with integer ratios, in any of these settings."""
     spelling = attributes["coordinates"], attributes.get("nearest_mode", "round_prefer_floor")
     return attributes["mode"] == "nearest" and spelling in _REPEATING and all(float(r).is_integer() for r in ratios)
 
 
 def _ratios(op: Op, old: tuple[int, ...], new: tuple[int, ...]) -> list[float]:
-    """Output over input size per axis, as the scales say where they are given."""
+    """Output over input size per axis, or the scales if they are given."""
     ratios = [m / n for n, m in zip(old, new, strict=True)]
     scales = op.attr("scales")
     index = 1 if op.opset <= 10 else 2
@@ -143,7 +143,7 @@ _SETTINGS = (
 
 
 def _interpolation(op: Op) -> dict[str, Any]:
-    """How values between positions are found, where it matters and is not the default."""
+    """The settings of the interpolation that matter and do not have their defaults."""
     mode = str(op.attr("mode", "nearest")).replace("bilinear", "linear")
     coordinates = op.attr("coordinate_transformation_mode", "half_pixel" if op.opset > 10 else "asymmetric")
     out: dict[str, Any] = {"mode": mode, "coordinates": coordinates}
@@ -163,7 +163,7 @@ def _interpolation(op: Op) -> dict[str, Any]:
 
 @rule("GridSample", weights=())
 def grid_sample(ctx: LoweringContext, op: Op) -> Value:
-    """Per channel, a join of what is sampled and of the coordinates (GridSample since 16)."""
+    """Per channel, a join of the sampled values and the coordinates (GridSample since 16)."""
     x, grid = op.input(0), op.input(1)
     shape = op.shape()
     attributes = {n: op.attr(n) for n in ("mode", "padding_mode", "align_corners") if op.attr(n) is not None}
@@ -178,13 +178,13 @@ def grid_sample(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _first_if_alike(array: np.ndarray) -> np.ndarray:
-    """The first row where all rows of a batch hold the same, so that it does not matter how many there are."""
+    """The first row if all rows of the batch are equal, so that the batch size does not matter."""
     return array[:1] if (array == array[:1]).all() else array
 
 
 @rule("AffineGrid")
 def affine_grid(ctx: LoweringContext, op: Op) -> Value:
-    """Each row of a matrix times the places of a grid: rows stay, columns are ordered (AffineGrid since 20)."""
+    """Each row of a matrix times the positions of a grid: columns are pinned (AffineGrid since 20)."""
     x, shape = op.input(0), op.shape()
     attributes = {"align_corners": int(op.attr("align_corners", 0)), "to": shape[1:-1]}
     y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
@@ -193,7 +193,7 @@ def affine_grid(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Det")
 def determinant(ctx: LoweringContext, op: Op) -> Value:
-    """A function of a whole matrix, whose rows and columns are ordered (Det since 11)."""
+    """A function of a whole matrix, whose rows and columns are pinned (Det since 11)."""
     x = op.input(0)
     axes = (x.rank - 2, x.rank - 1)
     y = ctx.reduce(ctx.order(x, axes, op.type, {}, x.shape), axes, op.type, {})
@@ -202,7 +202,7 @@ def determinant(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Col2Im")
 def col_to_im(ctx: LoweringContext, op: Op) -> Value:
-    """Columns of blocks summed up to a picture: per channel a function of its block and columns (Col2Im since 18)."""
+    """Columns of blocks summed to an image: per channel, a function of its blocks and columns (Col2Im since 18)."""
     x, shape = op.input(0), op.shape()
     attributes = {n: op.attr(n) for n in ("dilations", "pads", "strides") if op.attr(n) is not None}
     attributes |= {"block": tuple(int(n) for n in op.known(2)), "to": shape[2:]}
@@ -215,7 +215,7 @@ def col_to_im(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Trilu")
 def trilu(ctx: LoweringContext, op: Op) -> Value:
-    """A triangle of the last two axes is kept: both are ordered (Trilu since 14)."""
+    """A triangle of the last two axes, which are pinned (Trilu since 14)."""
     x = op.input(0)
     k = op.data(1)
     attributes = {"upper": int(op.attr("upper", 1)), "k": 0 if k is None else int(np.asarray(k).reshape(-1)[0])}
@@ -234,7 +234,7 @@ def cumulative(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("TopK")
 def top_k(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The k greatest along an axis, values and places (TopK since 1)."""
+    """The k greatest along an axis, values and indices (TopK since 1)."""
     x, axis = op.input(0), op.axis()
     attributes = {"axis": axis - x.rank, "largest": int(op.attr("largest", 1))}
 
@@ -247,7 +247,7 @@ def top_k(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @rule("ReverseSequence")
 def reverse_sequence(ctx: LoweringContext, op: Op) -> Value:
-    """Time is reversed up to each length: the time axis is ordered (ReverseSequence since 10)."""
+    """Time is reversed up to each length, so the time axis is pinned (ReverseSequence since 10)."""
     x, lengths = op.input(0), op.input(1)
     time, batch = (int(op.attr(name, default)) % x.rank for name, default in (("time_axis", 0), ("batch_axis", 1)))
     if lengths.data is not None:

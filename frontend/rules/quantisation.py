@@ -1,4 +1,4 @@
-"""Quantisation: stored weights stand for their numbers, activations pass with scale and zero point in the via."""
+"""Quantisation: stored weights represent dequantised ones; activations have scale and zero point in the via."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import TABLES, linear, lookup, packed, rounded, whole
-from ..primitives.storing import Aligned
+from ..primitives.storage import QuantOperand
 from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
@@ -28,9 +28,10 @@ def dequantize_linear(ctx: LoweringContext, op: Op) -> Value:
 
 @internal_rule("Dequantize")
 def dequantize(ctx: LoweringContext, op: Op) -> Value:
-    """What `kernels` makes of the operands of quantised operators; `axes` of x are those of scale and zero point.
+    """Dequantise an operand of a quantised operator (see `rewriting.quantized_ops`).
 
-    Operand 3 is a second scale, of the whole tensor. `written`: the model itself holds the numbers in this value.
+    `axes`: the axes of x that scale and zero point lie along. Operand 3 is a second scale, of the whole tensor.
+    `written`: whether the model itself has a value with the dequantised numbers.
     """
     axes = _own_axes(op)
     return _dequantize(ctx, op, axes, op.output() if op.attr("written", 0) else "")
@@ -38,19 +39,19 @@ def dequantize(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("QuantizeLinear", weights=(0, 1, 2), moves=True)
 def quantize_linear(ctx: LoweringContext, op: Op) -> Value:
-    """Rounding to a grid, per tensor or per axis; of a weight the parameters are what is rounded (since 10)."""
+    """Rounding to a grid, per tensor or per axis; for a weight, the parameters are unrounded (since 10)."""
     return _quantize(ctx, op, _axes(op))
 
 
 @internal_rule("Quantize")
 def quantize(ctx: LoweringContext, op: Op) -> Value:
-    """What `kernels` makes of the output of quantised operators."""
+    """Quantise the output of a quantised operator (see `rewriting.quantized_ops`)."""
     return _quantize(ctx, op, _own_axes(op))
 
 
 @rule("DynamicQuantizeLinear")
 def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Rounding to 255 steps of the range of the whole tensor, told by scale and zero point (since 11)."""
+    """Rounding to 255 steps over the range of the whole tensor, with scale and zero point as outputs (since 11)."""
     x = op.input(0)
     every = list(range(x.rank))
     out: list[Value | None] = [ctx.normalize_over(x, every, "DynamicQuantize", {})]
@@ -62,7 +63,7 @@ def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @internal_rule("DynamicQuantize")
 def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
-    """DynamicQuantizeLinear and back; of a weight the parameters are what is rounded, the range belongs to all."""
+    """DynamicQuantizeLinear and back; for a weight, the parameters are unrounded."""
     if op.input(0).elements is not None:
         return op.input(0)
     x = ctx.as_activation(op.input(0))
@@ -71,28 +72,28 @@ def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
 
 @internal_rule("DequantizeBits")
 def dequantize_bits(ctx: LoweringContext, op: Op) -> Value:
-    """A weight [N, K] of which blocks along K share a scale, elements of 2, 4 or 8 bits in bytes.
+    """A weight [N, K] with a scale per block along K, packed elements of 2, 4 or 8 bits (com.microsoft since 1).
 
-    Of MatMulNBits: rows are padded to whole blocks, the zero points packed likewise (or of the scale's type), by
-    default in the middle. Of MatMulBnb4: numbers of a table, no zero points (com.microsoft since 1).
+    MatMulNBits: rows are padded to whole blocks; zero points are packed likewise (or of the scale's type), by default
+    half of the range. MatMulBnb4: elements index a lookup table; there are no zero points.
     """
     x, scale, zero = op.input(0), op.input(1), op.optional(2)
     n, k, bits, block = (int(op.attr(name)) for name in ("N", "K", "bits", "block_size"))
     table, blocks = str(op.attr("table", "")), -(-k // block)
     if x.elements is None or bits not in (2, 4, 8):
-        raise Unsupported("the packed weight is no tensor of the model" if x.elements is None else f"{bits} bits")
+        raise Unsupported("the packed weight is not a tensor of the model" if x.elements is None else f"{bits} bits")
     if table:
         if k % block:
-            raise Unsupported("a block reaches over two rows")
-        code, shape = lookup(TABLES[table], x.dtype, scale.dtype), (n, k)
+            raise Unsupported("a block spans two rows")
+        scheme, shape = lookup(TABLES[table], x.dtype, scale.dtype), (n, k)
     else:
-        code, shape = linear(x.dtype, scale.dtype, bits), (n, blocks * block)
-    sides = [Aligned("scale", _in_shape(ctx, scale, (n, blocks)), (0, 1), block)]
+        scheme, shape = linear(x.dtype, scale.dtype, bits), (n, blocks * block)
+    quant_params = [QuantOperand("scale", _in_shape(ctx, scale, (n, blocks)), (0, 1), block)]
     if zero is not None:
-        sides.append(Aligned("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
+        quant_params.append(QuantOperand("zero_point", _zero_points(ctx, zero, n, blocks, bits), (0, 1), block))
     elif not table:
-        sides.append(Aligned("zero_point", ctx.constant(np.array(2 ** (bits - 1), dtype=np.uint8)), ()))
-    elements = ctx.stored(x, sides, code, packing=packed(bits, high_first=bool(table)), shape=shape)
+        quant_params.append(QuantOperand("zero_point", ctx.constant(np.array(2 ** (bits - 1), dtype=np.uint8)), ()))
+    elements = ctx.stored(x, quant_params, scheme, packing=packed(bits, high_first=bool(table)), shape=shape)
     return x.reweighted(elements.move(lambda a: a[:, :k]), op.dtype())
 
 
@@ -103,7 +104,7 @@ def _in_shape(ctx: LoweringContext, value: Value, shape: tuple[int, ...]) -> Val
 
 
 def _zero_points(ctx: LoweringContext, zero: Value, rows: int, blocks: int, bits: int) -> Value:
-    """Zero points [rows, blocks]: of the scale's type, or packed, each row from a new byte on."""
+    """Zero points [rows, blocks]: of the scale's type, or packed, with each row starting at a new byte."""
     if zero.dtype != "uint8" or zero.data is not None:
         return _in_shape(ctx, zero, (rows, blocks))
     width = -(-blocks * bits // 8) * (8 // bits)
@@ -112,7 +113,7 @@ def _zero_points(ctx: LoweringContext, zero: Value, rows: int, blocks: int, bits
 
 
 def _axes(op: Op) -> tuple[int, ...]:
-    """The axes of x that those of the scale are: one, or all where the scale is blocked."""
+    """The axes of x that the scale lies along: one, or all if the scale is blocked."""
     x, scale = op.input(0), op.input(1)
     if int(op.attr("block_size", 0)) or (scale.rank == x.rank > 1):
         return tuple(range(x.rank))
@@ -124,11 +125,13 @@ def _own_axes(op: Op) -> tuple[int, ...]:
     return tuple(int(a) % max(op.input(0).rank, 1) for a in op.attr("axes", ()))
 
 
-def _aligned(role: str, side: Value, x: Value, axes: tuple[int, ...], block: int) -> Aligned:
-    """On these axes if it has as many, else on the last ones."""
-    if side.rank > x.rank and np.prod(side.shape) != 1:
-        raise Unsupported(f"the {role} of shape {list(side.shape)} does not fit {list(x.shape)}")
-    return Aligned(role, side, axes if len(axes) == side.rank else tuple(range(x.rank - side.rank, x.rank)), block)
+def _aligned(role: str, value: Value, x: Value, axes: tuple[int, ...], block: int) -> QuantOperand:
+    """Align a scale or zero point with these axes if it has as many, else with the last ones."""
+    if value.rank > x.rank and np.prod(value.shape) != 1:
+        raise Unsupported(f"the {role} of shape {list(value.shape)} does not fit {list(x.shape)}")
+    return QuantOperand(
+        role, value, axes if len(axes) == value.rank else tuple(range(x.rank - value.rank, x.rank)), block
+    )
 
 
 def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str) -> Value:
@@ -139,10 +142,10 @@ def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str)
     if x.elements is None:
         raise Unsupported("a computed constant is dequantised")
     given = (("scale", scale), ("scale", whole), ("zero_point", zero))
-    sides = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
+    quant_params = [_aligned(role, v, x, axes, block) for role, v in given if v is not None]
     dtype = scale.dtype if scale is not None else "float32"
-    code = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
-    return x.reweighted(ctx.stored(x, sides, code, value), op.dtype())
+    scheme = rounded(x.dtype) if x.dtype in _FLOATS else linear(x.dtype, dtype)
+    return x.reweighted(ctx.stored(x, quant_params, scheme, value), op.dtype())
 
 
 def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
@@ -157,7 +160,7 @@ def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
 
 
 def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]) -> Value:
-    """Numbers of the program enter the via; parameters are attached; what depends on the input is computed."""
+    """Program constants enter the via, parameters are added as edges, computed operands are joined."""
     operands = {n: v for n, i in (("scale", 1), ("zero_point", 2), ("whole", 3)) if (v := op.optional(i)) is not None}
     if any(v.data is None and (v.is_activation or np.prod(v.shape) == 1) for v in operands.values()):
         return _by_arithmetic(ctx, op, x, operands, axes)
@@ -178,7 +181,7 @@ def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]
 
 
 def _by_arithmetic(ctx: LoweringContext, op: Op, x: Value, operands: dict[str, Value], axes: tuple[int, ...]) -> Value:
-    """Scale and zero point that are computed, or are a parameter of all, are operands like any other."""
+    """Quantise by arithmetic: scale and zero point that are computed, or scalar parameters, are ordinary operands."""
     steps = [("Sub", "zero_point"), ("Mul", "scale"), ("Mul", "whole")]
     if op.type.startswith("Quantize"):
         steps = [("Div", "scale"), ("Add", "zero_point")]
@@ -193,7 +196,7 @@ def _by_arithmetic(ctx: LoweringContext, op: Op, x: Value, operands: dict[str, V
 
 
 def _beside(ctx: LoweringContext, role: str, value: Value, x: Value, axes: tuple[int, ...]) -> Value:
-    """A scale or zero point in a shape that is broadcast against `x`."""
+    """A scale or zero point, reshaped to broadcast against `x`."""
     shape: tuple[int, ...] = ()
     if np.prod(value.shape) > 1:
         if len(axes) != 1 or value.rank != 1:

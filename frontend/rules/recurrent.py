@@ -1,4 +1,4 @@
-"""LSTM, GRU and RNN: gates and states as nodes of their hidden unit, one cell per direction."""
+"""LSTM, GRU and RNN: gates and states are nodes per hidden unit, with one cell per direction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _ONE_MINUS: Step = ("Complement", {}, lambda v: 1 - v)
 
 @dataclass(frozen=True, slots=True)
 class _Parameters:
-    """Elements of one direction. w [gates * H, I], r [gates * H, H], b [2 * gates * H], p [gates * H]."""
+    """Parameters of one direction: w [gates * H, I], r [gates * H, H], b [2 * gates * H], p [gates * H]."""
 
     gates: int
     size: int
@@ -51,17 +51,17 @@ class _Parameters:
         return elements.move(lambda a: a[place * self.size : (place + 1) * self.size])
 
     def inward(self, gate: int) -> tuple[Weight, ...]:
-        """What the input brings to a gate."""
+        """The weights and bias from the input to a gate."""
         bias = () if self.b is None else (Weight("input bias", self._of(self.b, gate), "bias"),)
         return (Weight(INPUT, self._of(self.w, gate), "weight"), *bias)
 
     def around(self, gate: int, source: str = "H") -> tuple[Weight, ...]:
-        """What the state before brings to a gate."""
+        """The weights and bias from the previous state to a gate."""
         bias = () if self.b is None else (Weight("recurrent bias", self._of(self.b, self.gates + gate), "bias"),)
         return (Weight(source, self._of(self.r, gate), "recurrent"), *bias)
 
     def gate(self, name: str, gate: int, peephole: int | None = None, source: str = "H") -> Units:
-        """A gate that input, state and, through peephole number `peephole`, the unit's own cell feed."""
+        """A gate, fed by the input, the state and, through peephole number `peephole`, the cell of its unit."""
         weights = self.inward(gate) + self.around(gate, source)
         if self.p is not None and peephole is not None:
             weights += (Weight("C", self._of(self.p, peephole), "peephole"),)
@@ -126,9 +126,9 @@ def _state(own: _Parameters, name: str, *feeds: Feed) -> Units:
 def _recurrent(
     ctx: LoweringContext, op: Op, make: Cell, gates: int, defaults: Sequence[str], states: Mapping[str, int]
 ) -> list[Value | None]:
-    """Y [T, D, B, H], and the last of each state [D, B, H]; with layout 1 the batch comes first in all.
+    """Y [T, D, B, H] and the final states [D, B, H]; batch-first if the layout is 1.
 
-    states: what the cell carries, with the operand that holds its initial value.
+    states: the states of the cell, with the operand that is the initial value of each.
     """
     x, batch_first = op.input(0), bool(op.attr("layout", 0))
     if batch_first:
@@ -151,23 +151,23 @@ def _recurrent(
 
 
 def _spread(x: Value, lead: tuple[int, ...]) -> Value:
-    """More axes in front, along which labels do not vary."""
+    """Prepend axes along which labels do not vary."""
     return x.relabelled(tuple(f.reshape((1,) * len(lead) + f.shape) for f in x.factors), lead + x.shape)
 
 
 def _reversed(ctx: LoweringContext, x: Value) -> Value:
-    """The first axis backward, as a Slice with step -1 makes it."""
+    """Reverse the first axis, like a Slice with step -1."""
     return ctx.sliced(x, slice(None, None, -1), 0)
 
 
 def _output(ctx: LoweringContext, parts: list[Value], order: tuple[int, ...] | None) -> Value:
-    """The directions, one after the other."""
+    """Concatenate the directions."""
     value = ctx.concat(parts, parts[0].rank - 3)
     return value if order is None else ctx.transposed(value, order)
 
 
 def _directions(op: Op) -> list[bool]:
-    """For each direction whether it runs backward."""
+    """Whether each direction runs backward."""
     named = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
     direction = str(op.attr("direction", "forward"))
     if direction not in named:
@@ -176,7 +176,7 @@ def _directions(op: Op) -> list[bool]:
 
 
 def _parameters(ctx: LoweringContext, op: Op, gates: int, directions: int) -> list[_Parameters]:
-    """The elements of each direction; a bias or peephole of the program's that is zero is none."""
+    """The parameters of each direction; biases and peepholes that are program constants of zeros are dropped."""
     made: list[Elements | None] = []
     for index in (1, 2, 3, 7):
         value = op.optional(index)
@@ -198,7 +198,7 @@ def _row(elements: Elements, number: int) -> Elements:
 
 
 def _initial(ctx: LoweringContext, op: Op, index: int, direction: int, batch_first: bool) -> Value | None:
-    """The initial state [B, H] of one direction; None where it is zero."""
+    """The initial state [B, H] of one direction; None if it is zero."""
     value = op.optional(index)
     if value is None or (value.data is not None and not np.any(value.data)):
         return None
@@ -210,12 +210,12 @@ def _initial(ctx: LoweringContext, op: Op, index: int, direction: int, batch_fir
     if part.is_activation:
         return part
     assert part.data is not None
-    same = frozenset({0, 1} if uniform(part.data) is not None else ())
-    return replace(ctx.as_activation(part), same=same)
+    copy_axes = frozenset({0, 1} if uniform(part.data) is not None else ())
+    return replace(ctx.as_activation(part), copy_axes=copy_axes)
 
 
 def _lengths(ctx: LoweringContext, op: Op, steps: int) -> tuple[Value | None, dict[str, Any]]:
-    """How many steps each row of the batch has, known numbers as a mark too; nothing if it is all."""
+    """The sequence lengths of the batch, and attributes for known ones; (None, {}) if all are full."""
     value = op.optional(4)
     if value is None or (value.data is not None and bool((value.data == steps).all())):
         return None, {}
@@ -225,14 +225,14 @@ def _lengths(ctx: LoweringContext, op: Op, steps: int) -> tuple[Value | None, di
 
 
 def _activations(op: Op, defaults: Sequence[str]) -> list[list[Steps]]:
-    """For each direction the functions of its gates and states, after clipping; parameters are taken in order."""
+    """The activation functions of each direction, after clipping; their parameters are consumed in order."""
     directions = _directions(op)
     names = [str(n) for n in op.attr("activations") or defaults]
     if len(names) == len(defaults):
         names *= len(directions)
     wanted = len(defaults) * len(directions)
     if len(names) < wanted:
-        raise Unsupported(f"{len(names)} activations where {wanted} are needed")
+        raise Unsupported(f"{len(names)} activations instead of {wanted}")
     given = [iter(op.attr(f"activation_{n}") or ()) for n in ("alpha", "beta")]
     every = [(*_clipped(op), _activation(name, given)) for name in names[:wanted]]
     return [every[i : i + len(defaults)] for i in range(0, len(every), len(defaults))]

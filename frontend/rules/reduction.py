@@ -1,4 +1,4 @@
-"""Reductions: over free axes a step of the via, over neurons new nodes."""
+"""Reductions: a step of the via over free axes, new nodes over neurons."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SYMMETRIC = (
 
 @rule(*_SYMMETRIC)
 def reduce(ctx: LoweringContext, op: Op) -> Value:
-    """Axes as attribute (before opset 13 or 18) or operand; all of them by default (ReduceMean since 1)."""
+    """Axes are an attribute (before opset 13 or 18) or an operand; all by default (ReduceMean since 1)."""
     x = op.input(0)
     axes = op.attr("axes") if op.attr("axes") is not None else op.data(1)
     if axes is None or np.size(axes) == 0:
@@ -32,7 +32,7 @@ def reduce(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("ArgMax", "ArgMin")
 def arg_reduce(ctx: LoweringContext, op: Op) -> Value:
-    """The place of an extremum: the axis is ordered (ArgMax since 1)."""
+    """The index of an extremum, which pins the axis (ArgMax since 1)."""
     x, axis = op.input(0), op.axis(default=0)
     attributes = {"axis": axis - x.rank, "last": int(op.attr("select_last_index", 0))}
     y = ctx.reduce(ctx.order(x, [axis], op.type, attributes, x.shape), [axis], op.type, attributes)

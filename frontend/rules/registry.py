@@ -25,14 +25,13 @@ Shapes = Callable[["Op"], Sequence[tuple[tuple[int, ...], str] | None]]
 class Rule:
     """A lowering rule.
 
-    weights: operands that may be a weight or an attached constant; a parameter in any other place starts a stream.
-    None means every operand (elementwise ops). moves: the op only moves data, so it runs on parameters as well.
-    data: operands that are always activations: a constant there becomes one before the rule sees it. None for the
-    first one, unless it may be a weight. starts: its output is a feature of its own, whatever its operands are.
-    declared: why there is no structure to lower, for an operator that is declared to be so.
-    refuses: it lowers no form of its operator, and says why, whatever the operands are.
-    shapes: shape and NumPy dtype name of each output (None where it is not known), for operators that ONNX knows
-    nothing of; it sees operands without labels. origin: the distribution that brought it ("" for all but plug-ins).
+    weights: operands that may be weights or other constants; a parameter as any other operand is lowered as an
+    activation. None means every operand (elementwise operators). moves: whether it only moves data, so that it also
+    runs on parameters. data: operands that are always activations: a constant is converted before the rule sees it.
+    None for the first one, unless it may be a weight. starts: whether its output has new nodes, whatever its operands
+    are. declared: why there is no structure to lower, for a declared operator. refuses: whether it lowers no form of
+    its operator. shapes: shape and NumPy dtype name of each output (None if unknown), for operators without an ONNX
+    schema; it gets operands without labels. origin: the distribution of a plug-in, "" for other rules.
     """
 
     op: str
@@ -49,18 +48,18 @@ class Rule:
     data: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Raise `TypeError` for a field of another type, which would show only where the rule is looked for."""
+        """Raise `TypeError` for a field of the wrong type, which would otherwise fail only at the first lookup."""
         for name in ("op", "domain", "declared", "origin"):
             if not isinstance(getattr(self, name), str):
-                raise TypeError(f"a rule's {name} must be text, not {getattr(self, name)!r}")
+                raise TypeError(f"a rule's {name} must be a string, not {getattr(self, name)!r}")
         if not isinstance(self.since, int) or isinstance(self.since, bool) or self.since < 1:
-            raise TypeError(f"a rule's since must be a whole number of at least 1, not {self.since!r}")
+            raise TypeError(f"a rule's since must be an integer of at least 1, not {self.since!r}")
         if not callable(self.lower) or not (self.shapes is None or callable(self.shapes)):
-            raise TypeError(f"the rule of {self.op} must be a function, and its shapes one or None")
+            raise TypeError(f"the rule of {self.op} must be a function, and its shapes a function or None")
         for name in ("weights", "data"):
             places = getattr(self, name)
             if places is not None and not all(isinstance(i, int) for i in places):
-                raise TypeError(f"a rule's {name} must be numbers of operands or None, not {places!r}")
+                raise TypeError(f"a rule's {name} must be operand indices or None, not {places!r}")
 
     @property
     def activations(self) -> tuple[int, ...]:
@@ -72,7 +71,7 @@ class Rule:
 
     @property
     def foreign(self) -> bool:
-        """Whether it is code from outside of gmnc: a plug-in's, or an overlay's."""
+        """Whether it is code from outside gmnc, from a plug-in or an overlay."""
         package = __name__.rpartition(".")[0]
         return bool(self.origin) or not f"{_named(self.lower, '__module__')}.".startswith(f"{package}.")
 
@@ -88,7 +87,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Registry:
-    """Rules by (domain, operator), each with its versions in ascending order."""
+    """Rules by (domain, operator), sorted by version."""
 
     rules: dict[tuple[str, str], list[Rule]] = field(default_factory=dict)
     parent: Registry | None = None
@@ -100,11 +99,11 @@ class Registry:
             rule: The rule.
 
         Raises:
-            ValueError: There is one for the same operator and version.
+            ValueError: There already is one for the same operator and version.
         """
         versions = self.rules.setdefault((_canonical(rule.domain), rule.op), [])
         if any(r.since == rule.since for r in versions):
-            raise ValueError(f"there is a rule for {rule} already")
+            raise ValueError(f"there already is a rule for {rule}")
         versions.append(rule)
         versions.sort(key=lambda r: r.since)
 
@@ -112,7 +111,7 @@ class Registry:
         """Add the rules that modules declare with `@rule`.
 
         Args:
-            module: The module, imported by now; its submodules count as well.
+            module: The module, already imported; its submodules are included.
         """
         for name, rules in _DECLARED.items():
             if name == module or name.startswith(f"{module}."):
@@ -120,12 +119,12 @@ class Registry:
                     self.add(declared)
 
     def find(self, domain: str, op: str, opset: int) -> Rule | None:
-        """The rule of an operator; those of an overlay come before its parent's.
+        """The rule of an operator; an overlay comes before its parent.
 
         Args:
-            domain: Of the operator.
-            op: Its name.
-            opset: The version of the operator set.
+            domain: The domain of the operator.
+            op: The operator.
+            opset: The opset version.
 
         Returns:
             The rule with the greatest `since` not above `opset`, None if there is none.
@@ -153,7 +152,7 @@ class Registry:
 
 
 def _named(function: object, attribute: str) -> str:
-    """The name of a function, or of its module; a question mark for what has none."""
+    """The name of a function, or of its module; "?" if it has none."""
     return getattr(function, attribute, None) or "?"
 
 
@@ -175,22 +174,22 @@ def rule(
 ) -> Callable[[Lower], Lower]:
     """Declare the decorated function as the rule of operators.
 
-    gmnc's own files and the modules that plug-ins name are included by themselves, others by `Registry.include`.
+    Rules in gmnc's own files and in modules of plug-ins are included automatically, others by `Registry.include`.
 
     Args:
         ops: The operators.
-        since: The version of the operator set from which it holds.
-        domain: Of the operators.
-        weights: See `Rule`, as for all that follows.
-        moves: It only moves entries.
-        starts: The output is a feature of its own.
+        since: The opset version from which it holds.
+        domain: The domain of the operators.
+        weights: Operands that may be weights; see `Rule` for this and all further arguments.
+        moves: Whether it only moves entries.
+        starts: Whether its output has new nodes.
         declared: Why there is no structure to lower.
-        shapes: The outputs' shapes, for what ONNX has no schema of.
-        refuses: It lowers no form of the operators.
+        shapes: Output shapes, for operators without an ONNX schema.
+        refuses: Whether it lowers no form of the operators.
         data: Operands that are always activations.
 
     Returns:
-        What declares a function, and gives it back.
+        The decorator, which returns the function unchanged.
     """
 
     def declare(lower: Lower) -> Lower:
@@ -205,7 +204,7 @@ def rule(
 
 
 def internal_rule(*ops: str, data: tuple[int, ...] | None = None) -> Callable[[Lower], Lower]:
-    """Declare the decorated function as the rule of operators of the dialect, which says what their operands are."""
+    """Declare the decorated function as the rule of operators of the dialect, which declares their operands."""
 
     def declare(lower: Lower) -> Lower:
         for op in ops:

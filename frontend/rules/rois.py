@@ -1,4 +1,4 @@
-"""Pooling over regions of interest: per channel, from the positions that the regions say."""
+"""Pooling over regions of interest, per channel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SETTINGS = (
 
 @rule("RoiAlign", "MaxRoiPool")
 def region_pool(ctx: LoweringContext, op: Op) -> Value:
-    """Per channel, a join of what is pooled and of the regions (RoiAlign since 10, MaxRoiPool since 1)."""
+    """Per channel, a join of the pooled values and the regions (RoiAlign since 10, MaxRoiPool since 1)."""
     x, shape = op.input(0), op.shape()
     attributes = {name: op.attr(name) for name in _SETTINGS if op.attr(name) is not None}
     for name, value in zip(("regions", "rows"), op.inputs[1:], strict=False):

@@ -11,7 +11,7 @@ from ...ir import LoweringError, VocabularyError
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.values import Op, Result, Value
-from .foreign import blamed
+from .foreign import plugin_errors
 from .registry import Rule
 
 __all__ = ["run"]
@@ -20,23 +20,23 @@ _MISFITS = (ValueError, IndexError, KeyError, TypeError, AssertionError, Arithme
 
 
 def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[Value | None]:
-    """The outputs of a node, lowered by its rule, under the names and in the shapes that they have.
+    """Lower a node by its rule; the outputs have the names and shapes of the node's.
 
-    called: whether another rule called this one; an error of a built-in rule is then reported as the caller's.
+    called: whether another rule called this one; errors of a built-in rule are then attributed to the caller.
 
     Raises:
-        PluginError: A rule that is not built in raised an error, or returned something else than the outputs.
+        PluginError: A rule that is not built in raised an error, or did not return the outputs.
         LoweringError: A built-in rule met operands that do not fit together: the fault is the model's.
         Unsupported: The rule does not lower this form of the operator.
     """
     where = f"node {op.name!r} ({op.type})"
     if rule.foreign:
-        with blamed(rule, f"rule {rule.function}", where):
+        with plugin_errors(rule, f"rule {rule.function}", where):
             return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     try:
         return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     except VocabularyError as error:
-        raise Unsupported(str(error), "this is a fault of gmnc's own rule: report it") from error
+        raise Unsupported(str(error), "this is a bug in a built-in rule of gmnc: please report it") from error
     except _MISFITS as error:
         if called:
             raise ValueError(f"{op.type}, called by it: {error}") from error
@@ -44,7 +44,7 @@ def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[
 
 
 def _activated(rule: Rule, ctx: LoweringContext, op: Op) -> Op:
-    """The node with the operands that are data as activations."""
+    """The node with data operands converted to activations."""
     data = rule.activations
     if all(i not in data or v is None or v.is_activation for i, v in enumerate(op.inputs)):
         return op
@@ -53,12 +53,12 @@ def _activated(rule: Rule, ctx: LoweringContext, op: Op) -> Op:
 
 
 def _outputs(op: Op, made: object) -> list[Value | None]:
-    """What a rule returned, one value for each output of the node."""
+    """The values that a rule returned, one per output of the node."""
     values: Sequence[object] = made if isinstance(made, list | tuple) else [made]
     if len(values) < len(op.results):
         raise ValueError(
-            f"it returned {len(values)} of {len(op.results)} outputs; return a list of them, with None for one that "
-            "is not wanted"
+            f"it returned {len(values)} of {len(op.results)} outputs; return a list of all, with None for those that "
+            "are not wanted"
         )
     return [
         None if result is None else _output(index, result, value)
@@ -69,9 +69,9 @@ def _outputs(op: Op, made: object) -> list[Value | None]:
 def _output(index: int, result: Result, value: object) -> Value:
     if not isinstance(value, Value):
         raise TypeError(
-            f"it returned {type(value).__name__} as output {index}, not a Value; return what a primitive of ctx gives"
+            f"it returned {type(value).__name__} as output {index}, not a Value; return what a primitive of ctx returns"
         )
-    # What is no tensor, and what nothing is known of, is as the rule says.
+    # The shape of sequences, and of values that inference does not know, is that of the rule.
     shape = value.shape if result.shape is None or not result.dtype else result.shape
     for factor in value.factors:
         if factor.ndim != len(shape) or any(n not in (1, m) for n, m in zip(factor.shape, shape, strict=True)):

@@ -1,4 +1,4 @@
-"""Scattering by places, and tensors made of places: what is not written to stays."""
+"""Scatters, and tensors defined by indices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 
-from ..budget import COPIED, PLACES, bear
+from ..budget import MAX_INDEXED_ELEMENTS, MAX_POSITIONS, check_limit
 from ..context import LoweringContext
 from ..primitives.elements import NOTHING, Elements
 from ..primitives.interface import Rows
@@ -19,7 +19,7 @@ __all__: list[str] = []
 
 @rule("ScatterElements", "Scatter")
 def scatter_elements(ctx: LoweringContext, op: Op) -> Value:
-    """Entries put in one by one along an axis (ScatterElements since 11, Scatter since 9)."""
+    """Entries written one by one along an axis (ScatterElements since 11, Scatter since 9)."""
     if op.input(1).data is None:
         return _anywhere(ctx, op)
     data, indices, axis = op.input(0), op.known(1), op.axis(default=0)
@@ -30,7 +30,7 @@ def scatter_elements(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("ScatterND")
 def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
-    """Slices put in at index tuples (ScatterND since 11)."""
+    """Slices written at index tuples (ScatterND since 11)."""
     if op.input(1).data is None:
         return _anywhere(ctx, op)
     shape, indices = op.input(0).shape, op.known(1)
@@ -44,16 +44,16 @@ def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
 
 @internal_rule("Sparse")
 def sparse(ctx: LoweringContext, op: Op) -> Value:
-    """What `kernels` makes of a tensor that is stored sparsely: its zeros are no parameters."""
+    """A tensor that is stored sparsely (see `rewriting.quantized_ops`): its zeros are not parameters."""
     elements = ctx.weight(op.input(0))
-    bear(math.prod(op.shape()), COPIED, "elements of a weight in another order")
+    check_limit(math.prod(op.shape()), MAX_INDEXED_ELEMENTS, "elements of a sparse weight")
     numbers = np.full(op.shape(), NOTHING)
     numbers[tuple(np.asarray(op.attr("indices")).T)] = elements.numbers
     return op.input(0).reweighted(Elements(elements.arena, numbers))
 
 
 def _anywhere(ctx: LoweringContext, op: Op) -> Value:
-    """Where the updates go is data: every entry may take any of them, in the order of the data's own axes."""
+    """Scatter at computed indices: every entry may receive any update, and the axes of the data are ordered."""
     data = op.input(0)
     attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
     ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape, mixed=False)
@@ -68,12 +68,12 @@ def _anywhere(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
-    """The data with update i at flat place `places[i]`: the updates move there, a mask chooses."""
+    """Write update i at flat index `places[i]`: move the updates there, and select by a mask."""
     if op.attr("reduction", "none") != "none":
         return _anywhere(ctx, op)
     data, updates = op.input(0), ctx.as_activation(op.input(2))
     size = math.prod(data.shape)
-    bear(size, PLACES, "places")
+    check_limit(size, MAX_POSITIONS, "positions")
     source = np.zeros(size, dtype=np.int64)
     source[places] = np.arange(len(places))
     mask = np.zeros(size, dtype=bool)
@@ -90,7 +90,7 @@ def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
 
 
 def _filled(source: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Where whole slices along one axis are written, the other slices repeat the first of them: labels stay regular."""
+    """If whole slices along one axis are written, the others repeat the first of them: labels stay regular."""
     axes = _changing(mask)
     if len(axes) != 1:
         return source
@@ -105,7 +105,7 @@ def _changing(mask: np.ndarray) -> list[int]:
 
 @rule("TensorScatter", data=(0, 1))
 def tensor_scatter(ctx: LoweringContext, op: Op) -> Value:
-    """A cache into which updates are written along an axis, from a place that is data (TensorScatter since 24)."""
+    """A cache into which updates are written along an axis, from a computed index on (TensorScatter since 24)."""
     cache, update, axis = op.input(0), op.input(1), op.axis(default=-2)
     shape = op.shape()
     attributes = {"axis": axis - cache.rank, "mode": op.attr("mode", "linear")}
@@ -118,7 +118,7 @@ def tensor_scatter(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("OneHot")
 def one_hot(ctx: LoweringContext, op: Op) -> Value:
-    """A function of the index and of the place along a new free axis (OneHot since 9)."""
+    """A function of the index and of the position along a new free axis (OneHot since 9)."""
     x, depth = op.input(0), int(np.asarray(op.known(1)).reshape(-1)[0])
     low, high = (float(v) for v in op.known(2))
     shape = op.shape()

@@ -1,4 +1,4 @@
-"""Fourier transforms along time: every frequency is a function of all times in their order."""
+"""Fourier transforms along time: every frequency depends on all times in order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__: list[str] = []
 
 @rule("DFT")
 def dft(ctx: LoweringContext, op: Op) -> Value:
-    """Along one axis, an attribute until opset 19 and operand 2 since 20; the last axis is real and imaginary part."""
+    """DFT along one axis (an attribute before opset 20, then operand 2); the last axis is real and imaginary part."""
     x, shape = op.input(0), op.shape()
     axis = op.data(2) if op.opset >= 20 else op.attr("axis", 1)
     where = (-2 if axis is None else int(np.reshape(axis, ()))) % x.rank
@@ -28,7 +28,7 @@ def dft(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("STFT", weights=(2,))
 def stft(ctx: LoweringContext, op: Op) -> Value:
-    """Frames of a signal, times a window, each transformed (STFT since 17)."""
+    """DFT of frames of a signal, each multiplied by a window (STFT since 17)."""
     signal, window, shape = op.input(0), op.optional(2), op.shape()
     if any(f.shape[1] > 1 for f in signal.factors):
         raise DataDependent("a window slides over times that are neurons")

@@ -11,7 +11,7 @@ from ...ir.arrays import distinct
 from ..context import LoweringContext
 from ..errors import Unsupported
 from ..primitives.recurrence import INPUT
-from ..primitives.sparse import Layer, Lines, Sparse
+from ..primitives.sparse import SparseEdges, SparseLayer, SparseLinks
 from ..primitives.values import Op, Value
 from .linear_models import as_rows, biased, classified, labels, parameter, transformed
 from .parts.forest import MEMBER, MODES, Forest, forest, listed_forest
@@ -28,7 +28,7 @@ _SPLIT, _LEAF, _SCORE = "split", "leaf", "score"
 
 @rule("TreeEnsembleRegressor", domain=_DOMAIN, weights=(1, 2, 3, 4))
 def regressor(ctx: LoweringContext, op: Op) -> Value:
-    """Leaf weights summed (or averaged, or the extreme one) over trees, for each target (since 1)."""
+    """Leaf weights aggregated over trees, per target (TreeEnsembleRegressor since 1)."""
     found = listed_forest(op.attributes, "target")
     y = _scores(ctx, op, found, int(op.attr("n_targets", 1)), "nodes_values", "target_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
@@ -37,7 +37,7 @@ def regressor(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("TreeEnsembleClassifier", domain=_DOMAIN, weights=(1, 2, 3, 4))
 def classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """Leaf weights summed over trees, for each class; two classes may share one score (since 1)."""
+    """Leaf weights summed over trees, per class; two classes may share one score (TreeEnsembleClassifier since 1)."""
     found = listed_forest(op.attributes, "class")
     classes = len(labels(op))
     if classes == 2 and len(distinct(found.target)) == 1:
@@ -48,14 +48,14 @@ def classifier(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @rule("TreeEnsemble", domain=_DOMAIN, weights=(1, 2, 3, 4), since=5)
 def ensemble(ctx: LoweringContext, op: Op) -> Value:
-    """Regressor whose leaves have one weight each and whose splits may test for membership of a set (since 5)."""
+    """A regressor with one weight per leaf, whose splits may test set membership (TreeEnsemble since 5)."""
     y = _scores(ctx, op, forest(op.attributes), int(op.attr("n_targets", 1)), "nodes_splits", "leaf_weights")
     y = ctx.unary(y, "TreeEnsemble", {"aggregate": _named(op, "aggregate_function", _AGGREGATES, "SUM")})
     return transformed(ctx, op, y, _named(op, "post_transform", _TRANSFORMS, "NONE"))
 
 
 def _named(op: Op, name: str, names: tuple[str, ...], default: str) -> str:
-    """An enumeration that is a number or its name."""
+    """The name of an enumeration value that is given by number or name."""
     value = op.attr(name, default)
     if value not in names and not (isinstance(value, int) and 0 <= value < len(names)):
         raise Unsupported(f"{name} {value!r}")
@@ -66,48 +66,48 @@ def _scores(ctx: LoweringContext, op: Op, found: Forest, targets: int, threshold
     """One node per target, split and leaf; [rows, targets]."""
     x = as_rows(ctx, op)
     if ((found.feature < 0) | (found.feature >= x.shape[1])).any():
-        raise Unsupported(f"a split looks at a feature that the {x.shape[1]} columns of the input do not have")
+        raise Unsupported(f"a split reads a feature beyond the {x.shape[1]} columns of the input")
     if not 0 < targets <= max(_MOST_TARGETS, len(found.target)):
         raise Unsupported(f"it has {targets} targets")
     if ((found.target < 0) | (found.target >= targets)).any():
-        raise Unsupported(f"a leaf adds to a target that the {targets} of the ensemble do not have")
+        raise Unsupported(f"a leaf adds to a target beyond the {targets} of the ensemble")
     values, votes = parameter(op, thresholds), parameter(op, weights)
     if votes is None or votes.shape != found.leaf.shape or (found.splits and values is None):
-        raise Unsupported("thresholds or leaf weights are missing, or of another number than the nodes")
+        raise Unsupported("thresholds or leaf weights are missing, or do not match the number of nodes")
     splits = _splits(ctx, op, found, values)
-    leaves = Layer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
-    score = Sparse(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
+    leaves = SparseLayer(_LEAF, "neuron", found.leaves, (), _branches(found, leaf=True))
+    score = SparseEdges(_LEAF, found.leaf, found.target, ctx.weight(votes), "leaf")
     rates = parameter(op, "nodes_hitrates")
     if rates is not None:
         ctx.unused(rates, "hit rate: no result depends on it")
-    return ctx.sparse(x, [splits, leaves, Layer(_SCORE, "neuron", targets, (score,))])
+    return ctx.sparse(x, [splits, leaves, SparseLayer(_SCORE, "neuron", targets, (score,))])
 
 
-def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -> Layer:
-    edges: list[Sparse] = []
+def _splits(ctx: LoweringContext, op: Op, found: Forest, values: Value | None) -> SparseLayer:
+    edges: list[SparseEdges] = []
     steps, kinds = _kinds(found)
     single = np.flatnonzero(found.mode != MEMBER)
     if values is not None:
         if found.splits and found.threshold.max() >= values.shape[0]:
             raise Unsupported("there are fewer thresholds than nodes")
         own = ctx.weight(values).move(lambda a: a[found.threshold[single]])
-        edges.append(Sparse(INPUT, found.feature[single], single, own, "threshold", steps, kinds[single]))
+        edges.append(SparseEdges(INPUT, found.feature[single], single, own, "threshold", steps, kinds[single]))
         ctx.unused(values, f"threshold of a {'split with a set' if op.type == 'TreeEnsemble' else 'leaf'}")
     if (found.mode == MEMBER).any():
         edges.append(_members(ctx, op, found, steps, kinds))
-    return Layer(_SPLIT, "split", found.splits, tuple(edges), _branches(found, leaf=False))
+    return SparseLayer(_SPLIT, "split", found.splits, tuple(edges), _branches(found, leaf=False))
 
 
 def _kinds(found: Forest) -> tuple[list[tuple[str, dict[str, Any]]], np.ndarray]:
-    """What a split does with its feature, as a step of the via: the comparison and where NaN goes."""
+    """The via step of each split: its comparison, and the branch that NaN takes."""
     steps = [("Branch", {"mode": mode, "missing": missing}) for mode in MODES for missing in ("false", "true")]
     return steps, 2 * found.mode + found.missing
 
 
 def _members(
     ctx: LoweringContext, op: Op, found: Forest, steps: list[tuple[str, dict[str, Any]]], kinds: np.ndarray
-) -> Sparse:
-    """The sets of splits, one after the other and delimited by NaN: an edge for each member."""
+) -> SparseEdges:
+    """The sets of splits, concatenated and delimited by NaN: one edge per member."""
     values, splits = parameter(op, "membership_values"), np.flatnonzero(found.mode == MEMBER)
     if values is None:
         raise Unsupported("a split tests for membership of a set, but there are no membership_values")
@@ -118,13 +118,13 @@ def _members(
     ctx.unused(values, "delimiter of sets")
     dst = splits[number[member]]
     own = ctx.weight(values).move(lambda a: a[member])
-    return Sparse(INPUT, found.feature[dst], dst, own, "member", steps, kinds[dst])
+    return SparseEdges(INPUT, found.feature[dst], dst, own, "member", steps, kinds[dst])
 
 
-def _branches(found: Forest, leaf: bool) -> tuple[Lines, ...]:
-    """Links from splits to what their branches lead to: other splits, or leaves."""
-    lines = []
+def _branches(found: Forest, leaf: bool) -> tuple[SparseLinks, ...]:
+    """Links from splits to the targets of their branches: other splits, or leaves."""
+    links = []
     for role, ends in (("true", found.true), ("false", found.false)):
         parents = np.flatnonzero((ends >= found.splits) == leaf)
-        lines.append(Lines(_SPLIT, parents, ends[parents] - (found.splits if leaf else 0), role))
-    return tuple(lines)
+        links.append(SparseLinks(_SPLIT, parents, ends[parents] - (found.splits if leaf else 0), role))
+    return tuple(links)

@@ -13,7 +13,7 @@ from support.recurrent_networks import computed
 from support.tiers import first
 
 import gmnc
-from gmnc.frontend.interpret import finder
+from gmnc.frontend.interpret import rule_lookup
 from gmnc.frontend.passes import passes_up_to, prepare
 from gmnc.frontend.plan import plan
 from gmnc.frontend.reading.load import load
@@ -126,7 +126,7 @@ def test_a_cell_that_is_written_out_computes_the_same(form: str) -> None:
         tensor.CopyFrom(numpy_helper.from_array(rng.standard_normal(tensor.dims).astype(np.float32), tensor.name))
     rules = installed()
     network, known = prepare(load(model), {}, {}, rules, passes_up_to("expand-functions"))
-    find = finder(rules, network)
+    find = rule_lookup(rules, network)
     assert expand_cells(network, known, plan(network, known, find).mixed, find)
     written = onnx_ir.to_proto(network)
     assert op not in {n.op_type for n in written.graph.node}

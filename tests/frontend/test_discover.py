@@ -29,7 +29,7 @@ TEXTS = {
 def test_axis_by_axis_the_features_are_the_same(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(*TEXTS[text])
     whole = gmnc.compile(model)
-    monkeypatch.setattr(discovery, "FINE", 0)
+    monkeypatch.setattr(discovery, "MAX_FULLY_LABELLED", 0)
     assert isomorphic(gmnc.compile(model), whole)
 
 
@@ -41,7 +41,7 @@ def test_an_image_of_a_thousand_million_numbers() -> None:
 
 def test_more_features_than_can_be_held_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     model = build(*TEXTS["image as vector"])
-    monkeypatch.setattr(discovery, "FINE", 0)
-    monkeypatch.setattr(discovery, "MOST", 11)
+    monkeypatch.setattr(discovery, "MAX_FULLY_LABELLED", 0)
+    monkeypatch.setattr(discovery, "MAX_SOURCE_LABELS", 11)
     with pytest.raises(LoweringError, match=r"'x' of shape \[2, 3, 4\]: .*--dim"):
         gmnc.compile(model)

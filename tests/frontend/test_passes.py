@@ -58,7 +58,7 @@ def test_a_pass_is_an_in_place_pass_of_onnx_ir() -> None:
 
 
 def test_a_pass_without_a_context_says_so() -> None:
-    with pytest.raises(GmncError, match="'fuse-idioms' runs in a context"):
+    with pytest.raises(GmncError, match="'fuse-idioms' needs a context"):
         passes_up_to("fuse-idioms")[-1](load(MODELS["quantised"]()))
 
 

@@ -157,9 +157,9 @@ def as_it_comes(old: Any) -> Any:
 
 
 def slots_as_they_come(old: Any) -> Any:
-    def runs(moves: Any, ports: np.ndarray, *args: Any) -> Any:
-        tile, distinct, run = periodic(ports)
-        return ports[:, : distinct * run : run], (tile, run)
+    def runs(moves: Any, labels: np.ndarray, *args: Any) -> Any:
+        tile, distinct, run = periodic(labels)
+        return labels[:, : distinct * run : run], (tile, run)
 
     return runs
 
@@ -187,7 +187,7 @@ def if_broadcast(old: Any) -> Any:
 
 
 def always_the_first(old: Any) -> Any:
-    return lambda self, ports: np.zeros(len(ports), dtype=np.int64)
+    return lambda self, labels: np.zeros(len(labels), dtype=np.int64)
 
 
 def unpinned(old: Any) -> Any:
@@ -197,9 +197,9 @@ def unpinned(old: Any) -> Any:
 
 
 def without_tables(old: Any) -> Any:
-    def attach(state: Any, constants: Any, fates: Any, factors: Any, value: Any, step: Any) -> Any:
+    def attach(state: Any, constants: Any, account_reasons: Any, factors: Any, value: Any, step: Any) -> Any:
         if value.data is None:
-            return old(state, constants, fates, factors, value, step)
+            return old(state, constants, account_reasons, factors, value, step)
         return tuple(map_via(f, step.mark) for f in factors)
 
     return attach

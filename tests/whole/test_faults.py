@@ -16,9 +16,9 @@ from typer.testing import CliRunner, Result
 
 import gmnc
 from gmnc.cli import app
-from gmnc.frontend.budget import PLACES
+from gmnc.frontend.budget import MAX_POSITIONS
 from gmnc.frontend.errors import TooLarge
-from gmnc.frontend.primitives.moving import carried
+from gmnc.frontend.primitives.movement import apply_movement
 from gmnc.frontend.rules import running
 from gmnc.ir import GmncError, LoadError, LoweringError
 from gmnc.ir.printable import printable
@@ -108,20 +108,20 @@ def test_inlined_nodes_have_names_of_their_own() -> None:
 
 
 def test_data_movement_beyond_the_budget_must_be_a_view() -> None:
-    small, wide = np.arange(4).reshape(4, 1), (4, PLACES)
+    small, wide = np.arange(4).reshape(4, 1), (4, MAX_POSITIONS)
     large = np.broadcast_to(small, wide)
-    assert carried(lambda a: np.broadcast_to(a, wide), small, wide).strides[1] == 0
-    assert carried(lambda a: a.T, large, wide[::-1]).shape == wide[::-1]
-    assert carried(lambda a: a[:, ::-1][:, :-1], large, (4, PLACES - 1)).shape == (4, PLACES - 1)
+    assert apply_movement(lambda a: np.broadcast_to(a, wide), small, wide).strides[1] == 0
+    assert apply_movement(lambda a: a.T, large, wide[::-1]).shape == wide[::-1]
+    assert apply_movement(lambda a: a[:, ::-1][:, :-1], large, (4, MAX_POSITIONS - 1)).shape == (4, MAX_POSITIONS - 1)
     for function, shape in (
-        (lambda a: np.tile(a, (1, PLACES)), wide),
-        (lambda a: a.reshape(-1), (4 * PLACES,)),
-        (lambda a: a[:, np.zeros(PLACES + 1, np.int8)], (4, PLACES + 1)),
+        (lambda a: np.tile(a, (1, MAX_POSITIONS)), wide),
+        (lambda a: a.reshape(-1), (4 * MAX_POSITIONS,)),
+        (lambda a: a[:, np.zeros(MAX_POSITIONS + 1, np.int8)], (4, MAX_POSITIONS + 1)),
         (lambda a: a + 1, wide),
         (lambda a: a.copy(), wide),
     ):
         with pytest.raises(TooLarge, match=f"copies {np.prod(shape):,} entries"):
-            carried(function, small if shape == wide else large, shape)
+            apply_movement(function, small if shape == wide else large, shape)
 
 
 def test_printable() -> None:

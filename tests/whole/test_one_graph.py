@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import gmnc
 from gmnc.backends.blocks import blocks
 from gmnc.frontend import entrywise
-from gmnc.frontend.primitives.places import described
+from gmnc.frontend.primitives.move_notation import describe_move
 from gmnc.metanets import GMN
 from gmnc.symmetry import fingerprint
 from gmnc.testing import assert_isomorphic, assert_sound, build
@@ -214,7 +214,7 @@ MOVES: dict[str, tuple[tuple[int, ...], Movement]] = {
 
 def words(size: tuple[int, ...], move: Movement) -> str | None:
     moved = move(np.arange(int(np.prod(size))).reshape(size))
-    return described(size, moved.shape, np.ascontiguousarray(moved).reshape(-1))
+    return describe_move(size, moved.shape, np.ascontiguousarray(moved).reshape(-1))
 
 
 @pytest.mark.parametrize("text", MOVES)
@@ -235,7 +235,7 @@ def test_words_and_sizes_say_which_move_it_is() -> None:
         array = np.arange(int(np.prod(size))).reshape(size)
         for _ in range(rng.integers(1, 4)):
             array = random_move(rng, array)
-        text = described(size, array.shape, np.ascontiguousarray(array).reshape(-1))
+        text = describe_move(size, array.shape, np.ascontiguousarray(array).reshape(-1))
         if text is not None:
             key = (text, size, array.shape)
             assert seen.setdefault(key, array.tobytes()) == array.tobytes(), key

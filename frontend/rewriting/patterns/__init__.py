@@ -1,4 +1,4 @@
-"""Patterns of several operators that compute one thing together."""
+"""Patterns of several operators that together compute one function."""
 
 from __future__ import annotations
 

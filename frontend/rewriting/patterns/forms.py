@@ -1,6 +1,6 @@
 """The written-out forms of normalisations and softmax, as exporters emit them.
 
-Each form takes the last node of a possible idiom and answers with a `Match` or None.
+Each form takes the last node of a potential idiom and returns a `Match` or None.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = ["Match", "find"]
 class Match:
     """An idiom that ends in `anchor`: `op(x; attributes) * scale + shift`.
 
-    written_out: False if the anchor alone is the idiom.
+    written_out: whether the idiom has nodes besides the anchor.
     """
 
     anchor: onnx_ir.Node
@@ -47,7 +47,7 @@ class Match:
 
     @property
     def inputs(self) -> tuple[onnx_ir.Value, ...]:
-        """The values that the idiom is made of."""
+        """The values that the idiom reads."""
         return tuple(v for v in (self.x, self.scale, self.shift) if v is not None)
 
 
@@ -129,7 +129,7 @@ def _lp_normalised(node: onnx_ir.Node, facts: Facts) -> Match | None:
 
 
 def _softmax(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """exp(z) / sum(exp(z)), z = x or z = x - max(x)."""
+    """Match exp(z) / sum(exp(z)), z = x or z = x - max(x)."""
     for e, factor in quotients(node, facts):
         exp = producer(strip(e), "Exp")
         total = None if exp is None else reduction(factor.divisor, facts, "ReduceSum")
@@ -176,7 +176,7 @@ def _log_sum_exp(
 
 
 def _unit_affine(node: onnx_ir.Node, facts: Facts) -> Match | None:
-    """A normalisation op whose scale is all ones and whose bias is all zeros because the exporter had to write some."""
+    """Match a normalisation op with a scale of ones and a bias of zeros, which the exporter had to write."""
     x, scale, bias = (*node.inputs, None, None)[:3]
     shape = facts.shape(x)
     if x is None or shape is None or any(v.uses() or v.is_graph_output() for v in node.outputs[1:]):

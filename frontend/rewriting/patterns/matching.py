@@ -1,6 +1,6 @@
-"""Small questions about a graph that idiom recognition asks: what made a value, what is known of it, what is equal.
+"""Queries on a graph for idiom recognition: what produced a value, what is known about it, which values are equal.
 
-Nothing here changes the graph, and of parameters no value is read but of tiny ones with an exporter's own name.
+They do not modify the graph, and read no parameter values except those of tiny tensors with an exporter's own name.
 """
 
 from __future__ import annotations
@@ -51,17 +51,17 @@ class Reduction:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What `shapes.infer` knows of the values, in the terms of idioms."""
+    """What `shapes.infer` found out about values, as idiom recognition needs it."""
 
     known: Mapping[onnx_ir.Value, ValueInfo]
 
     def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
-        """The concrete shape of a value, None if it is not known."""
+        """The concrete shape of a value, None if it is unknown."""
         known = None if value is None else self.known.get(value)
         return None if known is None or not known.dtype else known.shape
 
     def data(self, value: onnx_ir.Value | None) -> np.ndarray | None:
-        """The numbers of a value that follows from shapes, integers and literals, None for all others."""
+        """The data of a value that follows from shapes, integers and literals, else None."""
         known = None if value is None else self.known.get(value)
         if value is None or known is None:
             return None
@@ -69,21 +69,21 @@ class Facts:
         return known.data if cast is None else self.data(cast.inputs[0])
 
     def scalar(self, value: onnx_ir.Value | None) -> float | None:
-        """The number in a literal of one element; None for learned scalars."""
+        """The number in a literal of one element; None for parameters."""
         data = self.data(value)
         return None if data is None or data.size != 1 or data.dtype.kind in "OUS" else float(data.reshape(-1)[0])
 
     def integers(self, value: onnx_ir.Value | None) -> tuple[int, ...] | None:
-        """The integers of a small constant, None if it is none."""
+        """The elements of a small integer constant, else None."""
         data = self.data(value)
         small = data is not None and data.size <= 64 and data.dtype.kind in "iu"
         return tuple(int(i) for i in data.reshape(-1)) if data is not None and small else None
 
     def uniform(self, value: onnx_ir.Value | None, like: onnx_ir.Value) -> float | None:
-        """The number that every element of a tensor made up by an exporter holds, or None.
+        """The value that all elements of a tensor share, if the tensor comes from the exporter alone, else None.
 
-        Such a tensor is computed from literals, or a constant whose name says that no module owns it (not even through
-        folding, unless it was the shape of `like`). A parameter that happens to be all ones is none.
+        Such a tensor is computed from literals, or its name shows that it belongs to no module (not even through
+        folding, unless of the shape of `like`). A parameter that happens to be all ones does not count.
         """
         if value is None:
             return None
@@ -104,7 +104,7 @@ class Facts:
 
 
 def producer(value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:
-    """The standard-domain node that makes `value`, if it has one and its type is among `ops` (any if none given)."""
+    """The node of the standard domain that produces `value`, if there is one of a type in `ops` (any by default)."""
     node = None if value is None else value.producer()
     if node is None or node.domain not in ("", "ai.onnx") or (ops and node.op_type not in ops):
         return None
@@ -112,14 +112,14 @@ def producer(value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:
 
 
 def operand(node: onnx_ir.Node) -> onnx_ir.Value:
-    """The first input of an op that cannot do without it."""
+    """The first input of an operator that requires it."""
     value = node.inputs[0]
     assert value is not None
     return value
 
 
 def operands(node: onnx_ir.Node | None) -> Iterable[tuple[onnx_ir.Value, onnx_ir.Value]]:
-    """Both orders of the operands of a commutative node (none without a node, or if they are not two)."""
+    """Both orders of the two operands of a commutative node; () if there is no node or another number of operands."""
     values = () if node is None else node.inputs
     if len(values) != 2 or values[0] is None or values[1] is None:
         return ()
@@ -127,7 +127,7 @@ def operands(node: onnx_ir.Node | None) -> Iterable[tuple[onnx_ir.Value, onnx_ir
 
 
 def difference(value: onnx_ir.Value) -> tuple[onnx_ir.Value, onnx_ir.Value] | None:
-    """Find a and b where the value is a - b."""
+    """The operands (a, b) if the value is a - b, else None."""
     node = producer(value, "Sub")
     if node is None or node.inputs[1] is None:
         return None
@@ -135,7 +135,7 @@ def difference(value: onnx_ir.Value) -> tuple[onnx_ir.Value, onnx_ir.Value] | No
 
 
 def data_inputs(node: onnx_ir.Node) -> tuple[onnx_ir.Value, ...]:
-    """The inputs that carry data: not shapes, axes, limits and likes."""
+    """The inputs that carry data, as opposed to shapes, axes, limits and types."""
     inputs = node.inputs if node.op_type in _BINARY else node.inputs[:1]
     return tuple(v for v in inputs if v is not None)
 
@@ -146,12 +146,12 @@ def strip(value: onnx_ir.Value) -> onnx_ir.Value:
 
 
 def core(value: onnx_ir.Value) -> onnx_ir.Value:
-    """The value before casts, aliases and changes of shape (which `restores` judges afterwards)."""
+    """The value before casts, aliases and changes of shape, which `restores` checks afterwards."""
     return _back(value, _CASTS | _MOVES)
 
 
 def same(a: onnx_ir.Value | None, b: onnx_ir.Value | None, depth: int = 5) -> bool:
-    """Whether two values are equal but for float casts: one value, equal literals, or the same pure op of the same."""
+    """Whether two values are equal up to float casts: identical, equal literals, or a pure op of equal values."""
     if a is None or b is None:
         return a is b
     a, b = strip(a), strip(b)
@@ -184,7 +184,7 @@ def reduction(value: onnx_ir.Value | None, facts: Facts, *ops: str) -> Reduction
 
 
 def restores(value: onnx_ir.Value, found: Reduction, x: onnx_ir.Value, facts: Facts) -> bool:
-    """Whether `value`, made from a reduction of `x` by pointwise ops, lines up with `x` as if its axes were kept."""
+    """Whether `value`, computed pointwise from a reduction of `x`, broadcasts to `x` as if the axes had been kept."""
     moves = _moves(value, found.node)
     full, shape = facts.shape(x), facts.shape(value)
     if moves is None or full is None or shape is None or facts.shape(found.source) != full:
@@ -225,7 +225,7 @@ def _back(value: onnx_ir.Value, through: frozenset[str]) -> onnx_ir.Value:
 
 
 def _truncates(node: onnx_ir.Node) -> bool:
-    """Whether a cast changes more than the precision, as far as the types are declared."""
+    """Whether a cast changes more than the precision, judging by the declared types."""
     if node.op_type not in ("Cast", "CastLike"):
         return False
     target = node.attributes.get_int("to", 0)

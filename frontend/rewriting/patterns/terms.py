@@ -1,6 +1,6 @@
 """Readings of a value as a mathematical term: 1 / sqrt(v), v + eps, max(v, eps), mean(y^2), x - mean(x), ...
 
-All look through float casts and changes of shape; whoever divides by the result asks `restores` whether it lines up.
+All look through float casts and changes of shape; callers check with `restores` that the result broadcasts correctly.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Factor:
-    """`value` is 1 / `divisor` (in a Div: the divisor) or 1 / sqrt(`radicand`); `scale` was multiplied into it."""
+    """`value` is 1 / `divisor` (in a Div: the divisor) or 1 / sqrt(`radicand`), times `scale`."""
 
     value: onnx_ir.Value
     divisor: onnx_ir.Value | None
@@ -40,7 +40,7 @@ class Factor:
 
 
 def quotients(node: onnx_ir.Node, facts: Facts) -> Iterator[tuple[onnx_ir.Value, Factor]]:
-    """Every reading of a Div or Mul as a numerator and what it is divided by."""
+    """Every reading of a Div or Mul as a numerator and a factor that divides it."""
     if node.op_type == "Div":
         divisor = node.inputs[1]
         if divisor is not None:
@@ -143,7 +143,7 @@ def sum_square(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, Reduc
 
 
 def norm_of(value: onnx_ir.Value, facts: Facts) -> tuple[onnx_ir.Value, Reduction, int] | None:
-    """y, the reduction and p of the p-norm of y, p = 1 or 2."""
+    """Find y, the reduction and p of the p-norm of y, p = 1 or 2."""
     direct = reduction(value, facts, "ReduceL1", "ReduceL2")
     if direct is not None:
         return direct.source, direct, 1 if direct.node.op_type == "ReduceL1" else 2
@@ -170,7 +170,7 @@ def unshifted(z: onnx_ir.Value, total: Reduction, facts: Facts) -> onnx_ir.Value
 
 
 def _inverse(value: onnx_ir.Value, facts: Facts) -> Factor | None:
-    """Reciprocal(y), 1 / y, y^-1, v^-0.5 and sqrt(1 / v)."""
+    """Read Reciprocal(y), 1 / y, y^-1, v^-0.5 and sqrt(1 / v)."""
     node = producer(core(value), "Reciprocal", "Div", "Pow", "Sqrt")
     if node is None:
         return None
@@ -211,7 +211,7 @@ def _squared(value: onnx_ir.Value, facts: Facts) -> onnx_ir.Value | None:
 
 
 def _averaged(value: onnx_ir.Value | None, facts: Facts, total: str) -> Reduction | None:
-    """The reduction `total` behind a value that divides it by the number of its summands."""
+    """The reduction `total` if the value divides it by the number of its summands."""
     node = None if value is None else producer(core(value), "Mul", "Div")
     for summed, literal in operands(node):
         found = reduction(summed, facts, total)

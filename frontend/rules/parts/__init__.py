@@ -1,4 +1,4 @@
-"""What several rules have in common."""
+"""Helpers shared by several rules."""
 
 from __future__ import annotations
 

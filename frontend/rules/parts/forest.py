@@ -1,4 +1,4 @@
-"""Decision trees as arrays: the attributes of the three tree ensemble operators, read and checked."""
+"""Decision trees as arrays, read from the attributes of the three tree ensemble operators and validated."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _LARGEST = 1 << 31
 class Forest:
     """n inner nodes (splits) and m leaves of any number of trees.
 
-    feature, mode (index into `MODES`), missing (0 or 1: a NaN follows the true branch), threshold (which element of
-    the thresholds is its): int64 [n]. true, false: int64 [n], where a branch leads: i < n is a split, n + j leaf j.
-    leaf, target: int64 [votes], which output a leaf adds to; vote i has weight i.
+    feature, mode (index into `MODES`), missing (1 if a NaN follows the true branch, else 0), threshold (index into the
+    thresholds): int64 [n]. true, false: int64 [n], the target of a branch: i < n is a split, n + j is leaf j.
+    leaf, target: int64 [votes]; vote i adds leaf weight i, of this leaf, to this output.
     """
 
     feature: np.ndarray
@@ -50,7 +50,7 @@ class Forest:
 def listed_forest(attributes: Mapping[str, Any], votes: str) -> Forest:
     """Trees whose splits and leaves are in one list (TreeEnsembleClassifier and -Regressor since 1).
 
-    votes: prefix of the attributes of leaf weights. Raises `Unsupported` for what are no trees with one root each.
+    votes: prefix of the attributes of leaf weights. Raises `Unsupported` unless they are trees with one root each.
     """
     tree, ids = (_ints(attributes, f"nodes_{name}") for name in ("treeids", "nodeids"))
     mode = _modes(attributes.get("nodes_modes", ()))
@@ -58,7 +58,7 @@ def listed_forest(attributes: Mapping[str, Any], votes: str) -> Forest:
     keys = _keys(tree, ids, tree)
     order = np.argsort(keys, kind="stable")
     if not len(keys) or (np.diff(keys[order]) == 0).any():
-        raise Unsupported("a node of a tree is listed twice, or none is", "export the trees again")
+        raise Unsupported("a node of a tree is listed twice, or there are no nodes", "export the trees again")
     split = np.flatnonzero(mode != _LEAF)
     number = np.empty(len(mode), np.int64)
     number[split] = np.arange(len(split))
@@ -69,17 +69,17 @@ def listed_forest(attributes: Mapping[str, Any], votes: str) -> Forest:
         wanted = _keys(trees, nodes, tree)
         at = np.minimum(np.searchsorted(keys[order], wanted), len(keys) - 1)
         if (keys[order][at] != wanted).any():
-            raise Unsupported("a branch or a weight is of a node that is not there", "export the trees again")
+            raise Unsupported("a branch or a weight refers to a node that does not exist", "export the trees again")
         return number[order[at]]
 
     true, false = (place(tree[split], _ints(attributes, f"nodes_{b}nodeids", len(tree))[split]) for b in _BRANCHES)
     leaf = place(_ints(attributes, f"{votes}_treeids"), _ints(attributes, f"{votes}_nodeids"))
     if (leaf < len(split)).any():
-        raise Unsupported("a node that is no leaf has weights")
+        raise Unsupported("a node that is not a leaf has weights")
     first = np.ones(len(tree), dtype=bool)
     first[1:] = np.diff(tree) != 0
     if first.sum() != len(distinct(tree)):
-        raise Unsupported("the nodes of a tree are not listed one after the other", "sort them by tree")
+        raise Unsupported("the nodes of a tree are not consecutive", "sort them by tree")
     found = Forest(
         _ints(attributes, "nodes_featureids", len(tree))[split], mode[split],
         _flags(attributes, len(tree))[split], split, true, false,
@@ -89,13 +89,13 @@ def listed_forest(attributes: Mapping[str, Any], votes: str) -> Forest:
 
 
 def forest(attributes: Mapping[str, Any]) -> Forest:
-    """Trees whose splits and leaves are in lists of their own (TreeEnsemble since 5)."""
+    """Trees whose splits and leaves are in separate lists (TreeEnsemble since 5)."""
     feature = _ints(attributes, "nodes_featureids")
     n, leaves = len(feature), len(_ints(attributes, "leaf_targetids"))
     mode = np.asarray(attributes.get("nodes_modes", ())).astype(np.int64).reshape(-1)
     _same_length(feature, mode)
     if ((mode < 0) | (mode > MEMBER)).any():
-        raise Unsupported("a node has a mode that is not known")
+        raise Unsupported("a node has an unknown mode")
     true, false = (_ends(attributes, branch, n, leaves) for branch in _BRANCHES)
     found = Forest(
         feature, mode, _flags(attributes, n), np.arange(n), true, false,
@@ -108,12 +108,12 @@ def _ends(attributes: Mapping[str, Any], branch: str, splits: int, leaves: int) 
     there = _ints(attributes, f"nodes_{branch}nodeids", splits)
     is_leaf = _ints(attributes, f"nodes_{branch}leafs", splits) != 0
     if ((there < 0) | (there >= np.where(is_leaf, leaves, splits))).any():
-        raise Unsupported("a branch leads to a node that is not there", "export the trees again")
+        raise Unsupported("a branch leads to a node that does not exist", "export the trees again")
     return there + np.where(is_leaf, splits, 0)
 
 
 def _checked(found: Forest, roots: np.ndarray) -> Forest:
-    """The forest, if each node is below a root, roots are below nothing, and no path comes back to where it was."""
+    """The forest, if every node is below one root, roots have no parents, and there are no cycles."""
     total = found.splits + found.leaves
     ends = np.stack([found.true, found.false])
     waiting = np.bincount(ends.reshape(-1), minlength=total)
@@ -135,7 +135,7 @@ def _checked(found: Forest, roots: np.ndarray) -> Forest:
 def _ints(attributes: Mapping[str, Any], name: str, length: int | None = None) -> np.ndarray:
     values = np.asarray(attributes.get(name, ()), dtype=np.int64)
     if length is not None and len(values) != length:
-        raise Unsupported(f"{name} has {len(values)} entries where {length} belong", "export the trees again")
+        raise Unsupported(f"{name} has {len(values)} entries instead of {length}", "export the trees again")
     return values
 
 
@@ -148,15 +148,15 @@ def _modes(names: tuple[str, ...]) -> np.ndarray:
     try:
         return np.fromiter(map(_CODES.__getitem__, names), np.int64, len(names))
     except KeyError as name:
-        raise Unsupported(f"a node has mode {name}, which is not known") from None
+        raise Unsupported(f"a node has the unknown mode {name}") from None
 
 
 def _keys(trees: np.ndarray, nodes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """One number for each pair of a tree and a node of it."""
+    """One number per pair of a tree and a node in it."""
     _same_length(trees, nodes)
     number = np.searchsorted(distinct(known), trees)
     if ((nodes < 0) | (nodes >= _LARGEST)).any() or not np.isin(trees, known).all():
-        raise Unsupported("a tree or node has a number that is none", "export the trees again")
+        raise Unsupported("a tree or node has an invalid number", "export the trees again")
     return number * _LARGEST + nodes
 
 

@@ -1,4 +1,4 @@
-"""What attention operators of several projections have in common: heads, masks, caches, the attention itself."""
+"""Helpers for attention operators: heads, masks, caches, and the attention itself."""
 
 from __future__ import annotations
 
@@ -18,12 +18,11 @@ __all__ = ["Scores", "attend", "cached", "from_heads", "mask", "put", "to_heads"
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What becomes of the scores [batch, heads, length, keys] before the values are weighed with them.
+    """How scores [batch, heads, length, keys] are turned into attention weights.
 
-    scale: 0 for one over the root of the head's size. cap: of the soft cap, 0 for none. masks: the step by which each
-    enters, and it, broadcast to the scores; those after which the order of the keys matters are named in `ordered`.
-    causal: attributes of the mask that hides later keys, None if there is none. sink: a number per head, [heads], or
-    True for 0, of a key that takes a share of the weights and has no value.
+    scale: 0 for 1 / sqrt(size of a head). cap: the soft cap, 0 for none. masks: (step, mask, attributes) of each mask,
+    which broadcasts to the scores; `ordered` names the steps after which the order of keys matters. causal: attributes
+    of the causal mask, None for none. sink: the score [heads] of an additional key without a value, True for 0.
     """
 
     scale: float = 0.0
@@ -49,14 +48,14 @@ def from_heads(ctx: LoweringContext, x: Value) -> Value:
 
 
 def cached(ctx: LoweringContext, past: Value | None, new: Value) -> Value:
-    """Keys or values [batch, heads, length, size] after those of the cache."""
+    """Append keys or values [batch, heads, length, size] to those of the cache."""
     if past is None:
         return new
     return ctx.call("Concat", ctx.as_activation(past), new, axis=2)
 
 
 def put(ctx: LoweringContext, past: Value, new: Value, at: Value) -> Value:
-    """A cache [batch, heads, places, size] into which `new` [batch, heads, length, size] is put from place `at` on."""
+    """Write `new` [batch, heads, length, size] into a cache [batch, heads, positions, size] from position `at` on."""
     parts = (ctx.as_activation(past), ctx.order(new, (2,), "Put", {}, past.shape), at)
     made = ctx.elementwise("Put", *parts)
     return ctx.order(made, (2,), "Put", {}, past.shape)
@@ -65,7 +64,7 @@ def put(ctx: LoweringContext, past: Value, new: Value, at: Value) -> Value:
 def mask(
     ctx: LoweringContext, value: Value | None, batch: int, fill: float | None
 ) -> list[tuple[str, Value, dict[str, Any]]]:
-    """A mask of keys: [batch, keys], [batch, length, keys], or lengths and starts in one row."""
+    """The mask of keys: [batch, keys], [batch, length, keys], or lengths and starts in one vector."""
     if value is None:
         return []
     attributes = {} if fill is None else {"fill": float(f"{fill:.5g}")}
@@ -80,7 +79,7 @@ def mask(
 
 
 def attend(ctx: LoweringContext, q: Value, k: Value, v: Value, how: Scores) -> Value:
-    """[batch, length, heads * size] of q [batch, heads, length, size] and k and v, whose heads groups of q's share."""
+    """Attention [batch, length, heads * size] of q [batch, heads, length, size]; groups of its heads share k and v."""
     batch, heads, length, size = q.shape
     shared, keys, wide = k.shape[1], k.shape[2], v.shape[3]
     groups = (batch, shared, heads // shared, length)
@@ -111,7 +110,7 @@ def _masked(ctx: LoweringContext, scores: Value, name: str, value: Value, attrib
 
 
 def _weights(ctx: LoweringContext, scores: Value, sink: Value | bool) -> Value:
-    """Softmax over the keys, of which `sink` is one more."""
+    """Softmax over the keys and the sink."""
     if isinstance(sink, Value):
         scores = ctx.elementwise("Sink", scores, ctx.reshaped(sink, (1, scores.shape[1], 1, 1)))
     elif sink:

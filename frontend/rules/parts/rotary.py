@@ -1,4 +1,4 @@
-"""Rotary embedding: pairs of entries of each head are rotated by angles of their position."""
+"""Rotary embedding: rotates pairs of entries of each head by angles of their position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["angles", "rotated"]
 
 
 def angles(ctx: LoweringContext, table: Value, places: Value) -> Value:
-    """Rows [batch, length, 1, half] of a table at places [batch, length]."""
+    """Rows [batch, length, 1, half] of a table at positions [batch, length]."""
     half = table.shape[-1]
     rows = ctx.call("Gather", table, places, axis=0)
     return ctx.reshaped(rows, (*places.shape, 1, half))
@@ -18,7 +18,7 @@ def angles(ctx: LoweringContext, table: Value, places: Value) -> Value:
 def rotated(ctx: LoweringContext, x: Value, cos: Value, sin: Value, pairs: bool) -> Value:
     """Rotate the first entries of x [batch, length, heads, size], twice as many as the tables have.
 
-    pairs: neighbours are rotated together, else one of the first half with one of the second.
+    pairs: whether neighbours form a pair, rather than entries of the first and the second half.
     """
     lead, size, half = x.shape[:3], x.shape[3], cos.shape[-1]
     cuts = [slice(0, 2 * half, 2), slice(1, 2 * half, 2)] if pairs else [slice(0, half), slice(half, 2 * half)]

@@ -1,4 +1,4 @@
-"""What rules of fused operators have in common: forms that are not lowered, and the activation that comes last."""
+"""Helpers for rules of fused operators: refusing forms that are not lowered, and the final activation."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from ...context import OPSET, LoweringContext
 from ...errors import Unsupported
 from ...primitives.values import Op, Value
 
-__all__ = ["MICROSOFT", "absent", "activated", "refuse"]
+__all__ = ["MICROSOFT", "activated", "refuse", "refuse_operands"]
 
 MICROSOFT = "com.microsoft"
 _PLAIN = "export the model without it, before ONNX Runtime's fusions"
 
 
 def refuse(condition: bool, reason: str) -> None:
-    """`Unsupported` for this reason, if the condition holds."""
+    """Raise `Unsupported` for this reason if the condition holds."""
     if condition:
         raise Unsupported(reason, _PLAIN)
 
 
-def absent(op: Op, *operands: int) -> None:
-    """`Unsupported` if one of these operands is there."""
+def refuse_operands(op: Op, *operands: int) -> None:
+    """Raise `Unsupported` if the node has one of these operands."""
     for index in operands:
         refuse(op.optional(index) is not None, f"its operand {index} is not lowered")
 
@@ -33,12 +33,12 @@ _NUMBERS = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "Clip": (
 
 
 def activated(ctx: LoweringContext, op: Op, x: Value, numbers: Sequence[float]) -> Value:
-    """`x` after the function that the attribute `activation` names, if any, with these parameters."""
+    """Apply the function in the attribute `activation`, if any, with these parameters."""
     name = op.attr("activation", "")
     if not name:
         return x
     if name not in (*_NUMBERS, "Relu", "Sigmoid", "Tanh", "HardSwish", "Softplus", "Softsign", "Gelu"):
         raise Unsupported(f"its activation {name!r} is not known")
     given: dict[str, Any] = dict(zip(_NUMBERS.get(name, ()), map(float, np.atleast_1d(numbers)), strict=False))
-    # As an operator whose limits are attributes.
+    # Before opset 11 the limits of Clip are attributes.
     return ctx.call(name, x, opset=6 if name == "Clip" else OPSET, **given)

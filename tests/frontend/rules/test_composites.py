@@ -147,7 +147,7 @@ def test_several_outputs_of_a_called_operator_are_there() -> None:
 def test_a_composite_of_what_has_no_rule_is_a_problem_that_says_so() -> None:
     graph = gmnc.compile(hidden(), registry=gate(lambda ctx, op: ctx.call("Riddle", op.input(0))))
     [problem] = graph.unsupported
-    assert problem.reason == "there is no rule for Riddle, of which it is composed"
+    assert problem.reason == "its rule calls Riddle, which has no rule"
 
 
 def test_operands_that_a_called_operator_rejects_are_the_fault_of_the_rule_that_called_it() -> None:
@@ -175,7 +175,7 @@ def test_a_rule_that_calls_the_operator_it_replaces_is_told_how() -> None:
     registry = builtin().overlay()
     registry.add(Rule("Relu", "", 1, again))
     model = network("(float[2, 3] x) => (float[2, 3] y) { h = MatMul(x, w) y = Relu(h) }", {"w": (3, 3)})
-    with pytest.raises(PluginError, match="calls Relu again, which is itself; call the rule it replaces"):
+    with pytest.raises(PluginError, match="calls Relu, that is, itself; call the rule that it replaces"):
         gmnc.compile(model, registry=registry)
 
 

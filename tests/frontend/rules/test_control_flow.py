@@ -207,7 +207,7 @@ def test_a_loop_that_grows_without_end_is_opaque() -> None:
     }"""
     [opaque] = gmnc.compile(build(text, {"w": (3, 3)})).opaque
     assert opaque.op == "Loop"
-    assert "iterations differ in form, and how many there are is not known" in opaque.reason
+    assert "iterations differ in form, and their number is unknown" in opaque.reason
 
 
 def test_what_is_in_a_loop_that_never_runs_is_dead() -> None:

@@ -150,8 +150,8 @@ def test_they_can_be_switched_off(install: Install, monkeypatch: pytest.MonkeyPa
         ("def register(registry): raise OSError('the moon is full')", "acme_bad:register", "the moon is full"),
         ("register = 3", "acme_bad:register", "neither a module nor a function"),
         ("", "acme_bad:register", "register"),
-        (RULES, "acme_bad", "acme-a 1.5 has a rule for acme::Riddle since 1 already"),
-        (RULES + "\n    rule('Riddle', domain='acme')(riddle)", "acme_bad", "there is a rule for acme::Riddle"),
+        (RULES, "acme_bad", "acme-a 1.5 already has a rule for acme::Riddle since 1"),
+        (RULES + "\n    rule('Riddle', domain='acme')(riddle)", "acme_bad", "there already is a rule for acme::Riddle"),
     ],
     ids=["import", "exit", "empty", "exception", "no-function", "missing", "duplicate-of-other", "duplicate-of-own"],
 )

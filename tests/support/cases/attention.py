@@ -195,7 +195,7 @@ def _groups() -> Iterator[Case]:
     yield case("positions", "", rotary, ", ", ", cos, sin, places", ints={"places": [[2, 3, 4]]})
     # Kernels differ: on a CPU only the first one of them is read.
     yield case("positions in disorder", "", rotary, ", ", ", cos, sin, places", ints={"places": [[2, 0, 1]]},
-               opaque="follow", symmetric=False)  # fmt: skip
+               opaque="consecutive", symmetric=False)  # fmt: skip
     computed = case("computed positions", "", rotary, ", ", ", cos, sin, places")
     yield _with_input(computed, "int64[1, 3] places")
     group = "o = com.microsoft.GroupQueryAttention<num_heads = 4, kv_num_heads = 2>"

@@ -352,9 +352,9 @@ def _others() -> Iterator[Case]:
     for op in ("Conv", "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool", "ReorderInput", "ReorderOutput"):
         text = f"o = {nchwc}.{op}(h{', w' if op == 'Conv' else ''})"
         floats = {"w": (16, 16, 3, 3)}
-        yield image(op, "blocks", text, domain=nchwc, floats=floats, runs=False, opaque="blocks", symmetric=False)
+        yield image(op, "blocks", text, domain=nchwc, floats=floats, runs=False, opaque="blocked", symmetric=False)
     yield image(
-        "Upsample", "blocks", f"o = {nchwc}.Upsample(h)", domain=nchwc, runs=False, opaque="blocks", symmetric=False
+        "Upsample", "blocks", f"o = {nchwc}.Upsample(h)", domain=nchwc, runs=False, opaque="blocked", symmetric=False
     )
     yield rows(
         "NGramRepeatBlock",

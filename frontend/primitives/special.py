@@ -10,21 +10,21 @@ import numpy as np
 
 from ...ir import EdgeRole
 from .elements import Elements
-from .interface import Move, Primitives, Rows
+from .interface import DataMovement, Primitives, Rows
 from .quantised import Packing, QuantScheme
 from .recurrence import Units
-from .sparse import Layer
-from .storing import Aligned
+from .sparse import SparseLayer
+from .storage import QuantOperand
 from .values import Op, Value
 
-__all__ = ["FamilyPrimitives"]
+__all__ = ["SpecialPrimitives"]
 
 
-class FamilyPrimitives(Primitives, Protocol):
+class SpecialPrimitives(Primitives, Protocol):
     """Primitives beyond the nine, for particular operator families: loops, cells, tables, trees, quantised storage."""
 
     @abstractmethod
-    def moved(self, x: Value, function: Move, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
         """The labels of an activation after data movement.
 
         Args:
@@ -93,8 +93,8 @@ class FamilyPrimitives(Primitives, Protocol):
     def stored(
         self,
         x: Value,
-        sides: Sequence[Aligned],
-        code: QuantScheme,
+        quant_params: Sequence[QuantOperand],
+        scheme: QuantScheme,
         value: str = "",
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
@@ -103,8 +103,8 @@ class FamilyPrimitives(Primitives, Protocol):
 
         Args:
             x: The stored tensor.
-            sides: Its scales and zero points, and the axes they are aligned with.
-            code: The scheme that maps stored elements to values.
+            quant_params: Its scales and zero points, and the axes they are aligned with.
+            scheme: The scheme that maps stored elements to values.
             value: The ONNX value that has the dequantised values, "" if there is none.
             packing: How elements are packed into bytes; None if they are not.
             shape: The shape of the unpacked tensor.
@@ -134,7 +134,7 @@ class FamilyPrimitives(Primitives, Protocol):
         """
 
     @abstractmethod
-    def sparse(self, x: Value, layers: Sequence[Layer]) -> Value:
+    def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """Layers with individual parameter edges and links, such as those of decision trees.
 
         Args:

@@ -12,15 +12,15 @@ from ...ir import Parameter, Storage
 from ..errors import Unsupported
 from .constants import Constants, uniform
 from .elements import Arena, Elements
-from .quantised import Grid, Packing, QuantParam, QuantScheme
+from .quantised import Packing, QuantEncoding, QuantParam, QuantScheme
 from .state import State
 from .values import Value
 
-__all__ = ["Aligned", "store"]
+__all__ = ["QuantOperand", "store"]
 
 
 @dataclass(frozen=True, slots=True)
-class Aligned:
+class QuantOperand:
     """A scale or zero point, aligned with the stored elements.
 
     Attributes:
@@ -40,8 +40,8 @@ def store(
     state: State,
     constants: Constants,
     x: Value,
-    sides: Sequence[Aligned],
-    code: QuantScheme,
+    quant_params: Sequence[QuantOperand],
+    scheme: QuantScheme,
     value: str = "",
     packing: Packing | None = None,
     shape: tuple[int, ...] | None = None,
@@ -54,8 +54,8 @@ def store(
         state: The state of the lowering.
         constants: Provides elements of constants.
         x: The stored tensor.
-        sides: Its scales and zero points.
-        code: Its scheme.
+        quant_params: Its scales and zero points.
+        scheme: Its scheme.
         value: The ONNX value that has the dequantised values, "" if there is none.
         packing: How elements are packed in the tensor; None if they are not.
         shape: The shape of unpacked elements.
@@ -73,22 +73,22 @@ def store(
     name, order = _tensor(x.elements, state.builder.parameters)
     elements = x.elements if packing is None else Arena({name: _size(shape)}).tensor(name, shape or ())
     order = order if packing is None else tuple(range(len(elements.shape)))
-    made = [_side(constants, s, elements.shape).transposed(order) for s in sides]
-    grid = Grid(tuple(elements.shape[a] for a in order), tuple(made), code, packing)
-    known = state.grids.get(name)
+    made = [_quant_param(constants, s, elements.shape).transposed(order) for s in quant_params]
+    encoding = QuantEncoding(tuple(elements.shape[a] for a in order), tuple(made), scheme, packing)
+    known = state.encodings.get(name)
     if known is None and state.builder.used(name):
         raise Unsupported("another operator reads its stored elements without dequantising them")
     old = state.builder.parameters[name]
-    if known is not None and not known.same(grid):
+    if known is not None and not known.same(encoding):
         if old.storage is not None:
             # Write-back must not replace one of several dequantised values by floats: the others would not change.
             state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=()))
-        return replace(elements, trace=state.traces.regrid(grid))
+        return replace(elements, trace=state.traces.regrid(encoding))
     holds = value if packing is None and x.shape == old.shape and order == tuple(range(x.rank)) else ""
     if known is None:
-        state.grids[name] = grid
+        state.encodings[name] = encoding
         shape = elements.shape if packing is not None else old.shape
-        state.builder.parameters[name] = _parameter(old, shape, grid, holds, state.builder.parameters)
+        state.builder.parameters[name] = _parameter(old, shape, encoding, holds, state.builder.parameters)
     elif old.storage is not None:
         values = (*old.storage.values, holds) if holds and old.storage.values else ()
         state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=values))
@@ -108,7 +108,7 @@ def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[st
     return name, order
 
 
-def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> QuantParam:
+def _quant_param(constants: Constants, aligned: QuantOperand, shape: tuple[int, ...]) -> QuantParam:
     """A scale or zero point for a stored tensor of this shape."""
     value, rank = aligned.value, len(shape)
     if value.is_activation:
@@ -137,12 +137,12 @@ def _side(constants: Constants, aligned: Aligned, shape: tuple[int, ...]) -> Qua
 
 
 def _parameter(
-    raw: Parameter, shape: tuple[int, ...], grid: Grid, value: str, parameters: Mapping[str, Parameter]
+    raw: Parameter, shape: tuple[int, ...], encoding: QuantEncoding, value: str, parameters: Mapping[str, Parameter]
 ) -> Parameter:
     """The parameter of dequantised values, which replaces that of stored elements."""
-    form = _Form(raw, shape, grid, parameters)
-    storage = Storage(raw.dtype, (value,) if value else (), grid.names, raw.load, form.decode, form.encode)
-    return Parameter(raw.name, shape, grid.code.dtype, raw.origin, form, storage=storage)
+    form = _Form(raw, shape, encoding, parameters)
+    storage = Storage(raw.dtype, (value,) if value else (), encoding.names, raw.load, form.decode, form.encode)
+    return Parameter(raw.name, shape, encoding.scheme.dtype, raw.origin, form, storage=storage)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,18 +151,18 @@ class _Form:
 
     raw: Parameter
     shape: tuple[int, ...]
-    grid: Grid
+    encoding: QuantEncoding
     parameters: Mapping[str, Parameter]
     portable: ClassVar[bool] = True
 
-    def decode(self, tensor: np.ndarray, sides: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.ascontiguousarray(self.grid.decode(tensor, sides)).reshape(self.shape)
+    def decode(self, tensor: np.ndarray, quant_params: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.ascontiguousarray(self.encoding.decode(tensor, quant_params)).reshape(self.shape)
 
-    def encode(self, numbers: np.ndarray, sides: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
-        return self.grid.encode(numbers.reshape(self.grid.shape), sides, tensor)
+    def encode(self, numbers: np.ndarray, quant_params: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
+        return self.encoding.encode(numbers.reshape(self.encoding.shape), quant_params, tensor)
 
     def __call__(self) -> np.ndarray:
-        return self.decode(self.raw.load(), {n: self.parameters[n].load() for n in self.grid.names})
+        return self.decode(self.raw.load(), {n: self.parameters[n].load() for n in self.encoding.names})
 
 
 def _size(shape: tuple[int, ...] | None) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import onnx_ir
 
-from ..budget import AXES
+from ..budget import MAX_AXES
 
 __all__ = ["unsafe_reason"]
 
@@ -34,9 +34,9 @@ def unsafe_reason(node: onnx_ir.Node, inputs: Shapes) -> str:
         if attribute.type is onnx_ir.AttributeType.STRING and "\0" in attribute.as_string():
             return f"attribute {name!r} contains a null character"
     for place in _LISTS.get(node.op_type, ()):
-        if place < len(inputs) and (shape := inputs[place]) and len(shape) == 1 and shape[0] > AXES:
-            return f"operand {place} lists {shape[0]:,} axes, more than {AXES}"
-    if not -AXES <= (axis := node.attributes.get_int("axis", 0) if _is_number(node, "axis") else 0) <= AXES:
+        if place < len(inputs) and (shape := inputs[place]) and len(shape) == 1 and shape[0] > MAX_AXES:
+            return f"operand {place} lists {shape[0]:,} axes, more than {MAX_AXES}"
+    if not -MAX_AXES <= (axis := node.attributes.get_int("axis", 0) if _is_number(node, "axis") else 0) <= MAX_AXES:
         return f"its axis {axis} is out of range"
     check = _CHECKS.get(node.op_type)
     return check(node, inputs) if check is not None else ""

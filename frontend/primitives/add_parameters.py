@@ -10,18 +10,18 @@ import numpy as np
 
 from ...ir import EdgeRole, LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows, occurrence
-from ..budget import PLACES, bear
+from ..budget import MAX_POSITIONS, check_limit
 from .elements import Elements
 from .grid import free_axes, runs
 from .joins import Factors
 from .labels import map_via, nodes_of, unrepeated, varying, vias_of
 from .state import State
 
-__all__ = ["Part", "add_parameters", "coordinates"]
+__all__ = ["Addend", "add_parameters", "coordinates"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Addend:
     """A constant to add.
 
     Attributes:
@@ -35,7 +35,7 @@ class Part:
 
 
 def add_parameters(
-    state: State, factors: Factors, shape: tuple[int, ...], parts: Sequence[Part], op: str,
+    state: State, factors: Factors, shape: tuple[int, ...], parts: Sequence[Addend], op: str,
     attributes: dict[str, object],
 ) -> Factors:  # fmt: skip
     """Add edges from each part onto the neurons it applies to.
@@ -67,7 +67,7 @@ def add_parameters(
             out[other] = state.ordered(out[other])
         index = meeting[0] if meeting else 0
         out[index] = _apart(state, out[index], elements)
-        block = _attach(state, out[index], shape, grid, Part(elements, part.role))
+        block = _attach(state, out[index], shape, grid, Addend(elements, part.role))
         blocks.setdefault(index, []).append(block)
         along.append(tuple(i - len(grid) for i, a in enumerate(grid) if a in axes))
     if any(own and len(own) < len(grid) for own in along):
@@ -98,59 +98,59 @@ def _apart(state: State, labels: np.ndarray, elements: Elements) -> np.ndarray:
     return state.marked(labels, "Copy", np.where(copy > 0, copy, -1))
 
 
-def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list[int], part: Part) -> int:
+def _attach(state: State, labels: np.ndarray, shape: tuple[int, ...], grid: list[int], part: Addend) -> int:
     """Edges of one part onto the neurons of one factor; returns the block's index."""
     rank = labels.ndim
     axes = [a for a in range(rank) if part.elements.shape[a] > 1]
     mine = [a for a in axes if labels.shape[a] > 1]
     free = [a for a in axes if a not in mine]
     rest = [a for a in range(rank) if a not in mine]
-    ports = labels.transpose(mine + rest).reshape([labels.shape[a] for a in mine] + [-1])
-    ports = ports.reshape(-1, ports.shape[-1])
-    count = len(ports)
+    labels = labels.transpose(mine + rest).reshape([labels.shape[a] for a in mine] + [-1])
+    labels = labels.reshape(-1, labels.shape[-1])
+    count = len(labels)
     sizes = [part.elements.shape[a] for a in free]
     unit = [a for a in range(rank) if a not in axes]
     elements = part.elements.move(lambda a: a.transpose(mine + free + unit).reshape(count, -1))
     slots = coordinates(sizes)
     if elements.array.dtype == np.int64 or not elements.bare:
-        elements, slots, ports = _without_repeats(elements, slots, ports)
+        elements, slots, labels = _without_repeats(elements, slots, labels)
     role = EdgeRole.POSITION if part.role == EdgeRole.BIAS and len(slots) > 1 else part.role
-    if ports.shape[1] == 1:
+    if labels.shape[1] == 1:
         sizes, along = [shape[a] for a in grid], [grid.index(a) for a in free if a in grid]
-        own, (tile, run) = runs(state.moves, ports.T, sizes, along)
+        own, (tile, run) = runs(state.moves, labels.T, sizes, along)
         if unrepeated(nodes_of(own)):
             return _direct(state, own[0], tile, run, elements, slots, role)
-    return _through_hubs(state, ports, elements, slots, role)
+    return _through_hubs(state, labels, elements, slots, role)
 
 
 def _direct(
-    state: State, ports: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str
+    state: State, labels: np.ndarray, tile: int, run: int, elements: Elements, slots: np.ndarray, role: str
 ) -> int:  # fmt: skip
     """Edges for elements [tile x labels x run, S], directly onto one neuron per label; tile, run and S are slots."""
     source = state.nodes(NodeKind.PARAM, 1, 0)
     places = elements.shape[1]
     elements = elements.move(
-        lambda a: a.reshape(tile, len(ports), run, places).transpose(1, 0, 2, 3).reshape(len(ports), 1, 1, -1)
+        lambda a: a.reshape(tile, len(labels), run, places).transpose(1, 0, 2, 3).reshape(len(labels), 1, 1, -1)
     )
     if tile * run > 1:
         slots = np.arange(elements.shape[3], dtype=np.int32)[:, None]
-    dst = nodes_of(ports)[:, None]
-    return state.edges(dst, np.broadcast_to(source, dst.shape), vias_of(ports)[:, None], elements, role, slots)
+    dst = nodes_of(labels)[:, None]
+    return state.edges(dst, np.broadcast_to(source, dst.shape), vias_of(labels)[:, None], elements, role, slots)
 
 
-def _through_hubs(state: State, ports: np.ndarray, elements: Elements, slots: np.ndarray, role: str) -> int:
+def _through_hubs(state: State, labels: np.ndarray, elements: Elements, slots: np.ndarray, role: str) -> int:
     """Edges for elements [H, S] onto labels [H, R], through one hub per row."""
     source = state.nodes(NodeKind.PARAM, 1, 0)
-    hubs = state.nodes(NodeKind.HUB, len(elements.shape) and elements.shape[0], state.depth(ports))[:, None]
+    hubs = state.nodes(NodeKind.HUB, len(elements.shape) and elements.shape[0], state.depth(labels))[:, None]
     block = elements.move(lambda a: a.reshape(len(hubs), 1, 1, -1))
     index = state.edges(hubs, np.broadcast_to(source, hubs.shape), np.zeros((1, 1), np.int32), block, role, slots)
-    _link_hubs(state, hubs, ports)
+    _link_hubs(state, hubs, labels)
     return index
 
 
-def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
+def _link_hubs(state: State, hubs: np.ndarray, labels: np.ndarray) -> None:
     """Link each hub to its neurons once; the links of a neuron with several hubs are numbered by slots."""
-    pairs = np.stack([np.broadcast_to(hubs, ports.shape).reshape(-1), ports.reshape(-1)], axis=1).astype(np.int64)
+    pairs = np.stack([np.broadcast_to(hubs, labels.shape).reshape(-1), labels.reshape(-1)], axis=1).astype(np.int64)
     first, _ = distinct_rows(pairs)
     pairs = pairs[first]
     nodes = nodes_of(pairs[:, 1])
@@ -165,12 +165,12 @@ def _link_hubs(state: State, hubs: np.ndarray, ports: np.ndarray) -> None:
 
 
 def _without_repeats(
-    elements: Elements, slots: np.ndarray, ports: np.ndarray
+    elements: Elements, slots: np.ndarray, labels: np.ndarray
 ) -> tuple[Elements, np.ndarray, np.ndarray]:
     """Deduplicate elements [H, S] that a gather repeated: equal columns share a slot, equal rows share a hub."""
     keys = elements.keys
     if unrepeated(keys):
-        return elements, slots, ports
+        return elements, slots, labels
     columns, _ = distinct_rows(np.ascontiguousarray(keys.T))
     keys, elements = keys[:, columns], elements.move(lambda a: a[:, columns])
     slots = np.arange(len(columns), dtype=np.int32)[:, None]
@@ -178,19 +178,19 @@ def _without_repeats(
     counts = np.bincount(which)
     if len(rows) < len(keys) and (counts == counts[0]).all():
         order = np.argsort(which, kind="stable")
-        ports = ports[order].reshape(len(rows), -1)
+        labels = labels[order].reshape(len(rows), -1)
         keys, elements = keys[rows], elements.move(lambda a: a[rows])
     if not unrepeated(keys):
         _, first, hub = np.unique(keys, return_index=True, return_inverse=True)
         elements = elements.move(lambda a: a.reshape(-1)[first][:, None])
-        ports = _spread(ports, hub.reshape(keys.shape), len(first))
+        labels = _spread(labels, hub.reshape(keys.shape), len(first))
         slots = np.zeros((1, 0), dtype=np.int32)
-    return elements, slots, ports
+    return elements, slots, labels
 
 
-def _spread(ports: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
+def _spread(labels: np.ndarray, hub: np.ndarray, count: int) -> np.ndarray:
     """Labels [count, R] per hub when each element is a hub; rows are padded with their first label."""
-    rows: list[np.ndarray] = [distinct(ports[distinct(np.nonzero(hub == h)[0])].reshape(-1)) for h in range(count)]
+    rows: list[np.ndarray] = [distinct(labels[distinct(np.nonzero(hub == h)[0])].reshape(-1)) for h in range(count)]
     width = max(len(r) for r in rows)
     return np.stack([np.concatenate([r, np.full(width - len(r), r[0])]) for r in rows])
 
@@ -199,7 +199,7 @@ def coordinates(sizes: list[int]) -> np.ndarray:
     """Slot coordinates of axes without labels, int32 [S, <=3]; a running number if there are more than three axes."""
     if not sizes:
         return np.zeros((1, 0), dtype=np.int32)
-    bear(math.prod(sizes), PLACES, "slots of edges")
+    check_limit(math.prod(sizes), MAX_POSITIONS, "slots of edges")
     if len(sizes) > 3:
         return np.arange(math.prod(sizes), dtype=np.int32)[:, None]
     return np.ascontiguousarray(np.indices(sizes, dtype=np.int32).reshape(len(sizes), -1).T)

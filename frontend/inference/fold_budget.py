@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir
 
-from ..budget import FOLDED, STEPS
+from ..budget import MAX_FOLD_WORK, MAX_FOLDED_ELEMENTS
 from .folding import FOLDS, core, stored
 
-__all__ = ["affordable", "steps"]
+__all__ = ["fits_budget", "python_work"]
 
 Arrays = Sequence[np.ndarray]
 Shapes = Sequence[tuple[int, ...] | None]
@@ -32,7 +32,7 @@ _WORK = 1 << 28
 _NO_LARGER = frozenset({"Compress", "NonZero", "Unique", "NonMaxSuppression", "StringSplit", "SequenceAt"})
 
 
-def affordable(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
+def fits_budget(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: Callable[[], Shapes]) -> bool:
     """Whether computing the outputs of a node from these operands stays within the budget.
 
     Args:
@@ -47,26 +47,26 @@ def affordable(node: onnx_ir.Node, inputs: Sequence[np.ndarray | None], shapes: 
         ValueError: The operands do not fit together.
     """
     arrays = [a for a in inputs if a is not None]
-    if any(stored(a) > FOLDED for a in arrays):
+    if any(stored(a) > MAX_FOLDED_ELEMENTS for a in arrays):
         return False
     if not node.domain and node.op_type in FOLDS:
-        return _STORED_OUTPUT.get(node.op_type, _broadcast)(node, arrays) <= FOLDED
+        return _STORED_OUTPUT.get(node.op_type, _broadcast)(node, arrays) <= MAX_FOLDED_ELEMENTS
     whole = math.prod(max(a.size, 1) for a in arrays)
     product = node.op_type in _PRODUCTS
     if product and whole > _WORK:
         return False
     quick = product or node.op_type in _VECTORISED
-    if any(a.size > (FOLDED if quick else STEPS) for a in arrays):
+    if any(a.size > (MAX_FOLDED_ELEMENTS if quick else MAX_FOLD_WORK) for a in arrays):
         return False
     made = shapes()
     if any(s is None for s in made) or not made:
         return node.op_type in _NO_LARGER
     count = sum(math.prod(s) for s in made if s is not None)
-    return count <= FOLDED if quick else count * _work_per_element(node) <= STEPS
+    return count <= MAX_FOLDED_ELEMENTS if quick else count * _work_per_element(node) <= MAX_FOLD_WORK
 
 
-def steps(node: onnx_ir.Node, made: int) -> int:
-    """The budget steps of a node with `made` output elements; 0 if its operator is vectorised."""
+def python_work(node: onnx_ir.Node, made: int) -> int:
+    """The work of a node with `made` output elements in Python; 0 if its operator is vectorised."""
     quick = node.op_type in FOLDS or node.op_type in _PRODUCTS or node.op_type in _VECTORISED
     return 0 if quick and not node.domain else made * _work_per_element(node)
 
@@ -110,7 +110,7 @@ def _gather(node: onnx_ir.Node, arrays: Arrays) -> int:
 def _range(node: onnx_ir.Node, arrays: Arrays) -> int:
     start, limit, delta = (float(a.reshape(())) for a in arrays)
     count = (limit - start) / delta if delta else math.inf
-    return math.ceil(count) if math.isfinite(count) and count < FOLDED else FOLDED + 1
+    return math.ceil(count) if math.isfinite(count) and count < MAX_FOLDED_ELEMENTS else MAX_FOLDED_ELEMENTS + 1
 
 
 _STORED_OUTPUT: Mapping[str, Callable[[onnx_ir.Node, Arrays], int]] = {

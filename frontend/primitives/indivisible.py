@@ -1,4 +1,4 @@
-"""Which node groups are cohesive: a symmetry that maps one node into another group maps the whole group there."""
+"""Which node groups are indivisible: a symmetry that maps one node into another group maps the whole group there."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ...ir import EdgeBlock, GraphBuilder, NodeKind
 from ...ir.arrays import distinct
 from .labels import unrepeated
 
-__all__ = ["Cohesion"]
+__all__ = ["IndivisibleGroups"]
 
 _DERIVED = ("join", "product", "sum", "reduce", "gate")
 
 
-class Cohesion:
-    """Answers whether a node group is cohesive, during lowering; new edges and links are indexed incrementally."""
+class IndivisibleGroups:
+    """The indivisible node groups of a graph under construction; new edges and links are indexed incrementally."""
 
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
@@ -23,18 +23,18 @@ class Cohesion:
         self._seen = [0, 0]
         self._known: list[bool] = []
 
-    def holds(self, group: int) -> bool:
-        """Whether a group is cohesive.
+    def contains(self, group: int) -> bool:
+        """Whether a group is indivisible.
 
         It is if one dense weight or one parameter vector reaches all its nodes, or if its nodes are derived from nodes
-        of cohesive groups. The channels of a depthwise convolution are not.
+        of indivisible groups. The channels of a depthwise convolution are not.
         """
         self._index()
         while len(self._known) <= group:
-            self._known.append(self._holds(len(self._known)))
+            self._known.append(self._contains(len(self._known)))
         return self._known[group]
 
-    def _holds(self, group: int) -> bool:
+    def _contains(self, group: int) -> bool:
         """The same, once it is known for all earlier groups."""
         entry = self._builder.groups[group]
         if entry.kind == NodeKind.INPUT or any(self._reaches_all(block, entry.size) for block in self._edges[group]):

@@ -14,7 +14,7 @@ from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes, spread
 from .joins import Factors, Operand, pin_against_free
-from .labels import compress, nodes_of, port, varying
+from .labels import compress, nodes_of, to_labels, varying
 from .state import State
 
 __all__ = ["carry", "close"]
@@ -33,7 +33,7 @@ def carry(state: State, classes: np.ndarray, initial: Factors) -> np.ndarray:
     """
     depth = max((state.depth(f) for f in initial), default=0)
     ids = state.nodes(NodeKind.JOIN, int(classes.max()) + 1 if classes.size else 0, depth)
-    return port(ids)[classes]
+    return to_labels(ids)[classes]
 
 
 def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.ndarray | None:

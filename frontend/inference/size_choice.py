@@ -10,10 +10,10 @@ from ...ir import LoweringError
 from .sizes import DEFAULTS, Sizes
 from .tables import LONGEST
 
-__all__ = ["Walk", "choose_sizes"]
+__all__ = ["Inference", "choose_sizes"]
 
 
-class Walk(Protocol):
+class Inference(Protocol):
     """The result of shape inference with one choice of sizes."""
 
     sizes: Sizes
@@ -28,7 +28,7 @@ class Walk(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Walk)
+W = TypeVar("W", bound=Inference)
 
 
 def choose_sizes(infer: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
@@ -40,7 +40,7 @@ def choose_sizes(infer: Callable[[Sizes], W], dims: Mapping[str, int], inputs: M
         inputs: Shapes of graph inputs by name.
 
     Returns:
-        The inference with the choose_sizes sizes.
+        The inference with the chosen sizes.
 
     Raises:
         LoweringError: No default fits; the error is that of the first one.

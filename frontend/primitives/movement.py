@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..budget import PLACES
+from ..budget import MAX_POSITIONS
 from ..errors import TooLarge
 
-__all__ = ["carried"]
+__all__ = ["apply_movement"]
 
 
-def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def apply_movement(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Apply data movement to an array.
 
     Args:
@@ -26,14 +26,14 @@ def carried(function: Callable[[np.ndarray], np.ndarray], array: np.ndarray, sha
         `function(array)` in the given shape; views may be of any size.
 
     Raises:
-        TooLarge: A result beyond the budget (`PLACES`) would be copied.
+        TooLarge: A result beyond the budget (`MAX_POSITIONS`) would be copied.
     """
-    if math.prod(shape) <= PLACES:
+    if math.prod(shape) <= MAX_POSITIONS:
         return function(array).reshape(shape)
     try:
         return function(array.view(_ViewsOnly)).reshape(shape).view(np.ndarray)
     except _WouldCopy:
-        raise TooLarge(f"it copies {math.prod(shape):,} entries, more than {PLACES:,}") from None
+        raise TooLarge(f"it copies {math.prod(shape):,} entries, more than {MAX_POSITIONS:,}") from None
 
 
 class _WouldCopy(Exception):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["described"]
+__all__ = ["describe_move"]
 
 _NAMES = "abcdefghijklmnopqrstuvwxyz"
 Grid = tuple[int, ...]
@@ -30,7 +30,7 @@ class _Digit:
     size: int
 
 
-def described(old: Grid, new: Grid, at: np.ndarray) -> str | None:
+def describe_move(old: Grid, new: Grid, at: np.ndarray) -> str | None:
     """Describe a move as text.
 
     Args:
