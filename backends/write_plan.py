@@ -73,7 +73,7 @@ def plan_write(graph: ParameterGraph, changed: Arrays, rounded: bool = False) ->
             made.tensors.append((graph.parameters[name], array))
     for name, parameter in graph.parameters.items():
         storage = parameter.storage
-        if storage is not None and not changed.keys().isdisjoint((name, *storage.sides)):
+        if storage is not None and not changed.keys().isdisjoint((name, *storage.quant_params)):
             _add_quantised(made, graph, parameter, changed, rounded)
     return made
 
@@ -85,10 +85,10 @@ def _add_quantised(
     storage, name = parameter.storage, parameter.name
     assert storage is not None
     numbers = np.asarray(changed[name] if name in changed else parameter.load())
-    sides = {s: changed[s] if s in changed else graph.parameters[s].load() for s in storage.sides}
+    quant_params = {s: changed[s] if s in changed else graph.parameters[s].load() for s in storage.quant_params}
     old = storage.load()
-    new = storage.encode(numbers, sides, old)
-    there = storage.decode(new, sides)
+    new = storage.encode(numbers, quant_params, old)
+    there = storage.decode(new, quant_params)
     count = int((~((there == numbers) | (np.isnan(there) & np.isnan(numbers)))).sum())
     if count and storage.values and not rounded:
         made.off.append(OffGrid(name, count, "float", 0.0))

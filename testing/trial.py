@@ -187,9 +187,9 @@ def shaken_values(
     stored = {n: s for n in values if (s := graph.parameters[n].storage) is not None}
     new = {n: v if n in stored else shaken(v, rng) for n, v in values.items()}
     for name, storage in stored.items():
-        sides = {s: new[s] if s in new else graph.parameters[s].load() for s in storage.sides}
+        quant_params = {s: new[s] if s in new else graph.parameters[s].load() for s in storage.quant_params}
         tensor = storage.load()
-        new[name] = storage.decode(tensor // 2 if storage.dtype == "int8" else tensor, sides)
+        new[name] = storage.decode(tensor // 2 if storage.dtype == "int8" else tensor, quant_params)
     return new
 
 
