@@ -56,7 +56,7 @@ class Incidence:
 
     Attributes:
         start: int64 [items + 1]; the arcs of item x are `slice(start[x], start[x + 1])` of the arrays [arcs], by label.
-        label: int64 [arcs], one number per (direction, role, via class, operand, slot, occurrence, colour of the other end).
+        label: int64 [arcs], one per (direction, role, via class, operand, slot, occurrence, colour of the other end).
         other: int64 [arcs], the other end.
         via: int64 [arcs], the via itself, -1 for arcs that have none.
         multiplicity: int64 [arcs], how many arcs of the item have this label.

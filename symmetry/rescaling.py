@@ -198,7 +198,7 @@ class Rescalings:
         return distinct(self._node[changes[: len(self._node)] != 0])
 
     def _total(self, gain: Gain, axis: int, changes: np.ndarray) -> np.ndarray:
-        """Contribution of the targets (axis 1) or sources (axis 2) to the change of the parameters, [B, N] or [B, K]."""
+        """Contribution of targets (axis 1) or sources (axis 2) to the change of parameters, [B, N] or [B, K]."""
         terms = [times * changes[ids] for (times, ids), side in gain if side == axis]
         return np.asarray(sum(terms)) if terms else np.zeros((1, 1))
 

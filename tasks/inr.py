@@ -64,15 +64,15 @@ class Editor(nn.Module):
     ) -> None:
         super().__init__()
         self.metanet, self.scaled, self.population = metanet, scaled, population
-        self.gamma = nn.Parameter(torch.full((len(population.slots),), gamma))
+        self.gamma = nn.Parameter(torch.full((len(population.segments),), gamma))
         self.probes: Probes | None = None
         if probes:
             if not isinstance(metanet, GMN):
                 raise GmncError("probes are node features, which only gmn takes")
             self.probes = Probes(population, probes, metanet.config.hidden_channels)
         tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
-        for number, slot in enumerate(population.slots):
-            tensor[slot.start : slot.start + slot.size] = number
+        for number, segment in enumerate(population.segments):
+            tensor[segment.start : segment.start + segment.size] = number
         self.register_buffer("tensor", tensor, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

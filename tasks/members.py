@@ -121,8 +121,8 @@ class Zoo(Sequence[Blocks]):
             Each parameter that has edges, by name.
         """
         flat = self[at].values.numpy()
-        slots = self._template(self._number(at)).slots
-        return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in slots}
+        segments = self._template(self._number(at)).segments
+        return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in segments}
 
     def path(self, at: int) -> Path:
         """The ONNX file of a member.
@@ -263,15 +263,15 @@ class _Template:
         """The template of a model that was read from `path`."""
         graph = compile(path)
         shared = blocks(graph, dtype=torch.float32)
-        stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.slots)
-        places = {s.name: s.start for s in shared.slots} if stored else {}
+        stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.segments)
+        places = {s.name: s.start for s in shared.segments} if stored else {}
         return _Template(graph, shared, places, _rest(model, places))
 
     def values(self, path: Path, model: onnx.ModelProto) -> np.ndarray:
         """The `Blocks.values` of a member, float32 [V]; raises `GmncError` if it is of another architecture."""
         if not self.places:
             own = blocks(compile(path), dtype=torch.float32)
-            if [replace(s, graph=0) for s in own.slots] != list(self.shared.slots):
+            if [replace(s, graph=0) for s in own.segments] != list(self.shared.segments):
                 raise GmncError(_other(path))
             return own.values.numpy()
         if _rest(model, self.places) != self.rest:

@@ -25,12 +25,12 @@ class Probes(nn.Module):
     def __init__(self, population: Population, count: int, width: int) -> None:
         super().__init__()
         self.population = population
-        weights = [slot for slot in population.slots if len(slot.shape) == 2]
+        weights = [segment for segment in population.segments if len(segment.shape) == 2]
         self.points = nn.Parameter(torch.rand(count, weights[0].shape[1]) * 2 - 1)
         self.read = nn.Linear(count, width)
         layout = population.like.layout
         written = {block.value: layout.dst[block.dst : block.dst + block.n] for block in layout}
-        nodes = torch.cat([written[slot.start] for slot in weights]).long()
+        nodes = torch.cat([written[segment.start] for segment in weights]).long()
         self.register_buffer("nodes", nodes, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:

@@ -54,11 +54,11 @@ def flipped(population: Population, values: torch.Tensor, signs: list[torch.Tens
         [B, V].
     """
     found = values.clone()
-    for number, slot in enumerate(population.slots):
+    for number, segment in enumerate(population.segments):
         layer, bias = divmod(number, 2)
-        own = found[:, slot.start : slot.start + slot.size].view(len(values), *slot.shape)
+        own = found[:, segment.start : segment.start + segment.size].view(len(values), *segment.shape)
         if layer < len(signs):
-            own *= signs[layer].reshape(len(values), -1, *([1] * (len(slot.shape) - 1)))
+            own *= signs[layer].reshape(len(values), -1, *([1] * (len(segment.shape) - 1)))
         if layer and not bias:
             own *= signs[layer - 1][:, None]
     return found
@@ -223,7 +223,7 @@ class Contrast:
 
     def _view(self, members: np.ndarray) -> torch.Tensor:
         values = self.population.values[members]
-        widths = [slot.shape[0] for slot in self.population.slots[:-2:2]]
+        widths = [segment.shape[0] for segment in self.population.segments[:-2:2]]
         signs = [torch.randint(0, 2, (len(values), width)) * 2.0 - 1 for width in widths]
         return flipped(self.population, values, signs) + self.noise * self.deviation * torch.randn_like(values)
 

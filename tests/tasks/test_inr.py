@@ -234,7 +234,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
     last = render(tensors, probes.points)
     to, _, _, rows, _ = population.like.layout.per_edge
     for name, given in (("layers.0", hidden), ("layers.1", second), ("layers.2", last)):
-        first = next(slot.start for slot in population.slots if slot.name == f"{name}.bias")
+        first = next(s.start for s in population.segments if s.name == f"{name}.bias")
         expected = probes.read(given.mT)
         for neuron in range(expected.shape[1]):
             # The node that the neuron's own bias leads to.
