@@ -120,7 +120,7 @@ def train_metanetwork(
     with errors_to_exit_codes():
         from ..backends.files import target
         from ..ir import GmncError
-        from ..tasks import Options, Settings, joined, rank, run
+        from ..tasks import Options, Settings, process_group, rank, run
 
         if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
             raise GmncError("--predictor: only `accuracy` with `--model gmn` writes one")
@@ -135,7 +135,7 @@ def train_metanetwork(
             _options(option), examples, probes,
         )  # fmt: skip
         options = Options(epochs, lr, weight_decay, patience=patience, seed=seed)
-        with joined(), progress_bar(quiet or not _first(), after=0.5) as on_progress:
+        with process_group(), progress_bar(quiet or not _first(), after=0.5) as on_progress:
             result = run(
                 lambda s: _prepare(s, on_progress, predictor),
                 settings,
@@ -163,7 +163,7 @@ def _first() -> bool:
 
 def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None) -> Experiment:
     from ..ir import GmncError
-    from ..tasks import Zoo, accuracy, inr, sine
+    from ..tasks import Zoo, accuracy, inr_edit, inr_ssl
 
     if settings.task != TaskName.accuracy and settings.split != SplitName.full:
         raise GmncError(f"--split {settings.split}: {settings.task} has only the split full")
@@ -174,7 +174,7 @@ def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None
     zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, on_progress=on_progress)
     if settings.task == TaskName.accuracy:
         return accuracy.experiment(settings, zoo, predictor, on_progress)
-    return {TaskName.inr_edit: inr, TaskName.inr_ssl: sine}[TaskName(settings.task)].experiment(settings, zoo)
+    return {TaskName.inr_edit: inr_edit, TaskName.inr_ssl: inr_ssl}[TaskName(settings.task)].experiment(settings, zoo)
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Networks of one architecture as one matrix of values, which share one graph."""
+"""Networks of one architecture: one shared graph, and one matrix of values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 from ..backends.blocks import Blocks, Segment, batch
 from ..ir import GmncError
 
-__all__ = ["Population", "Scaled"]
+__all__ = ["Population", "Standardiser"]
 
 
 class Population:
@@ -52,12 +52,12 @@ class Population:
         return {s.name: values[:, s.start : s.start + s.size].reshape(-1, *s.shape) for s in self.segments}
 
     def per_value(self, values: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        """Mean of the edges [E, C] of each value, [B, V, C]; 0 where there is no edge."""
+        """Mean over the edges [E, C] of each value, [B, V, C]; 0 for values without an edge."""
         found = self.blocks(values).per_value(edges)
         return found.nan_to_num(0.0).reshape(*values.shape, -1)
 
 
-class Scaled(nn.Module):
+class Standardiser(nn.Module):
     """Standardises values by each parameter tensor's mean and standard deviation over some members."""
 
     mean: torch.Tensor

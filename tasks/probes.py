@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .population import Population
-from .siren import states
+from .siren import layer_outputs
 
 __all__ = ["Probes"]
 
@@ -35,7 +35,7 @@ class Probes(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[B, V] to [B N, width]."""
-        seen = torch.cat(states(self.population.tensors(values), self.points), dim=2)
+        seen = torch.cat(layer_outputs(self.population.tensors(values), self.points), dim=2)
         own = self.read(seen.transpose(1, 2))
         nodes = own.new_zeros(len(values), self.population.like.num_nodes, own.shape[2])
         return nodes.index_copy(1, self.nodes, own).flatten(0, 1)

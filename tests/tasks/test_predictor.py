@@ -42,11 +42,11 @@ def test_a_predictor_is_one_file(zoo: FakeZoo, predictor: Predictor, tmp_path: P
 
 
 def test_members_are_near_and_others_far(zoo: FakeZoo, predictor: Predictor, compiled: Compiled) -> None:
-    assert not [m for m in zoo.members if predictor(m).far]
+    assert not [m for m in zoo.members if predictor(m).out_of_range]
     member = zoo.members[0]
     huge = member.with_values({s.name: np.full(s.shape, 1e3) for s in member.segments})
-    assert any("greatest parameter" in reason for reason in predictor(huge).far)
-    gpt = predictor(blocks(compiled("gpt"))).far
+    assert any("greatest parameter" in reason for reason in predictor(huge).out_of_range)
+    gpt = predictor(blocks(compiled("gpt"))).out_of_range
     assert any("of its operator tokens" in reason for reason in gpt)
     assert any(reason.startswith("parameters") for reason in gpt)
 

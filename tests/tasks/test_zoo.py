@@ -234,7 +234,7 @@ def test_a_second_interrupt_is_raised_at_once() -> None:
     acts: list[int] = []
 
     def interrupted_twice() -> None:
-        with zoos._at_interrupt(lambda: acts.append(1)):
+        with zoos._deferred_interrupt(lambda: acts.append(1)):
             signal.raise_signal(signal.SIGINT)
             acts.append(2)
             signal.raise_signal(signal.SIGINT)
@@ -248,7 +248,7 @@ def test_a_second_interrupt_is_raised_at_once() -> None:
 def test_interrupts_that_are_ignored_stay_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with zoos._at_interrupt(lambda: pytest.fail("acted")):
+        with zoos._deferred_interrupt(lambda: pytest.fail("acted")):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

@@ -356,7 +356,7 @@ def test_settings_that_cannot_be_are_errors(more: list[str], says: str, copy: Pa
 
 def test_metrics_that_are_not_finite_end_the_run(tmp_path: Path) -> None:
     class Bad(Nothing):
-        def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
+        def evaluate(self, model: torch.nn.Module, part: str) -> dict[str, float]:
             return {"mse": float("nan")}
 
     with pytest.raises(GmncError, match=r"in validation after epoch 1: .*nan"):
