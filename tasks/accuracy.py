@@ -249,18 +249,12 @@ def experiment(
         raise GmncError(f"{NONE} takes no options, but {min(settings.metanet)!r} is given")
     accuracy = number_column(zoo.table, "accuracy", 0, 1).astype(np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
-    responses = None
-    if settings.probes:
-        responses = standardised(probe_responses(zoo, settings.probes, on_progress), parts.train)
+    probes = settings.probes
+    responses = standardised(probe_responses(zoo, probes, on_progress), parts.train) if probes else None
     task = Accuracy(
-        zoo.members,
-        accuracy,
-        parts,
-        seed=settings.seed,
-        max_edges=settings.edges,
-        max_members=settings.members,
+        zoo.members, accuracy, parts, seed=settings.seed, max_edges=settings.edges, max_members=settings.members,
         responses=responses,
-    )
+    )  # fmt: skip
     model = _model(settings, zoo.members[int(parts.train[0])], responses)
     with torch.no_grad():
         # Initialise the output near the mean accuracy.
