@@ -148,7 +148,5 @@ def test_more_probes_than_can_be_held_are_refused() -> None:
 
 @pytest.mark.full
 def test_without_probes_none_has_nothing_to_read() -> None:
-    with pytest.raises(
-        GmncError, match="--model none reads only responses to probes: choose"
-    ):
+    with pytest.raises(GmncError, match="--model none reads only responses to probes: choose"):
         accuracy.experiment(Settings("accuracy", "fake", "none"), zoo())
