@@ -17,8 +17,8 @@ from ..frontend import compile
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork
 from .experiment import Experiment, Settings
-from .fields import pixels
 from .images import SIZE
+from .neural_fields import pixels
 from .population import Population, Standardiser
 from .probes import Probes
 from .schemas import number_column
