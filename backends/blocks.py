@@ -14,26 +14,26 @@ import torch
 from ..ir import GmncError, ParameterGraph
 from ..ir.printable import counted
 from ..kernels import COLUMN, Block, Layout, block_table
-from .block_rows import append_block, reads
+from .block_rows import append_block, row_and_strides
 from .coo import CooGraph, node_features
 from .edge_types import edge_types
-from .numbers import flat, is_whole, tensor_of
+from .numbers import flat, is_integer, tensor_of
 from .op_tokens import op_tokens
-from .transfer import moved, pinned
+from .transfer import to_device, to_pinned_memory
 
-__all__ = ["Blocks", "Slot", "batch", "blocks"]
+__all__ = ["Blocks", "Segment", "batch", "blocks"]
 
-_KEPT = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+_FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """Where one parameter tensor is in `Blocks.values`.
+class Segment:
+    """The contiguous elements of one parameter tensor in `Blocks.values`.
 
     Attributes:
-        name: Of the parameter.
-        start: Of its first element; element i is at `start + i`.
-        shape: Of the parameter.
+        name: Name of the parameter.
+        start: Index of its first element; element i is at `start + i`.
+        shape: Shape of the parameter.
         graph: Number of the graph in a batch.
     """
 
@@ -54,10 +54,10 @@ class Blocks:
 
     Attributes:
         layout: The edges: parameters in the order of `graph.edges`, then constants, then links.
-        values: float [V]. Entry 0 is the zero that links read; then come the tensors of `slots` and folded constants,
+        values: float [V]. Entry 0 is the zero that links read; then come the tensors of `segments` and the constants,
             each in its own layout.
         extra: int64 [X], elements of `values` that are read in an order that strides cannot express.
-        slots: Where each parameter that has an edge is in `values`.
+        segments: Where each parameter that has an edge is in `values`.
         nodes: int32 [N, 8], the first columns of `gmnc.backends.coo.NODE_COLUMNS`.
         types: int32 [T, 5], the columns operand, place, slot0, slot1, slot2 of
             `gmnc.backends.edge_types.TYPE_COLUMNS`.
@@ -76,7 +76,7 @@ class Blocks:
     layout: Layout
     values: torch.Tensor
     extra: torch.Tensor
-    slots: tuple[Slot, ...]
+    segments: tuple[Segment, ...]
     nodes: torch.Tensor
     types: torch.Tensor
     node_op_bag: torch.Tensor
@@ -100,7 +100,7 @@ class Blocks:
         return self.layout.edges
 
     def rows(self) -> torch.Tensor:
-        """The edge state that `layout` reads.
+        """The edge state that `layout` row_and_strides.
 
         Returns:
             [V + X, 1]: `values`, then those at `extra`.
@@ -115,9 +115,9 @@ class Blocks:
         """Move to another device, in one copy, or convert the values, as `torch.Tensor.to` does.
 
         Args:
-            device: Where to, or the dtype.
-            dtype: Of the values only, which stay differentiable.
-            non_blocking: Do not wait for the copy; for what `pin_memory` returned.
+            device: Target device, or the dtype.
+            dtype: New dtype of the values only, which stay differentiable.
+            non_blocking: Copy asynchronously from pinned memory, as in `torch.Tensor.to`.
 
         Returns:
             The moved tensors, or this object if nothing changes.
@@ -129,7 +129,7 @@ class Blocks:
             tensors = self._tensors()
             # Bytes have no gradient.
             values = tensors.pop("values").to(where, non_blocking=non_blocking) if self.values.requires_grad else None
-            arrived = moved(tensors, where, non_blocking)
+            arrived = to_device(tensors, where, non_blocking)
             arrived |= {} if values is None else {"values": values}
             return self._with(arrived).to(dtype=dtype)
         return self if dtype in (None, self.values.dtype) else replace(self, values=self.values.to(dtype))
@@ -143,7 +143,7 @@ class Blocks:
         Raises:
             GmncError: There is no GPU.
         """
-        return self._with(pinned(self._tensors()))
+        return self._with(to_pinned_memory(self._tensors()))
 
     def is_pinned(self) -> bool:
         """Whether the tensors are in page-locked memory."""
@@ -157,12 +157,12 @@ class Blocks:
     def _with(self, tensors: Mapping[str, torch.Tensor]) -> Blocks:
         own: dict[str, Any] = dict(tensors)
         ids = {f: own.pop(f"layout.{f}") for f in ("dst", "src", "types")}
-        return replace(self, layout=replace(self.layout, **ids, _plans={}), **own)
+        return replace(self, layout=replace(self.layout, **ids, _cache={}), **own)
 
     def __repr__(self) -> str:
         return (
             f"Blocks({counted(self.num_graphs, 'graph')}, {counted(self.num_nodes, 'node')}, "
-            f"{counted(self.num_edges, 'edge')}, {counted(len(self.slots), 'parameter')}, "
+            f"{counted(self.num_edges, 'edge')}, {counted(len(self.segments), 'parameter')}, "
             f"{str(self.values.dtype).removeprefix('torch.')} on {self.values.device})"
         )
 
@@ -172,36 +172,36 @@ class Blocks:
         Args:
             *tensors: One mapping per graph of the batch: name to tensor or array of the parameter's shape, of any dtype
                 and on any device. Parameters that are not named keep their values. A module's `state_dict()` is fine:
-                integers and booleans that are no parameter (`num_batches_tracked`, indices, masks) are ignored.
+                integers and booleans that are no parameters (`num_batches_tracked`, indices, masks) are ignored.
 
         Returns:
             The same graphs with these values.
 
         Raises:
-            GmncError: Any other unknown name, another shape, something that is not numeric, or another number of
-                mappings than of graphs.
+            GmncError: Any other name is unknown, a shape differs, a value is not numeric, or the number of mappings is
+                not that of graphs.
         """
         if len(tensors) != self.num_graphs:
-            raise GmncError(f"values for {len(tensors)} graphs, there are {self.num_graphs}")
+            raise GmncError(f"values for {len(tensors)} graphs, but there are {self.num_graphs}")
         left = [dict(t) for t in tensors]
         parts, at = [], 0
-        for slot in self.slots:
-            if slot.name not in left[slot.graph]:
+        for segment in self.segments:
+            if segment.name not in left[segment.graph]:
                 continue
-            value = tensor_of(left[slot.graph].pop(slot.name), slot.name)
-            if tuple(value.shape) != slot.shape:
-                raise GmncError(f"values for {slot.name!r}: shape {list(value.shape)}, not {list(slot.shape)}")
-            parts += [self.values[at : slot.start], value.reshape(-1).to(self.values)]
-            at = slot.start + slot.size
+            value = tensor_of(left[segment.graph].pop(segment.name), segment.name)
+            if tuple(value.shape) != segment.shape:
+                raise GmncError(f"values for {segment.name!r}: shape {list(value.shape)}, not {list(segment.shape)}")
+            parts += [self.values[at : segment.start], value.reshape(-1).to(self.values)]
+            at = segment.start + segment.size
         for given, rest in zip(tensors, left, strict=True):
             # A mapping of nothing but unknown names is a mistake, whatever they hold.
-            unknown = sorted(n for n, v in rest.items() if len(rest) == len(given) or not is_whole(v))
+            unknown = sorted(n for n, v in rest.items() if len(rest) == len(given) or not is_integer(v))
             if unknown:
-                raise GmncError(f"there is no parameter {unknown[0]!r} with edges")
+                raise GmncError(f"no parameter with edges is called {unknown[0]!r}")
         return replace(self, values=torch.cat([*parts, self.values[at:]]))
 
     def per_parameter(self, edges: torch.Tensor) -> list[dict[str, torch.Tensor]]:
-        """Turn one row per edge into tensors of the parameters' shapes.
+        """Average one row per edge into tensors of the parameters' shapes.
 
         Args:
             edges: float [E, C].
@@ -212,25 +212,25 @@ class Blocks:
         """
         mean = self.per_value(edges)
         found: list[dict[str, torch.Tensor]] = [{} for _ in range(self.num_graphs)]
-        for slot in self.slots:
-            rows = mean[slot.start : slot.start + slot.size]
-            found[slot.graph][slot.name] = rows.reshape(*slot.shape, edges.shape[1])
+        for segment in self.segments:
+            rows = mean[segment.start : segment.start + segment.size]
+            found[segment.graph][segment.name] = rows.reshape(*segment.shape, edges.shape[1])
         return found
 
     def per_value(self, edges: torch.Tensor) -> torch.Tensor:
-        """Turn one row per edge into one per entry of `values`.
+        """Average one row per edge into one per entry of `values`.
 
         Args:
             edges: float [E, C].
 
         Returns:
-            [V, C], as `per_parameter` combines them.
+            [V, C], with the same means as `per_parameter`.
         """
         total = edges.new_zeros(len(self.values) + len(self.extra), edges.shape[1])
         count = edges.new_zeros(len(total), 1)
         if self.layout.small:
             _, _, _, rows, number = self.layout.per_edge
-            carries = self.layout.planned("carries", lambda: self.parameter_block.to(rows.device)[number])
+            carries = self.layout.cached("carries", lambda: self.parameter_block.to(rows.device)[number])
             own = carries.to(edges.dtype)[:, None]
             total, count = total.index_add(0, rows, edges * own), count.index_add(0, rows, own)
         else:
@@ -248,8 +248,8 @@ class Blocks:
                 own = edges[block.edge : block.edge + block.size]
                 for target, value in ((total, own), (count, own.new_ones(()).expand(len(own), 1))):
                     width = target.shape[1]
-                    steps = (*(s * width for s in block.strides), 1)
-                    target.as_strided((*block.shape, width), steps, block.value * width).add_(
+                    strides = (*(s * width for s in block.strides), 1)
+                    target.as_strided((*block.shape, width), strides, block.value * width).add_(
                         value.reshape(*block.shape, width)
                     )
 
@@ -261,16 +261,15 @@ _ON_DEVICE = (
 
 
 # For `torch.load(weights_only=True)`: constructing them runs no code.
-torch.serialization.add_safe_globals([Blocks, CooGraph, Layout, Slot])
+torch.serialization.add_safe_globals([Blocks, CooGraph, Layout, Segment])
 
 
 def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bool = True) -> Blocks:
-    """The tensors of a graph.
+    """Convert a graph to tensors.
 
     Args:
-        graph: What `gmnc.compile` returned.
-        dtype: Of the values. By default that of the parameters if all that have edges share a floating dtype, else
-            float32.
+        graph: A parameter graph.
+        dtype: Dtype of the values; by default the one floating dtype of all parameters with edges, else float32.
         links: Include links; constants are included in any case.
 
     Returns:
@@ -279,14 +278,14 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
     types = edge_types(graph)
     order = [i for i, b in enumerate(graph.edges) if not b.constant]
     order += [i for i, b in enumerate(graph.edges) if b.constant]
-    values, starts, slots = _values(graph, dtype)
+    values, starts, segments = _values(graph, dtype)
     rows: list[Block] = []
     ids: dict[str, list[np.ndarray]] = {"dst": [], "src": [], "types": []}
     extra: list[np.ndarray] = []
     for i in order:
         block = graph.edges[i]
-        value, steps = reads(block, starts, len(values) + sum(map(len, extra)), extra)
-        append_block(rows, ids, block.shape, value, steps, block.dst, block.src, types.blocks[i])
+        value, strides = row_and_strides(block, starts, len(values) + sum(map(len, extra)), extra)
+        append_block(rows, ids, block.shape, value, strides, block.dst, block.src, types.blocks[i])
     for link, kinds in zip(graph.links if links else (), types.links, strict=False):
         if link.size:
             shape = (link.size, 1, 1, 1)
@@ -299,7 +298,7 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
         layout=layout,
         values=values,
         extra=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *extra])),
-        slots=slots,
+        segments=segments,
         nodes=torch.from_numpy(np.ascontiguousarray(node_features(graph)[:, :8])),
         types=torch.from_numpy(np.ascontiguousarray(types.rows[:, 3:])),
         node_op_bag=torch.from_numpy(found.of_node),
@@ -314,16 +313,16 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
 
 
 def batch(parts: Sequence[Blocks]) -> Blocks:
-    """Several graphs side by side, as one.
+    """Concatenate graphs into one batch.
 
     Args:
-        parts: Of any architectures, each one graph or a batch.
+        parts: Graphs or batches, of any architectures.
 
     Returns:
         One batch, whose graphs are in this order.
 
     Raises:
-        GmncError: There are none.
+        GmncError: `parts` is empty.
     """
     if not parts:
         raise GmncError("a batch needs at least one graph")
@@ -336,17 +335,19 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
             [p.num_graphs for p in parts],
         )
     )
-    laid = [
-        (_moved(p, values[i], values[-1] + extra[i]), p.num_nodes, len(p.types)) for i, p in enumerate(parts)
+    layouts = [
+        (_shifted(p, values[i], values[-1] + extra[i]), p.num_nodes, len(p.types)) for i, p in enumerate(parts)
     ]  # fmt: skip
-    slots = (
-        replace(s, start=s.start + values[i], graph=s.graph + graphs[i]) for i, p in enumerate(parts) for s in p.slots
+    segments = (
+        replace(s, start=s.start + values[i], graph=s.graph + graphs[i])
+        for i, p in enumerate(parts)
+        for s in p.segments
     )
     return Blocks(
-        layout=Layout.concatenate(laid),
+        layout=Layout.concatenate(layouts),
         values=torch.cat([p.values for p in parts]),
         extra=torch.cat([p.extra + values[i] for i, p in enumerate(parts)]),
-        slots=tuple(slots),
+        segments=tuple(segments),
         nodes=torch.cat([p.nodes for p in parts]),
         types=torch.cat([p.types for p in parts]),
         node_op_bag=torch.cat([p.node_op_bag + bags[i] for i, p in enumerate(parts)]),
@@ -361,8 +362,8 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
     )
 
 
-def _moved(part: Blocks, values: int, extra: int) -> Layout:
-    """The layout, reading values and extra rows that start elsewhere."""
+def _shifted(part: Blocks, values: int, extra: int) -> Layout:
+    """The layout with its value rows shifted: by `values`, or by `extra` for rows of `Blocks.extra`."""
     own = part.layout.blocks.clone()
     row = own[:, COLUMN.value]
     row += torch.where(row >= len(part.values), extra - len(part.values), values)
@@ -371,22 +372,22 @@ def _moved(part: Blocks, values: int, extra: int) -> Layout:
 
 def _values(
     graph: ParameterGraph, dtype: torch.dtype | None
-) -> tuple[torch.Tensor, dict[tuple[bool, str], int], tuple[Slot, ...]]:
-    """Zero and every tensor that has edges, as one flat tensor; where each starts, by (constant, name); the slots."""
+) -> tuple[torch.Tensor, dict[tuple[bool, str], int], tuple[Segment, ...]]:
+    """Zero and every tensor that has edges, flat; the start of each by (constant, name); the parameters' segments."""
     read = dict.fromkeys((b.constant, b.view.name) for b in sorted(graph.edges, key=lambda b: b.constant))
     tensors = {key: (graph.constants if key[0] else graph.parameters)[key[1]] for key in read}
     kinds = {p.dtype for (constant, _), p in tensors.items() if not constant}
     if dtype is None:
-        dtype = _KEPT.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
+        dtype = _FLOATS.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
     values = torch.zeros(1 + sum(p.size for p in tensors.values()), dtype=dtype)
-    starts, slots, at = {}, [], 1
+    starts, segments, at = {}, [], 1
     for key, parameter in tensors.items():
         values[at : at + parameter.size] = flat(parameter.load())
         starts[key] = at
         if not key[0]:
-            slots.append(Slot(parameter.name, at, parameter.shape))
+            segments.append(Segment(parameter.name, at, parameter.shape))
         at += parameter.size
-    return values, starts, tuple(slots)
+    return values, starts, tuple(segments)
 
 
 def _shares(graph: ParameterGraph) -> torch.Tensor:

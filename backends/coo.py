@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NODE_COLUMNS", "TYPE_COLUMNS", "CooGraph", "coo", "node_features"]
 
-NODE_COLUMNS = ("kind", "depth", "pinned", "place", "input", "input_place", "output", "output_place", "output_via")
+NODE_COLUMNS = ("kind", "depth", "pinned", "index", "input", "input_index", "output", "output_index", "output_via")
 """Columns of the node features. kind: index in `gmnc.ir.NodeKind`. depth: of the node's group. pinned: 0 or 1.
-place: index in the group + 1 if pinned, else 0. input, output: index of the graph input or output + 1, 0 if none.
-input_place, output_place: the node's first position in that port + 1. output_via: id of the via from the node to that
+index: index in the group + 1 if pinned, else 0. input, output: index of the graph input or output + 1, 0 if none.
+input_index, output_index: the node's first index in that port + 1. output_via: id of the via from the node to that
 output, 0 if none."""
 
 _INT32_MAX = 2**31 - 1
@@ -127,16 +127,16 @@ def coo(
 
     Args:
         graph: The graph.
-        links: Include links and constants, the edges without a parameter.
+        links: Include the edges without a parameter: links and constant blocks.
         reverse: Append the reverse of every edge, with an edge type whose last column is 1.
-        dtype: Of `edge_attr`: float64, float32 (default), float16 or bfloat16.
+        dtype: Dtype of `edge_attr`: float64, float32 (default), float16 or bfloat16.
         index_dtype: Of node and parameter ids, int32 or int64; by default int32 where they fit. Torch's scatter
             operators need int64.
         pyg: Return a PyG `Data` (True) or a `CooGraph` (False); by default `Data` if torch_geometric is installed.
 
     Returns:
         A `gmnc.backends.pyg.ParameterData` (a PyG `Data`) or a `CooGraph`, with these fields for N nodes, E edges, T
-        edge types and P parameters. A PyG `Batch` offsets all ids but role ids.
+        edge types and P parameters. A PyG `Batch` offsets all ids except role ids.
 
         * `x` int [N, 9]: node features, see `NODE_COLUMNS`.
         * `edge_index` int [2, E]: source, destination.
@@ -187,7 +187,7 @@ def node_features(graph: ParameterGraph) -> np.ndarray:
     x[:, 2] = graph.pinned
     x[:, 3] *= graph.pinned
     for column, ports in ((4, graph.inputs), (6, graph.outputs)):
-        # In reverse, so that a node's first port and first position are written last.
+        # In reverse, so that a node's first port and first index are written last.
         for number, port in reversed(list(enumerate(ports, 1))):
             nodes = port.nodes[::-1]
             x[nodes, column], x[nodes, column + 1] = number, np.arange(len(nodes), 0, -1)
@@ -300,7 +300,7 @@ def _block_jobs(
     yield lambda: np.copyto(out.type.reshape(shape), by_source(types))
     yield lambda: np.copyto(out.value.reshape(block.shape), graph.values(block), casting="unsafe")
     if block.constant:
-        yield lambda: out.param.fill(_none(out.param))
+        yield lambda: out.param.fill(_no_parameter(out.param))
         return
     view, start = block.view, starts[block.view.name]
     index = view.index
@@ -314,7 +314,7 @@ def _block_jobs(
     yield lambda: np.add(rows.astype(kind), inner.astype(kind), out=out.param.reshape(shape))
 
 
-def _none(param: np.ndarray) -> int:
+def _no_parameter(param: np.ndarray) -> int:
     """The `edge_param` of an edge without a parameter: it stays negative when batching adds offsets."""
     return int(np.iinfo(param.dtype).min)
 
@@ -324,7 +324,7 @@ def _link_job(block: LinkBlock, types: np.ndarray, out: _Arrays) -> Callable[[],
         out.index[0], out.index[1] = block.src, block.dst
         out.type[:] = types
         out.value.fill(0)
-        out.param.fill(_none(out.param))
+        out.param.fill(_no_parameter(out.param))
 
     return fill
 

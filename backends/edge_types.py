@@ -1,4 +1,4 @@
-"""Edge types: each distinct (role, via, slot, place, operand) is one row of a table, and an edge has a row number."""
+"""Edge types: a table of the distinct (kind, role, via, operand, occurrence, slot); each edge has a row number."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from ..ir import EdgeBlock, LinkBlock, ParameterGraph, edge_role_id, link_role_id
 from ..ir.arrays import distinct_tuples, occurrence_in_rows
 
-__all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "places"]
+__all__ = ["TYPE_COLUMNS", "EdgeTypes", "edge_types", "occurrences"]
 
-TYPE_COLUMNS = ("kind", "role", "via", "operand", "place", "slot0", "slot1", "slot2")
+TYPE_COLUMNS = ("kind", "role", "via", "operand", "occurrence", "slot0", "slot1", "slot2")
 """Columns of the edge types. kind: 0 parameter, 1 constant, 2 link. role: id of the role, the same in every graph
 (`gmnc.ir.vocabulary.edge_role_id`, `link_role_id`). via: row of the graph's via table. operand: index of the operand,
--1 where their order does not matter. place: how many earlier sources in the same row of `src` are the same (node,
-via) pair. slot0..2: coordinates of the slot, -1 beyond its rank."""
+-1 where their order does not matter. occurrence: how many earlier sources in the same row of `src` have the same
+signal. slot0..2: coordinates of the slot, -1 beyond its rank."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ def edge_types(graph: ParameterGraph) -> EdgeTypes:
     return EdgeTypes(rows.astype(np.int32), roles, tuple(ids[:split]), tuple(ids[split:]))
 
 
-def places(block: EdgeBlock) -> np.ndarray:
-    """How often the same (node, via) pair came earlier in its row of `src`.
+def occurrences(block: EdgeBlock) -> np.ndarray:
+    """How often each source's signal, its (node, via) pair, occurs earlier in its row of `src`.
 
     Args:
         block: The edge block.
@@ -67,11 +67,11 @@ def places(block: EdgeBlock) -> np.ndarray:
 
 def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
     """Types [t, 8] of one block, and the type of each (b, k, s), broadcastable."""
-    place = places(block)
+    occurrence = occurrences(block)
     via = block.via
     if via.size and (via.strides == (0, 0) or (via == via.flat[0]).all()):
         via = via[:1, :1]
-    columns = [a.reshape(-1) for a in np.broadcast_arrays(via, place)]
+    columns = [a.reshape(-1) for a in np.broadcast_arrays(via, occurrence)]
     first, inverse = distinct_tuples(*columns)
     pairs = np.stack([c[first] for c in columns], axis=1)
     slots = len(block.slots)
@@ -79,7 +79,7 @@ def _block_rows(block: EdgeBlock, role: int) -> tuple[np.ndarray, np.ndarray]:
     rows[..., 0], rows[..., 1] = int(block.constant), role
     rows[..., 2], rows[..., 4] = pairs[:, None, 0], pairs[:, None, 1]
     rows[..., 5 : 5 + block.slots.shape[1]] = block.slots
-    shape = np.broadcast_shapes(via.shape, place.shape)
+    shape = np.broadcast_shapes(via.shape, occurrence.shape)
     return rows.reshape(-1, 8), inverse.reshape(*shape, 1) * slots + np.arange(slots)
 
 

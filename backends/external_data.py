@@ -63,7 +63,7 @@ class DataFolders:
 def copy_data(
     proto: onnx.ModelProto, path: Path, folders: DataFolders, changed: list[tuple[onnx.TensorProto, bytes]]
 ) -> bool:
-    """Provide every data file that `proto` refers to beside `path`, with the changed tensors in it.
+    """Put every data file of `proto` beside `path`, with the changed tensors written into it.
 
     Args:
         proto: The model; locations, offsets and lengths are updated in place.
@@ -113,18 +113,18 @@ def _same_file(a: Path, b: Path) -> bool:
 
 def _free_location(location: str, path: Path, taken: set[str]) -> str:
     """The same location, or one named after the model if it is taken or outside of the target folder."""
-    own, number = _own(path, ".data"), 0
+    own, number = _data_name(path, ".data"), 0
     # A dangling link counts as taken: writing to it would create the file that it names.
     there = os.path.lexists(path.parent / location)
     if location not in taken and inside(path.parent, location) and (location == own or not there):
         return location
     while own in taken or not inside(path.parent, own):
         number += 1
-        own = _own(path, f".{number}.data")
+        own = _data_name(path, f".{number}.data")
     return own
 
 
-def _own(path: Path, ending: str) -> str:
+def _data_name(path: Path, ending: str) -> str:
     """The name of a model's data file, or its digest where the name would be too long."""
     name = f"{path.name}{ending}"
     return name if len(os.fsencode(name)) <= _LONGEST else hashlib.sha256(name.encode()).hexdigest() + ending

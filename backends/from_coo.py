@@ -22,7 +22,7 @@ def from_coo(data: Any) -> Blocks:
         data: What `gmnc.backends.coo.coo` returns, or a PyG `Batch` of that.
 
     Returns:
-        Blocks without slots: the data's `edge_param` says which parameter an edge carries.
+        Blocks without segments: the data's `edge_param` says which parameter an edge carries.
 
     Raises:
         GmncError: The data are not from `coo`, or have reversed edges (`reverse=True`), which a metanetwork adds
@@ -55,7 +55,7 @@ def from_coo(data: Any) -> Blocks:
         layout=layout,
         values=torch.cat([value.new_zeros(1), value]),
         extra=src.new_zeros(0, dtype=torch.int64),
-        slots=(),
+        segments=(),
         nodes=data.x[:, :8],
         types=kinds[:, 3:8],
         node_op_bag=data.node_op_bag,

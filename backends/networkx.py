@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..ir import EdgeBlock, GmncError, LinkBlock, ParameterGraph
-from .edge_types import places
+from .edge_types import occurrences
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -20,7 +20,7 @@ MAX_EDGES = 200_000
 
 
 def networkx(graph: ParameterGraph, values: bool = True, *, force: bool = False) -> nx.MultiDiGraph:
-    """Convert a graph to an `nx.MultiDiGraph`, which takes about one kilobyte per edge.
+    """Convert a graph to an `nx.MultiDiGraph`, which takes about 1 kB of memory per edge.
 
     Args:
         graph: The graph.
@@ -31,11 +31,11 @@ def networkx(graph: ParameterGraph, values: bool = True, *, force: bool = False)
         A multigraph on node ids.
 
         * Node attributes: `kind`, `group` (index), `index` (within the group), `pinned`, `depth`, `value` and `node`
-          (ONNX names), `inputs` and `outputs` (tuples of (port index, position in the port, via text)).
+          (ONNX names), `inputs` and `outputs` (tuples of (port index, index in the port, via text)).
         * Edge attributes: `role`, `link` (whether it is one), `constant`, `tied`, `parameter` and `element` (name and
           flat index; None for links), `value` (float; None for links or with `values=False`), `via` (text), `slot`
-          (tuple), `place` (how often the same port came earlier in its row), `operand` (int or None) and `block`
-          (index in `graph.edges`, or in `graph.links`).
+          (tuple), `occurrence` (how many earlier sources of its row have the same signal), `operand` (int or None) and
+          `block` (index in `graph.edges`, or in `graph.links`).
 
     Raises:
         GmncError: The graph has more than `MAX_EDGES` edges and `force` is not set.
@@ -82,15 +82,15 @@ def _nodes(graph: ParameterGraph) -> Iterator[tuple[int, dict[str, Any]]]:
 def _ports(graph: ParameterGraph, ports: tuple[Any, ...]) -> dict[int, list[tuple[int, int, str]]]:
     found: dict[int, list[tuple[int, int, str]]] = {}
     for number, port in enumerate(ports):
-        for place, (node, via) in enumerate(zip(port.nodes.tolist(), port.via.tolist(), strict=True)):
-            found.setdefault(node, []).append((number, place, graph.via_text(via)))
+        for position, (node, via) in enumerate(zip(port.nodes.tolist(), port.via.tolist(), strict=True)):
+            found.setdefault(node, []).append((number, position, graph.via_text(via)))
     return found
 
 
 def _block(
     number: int, block: EdgeBlock, values: np.ndarray | None, texts: list[str]
 ) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    place = np.broadcast_to(places(block), block.src.shape)
+    occurrence = np.broadcast_to(occurrences(block), block.src.shape)
     elements = block.view.elements()
     slots = [tuple(row) for row in block.slots.tolist()]
     for b, n, k, s in np.ndindex(*block.shape):
@@ -107,7 +107,7 @@ def _block(
                 "value": None if values is None else float(values[b, n, k, s]),
                 "via": texts[block.via[b, k]],
                 "slot": slots[s],
-                "place": int(place[b, k]),
+                "occurrence": int(occurrence[b, k]),
                 "operand": None,
                 "block": number,
             },
@@ -129,7 +129,7 @@ def _links(number: int, link: LinkBlock, texts: list[str]) -> Iterator[tuple[int
                 "value": None,
                 "via": texts[link.via[i]],
                 "slot": () if link.slot is None else tuple(link.slot[i].tolist()),
-                "place": 0,
+                "occurrence": 0,
                 "operand": None if link.operand is None else int(link.operand[i]),
                 "block": number,
             },

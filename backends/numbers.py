@@ -10,7 +10,7 @@ import torch
 from ..ir import GmncError
 from .values import array_of, dtype_of
 
-__all__ = ["flat", "is_whole", "tensor_of"]
+__all__ = ["flat", "is_integer", "tensor_of"]
 
 
 def tensor_of(value: Any, name: str) -> torch.Tensor:
@@ -35,7 +35,7 @@ def tensor_of(value: Any, name: str) -> torch.Tensor:
     return flat(array).reshape(array.shape)
 
 
-def is_whole(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
     """Whether the value holds integers or booleans."""
     if isinstance(value, torch.Tensor):
         return not (value.is_floating_point() or value.is_complex() or value.is_quantized)

@@ -1,4 +1,4 @@
-"""Write-back: new parameter values into the same ONNX model."""
+"""Write-back: store new parameter values in the ONNX model that a graph was compiled from."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def write(
 
     Raises:
         GmncError: A name is no parameter (for a computed weight, the message names its sources), a shape or dtype does
-            not match, values overflow the stored dtype, the graph has no model (it was loaded from a store), the place
-            of a parameter in the model is not found, or a file cannot be written.
+            not match, values overflow the stored dtype, the graph has no model (it was loaded from a store), a
+            parameter cannot be located in the model, or a file cannot be written.
     """
     source = graph.source
     if source is None:
@@ -67,7 +67,7 @@ def write(
             f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
         )
     plan = plan_write(graph, _changed(graph, values or {}), rounded)
-    for entry in plan.off:
+    for entry in plan.off_grid:
         warnings.warn(StorageWarning(str(entry)), stacklevel=2)
     changed = bool(plan.tensors or plan.floats)
     original = source.original
@@ -100,7 +100,7 @@ def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
     Raises:
         GmncError: A name is no parameter, or a shape or dtype does not match.
     """
-    return plan_write(graph, _changed(graph, values)).off
+    return plan_write(graph, _changed(graph, values)).off_grid
 
 
 def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -111,7 +111,7 @@ def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.n
         parameter = graph.parameters.get(name)
         if parameter is None:
             # A mapping with only unknown names is a mistake, whatever it holds.
-            if some and _without_effect(name, value, graph):
+            if some and _ignorable(name, value, graph):
                 continue
             raise GmncError(_unknown(name, graph))
         array = checked(parameter, value)
@@ -120,15 +120,15 @@ def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.n
     return out
 
 
-def _without_effect(name: str, value: object, graph: ParameterGraph) -> bool:
+def _ignorable(name: str, value: object, graph: ParameterGraph) -> bool:
     """Whether the value holds integers or booleans that the model lacks, or has unchanged under this name."""
     array = array_of(value, name)
     if array.dtype.kind not in "iub":
         return False
     graphs = [] if graph.source is None else list(graph.source.model.graphs())
     here = [v.const_value for g in graphs for v in g.initializers.values() if v.name == name]
-    made = any(v.name == name for g in graphs for n in g for v in n.outputs)
-    return not made and all(t is not None and np.array_equal(t.numpy(), array) for t in here)
+    computed = any(v.name == name for g in graphs for n in g for v in n.outputs)
+    return not computed and all(t is not None and np.array_equal(t.numpy(), array) for t in here)
 
 
 def _unknown(name: str, graph: ParameterGraph) -> str:

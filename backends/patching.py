@@ -1,4 +1,4 @@
-"""Set values in a ModelProto: in initializers, Constant nodes and attributes, or replacing a computed value."""
+"""Set values in a ModelProto: initializers, Constant nodes, attributes, or a constant in place of a computation."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Patcher:
 
     Attributes:
         proto: The model.
-        external: (tensor, new bytes) of every changed tensor with external data, whose entry is left as it is.
+        external: (tensor, new bytes) of every changed tensor with external data, whose entry is not updated.
     """
 
     def __init__(self, proto: onnx.ModelProto) -> None:
@@ -49,10 +49,10 @@ class Patcher:
                 self._holders[name].append(holder)
 
     def set(self, parameter: Parameter, array: np.ndarray) -> None:
-        """Write `array`, of the stored shape and dtype, where the parameter came from.
+        """Write `array`, of the stored shape and dtype, to where the parameter came from.
 
         Raises:
-            GmncError: That place is not found in the model.
+            GmncError: The parameter cannot be located in the model.
         """
         if parameter.origin == "attribute" and self._set_attribute(parameter, array):
             return
@@ -62,11 +62,11 @@ class Patcher:
                 self._set_tensor(holder, array)
                 return
             if holder is not None:
-                self._set_number(holder, array)
+                self._set_attribute_value(holder, array)
                 return
         raise GmncError(
-            f"the place of {parameter.name!r} in the model is unknown: it is in a local function, or its node has "
-            "no name; inline the functions and name the nodes before compiling"
+            f"cannot locate {parameter.name!r} in the model: it is in a local function, or its node has no name; "
+            "inline the functions and name the nodes before compiling"
         )
 
     def replace(self, value: str, array: np.ndarray) -> None:
@@ -77,8 +77,8 @@ class Patcher:
         """
         if not self._replaced(value, array):
             raise GmncError(
-                f"the place of {value!r} in the model is unknown: it is in a local function; inline the functions "
-                "before compiling"
+                f"cannot locate {value!r} in the model: it is in a local function; inline the functions before "
+                "compiling"
             )
 
     def internalise(self) -> None:
@@ -113,15 +113,15 @@ class Patcher:
 
     def _set_attribute(self, parameter: Parameter, array: np.ndarray) -> bool:
         output, name = parameter.place or ("", "")
-        makers = [n for scope in self._scopes for n in scope.graph.node if output and output in n.output]
-        found = [a for node in makers for a in node.attribute if a.name == name]
+        producers = [n for scope in self._scopes for n in scope.graph.node if output and output in n.output]
+        found = [a for node in producers for a in node.attribute if a.name == name]
         if len(found) > 1:
             raise GmncError(f"{len(found)} subgraphs compute a value {output!r}: rename them first")
         if found:
-            self._set_number(found[0], array)
+            self._set_attribute_value(found[0], array)
         return bool(found)
 
-    def _set_number(self, attribute: onnx.AttributeProto, array: np.ndarray) -> None:
+    def _set_attribute_value(self, attribute: onnx.AttributeProto, array: np.ndarray) -> None:
         kind = attribute.type
         if kind == onnx.AttributeProto.TENSOR:
             self._set_tensor(attribute.t, array)
@@ -138,12 +138,12 @@ class Patcher:
 
     def _replaced(self, name: str, array: np.ndarray) -> bool:
         """Replace a value that a node computes by an initializer of the same name; False if no node computes it."""
-        makers = [(s, n) for s in self._scopes for n in s.graph.node if name in n.output]
-        if not makers:
+        producers = [(s, n) for s in self._scopes for n in s.graph.node if name in n.output]
+        if not producers:
             return False
-        if len(makers) > 1:
-            raise GmncError(f"{len(makers)} subgraphs compute a value {name!r}: rename them first")
-        scope, node = makers[0]
+        if len(producers) > 1:
+            raise GmncError(f"{len(producers)} subgraphs compute a value {name!r}: rename them first")
+        scope, node = producers[0]
         graph = scope.graph
         if any(o.name == name for o in graph.output):
             raise GmncError(f"{name!r} is an output of its graph and cannot be replaced by a constant")
@@ -176,9 +176,9 @@ class Patcher:
     def _orphan(self, scope: _Scope | None, name: str) -> list[tuple[_Scope, onnx.NodeProto]]:
         """The node that computes an unused value, if any; an unused initializer is removed right away."""
         while scope is not None:
-            maker = next((n for n in scope.graph.node if name in n.output), None)
-            if maker is not None:
-                return [(scope, maker)]
+            producer = next((n for n in scope.graph.node if name in n.output), None)
+            if producer is not None:
+                return [(scope, producer)]
             if all(i.name != name for i in scope.graph.input):
                 _drop(scope.graph.initializer, name)
                 for tensor in [t for t in scope.graph.sparse_initializer if t.values.name == name]:

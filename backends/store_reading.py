@@ -36,8 +36,8 @@ LONGEST_HEADER = 100_000_000
 
 _BROADCAST = 1 << 24
 """Largest total number of elements in broadcast arrays, which take no space in the file."""
-_DEEPEST = 8
-_FAR = 1 << 62
+_MAX_DEPTH = 8
+_LARGEST = 1 << 62
 _DTYPES = {
     np.dtype(kind).name: np.dtype(kind)
     for kind in (
@@ -50,7 +50,7 @@ _DTYPES = {
 }
 """Dtypes of parameters and constants."""
 
-_count = integer(most=_FAR)
+_count = integer(most=_LARGEST)
 _SIZES = listed(_count, most=32)
 
 HEADER = mapping(lambda entry: entry)
@@ -68,7 +68,7 @@ def _attribute(value: Any, depth: int = 0) -> Any:
         return text(value)
     if isinstance(value, dict):
         return table({"bytes": _hexadecimal})(value)
-    if not isinstance(value, list) or depth == _DEEPEST:
+    if not isinstance(value, list) or depth == _MAX_DEPTH:
         raise FieldError("an attribute value", value)
     return [_attribute(entry, depth + 1) for entry in value]
 
@@ -96,7 +96,7 @@ def _reference(axes: int) -> Check[list[Any]]:
 
 _vector, _matrix, _block = _reference(1), _reference(2), _reference(4)
 _four = listed(_count, 4, 4)
-_steps = listed(integer(-_FAR, _FAR), 4, 4)
+_steps = listed(integer(-_LARGEST, _LARGEST), 4, 4)
 _parameter = row(text, _SIZES, one_of(*_DTYPES), one_of(*get_args(Origin)))
 _port = row(text, _vector, _vector)
 
@@ -147,16 +147,16 @@ class Tensors:
 
     Attributes:
         file: The store.
-        places: First byte, end and safetensors dtype of each tensor, by name.
+        spans: First byte, end and safetensors dtype of each tensor, by name.
     """
 
     file: MappedFile
-    places: Mapping[str, tuple[int, int, str]]
+    spans: Mapping[str, tuple[int, int, str]]
 
     @staticmethod
     def of(file: MappedFile, start: int, header: Mapping[str, Any]) -> Tensors:
         """Locate the tensors of a header; raises `FieldError` for one that is outside of the file."""
-        places = {}
+        spans = {}
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
@@ -167,21 +167,21 @@ class Tensors:
                     raise FieldError("bytes within the file, which is truncated", [first, last])
             except FieldError as error:
                 raise error.within(f".{name}") from None
-            places[name] = (start + first, start + last, found["dtype"])
-        return Tensors(file, places)
+            spans[name] = (start + first, start + last, found["dtype"])
+        return Tensors(file, spans)
 
     def read(self, name: str, dtype: np.dtype, kind: str = "") -> np.ndarray:
         """The elements of a tensor as a 1-d view of the file. kind: the safetensors dtype that it must have, if any."""
-        if name not in self.places:
-            raise FieldError(f"a tensor {name!r}", list(self.places)[:3])
-        first, last, found = self.places[name]
+        if name not in self.spans:
+            raise FieldError(f"a tensor {name!r}", list(self.spans)[:3])
+        first, last, found = self.spans[name]
         if (kind and found != kind) or (last - first) % dtype.itemsize:
             raise FieldError(f"{dtype.name} in the tensor {name!r}", found)
         return self.file.array[first:last].view(dtype)
 
-    def numbers(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    def values(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """The values of a parameter. Raises `GmncError` if they were not stored, or the file has changed."""
-        if name not in self.places:
+        if name not in self.spans:
             raise GmncError(
                 f"{self.file.state.path} was saved without values: save it again with values=True to read {name!r}"
             )
@@ -190,7 +190,7 @@ class Tensors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Numbers:
+class _Values:
     """Reads one parameter of a store."""
 
     tensors: Tensors
@@ -200,7 +200,7 @@ class _Numbers:
     portable: ClassVar[bool] = True
 
     def __call__(self) -> np.ndarray:
-        return self.tensors.numbers(self.key, self.shape, _DTYPES[self.dtype])
+        return self.tensors.values(self.key, self.shape, _DTYPES[self.dtype])
 
 
 class _Arrays:
@@ -266,11 +266,11 @@ def _numbered(rows: list[list[Any]], kind: str, tensors: Tensors) -> dict[str, P
     """Parameters or constants by name; raises `FieldError` if stored values do not have the size they need."""
     found: dict[str, Parameter] = {}
     for name, sizes, dtype, origin in rows:
-        key, shape, there = f"{kind}/{name}", tuple(sizes), _DTYPES[dtype]
-        first, last, _ = tensors.places.get(key, (0, math.prod(shape) * there.itemsize, ""))
-        if name in found or last - first != math.prod(shape) * there.itemsize:
+        key, shape, stored = f"{kind}/{name}", tuple(sizes), _DTYPES[dtype]
+        first, last, _ = tensors.spans.get(key, (0, math.prod(shape) * stored.itemsize, ""))
+        if name in found or last - first != math.prod(shape) * stored.itemsize:
             raise FieldError(f"one {kind} {name!r} with the bytes of {list(shape)} {dtype}", last - first)
-        found[name] = Parameter(name, shape, dtype, origin, _Numbers(tensors, key, shape, dtype))
+        found[name] = Parameter(name, shape, dtype, origin, _Values(tensors, key, shape, dtype))
     return found
 
 

@@ -9,66 +9,66 @@ import torch
 
 from ..ir import GmncError
 
-__all__ = ["moved", "pinned"]
+__all__ = ["to_device", "to_pinned_memory"]
 
 _ALIGN = 16
 
 
-def moved(
+def to_device(
     tensors: Mapping[str, torch.Tensor], device: torch.device | str, non_blocking: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The tensors on another device. non_blocking: as in `torch.Tensor.to`, for tensors that `pinned` returned."""
-    host = _laid_out(tensors)
-    if host is None:
-        host = _filled(tensors, torch.zeros(_size(tensors), dtype=torch.uint8, device=_device(tensors)))
-    return _views(tensors, host.to(device, non_blocking=non_blocking))
+    """The tensors on another device. non_blocking: as in `torch.Tensor.to`, for results of `to_pinned_memory`."""
+    buffer = _shared_buffer(tensors)
+    if buffer is None:
+        buffer = _packed(tensors, torch.zeros(_size(tensors), dtype=torch.uint8, device=_device(tensors)))
+    return _views(tensors, buffer.to(device, non_blocking=non_blocking))
 
 
-def pinned(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def to_pinned_memory(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The tensors in page-locked memory. Raises `GmncError` where there is no GPU."""
     try:
-        host = torch.zeros(_size(tensors), dtype=torch.uint8, pin_memory=True)
+        buffer = torch.zeros(_size(tensors), dtype=torch.uint8, pin_memory=True)
     except RuntimeError as error:
         raise GmncError(f"memory can be pinned for a GPU only, and none is available: {error}") from error
-    return _views(tensors, _filled(tensors, host))
+    return _views(tensors, _packed(tensors, buffer))
 
 
-def _places(tensors: Mapping[str, torch.Tensor]) -> list[int]:
+def _offsets(tensors: Mapping[str, torch.Tensor]) -> list[int]:
     """Offset of each tensor in the buffer, in bytes, and the buffer's size."""
     sizes = (-(-t.numel() * t.element_size() // _ALIGN) * _ALIGN for t in tensors.values())
     return [0, *itertools.accumulate(sizes)]
 
 
 def _size(tensors: Mapping[str, torch.Tensor]) -> int:
-    return _places(tensors)[-1]
+    return _offsets(tensors)[-1]
 
 
 def _device(tensors: Mapping[str, torch.Tensor]) -> torch.device:
     return next(iter(tensors.values())).device
 
 
-def _filled(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> torch.Tensor:
-    for t, at in zip(tensors.values(), _places(tensors), strict=False):
+def _packed(tensors: Mapping[str, torch.Tensor], buffer: torch.Tensor) -> torch.Tensor:
+    for t, at in zip(tensors.values(), _offsets(tensors), strict=False):
         if t.numel():
-            host[at : at + t.numel() * t.element_size()] = t.contiguous().view(-1).view(torch.uint8)
-    return host
+            buffer[at : at + t.numel() * t.element_size()] = t.contiguous().view(-1).view(torch.uint8)
+    return buffer
 
 
-def _laid_out(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
-    """The buffer that the tensors already share, as after `moved` and `pinned`; None if they do not."""
+def _shared_buffer(tensors: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The buffer that the tensors already share, as results of this module do; None if they do not."""
     storage = next(iter(tensors.values())).untyped_storage()
     if storage.nbytes() != _size(tensors):
         return None
-    for t, at in zip(tensors.values(), _places(tensors), strict=False):
+    for t, at in zip(tensors.values(), _offsets(tensors), strict=False):
         same = t.untyped_storage().data_ptr() == storage.data_ptr() and t.is_contiguous()
         if t.numel() and not (same and t.storage_offset() * t.element_size() == at):
             return None
     return torch.empty(0, dtype=torch.uint8, device=_device(tensors)).set_(storage)
 
 
-def _views(tensors: Mapping[str, torch.Tensor], host: torch.Tensor) -> dict[str, torch.Tensor]:
+def _views(tensors: Mapping[str, torch.Tensor], buffer: torch.Tensor) -> dict[str, torch.Tensor]:
     """Views of the buffer with the dtypes and shapes of the tensors."""
     return {
-        name: host[at : at + t.numel() * t.element_size()].view(t.dtype).view(t.shape)
-        for (name, t), at in zip(tensors.items(), _places(tensors), strict=False)
+        name: buffer[at : at + t.numel() * t.element_size()].view(t.dtype).view(t.shape)
+        for (name, t), at in zip(tensors.items(), _offsets(tensors), strict=False)
     }

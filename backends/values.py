@@ -86,13 +86,13 @@ def checked(parameter: Parameter, value: object) -> np.ndarray:
     kind = dtype_of(parameter.dtype)
     if array.dtype == kind:
         return array
-    if _family(array.dtype) != _family(kind) or _family(kind) == "other":
+    if _dtype_kind(array.dtype) != _dtype_kind(kind) or _dtype_kind(kind) == "other":
         raise GmncError(
             f"{what}: dtype {array.dtype}, the parameter is stored as {parameter.dtype}; convert them first"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(kind)
-        if _family(kind) == "float":
+        if _dtype_kind(kind) == "float":
             lost = np.isfinite(array) & ~np.isfinite(cast)
         else:
             lost = cast.astype(array.dtype) != array
@@ -152,7 +152,7 @@ def _split(graph: ParameterGraph, flat: np.ndarray) -> list[np.ndarray | None]:
 def _gather(graph: ParameterGraph, name: str, numbers: list[int], blocks: Sequence[np.ndarray | None]) -> np.ndarray:
     parameter = graph.parameters[name]
     views = [graph.edges[i].view for i in numbers]
-    integer = _family(dtype_of(parameter.dtype)) != "float"
+    integer = _dtype_kind(dtype_of(parameter.dtype)) != "float"
     if len(views) == 1:
         total = np.array(parameter.load())
         new = np.asarray(blocks[numbers[0]])
@@ -171,10 +171,10 @@ def _gather(graph: ParameterGraph, name: str, numbers: list[int], blocks: Sequen
     return mean.astype(dtype_of(parameter.dtype))
 
 
-def _family(kind: np.dtype) -> str:
+def _dtype_kind(kind: np.dtype) -> str:
     if kind == np.bool_:
         return "bool"
-    for prefix, family in (("float", "float"), ("bfloat", "float"), ("int", "integer"), ("uint", "integer")):
+    for prefix, found in (("float", "float"), ("bfloat", "float"), ("int", "integer"), ("uint", "integer")):
         if kind.name.startswith(prefix):
-            return family
+            return found
     return "other"

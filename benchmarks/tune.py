@@ -47,7 +47,7 @@ def timed(direction: str, tuning: Tuning, given: Problem, key: tuple[str, int], 
     before = TUNING.get(key)
     TUNING[key] = tuning
     # The tables of another geometry would stay in memory.
-    given.layout._plans.clear()
+    given.layout._cache.clear()
     update = fused(given.layout, "triton")
     step = {"forward": forward, "both": both}[direction]
 

@@ -16,7 +16,7 @@ from .evaluate import evaluate_runs
 from .inspect import inspect_model
 from .plugins import list_plugins
 from .predict import predict_accuracy
-from .session import errors_to_exit_codes, streams
+from .session import errors_to_exit_codes, prepare_streams
 from .symmetries import list_symmetries
 from .train import train_metanetwork
 from .verify import verify_model
@@ -69,5 +69,5 @@ def _options(
 
 def main() -> None:
     """Run the command line; entry point of the `gmnc` script."""
-    streams()
+    prepare_streams()
     app()

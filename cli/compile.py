@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, Model, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, is_store, lower, note, output, print_json, progress, short, shown
+from .session import (
+    cell,
+    errors_to_exit_codes,
+    first_rows,
+    is_store,
+    lower,
+    note,
+    output,
+    print_json,
+    progress,
+    short,
+)
 
 if TYPE_CHECKING:
     from ..ir import OpaqueOp, ParameterGraph, Problem
@@ -107,7 +118,7 @@ def _print_tables(graph: ParameterGraph, seconds: float) -> None:
         _table("parameters", account, graph.num_parameters),
     )
     console.print(Columns(tables, padding=(0, 4)))
-    for line in shown(_opaque(graph), "opaque operators"):
+    for line in first_rows(_opaque(graph), "opaque operators"):
         console.print(cell(line), soft_wrap=True)
     groups, blocks = counted(len(graph.groups), "group"), counted(len(graph.edges) + len(graph.links), "block")
     console.print(f"{groups}, {blocks}, lowered in {seconds:.3f} s")

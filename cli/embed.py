@@ -12,6 +12,7 @@ import typer
 
 from .options import (
     LARGEST_SEED,
+    Device,
     Dims,
     FoldWeights,
     Inputs,
@@ -50,45 +51,46 @@ class Kernel(StrEnum):
     triton = "triton"
 
 
-def embed_models(
-    models: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="MODEL|STORE...", help="ONNX files, or stores written by gmnc compile.", show_default=False
-        ),
-    ],
-    weights: Annotated[
-        Path | None,
-        typer.Option(
-            "--weights",
-            "-w",
-            metavar="WEIGHTS",
-            show_default="random, from --seed",
-            help="Weights of the metanetwork (.safetensors), as written by gmnc.metanets.save.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            metavar="S", min=0, max=LARGEST_SEED, help="Seed of the random weights if --weights is not given."
-        ),
-    ] = 0,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")] = (
-        "auto"
+Networks = Annotated[
+    list[Path],
+    typer.Argument(metavar="MODEL|STORE...", help="ONNX files, or stores written by gmnc compile.", show_default=False),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(
+        "--weights",
+        "-w",
+        metavar="WEIGHTS",
+        show_default="random, from --seed",
+        help="Weights of the metanetwork (.safetensors), as written by gmnc.metanets.save.",
     ),
-    kernel: Annotated[
-        Kernel, typer.Option(help="Implementation of the edge update; auto: the fastest for the device.")
-    ] = (Kernel.auto),
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FILE",
-            help="Write the embeddings to this file (.safetensors, .npy).",
-            show_default=False,
-        ),
-    ] = None,
+]
+Seed = Annotated[
+    int,
+    typer.Option(metavar="S", min=0, max=LARGEST_SEED, help="Seed of the random weights if --weights is not given."),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="Write the embeddings to this file (.safetensors, .npy).",
+        show_default=False,
+    ),
+]
+KernelName = Annotated[
+    Kernel, typer.Option(help="Implementation of the edge update; auto: the fastest for the device.")
+]
+
+
+def embed_models(
+    models: Networks,
+    weights: Weights = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    kernel: KernelName = Kernel.auto,
+    out: Output = None,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,
@@ -111,17 +113,13 @@ def embed_models(
         where = _device(device, kernel)
         net, origin = _metanetwork(weights, seed, kernel)
         net = net.to(where).eval()
-        rows: list[dict[str, Any]] = []
 
         def graph_of(path: Path) -> ParameterGraph:
             graph = open_graph(path, dims, inputs, on_unsupported, fold_weights)
             read.extend(map(Path, graph.files))
             return graph
 
-        with progress_bar(quiet) as on_progress:
-            for number, path in enumerate(models):
-                on_progress(f"embedding {path.name}", number, len(models))
-                rows.append(_row(net, path, graph_of, where))
+        rows = _rows(net, models, graph_of, where, quiet)
         if out is not None and write is not None:
             with replacing(out, read) as temporary:
                 write(temporary, rows, origin)
@@ -133,6 +131,18 @@ def embed_models(
         note(f"weights: {origin}", quiet)
     if out is not None:
         note(f"wrote {out}", quiet)
+
+
+def _rows(
+    net: GMN, paths: list[Path], graph_of: Callable[[Path], ParameterGraph], device: torch.device, quiet: bool
+) -> list[dict[str, Any]]:
+    """The results for all networks, with a progress bar."""
+    rows = []
+    with progress_bar(quiet) as on_progress:
+        for number, path in enumerate(paths):
+            on_progress(f"embedding {path.name}", number, len(paths))
+            rows.append(_row(net, path, graph_of, device))
+    return rows
 
 
 def _device(name: str, kernel: Kernel) -> torch.device:

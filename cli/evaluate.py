@@ -56,7 +56,7 @@ def evaluate_runs(
 
         results = [load_result(run) for run in runs]
         rows = report.summary(results, of.value)
-        made = report.pictures(results, plots) if plots is not None else []
+        made = report.plots(results, plots) if plots is not None else []
     if json:
         print_json({"rows": report.to_json(rows), "pictures": [str(p) for p in made]})
     else:

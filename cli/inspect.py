@@ -9,7 +9,7 @@ import typer
 
 from .options import Dims, FoldWeights, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
 from .passes import list_passes, listing_after, text_of
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, say, short, shown
+from .session import cell, errors_to_exit_codes, first_rows, open_graph, output, print_json, progress, say, short
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,13 +164,13 @@ def _print_tables(found: dict[str, Any]) -> None:
         groups.add_column(name, justify="right")
     groups.add_column("node", overflow="fold")
     groups.add_column("value", overflow="fold")
-    for g in shown(found["groups"], "groups"):
+    for g in first_rows(found["groups"], "groups"):
         numbers = (g["size"], g["depth"], g["pinned"] or "")
         groups.add_row(f"g{g['id']}", g["kind"], *map(str, numbers), short(g["node"]), short(g["value"]))
     blocks = Table("from", "to", "role", "shape", title="blocks", box=box.SIMPLE_HEAD, title_justify="left")
     blocks.add_column("parameter or node", overflow="fold")
     blocks.add_column("via", overflow="fold")
-    for b in shown(found["blocks"], "blocks"):
+    for b in first_rows(found["blocks"], "blocks"):
         marks = " tied" * b.get("tied", False) + " constant" * b.get("constant", False)
         role = f"{b['role']}{marks}" + " (link)" * (b["type"] == "links")
         shape = "×".join(map(str, b["shape"])) + (f" slots {'×'.join(map(str, b['slots']))}" if b["slots"] else "")

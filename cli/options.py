@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "LARGEST_SEED",
+    "Device",
     "Dims",
     "FoldWeights",
     "Inputs",
@@ -64,6 +65,7 @@ FoldWeights = Annotated[
 Kinds = Annotated[
     str, typer.Option(metavar="KINDS", help="Comma-separated kinds of symmetries: permutation, sign, scale.")
 ]
+Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Suppress progress and notes on stderr.")]
 

@@ -81,7 +81,7 @@ def _row(
             error.args = (f"{path}: {error}",)
         raise
     edges = graph.num_parameter_edges
-    return {"model": str(path), "parameter_edges": edges, "accuracy": found.accuracy, "far": list(found.far)}
+    return {"model": str(path), "parameter_edges": edges, "accuracy": found.accuracy, "far": list(found.out_of_range)}
 
 
 def _print(rows: list[dict[str, Any]]) -> None:

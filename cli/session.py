@@ -1,4 +1,4 @@
-"""Shared by all commands: errors to exit codes, progress on stderr, results on stdout."""
+"""Shared by all commands: errors become exit codes, progress goes to stderr, results to stdout."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ __all__ = [
     "CHECK_FAILED",
     "cell",
     "errors_to_exit_codes",
+    "first_rows",
     "is_store",
     "lower",
     "note",
     "open_graph",
     "output",
+    "prepare_streams",
     "print_json",
     "progress",
     "progress_bar",
     "say",
     "short",
-    "shown",
-    "streams",
 ]
 
 _Row = TypeVar("_Row")
@@ -55,8 +55,8 @@ _PIPE_CLOSED = 141
 """Exit code after a closed pipe: what a shell reports for a process ended by SIGPIPE."""
 
 
-def streams() -> None:
-    """Make stdout and stderr usable: escape what their encodings lack, and replace them if they are closed."""
+def prepare_streams() -> None:
+    """Make stdout and stderr usable: escape characters that they cannot encode, and replace them if they are closed."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -205,7 +205,7 @@ def output() -> Console:
     return Printing(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False)
 
 
-def shown(rows: Sequence[_Row], what: str) -> Iterator[_Row]:
+def first_rows(rows: Sequence[_Row], what: str) -> Iterator[_Row]:
     """The first 1,000 rows of a table; a note on stderr says if there are more."""
     yield from rows[:_ROWS]
     if len(rows) > _ROWS:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from .inspect import Source
 from .options import Dims, FoldWeights, Inputs, Json, Kinds, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress, short, shown
+from .session import cell, errors_to_exit_codes, first_rows, open_graph, output, print_json, progress, short
 
 if TYPE_CHECKING:
     from ..symmetry import Symmetries
@@ -53,7 +53,7 @@ def _print_table(found: Symmetries) -> None:
     table.add_column("log10 of size", justify="right")
     for each in found.rescalings:
         table.add_column(f"{each.kind}s", justify="right")
-    for family in shown(found.families, "families"):
+    for family in first_rows(found.families, "families"):
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
         counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
         more = [f"{n:,}" if n else "" for n in counts]

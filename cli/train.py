@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .options import Json, Quiet
+from .options import Device, Json, Quiet
 from .session import errors_to_exit_codes, note, output, print_json, progress_bar
 
 if TYPE_CHECKING:
-    from ..tasks import Experiment, OnProgress, Settings
+    from ..tasks import Experiment, OnProgress, Options, Settings
 
 __all__ = ["Metanet", "SplitName", "TaskName", "train_metanetwork"]
 
@@ -45,71 +45,75 @@ class SplitName(StrEnum):
     family = "family"
 
 
+Task = Annotated[TaskName, typer.Argument(help="The task to train on.", show_default=False)]
+ZooFolder = Annotated[
+    Path, typer.Option("--zoo", metavar="DIR", help="Folder of a zoo, as written by gmnc zoo make.", show_default=False)
+]
+RunFolder = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", metavar="RUN", help="Folder of the run; an existing run is resumed.", show_default=False
+    ),
+]
+Model = Annotated[Metanet, typer.Option(help="The metanetwork; none reads no parameters (with --probes).")]
+Split = Annotated[SplitName, typer.Option(help="Split of the zoo into training, validation and test members.")]
+HeldOut = Annotated[str, typer.Option(metavar="FAMILY", help="The test family, with --split family.")]
+Seed = Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the weights and of the order of members.")]
+Epochs = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Largest number of epochs; the learning rate decays to 0 over them.")
+]
+LearningRate = Annotated[float, typer.Option(metavar="X", min=0.0, help="Peak learning rate.")]
+WeightDecay = Annotated[float, typer.Option(metavar="X", min=0.0, help="Weight decay of AdamW, on matrices only.")]
+Patience = Annotated[
+    int,
+    typer.Option(metavar="N", min=0, help="Stop after this many epochs without a better validation score; 0: never."),
+]
+Limit = Annotated[int, typer.Option(metavar="N", min=0, help="Use only the first N members of the zoo; 0: all.")]
+Examples = Annotated[int, typer.Option(metavar="N", min=0, help="Train on only N of the training members; 0: all.")]
+Probes = Annotated[
+    int, typer.Option(metavar="N", min=0, help="Also read each network's outputs for N generated images (accuracy).")
+]
+Edges = Annotated[
+    int, typer.Option(metavar="N", min=1, help="Largest number of edges in a batch, which bounds the memory.")
+]
+Members = Annotated[int, typer.Option(metavar="N", min=1, help="Largest number of members in a batch.")]
+Option = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="Option of the metanetwork, as in hidden_channels=64. Repeatable.",
+        show_default=False,
+    ),
+]
+PredictorFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Also write a predictor for gmnc predict here (accuracy, gmn).", show_default=False
+    ),
+]
+
+
 def train_metanetwork(
-    task: Annotated[TaskName, typer.Argument(help="The task to train on.", show_default=False)],
-    zoo: Annotated[
-        Path,
-        typer.Option("--zoo", metavar="DIR", help="Folder of a zoo, as written by gmnc zoo make.", show_default=False),
-    ],
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out", "-o", metavar="RUN", help="Folder of the run; an existing run is resumed.", show_default=False
-        ),
-    ],
-    model: Annotated[
-        Metanet, typer.Option(help="The metanetwork; none reads no parameters (with --probes).")
-    ] = Metanet.gmn,
-    split: Annotated[
-        SplitName, typer.Option(help="Split of the zoo into training, validation and test members.")
-    ] = SplitName.full,
-    held_out: Annotated[str, typer.Option(metavar="FAMILY", help="The test family, with --split family.")] = "",
-    seed: Annotated[int, typer.Option(metavar="S", min=0, help="Seed of the weights and of the order of members.")] = 0,
-    epochs: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Largest number of epochs; the learning rate decays to 0 over them.")
-    ] = 60,
-    lr: Annotated[float, typer.Option(metavar="X", min=0.0, help="Peak learning rate.")] = 2e-3,
-    weight_decay: Annotated[
-        float, typer.Option(metavar="X", min=0.0, help="Weight decay of AdamW, on matrices only.")
-    ] = 0.01,
-    patience: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=0, help="Stop after this many epochs without a better validation score; 0: never."
-        ),
-    ] = 0,
-    limit: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Use only the first N members of the zoo; 0: all.")
-    ] = 0,
-    examples: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Train on only N of the training members; 0: all.")
-    ] = 0,
-    probes: Annotated[
-        int,
-        typer.Option(metavar="N", min=0, help="Also read each network's outputs for N generated images (accuracy)."),
-    ] = 0,
-    edges: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Largest number of edges in a batch, which bounds the memory.")
-    ] = 200_000,
-    members: Annotated[int, typer.Option(metavar="N", min=1, help="Largest number of members in a batch.")] = 32,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--option",
-            metavar="NAME=VALUE",
-            help="Option of the metanetwork, as in hidden_channels=64. Repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    predictor: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Also write a predictor for gmnc predict here (accuracy, gmn).", show_default=False
-        ),
-    ] = None,
-    device: Annotated[
-        str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")
-    ] = "auto",
+    task: Task,
+    zoo: ZooFolder,
+    out: RunFolder,
+    model: Model = Metanet.gmn,
+    split: Split = SplitName.full,
+    held_out: HeldOut = "",
+    seed: Seed = 0,
+    epochs: Epochs = 60,
+    lr: LearningRate = 2e-3,
+    weight_decay: WeightDecay = 0.01,
+    patience: Patience = 0,
+    limit: Limit = 0,
+    examples: Examples = 0,
+    probes: Probes = 0,
+    edges: Edges = 200_000,
+    members: Members = 32,
+    option: Option = None,
+    predictor: PredictorFile = None,
+    device: Device = "auto",
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -118,40 +122,51 @@ def train_metanetwork(
     Example: gmnc train accuracy --zoo zoo --out run --epochs 60 --seed 0
     """
     with errors_to_exit_codes():
-        from ..files.writing import target
-        from ..ir import GmncError
-        from ..tasks import Options, Settings, joined, rank, run
+        from ..tasks import Options, Settings
 
-        if predictor is not None and (task != TaskName.accuracy or model != Metanet.gmn):
-            raise GmncError("--predictor: only `accuracy` with `--model gmn` writes one")
-        if predictor is not None and probes:
-            raise GmncError("--predictor: `gmnc predict` reads only parameters; omit --probes")
         if predictor is not None:
-            target(predictor, [p for p in (*zoo.rglob("*"), *out.glob("*")) if p.is_file()])
-            if predictor.suffix.lower() != ".safetensors":
-                raise GmncError(f"cannot write {predictor}: the name of a predictor must end in .safetensors")
+            _check_predictor(predictor, task, model, probes, zoo, out)
         settings = Settings(
             task.value, str(zoo), model.value, split.value, held_out, seed, limit, edges, members,
             _options(option), examples, probes,
         )  # fmt: skip
         options = Options(epochs, lr, weight_decay, patience=patience, seed=seed)
-        with joined(), progress_bar(quiet or not _first(), after=0.5) as on_progress:
-            result = run(
-                lambda s: _prepare(s, on_progress, predictor),
-                settings,
-                options,
-                out,
-                device=_device(device),
-                on_progress=on_progress,
-            )
-            first = rank() == 0
-    if not first:
+        result = _train(settings, options, out, predictor, device, quiet)
+    if result is None:
         return
     if json:
         print_json({k: v for k, v in result.items() if k not in ("history", "predictions")})
     else:
         _print(result)
     note(f"wrote {out}", quiet)
+
+
+def _check_predictor(path: Path, task: TaskName, model: Metanet, probes: int, zoo: Path, out: Path) -> None:
+    """Raise `GmncError` if the run cannot write a predictor to this path."""
+    from ..files.writing import target
+    from ..ir import GmncError
+
+    if task != TaskName.accuracy or model != Metanet.gmn:
+        raise GmncError("--predictor: only `accuracy` with `--model gmn` writes one")
+    if probes:
+        raise GmncError("--predictor: `gmnc predict` reads only parameters; omit --probes")
+    target(path, [p for p in (*zoo.rglob("*"), *out.glob("*")) if p.is_file()])
+    if path.suffix.lower() != ".safetensors":
+        raise GmncError(f"cannot write {path}: the name of a predictor must end in .safetensors")
+
+
+def _train(
+    settings: Settings, options: Options, out: Path, predictor: Path | None, device: str, quiet: bool
+) -> dict[str, Any] | None:
+    """Train in one process or several; returns the result, or None in processes of other ranks than 0."""
+    from ..tasks import process_group, rank, run
+
+    def prepare(settings: Settings) -> Experiment:
+        return _prepare(settings, on_progress, predictor)
+
+    with process_group(), progress_bar(quiet or not _first(), after=0.5) as on_progress:
+        result = run(prepare, settings, options, out, device=_device(device), on_progress=on_progress)
+        return result if rank() == 0 else None
 
 
 def _first() -> bool:
@@ -163,7 +178,7 @@ def _first() -> bool:
 
 def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None) -> Experiment:
     from ..ir import GmncError
-    from ..tasks import Zoo, accuracy, inr, sine
+    from ..tasks import Zoo, accuracy, inr_edit, inr_ssl
 
     if settings.task != TaskName.accuracy and settings.split != SplitName.full:
         raise GmncError(f"--split {settings.split}: {settings.task} has only the split full")
@@ -174,7 +189,7 @@ def _prepare(settings: Settings, on_progress: OnProgress, predictor: Path | None
     zoo = Zoo.open(Path(settings.zoo), limit=settings.limit or None, on_progress=on_progress)
     if settings.task == TaskName.accuracy:
         return accuracy.experiment(settings, zoo, predictor, on_progress)
-    return {TaskName.inr_edit: inr, TaskName.inr_ssl: sine}[TaskName(settings.task)].experiment(settings, zoo)
+    return {TaskName.inr_edit: inr_edit, TaskName.inr_ssl: inr_ssl}[TaskName(settings.task)].experiment(settings, zoo)
 
 
 def _options(given: list[str] | None) -> dict[str, Any]:

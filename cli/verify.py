@@ -30,28 +30,35 @@ if TYPE_CHECKING:
 __all__ = ["verify_model"]
 
 
+Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Number of products of generators to run.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
+Arrays = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.npz", help="Arrays by input name, run besides random inputs.", show_default=False),
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        min=0.1,
+        max=1e6,
+        metavar="S",
+        show_default="120; with a Loop 4 plus 1 per MiB of parameters, at most 120",
+        help="Time limit of one run in ONNX Runtime, in seconds.",
+    ),
+]
+AllowUnchecked = Annotated[
+    bool, typer.Option("--allow-unchecked", help="Exit with 0, not 1, if the symmetries could not be checked.")
+]
+
+
 def verify_model(
     model: Model,
-    trials: Annotated[int, typer.Option(min=1, metavar="N", help="Number of products of generators to run.")] = 8,
-    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")] = 0,
-    inputs: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.npz", help="Arrays by input name, run besides random inputs.", show_default=False),
-    ] = None,
+    trials: Trials = 8,
+    seed: Seed = 0,
+    inputs: Arrays = None,
     kinds: Kinds = "permutation",
-    timeout: Annotated[
-        float | None,
-        typer.Option(
-            min=0.1,
-            max=1e6,
-            metavar="S",
-            show_default="120; with a Loop 4 plus 1 per MiB of parameters, at most 120",
-            help="Time limit of one run in ONNX Runtime, in seconds.",
-        ),
-    ] = None,
-    allow_unchecked: Annotated[
-        bool, typer.Option("--allow-unchecked", help="Exit with 0, not 1, if the symmetries could not be checked.")
-    ] = False,
+    timeout: Timeout = None,
+    allow_unchecked: AllowUnchecked = False,
     dim: Dims = None,
     input: Inputs = None,
     on_unsupported: Policy = OnUnsupported.opaque,

@@ -25,7 +25,7 @@ _STEPS = """## Steps
 
 The parameter-free operations that entries of a *via* name. *degree*: d with f(c x) = c^d f(x) for every c > 0.
 *parity*: odd or even. *mixes over*: what the result depends on besides the entry itself, other positions of the same
-neuron (*places*) or other neurons. `*`: depends on the attributes. Empty: none.
+neuron (*positions*) or other neurons. `*`: depends on the attributes. Empty: none.
 
 | step | computes | degree | parity | mixes over | attributes |
 |---|---|---|---|---|---|"""

@@ -1,4 +1,4 @@
-"""Construction of a `ParameterGraph`: nodes, edge blocks, links, vias and pins, with tied blocks detected."""
+"""Construction of a `ParameterGraph` from nodes, edge blocks, links, vias and pins; detects tied blocks."""
 
 from __future__ import annotations
 
@@ -275,13 +275,13 @@ class GraphBuilder:
         return self._sites[name]
 
     def boxes(self, name: str) -> list[Box | None]:
-        """The boxes of these views.
+        """The boxes of `views(name)`.
 
         Args:
             name: Name of the parameter.
 
         Returns:
-            `ParameterView.box` of each of `views(name)`.
+            `ParameterView.box` of each view.
         """
         return self._boxes[name]
 
@@ -334,7 +334,7 @@ class GraphBuilder:
             boxes = self._boxes[view.name]
             if box is not None and box in boxes:
                 return True
-            if box is None or any(b is None or _meet(b, box) for b in boxes):
+            if box is None or any(b is None or _intersect(b, box) for b in boxes):
                 fresh = self._untouched(view)
         if fresh:
             seen.append(view)
@@ -352,6 +352,6 @@ class GraphBuilder:
         return not hits.any()
 
 
-def _meet(a: Box, b: Box) -> bool:
+def _intersect(a: Box, b: Box) -> bool:
     """Whether two boxes intersect."""
     return all(lo < other_hi and other_lo < hi for (lo, hi), (other_lo, other_hi) in zip(a, b, strict=True))

@@ -56,7 +56,7 @@ def _positive(name: str, summary: str, attributes: str = "", mixes_over: str = "
     return _step(name, summary, attributes, 1, None, mixes_over)
 
 
-def _size(name: str, summary: str, attributes: str = "", mixes_over: str = "") -> Step:
+def _norm(name: str, summary: str, attributes: str = "", mixes_over: str = "") -> Step:
     """Homogeneous of degree 1 and even, as a norm is."""
     return _step(name, summary, attributes, 1, 0, mixes_over)
 
@@ -102,11 +102,11 @@ def _unless_outside(a: Mapping[str, Any]) -> Number:
     return None if a.get("outside") else 1
 
 
-def _of_regions(a: Mapping[str, Any]) -> Number:
+def _region_degree(a: Mapping[str, Any]) -> Number:
     return None if a.get("mode") == "max" else 1
 
 
-def _of_top(a: Mapping[str, Any]) -> Number:
+def _top_k_degree(a: Mapping[str, Any]) -> Number:
     return 0 if a.get("output") else 1
 
 
@@ -135,17 +135,17 @@ STEPS: tuple[Step, ...] = (
     _linear("Place", "the index of an entry along an ordered axis", "number"),
     _linear("Copy", "the index of one of several copies", "number"),
     _linear("Along", "the axis of the grid along which operands were concatenated", "axis"),
-    _linear("Tuple", "several positions of one neuron as a tuple", "along", mixes_over="places"),
-    _linear("Window", "the positions under a kernel", "grid", mixes_over="places"),
-    _other("Windows", "the positions under a pooling window", "kernel_shape to", mixes_over="places"),
+    _linear("Tuple", "several positions of one neuron as a tuple", "along", mixes_over="positions"),
+    _linear("Window", "the positions under a kernel", "grid", mixes_over="positions"),
+    _other("Windows", "the positions under a pooling window", "kernel_shape to", mixes_over="positions"),
     _linear("Batch", "one example of a batch"),
-    _linear("Last", "the last entry along the sequence", "grid", mixes_over="places"),
-    _linear("Lengths", "masked beyond the sequence length", "grid lengths", mixes_over="places"),
+    _linear("Last", "the last entry along the sequence", "grid", mixes_over="positions"),
+    _linear("Lengths", "masked beyond the sequence length", "grid lengths", mixes_over="positions"),
     _other("Parts", "an axis split into parts", "grid"),
-    _linear("Trilu", "the upper or lower triangle, zero elsewhere", "axes grid k upper", mixes_over="places"),
+    _linear("Trilu", "the upper or lower triangle, zero elsewhere", "axes grid k upper", mixes_over="positions"),
     _other("Diagonal", "the diagonal", "axes grid"),
-    _linear("ReverseSequence", "each sequence reversed", "axes batch grid lengths", mixes_over="places"),
-    _other("Frames", "overlapping frames along an axis", "grid length onesided step", mixes_over="places"),
+    _linear("ReverseSequence", "each sequence reversed", "axes batch grid lengths", mixes_over="positions"),
+    _other("Frames", "overlapping frames along an axis", "grid length onesided step", mixes_over="positions"),
     _other("Source", "the values of a parameter or stored table", "along"),
     _step(
         "Sum",
@@ -153,7 +153,7 @@ STEPS: tuple[Step, ...] = (
         "axes",
         degree=1,
         parity=1,
-        mixes_over="places",
+        mixes_over="positions",
         branches=_ALIKE,
         links=_ALIKE,
         attached=(_TERM, _TERM),
@@ -204,7 +204,7 @@ STEPS: tuple[Step, ...] = (
     _other("Softplus", "log(1 + exp(x))"),
     _other("SoftCap", "cap tanh(x / cap)", "cap"),
     _other("SwiGLU", "Swish(x) times a second value", "alpha operand0"),
-    _size("Abs", "|x|"),
+    _norm("Abs", "|x|"),
     _square("Square", "x^2"),
     _step("Sqrt", "the square root", degree=0.5),
     _step("Reciprocal", "1 / x", degree=-1, parity=1),
@@ -329,12 +329,12 @@ STEPS: tuple[Step, ...] = (
     _other("Scope", "the index of one of several normalisations over the same neurons", "number"),
     _linear("ReduceMean", "the mean", "over", mixes_over="neurons"),
     _linear("ReduceSum", "the sum", "over", mixes_over="neurons"),
-    _size("ReduceLp", "the p-norm", "over p", "neurons"),
+    _norm("ReduceLp", "the p-norm", "over p", "neurons"),
     _positive("ReduceMax", "the maximum", "over", mixes_over="neurons"),
     _positive("ReduceMin", "the minimum", "over", mixes_over="neurons"),
     _other("ReduceProd", "the product", "over", mixes_over="neurons"),
-    _size("ReduceL1", "the sum of absolute values", "over", mixes_over="neurons"),
-    _size("ReduceL2", "the Euclidean norm", "over", mixes_over="neurons"),
+    _norm("ReduceL1", "the sum of absolute values", "over", mixes_over="neurons"),
+    _norm("ReduceL2", "the Euclidean norm", "over", mixes_over="neurons"),
     _square("ReduceSumSquare", "the sum of squares", "over", mixes_over="neurons"),
     _other("ReduceLogSum", "the logarithm of the sum", "over", mixes_over="neurons"),
     _other("ReduceLogSumExp", "the logarithm of the sum of exponentials", "over", mixes_over="neurons"),
@@ -346,12 +346,12 @@ STEPS: tuple[Step, ...] = (
         "TopK",
         "the k greatest entries, or their indices",
         "axis grid k largest output sorted",
-        degree=_of_top,
+        degree=_top_k_degree,
         parity=None,
         mixes_over="neurons",
     ),
-    _linear("CumSum", "cumulative sums", "axes exclusive grid reverse", mixes_over="places"),
-    _other("CumProd", "cumulative products", "axes exclusive grid reverse", mixes_over="places"),
+    _linear("CumSum", "cumulative sums", "axes exclusive grid reverse", mixes_over="positions"),
+    _other("CumProd", "cumulative products", "axes exclusive grid reverse", mixes_over="positions"),
     _other("Det", "the determinant", "over", mixes_over="neurons"),
     _other("Route", "a router's weights of the experts it chooses", "k normalised over", mixes_over="neurons"),
     # Pooling, resampling and windows over positions.
@@ -359,43 +359,47 @@ STEPS: tuple[Step, ...] = (
         "Conv",
         "the windows of a convolution",
         "auto_pad dilations grid kernel_shape pads strides",
-        mixes_over="places",
+        mixes_over="positions",
     ),
     _linear(
         "ConvTranspose",
         "the windows of a transposed convolution",
         "grid output_padding strides transposed",
-        mixes_over="places",
+        mixes_over="positions",
     ),
     _linear(
         "AveragePool",
         "the mean over a window",
         "auto_pad count_include_pad grid kernel_shape pads strides",
-        mixes_over="places",
+        mixes_over="positions",
     ),
     _positive(
         "MaxPool",
         "the maximum over a window",
         "auto_pad ceil_mode dilations grid kernel_shape pads strides",
-        mixes_over="places",
+        mixes_over="positions",
     ),
-    _size("LpPool", "the norm over a window", "auto_pad grid kernel_shape p pads strides", mixes_over="places"),
+    _norm("LpPool", "the norm over a window", "auto_pad grid kernel_shape p pads strides", mixes_over="positions"),
     _other(
         "MaxPoolIndices",
         "the index of a window's maximum",
         "kernel_shape of storage_order strides",
-        mixes_over="places",
+        mixes_over="positions",
     ),
-    _other("MaxUnpool", "values put back where the maximum was", "grids kernel_shape strides to", mixes_over="places"),
-    _positive("MaxRoiPool", "the maximum over each region", "pooled_shape regions spatial_scale", mixes_over="places"),
+    _other(
+        "MaxUnpool", "values put back where the maximum was", "grids kernel_shape strides to", mixes_over="positions"
+    ),
+    _positive(
+        "MaxRoiPool", "the maximum over each region", "pooled_shape regions spatial_scale", mixes_over="positions"
+    ),
     _step(
         "RoiAlign",
         "regions resampled to one size",
         "coordinate_transformation_mode grids mode output_height output_width regions rows sampling_ratio "
         "spatial_scale",
         degree=1,
-        parity=_of_regions,
-        mixes_over="places",
+        parity=_region_degree,
+        mixes_over="positions",
     ),
     _step(
         "Pad",
@@ -403,7 +407,7 @@ STEPS: tuple[Step, ...] = (
         "axes grid mode operand1 pads",
         degree=_unless_filled,
         parity=_unless_filled,
-        mixes_over="places",
+        mixes_over="positions",
     ),
     _step(
         "Resize",
@@ -411,42 +415,42 @@ STEPS: tuple[Step, ...] = (
         "antialias axes coordinates cubic_coeff_a grid mode nearest_mode ratio",
         degree=_unless_outside,
         parity=_unless_outside,
-        mixes_over="places",
+        mixes_over="positions",
     ),
     _linear(
         "GridSample",
         "sampling at given coordinates",
         "align_corners grid grids mode padding_mode places",
-        mixes_over="places",
+        mixes_over="positions",
     ),
-    _other("AffineGrid", "sampling coordinates of an affine map", "align_corners over to", mixes_over="places"),
-    _other("DeformConv", "sampling at positions shifted by offsets", "grids offset_group pads", mixes_over="places"),
-    _other("Col2Im", "the sum of overlapping windows", "block grids strides to", mixes_over="places"),
-    _other("DFT", "the discrete Fourier transform", "axis grid inverse length onesided", mixes_over="places"),
-    _other("STFT", "the short-time Fourier transform", "grid length onesided step", mixes_over="places"),
+    _other("AffineGrid", "sampling coordinates of an affine map", "align_corners over to", mixes_over="positions"),
+    _other("DeformConv", "sampling at positions shifted by offsets", "grids offset_group pads", mixes_over="positions"),
+    _other("Col2Im", "the sum of overlapping windows", "block grids strides to", mixes_over="positions"),
+    _other("DFT", "the discrete Fourier transform", "axis grid inverse length onesided", mixes_over="positions"),
+    _other("STFT", "the short-time Fourier transform", "grid length onesided step", mixes_over="positions"),
     # Gather and scatter.
-    _other("Gather", "slices looked up by an index", "axis batch grid grids table", mixes_over="places"),
-    _other("GatherElements", "entries looked up by one index each", "axis batch grid grids to", mixes_over="places"),
-    _other("GatherND", "slices looked up by index tuples", "axis batch grid grids", mixes_over="places"),
-    _other("Compress", "entries selected by a condition", "axis batch grid grids", mixes_over="places"),
-    _other("OneHot", "a one-hot code of an index", "axis depth grid off on", mixes_over="places"),
-    _other("Scatter", "slices written at indices", "axis grid grids reduction", mixes_over="places"),
-    _other("ScatterElements", "entries written at one index each", "axis grid grids reduction", mixes_over="places"),
-    _other("ScatterND", "slices written at index tuples", "axis grid grids reduction", mixes_over="places"),
-    _other("TensorScatter", "a cache updated at given positions", "axis grid mode operand2", mixes_over="places"),
-    _other("Put", "a part of a row overwritten", "grid operand2", mixes_over="places"),
-    _other("Places", "the indices of nonzero entries", mixes_over="places"),
+    _other("Gather", "slices looked up by an index", "axis batch grid grids table", mixes_over="positions"),
+    _other("GatherElements", "entries looked up by one index each", "axis batch grid grids to", mixes_over="positions"),
+    _other("GatherND", "slices looked up by index tuples", "axis batch grid grids", mixes_over="positions"),
+    _other("Compress", "entries selected by a condition", "axis batch grid grids", mixes_over="positions"),
+    _other("OneHot", "a one-hot code of an index", "axis depth grid off on", mixes_over="positions"),
+    _other("Scatter", "slices written at indices", "axis grid grids reduction", mixes_over="positions"),
+    _other("ScatterElements", "entries written at one index each", "axis grid grids reduction", mixes_over="positions"),
+    _other("ScatterND", "slices written at index tuples", "axis grid grids reduction", mixes_over="positions"),
+    _other("TensorScatter", "a cache updated at given positions", "axis grid mode operand2", mixes_over="positions"),
+    _other("Put", "a part of a row overwritten", "grid operand2", mixes_over="positions"),
+    _other("Places", "the indices of nonzero entries", mixes_over="positions"),
     # Attention masks.
-    _other("CausalMask", "attention scores of later positions masked", "window", mixes_over="places"),
-    _other("Mask", "attention scores masked by a table", "operand1 table", mixes_over="places"),
-    _other("MaskLengths", "attention scores beyond the sequence length masked", "operand1", mixes_over="places"),
-    _other("MaskPlaces", "attention scores of given positions masked", "grids kind", mixes_over="places"),
+    _other("CausalMask", "attention scores of later positions masked", "window", mixes_over="positions"),
+    _other("Mask", "attention scores masked by a table", "operand1 table", mixes_over="positions"),
+    _other("MaskLengths", "attention scores beyond the sequence length masked", "operand1", mixes_over="positions"),
+    _other("MaskPlaces", "attention scores of given positions masked", "grids kind", mixes_over="positions"),
     # Loops.
     _other("Iteration", "the iteration number"),
     _step("While", "a result of a loop with a data-dependent trip count"),
-    _other("Step", "the slice that an iteration reads along an axis", "axis backward loop", mixes_over="places"),
+    _other("Step", "the slice that an iteration reads along an axis", "axis backward loop", mixes_over="positions"),
     _other(
-        "Stack", "the slices that iterations write, stacked along an axis", "axis backward grid", mixes_over="places"
+        "Stack", "the slices that iterations write, stacked along an axis", "axis backward grid", mixes_over="positions"
     ),
     # Quantisation.
     _other("Quantize", "quantisation with a fixed scale", "grid scale type zero_point"),

@@ -59,16 +59,16 @@ class Storage:
     Attributes:
         dtype: Type of a stored element, e.g. "int8", "uint4", "float8_e4m3fn".
         values: Names of the ONNX values that hold the dequantised tensor; none if an operator reads the stored form.
-        sides: Names of the parameters that dequantisation needs: scales, zero points.
+        quant_params: Names of the scales and zero points that dequantisation needs.
         load: Returns the stored tensor.
-        decode: (stored tensor, sides by name) to dequantised values.
-        encode: (values, sides by name, present stored tensor) to the nearest stored tensor; elements that already
-            decode to their value keep their code.
+        decode: (stored tensor, scales and zero points by name) to dequantised values.
+        encode: (values, scales and zero points by name, present stored tensor) to the nearest stored tensor; elements
+            that already decode to their value keep their code.
     """
 
     dtype: str
     values: tuple[str, ...]
-    sides: tuple[str, ...]
+    quant_params: tuple[str, ...]
     load: Callable[[], np.ndarray] = field(repr=False)
     decode: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = field(repr=False)
     encode: Callable[[np.ndarray, Mapping[str, np.ndarray], np.ndarray], np.ndarray] = field(repr=False)

@@ -183,7 +183,7 @@ NUM_ROLES = 512
 class Combine(StrEnum):
     """How factors of several operands combine to the factor of the result."""
 
-    ALIKE = "alike"  # all operands must have one factor, which the result has too (sum, maximum, concatenation)
+    ALIKE = "alike"  # all operands and the result have the same factor (sum, maximum, concatenation)
     PRODUCT = "product"  # the factors multiply
     QUOTIENT = "quotient"  # the first factor is divided by the second
 
@@ -228,7 +228,7 @@ class Step:
         attributes: Names of the attributes that its vias may carry.
         degree: d with f(c x) = c^d f(x) for every c > 0, if f is homogeneous.
         parity: p with f(-x) = (-1)^p f(x), 1 for odd and 0 for even functions.
-        mixes_over: What the result depends on besides the value's own entry: "" (nothing), "places" (other positions
+        mixes_over: What the result depends on besides the value's own entry: "" (nothing), "positions" (other positions
             of the same neuron) or "neurons".
         branches: How factors combine where branches of one neuron meet in it; None for no law.
         links: How factors combine where signals of several neurons meet in it, at a new node; None for no law.
@@ -254,8 +254,10 @@ class Step:
         """Validate the name and `mixes_over`."""
         if not self.name.isidentifier() or not self.name[0].isupper():
             raise VocabularyError(f"step names are CamelCase, as ONNX operator names are: {self.name!r} is not")
-        if self.mixes_over not in ("", "places", "neurons"):
-            raise VocabularyError(f"step {self.name}: mixes_over is {self.mixes_over!r}, not '', 'places' or 'neurons'")
+        if self.mixes_over not in ("", "positions", "neurons"):
+            raise VocabularyError(
+                f"step {self.name}: mixes_over is {self.mixes_over!r}, not '', 'positions' or 'neurons'"
+            )
 
 
 REPARAMETRIZE = "Reparametrize"

@@ -1,4 +1,4 @@
-"""Gather, edge MLP and scatter as one operation, `edge_update`, with several implementations; knows tensors only."""
+"""Gather, edge MLP and scatter fused into one operation, `edge_update`, with several implementations."""
 
 from __future__ import annotations
 

@@ -73,9 +73,9 @@ def forward(
 
 def backward(
     grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, plan: object, activation: str, residual: bool,
-    wanted: bool,
+    need_grad_e: bool,
 ) -> tuple[torch.Tensor, Terms]:  # fmt: skip
-    """Gradients of `e` (if wanted) and of the terms; recomputes the hidden layer."""
+    """Gradients of `e` (if `need_grad_e`) and of the terms; recomputes the hidden layer."""
     grad_new, grad_in, grad_out = grads
     e = e.contiguous()
     grad_e = torch.zeros_like(e)
@@ -103,7 +103,7 @@ def backward(
                 grad *= slope(argument)
                 flat = grad.view(-1, width)
                 own.w_in.addmm_(state.t(), flat)
-                if wanted:
+                if need_grad_e:
                     grad_state = torch.mm(flat, terms.w_in.t())
                     if residual:
                         grad_state += grad_row

@@ -1,4 +1,4 @@
-"""Where the edges of a graph stand in the kernels' tensors: one row of numbers per block, no index per edge."""
+"""The layout of a graph's edges in the kernels' tensors: one row of numbers per block, no index per edge."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Block(NamedTuple):
         k: K.
         s: S.
         value: Row of the first edge in the input edge state.
-        value_b: Step of that row along B.
-        value_n: Step along N.
-        value_k: Step along K.
-        value_s: Step along S.
+        value_b: Stride of that row along B.
+        value_n: Stride along N.
+        value_k: Stride along K.
+        value_s: Stride along S.
         dst: Start in `Layout.dst` of the destinations [B, N].
         src: Start in `Layout.src` of the sources [B, K].
         type: Start in `Layout.types` of the types [B, K, S], which do not depend on N.
-        type_b: Step of the type along B.
-        type_k: Step along K; along S it is 1.
+        type_b: Stride of the type along B.
+        type_k: Stride along K; along S it is 1.
         scale_in: Factor on messages into destinations.
         scale_out: Factor on messages into sources.
     """
@@ -68,7 +68,7 @@ class Block(NamedTuple):
 
     @property
     def strides(self) -> tuple[int, int, int, int]:
-        """Steps of the row in the input edge state, along (B, N, K, S)."""
+        """Strides of the row in the input edge state, along (B, N, K, S)."""
         return self.value_b, self.value_n, self.value_k, self.value_s
 
 
@@ -98,8 +98,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         start: The first edge.
-        layout: Of these edges alone, numbered from 0; it reads the input edge state of all edges.
-        numbers: For each block of `layout`, the number of the block that it is a part of.
+        layout: Layout of these edges alone, numbered from 0; it reads the input edge state of all edges.
+        numbers: For each block of `layout`, the number of the original block that it is part of.
     """
 
     start: int
@@ -132,9 +132,9 @@ class Layout:
     Attributes:
         blocks: int64 [M, 15] on the CPU, one `Block` per row; `COLUMN` has the number of each column.
         scale: float32 [M, 2] on the CPU, `scale_in` and `scale_out` of each block.
-        dst: int32, destinations of all blocks, on the device of the edge states.
-        src: int32, sources of all blocks, there too.
-        types: int32, types of all blocks, there too.
+        dst: int32, destinations of all blocks, on the device of the edge states, as are the next two.
+        src: int32, sources of all blocks.
+        types: int32, types of all blocks.
         edges: Number of edges.
     """
 
@@ -144,13 +144,13 @@ class Layout:
     src: torch.Tensor
     types: torch.Tensor
     edges: int
-    _plans: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
+    _cache: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self._rows)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Cached tables and plans may be as long as the edges; the receiver makes its own.
+        # Cached tables may be as long as the edges; the receiver makes its own.
         return Layout, (self.blocks, self.scale, self.dst, self.src, self.types, self.edges)
 
     def __repr__(self) -> str:
@@ -178,7 +178,7 @@ class Layout:
         _, n, k, s = self.blocks[:, _SHAPE].T
         one = torch.ones_like(s)
         blocks[:, _READ] = torch.stack([self.blocks[:, COLUMN.edge], n * k * s, k * s, s, one], dim=1)
-        # Plans depend on shapes and ids only, so they are shared.
+        # Cached values depend on shapes and ids only, so both layouts share them.
         dense = replace(self, blocks=blocks)
         if "per_edge" in self.__dict__:
             rows = torch.arange(self.edges, device=self.dst.device)
@@ -189,12 +189,12 @@ class Layout:
         """All edges in order, cut into chunks.
 
         Args:
-            limit: Most edges of a chunk; one destination of a block is never cut.
+            limit: Largest number of edges of a chunk; one destination of a block is never cut.
 
         Returns:
-            The chunks, cut once per layout.
+            The chunks; they are cached.
         """
-        return self.planned(("chunks", limit), lambda: tuple(self._cut(limit)))
+        return self.cached(("chunks", limit), lambda: tuple(self._cut(limit)))
 
     def _cut(self, limit: int) -> Iterator[Chunk]:
         run: list[tuple[int, Block]] = []
@@ -214,7 +214,7 @@ class Layout:
         start = parts[0].edge
         rows = block_table([part._replace(edge=part.edge - start) for part in parts])
         scale = self.scale[list(numbers)]
-        return Chunk(start, replace(self, blocks=rows, scale=scale, edges=size, _plans={}), numbers)
+        return Chunk(start, replace(self, blocks=rows, scale=scale, edges=size, _cache={}), numbers)
 
     @property
     def small(self) -> bool:
@@ -231,19 +231,19 @@ class Layout:
         """Whether any scale differs from 1."""
         return bool((self.scale != 1).any())
 
-    def planned(self, key: Hashable, plan: Callable[[], Any]) -> Any:
-        """A result of shapes and ids, computed once per layout.
+    def cached(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Compute something from shapes and ids once and cache it with the layout.
 
         Args:
-            key: What it is kept under.
-            plan: Computes it.
+            key: Cache key.
+            make: Computes the value, on the first call with this key.
 
         Returns:
-            The result of `plan`.
+            The cached value.
         """
-        if key not in self._plans:
-            self._plans[key] = plan()
-        return self._plans[key]
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
     @cached_property
     def per_edge(self) -> EdgeTable:
@@ -274,19 +274,19 @@ class Layout:
         """The layout with its ids on another device.
 
         Args:
-            device: Where the edge states are.
+            device: The device of the edge states.
 
         Returns:
-            The layout, without plans.
+            The layout, with an empty cache.
         """
         ids = {f: getattr(self, f).to(device) for f in ("dst", "src", "types")}
-        return replace(self, **ids, _plans={})
+        return replace(self, **ids, _cache={})
 
     def ids(self, block: Block) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The ids of one block.
 
         Args:
-            block: Of this layout.
+            block: A block of this layout.
 
         Returns:
             Destinations [B, N], sources [B, K] and types [B, K, S] (a broadcast view).
@@ -300,7 +300,7 @@ class Layout:
 
     @staticmethod
     def concatenate(parts: Sequence[tuple[Layout, int, int]]) -> Layout:
-        """Several layouts side by side, over one edge state.
+        """Concatenate layouts that read one edge state.
 
         Args:
             parts: Each layout with its number of nodes and of types; their value columns stay as they are.

@@ -1,4 +1,4 @@
-"""The ground truth: plain differentiable torch, block by block."""
+"""The reference implementation: plain differentiable torch, block by block."""
 
 from __future__ import annotations
 

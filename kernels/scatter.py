@@ -1,4 +1,4 @@
-"""An index per edge, and sums by torch_scatter, as message passing libraries do it."""
+"""An index per edge and sums by torch_scatter, as in message-passing libraries."""
 
 from __future__ import annotations
 

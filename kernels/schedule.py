@@ -26,18 +26,18 @@ __all__ = [
 T = TypeVar("T")
 
 LONGEST = 256
-"""Most partial sums that one program adds; longer sums take a second step."""
+"""Largest number of partial sums that one program adds; longer sums take a second pass."""
 MOST_FLAT = 1 << 18
-"""Most flat edges whose partial sums exist at a time."""
+"""Largest number of flat edges whose partial sums exist at a time."""
 
 
 class Geometry(NamedTuple):
     """Sizes of programs.
 
     Attributes:
-        columns: Of a dense program.
-        rows: Of a dense program.
-        tiles: Most tiles, of `columns` edges each, of a flat program.
+        columns: Columns of a dense program.
+        rows: Rows of a dense program.
+        tiles: Largest number of tiles, of `columns` edges each, of a flat program.
     """
 
     columns: int
@@ -46,7 +46,7 @@ class Geometry(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """The reduction of partial sums to T targets (nodes or types), in at most two steps.
+    """The reduction of partial sums to T targets (nodes or types), in at most two passes.
 
     Attributes:
         order: int32 [Q], rows of partial sums, grouped by target.

@@ -21,7 +21,7 @@ __all__ = ["TUNING", "Tuning", "backward", "fits", "forward", "plan"]
 Outputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 Plan = tuple[list[torch.Tensor], list[int]]
 Scaling = tuple[torch.Tensor, torch.Tensor, int]
-"""Scaling of partial sums: the block of each, the scales of blocks, and which of the two columns."""
+"""Scaling of partial sums: the block of each, the scales of all blocks, and the column of these to use."""
 
 
 class Tuning(NamedTuple):
@@ -29,8 +29,8 @@ class Tuning(NamedTuple):
 
     Attributes:
         geometry: Sizes of programs.
-        forward: (warps, stages) of a dense program.
-        backward: The same.
+        forward: (warps, stages) of a dense program in the forward pass.
+        backward: (warps, stages) in the backward pass.
     """
 
     geometry: Geometry
@@ -46,7 +46,7 @@ TUNING: dict[tuple[str, int], Tuning] = {
     ("float32", 64): Tuning(Geometry(32, 256, 32), (4, 2), (4, 1)),
     ("float64", 64): Tuning(Geometry(32, 256, 32), (8, 1), (8, 1)),
 }
-"""By type of the products (that of the edge state, or float64 if the terms are) and the largest width of states and
+"""Key: dtype of the products (that of the edge states, or float64 if the terms are) and the largest width of states and
 hidden layers. Wider matrices do not fit into shared memory. `benchmarks/tune.py` finds a row."""
 _ADDED = 32
 """Partial sums that a program adds at a time."""
@@ -56,19 +56,19 @@ def plan(e: torch.Tensor, terms: Terms, layout: Layout) -> Plan:
     """Tables of a layout on the device, then those of programs and sums; the first number is 1 if sums are scaled."""
     geometry = _tuning(e, terms).geometry
     sizes = len(terms.dst), len(terms.type)
-    tensors, parts = layout.planned(("triton", geometry, sizes), lambda: pack(schedule(layout, *sizes, geometry)))
+    tensors, parts = layout.cached(("triton", geometry, sizes), lambda: pack(schedule(layout, *sizes, geometry)))
     return [*layout.on_device, *tensors], [int(layout.scaled), *parts]
 
 
 def forward(
-    e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool, dtype: torch.dtype
+    e: torch.Tensor, terms: Terms, layout: Layout, plan: Plan, activation: str, residual: bool, dtype: torch.dtype
 ) -> Outputs:
     """Compute `gmnc.kernels.edge_update`."""
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     new = e.new_empty(layout.edges, terms.w_out.shape[1], dtype=dtype)
     in_sum, out_sum = torch.empty_like(terms.dst), torch.empty_like(terms.dst)
     options, tuning = _options(e, terms, activation, residual)
-    (blocks, scale, *tables), (scaled, *counts) = planned
+    (blocks, scale, *tables), (scaled, *counts) = plan
     for number, launch in enumerate(unpack(tables, counts)):
         parts = _parts(launch, terms)
         for run, tasks, (warps, stages) in _programs("forward", launch, tuning):
@@ -82,16 +82,16 @@ def forward(
 
 
 def backward(
-    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, planned: Plan, activation: str, residual: bool,
-    wanted: bool,
+    grads: Outputs, e: torch.Tensor, terms: Terms, layout: Layout, plan: Plan, activation: str, residual: bool,
+    need_grad_e: bool,
 ) -> tuple[torch.Tensor, Terms]:  # fmt: skip
-    """Gradients of `e` (if wanted) and of the terms; recomputes the hidden layer."""
+    """Gradients of `e` (if `need_grad_e`) and of the terms; recomputes the hidden layer."""
     e, terms = e.contiguous(), Terms(*(t.contiguous() for t in terms))
     by_edge = e.new_empty(layout.edges, e.shape[1])
     ends = Terms(*(torch.empty_like(t) for t in terms[:3]), *(torch.zeros_like(t) for t in terms[3:]))
     options, tuning = _options(e, terms, activation, residual)
     kept = options["DOT"] if tuning.geometry.columns * options["H"] > 64 * 64 else options["SUM"]
-    (blocks, scale, *tables), (_, *counts) = planned
+    (blocks, scale, *tables), (_, *counts) = plan
     for number, launch in enumerate(unpack(tables, counts)):
         parts = _parts(launch, terms)
         for run, tasks, (warps, stages) in _programs("backward", launch, tuning):
@@ -104,7 +104,7 @@ def backward(
                 total.add_(each.sum(0))
         for sums, result in ((launch.dst, ends.dst), (launch.src, ends.src), (launch.type, ends.type)):
             _add_up(parts, sums, result, number > 0, None)
-    return (_by_row(by_edge, e, layout) if wanted else by_edge), ends
+    return (_by_row(by_edge, e, layout) if need_grad_e else by_edge), ends
 
 
 def _programs(direction: str, launch: Launch, tuning: Tuning) -> list[tuple[Any, torch.Tensor, tuple[int, int]]]:
@@ -117,7 +117,7 @@ def _programs(direction: str, launch: Launch, tuning: Tuning) -> list[tuple[Any,
 
 
 def _add_up(parts: torch.Tensor, sums: Sums, result: torch.Tensor, add: bool, scaling: Scaling | None) -> None:
-    """Reduce partial sums into `result`, in one step or two."""
+    """Reduce partial sums into `result`, in one pass or two."""
     width = parts.shape[1]
     block, scale, side = scaling or (parts, parts, 0)
     options = {"H": triton.next_power_of_2(width), "T": _ADDED, "SUM": _summed(parts), "num_warps": 1}

@@ -60,7 +60,7 @@ def register(name: str, implementation: Forward | Fused) -> None:
     """Add an implementation of `edge_update`.
 
     Args:
-        name: What `edge_update` takes as `kernel`; an implementation of that name is replaced.
+        name: The value of `kernel` that selects it in `edge_update`; an existing implementation is replaced.
         implementation: Differentiable torch code, (e, terms, layout, activation, residual, dtype) to the three outputs,
             or a `Fused` kernel.
     """
@@ -71,7 +71,7 @@ def register(name: str, implementation: Forward | Fused) -> None:
 
 
 def kernels() -> tuple[str, ...]:
-    """Names that `edge_update` takes as `kernel`, apart from ``auto``."""
+    """Values of `edge_update`'s `kernel`, besides ``auto``."""
     return (*_DIFFERENTIABLE, *_FUSED)
 
 
@@ -101,7 +101,7 @@ def edge_update(
         layout: Blocks of edges.
         activation: One of `ACTIVATIONS`.
         residual: Add the old state to the new one; needs O = D.
-        dtype: Of `new`; that of `e` if None.
+        dtype: Dtype of `new`; by default that of `e`.
         kernel: One of `kernels()`; ``auto`` takes the fastest for the device of `e`.
 
     Returns:
@@ -130,14 +130,14 @@ def _choose(kernel: str, e: torch.Tensor, terms: Terms, layout: Layout) -> str:
             return "triton" if "triton" in _FUSED and _triton().fits(e, terms) else "flat"
         return "cpu"
     if kernel not in kernels():
-        raise ValueError(f"there is no kernel {kernel!r}: choose auto, {', '.join(kernels())}")
+        raise ValueError(f"unknown kernel {kernel!r}: choose auto, {', '.join(kernels())}")
     return kernel
 
 
 def _check(e: torch.Tensor, terms: Terms, layout: Layout, activation: str, residual: bool) -> None:
     width, out = terms.w_out.shape
     if activation not in ACTIVATIONS:
-        raise ValueError(f"there is no activation {activation!r}: choose {', '.join(ACTIVATIONS)}")
+        raise ValueError(f"unknown activation {activation!r}: choose {', '.join(ACTIVATIONS)}")
     if terms.w_in.shape != (e.shape[1], width) or terms.b_out.shape != (out,):
         shapes = f"w_in {list(terms.w_in.shape)}, w_out {list(terms.w_out.shape)}"
         raise ValueError(f"edge states [rows, {e.shape[1]}] do not fit {shapes}")
@@ -187,35 +187,35 @@ def _(
 @torch.library.custom_op("gmnc::edge_update_backward", mutates_args=())
 def _fused_backward(
     grads: list[torch.Tensor], inputs: list[torch.Tensor], tables: list[torch.Tensor], numbers: list[int],
-    activation: str, residual: bool, kernel: str, wanted: bool,
+    activation: str, residual: bool, kernel: str, need_grad_e: bool,
 ) -> list[torch.Tensor]:  # fmt: skip
     e, terms, outputs = inputs[0], Terms(*inputs[1:]), (grads[0], grads[1], grads[2])
     layout, plan = _unpacked(tables, numbers)
     with torch.cuda.device_of(e):
-        grad_e, own = _FUSED[kernel].backward(outputs, e, terms, layout, plan, activation, residual, wanted)
-    return [grad_e if wanted else e.new_empty(0), *own]
+        grad_e, own = _FUSED[kernel].backward(outputs, e, terms, layout, plan, activation, residual, need_grad_e)
+    return [grad_e if need_grad_e else e.new_empty(0), *own]
 
 
 @_fused_backward.register_fake
 def _(
     grads: list[torch.Tensor], inputs: list[torch.Tensor], tables: list[torch.Tensor], numbers: list[int],
-    activation: str, residual: bool, kernel: str, wanted: bool,
+    activation: str, residual: bool, kernel: str, need_grad_e: bool,
 ) -> list[torch.Tensor]:  # fmt: skip
-    grad_e = torch.empty_like(inputs[0]) if wanted else inputs[0].new_empty(0)
+    grad_e = torch.empty_like(inputs[0]) if need_grad_e else inputs[0].new_empty(0)
     return [grad_e, *(torch.empty_like(t) for t in inputs[1:])]
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: object) -> None:
     *tensors, tables, numbers, activation, residual, _, kernel = inputs
     ctx.save_for_backward(*tensors, *tables)
     ctx.options = (numbers, activation, residual, kernel)
 
 
-def _derive(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
-    saved, wanted = list(ctx.saved_tensors), ctx.needs_input_grad[0]
+def _fused_gradients(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+    saved, need_grad_e = list(ctx.saved_tensors), ctx.needs_input_grad[0]
     tensors, tables = saved[:7], saved[7:]
-    grad_e, *own = _fused_backward([g.contiguous() for g in grads], tensors, tables, *ctx.options, wanted)
-    return (grad_e if wanted else None, *own, [None] * len(tables), *[None] * 5)
+    grad_e, *own = _fused_backward([g.contiguous() for g in grads], tensors, tables, *ctx.options, need_grad_e)
+    return (grad_e if need_grad_e else None, *own, [None] * len(tables), *[None] * 5)
 
 
-_fused.register_autograd(_derive, setup_context=_setup)
+_fused.register_autograd(_fused_gradients, setup_context=_setup_context)

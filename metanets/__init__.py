@@ -1,4 +1,4 @@
-"""Networks that read networks: the graph metanetwork, and the baselines that it is compared with."""
+"""Metanetworks, which take networks as input: the graph metanetwork, and the baselines it is compared with."""
 
 from __future__ import annotations
 

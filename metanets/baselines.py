@@ -1,4 +1,4 @@
-"""Baselines: networks that read parameters, and little or nothing of the graph."""
+"""Baselines: metanetworks that read the parameters and little or nothing of the graph."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _NUMBERS = 8
 class DeepSets(nn.Module):
     """The parameters as a set (Zaheer et al. 2017), each with the features of its edge and its two ends.
 
-    One row per edge, and layers x + f(A x + B mean(x)), with the mean over all parameters of the network. Heads and
-    encoding of values, nodes and types are those of `GMN` in the experiments; there are no messages.
+    One row per edge, and layers x + f(A x + B mean(x)) with the mean over all parameters of the network. Heads and
+    encoders of values, nodes and types are those of `GMN` in the experiments; there are no messages.
 
     Args:
         out_channels: Width of the output.
-        head: See `GMNConfig`, as for all that follows.
+        head: See `GMNConfig`.
         hidden_channels: Width of all layers.
         num_layers: Number of layers.
         value_features: Features per parameter value.
@@ -69,7 +69,7 @@ class DeepSets(nn.Module):
         """Read one graph or a batch.
 
         Args:
-            graph: Any networks.
+            graph: The networks, of any architecture.
 
         Returns:
             [G, out_channels]; with the equivariant head [E, out_channels], 0 for edges without a parameter.
@@ -131,21 +131,21 @@ class StatNN(nn.Module):
         """Read one graph or a batch.
 
         Args:
-            graph: Any networks.
+            graph: The networks, of any architecture.
 
         Returns:
             [G, out_channels].
         """
         kind = self.of_tensor.weight.dtype
-        numbers, of_graph, place = statistics(graph)
+        numbers, of_graph, position = statistics(graph)
         numbers = (torch.log1p(10 * numbers.abs()) * torch.sign(numbers)).to(kind)
         dst, types = _first_edges(graph)
         about = self.encode_types(graph)[types] + self.encode_nodes(graph)[dst]
         each = _mean(self.each(F.silu(self.of_tensor(numbers) + about)), of_graph, graph.num_graphs)
-        laid = numbers.new_zeros(graph.num_graphs, self.max_tensors, _NUMBERS)
-        kept = place < self.max_tensors
-        laid[of_graph[kept], place[kept]] = numbers[kept]
-        return self.out(self.last(self.norm(torch.cat([each, self.of_all(laid.flatten(1))], dim=1))))
+        side_by_side = numbers.new_zeros(graph.num_graphs, self.max_tensors, _NUMBERS)
+        kept = position < self.max_tensors
+        side_by_side[of_graph[kept], position[kept]] = numbers[kept]
+        return self.out(self.last(self.norm(torch.cat([each, self.of_all(side_by_side.flatten(1))], dim=1))))
 
 
 class DMC(nn.Module):
@@ -192,18 +192,18 @@ class DMC(nn.Module):
         """Read one graph or a batch.
 
         Args:
-            graph: Any networks.
+            graph: The networks, of any architecture.
 
         Returns:
             [G, out_channels].
         """
         rows = graph.values.new_zeros(graph.num_graphs, self.length)
         filled = [0] * graph.num_graphs
-        for slot in graph.slots:
-            at = filled[slot.graph]
-            count = min(slot.size, self.length - at)
-            rows[slot.graph, at : at + count] = graph.values[slot.start : slot.start + count]
-            filled[slot.graph] += count
+        for segment in graph.segments:
+            at = filled[segment.graph]
+            count = min(segment.size, self.length - at)
+            rows[segment.graph, at : at + count] = graph.values[segment.start : segment.start + count]
+            filled[segment.graph] += count
         return self.last(self.body(rows[:, None, None].to(next(self.parameters()).dtype)))
 
 
@@ -269,7 +269,7 @@ def _first_edges(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor]:
     row = at.rows.clone()
     extra = row >= len(graph.values)
     row[extra] = graph.extra[row[extra] - len(graph.values)]
-    slot = torch.searchsorted(starts, row, right=True) - 1
+    segment = torch.searchsorted(starts, row, right=True) - 1
     edge = torch.full((len(starts),), len(dst), dtype=torch.int64, device=row.device)
-    edge = edge.scatter_reduce(0, slot, at.edge, "amin")
+    edge = edge.scatter_reduce(0, segment, at.edge, "amin")
     return dst[edge], types[edge]

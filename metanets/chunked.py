@@ -1,7 +1,7 @@
-"""Layers of a metanetwork on graphs whose edge states do not fit into memory: a chunk of the edges at a time.
+"""Layers of a metanetwork on graphs whose edge states do not fit into memory, one chunk of edges at a time.
 
 The state of an edge after any layer is a function of its value and of the layers' terms for its ends, type and graph.
-So no state is kept: each layer, and the backward pass, recomputes them from the values, chunk by chunk.
+No state is kept: each layer, and the backward pass, recomputes the states from the values, chunk by chunk.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ Read = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, Chunk], torch.Tensor]
 
 @dataclass(frozen=True, slots=True)
 class ChunkedEdges:
-    """All edges of a graph, as updates of their values.
+    """The edges of a graph, whose states are recomputed from their values.
 
     Attributes:
         values: Features of the values [rows, D], which `layout` reads.
-        layout: Of all edges.
-        limit: Number of edges in a chunk.
+        layout: Layout of all edges.
+        limit: Largest number of edges in a chunk.
         kernel: See `gmnc.kernels.edge_update`.
     """
 
@@ -67,12 +67,12 @@ class ChunkedEdges:
         return total
 
     def rows(self, updates: Sequence[Update], last: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """`last` of the edge states after all updates, [E, out_channels]."""
+        """Apply `last` to the edge states after all updates, [E, out_channels]."""
         none = last(self.values.new_zeros(0, len(updates[-1][1].b_out)))
         return torch.cat([none, *self._chunks(updates, lambda edges, *_: last(edges))])
 
     def _chunks(self, updates: Sequence[Update], read: Read) -> Iterator[torch.Tensor]:
-        """`read` of every chunk after all updates; nothing else of a chunk is kept."""
+        """The result of `read` for every chunk after all updates; nothing else of a chunk is kept."""
 
         def of_chunk(chunk: Chunk) -> torch.Tensor:
             first, then = updates[0], updates[1:]

@@ -1,4 +1,4 @@
-"""The configuration of a graph metanetwork, given by a caller or read from a file."""
+"""The configuration of a graph metanetwork, and its validation when read from a file."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ class GMNConfig:
         mlp_channels: Width of all hidden layers and so of messages; None or 0 for `hidden_channels`.
         num_layers: Number of message-passing layers, at least 1; the last one updates edges only.
         reverse: Sum messages into both ends of an edge, not into its destination only.
-        global_node: Add one state per graph that all its edges and nodes read and write.
+        global_node: Add one state per graph, which all its edges and nodes read and update.
         norm: LayerNorm on node states and on summed messages.
         dropout: Probability, after the activation of each MLP.
         act: Activation of MLPs.
         edge_act: Activation of edge updates; None for `act`.
         fan_in: Multiply weights by their number of sources, divide sums by it, and average over blocks and node groups
             instead of edges and nodes. Duplicating neurons and dividing their outgoing weights then keeps the output.
-        value_features: Features per parameter value, each at another scale; 1 for the value itself.
+        value_features: Features per parameter value, each at a different scale; 1 for the value itself.
         relative: Add features of a value relative to its tensor's root mean square.
         readout: Input of the invariant head. ``edges`` is the mean over parameter edges; ``all`` appends the mean over
             blocks of an MLP of the block's mean and standard deviation, the mean over nodes, and the global state.
-        checkpoint: Keep states between layers only and recompute each layer in the backward pass.
+        checkpoint: Keep only the states between layers, and recompute each layer in the backward pass.
         edge_chunk: Keep no edge states; recompute them from the values, this many edges at a time, in every layer and
             in the backward pass. L layers then cost as much as L (L + 1) / 2. 0 turns it off.
         hash_buckets: Rows of the embedding tables of hashed operator tokens.
         op_embedding_std: Standard deviation at initialisation of the operator-token embeddings; 0 makes tokens that
-            training never shows contribute nothing.
+            do not occur in training contribute nothing.
     """
 
     out_channels: int = 1
@@ -80,9 +80,9 @@ class GMNConfig:
     def __post_init__(self) -> None:
         _check_fields(asdict(self))
         if self.head not in HEADS:
-            raise GmncError(f"there is no head {self.head!r}: choose {' or '.join(HEADS)}")
+            raise GmncError(f"unknown head {self.head!r}: choose {' or '.join(HEADS)}")
         if self.readout not in READOUTS:
-            raise GmncError(f"there is no readout {self.readout!r}: choose {' or '.join(READOUTS)}")
+            raise GmncError(f"unknown readout {self.readout!r}: choose {' or '.join(READOUTS)}")
         if self.num_layers < 1:
             raise GmncError("a metanetwork needs at least one layer")
         if self.fan_in and self.relative:

@@ -1,4 +1,4 @@
-"""First features of values, nodes and edge types."""
+"""Input features of values, nodes and edge types."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..backends.blocks import Blocks
 from ..ir import NodeKind
 
 __all__ = [
-    "RELATIVE_FEATURES", "NodeEncoder", "ParameterTensors", "TypeEncoder", "multiscale", "parameter_tensors",
-    "relative_features", "value_features", "waves",
+    "RELATIVE_FEATURES", "NodeEncoder", "ParameterTensors", "TypeEncoder", "fourier_features", "multiscale",
+    "parameter_tensors", "relative_features", "value_features",
 ]  # fmt: skip
 
 _FREQUENCIES = 8
@@ -22,8 +22,8 @@ RELATIVE_FEATURES = len(_RATIOS) + 2
 """Columns of `relative_features`."""
 
 
-def waves(x: torch.Tensor) -> torch.Tensor:
-    """Sines and cosines of numbers at 8 octaves, and the signed logarithm of their size: [..., C] to [..., 17 C]."""
+def fourier_features(x: torch.Tensor) -> torch.Tensor:
+    """Sines and cosines of numbers at 8 octaves, and signed logarithms of their magnitudes: [..., C] to [..., 17 C]."""
     scale = 2.0 ** -torch.arange(_FREQUENCIES, device=x.device, dtype=torch.float64)
     angle = (math.pi / 2) * x.double()[..., None] * scale
     size = torch.log1p(x.double().abs())[..., None] * torch.sign(x.double())[..., None]
@@ -46,10 +46,10 @@ class ParameterTensors(NamedTuple):
 
     Attributes:
         size: int64 [S], number of elements.
-        start: int64 [S], where they start in `Blocks.values`.
-        graph: int64 [S].
+        start: int64 [S], index of the first element in `Blocks.values`.
+        graph: int64 [S], the graph of each tensor.
         tensor: int64 [P], the tensor of each element.
-        at: int64 [P], where the element is in `Blocks.values`.
+        at: int64 [P], index of each element in `Blocks.values`.
     """
 
     size: torch.Tensor
@@ -64,13 +64,13 @@ class ParameterTensors(NamedTuple):
 
 
 def parameter_tensors(graph: Blocks) -> ParameterTensors:
-    """The parameter tensors of a graph or batch, tabulated once per layout."""
-    found: ParameterTensors = graph.layout.planned("tensors", lambda: _tabulated(graph))
+    """The parameter tensors of a graph or batch, cached with its layout."""
+    found: ParameterTensors = graph.layout.cached("tensors", lambda: _tabulated(graph))
     return found
 
 
 def _tabulated(graph: Blocks) -> ParameterTensors:
-    rows = [(s.size, s.start, s.graph) for s in graph.slots if s.size]
+    rows = [(s.size, s.start, s.graph) for s in graph.segments if s.size]
     size, start, of_graph = torch.tensor(rows, dtype=torch.int64).reshape(-1, 3).t().contiguous()
     tensor = torch.repeat_interleave(torch.arange(len(size)), size)
     at = torch.arange(len(tensor)) + (start - (torch.cumsum(size, 0) - size))[tensor]
@@ -78,7 +78,7 @@ def _tabulated(graph: Blocks) -> ParameterTensors:
 
 
 def relative_features(graph: Blocks) -> torch.Tensor:
-    """Features of each row of values relative to its tensor, [rows, 6]; 0 for rows of no parameter.
+    """Features of each value relative to its tensor, [rows, 6]; 0 for rows that are not of a parameter.
 
     Bounded functions of the ratio to the tensor's root mean square, and logarithms of that and of its size.
     """
@@ -123,13 +123,13 @@ class NodeEncoder(nn.Module):
 
     def forward(self, graph: Blocks) -> torch.Tensor:
         """[N, width]."""
-        numbers = waves(graph.nodes[:, 1:]).to(self.numbers.weight.dtype)
+        numbers = fourier_features(graph.nodes[:, 1:]).to(self.numbers.weight.dtype)
         trace = self.op_tokens(graph)[graph.node_op_bag.long()]
         return self.kind(graph.nodes[:, 0].long()) + trace + self.numbers(numbers)
 
 
 class TypeEncoder(nn.Module):
-    """Edge type features [T, width]: kind, role, via, operand, place and slot."""
+    """Edge type features [T, width]: kind, role, via, operand, occurrence and slot."""
 
     def __init__(self, width: int, hash_buckets: int, op_embedding_std: float) -> None:
         super().__init__()
@@ -138,5 +138,5 @@ class TypeEncoder(nn.Module):
 
     def forward(self, graph: Blocks) -> torch.Tensor:
         """[T, width]."""
-        numbers = waves(graph.types + 1).to(self.numbers.weight.dtype)
+        numbers = fourier_features(graph.types + 1).to(self.numbers.weight.dtype)
         return self.op_tokens(graph)[graph.type_op_bag.long()] + self.numbers(numbers)

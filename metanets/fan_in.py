@@ -1,4 +1,4 @@
-"""Values and sums normalised by fan-in, so that duplicating neurons keeps what a metanetwork computes."""
+"""Values and sums normalised by fan-in, so that duplicating neurons leaves a metanetwork's output unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def normalised(graph: Blocks) -> tuple[torch.Tensor, Layout]:
     if is_single(graph):
         raise GmncError("fan_in needs blocks: tensors of single edges do not say how many sources a weight has")
     layout, rows = graph.layout, graph.rows().contiguous()
-    divided = layout.planned("fan_in", lambda: _divided(layout))
+    divided = layout.cached("fan_in", lambda: _divided(layout))
     if layout.small:
         sources = layout.on_device[0][:, COLUMN.k].to(rows.dtype)
         edges = layout.per_edge
@@ -37,5 +37,5 @@ def _divided(layout: Layout) -> Layout:
     for block in layout:
         pairs = max(block.b * block.n * block.k, 1)
         scale.append([len(torch.unique(end)) / pairs for end in layout.ids(block)[:2]])
-    # Its own plans: `layout` keeps it in its plans and must not be kept in turn.
-    return replace(layout.dense, scale=torch.tensor(scale).reshape(-1, 2), _plans={})
+    # A cache of its own: `layout` caches this one, which must not reference it in turn.
+    return replace(layout.dense, scale=torch.tensor(scale).reshape(-1, 2), _cache={})

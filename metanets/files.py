@@ -30,9 +30,9 @@ def save(model: GMN, path: Path | str, more: Mapping[str, str] | None = None) ->
     """Write weights and configuration.
 
     Args:
-        model: On any device.
-        path: A ``.safetensors`` file; one that exists is replaced.
-        more: Further entries of the header.
+        model: The metanetwork, on any device.
+        path: A ``.safetensors`` file; an existing one is replaced.
+        more: Further metadata entries.
 
     Raises:
         GmncError: The file cannot be written.
@@ -53,13 +53,13 @@ def load(path: Path | str, *, kernel: str = "auto") -> GMN:
         The metanetwork on the CPU, in the dtype of its weights.
 
     Raises:
-        LoadError: There is no such file, or it holds something else.
+        LoadError: The file does not exist, or holds something else.
     """
     if not Path(path).is_file():
         raise LoadError(f"{path}: no such file")
     text = header(path).get(_KEY)
     if text is None:
-        raise LoadError(f"{path}: no weights of a metanetwork; write them by gmnc.metanets.save(model, path)")
+        raise LoadError(f"{path}: no weights of a metanetwork; write them with gmnc.metanets.save(model, path)")
     options = parsed(text, stored_config, str(path), _ADVICE)
     try:
         config = GMNConfig(**options)
@@ -100,7 +100,7 @@ def header(path: Path | str) -> dict[str, str]:
         Texts by name.
 
     Raises:
-        LoadError: It is no such file.
+        LoadError: It is not a safetensors file.
     """
     FileState.of(path)
     try:

@@ -18,20 +18,20 @@ from .config import GMNConfig
 from .encode import RELATIVE_FEATURES, NodeEncoder, TypeEncoder, value_features
 from .fan_in import normalised
 from .layer import EdgeUpdate, Layer, State, mean_by_graph, mlp
-from .readout import block_means, is_single, over_graphs, plan
+from .readout import block_means, is_single, over_graphs, readout_tables
 
 __all__ = ["GMN"]
 
 _WIDER = 4
-"""Factor on the hidden layers of readout ``all``, which run once per block and cost next to nothing."""
+"""Width factor of the hidden layers of readout ``all``, which run once per block and cost next to nothing."""
 _LEAST_VARIANCE = 1e-6
 
 
 class GMN(nn.Module):
     """A graph metanetwork (Lim et al., arXiv 2312.04501): one vector per network, or one per parameter.
 
-    ``GMN(config)`` takes a `GMNConfig`, ``GMN(out_channels=16, num_layers=4)`` makes one of its fields, and
-    ``GMN(config, num_layers=4)`` replaces fields of the given one.
+    ``GMN(config)`` takes a `GMNConfig`, ``GMN(out_channels=16, num_layers=4)`` builds one from these fields, and
+    ``GMN(config, num_layers=4)`` replaces fields of `config`.
 
     Args:
         config: Hyperparameters; the default configuration if None.
@@ -40,11 +40,11 @@ class GMN(nn.Module):
 
     Attributes:
         config: The `GMNConfig`.
-        kernel: As given; may be changed at any time.
-        edge_chunk: `GMNConfig.edge_chunk` at first; may be changed at any time.
+        kernel: The argument; may be changed at any time.
+        edge_chunk: Initially `GMNConfig.edge_chunk`; may be changed at any time.
 
     Raises:
-        GmncError: A field has a value that it cannot have.
+        GmncError: A field has an invalid value.
         TypeError: `GMNConfig` has no such field.
     """
 
@@ -82,14 +82,14 @@ class GMN(nn.Module):
 
         Args:
             graph: `Blocks`, a result of `gmnc.backends.coo.coo`, or a PyG `Batch` of those.
-            x: Further node features [N, hidden_channels], added to those that the graph gives.
+            x: Further node features [N, hidden_channels], added to those of the graph.
 
         Returns:
             [G, out_channels], one row per graph; with the equivariant head [E, out_channels], one row per edge in the
             order of `gmnc.backends.coo.coo`, which `Blocks.per_parameter` turns into tensors of the parameters' shapes.
 
         Raises:
-            GmncError: `graph` is something else, or `fan_in`, `relative` or readout ``all`` got no `Blocks`.
+            GmncError: `graph` is something else, or is not `Blocks` but `fan_in`, `relative` or readout ``all`` is set.
         """
         given = graph if isinstance(graph, Blocks) else from_coo(graph)
         if self.edge_chunk:
@@ -98,25 +98,25 @@ class GMN(nn.Module):
         edges = self._run(self.edges, state, types, given, layout)[0]
         if self.config.head == "equivariant":
             return self.last(edges.to(self.dtype))
-        means = block_means(edges, given, plan(given), self.of_block is not None)
-        return self.last(self.read(means, state, given).to(self.dtype))
+        means = block_means(edges, given, readout_tables(given), self.of_block is not None)
+        return self.last(self.pool(means, state, given).to(self.dtype))
 
-    def read(self, means: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
-        """Input of the invariant head.
+    def pool(self, means: torch.Tensor, state: State, graph: Blocks) -> torch.Tensor:
+        """Pool block means and states into the input of the invariant head.
 
         Args:
             means: Mean edge state of each block with parameters [m, hidden_channels]; with readout ``all``
                 [m, 2 hidden_channels], followed by the mean of squares.
-            state: Before the last edge update.
-            graph: What `state` belongs to.
+            state: State before the last edge update.
+            graph: The graph or batch.
 
         Returns:
             [G, C].
 
         Raises:
-            GmncError: Readout ``all`` of a graph that came from single edges.
+            GmncError: ReadoutTables ``all`` of a graph that came from single edges.
         """
-        found, by_block = plan(graph), self.config.fan_in
+        found, by_block = readout_tables(graph), self.config.fan_in
         if self.config.readout == "edges":
             return over_graphs(means, graph, found, by_block)
         if is_single(graph):
@@ -134,7 +134,7 @@ class GMN(nn.Module):
         """Input of the last edge update.
 
         Args:
-            graph: What is read.
+            graph: The graph or batch.
             x: See `forward`.
 
         Returns:
@@ -163,7 +163,7 @@ class GMN(nn.Module):
         )
 
     def _by_chunks(self, graph: Blocks, x: torch.Tensor | None) -> torch.Tensor:
-        """The result of `forward`, never holding the state of all edges."""
+        """The result of `forward`, without ever holding the states of all edges."""
         (nodes, values, shared), types, layout = self._start(graph, x)
         updates: list[Update] = []
         chunked = ChunkedEdges(values, layout, self.edge_chunk, self.kernel)
@@ -176,10 +176,10 @@ class GMN(nn.Module):
         updates.append((self.edges, self.edges.terms(state, types, graph)))
         if self.config.head == "equivariant":
             return chunked.rows(updates, lambda edges: self.last(edges.to(self.dtype)))
-        found = plan(graph)
+        found = readout_tables(graph)
         total = chunked.block_sums(updates, squares=self.of_block is not None)
         means = (total / found.divisors.to(total.dtype)[:, None]).index_select(0, found.blocks)
-        return self.last(self.read(means, state, graph).to(self.dtype))
+        return self.last(self.pool(means, state, graph).to(self.dtype))
 
     def _run(self, layer: nn.Module, *arguments: Any) -> Any:
         if self.config.checkpoint and torch.is_grad_enabled():

@@ -26,7 +26,7 @@ _GMN: dict[str, dict[str, Any]] = {
     "invariant": {"hidden_channels": 32, "num_layers": 2, "relative": True, "readout": "all"},
     "equivariant": {"hidden_channels": 64, "num_layers": 4},
 }
-"""Defaults of gmn in the experiments, by head; `_BOTH` are those of both."""
+"""Defaults of gmn in the experiments by head, besides `_BOTH`."""
 _BOTH: dict[str, Any] = {"global_node": True, "value_features": 10, "op_embedding_std": 0.0}
 
 
@@ -38,7 +38,7 @@ def metanetwork(
     Args:
         name: One of `NAMES`.
         out_channels: Width of the output.
-        like: A network of the kind that it will read; only nfn looks at it.
+        like: A network of the kind that it will read; used by nfn only.
         head: ``invariant``: one row per network. ``equivariant``: one row per edge.
         **options: Arguments of the class that replace the experiments' settings.
 
@@ -50,7 +50,7 @@ def metanetwork(
             head.
     """
     if name not in NAMES:
-        raise GmncError(f"there is no metanetwork {name!r}: choose {', '.join(NAMES)}")
+        raise GmncError(f"unknown metanetwork {name!r}: choose {', '.join(NAMES)}")
     takes = _arguments(_CLASSES[name])
     if head != "invariant" and "head" not in takes:
         raise GmncError(f"{name} gives one row per network, none per parameter: choose gmn, deepsets or nfn")
@@ -59,9 +59,9 @@ def metanetwork(
     for option in options:
         if option not in known:
             raise GmncError(f"{name} has no option {option!r}: choose {', '.join(known)}")
-    usual = _BOTH | _GMN.get(head, {}) if name == "gmn" else {}
+    defaults = _BOTH | _GMN.get(head, {}) if name == "gmn" else {}
     try:
-        return _CLASSES[name](**{n: v for n, v in given.items() if n in takes}, **(usual | options))
+        return _CLASSES[name](**{n: v for n, v in given.items() if n in takes}, **(defaults | options))
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise GmncError(f"{name}: {root_cause(error)}; check its options") from error
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..backends.blocks import Blocks, Slot
+from ..backends.blocks import Blocks, Segment
 from ..ir import GmncError
 from ..kernels import Block
 from .layer import mlp
@@ -22,8 +22,8 @@ class NFN(nn.Module):
 
     Args:
         out_channels: Width of the output.
-        like: A network of the kind to be read. It fixes the number of layers, sizes of kernels, inputs and outputs, but
-            not the hidden widths.
+        like: A network of the kind to be read. It determines the number of layers and the sizes of kernels, inputs and
+            outputs, but not the hidden widths.
         head: See `GMNConfig`.
         hidden_channels: Width of all layers.
         num_layers: Number of layers.
@@ -66,13 +66,13 @@ class NFN(nn.Module):
         """Read one graph or a batch.
 
         Args:
-            graph: Chains of the kind of `like`.
+            graph: Chains of the same kind as `like`.
 
         Returns:
             [G, out_channels]; with the equivariant head [E, out_channels].
 
         Raises:
-            GmncError: A network is of another kind.
+            GmncError: A network is of a different kind.
         """
         chains = _chains(graph)
         for number, found in enumerate(chains):
@@ -80,47 +80,47 @@ class NFN(nn.Module):
                 raise GmncError(f"NFN was made for layers {self.kind}; network {number} has {_kind(found)}")
         groups: dict[Any, list[int]] = {}
         for number, found in enumerate(chains):
-            groups.setdefault(tuple(slot.shape for slot in found), []).append(number)
+            groups.setdefault(tuple(segment.shape for segment in found), []).append(number)
         results = [self.last(self.body(self._read(graph, [chains[n] for n in numbers]))) for numbers in groups.values()]
         if self.head == "invariant":
             order = torch.tensor([n for numbers in groups.values() for n in numbers], device=graph.values.device)
             return torch.cat(results)[torch.argsort(order)]
         return _per_edge(graph, list(zip(groups.values(), results, strict=True)), chains)
 
-    def _read(self, graph: Blocks, chains: Sequence[list[Slot]]) -> Any:
+    def _read(self, graph: Blocks, chains: Sequence[list[Segment]]) -> Any:
         """Weights [n, 1, out, in, ...] and biases [n, 1, out] of networks of the same shapes."""
         stacked = []
-        for slots in zip(*chains, strict=True):
-            rows = torch.stack([graph.values[s.start : s.start + s.size] for s in slots]).float()
-            stacked.append(rows.view(len(chains), 1, *_kernel(slots[0].shape)))
+        for segments in zip(*chains, strict=True):
+            rows = torch.stack([graph.values[s.start : s.start + s.size] for s in segments]).float()
+            stacked.append(rows.view(len(chains), 1, *_kernel(segments[0].shape)))
         return self.features(stacked[::2], stacked[1::2])
 
 
-def chain(graph: Blocks, number: int) -> list[Slot]:
+def chain(graph: Blocks, number: int) -> list[Segment]:
     """Weight, bias, weight, bias, ... of one graph of a batch; raises `GmncError` unless it is a plain chain."""
     return _chains(graph)[number]
 
 
-def _chains(graph: Blocks) -> list[list[Slot]]:
+def _chains(graph: Blocks) -> list[list[Segment]]:
     """`chain` of each graph, in one pass over the blocks."""
-    slots: list[list[Slot]] = [[] for _ in range(graph.num_graphs)]
+    segments: list[list[Segment]] = [[] for _ in range(graph.num_graphs)]
     blocks: list[list[Block]] = [[] for _ in range(graph.num_graphs)]
-    for slot in graph.slots:
-        slots[slot.graph].append(slot)
+    for segment in graph.segments:
+        segments[segment.graph].append(segment)
     for block, of in zip(graph.layout, graph.block_graph.tolist(), strict=True):
         if block.size:
             blocks[of].append(block)
-    for number, (own, sites) in enumerate(zip(slots, blocks, strict=True)):
+    for number, (own, sites) in enumerate(zip(segments, blocks, strict=True)):
         _check(graph, number, own, sites)
-    return slots
+    return segments
 
 
-def _check(graph: Blocks, number: int, slots: Sequence[Slot], blocks: Sequence[Block]) -> None:
+def _check(graph: Blocks, number: int, segments: Sequence[Segment], blocks: Sequence[Block]) -> None:
     before: torch.Tensor | None = None
-    if len(blocks) != len(slots) or len(slots) % 2 or not slots:
+    if len(blocks) != len(segments) or len(segments) % 2 or not segments:
         raise GmncError(f"NFN takes chains of dense or convolutional layers; network {number} has other edges")
     at = {block.value: block for block in blocks}
-    for weight, bias in zip(slots[::2], slots[1::2], strict=True):
+    for weight, bias in zip(segments[::2], segments[1::2], strict=True):
         first, second = at.get(weight.start), at.get(bias.start)
         dense = first is not None and first.b == 1 and (first.n, first.k) == weight.shape[:2] and len(weight.shape) > 1
         if not dense or first is None or second is None or bias.shape != (first.n,):
@@ -137,24 +137,24 @@ def _kernel(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 3 else shape
 
 
-def _kind(slots: Sequence[Slot]) -> tuple[tuple[int, ...], ...]:
+def _kind(segments: Sequence[Segment]) -> tuple[tuple[int, ...], ...]:
     """The fixed sizes: kernels, the first weight's inputs and the last one's outputs; -1 for the others."""
-    weights = [_kernel(s.shape) for s in slots[::2]]
+    weights = [_kernel(s.shape) for s in segments[::2]]
     found = [(-1, -1, *w[2:]) for w in weights]
     found[0] = (found[0][0], weights[0][1], *found[0][2:])
     found[-1] = (weights[-1][0], *found[-1][1:])
     return tuple(found)
 
 
-def _per_edge(graph: Blocks, groups: Sequence[tuple[list[int], Any]], chains: list[list[Slot]]) -> torch.Tensor:
+def _per_edge(graph: Blocks, groups: Sequence[tuple[list[int], Any]], chains: list[list[Segment]]) -> torch.Tensor:
     outputs = groups[0][1].weights[0].shape[1]
     rows = graph.values.new_zeros(len(graph.values) + len(graph.extra), outputs, dtype=torch.float32)
     where, what = [], []
     for numbers, features in groups:
         tensors = [t for pair in features for t in pair]
         for at, number in enumerate(numbers):
-            for slot, tensor in zip(chains[number], tensors, strict=True):
-                where.append(torch.arange(slot.start, slot.start + slot.size, device=rows.device))
+            for segment, tensor in zip(chains[number], tensors, strict=True):
+                where.append(torch.arange(segment.start, segment.start + segment.size, device=rows.device))
                 what.append(tensor[at].reshape(outputs, -1).t())
     rows = rows.index_copy(0, torch.cat(where), torch.cat(what))
     return rows[graph.layout.per_edge.row]

@@ -5,10 +5,10 @@ Imports neither ONNX nor torch. To read it, take the modules in this order:
 * The objects: `automorphism` (permutations of nodes and their action on parameters), `rescaling` (signs and scales),
   `symmetries` (all of a graph), `report` (the same as text).
 * Finding permutations: `incidence` (the graph in the form that is searched), `closure` (what one swap forces), `ties`
-  (what weight sharing forces), `lockstep` (whole classes at once), `find` (generators), `group` (the group's order).
-* Finding signs and scales: `homogeneity` (laws of steps), `signals`, `scaling_equations`, `sharing`, `linear` (the
-  solver).
-* Comparing graphs: `isomorphism` (colour refinement with values), `refinement` (the loop that it shares with
+  (what weight sharing forces), `lockstep` (whole classes at once), `find` (generators), `group` (the order).
+* Finding signs and scales: `homogeneity` (degrees and parities of steps), `signals`, `scaling_equations`, `sharing`,
+  `linear` (the solver).
+* Comparing graphs: `isomorphism` (colour refinement with values), `refinement` (its loop, shared with
   `incidence`).
 """
 

@@ -30,8 +30,8 @@ class Contradiction(Exception):
 class _OpenArcs:
     """Several arcs of one label at each of two swapped items: their ends map onto each other, in an order left open.
 
-    here, there: ends of the two items' arcs. common: ends of both, which may stay. at, to: how far `here` and `there`
-    have been scanned. places, ends: index of `there`: end to position, arc of an end to ends.
+    here, there: the arcs' ends at either item. common: ends of both, which may stay. at, to: how far `here` and `there`
+    have been scanned. places: position of each end in `there`. ends: arc to the ends in `there` that have it.
     """
 
     index: Incidence
@@ -66,7 +66,7 @@ class _OpenArcs:
     def _fitting(self, image: dict[int, int], item: int) -> set[int] | None:
         """Candidates in `there` whose arcs are the images of the item's arcs, as far as known; None for no restriction.
 
-        Among them those that leave neighbours without an image in place are preferred, if there are any.
+        Candidates that leave neighbours without an image in place are preferred.
         """
         if not self.places:
             self.places = {end: i for i, end in enumerate(self.there) if end not in self.common}
@@ -90,7 +90,8 @@ class Closure:
     """The search for the smallest automorphism that swaps two items, by propagation without backtracking.
 
     image: the involution so far, item to item. fits: candidate images of items that have none yet, as their neighbours'
-    images allow. exact: queue of forced pairs. open: arcs whose order is still free. most: most items to move.
+    images allow. exact: queue of forced pairs. open: arcs whose order is still free. most: largest number of items to
+    move.
     """
 
     index: Incidence
@@ -103,7 +104,7 @@ class Closure:
     def swap(self, a: int, b: int) -> Automorphism:
         """The automorphism that swaps items a and b; raises `Contradiction` if propagation finds none."""
         self.exact.append((a, b))
-        while self.exact or self.open or self._tie():
+        while self.exact or self.open or self._queue_ties():
             while self.exact:
                 self._map(*self.exact.popleft())
             if self.open:
@@ -118,7 +119,7 @@ class Closure:
             raise Contradiction("shared parameters would be permuted differently at their sites")
         return found
 
-    def _tie(self) -> bool:
+    def _queue_ties(self) -> bool:
         """Queue the pairs that weight sharing forces; True if there are new ones."""
         if not self.index.shared:
             return False

@@ -130,7 +130,7 @@ def _peel(moves: _Permutations) -> tuple[list[SymmetricGroup], _Permutations] | 
     ids, sizes = np.unique(moves.gen, return_counts=True)
     for size in distinct(sizes)[:8]:
         inner = moves.of(ids[sizes <= size])
-        parts = [_tied(part) for part in _split(inner)]
+        parts = [_transposed_group(part) for part in _split(inner)]
         factors = [f for f in parts if f is not None]
         others = moves.of(ids[sizes > size])
         if len(factors) == len(parts) and _normal(factors, others):
@@ -138,7 +138,7 @@ def _peel(moves: _Permutations) -> tuple[list[SymmetricGroup], _Permutations] | 
     return None
 
 
-def _tied(moves: _Permutations) -> SymmetricGroup | None:
+def _transposed_group(moves: _Permutations) -> SymmetricGroup | None:
     """The symmetric group of which these generators are transpositions, the same one on each of their orbits, or None.
 
     A connected graph of transpositions on n points generates S_n. That it is the same graph on each orbit is checked
@@ -170,8 +170,8 @@ def _normal(factors: Sequence[SymmetricGroup], others: _Permutations) -> bool:
     """Whether every other generator maps groups to groups, columns to columns and positions to positions."""
     if not len(others.src):
         return True
-    items, place = _places(factors)
-    inside = [_look(items, x) for x in (others.src, others.dst)]
+    items, place = _item_places(factors)
+    inside = [_index_of(items, x) for x in (others.src, others.dst)]
     if ((inside[0] < 0) != (inside[1] < 0)).any():
         return False
     keep = inside[0] >= 0
@@ -190,7 +190,7 @@ def _normal(factors: Sequence[SymmetricGroup], others: _Permutations) -> bool:
     return True
 
 
-def _places(factors: Sequence[SymmetricGroup]) -> tuple[np.ndarray, np.ndarray]:
+def _item_places(factors: Sequence[SymmetricGroup]) -> tuple[np.ndarray, np.ndarray]:
     """(items of the groups, ascending; for each its group, column and position, int64 [items, 3])."""
     items = np.concatenate([f.columns.reshape(-1) for f in factors])
     places = []
@@ -201,7 +201,7 @@ def _places(factors: Sequence[SymmetricGroup]) -> tuple[np.ndarray, np.ndarray]:
     return items[order], np.concatenate(places)[order]
 
 
-def _look(items: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _index_of(items: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The index of each wanted item in the ascending `items`, -1 if it is not there."""
     at = np.minimum(np.searchsorted(items, wanted), len(items) - 1)
     return np.where(items[at] == wanted, at, -1)
@@ -209,13 +209,13 @@ def _look(items: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _quotient(factors: Sequence[SymmetricGroup], others: _Permutations) -> _Permutations:
     """The other generators acting on orbits, each orbit named by its first item; identities are dropped."""
-    items, _ = _places(factors)
+    items, _ = _item_places(factors)
     lead = np.concatenate([np.broadcast_to(f.columns.min(axis=1)[:, None], f.columns.shape).reshape(-1)
                            for f in factors])  # fmt: skip
     lead = lead[np.argsort(np.concatenate([f.columns.reshape(-1) for f in factors]))]
     ends = []
     for x in (others.src, others.dst):
-        at = _look(items, x)
+        at = _index_of(items, x)
         ends.append(np.where(at >= 0, lead[at], x))
     rows = np.unique(np.stack([others.gen, *ends], axis=1), axis=0)
     rows = rows[rows[:, 1] != rows[:, 2]]

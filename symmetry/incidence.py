@@ -1,8 +1,8 @@
 """The parameter graph as one sparse graph with labelled arcs, the form in which automorphisms are searched.
 
 Each complete bipartite part of an edge block (a *biclique*) becomes one vertex, joined to its sources and destinations:
-permuting those leaves the biclique what it is. So nothing here is as long as the parameters: a block has B * (N + K)
-arcs instead of B * N * K * S.
+permuting those maps the biclique to itself. No array here is as long as the parameters: a block has B * (N + K) arcs
+instead of B * N * K * S.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class Biclique:
 class Incidence:
     """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1 and then the bicliques.
 
-    Bicliques stand for blocks that carry parameters, or one constant on all edges; other constant blocks are arcs.
+    Bicliques stand for blocks of parameters and for constant blocks of one value; other constant blocks become arcs.
 
     Attributes:
         start: int64 [items + 1]; the arcs of item x are `slice(start[x], start[x + 1])` of the arrays [arcs], by label.
-        label: int64 [arcs], numbers direction, role, via class, operand, slot, occurrence and colour of the other end.
+        label: int64 [arcs], one per (direction, role, via class, operand, slot, occurrence, colour of the other end).
         other: int64 [arcs], the other end.
         via: int64 [arcs], the via itself, -1 for arcs that have none.
         multiplicity: int64 [arcs], how many arcs of the item have this label.
@@ -73,7 +73,7 @@ class Incidence:
         self.via_class = _via_classes(graph)
         sizes = {n: p.size for n, p in (*graph.parameters.items(), *graph.constants.items())}
         self.base = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
-        self._names: dict[Hashable, int] = {}
+        self._numbers: dict[Hashable, int] = {}
         self._bicliques: dict[int, Biclique] = {}
         self._biclique_of: list[np.ndarray] = []
         self._by_dst: list[bool] = []
@@ -170,8 +170,8 @@ class Incidence:
             queue += parents
         return pairs
 
-    def _name(self, key: Hashable) -> int:
-        return self._names.setdefault(key, len(self._names))
+    def _number(self, key: Hashable) -> int:
+        return self._numbers.setdefault(key, len(self._numbers))
 
     def _fixed(self) -> np.ndarray:
         fixed = np.zeros(self.size, dtype=bool)
@@ -217,7 +217,7 @@ class Incidence:
         b, n, k, s = block.shape
         values = np.ascontiguousarray(self.graph.values(block)).reshape(b * n * k, s)
         numbers = np.unique(values.view(np.void(values.itemsize * s).dtype).reshape(-1), return_inverse=True)
-        value = np.array([self._name(("value", values.dtype.str, v.tobytes())) for v in numbers[0]])[numbers[1]]
+        value = np.array([self._number(("value", values.dtype.str, v.tobytes())) for v in numbers[0]])[numbers[1]]
         batch = np.broadcast_to(np.arange(b)[:, None], block.src.shape)
         place = occurrence(*(np.ascontiguousarray(a).reshape(-1) for a in (batch, block.src, block.via)))
         place = np.broadcast_to(place.reshape(b, 1, k), (b, n, k)).reshape(-1)
@@ -240,12 +240,12 @@ class Incidence:
         """Consecutive numbers for the distinct tuples (tag, *columns); int64 [n] for columns [n]."""
         first, inverse = distinct_tuples(*columns)
         keys = zip(*(np.asarray(c)[first].tolist() for c in columns), strict=True)
-        return np.array([self._name(tag + key) for key in keys], dtype=np.int64)[inverse]
+        return np.array([self._number(tag + key) for key in keys], dtype=np.int64)[inverse]
 
     def _initial(self) -> np.ndarray:
         colour = np.empty(self.size, dtype=np.int64)
         for group in self.graph.groups:
-            colour[group.start : group.stop] = self._name(("kind", group.kind))
+            colour[group.start : group.stop] = self._number(("kind", group.kind))
         for number, block in enumerate(self.graph.edges):
             bicliques = self.bicliques_of(number)
             if len(bicliques):
@@ -255,8 +255,8 @@ class Incidence:
                 table = self.graph.constants if block.constant else self.graph.parameters
                 dtype = table[block.view.name].dtype
                 key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), dtype, what)
-                colour[bicliques.start : bicliques.stop] = self._name(key)
-        colour[self.fixed] = len(self._names) + np.flatnonzero(self.fixed)
+                colour[bicliques.start : bicliques.stop] = self._number(key)
+        colour[self.fixed] = len(self._numbers) + np.flatnonzero(self.fixed)
         return colour
 
     def _finish(self, tail: np.ndarray, head: np.ndarray, label: np.ndarray, via: np.ndarray) -> None:

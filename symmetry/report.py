@@ -1,4 +1,4 @@
-"""Readable symmetries: families of nodes that move together, and nodes that do not move, under their users' names."""
+"""Symmetries as readers see them: one family per independent factor of the group, named after the model's layers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .rescaling import Rescalings
 
 __all__ = ["SymmetryFamily", "families", "group_name", "size_text"]
 
-_LISTED = 3
+_MAX_NAMES = 3
 _FEW = 9
 """log10 of the greatest number of symmetries that is printed as an integer."""
-_MADE = (NodeKind.NEURON, NodeKind.INPUT)
+_LISTED_KINDS = (NodeKind.NEURON, NodeKind.INPUT)
 
 
 @dataclass(frozen=True, slots=True)
 class SymmetryFamily:
-    """Nodes that move together, or a node group that does not move.
+    """One line of the report: the nodes that one factor of the group moves together, or a node group that is fixed.
 
     Attributes:
-        name: The layers by name, e.g. ``conv1``.
+        name: Names of the layers, e.g. ``conv1``.
         what: What moves, e.g. ``64 channels, free``.
         groups: Indices of the node groups, ascending.
         generators: Indices into `Symmetries.generators`; empty if the nodes do not move.
@@ -55,7 +55,7 @@ class SymmetryFamily:
 
     @property
     def summary(self) -> str:
-        """The family in one line."""
+        """The family as one line of text."""
         more = [counted(n, what) for n, what in ((self.signs, "sign"), (self.scales, "scale")) if n]
         return f"{self.name}: {', '.join([self.what, *more])}"
 
@@ -79,7 +79,7 @@ def families(
     generators: Sequence[Automorphism],
     rescalings: Sequence[Rescalings],
 ) -> list[SymmetryFamily]:
-    """One family per component, and one per group of inputs or neurons that does not move, in node group order."""
+    """One family per component, and one per fixed group of inputs or neurons, in node group order."""
     found = [_family(graph, c, generators) for c in components]
     moving = {g for f in found for g in f.groups}
     found += _unmoved(graph, moving)
@@ -96,12 +96,12 @@ def size_text(components: Sequence[Component]) -> str:
     degrees = [f.degree for c in components for level in c.levels for f in level]
     rest = round(10 ** sum(c.rest_log10 for c in components))
     powers = [f"({d}!)^{n}" if n > 1 else f"{d}!" for d, n in sorted(Counter(degrees).items())]
-    formula = f"{' '.join(powers)} = " if rest == 1 and len(powers) <= _LISTED else ""
+    formula = f"{' '.join(powers)} = " if rest == 1 and len(powers) <= _MAX_NAMES else ""
     return f"{formula}{prod(map(factorial, degrees)) * rest:,}"
 
 
 def group_name(group: NodeGroup) -> str:
-    """A user's name for a node group: the module of its scope if the exporter left one, else the ONNX value."""
+    """The name of a node group in reports: its module if the exporter recorded scopes, else the ONNX value."""
     if ": " in group.scope:
         paths = [part.split(": ", 1)[0] for part in group.scope.split("/")[:-1]]
         if paths and paths[-1]:
@@ -122,18 +122,18 @@ def _family(graph: ParameterGraph, component: Component, automorphisms: Sequence
 def _what(graph: ParameterGraph, groups: list[int], component: Component) -> str:
     noun = "channels" if _has_kernel(graph, groups) else "neurons"
     kinds = {graph.groups[g].kind for g in groups}
-    made = [g for g in groups if graph.groups[g].kind in _MADE]
-    along = f"tied along {len(made)} layers" if len(made) > 1 else "free"
+    listed = [g for g in groups if graph.groups[g].kind in _LISTED_KINDS]
+    across = f"jointly in {len(listed)} layers" if len(listed) > 1 else "free"
     if not component.exact:
         by = counted(len(component.generators), "generator")
-        return f"{by} of no known form, at least 10^{component.log10:.2f} symmetries"
+        return f"{by} of a group of unknown structure, at least 10^{component.log10:.2f} symmetries"
     if len(component.levels) == 1 and len(component.levels[0]) == 1:
-        return f"{component.levels[0][0].degree} {noun}, {along}"
+        return f"{component.levels[0][0].degree} {noun}, {across}"
     blocks = "heads" if NodeKind.SUM in kinds else "groups" if NodeKind.REDUCE in kinds else "blocks"
     inside = "dims" if NodeKind.SUM in kinds else noun
     nesting = " x ".join(", ".join(map(str, _degrees(level))) for level in reversed(component.levels[:-1]))
     outer = " and ".join(map(str, _degrees(component.levels[-1])))
-    return f"{outer} {blocks} x {nesting} {inside}, {blocks} swap with {', '.join(_weights(graph, groups))} tied"
+    return f"{outer} {blocks} x {nesting} {inside}, {blocks} swap jointly in {', '.join(_weights(graph, groups))}"
 
 
 def _degrees(level: Sequence[SymmetricGroup]) -> list[int]:
@@ -160,13 +160,13 @@ def _prefix(names: Sequence[str]) -> str:
 
 
 def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[SymmetryFamily]:
-    """Groups of inputs or neurons of which no node moves."""
+    """Groups of inputs or neurons without a moving node."""
     port_groups = {}
     for word, ports in (("inputs", graph.inputs), ("outputs", graph.outputs)):
         for port in ports:
             port_groups.update(dict.fromkeys(distinct(graph.group_of(port.nodes)).tolist(), word))
     for number, group in enumerate(graph.groups):
-        if number in moving or group.kind not in _MADE:
+        if number in moving or group.kind not in _LISTED_KINDS:
             continue
         pinned = graph.pinned[group.start : group.stop].all()
         why = port_groups.get(number, "order matters") if pinned else counted(group.size, "neuron")
@@ -197,10 +197,10 @@ def _annotated(graph: ParameterGraph, families: list[SymmetryFamily], found: Res
 
 def _names(graph: ParameterGraph, groups: list[int]) -> str:
     """Names of the first few groups, of inputs and neurons if there are any."""
-    made = [g for g in groups if graph.groups[g].kind in _MADE] or groups
-    names = list(dict.fromkeys(group_name(graph.groups[g]) for g in made))
-    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return ", ".join(names[:_LISTED]) + more
+    listed = [g for g in groups if graph.groups[g].kind in _LISTED_KINDS] or groups
+    names = list(dict.fromkeys(group_name(graph.groups[g]) for g in listed))
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _has_kernel(graph: ParameterGraph, groups: list[int]) -> bool:

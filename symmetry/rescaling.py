@@ -26,7 +26,7 @@ __all__ = ["KINDS", "RESCALINGS", "Product", "Rescaling", "Rescalings", "checked
 RESCALINGS = ("sign", "scale")
 """The kinds of symmetries that multiply parameters."""
 
-_TERMS = ("numbers", "amounts")
+_ARRAYS = ("numbers", "amounts")
 
 KINDS = ("permutation", *RESCALINGS)
 """All kinds of symmetries, as `symmetries` takes them."""
@@ -55,7 +55,7 @@ def checked_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
 class Rescalings:
     """All sign or all scale symmetries of a graph, a commutative group.
 
-    Signs form GF(2)^dimension; scales a vector space of that dimension, in logarithms to base 2.
+    Signs form GF(2)^dimension; the base-2 logarithms of scales form a real vector space of that dimension.
 
     Args:
         graph: The graph.
@@ -131,7 +131,7 @@ class Rescalings:
             rng: Source of randomness.
 
         Returns:
-            Each sign with probability 1/2; each scale by a power of two, 1/4 to 4 as a rule.
+            Each sign flips with probability 1/2; each scale is a power of two, usually from 1/4 to 4.
         """
         numbers = np.arange(self.dimension)
         if self.kind == "sign":
@@ -198,7 +198,7 @@ class Rescalings:
         return distinct(self._node[changes[: len(self._node)] != 0])
 
     def _total(self, gain: Gain, axis: int, changes: np.ndarray) -> np.ndarray:
-        """What the targets (axis 1) or sources (axis 2) add to the change of the parameters, [B, N] or [B, K]."""
+        """Contribution of targets (axis 1) or sources (axis 2) to the change of parameters, [B, N] or [B, K]."""
         terms = [times * changes[ids] for (times, ids), side in gain if side == axis]
         return np.asarray(sum(terms)) if terms else np.zeros((1, 1))
 
@@ -238,7 +238,7 @@ class Rescaling:
     def __matmul__(self, other: Automorphism | Rescaling | Product) -> Rescaling | Product:
         """``a @ b`` applies b first, then a; two rescalings of one group make one."""
         if isinstance(other, Rescaling) and other.of is self.of:
-            return Rescaling(self.of, *(np.concatenate([getattr(x, n) for x in (other, self)]) for n in _TERMS))
+            return Rescaling(self.of, *(np.concatenate([getattr(x, n) for x in (other, self)]) for n in _ARRAYS))
         return Product((self,)) @ other
 
     def __rmatmul__(self, other: Automorphism) -> Product:
@@ -330,20 +330,20 @@ def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling
         A product that applies the rescalings first, those of one group merged, and then the permutations, the last one
         first.
     """
-    moves: list[Automorphism] = []
+    permutations: list[Automorphism] = []
     by_kind: dict[Rescalings, list[Rescaling]] = {}
     for each in symmetries:
         if isinstance(each, Automorphism):
-            moves.append(each)
+            permutations.append(each)
         else:
             by_kind.setdefault(each.of, []).append(each)
-    steps: list[Automorphism | Rescaling] = [
+    factors: list[Automorphism | Rescaling] = [
         Rescaling(of, np.concatenate([r.numbers for r in some]), np.concatenate([r.amounts for r in some]))
         for of, some in by_kind.items()
     ]
-    if moves:
-        steps.append(compose_all(graph, moves))
-    return Product(tuple(steps))
+    if permutations:
+        factors.append(compose_all(graph, permutations))
+    return Product(tuple(factors))
 
 
 def rescalings(graph: ParameterGraph, kind: str) -> Rescalings:

@@ -48,13 +48,13 @@ class ScalingEquations:
         self.signals = Signals(graph)
         self.system = System(self.signals.size, binary=sign)
         self.gains: list[Gain] = [[] for _ in graph.edges]
-        self._made = np.zeros(graph.num_nodes, dtype=bool)
-        self._still = np.zeros(graph.num_nodes, dtype=bool)
+        self._produced = np.zeros(graph.num_nodes, dtype=bool)
+        self._unchanged = np.zeros(graph.num_nodes, dtype=bool)
         self._attached = np.zeros(self.signals.size, dtype=bool)
         self._sources = _of_kind(graph, NodeKind.PARAM)
         parts = [v for v in graph.vias if "parts" in dict(v.attributes)]
-        self._coupled = [v.parents[0] for v in parts if couples(v, sign)]
-        self._bound = [v.parents[0] for v in parts if degree(v, sign) is None]
+        self._same_factor = [v.parents[0] for v in parts if couples(v, sign)]
+        self._without_degree = [v.parents[0] for v in parts if degree(v, sign) is None]
         for number, block in enumerate(graph.edges):
             self._block(number, block)
         self._links()
@@ -69,19 +69,19 @@ class ScalingEquations:
         terms: Gain
         if (self.signals.hub_block[block.dst] >= 0).all():
             terms = [((1.0, block.dst.astype(np.int64)), 1)]
-            self._made[block.dst] = True
+            self._produced[block.dst] = True
         elif self._sources[block.src].all() and block.src.shape[1] == 1:
             terms = self._vector(number, block)
         elif block.role in _WEIGHTS:
-            self._made[block.dst] = True
+            self._produced[block.dst] = True
             sources = self.signals.ids(block.src, self.signals.value[block.via])
             terms = [((1.0, block.dst.astype(np.int64)), 1), ((-1.0, sources), 2)]
         else:
             # Among these are matrices of which weights are computed, between nodes of their rows and of their columns.
-            self._still[block.dst] = True
-            self._still[block.src] = True
+            self._unchanged[block.dst] = True
+            self._unchanged[block.src] = True
             return
-        if self._follows(block):
+        if self._absorbs(block):
             self.gains[number] = terms
         elif all(side == 1 for _, side in terms):
             self.system.zero_sum(*(term for term, _ in terms))
@@ -89,7 +89,7 @@ class ScalingEquations:
             self.system.equal(block.dst, block.dst[:, :1])
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
-    def _follows(self, block: EdgeBlock) -> bool:
+    def _absorbs(self, block: EdgeBlock) -> bool:
         """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge."""
         if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
             return False
@@ -110,8 +110,8 @@ class ScalingEquations:
             outgoing = self.signals.after.get((number, via))
             if outgoing is None:
                 before[here] = block.role in _TERMS
-                self._made[dst[here]] = True
-                self._still[dst[here]] |= block.role not in _TERMS
+                self._produced[dst[here]] = True
+                self._unchanged[dst[here]] |= block.role not in _TERMS
                 continue
             law = attachment(self.graph.vias[outgoing], self.sign)
             before[here], after[here] = law.coefficients(block.role) if law else (0, 0)
@@ -127,7 +127,7 @@ class ScalingEquations:
             if link.role == LinkRole.HUB:
                 self._hub(link)
                 continue
-            self._made[link.dst] = True
+            self._produced[link.dst] = True
             if link.role in _CELL:
                 cells[int(self.graph.group_of(link.dst[0]))].append(link)
             else:
@@ -162,9 +162,9 @@ class ScalingEquations:
             here = (self.signals.hub_block[hubs] == number) & (outgoing == via)
             role = self.graph.edges[number].role
             if not via:
-                self._still[link.dst[here]] |= role not in _TERMS
-                self._still[hubs[here]] |= role not in _TERMS
-                self._made[link.dst[here]] = True
+                self._unchanged[link.dst[here]] |= role not in _TERMS
+                self._unchanged[hubs[here]] |= role not in _TERMS
+                self._produced[link.dst[here]] = True
                 system.equal(hubs[here], before[here])
                 continue
             law = attachment(self.graph.vias[via], self.sign)
@@ -222,8 +222,8 @@ class ScalingEquations:
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
         """The equations of the members of a scope, over which something normalises."""
-        self.system.zero(src[np.isin(link.via, self._bound)])
-        here = np.isin(link.via, self._coupled)
+        self.system.zero(src[np.isin(link.via, self._without_degree)])
+        here = np.isin(link.via, self._same_factor)
         order = np.argsort(link.dst[here], kind="stable")
         scopes, members = link.dst[here][order], src[here][order]
         self.system.equal(members, members[np.searchsorted(scopes, scopes)])
@@ -231,9 +231,9 @@ class ScalingEquations:
     def _fix(self) -> None:
         """Fix the outputs, pinned and paired nodes, and nodes that no parameter or link produces."""
         graph = self.graph
-        still = self._still | graph.pinned | (graph.paired if graph.paired is not None else True)
+        still = self._unchanged | graph.pinned | (graph.paired if graph.paired is not None else True)
         self.system.zero(np.flatnonzero(still[self.signals.node]))
-        self.system.zero(np.flatnonzero(~self._made))
+        self.system.zero(np.flatnonzero(~self._produced))
         for port in graph.outputs:
             self.system.zero(self.signals.ids(port.nodes, port.via))
 

@@ -14,7 +14,8 @@ from .linear import System, Term
 __all__ = ["share"]
 
 Gains = list[list[tuple[Term, int]]]
-_MOST = 1 << 16
+_MAX_EDGES = 1 << 16
+"""Largest number of edges of a parameter whose sites are compared element by element."""
 
 
 def share(graph: ParameterGraph, system: System, gains: Gains) -> None:
@@ -41,7 +42,7 @@ def share(graph: ParameterGraph, system: System, gains: Gains) -> None:
         elif len({_axes(b) for b in blocks}) == 1 and all(_axes(b) for b in blocks):
             for block, other in zip(blocks[1:], terms[1:], strict=True):
                 _by_axis(system, (blocks[0], block), (terms[0], other))
-        elif sum(b.size for b in blocks) <= _MOST:
+        elif sum(b.size for b in blocks) <= _MAX_EDGES:
             _by_element(system, blocks, terms)
         else:
             _freeze(system, gains, numbers)

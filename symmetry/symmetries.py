@@ -28,7 +28,7 @@ class Symmetries:
 
     Attributes:
         graph: The graph.
-        generators: Generators of the permutation group that swap closure finds; order, orbits and families are its.
+        generators: Generators of the permutations that were found; order, orbits and families describe their group.
         kinds: The kinds asked for, from which `sample` draws.
         rescalings: The sign and scale symmetries, one group per kind asked for.
     """
@@ -73,14 +73,14 @@ class Symmetries:
         Returns:
             A permutation, or a product with rescalings; its `apply` maps parameter tensors.
         """
-        steps: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
+        factors: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
         if "permutation" in self.kinds:
-            steps.append(sample(self.graph, self.generators, rng))
-        return steps[0] if len(steps) == 1 and isinstance(steps[0], Automorphism) else Product(tuple(steps))
+            factors.append(sample(self.graph, self.generators, rng))
+        return factors[0] if len(factors) == 1 and isinstance(factors[0], Automorphism) else Product(tuple(factors))
 
     @cached_property
     def families(self) -> list[SymmetryFamily]:
-        """Readable families of nodes that move together, and inputs and neurons that do not, in node group order."""
+        """One `SymmetryFamily` per direct factor, and one per fixed group of inputs or neurons, in node group order."""
         return families(self.graph, self.components, self.generators, self.rescalings)
 
     @property

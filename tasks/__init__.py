@@ -1,4 +1,4 @@
-"""Experiments on populations of networks: make zoos, train metanetworks on them, report what comes of it.
+"""Experiments on populations of networks: make zoos, train metanetworks on them, compare the results.
 
 The names here are for notebooks and commands; each is loaded on first use. Every experiment is a module with a function
 `experiment(settings, zoo)`.
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 from .._lazy import lazy
 
 if TYPE_CHECKING:
-    from . import accuracy, inr, report, sine
+    from . import accuracy, inr_edit, inr_ssl, report
     from .experiment import Experiment, Settings, load_result, run
     from .members import Zoo
-    from .parallel import joined, rank
+    from .parallel import process_group, rank
     from .predictor import SHIPPED, Prediction, Predictor
     from .probe_responses import WithProbeResponses, probe_images, probe_responses
     from .progress import OnProgress
@@ -35,20 +35,20 @@ __all__ = [
     "Zoo",
     "accuracy",
     "fit",
-    "inr",
-    "joined",
+    "inr_edit",
+    "inr_ssl",
     "load_result",
     "make_zoo",
     "probe_images",
     "probe_responses",
+    "process_group",
     "rank",
     "read_index",
     "report",
     "run",
-    "sine",
 ]
 
-_MODULES = ("accuracy", "inr", "report", "sine")
+_MODULES = ("accuracy", "inr_edit", "report", "inr_ssl")
 _HOMES = {
     "SHIPPED": "predictor",
     "Experiment": "experiment",
@@ -62,7 +62,7 @@ _HOMES = {
     "WithProbeResponses": "probe_responses",
     "Zoo": "members",
     "fit": "training",
-    "joined": "parallel",
+    "process_group": "parallel",
     "load_result": "experiment",
     "make_zoo": "zoo",
     "probe_images": "probe_responses",

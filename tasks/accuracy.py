@@ -19,29 +19,30 @@ from .experiment import Experiment, Settings
 from .predictor import fit_predictor
 from .probe_responses import WithProbeResponses, probe_responses, standardised
 from .progress import OnProgress
-from .records import numbers, words
+from .schemas import number_column, text_column
 from .training import by_budget, shuffled
 
 __all__ = ["NONE", "SPLITS", "Accuracy", "Split", "experiment", "metrics", "split"]
 
 SPLITS = ("full", "tenth", "width", "family")
-"""full: 20 % of the members test, an eighth of the others validates. tenth: the same test members, a tenth of the
-others. width: narrow members train, strictly wider ones of the same family test. family: one family tests."""
+"""Ways to split members into training, validation and test. full: 20 % test, an eighth of the others validates. tenth:
+the same test members, a tenth of the others. width: narrow members train, strictly wider ones of the same architecture
+family test. family: one architecture family tests."""
 
 NONE = "none"
-"""The model that reads no parameters, only responses to probes."""
+"""The model that reads only responses to probes and no parameters."""
 
 _TEST, _VALID, _NARROW = 0.2, 0.125, 0.6
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Numbers of members, int64, in ascending order.
+    """Member numbers of the three parts of a split, int64, ascending.
 
     Attributes:
         train: Members to train on.
         valid: Members by which the best epoch is chosen.
-        test: Members that metrics are reported of.
+        test: Members for the reported metrics.
     """
 
     train: np.ndarray
@@ -55,27 +56,27 @@ def split(table: Mapping[str, np.ndarray], name: str, seed: int = 0, held_out: s
     Args:
         table: Columns of the zoo's index; ``family`` and ``width`` are read.
         name: One of `SPLITS`.
-        seed: Of the choice of training and validation members.
-        held_out: The family that tests, for split ``family``.
+        seed: Seed of the choice of training and validation members.
+        held_out: The test family, for split ``family``.
         examples: Number of training members, nested for increasing numbers; 0 for all.
 
     Returns:
-        The members of each part.
+        The member numbers of each part.
 
     Raises:
         GmncError: Unknown split or family, an empty part, or more examples than training members.
     """
     if name not in SPLITS:
-        raise GmncError(f"there is no split {name!r}: choose {', '.join(SPLITS)}")
-    families = words(table, "family")
+        raise GmncError(f"unknown split {name!r}: choose {', '.join(SPLITS)}")
+    families = text_column(table, "family")
     if name == "family":
         if held_out not in families:
             known = ", ".join(sorted(set(families.tolist())))
             which = f"there is no {held_out!r} in this zoo" if held_out else "none is given"
-            raise GmncError(f"split 'family' holds out one family, and {which}: choose by --held-out: {known}")
+            raise GmncError(f"split 'family' holds out one family, and {which}: choose with --held-out: {known}")
         test = families == held_out
     elif name == "width":
-        test = _wide(families, numbers(table, "width"))
+        test = _wide(families, number_column(table, "width"))
     else:
         test = np.zeros(len(families), dtype=bool)
         test[np.random.default_rng(0).permutation(len(families))[: round(_TEST * len(families))]] = True
@@ -105,8 +106,8 @@ def metrics(expected: np.ndarray, found: np.ndarray) -> dict[str, float]:
     """Metrics of predictions.
 
     Args:
-        expected: float64 [n].
-        found: float64 [n].
+        expected: True values, float64 [n].
+        found: Predictions, float64 [n].
 
     Returns:
         ``r2``, ``tau`` (Kendall's tau-b) and ``mse``.
@@ -127,15 +128,15 @@ class Accuracy:
 
     Args:
         members: The networks.
-        accuracy: Of each member, [n].
+        accuracy: Accuracy of each member, [n].
         parts: The split.
-        seed: Of the order of members.
-        edges: Maximum number of edges in a batch.
-        most: Maximum number of members in a batch.
-        responses: Of each member to probes, float32 [n, P], for a model that reads them.
+        seed: Seed of the order of members.
+        max_edges: Maximum number of edges in a batch.
+        max_members: Maximum number of members in a batch.
+        responses: Responses of each member to probes, float32 [n, P], for a model that reads them.
     """
 
-    whole = False
+    whole_batch = False
 
     def __init__(
         self,
@@ -144,14 +145,14 @@ class Accuracy:
         parts: Split,
         *,
         seed: int,
-        edges: int,
-        most: int,
+        max_edges: int,
+        max_members: int,
         responses: np.ndarray | None = None,
     ) -> None:
         self.members, self.accuracy, self.parts = members, accuracy.astype(np.float64), parts
         self.responses = responses
         self.sizes = np.array([m.num_edges for m in members], dtype=np.float64)
-        self.seed, self.edges, self.most = seed, edges, most
+        self.seed, self.max_edges, self.max_members = seed, max_edges, max_members
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Shuffled batches with a bounded number of edges; see `Task`.
@@ -162,7 +163,7 @@ class Accuracy:
         Returns:
             Members of each batch.
         """
-        return by_budget(shuffled(self.parts.train, self.seed, epoch), self.sizes, self.edges, self.most)
+        return by_budget(shuffled(self.parts.train, self.seed, epoch), self.sizes, self.max_edges, self.max_members)
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
         """Sum over members of the cross-entropies, averaged over readers; see `Task`.
@@ -188,21 +189,21 @@ class Accuracy:
         Returns:
             float64 [n].
         """
-        parts = by_budget(items, self.sizes, self.edges, 4 * self.most)
+        parts = by_budget(items, self.sizes, self.max_edges, 4 * self.max_members)
         found = [torch.sigmoid(self._logits(model, part).mean(1)).double().cpu().numpy() for part in parts]
         return np.concatenate([np.zeros(0), *found])
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """The `metrics` of a split.
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
+        """The `metrics` of a part of the split.
 
         Args:
             model: The metanetwork.
-            split: ``train``, ``valid`` or ``test``.
+            part: ``train``, ``valid`` or ``test``.
 
         Returns:
             Metrics by name.
         """
-        items = getattr(self.parts, split)
+        items = getattr(self.parts, part)
         return metrics(self.accuracy[items], self.predict(model, items))
 
     def score(self, metrics: Mapping[str, float]) -> float:
@@ -233,28 +234,30 @@ def experiment(
     Args:
         settings: What to train.
         zoo: A `Zoo` of classifiers.
-        predictor: Where to write a `Predictor` at the end.
+        predictor: File for a `Predictor`, written at the end.
         on_progress: Called while responses to probes are computed.
 
     Returns:
         The experiment for `run`.
 
     Raises:
-        GmncError: The settings do not fit together or do not fit the zoo.
+        GmncError: The settings contradict each other or do not fit the zoo.
     """
     if settings.model == NONE and not settings.probes:
-        raise GmncError(f"--model {NONE} reads responses to probes only: choose their number by --probes")
+        raise GmncError(f"--model {NONE} reads only responses to probes: choose their number with --probes")
     if settings.model == NONE and settings.metanet:
-        raise GmncError(f"{NONE} has no option {min(settings.metanet)!r}, nor any other")
-    accuracy = numbers(zoo.table, "accuracy", 0, 1).astype(np.float64)
+        raise GmncError(f"{NONE} takes no options, but {min(settings.metanet)!r} is given")
+    accuracy = number_column(zoo.table, "accuracy", 0, 1).astype(np.float64)
     parts = split(zoo.table, settings.split, settings.seed, settings.held_out, settings.examples)
-    said = standardised(probe_responses(zoo, settings.probes, on_progress), parts.train) if settings.probes else None
+    probes = settings.probes
+    responses = standardised(probe_responses(zoo, probes, on_progress), parts.train) if probes else None
     task = Accuracy(
-        zoo.members, accuracy, parts, seed=settings.seed, edges=settings.edges, most=settings.members, responses=said
-    )
-    model = _model(settings, zoo.members[int(parts.train[0])], said)
+        zoo.members, accuracy, parts, seed=settings.seed, max_edges=settings.edges, max_members=settings.members,
+        responses=responses,
+    )  # fmt: skip
+    model = _model(settings, zoo.members[int(parts.train[0])], responses)
     with torch.no_grad():
-        # Start with outputs near the mean.
+        # Initialise the output near the mean accuracy.
         mean = float(np.clip(accuracy[parts.train].mean(), 0.01, 0.99))
         for reader in model.readers if isinstance(model, WithProbeResponses) else [model]:
             last = [m for m in reader.modules() if isinstance(m, nn.Linear)][-1]
@@ -263,12 +266,12 @@ def experiment(
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         found = task.predict(trained, parts.test)
         expected = accuracy[parts.test]
-        names = words(zoo.table, "family")[parts.test]
+        names = text_column(zoo.table, "family")[parts.test]
         mean = metrics(expected, np.full(len(expected), accuracy[parts.train].mean()))
         families = {str(f): metrics(expected[names == f], found[names == f]) for f in sorted(set(names.tolist()))}
         if predictor is not None and isinstance(trained, GMN):
-            said = {"zoo": {"members": len(accuracy)}, "split": settings.split, "metrics": metrics(expected, found)}
-            fit_predictor(trained.cpu(), [zoo.members[int(i)] for i in parts.train], said).save(predictor)
+            about = {"zoo": {"members": len(accuracy)}, "split": settings.split, "metrics": metrics(expected, found)}
+            fit_predictor(trained.cpu(), [zoo.members[int(i)] for i in parts.train], about).save(predictor)
         return {
             "metrics": metrics(expected, found),
             "mean_of_training": mean,
@@ -285,9 +288,9 @@ def experiment(
     return Experiment(task, model, finish)
 
 
-def _model(settings: Settings, like: Blocks, said: np.ndarray | None) -> nn.Module:
-    """The model to train; said: responses to probes [n, P], if they are read."""
-    if said is None:
+def _model(settings: Settings, like: Blocks, responses: np.ndarray | None) -> nn.Module:
+    """The model to train; responses: to probes, [n, P], if it reads them."""
+    if responses is None:
         return metanetwork(settings.model, 1, like, **settings.metanet)
     reader = None if settings.model == NONE else metanetwork(settings.model, 1, like, **settings.metanet)
-    return WithProbeResponses(reader, said.shape[1])
+    return WithProbeResponses(reader, responses.shape[1])

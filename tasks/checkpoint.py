@@ -13,7 +13,7 @@ from ..files.fields import Check, FieldError, integer, listed, mapping, number, 
 from ..files.reading import FileState
 from ..ir import GmncError, LoadError
 from ..ir.errors import root_cause
-from .records import EPOCH
+from .schemas import EPOCH
 
 __all__ = ["read_checkpoint"]
 
@@ -29,7 +29,7 @@ def read_checkpoint(
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
         state = _fields(model, optimizer)(found)
-        _refuse_other(path, options, state["options"])
+        _check_same_options(path, options, state["options"])
         model.load_state_dict(state["model"])
         # Hyperparameters come from the caller; they were compared above.
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state["optimizer"]["state"]})
@@ -41,7 +41,7 @@ def read_checkpoint(
     return state
 
 
-def _refuse_other(path: Path, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+def _check_same_options(path: Path, options: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     other = {name for name, value in options.items() if before.get(name) != value} - {"checkpoint_seconds"}
     if other:
         raise GmncError(f"{path}: from a run with another {', '.join(sorted(other))}; choose another folder")

@@ -33,9 +33,9 @@ class Schedule:
     """How a network is trained, by AdamW on batches of 64.
 
     Attributes:
-        learning_rate: At the first step; it falls linearly to 0.
-        epochs: Passes over its training images; 0 leaves it at its initialisation.
-        weight_decay: Of AdamW.
+        learning_rate: Initial learning rate, which decays linearly to 0.
+        epochs: Passes over its training images; 0 for an untrained network.
+        weight_decay: Weight decay of AdamW.
         fraction: Fraction of the 4,000 training images that it sees.
     """
 
@@ -46,7 +46,7 @@ class Schedule:
 
 
 def draw(rng: np.random.Generator) -> tuple[Recipe, Schedule]:
-    """A member's hyperparameters; learning rates range from too small to learn to so large that training fails."""
+    """Draw a member's hyperparameters; learning rates range from too small to learn to so large that training fails."""
     name = str(rng.choice(list(FAMILIES)))
     family = FAMILIES[name]
     recipe = Recipe(
@@ -74,7 +74,7 @@ def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
 class Classifiers:
     """Makes the members of a zoo of kind ``classifiers``; see `gmnc.tasks.zoo.Maker`."""
 
-    together = 8
+    batch_size = 8
 
     def architecture(self, seed: int, number: int) -> str:
         """Name of a member's architecture."""
@@ -87,7 +87,7 @@ class Classifiers:
 
 
 def _member(seed: int, number: int) -> Member:
-    """Draw and train a member; again from other random weights while values are not finite."""
+    """Draw and train a member; start again from other random weights while values are not finite."""
     rng = np.random.default_rng([seed, number])
     recipe, schedule = draw(rng)
     graph = template(recipe.architecture)
@@ -141,7 +141,7 @@ def _images() -> Images:
 
 
 def _state(net: nn.Module) -> Mapping[str, Tensor]:
-    """All tensors that the trained network computes with."""
+    """All tensors that inference reads."""
     return {name: t for name, t in net.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 

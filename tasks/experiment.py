@@ -15,7 +15,7 @@ from .. import __version__
 from ..files.fields import read_json, valid
 from ..files.writing import make_folder, write_json
 from ..ir import GmncError, LoadError
-from . import records, training
+from . import schemas, training
 from .parallel import rank
 from .progress import OnProgress
 from .zoo import ABOUT
@@ -28,16 +28,15 @@ RUN, RESULT = "run.json", "result.json"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a run trains and on what.
+    """What a run trains, and on which members.
 
     Attributes:
         task: Name of the task.
         zoo: Folder of the zoo.
         model: Name of the metanetwork, see `gmnc.metanets.metanetwork`.
-        split: Which members train and which test, see `gmnc.tasks.accuracy.SPLITS`.
-        held_out: The family that tests, for split ``family``.
-        seed: Of the weights, the order of members and the choice of validation members; test members do not depend on
-            it.
+        split: One of `gmnc.tasks.accuracy.SPLITS`.
+        held_out: The test family, for split ``family``.
+        seed: Seed of the weights, the order of members and the choice of validation members, but not of test members.
         limit: Use this many members of the zoo; 0 for all.
         edges: Maximum number of edges in a batch.
         members: Maximum number of members in a batch.
@@ -65,8 +64,8 @@ class Experiment:
     """A task and a model to train on it.
 
     Attributes:
-        task: For `fit`.
-        model: For `fit`.
+        task: The task, for `fit`.
+        model: The model, for `fit`.
         finish: Maps the trained model and the run's folder, where it may write files, to the result, with at least
             ``metrics`` of the test members, by name.
     """
@@ -88,11 +87,11 @@ def run(
     """Prepare, train and finish; resumes an earlier call for the same folder.
 
     Args:
-        prepare: Makes the experiment.
+        prepare: Creates the experiment.
         settings: What to train.
         options: How to train.
         out: Folder of the run.
-        device: Where to train.
+        device: Device to train on.
         on_progress: Called after each step.
 
     Returns:
@@ -101,13 +100,13 @@ def run(
     Raises:
         GmncError: The folder holds a zoo or a run of other settings, or training fails.
     """
-    asked = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
-    valid(asked, records.RUN, "the settings of the run")
-    _refuse_other(out, asked)
+    requested = {"gmnc": __version__, "settings": asdict(settings), "options": asdict(options)}
+    valid(requested, schemas.RUN, "the settings of the run")
+    _check_same_run(out, requested)
     torch.manual_seed(settings.seed)
     experiment = prepare(settings)
-    # Not before: settings that cannot be trained must not claim a folder.
-    _claim(out, asked)
+    # Only now, so that invalid settings do not claim a folder.
+    _claim(out, requested)
     model = experiment.model.to(device)
     history = training.fit(experiment.task, model, options, out, on_progress=on_progress)
     model.eval()
@@ -115,7 +114,7 @@ def run(
     with torch.no_grad():
         found = experiment.finish(model, out) if rank() == 0 else {}
     result = {
-        **asked,
+        **requested,
         "parameters": sum(p.numel() for p in model.parameters()),
         "epochs": len(history.rows),
         "best_epoch": history.best + 1,
@@ -146,35 +145,35 @@ def load_result(out: Path) -> dict[str, Any]:
     path = out / RESULT
     if not path.is_file():
         raise LoadError(f"{out}: no finished run of `gmnc train` ({RESULT} is missing)")
-    found = read_json(path, records.result, "; not the result of a run")
+    found = read_json(path, schemas.result, "; not the result of a run")
     # Settings that an earlier version did not have get their defaults.
     return {**found, "settings": asdict(Settings(**found["settings"]))}
 
 
-def _refuse_other(out: Path, asked: Mapping[str, Any]) -> None:
+def _check_same_run(out: Path, requested: Mapping[str, Any]) -> None:
     """Raise `GmncError` if the folder holds a zoo or a run of other settings."""
     path = out / RUN
     if (out / ABOUT).exists():
         raise GmncError(f"{out} is a zoo; choose another folder for the run")
     if not path.is_file():
         return
-    before = read_json(path, records.RUN)
+    before = read_json(path, schemas.RUN)
     # Settings that an earlier version did not have get their defaults.
-    usual = {"settings": asdict(Settings(task="", zoo="")), "options": asdict(training.Options())}
+    defaults = {"settings": asdict(Settings(task="", zoo="")), "options": asdict(training.Options())}
     other = [
         name
         for part in ("settings", "options")
-        for name in asked[part]
-        if {**usual[part], **before.get(part, {})}[name] != asked[part][name] and name != "checkpoint_seconds"
+        for name in requested[part]
+        if {**defaults[part], **before.get(part, {})}[name] != requested[part][name] and name != "checkpoint_seconds"
     ]
     if other:
         raise GmncError(f"{out} holds a run with another {', '.join(other)}; choose another folder for this one")
 
 
-def _claim(out: Path, asked: Mapping[str, Any]) -> None:
+def _claim(out: Path, requested: Mapping[str, Any]) -> None:
     """Write the settings, unless they are there."""
     if rank() == 0 and not (out / RUN).is_file():
-        write_json(make_folder(out) / RUN, asked, indent=1)
+        write_json(make_folder(out) / RUN, requested, indent=1)
 
 
 def _device_name(device: str) -> str:

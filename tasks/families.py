@@ -1,4 +1,4 @@
-"""The classifiers of a zoo: five families of small networks, each built from a recipe."""
+"""The classifiers of a zoo: five architecture families, whose networks are built from recipes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Recipe:
     """Hyperparameters of a classifier's architecture.
 
     Attributes:
-        family: A key of `FAMILIES`, whose rows list the values of the others.
+        family: A key of `FAMILIES`, which lists the values of the other fields.
         width: Channels of a layer.
         depth: Number of layers or blocks.
         norm: Kind of normalisation.
@@ -39,19 +39,19 @@ class Recipe:
 
     @property
     def architecture(self) -> str:
-        """Name of the architecture; dropout is no part of it, as it leaves no trace in the graph."""
+        """Name of the architecture; without dropout, which the graph does not show."""
         return f"{self.family}-w{self.width}-d{self.depth}-{self.norm}-{self.activation}"
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A kind of network that maps images [B, 1, 14, 14] to logits [B, 10].
+    """An architecture family, of networks that map images [B, 1, 14, 14] to logits [B, 10].
 
     Attributes:
         make: Builds a network from a recipe.
-        widths: Values that a zoo draws from.
-        depths: The same.
-        norms: The same.
+        widths: Widths that a zoo draws from.
+        depths: Depths that a zoo draws from.
+        norms: Norms that a zoo draws from.
     """
 
     make: Callable[[Recipe], nn.Module]
@@ -75,7 +75,7 @@ def build(recipe: Recipe) -> nn.Module:
         ("norm", recipe.norm, family.norms if family else ()),
     ):
         if value not in known:
-            raise GmncError(f"there is no {what} {value!r} here: choose from {', '.join(known)}")
+            raise GmncError(f"unknown {what} {value!r}: choose from {', '.join(known)}")
     if recipe.width < 2 or recipe.width % 2 or recipe.depth < 1:
         raise GmncError("a network needs an even width of at least 2 and a depth of at least 1")
     assert family is not None

@@ -47,9 +47,9 @@ class Zoo(Sequence[Blocks]):
     """The members of a zoo by number: `zoo[i]` is a `Blocks` on the CPU.
 
     Attributes:
-        folder: Of the zoo.
+        folder: Folder of the zoo.
         table: Columns of the index, one entry per member.
-        state: A digest that changes when a member or the compiler does.
+        state: A digest that changes with the members and with gmnc.
         cache: Folder of results that are valid for one `state`.
     """
 
@@ -66,15 +66,15 @@ class Zoo(Sequence[Blocks]):
         The first call lowers the networks and writes a cache into the folder, which is valid until they or gmnc change.
 
         Args:
-            folder: Of the zoo.
-            limit: Open the first members only.
+            folder: Folder of the zoo.
+            limit: Open only this many members, the first ones.
             on_progress: Called after each member that is read.
 
         Returns:
             The zoo.
 
         Raises:
-            GmncError: The folder is no finished zoo, or a network is not of the architecture in the index.
+            GmncError: The folder is not a finished zoo, or a network is not of the architecture in the index.
         """
         folder = Path(folder)
         table = read_index(folder)
@@ -121,8 +121,8 @@ class Zoo(Sequence[Blocks]):
             Each parameter that has edges, by name.
         """
         flat = self[at].values.numpy()
-        slots = self._template(self._number(at)).slots
-        return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in slots}
+        segments = self._template(self._number(at)).segments
+        return {s.name: flat[s.start : s.start + s.size].reshape(s.shape) for s in segments}
 
     def path(self, at: int) -> Path:
         """The ONNX file of a member.
@@ -172,7 +172,7 @@ _CACHED = table({"state": text, "sums": mapping(integer(most=2**32), word)})
 
 
 def _load(stem: Path, state: str) -> _Cached | None:
-    """The cached values; None if there are none, if they are of another state, or, with a warning, if damaged."""
+    """The cached values; None if there are none, if they are stale, or, with a warning, if they are damaged."""
     about = stem.with_suffix(".json")
     if not about.exists():
         return None
@@ -248,14 +248,14 @@ class _Template:
     Attributes:
         graph: Its parameter graph.
         shared: Its tensors, which members share but for the values.
-        places: For each initializer, the start of its elements in the flat values; empty if some values are computed
-            from others, so that every member has to be lowered.
-        rest: Digest of the model without the values in `places`, equal for all members.
+        starts: For each initializer, the index of its first element in the flat values; empty if some values are
+            computed from others, so that every member has to be lowered.
+        rest: Digest of the model without the values of these initializers, equal for all members.
     """
 
     graph: ParameterGraph
     shared: Blocks
-    places: dict[str, int]
+    starts: dict[str, int]
     rest: str
 
     @staticmethod
@@ -263,22 +263,22 @@ class _Template:
         """The template of a model that was read from `path`."""
         graph = compile(path)
         shared = blocks(graph, dtype=torch.float32)
-        stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.slots)
-        places = {s.name: s.start for s in shared.slots} if stored else {}
-        return _Template(graph, shared, places, _rest(model, places))
+        stored = all(graph.parameters[s.name].origin == "initializer" for s in shared.segments)
+        starts = {s.name: s.start for s in shared.segments} if stored else {}
+        return _Template(graph, shared, starts, _rest(model, starts))
 
     def values(self, path: Path, model: onnx.ModelProto) -> np.ndarray:
         """The `Blocks.values` of a member, float32 [V]; raises `GmncError` if it is of another architecture."""
-        if not self.places:
+        if not self.starts:
             own = blocks(compile(path), dtype=torch.float32)
-            if [replace(s, graph=0) for s in own.slots] != list(self.shared.slots):
+            if [replace(s, graph=0) for s in own.segments] != list(self.shared.segments):
                 raise GmncError(_other(path))
             return own.values.numpy()
-        if _rest(model, self.places) != self.rest:
+        if _rest(model, self.starts) != self.rest:
             raise GmncError(_other(path))
         flat = self.shared.values.numpy().copy()
         for tensor in model.graph.initializer:
-            start = self.places.get(tensor.name)
+            start = self.starts.get(tensor.name)
             if start is not None:
                 try:
                     array = onnx.numpy_helper.to_array(tensor)
@@ -292,12 +292,12 @@ def _other(path: Path) -> str:
     return f"{path}: not of the architecture in the index; delete the file and run `gmnc zoo make` again"
 
 
-def _rest(model: onnx.ModelProto, places: dict[str, int]) -> str:
-    """A digest of the model without the values of `places`."""
+def _rest(model: onnx.ModelProto, starts: dict[str, int]) -> str:
+    """A digest of the model without the values of the initializers in `starts`."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     for tensor in bare.graph.initializer:
-        if tensor.name in places:
+        if tensor.name in starts:
             for field in ("raw_data", "float_data", "double_data", "int32_data", "int64_data"):
                 tensor.ClearField(field)
     return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()

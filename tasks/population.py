@@ -1,4 +1,4 @@
-"""Networks of one architecture as one matrix of values, which share one graph."""
+"""Networks of one architecture: one shared graph, and one matrix of values."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..backends.blocks import Blocks, Slot, batch
+from ..backends.blocks import Blocks, Segment, batch
 from ..ir import GmncError
 
-__all__ = ["Population", "Scaled"]
+__all__ = ["Population", "Standardiser"]
 
 
 class Population:
@@ -28,7 +28,7 @@ class Population:
             raise GmncError("a population needs at least one network")
         self.like = members[0]
         for number, member in enumerate(members):
-            if member.slots != self.like.slots or member.num_edges != self.like.num_edges:
+            if member.segments != self.like.segments or member.num_edges != self.like.num_edges:
                 raise GmncError(f"member {number} of the zoo has another architecture than the first: they must agree")
         if len(self.like.extra):
             raise GmncError("a population needs networks whose edges read values by strides")
@@ -36,9 +36,9 @@ class Population:
         self._batches: dict[tuple[int, str], Blocks] = {}
 
     @property
-    def slots(self) -> tuple[Slot, ...]:
+    def segments(self) -> tuple[Segment, ...]:
         """Where each parameter is in a row of `values`."""
-        return self.like.slots
+        return self.like.segments
 
     def blocks(self, values: torch.Tensor) -> Blocks:
         """A batch of networks with these values [B, V]; differentiable."""
@@ -49,15 +49,15 @@ class Population:
 
     def tensors(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
         """The parameters of networks with values [B, V], by name: [B, *shape]."""
-        return {s.name: values[:, s.start : s.start + s.size].reshape(-1, *s.shape) for s in self.slots}
+        return {s.name: values[:, s.start : s.start + s.size].reshape(-1, *s.shape) for s in self.segments}
 
     def per_value(self, values: torch.Tensor, edges: torch.Tensor) -> torch.Tensor:
-        """Mean of the edges [E, C] of each value, [B, V, C]; 0 where there is no edge."""
+        """Mean over the edges [E, C] of each value, [B, V, C]; 0 for values without an edge."""
         found = self.blocks(values).per_value(edges)
         return found.nan_to_num(0.0).reshape(*values.shape, -1)
 
 
-class Scaled(nn.Module):
+class Standardiser(nn.Module):
     """Standardises values by each parameter tensor's mean and standard deviation over some members."""
 
     mean: torch.Tensor
@@ -67,8 +67,8 @@ class Scaled(nn.Module):
         super().__init__()
         own = population.values[list(members)]
         mean, deviation = torch.zeros(own.shape[1]), torch.ones(own.shape[1])
-        for slot in population.slots:
-            part = slice(slot.start, slot.start + slot.size)
+        for segment in population.segments:
+            part = slice(segment.start, segment.start + segment.size)
             mean[part], deviation[part] = own[:, part].mean(), own[:, part].std(correction=0).clamp(min=1e-6)
         self.register_buffer("mean", mean)
         self.register_buffer("deviation", deviation)

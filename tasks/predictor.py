@@ -1,4 +1,4 @@
-"""A trained accuracy metanetwork as one file, with a check for networks unlike those that trained it."""
+"""A trained accuracy metanetwork as one file, with a check whether a network resembles its training networks."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Prediction:
 
     Attributes:
         accuracy: Between 0 and 1.
-        far: In what the network is outside the range of those that trained the predictor; empty if in nothing.
+        out_of_range: Features of the network outside the range of the training networks, in words.
     """
 
     accuracy: float
-    far: tuple[str, ...]
+    out_of_range: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Predictor:
     Attributes:
         model: An invariant GMN with one output, the logit of the accuracy.
         ranges: Minimum and maximum of each of `features` over the training networks.
-        op_tokens: Hashed tokens of operators and roles that occurred there, see `gmnc.backends.op_tokens`.
+        op_tokens: Hashed tokens of operators and roles in the training networks, see `gmnc.backends.op_tokens`.
         about: Description of the training data and metrics.
     """
 
@@ -83,16 +83,16 @@ class Predictor:
             logit = self.model.eval()(graph)[0, 0]
         if not logit.isfinite():
             raise GmncError("the prediction is not finite: look for NaN, infinity or huge values in the parameters")
-        return Prediction(float(torch.sigmoid(logit)), self.far(graph))
+        return Prediction(float(torch.sigmoid(logit)), self.out_of_range(graph))
 
-    def far(self, graph: Blocks) -> tuple[str, ...]:
-        """What is outside the range of the training networks.
+    def out_of_range(self, graph: Blocks) -> tuple[str, ...]:
+        """Compare a network with the training networks.
 
         Args:
             graph: Tensors of one network.
 
         Returns:
-            One sentence for each feature.
+            A description of each feature that is out of range.
         """
         found = []
         for name, value in features(graph).items():
@@ -125,17 +125,17 @@ class Predictor:
         """Read a predictor.
 
         Args:
-            path: By default the one of the package.
+            path: The file; by default the predictor shipped with gmnc.
 
         Returns:
             The predictor, on the CPU.
 
         Raises:
-            LoadError: The file is missing or is no predictor.
+            LoadError: The file is missing or is not a predictor.
         """
         model, stored = load(path), header(path).get(_KEY)
         if stored is None:
-            raise LoadError(f"{path}: a metanetwork, but no predictor; `gmnc train accuracy --predictor` writes one")
+            raise LoadError(f"{path}: a metanetwork, but not a predictor; `gmnc train accuracy --predictor` writes one")
         if (model.config.head, model.config.out_channels) != ("invariant", 1):
             raise LoadError(f"{path}: a metanetwork without one output per network, which a predictor needs")
         found = parsed(stored, _HEADER, str(path))
@@ -150,7 +150,7 @@ def _readable(number: float) -> str:
 
 
 def fit_predictor(model: GMN, members: Iterable[Blocks], about: Mapping[str, Any]) -> Predictor:
-    """A predictor of a trained model, with the ranges of the networks that trained it."""
+    """Make a predictor of a trained model and the ranges of its training networks."""
     rows: list[Mapping[str, float]] = []
     op_tokens: set[int] = set()
     for member in members:

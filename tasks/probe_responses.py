@@ -21,11 +21,11 @@ from .progress import OnProgress
 
 __all__ = ["WithProbeResponses", "probe_images", "probe_responses", "standardised"]
 
-_LEAST_LOG, _MOST_DEVIATIONS = -20.0, 6.0
+_MIN_LOG, _MAX_DEVIATIONS = -20.0, 6.0
 _POINTS, _PEN = 64, 0.06
-"""Points of a curve; half the width of the pen relative to the image."""
-_MOST = 1 << 14
-"""Most images; at 28 x 28 pixels they take 50 MB."""
+"""Points per curve; half the stroke width relative to the image."""
+_MAX_IMAGES = 1 << 14
+"""Largest number of images; at 28 x 28 pixels they take 50 MB."""
 
 
 @cache
@@ -55,10 +55,10 @@ def probe_images(count: int, size: int) -> np.ndarray:
 
 
 def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None) -> np.ndarray:
-    """Outputs of each member of a zoo of classifiers for `probe_images`, by ONNX Runtime; kept in the zoo's cache.
+    """Outputs of each member of a zoo of classifiers for `probe_images`, in ONNX Runtime; cached in the zoo.
 
     Args:
-        zoo: Of n classifiers.
+        zoo: A zoo of n classifiers.
         count: Number of images.
         on_progress: Called after each member.
 
@@ -68,11 +68,11 @@ def probe_responses(zoo: Zoo, count: int, on_progress: OnProgress | None = None)
     Raises:
         GmncError: A member does not take a batch of square grey images, or `count` is too large.
     """
-    if count > _MOST:
-        raise GmncError(f"probes: at most {_MOST:,}, not {count:,}")
+    if count > _MAX_IMAGES:
+        raise GmncError(f"probes: at most {_MAX_IMAGES:,}, not {count:,}")
     path = zoo.cache / f"probe-responses-{count}-of-{len(zoo)}.safetensors"
     state = hashlib.sha256(f"{zoo.state} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()
-    found = _kept(path, state, (len(zoo), count))
+    found = _cached(path, state, (len(zoo), count))
     if found is None:
         rows = []
         for number in range(len(zoo)):
@@ -97,20 +97,20 @@ def standardised(given: np.ndarray, train: np.ndarray) -> np.ndarray:
     Returns:
         float32 [n, count * classes].
     """
-    logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_LEAST_LOG)
+    logs = torch.log_softmax(torch.from_numpy(given), dim=-1).flatten(1).clamp(min=_MIN_LOG)
     own = logs[torch.from_numpy(train)].nan_to_num()
     scaled = (logs - own.mean(0)) / own.std(0, correction=0).clamp(min=1e-3)
-    return scaled.nan_to_num().clamp(-_MOST_DEVIATIONS, _MOST_DEVIATIONS).numpy()
+    return scaled.nan_to_num().clamp(-_MAX_DEVIATIONS, _MAX_DEVIATIONS).numpy()
 
 
 class WithProbeResponses(nn.Module):
-    """Independent readers of a network: an MLP on responses to probes, and a metanetwork.
+    """An ensemble of an MLP on responses to probes and a metanetwork, which do not see each other.
 
     Args:
         metanet: Maps a graph to [G, 1]; None for the MLP only.
-        probes: Number of responses of a network.
+        probes: Number of responses per network.
         hidden: Width of the MLP.
-        dropout: Of the MLP, as there may be more responses than training networks.
+        dropout: Dropout probability of the MLP, as there may be more responses than training networks.
     """
 
     def __init__(self, metanet: nn.Module | None, probes: int, hidden: int = 128, dropout: float = 0.4) -> None:
@@ -134,20 +134,20 @@ class WithProbeResponses(nn.Module):
         return torch.cat([own(given), *(metanet(graph) for metanet in others)], dim=1)
 
 
-def _kept(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
-    """What is in the cache, None if it is of another state or damaged."""
+def _cached(path: Path, state: str, shape: tuple[int, int]) -> np.ndarray | None:
+    """The cached responses; None if there are none, or they are stale or damaged."""
     try:
         FileState.of(path)
         with safe_open(path, framework="np") as file:
             found, about = file.get_tensor("responses"), file.metadata()
         same = about["state"] == state and about["sum"] == str(zlib.crc32(found.tobytes())) and found.shape[:2] == shape
-    except Exception:  # whatever is wrong with a cache, it is made again
+    except Exception:  # a cache that cannot be read is rebuilt
         return None
     return found if same else None
 
 
 def _run(path: Path, count: int) -> np.ndarray:
-    """float32 [count, classes]."""
+    """Outputs of a network for the images, float32 [count, classes]."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

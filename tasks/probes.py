@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from .population import Population
-from .siren import states
+from .siren import layer_outputs
 
 __all__ = ["Probes"]
 
@@ -25,17 +25,17 @@ class Probes(nn.Module):
     def __init__(self, population: Population, count: int, width: int) -> None:
         super().__init__()
         self.population = population
-        weights = [slot for slot in population.slots if len(slot.shape) == 2]
+        weights = [segment for segment in population.segments if len(segment.shape) == 2]
         self.points = nn.Parameter(torch.rand(count, weights[0].shape[1]) * 2 - 1)
         self.read = nn.Linear(count, width)
         layout = population.like.layout
         written = {block.value: layout.dst[block.dst : block.dst + block.n] for block in layout}
-        nodes = torch.cat([written[slot.start] for slot in weights]).long()
+        nodes = torch.cat([written[segment.start] for segment in weights]).long()
         self.register_buffer("nodes", nodes, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """[B, V] to [B N, width]."""
-        seen = torch.cat(states(self.population.tensors(values), self.points), dim=2)
+        seen = torch.cat(layer_outputs(self.population.tensors(values), self.points), dim=2)
         own = self.read(seen.transpose(1, 2))
         nodes = own.new_zeros(len(values), self.population.like.num_nodes, own.shape[2])
         return nodes.index_copy(1, self.nodes, own).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Results of runs side by side: mean and standard deviation over seeds, as JSON, Markdown and pictures."""
+"""Comparison of runs: mean and standard deviation over seeds, as JSON, Markdown and plots."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ..files.writing import make_folder, replacing
 from ..ir import GmncError
 from ..ir.printable import printable
 
-__all__ = ["PARTS", "Row", "curves", "edits", "markdown", "pictures", "scatter", "summary", "titles", "to_json"]
+__all__ = ["PARTS", "Row", "curves", "edits", "markdown", "plots", "scatter", "summary", "titles", "to_json"]
 
 PARTS = ("test", "valid")
-"""Members that metrics are of; ``valid``, at the best epoch, is the one to choose settings by."""
+"""Parts of a split that have metrics: ``test``, and ``valid`` at the best epoch, for choosing settings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Runs that differ in their seed only.
+    """Runs that differ only in their seed.
 
     Attributes:
-        task: Of the runs.
-        split: With the family that it holds out.
+        task: Task of the runs.
+        split: The split, with the held-out family if there is one.
         model: Name of the metanetwork.
         settings: Those that differ from other rows of this task, split and model, as in ``lr 0.003``.
-        seeds: Of the runs.
-        metrics: Name to mean and sample standard deviation over seeds.
+        seeds: Seeds of the runs.
+        metrics: Mean and sample standard deviation over seeds, by name.
         parameters: Number of parameters of the metanetwork.
         epochs: Mean number of epochs.
         seconds: Mean training time.
-        members: Number of members by split, where runs have it.
-        device: What the runs were trained on.
+        members: Number of members by part, if the runs record it.
+        device: Device on which the runs were trained.
     """
 
     task: str
@@ -56,17 +56,17 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
     """Group runs by everything but their seed.
 
     Args:
-        results: Of `gmnc.tasks.run`.
+        results: Results of `gmnc.tasks.run`.
         of: One of `PARTS`.
 
     Returns:
         Rows ordered by task, split and model.
 
     Raises:
-        GmncError: `of` is not in `PARTS`, or two runs do not differ.
+        GmncError: `of` is not in `PARTS`, or two runs are the same.
     """
     if of not in PARTS:
-        raise GmncError(f"there are no metrics of {of!r} members: choose {' or '.join(PARTS)}")
+        raise GmncError(f"unknown part {of!r}: choose {' or '.join(PARTS)}")
     groups: dict[tuple[str, str, str], dict[str, list[Mapping[str, Any]]]] = {}
     for result in results:
         own = groups.setdefault(_key(result), {})
@@ -77,7 +77,7 @@ def summary(results: Iterable[Mapping[str, Any]], of: str = "test") -> list[Row]
         runs = list(groups[key].values())
         names = _differing([_chosen(r[0]) for r in runs])
         for same in runs:
-            rows.append(_row(*key, _said(same[0], names), same, of))
+            rows.append(_row(*key, _settings_text(same[0], names), same, of))
     return rows
 
 
@@ -101,7 +101,7 @@ def _differing(chosen: Sequence[Mapping[str, Any]]) -> list[str]:
     return [n for n in names if any(one.get(n) != chosen[0].get(n) for one in chosen)]
 
 
-def _said(result: Mapping[str, Any], names: Iterable[str]) -> str:
+def _settings_text(result: Mapping[str, Any], names: Iterable[str]) -> str:
     """The settings of a run under these names, as text."""
     chosen = _chosen(result)
     return ", ".join(f"{n} {chosen[n]}" for n in names if n in chosen)
@@ -111,20 +111,20 @@ def titles(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Titles of runs.
 
     Args:
-        results: Of `gmnc.tasks.run`.
+        results: Results of `gmnc.tasks.run`.
 
     Returns:
         For each run model, split, seed, and the settings that differ among runs of its task, split and model.
     """
-    alike: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    by_key: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for result in results:
-        alike.setdefault(_key(result), []).append(_chosen(result))
-    names = {key: _differing(chosen) for key, chosen in alike.items()}
+        by_key.setdefault(_key(result), []).append(_chosen(result))
+    names = {key: _differing(chosen) for key, chosen in by_key.items()}
     found = []
     for result in results:
         _, part, model = key = _key(result)
-        said = _said(result, names[key])
-        found.append(", ".join(filter(None, (model, part, said, f"seed {result['settings']['seed']}"))))
+        text = _settings_text(result, names[key])
+        found.append(", ".join(filter(None, (model, part, text, f"seed {result['settings']['seed']}"))))
     return found
 
 
@@ -133,7 +133,7 @@ def _row(task: str, split: str, model: str, settings: str, runs: Sequence[Mappin
     twice = sorted({s for s in seeds if seeds.count(s) > 1})
     if twice:
         raise GmncError(
-            f"{task}, {split}, {model}: two runs have seed {twice[0]} and the same settings; give one of them"
+            f"{task}, {split}, {model}: two runs have seed {twice[0]} and the same settings; give only one of them"
         )
     found = [r["metrics"] if of == "test" else r["history"][r["best_epoch"] - 1]["valid"] for r in runs]
     names = [n for n in found[0] if all(n in m for m in found)]
@@ -165,7 +165,7 @@ def to_json(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Rows as JSON data.
 
     Args:
-        rows: Of `summary`.
+        rows: Rows of `summary`.
 
     Returns:
         One object per row, with each metric as ``{"mean": ..., "std": ...}``.
@@ -182,7 +182,7 @@ def markdown(rows: Sequence[Row]) -> str:
     """Rows as Markdown.
 
     Args:
-        rows: Of `summary`.
+        rows: Rows of `summary`.
 
     Returns:
         One table per task, one line per row.
@@ -215,12 +215,12 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Draw learning curves of all runs, and predictions and edits of the runs that have them.
+def plots(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Plot learning curves of all runs, and predictions and edits of the runs that have them.
 
     Args:
-        results: Of `gmnc.tasks.run`.
-        folder: Where the PNG files go.
+        results: Results of `gmnc.tasks.run`.
+        folder: Folder for the PNG files.
 
     Returns:
         The files.
@@ -235,15 +235,15 @@ def pictures(results: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         of = result["settings"]
         if "predictions" in result:
             part = f"{of['split']}-{of['held_out']}" if of["held_out"] else of["split"]
-            made.append(_other(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png", made))
+            made.append(_free_path(folder / f"{of['task']}-{part}-{of['model']}-{of['seed']}.png", made))
             scatter(result, title, made[-1])
         if "edited" in result:
-            made.append(_other(folder / f"{of['task']}-{of['model']}-{of['seed']}.png", made))
+            made.append(_free_path(folder / f"{of['task']}-{of['model']}-{of['seed']}.png", made))
             edits(result, made[-1])
     return made
 
 
-def _other(path: Path, made: Sequence[Path]) -> Path:
+def _free_path(path: Path, made: Sequence[Path]) -> Path:
     """The path, with a number if it is taken by a run with other settings."""
     names = [path, *(path.with_name(f"{path.stem}-{n}{path.suffix}") for n in range(2, len(made) + 2))]
     return next(name for name in names if name not in made)
@@ -254,8 +254,8 @@ def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
 
     Args:
         result: What `load_result` returns of a run.
-        title: Title of the picture.
-        path: Where the picture goes; its ending chooses the format.
+        title: Title of the plot.
+        path: File to write.
     """
     from matplotlib.figure import Figure
 
@@ -279,7 +279,7 @@ def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
 
     Args:
         titled: Results of runs with their titles.
-        path: Where the picture goes; its ending chooses the format.
+        path: File to write.
     """
     from matplotlib.figure import Figure
 
@@ -297,11 +297,11 @@ def curves(titled: Iterable[tuple[Mapping[str, Any], str]], path: Path) -> None:
 
 
 def edits(result: Mapping[str, Any], path: Path) -> None:
-    """Draw the pictures of networks before the edit, their targets, and after the edit.
+    """Plot the images of networks before the edit, their targets, and after the edit.
 
     Args:
         result: What `load_result` returns of a run.
-        path: Where the picture goes; its ending chooses the format.
+        path: File to write.
     """
     from matplotlib.figure import Figure
 

@@ -1,4 +1,4 @@
-"""SIRENs (Sitzmann et al. 2020), small networks with sines of one signal each, fitted and rendered in batches."""
+"""SIRENs (Sitzmann et al. 2020): small sine networks, each fitted to one signal; fitted and rendered in batches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import onnx
 import torch
 from onnx import helper
 
-__all__ = ["Fit", "Siren", "fit", "grid", "render", "start", "states"]
+__all__ = ["FitOptions", "Siren", "fit", "initial_values", "layer_outputs", "pixel_grid", "render"]
 
 Values = Mapping[str, torch.Tensor]
 """Parameters of B networks: name to [B, *shape]."""
@@ -24,8 +24,8 @@ _OPSET, _IR_VERSION = 20, 10
 class Siren:
     """An architecture: layers x W^T + b with sines between them.
 
-    The factor omega of the paper is folded into the weights: the same functions, with parameters of similar size in
-    all layers, as a plain chain of layers.
+    The paper's factor omega is folded into the weights: the functions are the same, the parameters of all layers have
+    similar magnitudes, and the network is a plain chain of layers.
 
     Attributes:
         sizes: Inputs, hidden widths, outputs.
@@ -73,7 +73,7 @@ class Siren:
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FitOptions:
     """Hyperparameters of fitting by Adam, on all points at once, with a cosine schedule to 0.
 
     Attributes:
@@ -85,13 +85,13 @@ class Fit:
     lr: float
 
 
-def grid(side: int) -> torch.Tensor:
-    """Pixel centres of a square picture, row by row, [side * side, 2]: y and x between -1 and 1."""
+def pixel_grid(side: int) -> torch.Tensor:
+    """Pixel centres of a square image, row by row, [side * side, 2]: y and x between -1 and 1."""
     at = (torch.arange(side, dtype=torch.float32) * 2 + 1) / side - 1
     return torch.stack(torch.meshgrid(at, at, indexing="ij"), dim=-1).reshape(-1, 2)
 
 
-def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
+def initial_values(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tensor]:
     """Initial parameters of a network per seed, uniform as in the paper."""
     found: dict[str, list[np.ndarray]] = {name: [] for name in siren.shapes}
     for seed in seeds:
@@ -101,7 +101,7 @@ def start(siren: Siren, seeds: Sequence[Sequence[int]]) -> dict[str, torch.Tenso
     return {name: torch.from_numpy(np.stack(parts)) for name, parts in found.items()}
 
 
-def states(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
+def layer_outputs(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
     """Output of each layer of B networks at points [P, inputs], after the sine if hidden: [B, P, width] each.
 
     Differentiable in both arguments.
@@ -116,18 +116,18 @@ def states(values: Values, points: torch.Tensor) -> list[torch.Tensor]:
 
 def render(values: Values, points: torch.Tensor) -> torch.Tensor:
     """Outputs of B networks at points [P, inputs], [B, P, outputs]; differentiable in both arguments."""
-    return states(values, points)[-1]
+    return layer_outputs(values, points)[-1]
 
 
 def fit(
-    siren: Siren, values: Values, points: torch.Tensor, targets: torch.Tensor, how: Fit
+    siren: Siren, values: Values, points: torch.Tensor, targets: torch.Tensor, options: FitOptions
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Fit B independent networks to targets [B, P, outputs]; returns parameters and mean squared errors [B]."""
+    """FitOptions B independent networks to targets [B, P, outputs]; returns parameters and mean squared errors [B]."""
     own = {name: value.clone().requires_grad_() for name, value in values.items()}
-    groups = [{"params": [value], "lr": how.lr * _scale(siren, name)} for name, value in own.items()]
+    groups = [{"params": [value], "lr": options.lr * _scale(siren, name)} for name, value in own.items()]
     optimizer = torch.optim.Adam(groups, eps=1e-12)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, how.steps)
-    for _ in range(how.steps):
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, options.steps)
+    for _ in range(options.steps):
         optimizer.zero_grad()
         (render(own, points) - targets).square().mean((1, 2)).sum().backward()
         optimizer.step()

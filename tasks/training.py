@@ -18,7 +18,7 @@ from torch import nn
 from ..files.writing import make_folder, write_bytes
 from ..ir import GmncError, LoadError
 from .checkpoint import read_checkpoint
-from .parallel import agreed, rank, same_weights, share, sum_gradients, summed, world
+from .parallel import all_reduce_gradients, all_reduce_sum, broadcast_value, broadcast_weights, rank, shard, world_size
 from .progress import OnProgress
 
 __all__ = ["CHECKPOINT", "LOG", "History", "Options", "Task", "by_budget", "fit", "learning_rate", "shuffled"]
@@ -31,16 +31,16 @@ class Task(Protocol):
     """Data, loss and metrics of a training run; items are numbered.
 
     Attributes:
-        whole: Whether the loss depends on a batch as a whole, so that processes cannot split one.
+        whole_batch: Whether the loss depends on a batch as a whole, so that processes cannot split one.
     """
 
-    whole: bool
+    whole_batch: bool
 
     def batches(self, epoch: int) -> Sequence[np.ndarray]:
         """The batches of an epoch.
 
         Args:
-            epoch: From 0.
+            epoch: Number of the epoch, from 0.
 
         Returns:
             The items of each step, int64; they depend on the epoch and the task's seed only.
@@ -51,20 +51,20 @@ class Task(Protocol):
         """The loss of a batch.
 
         Args:
-            model: In training mode.
-            items: int64 [n].
+            model: The model, in training mode.
+            items: Items of the batch, int64 [n].
 
         Returns:
-            The sum of the loss, a scalar, and its number of terms; their ratio is minimised.
+            The sum of the loss, a scalar, and its number of terms; training minimises their ratio.
         """
         ...
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Metrics on a split.
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Metrics on a part of the split.
 
         Args:
-            model: In evaluation mode; gradients are off.
-            split: ``train``, ``valid`` or ``test``.
+            model: The model, in evaluation mode and without gradients.
+            part: ``train``, ``valid`` or ``test``.
 
         Returns:
             Metrics by name.
@@ -90,12 +90,12 @@ class Options:
     Attributes:
         epochs: Number of passes over the training items.
         lr: Peak learning rate.
-        weight_decay: Of AdamW, on matrices only.
+        weight_decay: Weight decay of AdamW, on matrices only.
         warmup: Fraction of the run in which the learning rate rises linearly; then it falls to 0 as a cosine.
         clip: Maximum norm of the gradient.
         patience: Epochs without a better score on ``valid`` after which training stops; 0: never.
-        amp: Autocast to bfloat16.
-        seed: Of dropout, and of all other random numbers that a model or a loss draws from torch.
+        amp: Use autocast with bfloat16.
+        seed: Seed of dropout and of all other random numbers that a model or a loss draws from torch.
         checkpoint_seconds: Time between checkpoints within an epoch; there is always one after each epoch.
     """
 
@@ -112,7 +112,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The course of a run.
+    """The history of a run.
 
     Attributes:
         rows: One per epoch, with epoch (from 1), lr, loss (mean), seconds, valid (metrics) and score.
@@ -133,7 +133,7 @@ def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progres
 
     Args:
         task: Data, loss and metrics.
-        model: On its device.
+        model: The model, on its device.
         options: Hyperparameters.
         out: The run's folder. If it has a checkpoint, the run resumes from it, with the same result to the bit.
         on_progress: Called after each step.
@@ -145,8 +145,8 @@ def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progres
         GmncError: The checkpoint is of another run, the loss is not finite, or several processes would have to split a
             batch that cannot be split.
     """
-    if task.whole and world() > 1:
-        raise GmncError("the loss of this task is of a whole batch: train in one process")
+    if task.whole_batch and world_size() > 1:
+        raise GmncError("the loss of this task needs the whole batch: train in one process")
     run = _Run(task, model, options, out, on_progress or (lambda *_: None))
     run.resume()
     while not run.finished():
@@ -168,15 +168,15 @@ def shuffled(items: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(items)
 
 
-def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, most: int) -> list[np.ndarray]:
-    """Cut items [n], in order, into batches of at most `most` items and a total size of at most `budget`.
+def by_budget(items: np.ndarray, sizes: np.ndarray, budget: float, max_items: int) -> list[np.ndarray]:
+    """Cut items [n], in order, into batches of at most `max_items` items and a total size of at most `budget`.
 
     A single larger item is a batch of its own. sizes: of all items, indexed by item.
     """
     found: list[np.ndarray] = []
     start, total = 0, 0.0
     for at, size in enumerate(sizes[items].tolist()):
-        if at > start and (total + size > budget or at - start == most):
+        if at > start and (total + size > budget or at - start == max_items):
             found.append(items[start:at])
             start, total = at, 0.0
         total += size
@@ -222,19 +222,19 @@ class _Run:
         self._close(number, lr)
 
     def _update(self, items: np.ndarray, lr: float) -> None:
-        own = share(items)
+        own = shard(items)
         total, count = torch.zeros(()), 0.0
         if len(own):
             device = next(self.model.parameters()).device.type
             with torch.autocast(device, torch.bfloat16, enabled=self.options.amp):
                 total, count = self.task.loss(self.model, own)
-        loss, terms = summed(float(total.detach()), float(count))
+        loss, terms = all_reduce_sum(float(total.detach()), float(count))
         if not math.isfinite(loss):
             raise GmncError(f"the loss is {loss} in epoch {len(self.history.rows) + 1}: choose a lower learning rate")
         self.optimizer.zero_grad()
         if len(own):
             (total / terms).backward()
-        sum_gradients(self.model.parameters())
+        all_reduce_gradients(self.model.parameters())
         nn.utils.clip_grad_norm_(self.model.parameters(), self.options.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -248,7 +248,7 @@ class _Run:
             self.model.eval()
             with torch.no_grad():
                 metrics = self.task.evaluate(self.model, "valid")
-        metrics = agreed(metrics)
+        metrics = broadcast_value(metrics)
         if not all(map(math.isfinite, metrics.values())):
             raise GmncError(f"in validation after epoch {number + 1}: {metrics}; choose a lower learning rate")
         score = self.task.score(metrics)
@@ -267,7 +267,7 @@ class _Run:
         self._save()
 
     def _due(self) -> bool:
-        return agreed(time.monotonic() - self.saved > self.options.checkpoint_seconds)
+        return broadcast_value(time.monotonic() - self.saved > self.options.checkpoint_seconds)
 
     def _save(self) -> None:
         self.saved = time.monotonic()
@@ -293,23 +293,23 @@ class _Run:
     def _rng(self) -> list[torch.Tensor]:
         """The state of torch's random generator in each process."""
         own = torch.get_rng_state()
-        if world() == 1:
+        if world_size() == 1:
             return [own]
-        found: list[torch.Tensor] = [torch.empty_like(own) for _ in range(world())]
+        found: list[torch.Tensor] = [torch.empty_like(own) for _ in range(world_size())]
         torch.distributed.all_gather(found, own)
         return found
 
     def resume(self) -> None:
         """Load the checkpoint, if there is one."""
         torch.manual_seed(self.options.seed + rank())
-        same_weights(self.model)
+        broadcast_weights(self.model)
         path = self.out / CHECKPOINT
         if not path.is_file():
             return
         state = read_checkpoint(path, asdict(self.options), self.model, self.optimizer)
         self.history, self.best = History(**state["history"]), state["best"]
         self.step, self.sums, self.spent = state["step"], state["sums"], state["spent"]
-        if len(state["rng"]) == world():
+        if len(state["rng"]) == world_size():
             try:
                 torch.set_rng_state(state["rng"][rank()])
             except RuntimeError as error:

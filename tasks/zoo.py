@@ -1,4 +1,4 @@
-"""A zoo: a folder of ONNX files with a table of their properties, made by several processes, resumable.
+"""A zoo: a folder of ONNX files with a table of their properties, made in parallel and resumable.
 
 DIR/zoo.json: kind, size, seed and version. DIR/index.parquet: one row per member. DIR/networks/00042.onnx: a member.
 DIR/rows/00042.json: its row, until the index is written.
@@ -23,9 +23,9 @@ from .. import __version__
 from ..files.fields import FieldError, read_json, valid
 from ..files.writing import make_folder, replacing, sweep, write_json
 from ..ir import GmncError, LoadError
-from . import records
+from . import schemas
 from .progress import OnProgress
-from .records import NETWORKS
+from .schemas import NETWORKS
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -41,8 +41,8 @@ _ROWS = "rows"
 
 KINDS: dict[str, tuple[str, str]] = {
     "classifiers": ("classifiers", "Classifiers"),
-    "inr": ("fields", "Pictures"),
-    "sine": ("fields", "Sines"),
+    "inr": ("neural_fields", "DigitSirens"),
+    "sine": ("neural_fields", "SineSirens"),
 }
 """The maker of each kind of zoo: a module of this package, and a class in it."""
 
@@ -68,10 +68,10 @@ class Maker(Protocol):
     """Makes the members of one kind of zoo; a member depends on the seed and its number only.
 
     Attributes:
-        together: Maximum number of members in one call of `members`.
+        batch_size: Maximum number of members per call of `members`.
     """
 
-    together: int
+    batch_size: int
 
     def architecture(self, seed: int, number: int) -> str:
         """Name of a member's architecture; members of one architecture differ in values only."""
@@ -91,7 +91,7 @@ def make_zoo(
     Args:
         out: Folder of the zoo; an unfinished or smaller zoo of the same seed is continued.
         size: Number of members.
-        seed: Of all members.
+        seed: Seed of the zoo.
         workers: Number of processes, of one thread each; it does not change the result.
         kind: One of `KINDS`.
         on_progress: Called after each member.
@@ -107,13 +107,13 @@ def make_zoo(
         raise GmncError("a zoo needs a size and a number of workers of at least 1, and a seed of at least 0")
     maker = _maker(kind)
     wanted = {"kind": kind, "size": size, "seed": seed, "gmnc": __version__}
-    valid(wanted, records.ABOUT, f"the zoo {out}")
+    valid(wanted, schemas.ABOUT, f"the zoo {out}")
     _claim(out, wanted)
     rows = _finished(out)
     missing = [number for number in range(size) if number not in rows]
     report = on_progress or (lambda *_: None)
     report("networks", size - len(missing), size)
-    for done in _made(out, kind, seed, _jobs(maker, seed, missing), workers):
+    for done in _run_jobs(out, kind, seed, _jobs(maker, seed, missing), workers):
         report("networks", size - len(missing) + done, size)
     if missing or not (out / INDEX).is_file():
         _write_index(out, _finished(out), size)
@@ -121,23 +121,23 @@ def make_zoo(
 
 
 def about(folder: Path) -> dict[str, Any]:
-    """The description of a zoo: kind, size, seed, gmnc; raises `GmncError` if the folder is no zoo."""
+    """The description of a zoo: kind, size, seed, gmnc; raises `GmncError` if the folder is not a zoo."""
     if not (folder / ABOUT).is_file():
         raise GmncError(f"{folder} is not a zoo (no {ABOUT}); make one with `gmnc zoo make --out {folder}`")
-    return read_json(folder / ABOUT, records.ABOUT)
+    return read_json(folder / ABOUT, schemas.ABOUT)
 
 
 def read_index(folder: Path) -> dict[str, np.ndarray]:
     """The index of a zoo.
 
     Args:
-        folder: Of the zoo.
+        folder: Folder of the zoo.
 
     Returns:
         Columns by name, in order of `id`.
 
     Raises:
-        GmncError: The folder is no zoo, or the zoo is unfinished.
+        GmncError: The folder is not a zoo, or the zoo is unfinished.
         LoadError: The index is damaged.
     """
     parquet = _parquet()
@@ -161,14 +161,14 @@ def _checked_column(name: str, found: Mapping[str, np.ndarray]) -> None:
     if name not in found:
         raise FieldError(f"a column {name!r}", list(found))
     try:
-        records.column(name, found[name])
+        schemas.check_column(name, found[name])
     except FieldError as error:
         raise error.within(f".{name}") from None
 
 
 def _maker(kind: str) -> Maker:
     if kind not in KINDS:
-        raise GmncError(f"there is no kind of zoo {kind!r}: choose from {', '.join(KINDS)}")
+        raise GmncError(f"unknown kind of zoo {kind!r}: choose from {', '.join(KINDS)}")
     module, name = KINDS[kind]
     maker: Maker = getattr(importlib.import_module(f".{module}", __package__), name)()
     return maker
@@ -207,7 +207,7 @@ def _finished(out: Path) -> dict[int, dict[str, Any]]:
         columns = {name: column.tolist() for name, column in read_index(out).items()}
         rows = {i: {name: column[at] for name, column in columns.items()} for at, i in enumerate(columns["id"])}
     for path in (out / _ROWS).glob("*.json"):
-        row = read_json(path, records.index_row)
+        row = read_json(path, schemas.index_row)
         rows[row["id"]] = row
     there = {path.name for path in (out / NETWORKS).iterdir()}
     return {i: row for i, row in rows.items() if Path(row["file"]).name in there}
@@ -241,11 +241,11 @@ def _jobs(maker: Maker, seed: int, numbers: Sequence[int]) -> list[list[int]]:
     groups: dict[str, list[int]] = {}
     for number in numbers:
         groups.setdefault(maker.architecture(seed, number), []).append(number)
-    return [g[at : at + maker.together] for g in groups.values() for at in range(0, len(g), maker.together)]
+    return [g[at : at + maker.batch_size] for g in groups.values() for at in range(0, len(g), maker.batch_size)]
 
 
-def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: int) -> Iterator[int]:
-    """Do the jobs; yields the number of finished members after each."""
+def _run_jobs(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: int) -> Iterator[int]:
+    """Run the jobs; yields the number of finished members after each."""
     if not jobs:
         return
     context = multiprocessing.get_context("spawn")
@@ -253,7 +253,7 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
     pool = ProcessPoolExecutor(min(workers, len(jobs)), context, _prepare, (stop,))
     try:
         done = 0
-        with _at_interrupt(stop.set):
+        with _deferred_interrupt(stop.set):
             for future in as_completed([pool.submit(_work, out, kind, seed, job) for job in jobs]):
                 done += future.result()
                 yield done
@@ -265,8 +265,8 @@ def _made(out: Path, kind: str, seed: int, jobs: Sequence[list[int]], workers: i
 
 
 @contextmanager
-def _at_interrupt(act: Callable[[], None]) -> Iterator[None]:
-    """Call `act` at the first Ctrl-C and raise it at the end; a second one is raised at once.
+def _deferred_interrupt(act: Callable[[], None]) -> Iterator[None]:
+    """Call `act` on the first Ctrl-C and raise it at the end; a second one is raised at once.
 
     Raised at once, it could be lost in a destructor or leave a lock of the executor taken, and the zoo would run on.
     """
@@ -307,7 +307,7 @@ def _prepare(stop: Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit with a killed parent, instead of waiting for work forever."""
+    """Exit when the parent is killed, instead of waiting for work forever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

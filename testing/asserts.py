@@ -76,9 +76,11 @@ def assert_isomorphic(a: Model | ParameterGraph, b: Model | ParameterGraph, valu
     found = {what: (ours.get(what), theirs.get(what)) for what in {**ours, **theirs}}
     differing = {what: pair for what, pair in found.items() if pair[0] != pair[1]}
     assert not differing, f"the graphs differ in numbers: {differing}"
-    assert isomorphic(left, right, values=False), f"same numbers, other structure: {_apart(left, right, values=False)}"
+    assert isomorphic(left, right, values=False), (
+        f"same numbers, other structure: {_difference(left, right, values=False)}"
+    )
     if values:
-        assert isomorphic(left, right), f"same structure, other values: {_apart(left, right, values=True)}"
+        assert isomorphic(left, right), f"same structure, other values: {_difference(left, right, values=True)}"
 
 
 def assert_same_up_to_symmetry(a: Model | ParameterGraph, b: Model | ParameterGraph) -> None:
@@ -119,7 +121,7 @@ def _graph(source: Model | ParameterGraph) -> ParameterGraph:
     return source if isinstance(source, ParameterGraph) else compile(source)
 
 
-def _apart(a: ParameterGraph, b: ParameterGraph, values: bool) -> str:
+def _difference(a: ParameterGraph, b: ParameterGraph, values: bool) -> str:
     """Describe the node groups of each graph that have colours the other lacks."""
     left, right = colours(a, values), colours(b, values)
     words = []

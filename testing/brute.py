@@ -1,7 +1,8 @@
-"""The second oracle: the symmetries of a small network by exhaustive search, against those that its graph claims.
+"""The second oracle: exhaustive search for the symmetries of a small network, compared with its graph's claims.
 
-`brute_force` swaps equal-shaped slices of the stored tensors in all combinations and runs each. A swap that leaves the
-outputs unchanged must be claimed by the graph or be of a kind in `KNOWN`; a claim must leave the outputs unchanged.
+`brute_force` swaps equal-shaped slices of the stored tensors in all combinations and runs the network for each. A swap
+that leaves the outputs unchanged must be claimed by the graph or be of a kind in `KNOWN`; a claim must leave the
+outputs unchanged.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from ..frontend import compile
 from ..ir import ParameterGraph
 from ..symmetry import apply, describe, isomorphic, symmetries
 from .builders import with_values
-from .inputs import draw_inputs, input_specs, read
+from .inputs import draw_inputs, infer_model, input_specs
 from .precision import eps_of, float_types, tolerance_of
 from .runtime import Arrays, Network, disagreement
 from .slices import SlicedAxis, connected, keys, pairs, sliced_axes
 from .stored import StoredNetwork, hoisted
-from .trial import shaken, shaken_values
+from .trial import perturbed, perturbed_values
 
 __all__ = ["KNOWN", "BruteForce", "Finding", "brute_force"]
 
 KNOWN = {
     "sum": "the outputs depend only on a sum of the swapped values (two biases in a row, a mean after a bias), or not "
-    "on them at all: a continuous family, no permutation of neurons",
+    "on them at all: a continuous symmetry, not a permutation of neurons",
     "product": "the outputs depend only on a product of the swapped values (two scales in a row): likewise",
 }
-"""Kinds of swaps that preserve the function and are never claimed, with the reason."""
+"""Kinds of swaps that preserve the function but are never claimed, with the reason."""
 
 _DRAWS = 8
 _SMALLEST = 1e-6
@@ -72,7 +73,7 @@ class BruteForce:
         found: Swaps that preserve the function.
         claims: Number of claimed generators that were run.
         runs: Number of runs of the network.
-        complete: Whether every combination was tried.
+        complete: Whether all combinations were tried.
         skipped: What was not tried or could not be run, and why.
     """
 
@@ -85,7 +86,7 @@ class BruteForce:
 
     @property
     def missed(self) -> tuple[Finding, ...]:
-        """Swaps that preserve the function, are not claimed, and are of no kind in `KNOWN`."""
+        """Swaps that preserve the function, are not claimed, and are not of a kind in `KNOWN`."""
         return tuple(f for f in self.found if f.kind == "missed")
 
     def __str__(self) -> str:
@@ -104,7 +105,7 @@ class BruteForce:
 
 
 def brute_force(
-    model: onnx.ModelProto | str | os.PathLike[str], *, seed: int = 0, most: int = 20_000, **options: Any
+    model: onnx.ModelProto | str | os.PathLike[str], *, seed: int = 0, max_runs: int = 20_000, **options: Any
 ) -> BruteForce:
     """Search the permutation symmetries of a small network exhaustively, and compare them with its graph's claims.
 
@@ -115,7 +116,7 @@ def brute_force(
     Args:
         model: The network, or the path of its file.
         seed: Seed of values and inputs.
-        most: Largest number of runs of the network.
+        max_runs: Largest number of runs of the network.
         **options: Options of `gmnc.compile`, whose errors are raised.
 
     Returns:
@@ -127,11 +128,11 @@ def brute_force(
     if not network.tensors:
         return BruteForce((), (), 0, 0, True, ("the file stores no float tensor to permute",))
     rng = np.random.default_rng(seed)
-    reading = read(source, options.get("dims"), options.get("inputs"), options.get("registry"))
-    specs, types = input_specs(reading), float_types(reading)
+    inferred = infer_model(source, options.get("dims"), options.get("inputs"), options.get("registry"))
+    specs, types = input_specs(inferred), float_types(inferred)
     try:
         tolerance = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
-        search = _Search(network, tolerance, [draw_inputs(specs, rng) for _ in range(_DRAWS)], rng, most)
+        search = _Search(network, tolerance, [draw_inputs(specs, rng) for _ in range(_DRAWS)], rng, max_runs)
     except Exception as error:  # whatever ONNX Runtime raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
@@ -140,8 +141,8 @@ def brute_force(
         return BruteForce((), (), 0, search.runs, False, silent)
     claims = symmetries(graph).generators[:_GENERATORS]
     false = tuple(w for g in claims if (w := search.failure(graph, g)))
-    judge = _Judge(source, search, options, graph)
-    found = [judge.finding(some, pair) for some, pair in search.swaps()]
+    classifier = _Classifier(source, search, options, graph)
+    found = [classifier.finding(some, pair) for some, pair in search.swaps()]
     return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
 
 
@@ -159,9 +160,9 @@ class _Search:
         tolerance: float,
         feeds: Sequence[dict[str, np.ndarray]],
         rng: np.random.Generator,
-        most: int,
+        max_runs: int,
     ) -> None:
-        self.network, self.feeds, self.rng, self.most = network, feeds, rng, most
+        self.network, self.feeds, self.rng, self.max_runs = network, feeds, rng, max_runs
         self.runs, self.complete = 0, True
         self.skipped: list[str] = []
         self.values = [self._drawn() for _ in feeds]
@@ -180,8 +181,8 @@ class _Search:
         """The stored values, shuffled within each tensor so that signs move too, and perturbed."""
         new = self.network.own.copy()
         for t in self.network.tensors:
-            values = self.rng.permutation(new[t.places].reshape(-1)).astype(t.dtype)
-            new[t.places.reshape(-1)] = shaken(values, self.rng)
+            values = self.rng.permutation(new[t.indices].reshape(-1)).astype(t.dtype)
+            new[t.indices.reshape(-1)] = perturbed(values, self.rng)
         return new
 
     def reacts(self) -> bool:
@@ -197,16 +198,16 @@ class _Search:
 
     def _moved_error(self, graph: ParameterGraph, generator: Any, number: int) -> float:
         values = self.values[number]
-        mine = {t.name: values[t.places].astype(t.dtype) for t in self.network.tensors}
+        mine = {t.name: values[t.indices].astype(t.dtype) for t in self.network.tensors}
         on_edges = {b.view.name for b in graph.edges if not b.constant}
         own = {n: graph.parameters[n].load() for n in sorted(on_edges - mine.keys())}
-        others = shaken_values(graph, own, self.rng)
+        others = perturbed_values(graph, own, self.rng)
         named = {**others, **mine}
         moved = apply(graph, generator, named)
         if moved.keys() <= mine.keys():
             new = values.copy()
             for t in self.network.tensors:
-                new[t.places] = moved.get(t.name, mine[t.name])
+                new[t.indices] = moved.get(t.name, mine[t.name])
             return self._error(number, new)
         # Quantised parameters and attributes have to be written into the model.
         written, feeds = Network(graph), [self.feeds[number]]
@@ -226,15 +227,15 @@ class _Search:
             for pair in pairs(n):
                 left = list(every)
                 for some in self._sets(list(kept), left):
-                    if self.runs >= self.most:
+                    if self.runs >= self.max_runs:
                         self.skipped.append(
-                            f"not every combination was tried: the limit of {self.most} runs is reached"
+                            f"not every combination was tried: the limit of {self.max_runs} runs is reached"
                         )
                         self.complete = False
                         return
                     if keys(some) in free:
                         left.remove(some[0])
-                    elif self._keeps(some, pair):
+                    elif self._preserves(some, pair):
                         left.remove(some[0])
                         kept.setdefault(some, []).append(pair)
                         yield some, pair
@@ -257,18 +258,18 @@ class _Search:
 
     def swapped(self, number: int, some: Sequence[SlicedAxis], pair: tuple[int, int]) -> np.ndarray:
         """The values of a draw with slices i and j of these axes exchanged."""
-        places = np.arange(len(self.values[number]))
+        indices = np.arange(len(self.values[number]))
         for axis in some:
             here, there = axis.entries(pair[0]), axis.entries(pair[1])
-            places[here], places[there] = places[there], places[here].copy()
-        return self.values[number][places]
+            indices[here], indices[there] = indices[there], indices[here].copy()
+        return self.values[number][indices]
 
     def _sets(self, first: list[tuple[SlicedAxis, ...]], every: list[SlicedAxis]) -> Iterator[tuple[SlicedAxis, ...]]:
         """Candidate sets: first those that worked for another pair, then all by size. `every` shrinks meanwhile."""
         sizes = (combinations(tuple(every), size) for size in range(1, len(every) + 1))
         yield from (some for some in chain(first, *sizes) if set(some) <= set(every))
 
-    def _keeps(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> bool:
+    def _preserves(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> bool:
         return all(self._error(i, self.swapped(i, some, pair)) < self.tolerance for i in range(len(self.values)))
 
     def _between(self) -> Iterator[tuple[int, float]]:
@@ -292,7 +293,7 @@ class _Search:
         return self.network.run(values, self.feeds[number])
 
 
-class _Judge:
+class _Classifier:
     """Decides whether the graph claims a swap that preserves the function.
 
     It does if the graph of the network with swapped values is isomorphic to the original, values included: as all
@@ -305,19 +306,19 @@ class _Judge:
         self.source, self.search, self.options = source, search, options
         self.reference = self._graph(search.values[0])
         self.hidden = _without_edge(search.network, graph)
-        self.families: dict[tuple[int, int, int], list[tuple[SlicedAxis, ...]]] = {}
+        self.known_swaps: dict[tuple[int, int, int], list[tuple[SlicedAxis, ...]]] = {}
 
     def finding(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> Finding:
         """Classify a swap; one that is not claimed alone may be claimed together with swaps of a known kind."""
         if self._claimed(some, pair):
             return Finding(some, pair, "claimed")
-        families = self.families.setdefault((some[0].n, *pair), [])
+        known_swaps = self.known_swaps.setdefault((some[0].n, *pair), [])
         kind = self.search.known(some, pair)
         if kind:
-            families.append(some)
+            known_swaps.append(some)
             return Finding(some, pair, kind)
-        for size in range(1, len(families[:_JOINED]) + 1):
-            for others in combinations(families[:_JOINED], size):
+        for size in range(1, len(known_swaps[:_JOINED]) + 1):
+            for others in combinations(known_swaps[:_JOINED], size):
                 if self._claimed((*some, *chain(*others)), pair):
                     return Finding(some, pair, "claimed")
         return Finding(some, pair, "missed")
@@ -330,7 +331,7 @@ class _Judge:
         return not unseen.any() or self.search.silent(unseen)
 
     def _graph(self, values: np.ndarray) -> ParameterGraph:
-        tensors = {t.name: values[t.places].astype(t.dtype) for t in self.search.network.tensors}
+        tensors = {t.name: values[t.indices].astype(t.dtype) for t in self.search.network.tensors}
         return compile(with_values(self.source, **tensors), **self.options)
 
 

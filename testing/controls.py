@@ -1,4 +1,4 @@
-"""Negative controls: changes of parameters that are no symmetries and should therefore change the outputs."""
+"""Negative controls: changes of parameters that are not symmetries, so that outputs should change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def controls(
 
     Args:
         graph: The graph.
-        values: Present values of the parameters.
+        values: Current values of the parameters.
         rng: Random generator.
         each: Largest number of controls per form.
         claims: Claimed symmetries; by default permutations only.

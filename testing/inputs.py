@@ -24,8 +24,16 @@ from .processes import NotRunnable
 from .uses import Uses, uses_of
 
 __all__ = [
-    "SAMPLINGS", "InferredModel", "InputSpec", "Sampling", "around_splits", "draw_inputs", "input_specs", "is_large",
-    "random_inputs", "read",
+    "SAMPLINGS",
+    "InferredModel",
+    "InputSpec",
+    "Sampling",
+    "around_splits",
+    "draw_inputs",
+    "infer_model",
+    "input_specs",
+    "is_large",
+    "random_inputs",
 ]  # fmt: skip
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
@@ -46,12 +54,12 @@ class InputSpec:
         dtype: NumPy's name, or "string".
         high: Integers are below this.
         low: The smallest integer.
-        choices: Integers that the network compares the input with; always drawn from these, or now and then if the
-            input indexes a table too.
+        choices: Integers that the network compares the input with. Values are drawn from these; if the input indexes a
+            table too, only some of them.
         mask: Whether the values are 0 or 1.
         shift: Mean of floats, which are normally distributed.
         scale: Standard deviation of floats.
-        positive: Whether floats are made positive.
+        positive: Whether floats are replaced by their absolute values.
     """
 
     name: str
@@ -71,10 +79,10 @@ class Sampling:
     """A way to draw inputs.
 
     Attributes:
-        high: Limit of the range of integers, counted from its low end; None for the whole range.
+        high: Largest number of distinct integers, from the low end of their range; None for the whole range.
         ones: Draw masks of ones only.
-        positive: Make all floats positive.
-        spread: Factor of the standard deviation of floats.
+        positive: Draw only positive floats.
+        spread: Factor on the standard deviation of floats.
     """
 
     high: int | None = None
@@ -94,7 +102,7 @@ SAMPLINGS = (
 
 @dataclass(frozen=True, slots=True)
 class InferredModel:
-    """A normalised model, and what shape inference knows of its values.
+    """A normalised model with inferred shapes.
 
     Attributes:
         model: The model.
@@ -105,13 +113,13 @@ class InferredModel:
     known: Mapping[onnx_ir.Value, ValueInfo]
 
 
-def read(
+def infer_model(
     model: Source,
     dims: Mapping[str, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     registry: Registry | None = None,
 ) -> InferredModel:
-    """The model as `gmnc.compile` reads it, with its options `dims`, `inputs` (shapes) and `registry`."""
+    """Normalise a model and infer its shapes as `gmnc.compile` does; shapes: its option `inputs`."""
     rules = resolve_registry(registry)
     source, _, where = load_model(model, dims or {}, shapes or {})
     with errors_in_file(where):
@@ -143,7 +151,7 @@ def input_specs(
     Raises:
         GmncError: An input is no tensor.
     """
-    inferred = model if isinstance(model, InferredModel) else read(model, dims, shapes, registry)
+    inferred = model if isinstance(model, InferredModel) else infer_model(model, dims, shapes, registry)
     specs = []
     for value in inferred.model.graph.inputs:
         entry = inferred.known[value]
@@ -233,7 +241,7 @@ def random_inputs(
 def _spec(name: str, entry: ValueInfo, uses: Uses) -> InputSpec:
     low, high = uses.range or (0, 0)
     free = high <= low and not uses.lengths
-    mask = free and (uses.closing or (uses.mask and "float" not in entry.dtype))
+    mask = free and (uses.additive_mask or (uses.mask and "float" not in entry.dtype))
     if high <= low and uses.lengths:
         low, high = 1, 1 + min(uses.lengths)
     elif high <= low:

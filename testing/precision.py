@@ -16,7 +16,7 @@ from .inputs import InferredModel
 __all__ = ["eps_of", "float_types", "tolerance_of"]
 
 ROUNDING_STEPS = 64
-_KEEPING = {
+_DATA_MOVEMENT = {
     "Cast",
     "CastLike",
     "DequantizeLinear",
@@ -30,7 +30,7 @@ _KEEPING = {
 
 
 def float_types(inferred: InferredModel) -> dict[str, str]:
-    """The coarsest float type in which each output is computed.
+    """The least precise float type in which each output is computed.
 
     Only computed tensors count, where sums are rounded: not scalars, stored tensors, or casts and moves of these (a
     bfloat16 table in a float32 network is exact).
@@ -95,4 +95,4 @@ def _type(inferred: InferredModel, value: onnx_ir.Value, dependent: bool) -> str
         return ""
     if "float" not in entry.dtype or np.dtype(dtype_of(entry.dtype)).itemsize < 2:
         return ""
-    return entry.dtype if dependent or node.op_type not in _KEEPING else ""
+    return entry.dtype if dependent or node.op_type not in _DATA_MOVEMENT else ""

@@ -1,4 +1,4 @@
-"""Runners of ONNX Runtime: in this process, or in a child process with limits of time and memory."""
+"""Runners of ONNX Runtime: in this process, or in a child process with time and memory limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import onnx_ir
 
 from ..ir import GmncError
 from . import worker
-from .worker import Answer
+from .worker import Outputs
 
 __all__ = ["ChildProcess", "InProcess", "NotRunnable", "Runner", "Stopped", "default_timeout"]
 
@@ -29,7 +29,7 @@ _USUAL, _LOOPING, _PER_SECOND = 120.0, 4.0, 1 << 20
 
 
 class NotRunnable(GmncError):
-    """ONNX Runtime cannot run the network, or its outputs show nothing. The message is the reason."""
+    """ONNX Runtime cannot run the network, or its outputs prove nothing. The message is the reason."""
 
 
 class Stopped(NotRunnable):
@@ -39,7 +39,7 @@ class Stopped(NotRunnable):
 class Runner(Protocol):
     """Runs models in ONNX Runtime."""
 
-    def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
+    def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model, given as bytes or as a path, on each of the feeds.
 
         Args:
@@ -50,7 +50,7 @@ class Runner(Protocol):
             The outputs of each run, by name.
 
         Raises:
-            NotRunnable: It does not run.
+            NotRunnable: The model does not run.
         """
 
     def close(self) -> None:
@@ -58,16 +58,16 @@ class Runner(Protocol):
 
 
 class InProcess:
-    """Runs in this process, without limits."""
+    """Runs models in this process, without limits."""
 
-    def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
+    def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model on each of the feeds; see `Runner.run`."""
         try:
             running = worker.session(source if isinstance(source, bytes) else os.fspath(source))
         except Exception as error:
             raise Stopped(_first_line(error)) from error
         try:
-            return worker.answers(running, feeds)
+            return worker.run_all(running, feeds)
         except Exception as error:
             raise NotRunnable(_first_line(error)) from error
 
@@ -76,7 +76,7 @@ class InProcess:
 
 
 class ChildProcess:
-    """Runs in a child process that serves all runs and is restarted after a crash.
+    """Runs models in one child process, which is restarted after a crash.
 
     Args:
         timeout: Time limit of a request, in seconds.
@@ -87,7 +87,7 @@ class ChildProcess:
         self.timeout, self.memory = timeout, _BASE + _PER_BYTE * size
         self._process: subprocess.Popen[bytes] | None = None
 
-    def run(self, source: bytes | Path, feeds: Feeds) -> list[Answer]:
+    def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model on each of the feeds; see `Runner.run`. The child is killed after the time limit."""
         process = self._process = self._process or self._started()
         assert process.stdin is not None

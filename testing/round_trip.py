@@ -12,7 +12,7 @@ from ..backends import onnx as write_back
 from ..backends.values import same_bytes
 from ..frontend import compile
 from ..ir import GmncError, GraphError, ParameterGraph
-from .trial import shaken_values
+from .trial import perturbed_values
 
 __all__ = ["round_trip"]
 
@@ -22,7 +22,7 @@ def round_trip(graph: ParameterGraph, shapes: Mapping[str, Any], options: Mappin
     rng = np.random.default_rng(seed)
     own = {n: p.load() for n, p in graph.parameters.items()}
     on_edges = {b.view.name for b in graph.edges if not b.constant}
-    new = shaken_values(graph, {n: v for n, v in own.items() if n in on_edges}, rng)
+    new = perturbed_values(graph, {n: v for n, v in own.items() if n in on_edges}, rng)
     try:
         written = write_back.write(graph, new)
         middle = compile(written, inputs=shapes, **options)

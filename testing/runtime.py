@@ -16,7 +16,7 @@ from ..backends import onnx as write_back
 from ..backends.external_data import external_tensors
 from ..ir import ParameterGraph, StorageWarning
 from .processes import InProcess, Runner
-from .worker import answers, session
+from .worker import run_all, session
 
 __all__ = ["Arrays", "Network", "disagreement", "run"]
 
@@ -66,7 +66,7 @@ def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np
         Exception: What ONNX Runtime raises.
     """
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
-    return answers(session(source), [inputs])[0]
+    return run_all(session(source), [inputs])[0]
 
 
 def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:

@@ -1,4 +1,4 @@
-"""A random network under construction: shapes are inferred node by node, so the model is valid at every step."""
+"""A random network under construction; shapes are inferred node by node, so the model is always valid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-__all__ = ["LARGEST", "ML", "Sketch", "Tensor", "Unfit"]
+__all__ = ["LARGEST", "ML", "NotApplicable", "Sketch", "Tensor"]
 
 LARGEST = 192
 """Largest number of elements of a value; steps that exceed it are undone."""
@@ -23,8 +23,8 @@ _ML_VERSION = 3
 T = TypeVar("T")
 
 
-class Unfit(Exception):
-    """A step does not apply to the present values, and is undone."""
+class NotApplicable(Exception):
+    """A step does not apply to the values so far, and is undone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Tensor:
     Attributes:
         name: Its name.
         shape: Its shape.
-        kind: ONNX's number of its element type.
+        kind: Element type, as ONNX numbers it.
     """
 
     name: str
@@ -77,9 +77,9 @@ class Sketch:
         return self.integer(0, 99) >= 100 - percent
 
     def choice(self, options: Sequence[T]) -> T:
-        """Choose one of the options; raises `Unfit` if there are none."""
+        """Choose one of the options; raises `NotApplicable` if there are none."""
         if not options:
-            raise Unfit
+            raise NotApplicable
         return options[self.integer(0, len(options) - 1)]
 
     def size(self, largest: int = 6) -> int:
@@ -87,10 +87,10 @@ class Sketch:
         return self.choice([n for n in (2, 3, 4, 6, 5, 1) if n <= largest])
 
     def pick(self, fits: Callable[[Tensor], bool] = lambda _: True) -> Tensor:
-        """Choose a value from the pool, preferring recent ones; raises `Unfit` if none fits."""
+        """Choose a value from the pool, preferring recent ones; raises `NotApplicable` if none fits."""
         options = [t for t in reversed(self.pool) if fits(t)]
         if not options:
-            raise Unfit
+            raise NotApplicable
         last = len(options) - 1
         return options[min(self.integer(0, last), self.integer(0, last))]
 
@@ -105,7 +105,7 @@ class Sketch:
         while len(axes) < min(fewest, len(wide)):
             axes = sorted({*axes, self.choice(wide)})
         if len(axes) < fewest:
-            raise Unfit
+            raise NotApplicable
         return axes
 
     def numbers(self, shape: Sequence[int], scale: float = 1.0, positive: bool = False) -> np.ndarray:
@@ -148,7 +148,7 @@ class Sketch:
     def split(
         self, op: str, outputs: int, *operands: Tensor | None, like: Tensor | None = None, **attributes: Any
     ) -> list[Tensor]:
-        """Add a node with several outputs; raises `Unfit` if the operands do not fit or an output is too large."""
+        """Add a node with several outputs; raises `NotApplicable` for unfit operands and outputs that are too large."""
         number, self._made = self._made, self._made + 1
         names = [f"{op.lower()}_{number}_{i}" if outputs > 1 else f"{op.lower()}_{number}" for i in range(outputs)]
         schema = self._schema(op, attributes.get("domain", ""))
@@ -156,7 +156,7 @@ class Sketch:
         node.name = f"n{number}.{op}"
         made = [Tensor(n, like.shape, like.kind) for n in names] if like is not None else self._infer(schema, node)
         if any(math.prod(t.shape) > LARGEST or 0 in t.shape or t.rank > _HIGHEST for t in made):
-            raise Unfit
+            raise NotApplicable
         self.nodes.append(node)
         for tensor in made:
             self._tensors[tensor.name] = tensor
@@ -176,9 +176,9 @@ class Sketch:
         return graph
 
     def around(self, op: str, operands: Sequence[Tensor], results: Sequence[Tensor], **attributes: Any) -> list[Tensor]:
-        """Add a node with bodies, whose outputs are like `results`; raises `Unfit` if they are too large."""
+        """Add a node with bodies, whose outputs are like `results`; raises `NotApplicable` if they are too large."""
         if any(math.prod(t.shape) > LARGEST or t.rank > _HIGHEST for t in results):
-            raise Unfit
+            raise NotApplicable
         number, self._made = self._made, self._made + 1
         made = [Tensor(f"{op.lower()}_{number}_{i}", t.shape, t.kind) for i, t in enumerate(results)]
         node = helper.make_node(op, [t.name for t in operands], [t.name for t in made], f"n{number}.{op}", **attributes)
@@ -195,13 +195,13 @@ class Sketch:
         used = {name for node in self.nodes for name in _reads(node)}
         return [t for t in reversed(self.pool) if t.name not in used and t not in self.inputs]
 
-    def fits(self, step: Callable[[Sketch], None]) -> bool:
-        """Take a step and return whether it applies; if it raises `Unfit`, it is undone."""
+    def try_step(self, step: Callable[[Sketch], None]) -> bool:
+        """Try a step and return whether it applies; if it raises `NotApplicable`, it is undone."""
         lists: tuple[list[Any], ...] = (self.nodes, self.pool, self.weights, self.inputs)
         kept = [len(items) for items in lists]
         try:
             step(self)
-        except Unfit:
+        except NotApplicable:
             for items, length in zip(lists, kept, strict=True):
                 del items[length:]
             return False
@@ -240,9 +240,9 @@ class Sketch:
         try:
             schema = onnx.defs.get_schema(op, _ML_VERSION if domain == ML else self.opset, domain)
         except onnx.defs.SchemaError as error:
-            raise Unfit from error
+            raise NotApplicable from error
         if schema.deprecated:
-            raise Unfit
+            raise NotApplicable
         return schema
 
     def _infer(self, schema: onnx.defs.OpSchema, node: onnx.NodeProto) -> list[Tensor]:
@@ -253,7 +253,7 @@ class Sketch:
                 schema, node, types, data, opset_imports=[helper.make_opsetid("", self.opset)]
             )
         except shape_inference.InferenceError as error:
-            raise Unfit from error
+            raise NotApplicable from error
         made = []
         for name in node.output:
             kind = found[name].tensor_type

@@ -27,7 +27,7 @@ class SlicedAxis:
         outer: Size in front of the slices.
         n: Number of slices.
         inner: Size behind the slices.
-        places: Indices of each slice's elements in the flat vector of all tensors, int64 [n, elements].
+        indices: Indices of each slice's elements in the flat vector of all tensors, int64 [n, elements].
         first: First entry of the part.
         part: Whether this is only part of the axis.
     """
@@ -37,7 +37,7 @@ class SlicedAxis:
     outer: int
     n: int
     inner: int
-    places: np.ndarray = field(repr=False, compare=False)
+    indices: np.ndarray = field(repr=False, compare=False)
     first: int = 0
     part: bool = False
 
@@ -48,7 +48,7 @@ class SlicedAxis:
 
     def entries(self, i: int) -> np.ndarray:
         """Indices of the elements of slice i in the flat vector."""
-        return np.asarray(self.places[i])
+        return np.asarray(self.indices[i])
 
     def __str__(self) -> str:
         part = f" from {self.first}" if self.part else ""
@@ -60,15 +60,15 @@ def sliced_axes(tensors: Sequence[StoredTensor]) -> dict[int, list[SlicedAxis]]:
     """The sliced axes by number of slices, plain ones first, at most a dozen per number."""
     found: defaultdict[int, list[SlicedAxis]] = defaultdict(list)
     every = list(_axes(tensors))
-    sizes = {len(places) for _, _, places in every}
-    for name, axis, places in every:
-        for outer, n, inner in _forms(len(places)):
-            split = places.reshape(outer, n, inner, -1).transpose(1, 0, 2, 3).reshape(n, -1)
+    sizes = {len(indices) for _, _, indices in every}
+    for name, axis, indices in every:
+        for outer, n, inner in _forms(len(indices)):
+            split = indices.reshape(outer, n, inner, -1).transpose(1, 0, 2, 3).reshape(n, -1)
             found[n].append(SlicedAxis(name, axis, outer, n, inner, split))
         for n in sizes if axis >= 0 else ():
             # Leading or trailing part, for tensors that the model concatenates or slices.
-            for first in {0, len(places) - n} if n < len(places) else ():
-                found[n].append(SlicedAxis(name, axis, 1, n, 1, places[first : first + n], first, part=True))
+            for first in {0, len(indices) - n} if n < len(indices) else ():
+                found[n].append(SlicedAxis(name, axis, 1, n, 1, indices[first : first + n], first, part=True))
     return {n: sorted(some, key=lambda s: s.rank)[:_MOST_AXES] for n, some in found.items()}
 
 
@@ -91,16 +91,16 @@ def connected(n: int, swaps: Sequence[tuple[int, int]]) -> bool:
 
 
 def _axes(tensors: Sequence[StoredTensor]) -> Iterator[tuple[str, int, np.ndarray]]:
-    """(name, axis, places [size, elements]) of every axis; axis -1 stacks all tensors of one shape, in file order."""
+    """(name, axis, indices [size, elements]) of every axis; axis -1 stacks all tensors of one shape, in file order."""
     alike: defaultdict[tuple[int, ...], list[StoredTensor]] = defaultdict(list)
     for tensor in tensors:
         alike[tensor.shape].append(tensor)
         for axis, size in enumerate(tensor.shape):
             if size > 1:
-                yield tensor.name, axis, np.moveaxis(tensor.places, axis, 0).reshape(size, -1)
+                yield tensor.name, axis, np.moveaxis(tensor.indices, axis, 0).reshape(size, -1)
     for same in alike.values():
         if len(same) > 1:
-            yield ", ".join(t.name for t in same), -1, np.stack([t.places.reshape(-1) for t in same])
+            yield ", ".join(t.name for t in same), -1, np.stack([t.indices.reshape(-1) for t in same])
 
 
 def _forms(size: int) -> Iterator[tuple[int, int, int]]:

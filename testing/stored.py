@@ -14,7 +14,7 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from .runtime import Arrays
-from .worker import answers, session
+from .worker import run_all, session
 
 __all__ = ["StoredNetwork", "StoredTensor", "hoisted"]
 
@@ -43,7 +43,7 @@ class StoredTensor:
         return math.prod(self.shape)
 
     @property
-    def places(self) -> np.ndarray:
+    def indices(self) -> np.ndarray:
         """Indices of its elements in the flat vector, int64 of its shape."""
         return np.arange(self.start, self.start + self.size).reshape(self.shape)
 
@@ -73,7 +73,7 @@ class StoredNetwork:
 
     def run(self, values: np.ndarray, feeds: Mapping[str, np.ndarray]) -> Arrays:
         """Run with these values (laid out as `own`); raises what ONNX Runtime raises."""
-        given = {t.name: values[t.places].astype(t.dtype) for t in self.tensors}
+        given = {t.name: values[t.indices].astype(t.dtype) for t in self.tensors}
         if self._session is not None:
             return _outputs(self._session, {**feeds, **given})
         return _outputs(session(self._written(given).SerializeToString()), feeds)
@@ -176,4 +176,4 @@ def _placed(stored: Mapping[str, TensorProto]) -> list[StoredTensor]:
 
 def _outputs(running: onnxruntime.InferenceSession, feeds: Mapping[str, np.ndarray]) -> Arrays:
     needed = {i.name for i in running.get_inputs()}
-    return answers(running, [{n: v for n, v in feeds.items() if n in needed}])[0]
+    return run_all(running, [{n: v for n, v in feeds.items() if n in needed}])[0]

@@ -9,7 +9,7 @@ from typing import Any
 import onnx
 from hypothesis import strategies as st
 
-from .sketch import Sketch, Tensor, Unfit
+from .sketch import NotApplicable, Sketch, Tensor
 from .steps import STEPS
 from .steps.linear import matmul
 from .steps.sources import embedded
@@ -65,7 +65,7 @@ def _network(integer: Callable[[int, int], int], max_steps: int, ops: tuple[str,
         _enter(sketch)
     for _ in range(integer(1, max_steps)):
         for _ in range(_TRIES):
-            if sketch.fits(STEPS["twins" if "twins" in ops and sketch.chance(_TWINS) else sketch.choice(ops)]):
+            if sketch.try_step(STEPS["twins" if "twins" in ops and sketch.chance(_TWINS) else sketch.choice(ops)]):
                 break
     return sketch.model(_outputs(sketch))
 
@@ -83,7 +83,7 @@ def _enter(sketch: Sketch) -> None:
     x = sketch.input(shape)
     sketch.put(x)
     if sketch.chance(80):
-        sketch.fits(lambda s: s.put(_first(s, x)))
+        sketch.try_step(lambda s: s.put(_first(s, x)))
 
 
 def _first(sketch: Sketch, x: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ def _head(sketch: Sketch, x: Tensor) -> Tensor:
     kept = len(sketch.nodes)
     try:
         return _contracted(sketch, x)
-    except Unfit:
+    except NotApplicable:
         del sketch.nodes[kept:]
         return x
 

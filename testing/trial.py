@@ -1,4 +1,4 @@
-"""A network with reference outputs, to compare with those for changed parameters."""
+"""A network with reference outputs, and their comparison with the outputs for changed parameters."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .precision import eps_of, tolerance_of
 from .processes import NotRunnable, Runner, Stopped
 from .runtime import Arrays, Network, disagreement
 
-__all__ = ["Errors", "NotRunnable", "Trial", "shaken", "shaken_values"]
+__all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values"]
 
 Errors = dict[str, float]
 """Change of each output, relative to its largest magnitude."""
@@ -56,7 +56,7 @@ class Trial:
         self.skipped: list[str] = []
         names = sorted({b.view.name for b in graph.edges if not b.constant})
         own = {n: graph.parameters[n].load() for n in names}
-        self.values = shaken_values(graph, own, rng)
+        self.values = perturbed_values(graph, own, rng)
         self.base, again = self._twice(self.values)
         if not all(_finite(v) for outputs in self.base for v in outputs.values()):
             self.values = own
@@ -113,7 +113,7 @@ class Trial:
         return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
 
     def conditioning(self) -> Errors:
-        """Errors under weight changes of rounding size, a lower bound of any sensible tolerance."""
+        """Errors when the weights change by rounding errors: a lower bound on any sensible tolerance."""
         noise = {
             n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
             for n, v in self.values.items()
@@ -130,7 +130,7 @@ class Trial:
         moving = sum(
             sum(self.values[n].size for n in part)
             for part in self._parts()
-            if self.excess(self.errors(shaken_values(self.graph, {n: self.values[n] for n in part}, self.rng))) > 1
+            if self.excess(self.errors(perturbed_values(self.graph, {n: self.values[n] for n in part}, self.rng))) > 1
         )
         return moving / total if total else 0.0
 
@@ -150,7 +150,7 @@ class Trial:
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """The outputs that are reproducible and not all infinite or NaN. again: outputs of a second run."""
-        changed = own if own is not self.values else shaken_values(self.graph, own, self.rng)
+        changed = own if own is not self.values else perturbed_values(self.graph, own, self.rng)
         other = self.network.run(changed, self.feeds)
         names = set()
         for name in self.base[0]:
@@ -176,24 +176,24 @@ def _type(name: str, value: np.ndarray, types: Mapping[str, str]) -> str:
     return max((types.get(name, types.get(name.partition("[")[0], own)), own), key=eps_of)
 
 
-def shaken_values(
+def perturbed_values(
     graph: ParameterGraph, values: Mapping[str, np.ndarray], rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Perturb parameter values with `shaken`; quantised tensors keep their integers, on grids of perturbed scales.
+    """Perturb parameter values with `perturbed`; quantised tensors keep their integers, on grids of perturbed scales.
 
-    Exception: int8 is halved. x86 CPUs without VNNI add 8-bit products in pairs with 16-bit saturation, so results
-    would depend on the order of the channels (the reason for ONNX Runtime's `reduce_range`).
+    As an exception, int8 values are halved: x86 CPUs without VNNI add 8-bit products in pairs with 16-bit saturation,
+    so results would depend on the order of the channels (the reason for ONNX Runtime's `reduce_range`).
     """
     stored = {n: s for n in values if (s := graph.parameters[n].storage) is not None}
-    new = {n: v if n in stored else shaken(v, rng) for n, v in values.items()}
+    new = {n: v if n in stored else perturbed(v, rng) for n, v in values.items()}
     for name, storage in stored.items():
-        sides = {s: new[s] if s in new else graph.parameters[s].load() for s in storage.sides}
+        quant_params = {s: new[s] if s in new else graph.parameters[s].load() for s in storage.quant_params}
         tensor = storage.load()
-        new[name] = storage.decode(tensor // 2 if storage.dtype == "int8" else tensor, sides)
+        new[name] = storage.decode(tensor // 2 if storage.dtype == "int8" else tensor, quant_params)
     return new
 
 
-def shaken(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Perturb a tensor so that equal values become distinct; a tensor of one sign keeps it."""
     if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
         return tensor

@@ -12,7 +12,7 @@ import onnx_ir
 
 from ..backends.values import dtype_of
 from ..ir import GmncError, ParameterGraph
-from .inputs import SAMPLINGS, InputSpec, around_splits, draw_inputs, input_specs, is_large, read
+from .inputs import SAMPLINGS, InputSpec, around_splits, draw_inputs, infer_model, input_specs, is_large
 from .precision import float_types
 from .processes import NotRunnable, Runner, Stopped
 from .trial import Trial
@@ -56,8 +56,8 @@ def responsive_trial(
         NotRunnable: The network runs on no sampling; the message says which inputs to give.
         GmncError: The model has no input of a given name, or the dtype of an array does not fit.
     """
-    reading = read(model, options.get("dims"), shapes, options.get("registry"))
-    specs, types = input_specs(reading), float_types(reading)
+    inferred = infer_model(model, options.get("dims"), shapes, options.get("registry"))
+    specs, types = input_specs(inferred), float_types(inferred)
     unknown = sorted(given.keys() - {s.name for s in specs})
     if unknown:
         raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(s.name for s in specs)}")

@@ -1,4 +1,4 @@
-"""How a network uses a graph input: as a table index, a mask, a length, an operand of a comparison, or normalised."""
+"""How a network uses a graph input: as a table index, mask, length, operand of a comparison, or normalised value."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Uses:
     """Requirements on the values of an input.
 
     Attributes:
-        range: (low, high), high excluded, of integers that index tables; None if they index nothing.
-        lengths: Sizes of the axes of which they are lengths.
+        range: (low, high), high excluded, of integers that index tables; None if they do not.
+        lengths: Sizes of the axes that they are lengths along.
         choices: Numbers with which they are compared.
         mask: Whether they are compared, negated or multiplied with values.
-        closing: Whether they are turned into 0 or a very large number, as in attention masks.
+        additive_mask: Whether they are mapped to 0 and a very large number, as in additive attention masks.
         numbers: Whether they are used in arithmetic.
         shift: Mean of floats that a normalisation standardises.
         scale: Standard deviation of such floats.
@@ -49,7 +49,7 @@ class Uses:
     lengths: set[int] = field(default_factory=set)
     choices: set[int] = field(default_factory=set)
     mask: bool = False
-    closing: bool = False
+    additive_mask: bool = False
     numbers: bool = False
     shift: float = 0.0
     scale: float = 1.0
@@ -135,7 +135,7 @@ def _note(found: Uses, node: onnx_ir.Node, place: int, line: _Affine, known: Map
     elif op in ("Log", "Sqrt", "Pow") and place == 0:
         found.positive = True
     elif abs(line.factor) >= _LARGE and line.offset in (0.0, -line.factor):
-        found.closing = True
+        found.additive_mask = True
     elif op not in ("Shape", "Size"):
         found.mask = found.mask or op in ("Mul", "Sub")
         found.numbers = True

@@ -1,4 +1,4 @@
-"""`verify`: every claim that a graph makes about its network, checked against ONNX Runtime and the file."""
+"""`verify`: check every claim of a graph about its network against ONNX Runtime and the file."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def verify(
     perturbed first so that all are distinct; signs and scales are drawn at random. The change of each output, relative
     to its largest magnitude, must stay below its tolerance.
 
-    Negative controls: changes that are no symmetries are run as well. One of them must change an output by ten times
+    Negative controls: changes that are not symmetries are run as well. One of them must change an output by ten times
     its tolerance; otherwise the check is undecided.
 
     What cannot be checked (ONNX Runtime lacks an operator, an output is not finite or not reproducible) is listed in
@@ -63,8 +63,8 @@ def verify(
         model: An ONNX model, or the path of one.
         trials: Number of products of generators to run.
         seed: Seed of everything random.
-        inputs: Arrays by input name, run besides random inputs. Their shapes are used for lowering; integers among them
-            are combined with random floats too.
+        inputs: Arrays by input name, run in addition to random inputs. Lowering uses their shapes; integers among them
+            are also combined with random floats.
         shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
         kinds: Kinds of symmetries to check: "permutation", "sign", "scale".
         tolerance: Allowed relative change of all outputs. By default it depends on the float types in which an output
@@ -152,22 +152,22 @@ class _Check:
         """Run the claims and the negative controls."""
         self.trial = trial
         self.skipped += trial.skipped
-        self.draws(trial, trials if self.claimed and trial.names else 0, registry)
+        self.run_products(trial, trials if self.claimed and trial.names else 0, registry)
         self.controls(trial, controls)
-        if self.claimed and trial.names and not self.failures and not self._sees():
-            self.skipped.append(self._blind())
+        if self.claimed and trial.names and not self.failures and not self._is_sensitive():
+            self.skipped.append(self._why_undecided())
 
-    def draws(self, trial: Trial, trials: int, registry: Any) -> None:
+    def run_products(self, trial: Trial, trials: int, registry: Any) -> None:
         """Run products of generators, and bisect the first one that fails."""
         failing: Sequence[Generator] = ()
         for number in range(trials):
             self.on_progress("changing parameters", number, trials)
-            some = self._some(trial.rng, every=number == 0)
+            some = self._draw_generators(trial.rng, every=number == 0)
             changes = product(self.graph, some).apply(trial.values)
             errors = trial.errors(changes)
             self.trials += 1
             self.moved = max(self.moved, trial.changed(changes))
-            _raise(self.errors, errors)
+            _update_maxima(self.errors, errors)
             if not trial.excess(errors) < 1:
                 trial.widen()
             if not trial.excess(errors) < 1 and not failing:
@@ -177,7 +177,7 @@ class _Check:
             self.failures = culprits(trial, failing, registry)
 
     def controls(self, trial: Trial, each: int) -> None:
-        """Run negative controls, in further rounds while none is detected; none if no output depends on parameters."""
+        """Run up to four rounds of negative controls until one is detected; none if no output depends on parameters."""
         if not trial.names or all(any(f"{n!r}: it does not" in s for s in trial.skipped) for n in trial.names):
             return
         for _ in range(_ROUNDS):
@@ -186,8 +186,8 @@ class _Check:
                 self.tried += 1
                 errors = trial.errors(changes)
                 self.detected += trial.excess(errors) > 1
-                _raise(self.sensitivity, errors)
-            if self._sees() or not self.tried:
+                _update_maxima(self.sensitivity, errors)
+            if self._is_sensitive() or not self.tried:
                 return
 
     def verdict(self) -> bool | None:
@@ -196,7 +196,7 @@ class _Check:
             return False
         if self.trial is None or not self.trial.names:
             return None
-        return True if not self.claimed or self._sees() else None
+        return True if not self.claimed or self._is_sensitive() else None
 
     def worst(self, otherwise: float) -> OutputCheck:
         """The output whose error is closest to its tolerance, or, without errors, the most sensitive one."""
@@ -214,10 +214,10 @@ class _Check:
             for n in sorted(self.trial.names)
         }
 
-    def _sees(self) -> bool:
+    def _is_sensitive(self) -> bool:
         return self.trial is not None and self.trial.excess(self.sensitivity) >= _CLEARLY
 
-    def _blind(self) -> str:
+    def _why_undecided(self) -> str:
         if not self.tried:
             return "cannot tell: there are no negative controls to show that the outputs would change"
         worst = self.worst(0.0)
@@ -227,7 +227,7 @@ class _Check:
             "--inputs"
         )
 
-    def _some(self, rng: np.random.Generator, every: bool) -> list[Generator]:
+    def _draw_generators(self, rng: np.random.Generator, every: bool) -> list[Generator]:
         found: list[Generator] = []
         if "permutation" in self.claims.kinds:
             found += [self.claims.generators[i] for i in rng.permutation(len(self.claims.generators))]
@@ -236,7 +236,7 @@ class _Check:
         return [g for g in found if every or rng.random() < 0.5]
 
 
-def _raise(found: Errors, errors: Errors) -> None:
+def _update_maxima(found: Errors, errors: Errors) -> None:
     for name, error in errors.items():
         found[name] = max(found.get(name, 0.0), error)
 

@@ -15,13 +15,13 @@ from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Answer", "answers", "flat", "main", "receive", "send", "session"]
+__all__ = ["Outputs", "flat", "main", "receive", "run_all", "send", "session"]
 
-Answer = dict[str, np.ndarray]
+Outputs = dict[str, np.ndarray]
 
 
-def answers(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Answer]:
-    """The outputs of a session for each of the feeds, as in `flat`; raises what ONNX Runtime raises."""
+def run_all(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
+    """Run a session on each of the feeds; outputs as in `flat`. Raises what ONNX Runtime raises."""
     names = [output.name for output in running.get_outputs()]
     return [dict(flat(zip(names, running.run(names, dict(feed)), strict=True))) for feed in feeds]
 
@@ -78,7 +78,7 @@ def send(stream: IO[bytes], header: Mapping[str, Any], arrays: Sequence[Mapping[
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[Answer]]:
+def receive(stream: IO[bytes]) -> tuple[dict[str, Any], list[Outputs]]:
     """Read a message; raises `EOFError` if it is incomplete."""
     line = stream.readline()
     if not line.endswith(b"\n"):
@@ -122,7 +122,7 @@ def main() -> None:
         try:
             running = session(source)
             stage = "run"
-            found = answers(running, feeds)
+            found = run_all(running, feeds)
         except BaseException as error:
             send(stdout, {"error": str(error).strip() or type(error).__name__, "stage": stage}, [])
         else:

@@ -18,14 +18,14 @@ from .parts import (
     DASHES,
     GREY,
     INK,
-    KEY_ROW,
+    LEGEND_ROW,
     Band,
     bands,
     canvas,
     draw_legend,
     fit,
-    keys,
     kind_colour,
+    legend_entries,
     legend_rows,
     role_colours,
     short,
@@ -87,14 +87,14 @@ def group_picture(graph: ParameterGraph) -> Figure:
     width = [max(sum(r.width for r in line) for line in lines) + 2 * PAD for lines in text]
     roles: dict[int, set[str]] = defaultdict(set)
     for band in inner:
-        roles[number[band.src]].add(band.per.role)
+        roles[number[band.src]].add(band.block.role)
     lane = [4.0 * len(roles[i]) for i in range(len(boxes))]
     placed = arrange(layer, width, arcs, GAP, lane)
     segments = _segments(inner, number, layer, placed)
     kinds = [graph.groups[g].kind for g in boxes]
     backward = [(a, b) for a, b in arcs if layer[a] >= layer[b]]
-    sheet = _Sheet(graph, colours, layer, kinds, text, placed, segments, backward)
-    return sheet.figure(found)
+    picture = _Picture(graph, colours, layer, kinds, text, placed, segments, backward)
+    return picture.figure(found)
 
 
 def _text(graph: ParameterGraph, group: int, into: list[Band], colours: dict[str, str]) -> Lines:
@@ -104,14 +104,14 @@ def _text(graph: ParameterGraph, group: int, into: list[Band], colours: dict[str
     title = _Span(f"{g.kind} ×{g.size}" + (" pinned" if pinned else ""), INK, TITLE, "bold")
     name = fit(short(g.node or g.value), WIDEST - title.width - 8, SMALL)
     lines = [[title, _Span(name, space=6)] if name else [title]]
-    wide = [b for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind != NodeKind.PARAM]
+    wide = [b for b in into if isinstance(b.block, EdgeBlock) and graph.groups[b.src].kind != NodeKind.PARAM]
     thin = Counter(
-        b.per.role for b in into if isinstance(b.per, EdgeBlock) and graph.groups[b.src].kind == NodeKind.PARAM
+        b.block.role for b in into if isinstance(b.block, EdgeBlock) and graph.groups[b.src].kind == NodeKind.PARAM
     )
     rows: Lines = []
-    for block in dict.fromkeys(id(b.per) for b in wide):
-        rows += _block_lines(graph, next(b.per for b in wide if id(b.per) == block), colours)
-    rows += _link_lines(graph, [b for b in into if isinstance(b.per, LinkBlock)], colours)
+    for block in dict.fromkeys(id(b.block) for b in wide):
+        rows += _block_lines(graph, next(b.block for b in wide if id(b.block) == block), colours)
+    rows += _link_lines(graph, [b for b in into if isinstance(b.block, LinkBlock)], colours)
     if len(rows) > MOST_ROWS:
         rows = [*rows[: MOST_ROWS - 1], [_Span(f"… {len(rows) - MOST_ROWS + 1} more lines")]]
     lines += rows + _flow([_Span(r + (f" ×{n}" if n > 1 else ""), colours[r]) for r, n in thin.items()])
@@ -137,11 +137,11 @@ def _block_lines(graph: ParameterGraph, block: EdgeBlock | LinkBlock, colours: d
 def _link_lines(graph: ParameterGraph, into: list[Band], colours: dict[str, str]) -> Lines:
     by_role: dict[str, list[Band]] = defaultdict(list)
     for band in into:
-        by_role[band.per.role].append(band)
+        by_role[band.block.role].append(band)
     lines: Lines = []
     for role, found in by_role.items():
         counts = " + ".join(str(b.count) for b in found[:4]) + (" + …" if len(found) > 4 else "")
-        vias = dict.fromkeys(v for b in found for v in via_texts(graph, b.per.via))
+        vias = dict.fromkeys(v for b in found for v in via_texts(graph, b.block.via))
         label = _Span(f"{role} {counts}", colours[role])
         room = WIDEST - label.width - 6
         via = fit("via " + " | ".join(vias), room, SMALL) if vias and room > 30 else ""
@@ -175,13 +175,13 @@ def _segments(
         path = placed.path(a, b, layer)
         width = 0.8 + 0.45 * float(np.log10(band.count))
         for upper, lower in pairwise(path):
-            segment = _Segment(upper, lower, band.per.role, band.link)
+            segment = _Segment(upper, lower, band.block.role, band.link)
             segments[segment] = max(width, segments.get(segment, 0.0))
     return segments
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _Picture:
     """A picture with its layout.
 
     text: the lines of each box. segments: line width by segment. backward: arcs from a layer to itself or upward.
@@ -210,8 +210,8 @@ class _Sheet:
             f"{self.graph.num_parameter_edges} parameter edges, {self.graph.num_links} links"
         )
         width = max(size[0], 420.0, text_width(title, SMALL) + 2 * MARGIN)
-        rows = legend_rows(keys(self.graph, found), width - 2 * MARGIN)
-        figure, axes = canvas(width, size[1] + 20 + LINE + KEY_ROW * len(rows) + MARGIN / 2)
+        rows = legend_rows(legend_entries(self.graph, found), width - 2 * MARGIN)
+        figure, axes = canvas(width, size[1] + 20 + LINE + LEGEND_ROW * len(rows) + MARGIN / 2)
         shift = shift + (width - size[0]) / 2
         x = self.placed.centre + np.array([shift[strip[where[i]]] for i in range(len(self.placed.centre))])
         self._draw_bands(axes, x, top, height, strip, where)
@@ -265,7 +265,7 @@ class _Sheet:
             low = max(low, y - BETWEEN + (room if count > 1 else 0))
         return shift, top, (x - 2 * GAP + MARGIN, low + 8)
 
-    def _ports(self, x: np.ndarray) -> tuple[dict[_Segment, float], dict[_Segment, float]]:
+    def _anchors(self, x: np.ndarray) -> tuple[dict[_Segment, float], dict[_Segment, float]]:
         """X coordinates where each segment leaves its upper and enters its lower item, in the order of the far ends."""
         leave: dict[int, list[_Segment]] = defaultdict(list)
         enter: dict[int, list[_Segment]] = defaultdict(list)
@@ -294,7 +294,7 @@ class _Sheet:
         strip: np.ndarray,
         where: dict[int, int],
     ) -> None:
-        starts, ends = self._ports(x)
+        starts, ends = self._anchors(x)
         tracks: Counter[int] = Counter()
         right = [
             max(x[i] + self.placed.extent[i] / 2 for i, at in where.items() if strip[at] == s)

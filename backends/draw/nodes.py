@@ -20,15 +20,15 @@ from .parts import (
     DASHES,
     GREY,
     INK,
-    KEY_ROW,
+    LEGEND_ROW,
     Band,
-    Key,
+    LegendEntry,
     bands,
     canvas,
     draw_legend,
     fit,
-    keys,
     kind_colour,
+    legend_entries,
     legend_rows,
     role_colours,
     short,
@@ -66,8 +66,8 @@ class _Edges:
     dst: np.ndarray
     value: np.ndarray
     role: np.ndarray
-    place: np.ndarray
-    beside: np.ndarray
+    index: np.ndarray
+    parallel: np.ndarray
 
 
 def node_picture(graph: ParameterGraph) -> Figure:
@@ -78,16 +78,16 @@ def node_picture(graph: ParameterGraph) -> Figure:
     number = {g: i for i, g in enumerate(boxes)}
     arcs = [(number[b.src], number[b.dst]) for b in found if b.src in number and b.dst in number]
     layer = layers(len(boxes), arcs)
-    heads = [_head(graph, g, found) for g in boxes]
+    headings = [_heading(graph, g, found) for g in boxes]
     pitch = _pitch(graph, boxes, layer)
     lane = [8 + 1.5 * min(graph.groups[g].size, 20) for g in boxes]
     rough = arrange(layer, [1.0] * len(boxes), arcs, GAP, lane)
     first = {next((i for i in row if i < len(boxes)), -1) for row in rough.order}
-    inner = [0.0 if i in first else len(h) * LINE + 4 for i, h in enumerate(heads)]
+    inner = [0.0 if i in first else len(h) * LINE + 4 for i, h in enumerate(headings)]
     extent = [room + graph.groups[g].size * pitch for g, room in zip(boxes, inner, strict=True)]
     placed = arrange(layer, extent, arcs, GAP, lane)
-    sheet = _Sheet(graph, found, boxes, layer, heads, inner, placed, pitch, params)
-    return sheet.figure()
+    picture = _Picture(graph, found, boxes, layer, headings, inner, placed, pitch, params)
+    return picture.figure()
 
 
 def _pitch(graph: ParameterGraph, boxes: list[int], layer: list[int]) -> float:
@@ -98,7 +98,7 @@ def _pitch(graph: ParameterGraph, boxes: list[int], layer: list[int]) -> float:
     return float(np.clip(24 * 26 / max(column.values(), default=1), 9, 26))
 
 
-def _head(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
+def _heading(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
     """The heading of a group: kind and size, ONNX name, ports, and the vias of what enters it."""
     g = graph.groups[group]
     ids = np.arange(g.start, g.stop)
@@ -111,7 +111,7 @@ def _head(graph: ParameterGraph, group: int, found: list[Band]) -> list[str]:
     vias: list[str] = []
     for band in found:
         if band.dst == group and graph.groups[band.src].kind != NodeKind.PARAM:
-            vias += via_texts(graph, band.per.via)
+            vias += via_texts(graph, band.block.via)
     lines = [fit(line, LONGEST, TITLE if i == 0 else SMALL) for i, line in enumerate(lines)]
     return lines + [line for v in dict.fromkeys(vias) for line in wrapped(v, LONGEST, SMALL)][:6]
 
@@ -134,24 +134,24 @@ def _edges(graph: ParameterGraph, roles: list[str]) -> _Edges:
     _, inverse, count = np.unique(pair, return_inverse=True, return_counts=True)
     sorting = np.argsort(inverse, kind="stable")
     first = np.cumsum(count) - count
-    place = np.empty(len(pair), dtype=np.int64)
-    place[sorting] = np.arange(len(pair)) - np.repeat(first, count)
-    return _Edges(src, dst, value, role, place, count[inverse])
+    index = np.empty(len(pair), dtype=np.int64)
+    index[sorting] = np.arange(len(pair)) - np.repeat(first, count)
+    return _Edges(src, dst, value, role, index, count[inverse])
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _Picture:
     """A picture with its layout.
 
-    boxes: groups that get a column of nodes. heads: heading of each. inner: space for the heading within the column, 0
-    where it is at the top of the page. pitch: points from node to node. params: parameter groups.
+    boxes: groups that get a column of nodes. headings: heading of each. inner: space for the heading within the column;
+    0 if it is at the top of the page. pitch: points from node to node. params: parameter groups.
     """
 
     graph: ParameterGraph
     found: list[Band]
     boxes: list[int]
     layer: list[int]
-    heads: list[list[str]]
+    headings: list[list[str]]
     inner: list[float]
     placed: Arrangement
     pitch: float
@@ -162,15 +162,15 @@ class _Sheet:
         at = dict(zip(self.boxes, self.layer, strict=True))
         homes = self._homes(at)
         column_x, width = self._columns(homes)
-        over = max(len(h) for h, room in zip(self.heads, self.inner, strict=True) if not room) * LINE + 10
+        over = max(len(h) for h, room in zip(self.headings, self.inner, strict=True) if not room) * LINE + 10
         top = (self.placed.centre - self.placed.extent / 2).min()
         down = MARGIN + over - top
         bottom = (self.placed.centre + self.placed.extent / 2).max() + down
         spots = self._param_spots(homes, column_x, bottom)
         low = max([bottom, *(y for _, y in spots.values())])
-        extra = [Key("negative value", GREY, DOTS)]
+        extra = [LegendEntry("negative value", GREY, DOTS)]
         if self.graph.pinned.any():
-            extra.append(Key("pinned", "white", rim=1.8))
+            extra.append(LegendEntry("pinned", "white", rim=1.8))
         title = (
             f"{self.graph.name or 'parameter graph'}: {self.graph.num_nodes} nodes, "
             f"{self.graph.num_parameter_edges} parameter edges, {self.graph.num_links} links"
@@ -178,14 +178,14 @@ class _Sheet:
         page = max(width, 2 * MARGIN + text_width(title, SMALL), 320.0)
         column_x += (page - width) / 2
         spots = {key: (x + (page - width) / 2, y) for key, (x, y) in spots.items()}
-        rows = legend_rows(keys(self.graph, self.found, extra), page - 2 * MARGIN)
-        height = low + 30 + LINE + KEY_ROW * len(rows) + MARGIN / 2
+        rows = legend_rows(legend_entries(self.graph, self.found, extra), page - 2 * MARGIN)
+        height = low + 30 + LINE + LEGEND_ROW * len(rows) + MARGIN / 2
         figure, axes = canvas(page, height)
         position = self._positions(column_x, down)
         self._draw_edges(axes, position, spots, at, column_x, down)
         self._draw_nodes(axes, position)
         self._draw_params(axes, spots)
-        self._draw_heads(axes, column_x, down)
+        self._draw_headings(axes, column_x, down)
         write(axes, MARGIN, low + 26, title, size=SMALL, color=GREY, va="center_baseline")
         draw_legend(axes, rows, MARGIN, low + 26 + LINE)
         return figure
@@ -202,7 +202,7 @@ class _Sheet:
         """Horizontal centre of each column, and the width of the picture, in points."""
         count = max(self.layer) + 1
         wide = np.full(count, self.pitch)
-        for box, lines in enumerate(self.heads):
+        for box, lines in enumerate(self.headings):
             longest = max(text_width(t, TITLE if i == 0 else SMALL) for i, t in enumerate(lines))
             wide[self.layer[box]] = max(wide[self.layer[box]], longest)
         lanes_high = max((len(row) for row in self.placed.order), default=1)
@@ -222,7 +222,7 @@ class _Sheet:
 
     def _param_label(self, group: int) -> str:
         """The tensors whose edges start at a parameter node."""
-        own = (b.per.view.name for b in self.found if b.src == group and isinstance(b.per, EdgeBlock))
+        own = (b.block.view.name for b in self.found if b.src == group and isinstance(b.block, EdgeBlock))
         return fit(", ".join(short(name) for name in dict.fromkeys(own)), LONGEST, SMALL)
 
     def _param_spots(
@@ -271,7 +271,7 @@ class _Sheet:
             else:
                 path = self.placed.path(number[ga], number[gb], self.layer)
                 points = [position[a], *self._waypoints(path, a - self.graph.groups[ga].start, column_x, down), end]
-                line = _curve(points, int(edges.place[i]), int(edges.beside[i]))
+                line = _curve(points, int(edges.index[i]), int(edges.parallel[i]))
             value = edges.value[i]
             strength = 0.35 if np.isnan(value) else abs(value) * scale[edges.role[i]]
             style = "link" if np.isnan(value) else "minus" if value < 0 else "plus"
@@ -319,8 +319,8 @@ class _Sheet:
             axes.add_patch(_mark(NodeKind.PARAM, x, y, 5.0, 0.8))
             write(axes, x - 9, y, self._param_label(group), size=SMALL, ha="right", va="center_baseline", color=INK)
 
-    def _draw_heads(self, axes: Axes, column_x: np.ndarray, down: float) -> None:
-        for box, lines in enumerate(self.heads):
+    def _draw_headings(self, axes: Axes, column_x: np.ndarray, down: float) -> None:
+        for box, lines in enumerate(self.headings):
             top = self.placed.centre[box] - self.placed.extent[box] / 2 + down if self.inner[box] else MARGIN
             for i, line in enumerate(lines):
                 style: dict[str, Any] = {"size": SMALL, "color": GREY}
@@ -358,17 +358,17 @@ def _mark(kind: str, x: float, y: float, radius: float, rim: float) -> Patch:
 
 
 def _rise(start: np.ndarray, end: np.ndarray) -> np.ndarray:
-    """A Bezier curve from a parameter up beside its column, horizontally into a node."""
+    """A Bezier curve from a parameter up beside its column and horizontally into a node."""
     t = np.linspace(0, 1, 18)[:, None]
     a, b = np.array([start[0], end[1] + 0.25 * (start[1] - end[1])]), np.array([start[0] + 4, end[1]])
     return (1 - t) ** 3 * start + 3 * t * (1 - t) ** 2 * a + 3 * t**2 * (1 - t) * b + t**3 * end
 
 
-def _curve(points: list[np.ndarray], place: int, beside: int) -> np.ndarray:
+def _curve(points: list[np.ndarray], index: int, parallel: int) -> np.ndarray:
     """A curve through the points, horizontal at waypoints; parallel edges are bowed apart, backward edges arched."""
     if len(points) == 2:
         start, end = points
-        bow = (place - (beside - 1) / 2) * min(6.0, 24.0 / beside)
+        bow = (index - (parallel - 1) / 2) * min(6.0, 24.0 / parallel)
         if end[0] <= start[0]:
             bow += 40.0
         if bow == 0:

@@ -25,15 +25,15 @@ __all__ = [
     "DASHES",
     "GREY",
     "INK",
-    "KEY_ROW",
+    "LEGEND_ROW",
     "Band",
-    "Key",
+    "LegendEntry",
     "bands",
     "canvas",
     "draw_legend",
     "fit",
-    "keys",
     "kind_colour",
+    "legend_entries",
     "legend_rows",
     "role_colours",
     "short",
@@ -45,7 +45,7 @@ __all__ = [
 
 INK, GREY = "#1f2933", "#697586"
 DASHES = (0, (4.0, 2.0))
-KEY_SIZE, KEY_ROW = 8.0, 16.0
+LEGEND_SIZE, LEGEND_ROW = 8.0, 16.0
 
 _KINDS: dict[str, str] = {
     NodeKind.INPUT: "#d3e8fb",
@@ -84,18 +84,18 @@ class Band:
         src: Source group.
         dst: Destination group.
         count: Number of edges.
-        per: The block.
+        block: The block.
     """
 
     src: int
     dst: int
     count: int
-    per: EdgeBlock | LinkBlock
+    block: EdgeBlock | LinkBlock
 
     @property
     def link(self) -> bool:
         """Whether the edges carry no parameter."""
-        return isinstance(self.per, LinkBlock) or self.per.constant
+        return isinstance(self.block, LinkBlock) or self.block.constant
 
 
 def bands(graph: ParameterGraph) -> list[Band]:
@@ -198,7 +198,7 @@ def canvas(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LegendEntry:
     """A legend entry: a line if it has a style, else a filled box with a rim."""
 
     label: str
@@ -207,23 +207,27 @@ class Key:
     rim: float = 0.7
 
 
-def keys(graph: ParameterGraph, found: Iterable[Band], extra: Sequence[Key] = ()) -> list[Key]:
+def legend_entries(
+    graph: ParameterGraph, found: Iterable[Band], extra: Sequence[LegendEntry] = ()
+) -> list[LegendEntry]:
     """The legend entries: roles (links dashed), then `extra`, then node kinds."""
     colours = role_colours(graph)
     links: dict[str, bool] = {}
     for band in found:
-        links[band.per.role] = links.get(band.per.role, True) and band.link
-    lines = [Key(f"{r} (link)" if link else r, colours[r], DASHES if link else "-") for r, link in links.items()]
-    kinds = [Key(k, kind_colour(k)) for k in dict.fromkeys(g.kind for g in graph.groups)]
+        links[band.block.role] = links.get(band.block.role, True) and band.link
+    lines = [
+        LegendEntry(f"{r} (link)" if link else r, colours[r], DASHES if link else "-") for r, link in links.items()
+    ]
+    kinds = [LegendEntry(k, kind_colour(k)) for k in dict.fromkeys(g.kind for g in graph.groups)]
     return [*lines, *extra, *kinds]
 
 
-def legend_rows(entries: Sequence[Key], width: float) -> list[list[tuple[float, Key]]]:
+def legend_rows(entries: Sequence[LegendEntry], width: float) -> list[list[tuple[float, LegendEntry]]]:
     """The entries with their x offsets, wrapped into rows of at most `width` points."""
-    rows: list[list[tuple[float, Key]]] = [[]]
+    rows: list[list[tuple[float, LegendEntry]]] = [[]]
     x = 0.0
     for entry in entries:
-        size = 26 + text_width(entry.label, KEY_SIZE) + 16
+        size = 26 + text_width(entry.label, LEGEND_SIZE) + 16
         if rows[-1] and x + size > width:
             rows.append([])
             x = 0.0
@@ -232,10 +236,10 @@ def legend_rows(entries: Sequence[Key], width: float) -> list[list[tuple[float, 
     return rows
 
 
-def draw_legend(axes: Axes, rows: list[list[tuple[float, Key]]], left: float, top: float) -> None:
+def draw_legend(axes: Axes, rows: list[list[tuple[float, LegendEntry]]], left: float, top: float) -> None:
     """Draw the rows of `legend_rows`, the first one `top` points down."""
     for row, entries in enumerate(rows):
-        y = top + KEY_ROW * (row + 0.5)
+        y = top + LEGEND_ROW * (row + 0.5)
         for x, entry in entries:
             at = left + x
             if entry.style:
@@ -243,4 +247,4 @@ def draw_legend(axes: Axes, rows: list[list[tuple[float, Key]]], left: float, to
             else:
                 box = Rectangle((at + 4, y - 4.5), 12, 9, facecolor=entry.colour, edgecolor=INK, lw=entry.rim)
                 axes.add_patch(box)
-            write(axes, at + 26, y, entry.label, size=KEY_SIZE, va="center_baseline", color=INK)
+            write(axes, at + 26, y, entry.label, size=LEGEND_SIZE, va="center_baseline", color=INK)

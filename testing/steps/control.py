@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 from . import elementwise, linear, movement, normalisation, recurrent, reduction
 from .linear import matmul
 from .weights import weight
@@ -32,7 +32,7 @@ def _made_of(sketch: Sketch, x: Tensor) -> Tensor:
     sketch.pool.append(x)
     y = x
     for _ in range(sketch.integer(1, 2)):
-        if sketch.fits(_INSIDE[sketch.choice(list(_INSIDE))]):
+        if sketch.try_step(_INSIDE[sketch.choice(list(_INSIDE))]):
             y = sketch.pool[-1]
     if y.shape == x.shape:
         return y
@@ -133,7 +133,7 @@ def _layers(sketch: Sketch) -> None:
     """A scan over the weights of layers."""
     x = sketch.pick(lambda t: t.rank >= 2)
     if x.shape[-1] > 4:
-        raise Unfit
+        raise NotApplicable
     layers = [weight(sketch, (2, x.shape[-1], x.shape[-1]), x.shape[-1]), weight(sketch, (2, x.shape[-1]), 4)]
 
     def draw(inputs: list[Tensor]) -> list[Tensor]:

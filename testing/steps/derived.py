@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 
 __all__ = ["STEPS", "derived"]
 
@@ -19,7 +19,7 @@ def derived(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """A float value of this shape, computed from parameters alone; a parameter if the drawn form does not allow it."""
     try:
         made = sketch.choice(_FORMS)(sketch, shape, scale)
-    except Unfit:
+    except NotApplicable:
         return sketch.parameter(shape, scale)
     return sketch.choice(_FUNCTIONS)(sketch, made) if sketch.chance(20) else made
 
@@ -85,14 +85,14 @@ def _turned(sketch: Sketch, w: Tensor) -> Tensor:
 def _antisymmetric(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """Antisymmetric or symmetric: w - w^T or w + w^T."""
     if len(shape) < 2 or shape[-1] != shape[-2]:
-        raise Unfit
+        raise NotApplicable
     w = _stored(sketch, shape, scale)
     return sketch.node(sketch.choice(["Sub", "Add"]), w, _turned(sketch, w))
 
 
 def _product(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     if len(shape) < 2:
-        raise Unfit
+        raise NotApplicable
     rank = sketch.integer(1, 3)
     return sketch.node("MatMul", sketch.parameter((*shape[:-1], rank), scale), sketch.parameter((rank, shape[-1])))
 
@@ -108,7 +108,7 @@ def _low_rank(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 def _outer(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """One vector per axis, as an outer product or sum."""
     if not shape:
-        raise Unfit
+        raise NotApplicable
     made: Tensor | None = None
     op = sketch.choice(["Mul", "Add"])
     for axis, n in enumerate(shape):
@@ -121,7 +121,7 @@ def _outer(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
 def _kron(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """Kronecker product of two matrices."""
     if len(shape) != 2:
-        raise Unfit
+        raise NotApplicable
     (m, p), (n, q) = (_factors(sketch, size) for size in shape)
     a, b = sketch.parameter((m, 1, n, 1), scale), sketch.parameter((1, p, 1, q))
     return sketch.node("Reshape", sketch.node("Mul", a, b), sketch.integers(shape))
@@ -135,7 +135,7 @@ def _factors(sketch: Sketch, size: int) -> tuple[int, int]:
 def _normed(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """Weight normalisation: g v / |v|, with the norm over all axes but one."""
     if len(shape) < 2:
-        raise Unfit
+        raise NotApplicable
     axis = sketch.choice([0, len(shape) - 1])
     v = _stored(sketch, shape, scale)
     g = sketch.parameter([n if a == axis else 1 for a, n in enumerate(shape)])
@@ -178,7 +178,7 @@ def _part_of_sum(sketch: Sketch, shape: Shape, scale: float) -> Tensor:
     """A sum of two tensors, transposed, sliced or gathered."""
     way = sketch.integer(0, 2)
     if not shape or (way == 0 and len(shape) < 2):
-        raise Unfit
+        raise NotApplicable
     stored = (*shape[:-2], shape[-1], shape[-2]) if way == 0 else (shape[0] + 1, *shape[1:])
     made = sketch.node("Add", _stored(sketch, stored, scale), sketch.parameter(stored, scale))
     if way == 0:

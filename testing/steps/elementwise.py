@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 from .linear import matmul
 from .weights import vector, weight
 
@@ -155,7 +155,7 @@ def _gate(sketch: Sketch) -> None:
         sketch.put(sketch.node("Mul", x, sketch.node("Sigmoid", matmul(sketch, x, x.shape[-1]))))
         return
     if x.rank < 3:
-        raise Unfit
+        raise NotApplicable
     pooled = sketch.node("ReduceMean", x, sketch.integers([*range(2, x.rank)]), keepdims=0)
     gate = sketch.node("Sigmoid", matmul(sketch, pooled, x.shape[1]))
     wide = [*range(2, x.rank)]

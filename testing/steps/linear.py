@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 from .weights import vector, weight
 
 __all__ = ["STEPS", "matmul"]
@@ -113,7 +113,7 @@ def _einsum_product(sketch: Sketch) -> None:
     common = [t for t in left if t in right and sizes[t] > 1]
     summed = [t for t in common if sketch.chance(50)]
     if not common:
-        raise Unfit
+        raise NotApplicable
     out = _shuffled(sketch, [t for t in dict.fromkeys(left + right) if t not in summed])
     operands, terms = [x, y], [left, right]
     if sketch.chance(20) and summed:

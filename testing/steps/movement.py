@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 
 __all__ = ["STEPS"]
 
@@ -30,7 +30,7 @@ def _reshape(sketch: Sketch) -> None:
     else:
         shape = [1, math.prod(x.shape)]
     if len(shape) > 5:
-        raise Unfit
+        raise NotApplicable
     sketch.put(sketch.node("Reshape", x, sketch.integers(shape)))
 
 
@@ -163,7 +163,7 @@ def _pad(sketch: Sketch) -> None:
     pads[axis], pads[x.rank + axis] = sketch.integer(0, 1), sketch.integer(0, 1)
     mode = sketch.choice(["constant", "constant", "edge", "reflect"])
     if mode == "reflect" and x.shape[axis] < 2:
-        raise Unfit
+        raise NotApplicable
     fill = [sketch.literal(0.5)] if mode == "constant" and sketch.chance(30) else []
     sketch.put(sketch.node("Pad", x, sketch.integers(pads), *fill, mode=mode))
 

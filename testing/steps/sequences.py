@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 
 __all__ = ["STEPS"]
 
@@ -59,7 +59,7 @@ def _sequence(sketch: Sketch) -> None:
         known = sketch.chance(60)
         place = sketch.integers(sketch.integer(-len(parts), len(parts) - 1)) if known else _place(sketch, len(parts))
         if place.rank:
-            raise Unfit
+            raise NotApplicable
         sketch.put(sketch.node("SequenceAt", sequence, place, like=first))
         return
     axis = sketch.integer(0, first.rank - 1)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..sketch import Sketch, Tensor, Unfit
+from ..sketch import NotApplicable, Sketch, Tensor
 from .linear import matmul
 
 __all__ = ["twins"]
@@ -49,7 +49,7 @@ def _branch(sketch: Sketch, x: Tensor, steps: Sequence[Callable[[Sketch], None]]
             sketch.pool = [x]
             step(sketch)
             if len(sketch.pool) == 1:
-                raise Unfit
+                raise NotApplicable
             x = sketch.pool[-1]
         if x.shape == tuple(shape[a] for a in order) and sketch.chance(80):
             x = sketch.node("Transpose", x, perm=sorted(range(len(order)), key=order.__getitem__))

@@ -99,7 +99,7 @@ def test_wrong_values_are_refused() -> None:
         tensors.with_values({"nothing": torch.zeros(1)})
     with pytest.raises(GmncError, match=r"'bqkv': shape \[3\]"):
         tensors.with_values({"bqkv": torch.zeros(3)})
-    with pytest.raises(GmncError, match="values for 2 graphs, there are 1"):
+    with pytest.raises(GmncError, match="values for 2 graphs, but there are 1"):
         tensors.with_values({}, {})
 
 
@@ -135,9 +135,9 @@ def test_moves_in_one_copy(compiled: Compiled) -> None:
 
 def test_what_was_worked_out_for_a_device_stays_there(compiled: Compiled) -> None:
     tensors = blocks(compiled("vit"))
-    here = tensors.layout.planned("ids", lambda: tensors.layout.dst)
+    here = tensors.layout.cached("ids", lambda: tensors.layout.dst)
     there = tensors.to("meta").layout
-    assert there.planned("ids", lambda: there.dst) is there.dst is not here
+    assert there.cached("ids", lambda: there.dst) is there.dst is not here
 
 
 def _tensors(a: Blocks, b: Blocks) -> list[tuple[torch.Tensor, torch.Tensor]]:

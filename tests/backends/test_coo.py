@@ -22,7 +22,7 @@ def graph():
 
 
 def rows(data, graph):
-    """Every edge in words: (src, dst, role, value, parameter, element, via, operand, place, slot)."""
+    """Every edge in words: (src, dst, role, value, parameter, element, via, operand, occurrence, slot)."""
     offsets = data.parameter_offsets.numpy()
     out = []
     for i in range(data.edge_index.shape[1]):
@@ -38,7 +38,7 @@ def rows(data, graph):
             None if tensor is None else param - offsets[tensor],
             data.via_names[kind["via"]],
             None if kind["operand"] < 0 else kind["operand"],
-            kind["place"],
+            kind["occurrence"],
             tuple(s for s in (kind["slot0"], kind["slot1"], kind["slot2"]) if s >= 0),
         ))  # fmt: skip
     return out
@@ -56,7 +56,7 @@ def test_says_the_same_of_every_edge_as_networkx(graph):
             None if e["constant"] else e["element"],
             e["via"],
             e["operand"],
-            e["place"],
+            e["occurrence"],
             e["slot"],
         )
         for src, dst, e in networkx(graph).edges(data=True)
@@ -117,11 +117,11 @@ def test_node_features(graph):
     ] * 2 + ["join"] * 2
     assert column["depth"] == [0, 0, 1, 1, 1, 0, 2, 2, 2, 2]
     assert column["pinned"] == [1, 1, 0, 0, 0, 0, 0, 0, 1, 1]
-    assert column["place"] == [1, 2, 0, 0, 0, 0, 0, 0, 1, 2]
+    assert column["index"] == [1, 2, 0, 0, 0, 0, 0, 0, 1, 2]
     assert column["input"] == [1, 1] + [0] * 8
-    assert column["input_place"] == [1, 2] + [0] * 8
+    assert column["input_index"] == [1, 2] + [0] * 8
     assert column["output"] == [0] * 6 + [2, 2, 1, 1]
-    assert column["output_place"] == [0] * 6 + [1, 2, 2, 1]
+    assert column["output_index"] == [0] * 6 + [1, 2, 2, 1]
     assert column["output_via"] == [0] * 8 + [1, 1]
 
 

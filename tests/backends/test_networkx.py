@@ -33,7 +33,7 @@ def test_attributes_have_names(graph):
     assert not rest
     assert first == {
         "role": "weight", "link": False, "constant": False, "tied": False, "parameter": "w", "element": 5,
-        "value": float(w[2, 1]), "via": "", "slot": (), "place": 0, "operand": None, "block": 0,
+        "value": float(w[2, 1]), "via": "", "slot": (), "occurrence": 0, "operand": None, "block": 0,
     }  # fmt: skip
     tied = [e for e in out.get_edge_data(4, 7).values() if e["tied"]]
     assert [e["element"] for e in tied] == [5]
@@ -42,7 +42,7 @@ def test_attributes_have_names(graph):
 
 def test_repeated_sources_have_places_and_slots(graph):
     edges = [e for e in backend.networkx(graph).get_edge_data(2, 6).values() if e["parameter"] == "k"]
-    assert sorted((e["place"], e["slot"], e["element"]) for e in edges) == [
+    assert sorted((e["occurrence"], e["slot"], e["element"]) for e in edges) == [
         (place, divmod(s, 2), 8 * place + s) for place in (0, 1) for s in range(4)
     ]
 

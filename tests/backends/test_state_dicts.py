@@ -57,10 +57,12 @@ def test_a_state_dict_is_taken_as_it_is(dtype: torch.dtype) -> None:
     changed = blocks(graph).with_values(state)
     assert changed.values.dtype == dtype
     new = written(graph, state)
-    for slot in changed.slots:
-        assert torch.equal(changed.values[slot.start : slot.start + slot.size].reshape(slot.shape), state[slot.name])
-        assert new[slot.name].tobytes() == state[slot.name].view(torch.uint8).numpy().tobytes()
-    assert {slot.name for slot in changed.slots} == {n for n, t in state.items() if t.is_floating_point()}
+    for segment in changed.segments:
+        assert torch.equal(
+            changed.values[segment.start : segment.start + segment.size].reshape(segment.shape), state[segment.name]
+        )
+        assert new[segment.name].tobytes() == state[segment.name].view(torch.uint8).numpy().tobytes()
+    assert {segment.name for segment in changed.segments} == {n for n, t in state.items() if t.is_floating_point()}
 
 
 def test_parameters_that_require_a_gradient_are_written_without_it() -> None:
@@ -103,8 +105,8 @@ def test_arrays_of_every_type_are_values_of_blocks(kind: type) -> None:
     array = np.array([[1, -2], [3, 0], [2, -1]]).astype(kind)
     array.flags.writeable = False
     changed = blocks(graph).with_values({"first.weight": array})
-    slot = next(s for s in changed.slots if s.name == "first.weight")
-    assert changed.values[slot.start : slot.start + slot.size].tolist() == [1, -2, 3, 0, 2, -1]
+    segment = next(s for s in changed.segments if s.name == "first.weight")
+    assert changed.values[segment.start : segment.start + segment.size].tolist() == [1, -2, 3, 0, 2, -1]
 
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2, torch.float64])
@@ -140,7 +142,7 @@ def test_values_on_a_gpu() -> None:
     state = {n: t.cuda() for n, t in other(module).items()}
     there = {n: t.cpu() for n, t in state.items()}
     new = written(graph, state)
-    assert all(np.array_equal(new[s.name], there[s.name].numpy()) for s in blocks(graph).slots)
+    assert all(np.array_equal(new[s.name], there[s.name].numpy()) for s in blocks(graph).segments)
     assert torch.equal(blocks(graph).with_values(state).values, blocks(graph).with_values(there).values)
     on_gpu = blocks(graph).to("cuda")
     assert torch.equal(on_gpu.with_values(there).values, on_gpu.with_values(state).values)

@@ -16,9 +16,9 @@ from support import backend_graphs
 from support.paths import CNN, MLP
 
 import gmnc
-from gmnc.backends.blocks import Blocks, Slot, batch, blocks
+from gmnc.backends.blocks import Blocks, Segment, batch, blocks
 from gmnc.backends.coo import NODE_COLUMNS, CooGraph, coo
-from gmnc.backends.transfer import moved
+from gmnc.backends.transfer import to_device
 from gmnc.ir import GmncError, ParameterGraph
 from gmnc.kernels import Layout
 from gmnc.metanets import GMN
@@ -110,14 +110,14 @@ def test_another_process_loads_them(tmp_path: Path) -> None:
 def test_moving_keeps_every_tensor_in_one_piece() -> None:
     one = blocks(graphs()[2])
     tensors = {"a": torch.arange(5), "none": torch.zeros(0, 3), "b": torch.rand(2, 3).T, "c": torch.tensor([True])}
-    there = moved(tensors, "cpu")
+    there = to_device(tensors, "cpu")
     assert all(equal(there[n], t) for n, t in tensors.items())
     assert len({t.untyped_storage().data_ptr() for t in there.values()}) == 1
     # What lies in one piece already, in pinned memory say, is not put together again.
-    again = moved(there, "cpu")
+    again = to_device(there, "cpu")
     assert again["a"].data_ptr() == there["a"].data_ptr()
     changed = {**there, "a": torch.arange(5) + 1}
-    assert all(equal(t, changed[n]) for n, t in moved(changed, "cpu").items())
+    assert all(equal(t, changed[n]) for n, t in to_device(changed, "cpu").items())
     assert one.to("cpu") is one
     away = one.to("meta")
     assert {t.device.type for t in (away.values, away.nodes, away.layout.dst)} == {"meta"}
@@ -220,5 +220,5 @@ def test_more_parameters_than_int32_can_number_are_refused() -> None:
 
 def test_safe_classes_are_those_of_tensors() -> None:
     registered = torch.serialization.get_safe_globals()
-    assert {Blocks, CooGraph, Layout, Slot} <= {c for c in registered if isinstance(c, type)}
+    assert {Blocks, CooGraph, Layout, Segment} <= {c for c in registered if isinstance(c, type)}
     assert ParameterGraph not in registered

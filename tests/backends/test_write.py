@@ -283,11 +283,11 @@ def test_numbers_take_the_place_of_an_expression_inside_a_branch(tmp_path):
     np.testing.assert_allclose(run(tmp_path / "out.onnx", -X), -X @ w.T, rtol=1e-4)
 
 
-def test_values_without_a_place_are_refused(plain):
+def test_values_that_the_model_does_not_hold_are_refused(plain):
     array = floats(2)
     for name, origin in (("nowhere", "initializer"), ("first.alpha", "attribute")):
         graph = graph_of(plain, **{name: (array, origin)})
-        with pytest.raises(GmncError, match=f"place of '{name}'"):
+        with pytest.raises(GmncError, match=f"cannot locate '{name}'"):
             write(graph, {name: array + 1})
 
 

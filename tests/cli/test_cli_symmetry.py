@@ -62,7 +62,7 @@ def test_symmetries_prints_a_table_of_a_model_or_its_store(tmp_path: Path) -> No
     shown = [run("symmetries", path) for path in (CNN, store)]
     assert [s.exit_code for s in shown] == [0, 0]
     assert shown[0].stdout == shown[1].stdout
-    assert "4 channels, tied along 2 layers" in shown[0].stdout
+    assert "4 channels, jointly in 2 layers" in shown[0].stdout
     assert "4! = 24 symmetries by 3 generators, 3 orbits" in shown[0].stdout
 
 

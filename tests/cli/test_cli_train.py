@@ -62,8 +62,8 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--split", "family"], "none is given: choose by --held-out: cnn, mlp"),
-        (["--split", "family", "--held-out", "vit"], "there is no 'vit' in this zoo: choose by --held-out: cnn, mlp"),
+        (["--split", "family"], "none is given: choose with --held-out: cnn, mlp"),
+        (["--split", "family", "--held-out", "vit"], "there is no 'vit' in this zoo: choose with --held-out: cnn, mlp"),
         (["--model", "nfn"], "NFN takes"),
         (["--option", "depth=3"], "gmn has no option 'depth': choose hidden_channels, mlp_channels, num_layers"),
         (["--model", "statnn", "--option", "head=3"], "statnn has no option 'head': choose hidden_channels"),
@@ -71,7 +71,7 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--model", "dmc", "--option", "length=4", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
         (["--probes", "8", "--predictor", "p"], "omit --probes"),
         (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
-        (["--model", "none"], "choose their number by --probes"),
+        (["--model", "none"], "choose their number with --probes"),
         (["--device", "cuda:77"], "not available"),
         (["--examples", "1000"], "fewer than 1000 examples"),
     ],

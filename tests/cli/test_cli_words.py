@@ -126,7 +126,7 @@ def test_numbers_of_the_predictor_are_no_powers() -> None:
     graph = gmnc.compile(build("(float[1, 700] x) => (float[1, 700] y) { y = MatMul(x, w) }", {"w": (700, 700)}))
     from gmnc.backends.blocks import blocks
 
-    far = Predictor.open(SHIPPED).far(blocks(graph))
+    far = Predictor.open(SHIPPED).out_of_range(blocks(graph))
     assert any(text.startswith("parameters 490,000 (training: ") for text in far)
     assert "e+" not in "".join(far)
 

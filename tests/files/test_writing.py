@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 from safetensors.numpy import load_file, save_file
 from support.backend_graphs import every_kind_of_edge
 from support.commands import run
+from support.external import external
 from support.paths import MLP
 from support.training_toy import Nothing
 
@@ -42,22 +43,6 @@ def names(folder: Path) -> list[str]:
 
 def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
-
-
-def external(folder: Path, location: str = "w.bin", **entries: str) -> Path:
-    """A linear layer whose weight is in a file of its own."""
-    folder.mkdir(exist_ok=True)
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 3])
-    weight.data_location = TensorProto.EXTERNAL
-    for key, value in {"location": location, **entries}.items():
-        weight.external_data.add(key=key, value=value)
-    node = helper.make_node("MatMul", ["x", "w"], ["y"])
-    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, s])] for n, s in (("x", 2), ("y", 3))]
-    graph = helper.make_graph([node], "net", *ports, initializer=[weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    (folder / "m.onnx").write_bytes(model.SerializeToString())
-    (folder / "w.bin").write_bytes(np.arange(6, dtype=np.float32).tobytes())
-    return folder / "m.onnx"
 
 
 OUTPUTS = {
@@ -297,54 +282,6 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "deep", "a\0b"):
         with pytest.raises(GmncError, match="cannot create the folder"):
             make_folder(path)
-
-
-@pytest.mark.parametrize(
-    ("location", "entries", "says"),
-    [
-        ("s/../o.bin", {}, "outside of the model's folder"),
-        ("w.bin\0", {}, "not a valid file name"),
-        ("w.bin", {"offset": "1e3"}, "the offset of its external data is '1e3', not a number"),
-        ("w.bin", {"offset": ""}, "not a number"),
-        ("w.bin", {"length": "9" * 30}, "the length of its external data"),
-    ],
-)
-def test_external_data_of_odd_places(location: str, entries: dict[str, str], says: str, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere" / "deep").mkdir(parents=True)
-    path = external(tmp_path / "d", location, **entries)
-    (tmp_path / "d" / "s").symlink_to(tmp_path / "elsewhere" / "deep")
-    (tmp_path / "elsewhere" / "o.bin").write_bytes(bytes(24))
-    (tmp_path / "d" / "o.bin").write_bytes(bytes(24))
-    with pytest.raises(LoadError, match=says):
-        gmnc.compile(path)
-
-
-def test_write_back_copies_no_file_from_outside(tmp_path: Path) -> None:
-    path = external(tmp_path / "d")
-    (tmp_path / "secret").write_bytes(bytes(24))
-    graph = gmnc.compile(path)
-    (tmp_path / "d" / "w.bin").unlink()
-    (tmp_path / "d" / "w.bin").symlink_to(tmp_path / "secret")
-    (tmp_path / "to").mkdir()
-    with pytest.raises(GmncError, match="outside of the model's folder"):
-        write(graph, None, tmp_path / "to" / "m.onnx")
-    assert names(tmp_path / "to") == []
-
-
-def test_write_back_writes_no_file_outside(tmp_path: Path) -> None:
-    path = external(tmp_path / "d", "s/w.bin")
-    (tmp_path / "d" / "s").mkdir()
-    (tmp_path / "d" / "w.bin").rename(tmp_path / "d" / "s" / "w.bin")
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "to").mkdir()
-    (tmp_path / "to" / "s").symlink_to(tmp_path / "elsewhere")
-    write(gmnc.compile(path), None, tmp_path / "to" / "m.onnx")
-    assert names(tmp_path / "elsewhere") == []
-    assert names(tmp_path / "to") == ["m.onnx", "m.onnx.data", "s"]
-    graph = gmnc.compile(external(tmp_path / "flat"))
-    (tmp_path / "to" / "w.bin").symlink_to(tmp_path / "elsewhere" / "new")
-    write(graph, None, tmp_path / "to" / "n.onnx")
-    assert names(tmp_path / "elsewhere") == []
 
 
 def changed(path: Path, how: str) -> None:

@@ -65,7 +65,7 @@ def test_a_cell_whose_weights_are_computed_has_the_symmetries_of_its_units(name:
     if orders:
         right = sum(math.log10(math.factorial(n)) for n in orders)
         assert gmnc.symmetries(graph).log10_size == pytest.approx(right)
-        assert assert_exact(model, most=1500).claims
+        assert assert_exact(model, max_runs=1500).claims
     assert assert_sound(model).detected
 
 
@@ -286,7 +286,7 @@ def test_integers_that_become_floats_are_weights_however_they_do(name: str) -> N
         right = sum(math.log10(math.factorial(n)) for n in orders)
         assert gmnc.symmetries(graph).log10_size == pytest.approx(right)
     assert assert_sound(model).tried
-    assert not brute_force(model, most=500).false
+    assert not brute_force(model, max_runs=500).false
 
 
 def test_a_mask_of_bytes_is_no_weight() -> None:

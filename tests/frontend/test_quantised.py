@@ -77,7 +77,7 @@ def test_what_leaves_the_grid_becomes_float_and_says_so() -> None:
     graph = gmnc.compile(model)
     new = graph.parameters["q"].load() * np.float32(0.37)
     [found] = off_grid(graph, {"q": new})
-    assert (found.name, found.becomes) == ("q", "float")
+    assert (found.name, found.fallback) == ("q", "float")
     with pytest.warns(StorageWarning, match="'q' cannot represent.*stored as floats"):
         written = onnx_ir.to_proto(write(graph, {"q": new}))
     tensors = {t.name: numpy_helper.to_array(t) for t in written.graph.initializer}
@@ -149,7 +149,7 @@ def test_an_integer_kernel_keeps_integers_and_says_so() -> None:
     graph = gmnc.compile(model)
     new = graph.parameters["w"].load() * np.float32(0.5)
     [found] = off_grid(graph, {"w": new})
-    assert found.becomes == "nearest"
+    assert found.fallback == "nearest"
     assert 0 < found.error * np.abs(new).max() <= 0.5 * 0.02
     with pytest.warns(StorageWarning, match="'w'"):
         written = write(graph, {"w": new})

@@ -53,7 +53,7 @@ def cnn() -> ParameterGraph:
 def permuted(graph: ParameterGraph, tensors: Blocks, seed: int) -> Blocks:
     """With the network's parameters moved by one of its symmetries."""
     values = {n: p.load() for n, p in graph.parameters.items()}
-    kept = {s.name for s in tensors.slots}
+    kept = {s.name for s in tensors.segments}
     moved = gmnc.symmetries(graph).sample(np.random.default_rng(seed)).apply(values)
     return tensors.with_values({n: v for n, v in moved.items() if n in kept})
 
@@ -118,9 +118,9 @@ def test_statistics_are_those_of_numpy() -> None:
     numbers, of_graph, place = statistics(members)
     assert of_graph.tolist() == [0] * 6 + [1] * 6
     assert place.tolist() == [*range(6), *range(6)]
-    for slot, row in zip(members.slots, numbers.numpy(), strict=True):
-        own = members.values[slot.start : slot.start + slot.size].double().numpy()
-        expected = [own.mean(), own.std(), *np.quantile(own, [0, 0.25, 0.5, 0.75, 1]), np.log(slot.size)]
+    for segment, row in zip(members.segments, numbers.numpy(), strict=True):
+        own = members.values[segment.start : segment.start + segment.size].double().numpy()
+        expected = [own.mean(), own.std(), *np.quantile(own, [0, 0.25, 0.5, 0.75, 1]), np.log(segment.size)]
         assert np.allclose(row, expected, rtol=1e-12, atol=1e-12)
 
 

@@ -64,7 +64,7 @@ def test_symmetries_of_the_network_keep_the_output(
 ) -> None:
     graph = compiled(name, how)
     tensors, found = double(graph), gmnc.symmetries(graph)
-    kept = {s.name for s in tensors.slots}
+    kept = {s.name for s in tensors.segments}
     before = {n: v for n, v in shaken(graph, 0).items() if n in kept}
     model = metanet(num_layers=3, global_node=True, norm=False, **options)
     first = model(tensors.with_values(before))
@@ -82,7 +82,7 @@ def test_symmetries_of_the_network_keep_the_output(
 def test_outputs_per_parameter_permute_with_the_parameters(name: str, how: How, compiled: Compiled) -> None:
     graph = compiled(name, how)
     tensors = double(graph)
-    kept = {s.name for s in tensors.slots}
+    kept = {s.name for s in tensors.segments}
     whole = {n: shaken(graph, 0).get(n, p.load()) for n, p in graph.parameters.items()}
     model = metanet(1, head="equivariant")
 
@@ -175,12 +175,14 @@ def test_relative_features_are_of_each_tensor_alone(compiled: Compiled) -> None:
     graphs = [compiled(name) for name in ("groupnorm", "resnet")] + [every_kind_of_edge()]
     tensors = batch([double(g) for g in graphs])
     wanted = np.zeros((len(tensors.values), RELATIVE_FEATURES))
-    for slot in tensors.slots:
-        own = tensors.values[slot.start : slot.start + slot.size].numpy()
+    for segment in tensors.segments:
+        own = tensors.values[segment.start : segment.start + segment.size].numpy()
         size = np.sqrt(np.square(own).mean() + 1e-12)
         columns = [np.tanh(own / size * ratio) for ratio in (0.3, 0.6, 1.2, 2.4)]
-        both = np.log(size), np.log(slot.size) / 4
-        wanted[slot.start : slot.start + slot.size] = np.stack([*columns, *(np.full(slot.size, x) for x in both)], 1)
+        both = np.log(size), np.log(segment.size) / 4
+        wanted[segment.start : segment.start + segment.size] = np.stack(
+            [*columns, *(np.full(segment.size, x) for x in both)], 1
+        )
     found = relative_features(tensors).numpy()
     np.testing.assert_allclose(found, np.concatenate([wanted, wanted[tensors.extra.numpy()]]), rtol=0, atol=1e-12)
 

@@ -42,7 +42,8 @@ FACES = {
     """,
     "tasks": """
         Experiment History OnProgress Options Prediction Predictor SHIPPED Settings Task WithProbeResponses Zoo
-        accuracy fit inr joined load_result make_zoo probe_images probe_responses rank read_index report run sine
+        accuracy fit inr_edit inr_ssl load_result make_zoo probe_images probe_responses process_group rank read_index
+        report run
     """,
     "testing": """
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from gmnc.cli import app
 
-__all__ = ["parsed", "run"]
+__all__ = ["parsed", "refused", "run"]
 
 
 def run(*arguments: object) -> Result:
@@ -21,3 +21,11 @@ def parsed(*arguments: object) -> Any:
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def refused(done: Any, *says: str) -> None:
+    """Assert that a run ended with exit code 2 and one line on stderr that says these things."""
+    assert done.exit_code == 2, done.output
+    for each in says:
+        assert each in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

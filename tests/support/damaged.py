@@ -276,7 +276,7 @@ def serve(name: str, pipe: Connection, numbers: range) -> None:
 
     torch.set_num_threads(1)
     # A member that was lost would be trained.
-    zoos._made = _lost_members
+    zoos._run_jobs = _lost_members
     kind = KINDS[name]
     with tempfile.TemporaryDirectory() as top:
         whole = Path(top) / "whole"

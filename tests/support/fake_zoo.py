@@ -42,7 +42,7 @@ def fake_zoo(size: int = 60, seed: int = 0) -> FakeZoo:
         family, width = kinds[rng.integers(len(kinds))]
         tensors = known[family, width]
         scale = 10 ** rng.uniform(-1.5, 0.5)
-        values = {s.name: scale * rng.standard_normal(s.shape) for s in tensors.slots}
+        values = {s.name: scale * rng.standard_normal(s.shape) for s in tensors.segments}
         members.append(tensors.with_values(values))
         rows.append((family, width, 1 / (1 + scale**2)))
     names = ("family", "width", "accuracy")

@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["DOMAIN", "MODES", "Tree", "listed", "model_of", "random_tree", "separate"]
+__all__ = ["DOMAIN", "FLOAT", "MODES", "Tree", "X", "listed", "model_of", "onnx_of", "random_tree", "separate"]
 
 DOMAIN = "ai.onnx.ml"
+FLOAT = TensorProto.FLOAT
+X = np.random.default_rng(3).normal(size=(40, 3)).astype(np.float32)
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 
 
@@ -102,3 +105,7 @@ def model_of(
     model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
     onnx.checker.check_model(model)
     return model
+
+
+def onnx_of(model: onnx_ir.Model) -> onnx.ModelProto:
+    return onnx_ir.to_proto(model)

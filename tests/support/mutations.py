@@ -216,7 +216,7 @@ LOWERING = [
 
 SYMMETRY = [
     Mutation("Only linear functions on edges absorb scales", "all functions on edges absorb scales",
-             "symmetry.scaling_equations:ScalingEquations._follows", constantly(True),
+             "symmetry.scaling_equations:ScalingEquations._absorbs", constantly(True),
              f"{_WEIGHTS}::test_scales_and_signs_respect_functions_of_parameters"),
     Mutation("Kinds are preserved", "swap closure ignores them", _CLOSURE, KINDS,
              "symmetry/test_symmetry.py::test_kinds_and_roles_differ[kind]"),

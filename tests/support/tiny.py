@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import onnx
 
+import gmnc
+from gmnc.ir import ParameterGraph
 from gmnc.testing import build
 
-__all__ = ["deepsets", "packed_attention", "separate_attention"]
+__all__ = ["deepsets", "lower", "packed_attention", "separate_attention"]
 
 ATTENTION = """
     qt = Transpose<perm = [0, 2, 1, 3]>(q)
@@ -63,3 +65,12 @@ def deepsets(swapped: bool = False) -> onnx.ModelProto:
         {"w1": (2, 3), "w2": (2, 3), "bias": (3,), "out": (3, 1)},
         {"one": [1]},
     )
+
+
+def lower(proto: onnx.ModelProto) -> ParameterGraph:
+    """The checked graph of a model of which nothing is opaque."""
+    graph = gmnc.compile(proto)
+    assert graph.opaque == ()
+    assert not graph.unsupported
+    graph.check()
+    return graph

@@ -21,7 +21,7 @@ OPTIONS = training.Options(epochs=4, lr=1e-2, seed=3, checkpoint_seconds=0.0)
 class Toy:
     """Regression of a sine. kill_at: which call of `loss` ends the process, as a kill -9 does."""
 
-    whole = False
+    whole_batch = False
 
     def __init__(self, kill_at: int = -1) -> None:
         self.x = torch.linspace(-2, 2, 50)[:, None]
@@ -36,7 +36,7 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
         return (model(self.x[items]) - self.y[items]).square().sum(), len(items)
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
         return {"mse": (model(self.x) - self.y).square().mean().item()}
 
     def score(self, metrics: Mapping[str, float]) -> float:
@@ -46,7 +46,7 @@ class Toy:
 class Nothing:
     """A task that any network does."""
 
-    whole = False
+    whole_batch = False
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         return [np.arange(2)]
@@ -54,7 +54,7 @@ class Nothing:
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
         return model(torch.ones(2, 200)).square().sum(), 2.0
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
         return {"mse": 1.0}
 
     def score(self, metrics: object) -> float:
@@ -67,7 +67,7 @@ def network(dropout: float = 0.1) -> nn.Module:
 
 
 def main(out: str, dropout: str, kill_at: str = "-1") -> None:
-    with parallel.joined():
+    with parallel.process_group():
         group = weakref.ref(distributed.group.WORLD) if distributed.is_initialized() else lambda: None
         training.fit(Toy(int(kill_at)), network(float(dropout)), OPTIONS, Path(out))
     assert group() is None, "the group of processes and its threads are still there"

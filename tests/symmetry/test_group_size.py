@@ -16,10 +16,10 @@ from gmnc.symmetry.group import components
 from gmnc.testing import assert_sound, build
 
 WORDS = {
-    "resnet": ["4.conv1: 8 channels, free", "5.conv2, 5.skip.0: 12 channels, tied along 2 layers"],
-    "vit": ["blocks.0.attention.qkv: 3 heads x 4 dims, heads swap with qkv, proj tied", "image: pinned, inputs"],
-    "decoder": ["cross.q, cross.k, cross.v: 2 heads x 4 dims, heads swap with q, k, v, o tied"],
-    "groupnorm": ["0: 2 groups x 4 channels, groups swap with 0, 3 tied"],
+    "resnet": ["4.conv1: 8 channels, free", "5.conv2, 5.skip.0: 12 channels, jointly in 2 layers"],
+    "vit": ["blocks.0.attention.qkv: 3 heads x 4 dims, heads swap jointly in qkv, proj", "image: pinned, inputs"],
+    "decoder": ["cross.q, cross.k, cross.v: 2 heads x 4 dims, heads swap jointly in q, k, v, o"],
+    "groupnorm": ["0: 2 groups x 4 channels, groups swap jointly in 0, 3"],
 }
 
 

@@ -10,7 +10,7 @@ from support.exports import Compiled, How, by_export, exported
 import gmnc
 from gmnc.testing import assert_sound
 
-# Orders of the groups: n! for n neurons or channels that trade places, tied along all layers of a residual stream;
+# Orders of the groups: n! for n neurons or channels that trade places, jointly in all layers of a residual stream;
 # attention with h heads of d dimensions has h! for the heads, and in each d! for queries with keys and d! for values.
 ORDERS = {
     "perceptron": factorial(16) ** 2,

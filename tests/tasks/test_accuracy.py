@@ -71,7 +71,7 @@ def test_the_family_split_tests_on_the_held_out_family_alone() -> None:
     parts = accuracy.split(given, "family", 0, "c")
     assert set(given["family"][parts.test]) == {"c"}
     assert set(given["family"][np.concatenate([parts.train, parts.valid])]) == {"a", "b"}
-    with pytest.raises(GmncError, match="choose by --held-out: a, b, c"):
+    with pytest.raises(GmncError, match="choose with --held-out: a, b, c"):
         accuracy.split(given, "family", 0, "d")
     with pytest.raises(GmncError, match="no split 'half'"):
         accuracy.split(given, "half")
@@ -158,7 +158,7 @@ def test_reports_have_mean_and_deviation_over_seeds(tmp_path: Path) -> None:
     assert report.summary([{**results[0], "device": "a GPU"}])[0].device == "a GPU"
     # Names are no mathematics: matplotlib fails on this one where it reads them as such.
     results[0]["predictions"]["family"] = ["$x^$"] * len(results[0]["predictions"]["family"])
-    made = report.pictures([*results, results[0]], tmp_path / "plots")
+    made = report.plots([*results, results[0]], tmp_path / "plots")
     assert len(set(made)) == 6
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made)
 
@@ -184,7 +184,7 @@ def test_runs_of_other_settings_are_told_apart(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(report, "_write", lambda figure, path: drawn.append(figure))
     plain = [{"epoch": n, "loss": 0.1, "score": 0.2} for n in (1, 2)]
     guess = {"accuracy": [0.5], "predicted": [0.4], "family": ["cnn"]}
-    report.pictures([{**one, "history": plain, "predictions": guess} for one in tries], tmp_path)
+    report.plots([{**one, "history": plain, "predictions": guess} for one in tries], tmp_path)
     assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == report.titles(tries)
     assert [f.axes[0].get_title().split("\n")[0] for f in drawn[1:]] == report.titles(tries)
     assert "| full | gmn | lr 0.1, width 8 | 9.000 |" in report.markdown(rows)

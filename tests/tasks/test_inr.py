@@ -19,14 +19,14 @@ from gmnc.backends.onnx import write
 from gmnc.cli import app
 from gmnc.ir import GmncError
 from gmnc.metanets import metanetwork
-from gmnc.tasks import inr, sine
+from gmnc.tasks import inr_edit, inr_ssl
 from gmnc.tasks.experiment import Settings, run
-from gmnc.tasks.fields import Pictures, Sines, pixels, waves
 from gmnc.tasks.images import SIZE
 from gmnc.tasks.members import Zoo
-from gmnc.tasks.population import Population, Scaled
+from gmnc.tasks.neural_fields import DigitSirens, SineSirens, pixels, sine_points
+from gmnc.tasks.population import Population, Standardiser
 from gmnc.tasks.probes import Probes
-from gmnc.tasks.siren import Fit, Siren, fit, grid, render, start
+from gmnc.tasks.siren import FitOptions, Siren, fit, initial_values, pixel_grid, render
 from gmnc.tasks.training import Options
 from gmnc.tasks.zoo import Member, make_zoo
 
@@ -41,12 +41,12 @@ def rendered(path: Path, points: torch.Tensor) -> np.ndarray:
 
 @cache
 def pictures() -> list[Member]:
-    return list(Pictures().members(0, range(64)))
+    return list(DigitSirens().members(0, range(64)))
 
 
 @cache
 def sines() -> list[Member]:
-    return list(Sines().members(0, range(32)))
+    return list(SineSirens().members(0, range(32)))
 
 
 class FakeZoo:
@@ -67,40 +67,40 @@ def members(made: list[Member]) -> list[gmnc.backends.blocks.Blocks]:
 
 
 def random_population(count: int = 3) -> Population:
-    values = start(SMALL, [(number,) for number in range(count)])
+    values = initial_values(SMALL, [(number,) for number in range(count)])
     like = blocks(gmnc.compile(SMALL.onnx()))
     return Population([like.with_values({n: v[i] for n, v in values.items()}) for i in range(count)])
 
 
 def test_a_file_computes_what_is_rendered(tmp_path: Path) -> None:
-    values = start(SMALL, [(0,), (1,)])
-    found = render(values, grid(SIZE))
+    values = initial_values(SMALL, [(0,), (1,)])
+    found = render(values, pixel_grid(SIZE))
     for number in range(2):
         write(gmnc.compile(SMALL.onnx()), {n: v[number].numpy() for n, v in values.items()}, tmp_path / "a.onnx")
-        np.testing.assert_allclose(rendered(tmp_path / "a.onnx", grid(SIZE)), found[number].numpy(), atol=1e-5)
+        np.testing.assert_allclose(rendered(tmp_path / "a.onnx", pixel_grid(SIZE)), found[number].numpy(), atol=1e-5)
     assert not torch.allclose(found[0], found[1], atol=0.01)
 
 
 def test_the_grid_goes_row_by_row() -> None:
-    assert grid(2).tolist() == [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
+    assert pixel_grid(2).tolist() == [[-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
 
 
 def test_networks_are_fitted_apart_from_one_another() -> None:
-    begin = start(SMALL, [(number,) for number in range(3)])
-    targets = torch.stack([(i * grid(8)).sum(1, keepdim=True) for i in (0.2, 0.5, -0.5)])
-    how = Fit(60, 0.02)
-    together, errors = fit(SMALL, begin, grid(8), targets, how)
-    alone, error = fit(SMALL, {n: v[1:2] for n, v in begin.items()}, grid(8), targets[1:2], how)
+    begin = initial_values(SMALL, [(number,) for number in range(3)])
+    targets = torch.stack([(i * pixel_grid(8)).sum(1, keepdim=True) for i in (0.2, 0.5, -0.5)])
+    how = FitOptions(60, 0.02)
+    together, errors = fit(SMALL, begin, pixel_grid(8), targets, how)
+    alone, error = fit(SMALL, {n: v[1:2] for n, v in begin.items()}, pixel_grid(8), targets[1:2], how)
     for name, value in alone.items():
         torch.testing.assert_close(value[0], together[name][1], rtol=1e-3, atol=1e-3)
-    before = (render(begin, grid(8)) - targets).square().mean((1, 2))
+    before = (render(begin, pixel_grid(8)) - targets).square().mean((1, 2))
     assert (errors < before / 10).all()
     assert float(error[0]) == pytest.approx(float(errors[1]), rel=0.05, abs=1e-5)
 
 
 def test_members_hold_their_pictures() -> None:
     population = Population(members(pictures()))
-    seen = render(population.tensors(population.values), grid(SIZE))[..., 0].numpy()
+    seen = render(population.tensors(population.values), pixel_grid(SIZE))[..., 0].numpy()
     images = pixels()[0]
     for member, picture in zip(pictures(), seen, strict=True):
         wanted = images[int(member.row["image"])]
@@ -113,16 +113,16 @@ def test_members_hold_their_pictures() -> None:
 
 def test_members_hold_their_sines_two_of_each() -> None:
     population = Population(members(sines()))
-    seen = render(population.tensors(population.values), waves())[..., 0].double()
+    seen = render(population.tensors(population.values), sine_points())[..., 0].double()
     for number, member in enumerate(sines()):
-        wanted = float(member.row["a"]) * torch.sin(float(member.row["b"]) * waves()[:, 0].double())
+        wanted = float(member.row["a"]) * torch.sin(float(member.row["b"]) * sine_points()[:, 0].double())
         assert float((seen[number] - wanted).square().mean()) < 0.02
         assert member.row["function"] == number // 2
     assert not torch.allclose(population.values[0], population.values[1], atol=0.1)
 
 
 def test_a_member_does_not_depend_on_which_others_are_asked_for() -> None:
-    (again,) = Sines().members(0, [5])
+    (again,) = SineSirens().members(0, [5])
     assert again.row == sines()[5].row
     for name, value in again.values.items():
         assert np.array_equal(value, sines()[5].values[name])
@@ -180,15 +180,15 @@ def test_dilation_is_the_greatest_of_nine() -> None:
     picture[0, 0, 5] = picture[0, 8, 8] = 1.0
     wanted = torch.full((1, SIZE, SIZE), -1.0)
     wanted[0, 0:2, 4:7] = wanted[0, 7:10, 7:10] = 1.0
-    assert torch.equal(inr.dilated(picture.reshape(1, -1)), wanted.reshape(1, -1))
+    assert torch.equal(inr_edit.dilated(picture.reshape(1, -1)), wanted.reshape(1, -1))
 
 
 def test_the_loss_is_the_mean_over_pixels_summed_over_members() -> None:
     population = random_population()
     images = np.random.default_rng(0).uniform(-1, 1, (3, SIZE * SIZE)).astype(np.float32)
     parts = {name: np.arange(3) for name in ("train", "valid", "test")}
-    task = inr.Dilation(population, images, parts, seed=0, most=2)
-    seen = render(population.tensors(population.values), grid(SIZE))[..., 0].numpy()
+    task = inr_edit.Dilation(population, images, parts, seed=0, max_members=2)
+    seen = render(population.tensors(population.values), pixel_grid(SIZE))[..., 0].numpy()
     square = np.pad(images.reshape(3, SIZE, SIZE), ((0, 0), (1, 1), (1, 1)), constant_values=-9)
     target = np.max([square[:, y : y + SIZE, x : x + SIZE] for y in range(3) for x in range(3)], axis=0).reshape(3, -1)
     wanted = ((seen - target) ** 2).mean(1)
@@ -214,7 +214,7 @@ def test_an_edit_does_not_depend_on_the_order_of_neurons(name: str, probes: int)
     torch.manual_seed(0)
     options: Mapping[str, object] = GMN if name == "gmn" else {"hidden_channels": 8}
     model = metanetwork(name, 1, population.like, "equivariant", **options)
-    editor = inr.Editor(model, population, Scaled(population, range(3)), probes=probes).eval()
+    editor = inr_edit.Editor(model, population, Standardiser(population, range(3)), probes=probes).eval()
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     with torch.no_grad():
         edited = editor(population.values)
@@ -234,7 +234,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
     last = render(tensors, probes.points)
     to, _, _, rows, _ = population.like.layout.per_edge
     for name, given in (("layers.0", hidden), ("layers.1", second), ("layers.2", last)):
-        first = next(slot.start for slot in population.slots if slot.name == f"{name}.bias")
+        first = next(s.start for s in population.segments if s.name == f"{name}.bias")
         expected = probes.read(given.mT)
         for neuron in range(expected.shape[1]):
             # The node that the neuron's own bias leads to.
@@ -242,7 +242,7 @@ def test_probes_are_what_neurons_give_at_their_nodes() -> None:
             torch.testing.assert_close(features[:, node.item()], expected[:, neuron])
     nfn = metanetwork("nfn", 1, population.like, "equivariant", hidden_channels=8)
     with pytest.raises(GmncError, match="only gmn takes"):
-        inr.Editor(nfn, population, Scaled(population, range(3)), probes=2)
+        inr_edit.Editor(nfn, population, Standardiser(population, range(3)), probes=2)
 
 
 @pytest.mark.parametrize("options", [GMN, {**GMN, "probes": 0}])
@@ -251,18 +251,18 @@ def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, options: di
         (tmp_path / name).mkdir()
     zoo = FakeZoo(pictures(), tmp_path / "zoo")
     settings = Settings("inr-edit", "zoo", members=16, metanet=options)
-    editor = inr.experiment(settings, zoo).model
-    assert isinstance(editor, inr.Editor)
+    editor = inr_edit.experiment(settings, zoo).model
+    assert isinstance(editor, inr_edit.Editor)
     assert (editor.probes is None) == ("probes" in options)
-    result = run(lambda s: inr.experiment(s, zoo), settings, Options(4, 1e-2), tmp_path / "run")
+    result = run(lambda s: inr_edit.experiment(s, zoo), settings, Options(4, 1e-2), tmp_path / "run")
     assert result["metrics"]["mse"] < 0.8 * result["no_op"]["mse"]
     assert result["constant"]["mse"] < result["no_op"]["mse"]
     tests = np.flatnonzero(zoo.table["test"])
     assert result["members"]["test"] == len(tests)
     for shown in result["edited"]:
         image = pixels()[0][zoo.table["image"][shown["member"]]]
-        target = inr.dilated(torch.from_numpy(image)[None])[0].numpy()
-        seen = rendered(tmp_path / "run" / shown["file"], grid(SIZE))[:, 0]
+        target = inr_edit.dilated(torch.from_numpy(image)[None])[0].numpy()
+        seen = rendered(tmp_path / "run" / shown["file"], pixel_grid(SIZE))[:, 0]
         assert shown["member"] in tests
         assert float(np.mean((seen - target) ** 2)) == pytest.approx(shown["mse"], rel=1e-4)
         np.testing.assert_allclose(shown["edited"], seen, atol=1e-3)
@@ -274,13 +274,13 @@ def test_an_edit_beats_no_edit_and_its_files_hold_it(tmp_path: Path, options: di
 def test_members_of_a_group_are_never_parted() -> None:
     group = np.repeat(np.arange(50), 3)
     tested = group >= 40
-    found = inr.parts(group, tested, 0)
+    found = inr_edit.split_groups(group, tested, 0)
     assert np.array_equal(found["test"], np.flatnonzero(tested))
     assert sorted(np.concatenate(list(found.values())).tolist()) == list(range(150))
     assert not set(group[found["train"]]) & set(group[found["valid"]])
     assert len(found["valid"]) == 12
     with pytest.raises(GmncError, match="too few"):
-        inr.parts(group[:3], tested[:3], 0)
+        inr_edit.split_groups(group[:3], tested[:3], 0)
 
 
 def test_the_contrast_by_hand() -> None:
@@ -288,17 +288,17 @@ def test_the_contrast_by_hand() -> None:
     # Of the three others, one is at cosine 1 and two at 0, for each of four views.
     first = torch.cat([east, north])
     expected = 4 * float(np.log(np.exp(1 / 0.5) + 2) - 1 / 0.5)
-    assert float(sine.info_nce(first, 5 * first, 0.5)) == pytest.approx(expected, rel=1e-6)
+    assert float(inr_ssl.info_nce(first, 5 * first, 0.5)) == pytest.approx(expected, rel=1e-6)
     crossed = 4 * float(np.log(np.exp(1 / 0.5) + 2))
-    assert float(sine.info_nce(first, first.flip(0), 0.5)) == pytest.approx(crossed, rel=1e-6)
+    assert float(inr_ssl.info_nce(first, first.flip(0), 0.5)) == pytest.approx(crossed, rel=1e-6)
 
 
 def test_signs_of_neurons_do_not_change_the_function() -> None:
     population = random_population()
     torch.manual_seed(0)
     signs = [torch.randint(0, 2, (3, width)) * 2.0 - 1 for width in (6, 5)]
-    other = sine.flipped(population, population.values, signs)
-    before, after = (render(population.tensors(v), grid(SIZE)) for v in (population.values, other))
+    other = inr_ssl.flipped(population, population.values, signs)
+    before, after = (render(population.tensors(v), pixel_grid(SIZE)) for v in (population.values, other))
     torch.testing.assert_close(after, before)
     assert not torch.allclose(other, population.values)
 
@@ -307,14 +307,14 @@ def test_the_regression_finds_a_linear_map() -> None:
     generator = torch.manual_seed(0)
     known, asked = (torch.randn(n, 5, generator=generator) for n in (60, 7))
     matrix = torch.randn(5, 2, generator=generator)
-    found = sine.regression(known, known @ matrix + 3, asked)
+    found = inr_ssl.regression(known, known @ matrix + 3, asked)
     torch.testing.assert_close(found, (asked @ matrix + 3).double(), rtol=1e-2, atol=1e-2)
 
 
 def test_embeddings_of_sines_learn_to_tell_functions_apart(tmp_path: Path) -> None:
     zoo = FakeZoo(sines(), tmp_path)
     settings = Settings("inr-ssl", "zoo", members=16, metanet=GMN)
-    result = run(lambda s: sine.experiment(s, zoo), settings, Options(8, 1e-2), tmp_path / "run")
+    result = run(lambda s: inr_ssl.experiment(s, zoo), settings, Options(8, 1e-2), tmp_path / "run")
     losses = [row["loss"] for row in result["history"]]
     assert losses[-1] < losses[0]
     assert result["members"] == {"train": 24, "valid": 2, "test": 6}
@@ -332,7 +332,7 @@ class Nearly(nn.Module):
 def test_the_contrast_sees_small_differences_of_embeddings() -> None:
     population = random_population(6)
     torch.manual_seed(0)
-    encoder = sine.Encoder(Nearly(), population, Scaled(population, range(6)), 8)
+    encoder = inr_ssl.Encoder(Nearly(), population, Standardiser(population, range(6)), 8)
     seen = nn.functional.normalize(encoder(population.values), dim=1)
     assert (seen @ seen.t()).min() < 0.9
 
@@ -340,16 +340,16 @@ def test_the_contrast_sees_small_differences_of_embeddings() -> None:
 @pytest.mark.parametrize("wrong", [-1, "many"])
 def test_a_wrong_number_of_probes_is_refused(tmp_path: Path, wrong: object) -> None:
     with pytest.raises(GmncError, match="probes: a number of points of at least 0"):
-        inr.experiment(Settings("inr-edit", "zoo", metanet={"probes": wrong}), FakeZoo(pictures(), tmp_path))
+        inr_edit.experiment(Settings("inr-edit", "zoo", metanet={"probes": wrong}), FakeZoo(pictures(), tmp_path))
 
 
 def test_a_zoo_of_another_kind_is_refused(tmp_path: Path) -> None:
     zoo = FakeZoo(sines()[:2], tmp_path)
     with pytest.raises(GmncError, match="--kind inr"):
-        inr.experiment(Settings("inr-edit", "zoo"), zoo)
+        inr_edit.experiment(Settings("inr-edit", "zoo"), zoo)
     zoo.table.pop("function")
     with pytest.raises(GmncError, match="--kind sine"):
-        sine.experiment(Settings("inr-ssl", "zoo"), zoo)
+        inr_ssl.experiment(Settings("inr-ssl", "zoo"), zoo)
     other = blocks(gmnc.compile(SMALL.onnx()))
     with pytest.raises(GmncError, match="another architecture"):
         Population([zoo.members[0], other])

@@ -42,18 +42,18 @@ def test_a_predictor_is_one_file(zoo: FakeZoo, predictor: Predictor, tmp_path: P
 
 
 def test_members_are_near_and_others_far(zoo: FakeZoo, predictor: Predictor, compiled: Compiled) -> None:
-    assert not [m for m in zoo.members if predictor(m).far]
+    assert not [m for m in zoo.members if predictor(m).out_of_range]
     member = zoo.members[0]
-    huge = member.with_values({s.name: np.full(s.shape, 1e3) for s in member.slots})
-    assert any("greatest parameter" in reason for reason in predictor(huge).far)
-    gpt = predictor(blocks(compiled("gpt"))).far
+    huge = member.with_values({s.name: np.full(s.shape, 1e3) for s in member.segments})
+    assert any("greatest parameter" in reason for reason in predictor(huge).out_of_range)
+    gpt = predictor(blocks(compiled("gpt"))).out_of_range
     assert any("of its operator tokens" in reason for reason in gpt)
     assert any(reason.startswith("parameters") for reason in gpt)
 
 
 def test_values_that_are_not_finite_are_an_error(zoo: FakeZoo, predictor: Predictor) -> None:
     member = zoo.members[0]
-    broken = member.with_values({s.name: np.full(s.shape, np.nan) for s in member.slots})
+    broken = member.with_values({s.name: np.full(s.shape, np.nan) for s in member.segments})
     with pytest.raises(GmncError, match="not finite"):
         predictor(broken)
 
@@ -62,7 +62,7 @@ def test_features_and_words_do_not_depend_on_the_order_of_neurons(zoo: FakeZoo, 
     graph = compiled("vit")
     tensors = blocks(graph)
     values = {n: p.load() for n, p in graph.parameters.items()}
-    kept = {s.name for s in tensors.slots}
+    kept = {s.name for s in tensors.segments}
     moved = gmnc.symmetries(graph).sample(np.random.default_rng(0)).apply(values)
     other = tensors.with_values({n: v for n, v in moved.items() if n in kept})
     assert features(other) == pytest.approx(features(tensors))

@@ -89,8 +89,8 @@ def test_readers_learn_by_themselves_and_are_averaged() -> None:
         np.array([0.2, 0.5, 0.5]),
         parts,
         seed=0,
-        edges=10**6,
-        most=2,
+        max_edges=10**6,
+        max_members=2,
         responses=np.zeros((3, 1), np.float32),
     )
     logits = nn.Parameter(torch.tensor([[0.0, 2.0]]))
@@ -148,5 +148,5 @@ def test_more_probes_than_can_be_held_are_refused() -> None:
 
 @pytest.mark.full
 def test_without_probes_none_has_nothing_to_read() -> None:
-    with pytest.raises(GmncError, match="--model none reads responses to probes only: choose their number by --probes"):
+    with pytest.raises(GmncError, match="--model none reads only responses to probes: choose"):
         accuracy.experiment(Settings("accuracy", "fake", "none"), zoo())

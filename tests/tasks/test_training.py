@@ -77,7 +77,7 @@ def test_training_learns_and_leaves_the_best_weights(tmp_path: Path) -> None:
 
 def test_training_stops_when_the_score_no_longer_rises(tmp_path: Path) -> None:
     class Worse(Toy):
-        def evaluate(self, model: torch.nn.Module, split: str) -> dict[str, float]:
+        def evaluate(self, model: torch.nn.Module, part: str) -> dict[str, float]:
             self.calls += 1
             return {"mse": float(self.calls)}
 

@@ -73,30 +73,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
 
 
-def test_digits_are_balanced_standardised_and_always_the_same() -> None:
-    images = digits()
-    assert images.train_x.shape == (4000, 1, 14, 14)
-    assert images.test_x.shape == (1000, 1, 14, 14)
-    assert np.bincount(images.train_y).tolist() == [400] * 10
-    assert np.bincount(images.test_y).tolist() == [100] * 10
-    assert abs(images.train_x.mean(dtype=np.float64)) < 1e-6
-    assert abs(images.train_x.std(dtype=np.float64) - 1) < 1e-6
-    again = digits()
-    assert np.array_equal(images.train_x, again.train_x)
-    assert np.array_equal(images.test_y, again.test_y)
-    both = np.concatenate([images.train_x, images.test_x]).reshape(5000, -1)
-    assert len(np.unique(both, axis=0)) == 5000
-
-
-def test_a_pixel_is_the_mean_of_a_square() -> None:
-    coarse, fine = digits(7), digits(14)
-    squares = fine.test_x.reshape(1000, 1, 7, 2, 7, 2).mean(axis=(3, 5))
-    back = coarse.test_x * coarse.deviation + coarse.mean
-    np.testing.assert_allclose(back, squares * fine.deviation + fine.mean, atol=1e-6)
-    with pytest.raises(GmncError, match="divides 28"):
-        digits(13)
-
-
 RECIPES = [
     Recipe(name, family.widths[0], family.depths[-1], norm, activation)
     for name, family in FAMILIES.items()
@@ -234,7 +210,7 @@ def test_a_second_interrupt_is_raised_at_once() -> None:
     acts: list[int] = []
 
     def interrupted_twice() -> None:
-        with zoos._at_interrupt(lambda: acts.append(1)):
+        with zoos._deferred_interrupt(lambda: acts.append(1)):
             signal.raise_signal(signal.SIGINT)
             acts.append(2)
             signal.raise_signal(signal.SIGINT)
@@ -248,7 +224,7 @@ def test_a_second_interrupt_is_raised_at_once() -> None:
 def test_interrupts_that_are_ignored_stay_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with zoos._at_interrupt(lambda: pytest.fail("acted")):
+        with zoos._deferred_interrupt(lambda: pytest.fail("acted")):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:

@@ -145,7 +145,7 @@ def test_swaps_generate() -> None:
 
 @pytest.mark.parametrize("name", ["cnn", "mlp"])
 def test_examples(name: str) -> None:
-    assert not brute_force(EXAMPLES / f"{name}.onnx", most=2000).false
+    assert not brute_force(EXAMPLES / f"{name}.onnx", max_runs=2000).false
 
 
 @pytest.mark.parametrize("path", first(0, CASES), ids=lambda p: p.stem)
@@ -153,7 +153,7 @@ def test_cases(path: Path) -> None:
     if path.stem.startswith(EXACT):
         assert_exact(path)
     else:
-        assert not brute_force(path, most=100).false
+        assert not brute_force(path, max_runs=100).false
 
 
 # Seed 716 draws attributes beside literals that set sizes.
@@ -161,7 +161,7 @@ def test_cases(path: Path) -> None:
 @pytest.mark.parametrize("seed", first(COUNT + 1 if COUNT else 4, sorted({*range(COUNT or 20), 716})))
 def test_claims_about_random_networks_hold(seed: int) -> None:
     """Nothing false in networks of all families, the claims being run on what the file stores."""
-    report = brute_force(network(seed, 5), most=100)
+    report = brute_force(network(seed, 5), max_runs=100)
     assert not report.false, "\n".join(report.false)
 
 
@@ -169,7 +169,7 @@ def test_claims_about_random_networks_hold(seed: int) -> None:
 @pytest.mark.parametrize("seed", first(COUNT or 6, range(COUNT or 30)))
 def test_claims_about_random_derived_weights_hold(seed: int) -> None:
     """Nothing false, whatever the file computes its weights with."""
-    report = brute_force(network(seed, 3, ["derived", "derived-series", "derived-norm"]), most=500)
+    report = brute_force(network(seed, 3, ["derived", "derived-series", "derived-norm"]), max_runs=500)
     assert not report.false, "\n".join(report.false)
 
 
@@ -182,7 +182,7 @@ def test_random_layers_are_claimed_exactly(seed: int) -> None:
     weights have symmetries that are missed; so have channels of images that are merged with places.
     """
     model = network(seed, 3, ["matmul", "gemm", "unary"])
-    report = brute_force(model, most=3000)
+    report = brute_force(model, max_runs=3000)
     assert not report.false, "\n".join(report.false)
     computed = computed_with(model)
     merged = {"Conv", "Reshape"} <= {node.op_type for node in model.graph.node}

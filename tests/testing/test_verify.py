@@ -30,7 +30,7 @@ from gmnc.testing import (
     with_values,
 )
 from gmnc.testing.controls import controls, swapped
-from gmnc.testing.inputs import input_specs, read
+from gmnc.testing.inputs import infer_model, input_specs
 from gmnc.testing.precision import float_types, tolerance_of
 from gmnc.testing.round_trip import write_back
 from gmnc.testing.runtime import disagreement, run
@@ -204,7 +204,7 @@ def test_tolerance_is_of_the_types_on_the_way_to_each_output() -> None:
     for name, shape, kind in (("scalar", (), "bfloat16"), ("table", (3, 5), "bfloat16"), ("v", (5, 2), "float32")):
         array = np.random.default_rng(0).uniform(0.5, 1, shape).astype(dtype_of(kind))
         model.graph.initializer.append(onnx_ir.to_proto(onnx_ir.tensor(array, name=name)))
-    assert float_types(read(model)) == {"y": "float32", "z": "bfloat16"}
+    assert float_types(infer_model(model)) == {"y": "float32", "z": "bfloat16"}
     report = verify(model)
     assert report.sound
     assert report.outputs["y"].tolerance < 1e-4 < 0.1 < report.outputs["z"].tolerance

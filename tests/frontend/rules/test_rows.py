@@ -162,6 +162,6 @@ MASKED = """(float[2, 3, 4] x) => (float[2, 3, 2] y) {{
 def test_the_order_of_entries_behind_a_mask_counts(entries: str, free: bool) -> None:
     ints = {"first": [0], "whole": [2, 3, 4], "one": [1], "flat": [-1], "four": [4], "column": [4, 1]}
     model = build(MASKED.format(entries), {"w": (4, 4), "v": (4, 2), "t": (4,), "half": ()}, ints)
-    report = brute_force(model, most=400)
+    report = brute_force(model, max_runs=400)
     assert not report.false
     assert bool(report.claims) == free

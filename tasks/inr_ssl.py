@@ -1,4 +1,4 @@
-"""Self-supervised embeddings of networks: near for two networks of one function, else far (section 5.3)."""
+"""Task inr-ssl: contrastive embeddings of SIRENs, close for two networks of one function (arXiv 2312.04501, 5.3)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from ..ir import GmncError
 from ..metanets import metanetwork, mlp
 from .experiment import Experiment, Settings
-from .inr import parts
-from .population import Population, Scaled
-from .records import numbers
+from .inr_edit import split_groups
+from .population import Population, Standardiser
+from .schemas import number_column
 from .training import shuffled
 
 __all__ = ["Contrast", "Encoder", "experiment", "flipped", "info_nce", "regression"]
@@ -43,37 +43,37 @@ def info_nce(first: torch.Tensor, second: torch.Tensor, temperature: float) -> t
 
 
 def flipped(population: Population, values: torch.Tensor, signs: list[torch.Tensor]) -> torch.Tensor:
-    """Flip signs of hidden neurons, which keeps the functions as sin(-x) = -sin(x).
+    """Flip signs of hidden neurons, which preserves the functions, as sin(-x) = -sin(x).
 
     Args:
-        population: Of the networks.
-        values: [B, V].
+        population: The networks' population.
+        values: Parameters [B, V].
         signs: For each hidden layer [B, width], 1 or -1.
 
     Returns:
         [B, V].
     """
     found = values.clone()
-    for number, slot in enumerate(population.slots):
+    for number, segment in enumerate(population.segments):
         layer, bias = divmod(number, 2)
-        own = found[:, slot.start : slot.start + slot.size].view(len(values), *slot.shape)
+        own = found[:, segment.start : segment.start + segment.size].view(len(values), *segment.shape)
         if layer < len(signs):
-            own *= signs[layer].reshape(len(values), -1, *([1] * (len(slot.shape) - 1)))
+            own *= signs[layer].reshape(len(values), -1, *([1] * (len(segment.shape) - 1)))
         if layer and not bias:
             own *= signs[layer - 1][:, None]
     return found
 
 
-def regression(known: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor) -> torch.Tensor:
+def regression(known: torch.Tensor, targets: torch.Tensor, queries: torch.Tensor) -> torch.Tensor:
     """Linear regression from embeddings to targets.
 
     Args:
         known: Embeddings [n, C].
-        targets: Of these, [n, K].
-        asked: Embeddings [m, C].
+        targets: Their targets [n, K].
+        queries: Embeddings [m, C].
 
     Returns:
-        Predicted targets of `asked`, float64 [m, K].
+        Predicted targets of `queries`, float64 [m, K].
     """
     mean, deviation = known.double().mean(0), known.double().std(0).clamp(min=1e-9)
 
@@ -83,7 +83,7 @@ def regression(known: torch.Tensor, targets: torch.Tensor, asked: torch.Tensor) 
     x = columns(known)
     # A small ridge, as embeddings may lie in a subspace.
     ridge = 1e-4 * len(x) * torch.eye(x.shape[1], dtype=torch.float64)
-    return columns(asked) @ torch.linalg.solve(x.t() @ x + ridge, x.t() @ targets.double())
+    return columns(queries) @ torch.linalg.solve(x.t() @ x + ridge, x.t() @ targets.double())
 
 
 class Encoder(nn.Module):
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
         outputs: Width of the embedding.
     """
 
-    def __init__(self, metanet: nn.Module, population: Population, scaled: Scaled, outputs: int) -> None:
+    def __init__(self, metanet: nn.Module, population: Population, scaled: Standardiser, outputs: int) -> None:
         super().__init__()
         self.metanet, self.population, self.scaled = metanet, population, scaled
         # Without this normalisation embeddings start nearly equal and collapse to one vector.
@@ -136,35 +136,36 @@ class Contrast:
         scaled: Their standard deviations.
         members: Numbers of the members of each function, int64 [F, 2].
         targets: What a linear regression predicts from embeddings for evaluation, float64 [F, K].
-        parts: Numbers of functions by split.
-        seed: Of the order of functions.
-        most: Maximum number of functions in a batch.
+        parts: Function numbers of ``train``, ``valid`` and ``test``.
+        seed: Seed of the order of functions.
+        max_functions: Maximum number of functions in a batch.
         temperature: See `info_nce`.
         noise: In standard deviations of each parameter tensor.
     """
 
-    whole = True
+    whole_batch = True
 
     def __init__(
-        self, population: Population, scaled: Scaled, members: np.ndarray, targets: np.ndarray,
-        parts: Mapping[str, np.ndarray], *, seed: int, most: int, temperature: float = 0.1, noise: float = _NOISE,
+        self, population: Population, scaled: Standardiser, members: np.ndarray, targets: np.ndarray,
+        parts: Mapping[str, np.ndarray], *, seed: int, max_functions: int, temperature: float = 0.1,
+        noise: float = _NOISE,
     ) -> None:  # fmt: skip
         self.population, self.deviation, self.members = population, scaled.deviation.clone(), members
         self.targets, self.parts = torch.from_numpy(targets), parts
-        self.seed, self.most, self.temperature, self.noise = seed, most, temperature, noise
+        self.seed, self.max_functions, self.temperature, self.noise = seed, max_functions, temperature, noise
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Shuffle the training functions into batches; see `Task`.
 
         Args:
-            epoch: The number of the epoch, which decides the order.
+            epoch: Number of the epoch, which determines the order.
 
         Returns:
             Numbers of functions, batch by batch; without those less than half full, which have few negatives.
         """
         order = shuffled(self.parts["train"], self.seed, epoch)
-        found = [order[at : at + self.most] for at in range(0, len(order), self.most)]
-        return [part for part in found if 2 * len(part) >= min(self.most, len(order))]
+        found = [order[at : at + self.max_functions] for at in range(0, len(order), self.max_functions)]
+        return [part for part in found if 2 * len(part) >= min(self.max_functions, len(order))]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
         """Compute the training loss; see `Task`.
@@ -181,19 +182,19 @@ class Contrast:
         first, second = model(views).chunk(2)
         return info_nce(first, second, self.temperature), 2 * len(items)
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Measure a split; see `Task`.
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Compute the metrics of a part of the split; see `Task`.
 
         Args:
             model: The encoder.
-            split: Name of the split.
+            part: ``train``, ``valid`` or ``test``.
 
         Returns:
             The metric ``mse`` of a linear regression fitted on training members, mean over targets.
         """
-        known, asked = (self.embeddings(model, self.parts[name]) for name in ("train", split))
-        targets, expected = (self.targets[self.parts[name]].repeat_interleave(2, 0) for name in ("train", split))
-        return {"mse": float((regression(known, targets, asked) - expected).square().mean())}
+        known, queries = (self.embeddings(model, self.parts[name]) for name in ("train", part))
+        targets, expected = (self.targets[self.parts[name]].repeat_interleave(2, 0) for name in ("train", part))
+        return {"mse": float((regression(known, targets, queries) - expected).square().mean())}
 
     def embeddings(self, model: nn.Module, functions: np.ndarray) -> torch.Tensor:
         """Embed both members of each function.
@@ -208,7 +209,7 @@ class Contrast:
         device = next(model.parameters()).device
         rows = self.population.values[self.members[functions].reshape(-1)]
         encoder: Any = model
-        return torch.cat([encoder.embed(part.to(device)).cpu() for part in rows.split(2 * self.most)])
+        return torch.cat([encoder.embed(part.to(device)).cpu() for part in rows.split(2 * self.max_functions)])
 
     def score(self, metrics: Mapping[str, float]) -> float:
         """Rate metrics; see `Task`.
@@ -223,13 +224,13 @@ class Contrast:
 
     def _view(self, members: np.ndarray) -> torch.Tensor:
         values = self.population.values[members]
-        widths = [slot.shape[0] for slot in self.population.slots[:-2:2]]
+        widths = [segment.shape[0] for segment in self.population.segments[:-2:2]]
         signs = [torch.randint(0, 2, (len(values), width)) * 2.0 - 1 for width in widths]
         return flipped(self.population, values, signs) + self.noise * self.deviation * torch.randn_like(values)
 
 
 def experiment(settings: Settings, zoo: Any) -> Experiment:
-    """Prepare the embedding of sines.
+    """Prepare the experiment inr-ssl.
 
     Args:
         settings: What to train.
@@ -245,15 +246,15 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
         raise GmncError("inr-ssl needs a zoo of sines: gmnc zoo make --kind sine")
     count = len(zoo.members) // 2
     members = np.arange(2 * count).reshape(count, 2)
-    if not np.array_equal(numbers(zoo.table, "function")[members], np.arange(count)[:, None].repeat(2, 1)):
+    if not np.array_equal(number_column(zoo.table, "function")[members], np.arange(count)[:, None].repeat(2, 1)):
         raise GmncError("inr-ssl needs the members of the zoo in their order, two for each function")
-    targets = np.stack([numbers(zoo.table, name).astype(np.float64)[::2][:count] for name in "ab"], axis=1)
+    targets = np.stack([number_column(zoo.table, name).astype(np.float64)[::2][:count] for name in "ab"], axis=1)
     functions = np.arange(count)
     tested = np.isin(functions, np.random.default_rng(0).permutation(count)[: round(_TEST * count)])
-    chosen = parts(functions, tested, settings.seed)
+    chosen = split_groups(functions, tested, settings.seed)
     population = Population(zoo.members)
-    scaled = Scaled(population, members[chosen["train"]].reshape(-1).tolist())
-    task = Contrast(population, scaled, members, targets, chosen, seed=settings.seed, most=settings.members)
+    scaled = Standardiser(population, members[chosen["train"]].reshape(-1).tolist())
+    task = Contrast(population, scaled, members, targets, chosen, seed=settings.seed, max_functions=settings.members)
     outputs = 64
     model = Encoder(
         metanetwork(settings.model, outputs, population.like, **settings.metanet), population, scaled, outputs

@@ -11,7 +11,7 @@ import numpy as np
 from ..files.fields import Check, FieldError, flag, integer, listed, mapping, number, table, text, word
 from ..ir import GmncError
 
-__all__ = ["ABOUT", "EPOCH", "NETWORKS", "RUN", "column", "index_row", "numbers", "result", "words"]
+__all__ = ["ABOUT", "EPOCH", "NETWORKS", "RUN", "check_column", "index_row", "number_column", "result", "text_column"]
 
 NETWORKS = "networks"
 """The folder of the members' files in a zoo."""
@@ -32,7 +32,7 @@ def _scalar(value: Any) -> Any:
     return word(value)
 
 
-def _knob(value: Any) -> Any:
+def _property(value: Any) -> Any:
     """A property of a member: a finite number or a text."""
     return text(value) if isinstance(value, str) else _scalar(value)
 
@@ -59,7 +59,7 @@ _ROW = {"id": integer(most=_MEMBERS), "file": _member_file, "architecture": word
 def index_row(value: Any) -> dict[str, Any]:
     """A row of the index in a file of its own."""
     table(_ROW, {"family": word})(value)
-    return mapping(_knob, word)(value)
+    return mapping(_property, word)(value)
 
 
 _SETTINGS = {
@@ -136,7 +136,7 @@ def result(value: Any) -> dict[str, Any]:
     return found
 
 
-def column(name: str, values: np.ndarray) -> None:
+def check_column(name: str, values: np.ndarray) -> None:
     """Raise `FieldError` unless a column of an index holds finite numbers or texts, as its name requires."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise FieldError("finite numbers", values[~np.isfinite(values)].tolist())
@@ -150,21 +150,21 @@ def column(name: str, values: np.ndarray) -> None:
         raise FieldError("the numbers from 0 on", values.tolist())
 
 
-def numbers(zoo: Mapping[str, np.ndarray], name: str, least: float = -np.inf, most: float = np.inf) -> np.ndarray:
+def number_column(zoo: Mapping[str, np.ndarray], name: str, least: float = -np.inf, most: float = np.inf) -> np.ndarray:
     """A numeric column of a zoo's index; raises `GmncError` if it is missing or not within the range."""
     values = np.asarray(zoo[name]) if name in zoo else None
     if values is None or values.dtype.kind not in "biuf":
-        raise GmncError(f"the zoo's index has no numbers {name!r}: this task needs another kind of zoo")
+        raise GmncError(f"the zoo's index has no numeric column {name!r}: this task needs another kind of zoo")
     # Comparisons are false for NaN.
     if not ((values >= least) & (values <= most) & np.isfinite(values)).all():
         raise GmncError(f"the zoo's index: {name!r} has a value that is not a finite number from {least:g} to {most:g}")
     return values
 
 
-def words(zoo: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """A column of texts of a zoo's index; raises `GmncError` if it is missing."""
+def text_column(zoo: Mapping[str, np.ndarray], name: str) -> np.ndarray:
+    """A text column of a zoo's index; raises `GmncError` if it is missing."""
     if name not in zoo or np.asarray(zoo[name]).dtype.kind not in "OU":
-        raise GmncError(f"the zoo's index has no texts {name!r}: this task needs another kind of zoo")
+        raise GmncError(f"the zoo's index has no text column {name!r}: this task needs another kind of zoo")
     return np.asarray(zoo[name])
 
 

@@ -1,4 +1,4 @@
-"""Editing: a metanetwork changes a network's parameters to dilate the picture it represents (section 5.2)."""
+"""Task inr-edit: a metanetwork edits a SIREN to dilate the image it represents (arXiv 2312.04501, section 5.2)."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from ..frontend import compile
 from ..ir import GmncError
 from ..metanets import GMN, metanetwork
 from .experiment import Experiment, Settings
-from .fields import pixels
 from .images import SIZE
-from .population import Population, Scaled
+from .neural_fields import pixels
+from .population import Population, Standardiser
 from .probes import Probes
-from .records import numbers
-from .siren import grid, render
+from .schemas import number_column
+from .siren import pixel_grid, render
 from .training import shuffled
 
-__all__ = ["Dilation", "Editor", "dilated", "experiment", "on_disk", "parts"]
+__all__ = ["Dilation", "Editor", "dilated", "edit_files", "experiment", "split_groups"]
 
 _VALID = 0.1
 _SHOWN = 8
 _PROBES = 64
-"""Default of gmn; the other metanetworks have no node features."""
+"""Default number of probes for gmn; the other metanetworks have no node features."""
 
 
-def dilated(pictures: torch.Tensor) -> torch.Tensor:
-    """Dilate pictures.
+def dilated(images: torch.Tensor) -> torch.Tensor:
+    """Dilate images.
 
     Args:
-        pictures: [B, S * S], row by row.
+        images: [B, S * S], row by row.
 
     Returns:
         The maximum of each pixel and its eight neighbours, [B, S * S].
     """
-    square = pictures.reshape(len(pictures), 1, SIZE, SIZE)
-    return F.max_pool2d(square, 3, stride=1, padding=1).reshape(pictures.shape)
+    square = images.reshape(len(images), 1, SIZE, SIZE)
+    return F.max_pool2d(square, 3, stride=1, padding=1).reshape(images.shape)
 
 
 class Editor(nn.Module):
@@ -60,19 +60,19 @@ class Editor(nn.Module):
     tensor: torch.Tensor
 
     def __init__(
-        self, metanet: nn.Module, population: Population, scaled: Scaled, gamma: float = 0.1, probes: int = 0
+        self, metanet: nn.Module, population: Population, scaled: Standardiser, gamma: float = 0.1, probes: int = 0
     ) -> None:
         super().__init__()
         self.metanet, self.scaled, self.population = metanet, scaled, population
-        self.gamma = nn.Parameter(torch.full((len(population.slots),), gamma))
+        self.gamma = nn.Parameter(torch.full((len(population.segments),), gamma))
         self.probes: Probes | None = None
         if probes:
             if not isinstance(metanet, GMN):
                 raise GmncError("probes are node features, which only gmn takes")
             self.probes = Probes(population, probes, metanet.config.hidden_channels)
         tensor = torch.zeros(population.values.shape[1], dtype=torch.int64)
-        for number, slot in enumerate(population.slots):
-            tensor[slot.start : slot.start + slot.size] = number
+        for number, segment in enumerate(population.segments):
+            tensor[segment.start : segment.start + segment.size] = number
         self.register_buffer("tensor", tensor, persistent=False)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
@@ -92,23 +92,29 @@ class Editor(nn.Module):
 
 
 class Dilation:
-    """The task for `fit`: squared error between renderings of edited networks and the dilated pictures.
+    """The task for `fit`: squared error between renderings of edited networks and the dilated images.
 
     Args:
         population: The M networks.
-        images: float32 [M, S * S], the picture of each member.
-        parts: Numbers of members by split.
-        seed: Of the order of members.
-        most: Maximum number of members in a batch.
+        images: float32 [M, S * S], the image of each member.
+        parts: Member numbers of ``train``, ``valid`` and ``test``.
+        seed: Seed of the order of members.
+        max_members: Maximum number of members in a batch.
     """
 
-    whole = False
+    whole_batch = False
 
     def __init__(
-        self, population: Population, images: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int, most: int
+        self,
+        population: Population,
+        images: np.ndarray,
+        parts: Mapping[str, np.ndarray],
+        *,
+        seed: int,
+        max_members: int,
     ) -> None:
-        self.population, self.parts, self.seed, self.most = population, parts, seed, most
-        self.targets, self.points = dilated(torch.from_numpy(images)), grid(SIZE)
+        self.population, self.parts, self.seed, self.max_members = population, parts, seed, max_members
+        self.targets, self.points = dilated(torch.from_numpy(images)), pixel_grid(SIZE)
 
     def batches(self, epoch: int) -> list[np.ndarray]:
         """Shuffled batches, all of one size but the last; see `Task`.
@@ -120,7 +126,7 @@ class Dilation:
             Members of each batch.
         """
         order = shuffled(self.parts["train"], self.seed, epoch)
-        return [order[at : at + self.most] for at in range(0, len(order), self.most)]
+        return [order[at : at + self.max_members] for at in range(0, len(order), self.max_members)]
 
     def loss(self, model: nn.Module, items: np.ndarray) -> tuple[torch.Tensor, float]:
         """Compute the training loss; see `Task`.
@@ -149,18 +155,18 @@ class Dilation:
         seen = render(self.population.tensors(edited), self.points.to(device))[..., 0]
         return (seen - self.targets[items].to(device)).square().mean(1)
 
-    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
-        """Measure a split; see `Task`.
+    def evaluate(self, model: nn.Module, part: str) -> dict[str, float]:
+        """Compute the metrics of a part of the split; see `Task`.
 
         Args:
             model: The editing network, an `Editor`.
-            split: Name of the split.
+            part: ``train``, ``valid`` or ``test``.
 
         Returns:
             The metric ``mse``, the mean over members and pixels.
         """
-        items = self.parts[split]
-        found = [self.errors(model, items[at : at + self.most]) for at in range(0, len(items), self.most)]
+        items = self.parts[part]
+        found = [self.errors(model, items[at : at + self.max_members]) for at in range(0, len(items), self.max_members)]
         return {"mse": float(torch.cat(found).double().mean())}
 
     def score(self, metrics: Mapping[str, float]) -> float:
@@ -175,13 +181,13 @@ class Dilation:
         return -metrics["mse"]
 
 
-def parts(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Numbers of members by split, with whole groups in each; a tenth of the groups that do not test validates.
+def split_groups(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Split members by whole groups; a tenth of the groups without test members validates.
 
     Args:
-        group: int64 [M].
+        group: int64 [M], the group of each member.
         tested: bool [M], the test members.
-        seed: Of the choice of validation members.
+        seed: Seed of the choice of validation members.
 
     Returns:
         Members of ``train``, ``valid`` and ``test``, int64.
@@ -198,7 +204,7 @@ def parts(group: np.ndarray, tested: np.ndarray, seed: int) -> dict[str, np.ndar
 
 
 def experiment(settings: Settings, zoo: Any) -> Experiment:
-    """Prepare the editing of pictures.
+    """Prepare the experiment inr-edit.
 
     Args:
         settings: What to train.
@@ -211,18 +217,18 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
         GmncError: The zoo is of another kind or too small, or an option has an invalid value.
     """
     if "image" not in zoo.table:
-        raise GmncError("inr-edit needs a zoo of pictures: gmnc zoo make --kind inr")
+        raise GmncError("inr-edit needs a zoo of images: gmnc zoo make --kind inr")
     images = pixels()[0]
-    image = numbers(zoo.table, "image", 0, len(images) - 1).astype(np.int64)
-    chosen = parts(image, numbers(zoo.table, "test") == 1, settings.seed)
+    image = number_column(zoo.table, "image", 0, len(images) - 1).astype(np.int64)
+    chosen = split_groups(image, number_column(zoo.table, "test") == 1, settings.seed)
     population = Population(zoo.members)
-    task = Dilation(population, images[image], chosen, seed=settings.seed, most=settings.members)
+    task = Dilation(population, images[image], chosen, seed=settings.seed, max_members=settings.members)
     options = dict(settings.metanet)
     probes = options.pop("probes", _PROBES if settings.model == "gmn" else 0)
     if not isinstance(probes, int) or probes < 0:
         raise GmncError(f"probes: a number of points of at least 0, not {probes!r}")
     metanet = metanetwork(settings.model, 1, population.like, "equivariant", **options)
-    model = Editor(metanet, population, Scaled(population, chosen["train"].tolist()), probes=probes)
+    model = Editor(metanet, population, Standardiser(population, chosen["train"].tolist()), probes=probes)
 
     def finish(trained: nn.Module, out: Path) -> dict[str, Any]:
         shown = chosen["test"][:_SHOWN]
@@ -232,7 +238,7 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
             "no_op": task.evaluate(nn.Identity(), "test"),
             "constant": _constant(task),
             "members": {name: len(items) for name, items in chosen.items()},
-            "edited": on_disk(task, trained, shown, files, out / "edited"),
+            "edited": edit_files(task, trained, shown, files, out / "edited"),
         }
 
     return Experiment(task, model, finish)
@@ -247,17 +253,17 @@ def _constant(task: Dilation) -> dict[str, float]:
     return {"mse": float((fitted[0] * seen[test] + fitted[1] - task.targets[test]).square().mean())}
 
 
-def on_disk(
+def edit_files(
     task: Dilation, model: nn.Module, items: np.ndarray, files: list[Path], folder: Path
 ) -> list[dict[str, Any]]:
-    """Edit members, write them back to ONNX, and render the files by ONNX Runtime.
+    """Edit members, write them back to ONNX, and render the files in ONNX Runtime.
 
     Args:
-        task: The pictures.
-        model: The editor.
+        task: The task, with the population and the target images.
+        model: The `Editor`.
         items: Members, int64 [n].
         files: Their ONNX files.
-        folder: Where edited files go.
+        folder: Folder for the edited files.
 
     Returns:
         For each member: ``member``, ``file``, ``mse``, and the pixels of ``original``, ``target`` and ``edited``.
@@ -286,7 +292,7 @@ def on_disk(
 
 
 def _rendered(file: Path, points: np.ndarray) -> np.ndarray:
-    """Output of a file at points [P, inputs] by ONNX Runtime, [P]."""
+    """The outputs of a file at points [P, inputs] in ONNX Runtime, [P]."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
