@@ -88,7 +88,7 @@ def run(
 
     Args:
         prepare: Creates the experiment.
-        settings: What to train.
+        settings: Settings of the run.
         options: How to train.
         out: Folder of the run.
         device: Device to train on.

@@ -215,7 +215,7 @@ class Contrast:
         """Rate metrics; see `Task`.
 
         Args:
-            metrics: What `evaluate` returns.
+            metrics: The result of `evaluate`.
 
         Returns:
             The negated squared error.
@@ -233,14 +233,14 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     """Prepare the experiment inr-ssl.
 
     Args:
-        settings: What to train.
+        settings: Settings of the run.
         zoo: A `Zoo` of kind ``sine``.
 
     Returns:
         The experiment for `run`.
 
     Raises:
-        GmncError: The zoo is of another kind or too small.
+        GmncError: The zoo has another kind or is too small.
     """
     if "function" not in zoo.table:
         raise GmncError("inr-ssl needs a zoo of sines: gmnc zoo make --kind sine")

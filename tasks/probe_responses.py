@@ -124,7 +124,7 @@ class WithProbeResponses(nn.Module):
         """Read a network.
 
         Args:
-            graph: What the metanetwork takes.
+            graph: Input of the metanetwork.
             given: Responses [G, probes].
 
         Returns:
