@@ -25,7 +25,6 @@ __all__ = [
     "independent",
     "join",
     "members",
-    "pin_against_free",
     "reordered",
     "shared_neuron",
 ]
@@ -227,11 +226,11 @@ def group_by_axes(
         Groups of (operand index, its labels), ascending. Groups vary along disjoint axes; labels are those of the
         broadcast value, one per position along the axes of the group.
     """
-    operands = pin_against_free(state, operands)
     items = [(i, f) for i, operand in enumerate(operands) for f in operand.factors]
     groups = _components([set(varying(f)) for _, f in items], [i for i, _ in items])
     if all(len({items[j][0] for j in group}) == 1 for group in groups) and not apart:
         groups = _merge_first(items, groups)
+    items = _marked_against_free(state, operands, items, groups)
     out = []
     for group in groups:
         keep = {a for j in group for a in varying(items[j][1])}
@@ -286,19 +285,29 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
     return compress(to_labels(nodes_of(labels[0]), new[which].reshape(labels[0].shape)))
 
 
-def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]:
-    """Pin labelled axes that are combined with a free axis of size > 1, whose order matters, and mark positions."""
+def _marked_against_free(
+    state: State, operands: Sequence[Operand], items: Sequence[tuple[int, np.ndarray]], groups: Sequence[Sequence[int]]
+) -> list[tuple[int, np.ndarray]]:
+    """Mark the position of each entry along axes that are free in an operand which is in no common group.
+
+    There the entry at each index meets another position of that operand, so it cannot be exchanged with others. Within
+    a group, the labels of the free operand say which position is met.
+    """
     labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
-    out = []
-    for i, operand in enumerate(operands):
-        factors = []
-        for factor in operand.factors:
-            free = [
-                any(j != i and other.shape[a] > 1 and a not in labelled[j] for j, other in enumerate(operands))
+    out = list(items)
+    for group in groups:
+        present = {items[k][0] for k in group}
+        for k in group:
+            i, factor = items[k]
+            axes = [
+                a
                 for a in varying(factor)
+                if any(j not in present and o.shape[a] > 1 and a not in labelled[j] for j, o in enumerate(operands))
             ]
-            factors.append(state.ordered(factor) if any(free) else factor)
-        out.append(Operand(tuple(factors), operand.shape))
+            if axes:
+                sizes = [n if a in axes else 1 for a, n in enumerate(factor.shape)]
+                numbers = np.broadcast_to(np.arange(math.prod(sizes)).reshape(sizes), factor.shape)
+                out[k] = i, state.marked(factor, "Place", numbers)
     return out
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes, spread
-from .joins import Factors, Operand, pin_against_free
+from .joins import Factors, Operand
 from .labels import compress, nodes_of, to_labels, varying
 from .state import State
 
@@ -48,7 +48,7 @@ def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.
     Returns:
         None, or a finer partition (the class of each entry) if entries of one node would get different links.
     """
-    operands = pin_against_free(state, [carried, initial, end])
+    operands = [carried, initial, end]
     shape = carried.shape
     keep = sorted({a for o in operands for a in varying(o.factors[0])})
     grid = [a for a, n in enumerate(shape) if n > 1 and a not in keep]

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..budget import MAX_LABELS, check_limit
 from .grid import free_axes, spread
-from .joins import Operand, pin_against_free
+from .joins import Operand
 from .labels import varying
 from .state import State
 
@@ -28,7 +28,7 @@ def stack(state: State, values: Sequence[Operand], axis: int) -> tuple[np.ndarra
         The labels of the result, not broadcast along axes on which some value's labels vary, and its shape.
     """
     rows = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
-    factors = [o.factors[0] for o in pin_against_free(state, rows)]
+    factors = [row.factors[0] for row in rows]
     keep = sorted({axis, *(a for f in factors for a in varying(f))})
     others = np.broadcast_shapes(*(row.shape for row in rows))
     parts = []
