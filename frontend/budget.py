@@ -15,6 +15,7 @@ __all__ = [
     "MAX_AXES",
     "MAX_BLOCKS",
     "MAX_ELEMENTS",
+    "MAX_EXPANDED",
     "MAX_FOLDED_BYTES",
     "MAX_FOLDED_ELEMENTS",
     "MAX_FOLD_WORK",
@@ -68,6 +69,9 @@ MAX_OPERANDS = 1 << 14
 
 MAX_POSITIONS = 1 << 25
 """Positions of a materialised grid, and entries of a tensor that data movement copies."""
+
+MAX_EXPANDED = 1 << 20
+"""Neurons that a constant has along the axes on which it expands an activation; beyond it, they are positions."""
 
 MAX_LABELS = 1 << 23
 """Labels of one value, and elements of all sources whose elements get one label each."""

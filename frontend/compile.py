@@ -160,7 +160,7 @@ def _lower(
     carried: dict[str, np.ndarray] = {}
     while True:
         state = State()
-        lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried)
+        lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried, constants.kernels)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, tensor)
         values = interpreter.lower(lowering, classes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
 from ..ir.arrays import occurrence
-from .budget import MAX_LABELS, MAX_POSITIONS, check_limit
+from .budget import MAX_EXPANDED, MAX_LABELS, MAX_POSITIONS, check_limit
 from .context import LoweringContext, elementwise_result, reduced_shape
 from .primitives.add_parameters import Addend, add_parameters
 from .primitives.constants import Constants, uniform
@@ -24,7 +24,7 @@ from .primitives.joins import Factors, Operand, combine, independent, join, shar
 from .primitives.labels import compress, map_via, to_labels, unrepeated, varying
 from .primitives.loop_carried import carry, close
 from .primitives.opaque import opaque, opaque_join
-from .primitives.pairing import paired
+from .primitives.pairing import matrix_axes, neuron_axes, paired
 from .primitives.products import product_sum
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
@@ -43,13 +43,16 @@ class GraphLowering(LoweringContext):
 
     evaluate: makes the table of a computed constant by name. account_reasons: why elements have no edge, by tensor or
     value name. carried: the partition of each loop-carried value into nodes (see `loop_carried`), by value name.
-    finer: partitions that turned out too coarse, refined; if there are any, the lowering has to be repeated.
+    finer: partitions that turned out too coarse, refined; if there are any, the lowering has to be repeated. kernels:
+    names of constants from which the kernel of a convolution is computed.
     """
 
     def __init__(
-        self, state: State, evaluate: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None
-    ) -> None:
+        self, state: State, evaluate: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None,
+        kernels: Set[str] = frozenset(),
+    ) -> None:  # fmt: skip
         self.state = state
+        self.kernels = kernels
         self.carried = dict(carried or {})
         self.finer: dict[str, np.ndarray] = {}
         self.account_reasons: dict[str, str] = {}
@@ -70,7 +73,8 @@ class GraphLowering(LoweringContext):
         """A node per row and per column of a matrix that is lowered as an activation, with its elements as edges."""
         if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
-        return self.independent(paired(self.state, self.weight(value), value.shape, kernel))
+        axes = matrix_axes(value.shape, kernel)
+        return self.independent(paired(self.state, self.weight(value), value.shape, axes))
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
@@ -162,23 +166,23 @@ class GraphLowering(LoweringContext):
                 x, y = inputs[i], inputs[j]
                 if i != j and x is not None and y is not None and x.copy_axes:
                     inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
-        inputs = [self._matrix(v, inputs) for v in inputs]
+        inputs = [self._with_neurons(v, inputs) for v in inputs]
         factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
         return elementwise_result(operands, factors)
 
-    def _matrix(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
-        """A constant that varies over two axes of neurons of another operand becomes a paired activation."""
+    def _with_neurons(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
+        """Convert a constant operand that has neurons of its own (see `neuron_axes`) to an activation."""
         if value is None or value.is_activation:
             return value
-        wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
-        met = (
-            sum(not wide.isdisjoint(a - f.ndim for a in varying(f)) for f in v.factors)
-            for v in operands
-            if v is not None
-        )
-        if len(wide) != 2 or max(met, default=0) < 2:
+        axes = neuron_axes(value, operands, value.name in self.kernels)
+        size = math.prod(value.shape[a] for a in axes)
+        if len(axes) == 2:
+            factors = paired(self.state, self.weight(value), value.shape, axes)
+            return value.relabelled(self.independent(factors))
+        if not axes or size > MAX_EXPANDED:
             return value
-        return value.relabelled(self.paired(value))
+        shape = [n if a in axes else 1 for a, n in enumerate(value.shape)]
+        return value.relabelled(self.source(value, np.arange(size).reshape(shape)))
 
     def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
         """Remove copies of `x` along axes on which the other value's labels vary, so that it is broadcast instead.

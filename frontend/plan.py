@@ -46,6 +46,7 @@ class Plan:
             be read as a weight elsewhere.
         paired: Parameters and traced values that are lowered like activations whose rows and columns are both neurons,
             like those of a weight matrix; True for the kernel of a convolution.
+        kernels: Names of constants from which the kernel of a convolution is computed, together with activations.
     """
 
     parameters: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class Plan:
     as_activations: set[onnx_ir.Value] = field(default_factory=set)
     activation_operands: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
     paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
+    kernels: set[str] = field(default_factory=set)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
         """Whether each entry of a value is a parameter element or a function of one."""
@@ -99,6 +101,7 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
     made.as_activations, made.activation_operands = set(), set()
     _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    made.kernels = _kernel_sources(made, nodes)
     made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
     return made
 
@@ -228,6 +231,23 @@ def _is_matrix(made: Plan, node: onnx_ir.Node, value: onnx_ir.Value, known: Mapp
     """Whether a computed value is used as a weight matrix; queries and keys of attention have batch axes instead."""
     constant = all(v in made.computed for v in node.outputs)
     return not constant and not made.is_weight(value) and (node.op_type != "MatMul" or len(known[value].shape) == 2)
+
+
+def _kernel_sources(made: Plan, nodes: list[onnx_ir.Node]) -> set[str]:
+    """Names of the weights from which kernels are computed, elementwise or by data movement, with activations."""
+    waiting = [n.inputs[1] for n in nodes if "Conv" in n.op_type and len(n.inputs) > 1]
+    waiting = [v for v in waiting if v is not None and not made.is_constant(v)]
+    seen: set[onnx_ir.Value] = set()
+    while waiting:
+        value = waiting.pop()
+        if value is None or value in seen:
+            continue
+        seen.add(value)
+        maker = value.producer()
+        contraction = maker is not None and f"{maker.domain}.{maker.op_type}".lstrip(".") in CONTRACTIONS
+        if maker is not None and not made.is_weight(value) and not contraction:
+            waiting += [v for v in maker.inputs if v is not None]
+    return {v.name or "" for v in seen if made.is_weight(v)}
 
 
 def _long_axes(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:

@@ -91,7 +91,7 @@ class Closure:
 
     image: the involution so far, item to item. fits: candidate images of items that have none yet, as their neighbours'
     images allow. exact: queue of forced pairs. open: arcs whose order is still free. most: largest number of items to
-    move.
+    move. followed: number of items in `image` whose vias have been followed to the blocks that they name.
     """
 
     index: Incidence
@@ -100,11 +100,12 @@ class Closure:
     exact: deque[tuple[int, int]] = field(default_factory=deque)
     open: deque[_OpenArcs] = field(default_factory=deque)
     most: float = inf
+    followed: int = 0
 
     def swap(self, a: int, b: int) -> Automorphism:
         """The automorphism that swaps items a and b; raises `Contradiction` if propagation finds none."""
         self.exact.append((a, b))
-        while self.exact or self.open or self._queue_ties():
+        while self.exact or self.open or self._queue_blocks() or self._queue_ties():
             while self.exact:
                 self._map(*self.exact.popleft())
             if self.open:
@@ -118,6 +119,37 @@ class Closure:
         if self.index.shared and not ties_hold(self.index, found):
             raise Contradiction("shared parameters would be permuted differently at their sites")
         return found
+
+    def _queue_blocks(self) -> bool:
+        """Queue the edge blocks that must move because vias that name them are mapped; True if there are new ones."""
+        index, items = self.index, list(self.image)[self.followed :]
+        self.followed = len(self.image)
+        moved = np.array([x for x in items if self.image[x] != x], dtype=np.int64)
+        if not index.has_via_blocks or not len(moved):
+            return False
+        tails, arcs, here, there = self._mapped_arcs(moved)
+        same = (self._images(index.other[arcs])[here] == index.other[arcs][there]) & (
+            self._images(tails)[here] == tails[there]
+        )
+        pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)[same]
+        pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+        found = False
+        for a, b in index.via_block_pairs({(v, w) for v, w in pairs.tolist() if min(v, w) >= 0}):
+            ours, theirs = index.bicliques_of(a), index.bicliques_of(b)
+            if len(ours) == len(theirs) == 1 and self.image.get(ours[0], ours[0]) != theirs[0]:
+                self.exact.append((ours[0], theirs[0]))
+                found = True
+        return found
+
+    def _mapped_arcs(self, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The arcs of moved items, with their tails; and the orders in which images correspond to arcs of the items."""
+        index = self.index
+        degree = index.start[moved + 1] - index.start[moved]
+        skipped = np.repeat(index.start[moved] - np.cumsum(degree) + degree, degree)
+        arcs = skipped + np.arange(len(skipped))
+        tail, label, head = np.repeat(moved, degree), index.label[arcs], index.other[arcs]
+        here = np.lexsort((self._images(head), label, self._images(tail)))
+        return tail, arcs, here, np.lexsort((head, label, tail))
 
     def _queue_ties(self) -> bool:
         """Queue the pairs that weight sharing forces; True if there are new ones."""
@@ -193,13 +225,9 @@ class Closure:
         """
         index = self.index
         moved = np.array([x for x, y in self.image.items() if x != y], dtype=np.int64)
-        degree = index.start[moved + 1] - index.start[moved]
-        skipped = np.repeat(index.start[moved] - np.cumsum(degree) + degree, degree)
-        arcs = skipped + np.arange(len(skipped))
-        tail, label, head = np.repeat(moved, degree), index.label[arcs], index.other[arcs]
-        there = np.lexsort((head, label, tail))
+        tail, arcs, here, there = self._mapped_arcs(moved)
+        label, head = index.label[arcs], index.other[arcs]
         image = self._images(tail), self._images(head)
-        here = np.lexsort((image[1], label, image[0]))
         for ours, theirs in ((image[0], tail), (label, label), (image[1], head)):
             differ = ours[here] != theirs[there]
             if differ.any():

@@ -155,6 +155,11 @@ class Incidence:
             found.append(frozenset(via.blocks).union(*(found[p] for p in via.parents)))
         return found
 
+    @cached_property
+    def has_via_blocks(self) -> bool:
+        """Whether any via names an edge block."""
+        return any(self.via_blocks)
+
     def via_block_pairs(self, vias: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """The pairs of edge blocks (from, to) that mapping each first via to the second one implies.
 

@@ -69,9 +69,10 @@ _MASKING = -1e4
 def is_literal(value: onnx_ir.Value) -> bool:
     """Whether a float constant is a literal of the program, not a parameter.
 
-    A literal has one element, or is all zeros, positions 0, 1, 2, ..., one large negative number throughout (a mask),
-    or one other number throughout that is known to come from an exporter. Also, an exporter must have generated it: it
-    was a Constant node, the exporter does not list it as a parameter (see `normalise`), or its name is generated.
+    A literal has one element, or is all zeros, positions counted from 0 or 1, one large negative number throughout (a
+    mask), or one other number throughout that is known to come from an exporter. Also, an exporter must have generated
+    it: it was a Constant node, the exporter does not list it as a parameter (see `normalise`), or its name looks
+    generated.
     A constant used as weight, bias or scale (of a convolution, a normalisation, a quantiser) is a parameter, but the
     scale and the zero point of an activation are literals.
     """
@@ -144,7 +145,7 @@ def _is_generated(value: onnx_ir.Value) -> bool:
 
 
 def _is_uniform_or_positional(value: onnx_ir.Value, tensor: onnx_ir.TensorProtocol) -> bool:
-    """Whether it is 0, 1, 2, ... along one axis or one number throughout, as computed from sizes alone."""
+    """Whether it counts from 0 or 1 along one axis or is one number throughout, as computed from sizes alone."""
     if not 1 < tensor.size <= MAX_FOLDED_ELEMENTS or not tensor.dtype.is_floating_point() or not _is_generated(value):
         return False
     numbers = tensor.numpy().reshape(-1)
@@ -155,4 +156,5 @@ def _is_uniform_or_positional(value: onnx_ir.Value, tensor: onnx_ir.TensorProtoc
         own = anywhere or (has_provenance and is_exporters_own(value) and not _fills_weight_slot(value))
         return own and bool((numbers == numbers[0]).all())
     along = sum(n > 1 for n in tensor.shape.numpy())
-    return (first, last, along) == (0, len(numbers) - 1, 1) and bool((numbers == np.arange(len(numbers))).all())
+    counted = first in (0, 1) and last == first + len(numbers) - 1 and along == 1
+    return counted and bool((numbers == first + np.arange(len(numbers))).all())

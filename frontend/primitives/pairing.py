@@ -2,32 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ...ir import NodeKind
 from .add_parameters import coordinates
 from .elements import Elements
 from .joins import Factors
-from .labels import to_labels
+from .labels import to_labels, varying
 from .state import State
+from .values import Value
 
-__all__ = ["paired"]
+__all__ = ["matrix_axes", "neuron_axes", "paired"]
 
 
-def paired(state: State, elements: Elements, shape: tuple[int, ...], kernel: bool = False) -> Factors:
+def matrix_axes(shape: Sequence[int], kernel: bool) -> tuple[int, int]:
+    """The axes of a weight's rows and columns, two of those longer than 1.
+
+    Args:
+        shape: The shape of the weight.
+        kernel: Whether it is the kernel of a convolution, whose first two such axes they are, rather than its last two.
+
+    Returns:
+        The axes.
+    """
+    wide = [a for a, n in enumerate(shape) if n > 1]
+    rows, columns = wide[:2] if kernel else wide[-2:]
+    return rows, columns
+
+
+def neuron_axes(value: Value, operands: Sequence[Value | None], kernel: bool) -> tuple[int, ...]:
+    """The axes along which a constant operand of an elementwise operator has neurons of its own.
+
+    These are the axes along which a parameter expands the activations (all have size 1 there), and those on which it
+    meets neurons of theirs. Along other axes it holds one number per position.
+
+    Args:
+        value: The constant.
+        operands: All operands.
+        kernel: Whether the result is used as the kernel of a convolution.
+
+    Returns:
+        The axes; none if the constant is to be added to neurons of the activations.
+    """
+    wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
+    active = [v for v in operands if v is not None and v.is_activation]
+    labelled = [[{a - f.ndim for a in varying(f)} for f in v.factors] for v in active]
+    occupied = {a - v.rank for v in active for a, n in enumerate(v.shape) if n > 1}
+    met = wide & {a for factors in labelled for own in factors for a in own}
+    axes: set[int] = set()
+    if value.data is None and wide - occupied:
+        axes = (wide - occupied) | met
+        if kernel and len(wide) > 2:
+            axes = {a - value.rank for a in matrix_axes(value.shape, kernel)}
+    elif len(wide) == 2 and any(sum(not wide.isdisjoint(own) for own in factors) > 1 for factors in labelled):
+        axes = wide
+    return tuple(sorted(a + value.rank for a in axes))
+
+
+def paired(state: State, elements: Elements, shape: tuple[int, ...], axes: tuple[int, int]) -> Factors:
     """Create nodes for the rows (`param`) and columns (`neuron`) of a weight tensor, and edges from row to column.
 
     Args:
         state: The state of the lowering.
         elements: The elements of the tensor.
-        shape: Its shape. Rows and columns are its last two axes longer than 1; positions along others are slots.
-        kernel: Whether it is the kernel of a convolution, whose first two such axes are rows and columns.
+        shape: Its shape.
+        axes: The axes of rows and columns; positions along others are slots.
 
     Returns:
         The labels of the rows and of the columns, one factor each.
     """
-    wide = [a for a, n in enumerate(shape) if n > 1]
-    axes, rest = (wide[:2], wide[2:]) if kernel else (wide[-2:], wide[:-2])
+    rest = [a for a, n in enumerate(shape) if n > 1 and a not in axes]
     rows, columns = state.nodes(NodeKind.PARAM, shape[axes[0]], 0), state.nodes(NodeKind.NEURON, shape[axes[1]], 1)
     order = [axes[1], axes[0], *rest, *(a for a, n in enumerate(shape) if n == 1)]
     entries = elements.move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
