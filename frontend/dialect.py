@@ -233,6 +233,12 @@ DIALECT: Mapping[str, InternalOp] = {
     "LogSoftmax": InternalOp(
         "LogSoftmax as of opset 13, in any opset.", attributes=("axis",), evaluate=_log_softmax
     ),
+    "Chosen": InternalOp(
+        "x where `scores` (by default x) are among the k largest (smallest if not `largest`) along an axis. Others do "
+        "not count for what reads them: normalisations and sums cover the chosen ones. mask: instead of x, "
+        "one number for the chosen entries and another for the others.",
+        ("x", "scores"), ("k", "axis", "largest", "mask"),
+    ),
     "Choice": InternalOp("One of two values of different shapes, by a condition.", ("then", "else", "condition")),
     "Carry": InternalOp("A loop-carried value at the start of an iteration.", ("initial",), starts=True, iterates=True),
     "Iteration": InternalOp("The iteration number.", (), shapes=_number, iterates=True),

@@ -18,6 +18,7 @@ from .rewriting.cells import expand_cells
 from .rewriting.control import flatten
 from .rewriting.dequantised import fuse_dequantisation
 from .rewriting.expand import expand
+from .rewriting.experts import dense_experts
 from .rewriting.idioms import recognise
 from .rewriting.linearity import distribute
 from .rewriting.normalise import normalise
@@ -167,6 +168,11 @@ PASSES: tuple[RewritePass, ...] = (
         "batch-rows",
         "indices that number the rows of a batch become a batch axis",
         lambda model, context: batch_rows(model, context.known(model)) > 0,
+    ),
+    RewritePass(
+        "dense-experts",
+        "experts whose weights the router gathers all run, with a gate",
+        lambda model, context: dense_experts(model, context.known(model)) > 0,
     ),
     RewritePass(
         "attributes-to-operands",

@@ -110,6 +110,10 @@ def _top_k_degree(a: Mapping[str, Any]) -> Number:
     return 0 if a.get("output") else 1
 
 
+def _chosen_degree(a: Mapping[str, Any]) -> Number:
+    return 0 if a.get("mask") else 1
+
+
 def _unless_epsilon(a: Mapping[str, Any]) -> Number:
     """Degree 0, as normalisation cancels the scale; none with an epsilon, up to which it does not."""
     return None if a.get("epsilon") else 0
@@ -347,6 +351,14 @@ STEPS: tuple[Step, ...] = (
         "the k greatest entries, or their indices",
         "axis grid k largest output sorted",
         degree=_top_k_degree,
+        parity=None,
+        mixes_over="neurons",
+    ),
+    _step(
+        "Chosen",
+        "an entry if it is among the k greatest, or whether it is",
+        "k largest mask over parts scope",
+        degree=_chosen_degree,
         parity=None,
         mixes_over="neurons",
     ),

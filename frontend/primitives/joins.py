@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct_rows
 from ..budget import MAX_POSITIONS, check_limit
-from .grid import Grid, free_axes, moved, spread, stacked
+from .grid import Grid, free_axes, moved, placed, spread, stacked, unfold
 from .labels import compress, map_via, nodes_of, to_labels, varying, vias_of
 from .state import State
 
@@ -24,6 +24,7 @@ __all__ = [
     "group_by_axes",
     "independent",
     "join",
+    "join_before_moves",
     "members",
     "reordered",
     "shared_neuron",
@@ -71,6 +72,39 @@ def join(
     operand = np.tile(ranks, len(kinds)) if ordered else None
     state.links(np.repeat(nodes, len(operands)), kinds, role, operand)
     return compress(to_labels(nodes)[which].reshape(shape))
+
+
+def join_before_moves(
+    state: State, operands: Sequence[np.ndarray], role: str, ranks: Sequence[int], grid: Grid | None,
+    kind: str = NodeKind.JOIN,
+) -> np.ndarray:  # fmt: skip
+    """Join labels; where all operands of an entry end in one move, the join comes before it.
+
+    The join of positions of two arrays is that position of their join, so entries that differ in it share a node.
+
+    Args:
+        state: The state of the lowering.
+        operands: The labels.
+        role: The role of the links.
+        ranks: The ranks of the operands, see `join`.
+        grid: The grid of the labels; None if operands have different ones.
+        kind: The kind of the new nodes.
+
+    Returns:
+        The labels of the result.
+    """
+    moves = state.moves
+    if grid is None or any(moves.none(f, grid) for f in operands):
+        return join(state, operands, role, ranks, kind)
+    found = [unfold(moves, f, grid) for f in operands]
+    shape = np.broadcast_shapes(*(f.shape for f in operands))
+    whole = (*shape, math.prod(grid))
+    first, *others = (np.broadcast_to(u.at, whole) for u in found)
+    if len({u.bases for u in found}) > 1 or len(found[0].bases) > 1 or any((at != first).any() for at in others):
+        return join(state, operands, role, ranks, kind)
+    joined = np.broadcast_to(join(state, [u.which for u in found], role, ranks, kind), shape)
+    at = found[0].at.reshape(1, -1) if all(u.places is not None for u in found) else first.reshape(joined.size, -1)
+    return compress(placed(moves, replace(found[0], which=joined), joined, at, grid))
 
 
 def shared_neuron(
@@ -206,7 +240,9 @@ def combine(
         if same is not None:
             out.append(_composite(same, step))
         else:
-            new = join(state, [f for _, f in members], role, [ranks[i] for i, _ in members])
+            grids = {_grid_sizes(operands[i], members, shape) for i, _ in members}
+            own = [ranks[i] for i, _ in members]
+            new = join_before_moves(state, [f for _, f in members], role, own, grids.pop() if len(grids) == 1 else None)
             out.append(new if joined is None else map_via(new, joined))
     return independent(state, out)
 
@@ -265,6 +301,12 @@ def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
     if len(labels) == 1:
         return labels[0]
     return join(state, labels, LinkRole.PAIR)
+
+
+def _grid_sizes(operand: Operand, members: Sequence[tuple[int, np.ndarray]], shape: tuple[int, ...]) -> Grid:
+    """The grid of an operand's labels in a group, see `_spread`."""
+    labelled = {a for _, f in members for a in varying(f)} | {a for f in operand.factors for a in varying(f)}
+    return tuple(n for a, n in enumerate(shape) if n > 1 and a not in labelled)
 
 
 def _same_nodes(members: list[tuple[int, np.ndarray]], operands: int) -> list[np.ndarray] | None:

@@ -12,12 +12,22 @@ from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
 from .fused import like_first
+from .normalisation import normalized
 from .parts.steps import MICROSOFT, refuse
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__: list[str] = []
 
 _PLAIN = {"relu": "Relu", "gelu": "Gelu", "identity": "Identity"}
+
+
+@internal_rule("Chosen")
+def chosen(ctx: LoweringContext, op: Op) -> Value:
+    """Which entries are chosen depends on all scores, on each in the same way."""
+    x, scores = op.input(0), op.optional(1)
+    attributes = {"k": int(op.attr("k")), "largest": int(op.attr("largest", 1)), "mask": int(op.attr("mask", 0))}
+    gate = normalized(ctx, x if scores is None else scores, [op.axis()], op.type, attributes)
+    return gate if scores is None else ctx.elementwise(op.type, x, gate)
 
 
 @rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first, data=(0, 1))

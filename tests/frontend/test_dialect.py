@@ -84,6 +84,12 @@ MODELS: dict[str, tuple[str, dict[str, np.ndarray], set[str]]] = {
         {"w": np.ones((4, 3), np.float32)},
         {"Choice"},
     ),
+    "chosen experts": (
+        """(float[3, 4] x) => (float[3, 2] y) { s = MatMul(x, r) v, i = TopK(s, k) w = Gather(e, i)
+            h = Einsum<equation = "bi,bkio->bko">(x, w) y = Einsum<equation = "bk,bko->bo">(v, h) }""",
+        {"r": np.ones((4, 3), np.float32), "e": np.ones((3, 4, 2), np.float32), "k": np.array([2])},
+        {"Chosen"},
+    ),
     "loop": (
         f"(float[2, 4] x, int64[1] n, float[N, 4, 4] s) => (float[2, 4] y) {LOOP}",
         {},

@@ -52,7 +52,26 @@ def expert_cases() -> Iterator[Case]:
             values=values,
             symmetric=bits == 8,
         )
+    yield from _gathered(head, floats, {**ints, "two": [2], "three": [3], "last": [-1]})
     yield case("other order", 2, "", "v, , w", opaque="not [4 experts", symmetric=False)
+
+
+def _gathered(head: str, floats: dict[str, tuple[int, ...]], ints: dict[str, list[int]]) -> Iterator[Case]:
+    """Experts whose weights are gathered by what the router chooses."""
+    chosen = "a, i = TopK<{}>(p, {}) g = {}(a) "
+    indexed = "wa = Gather<axis = 0>(w, i) va = Gather<axis = 0>(v, i) "
+    applied = (
+        'e = Einsum<equation = "bi,bkoi->bko">(s, wa) r = Relu(e) z = Einsum<equation = "bko,bkjo->bkj">(r, va)'
+        ' m = Einsum<equation = "bk,bkj->bj">(g, z) o = Unsqueeze(m, first)'
+    )
+    tuples = "n = Unsqueeze(i, last) wa = GatherND(w, n) va = GatherND(v, n) "
+    best = chosen.format("largest = 1", "two", "Softmax")
+    yield rows("Chosen", "gathered weights", head + best + indexed + applied, domain="gmnc",
+               floats={n: floats[n] for n in ("wr", "w", "v")}, ints=ints,
+               variants=[head + first + indexed + applied for first in (
+                   chosen.format("largest = 1", "three", "Softmax"), chosen.format("largest = 0", "two", "Softmax"),
+                   chosen.format("largest = 1", "two", "Sigmoid"))],
+               alike=[head + best + tuples + applied])  # fmt: skip
 
 
 def causal_cases() -> Iterator[Case]:
