@@ -58,11 +58,11 @@ def expert_cases() -> Iterator[Case]:
 
 def _gathered(head: str, floats: dict[str, tuple[int, ...]], ints: dict[str, list[int]]) -> Iterator[Case]:
     """Experts whose weights are gathered by what the router chooses."""
-    chosen = "a, i = TopK<{}>(p, {}) g = {}(a) "
+    chosen = "a, i = TopK<{}>(p, {}) share = {}(a) "
     indexed = "wa = Gather<axis = 0>(w, i) va = Gather<axis = 0>(v, i) "
     applied = (
         'e = Einsum<equation = "bi,bkoi->bko">(s, wa) r = Relu(e) z = Einsum<equation = "bko,bkjo->bkj">(r, va)'
-        ' m = Einsum<equation = "bk,bkj->bj">(g, z) o = Unsqueeze(m, first)'
+        ' m = Einsum<equation = "bk,bkj->bj">(share, z) o = Unsqueeze(m, first)'
     )
     tuples = "n = Unsqueeze(i, last) wa = GatherND(w, n) va = GatherND(v, n) "
     best = chosen.format("largest = 1", "two", "Softmax")
