@@ -235,9 +235,10 @@ def group_by_axes(
     out = []
     for group in groups:
         keep = {a for j in group for a in varying(items[j][1])}
-        present = sorted({items[j][0] for j in group})
-        labels = [_tuple(state, [items[j][1] for j in group if items[j][0] == i]) for i in present]
-        out.append([(i, _spread(state, operands[i], f, keep, shape)) for i, f in zip(present, labels, strict=True)])
+        own: dict[int, list[np.ndarray]] = {}
+        for j in group:
+            own.setdefault(items[j][0], []).append(items[j][1])
+        out.append([(i, _spread(state, operands[i], _tuple(state, own[i]), keep, shape)) for i in sorted(own)])
     return out
 
 
@@ -288,18 +289,14 @@ def _composite(labels: list[np.ndarray], step: Callable[[tuple[int, ...]], int])
 
 def pin_against_free(state: State, operands: Sequence[Operand]) -> list[Operand]:
     """Pin labelled axes that are combined with a free axis of size > 1, whose order matters, and mark positions."""
-    labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
-    out = []
-    for i, operand in enumerate(operands):
-        factors = []
-        for factor in operand.factors:
-            free = [
-                any(j != i and other.shape[a] > 1 and a not in labelled[j] for j, other in enumerate(operands))
-                for a in varying(factor)
-            ]
-            factors.append(state.ordered(factor) if any(free) else factor)
-        out.append(Operand(tuple(factors), operand.shape))
-    return out
+    free: set[int] = set()
+    for operand in operands:
+        labelled = {a for f in operand.factors for a in varying(f)}
+        free.update(a for a, n in enumerate(operand.shape) if n > 1 and a not in labelled)
+    return [
+        Operand(tuple(f if free.isdisjoint(varying(f)) else state.ordered(f) for f in operand.factors), operand.shape)
+        for operand in operands
+    ]
 
 
 def _components(axes: list[set[int]], owners: list[int] | None = None) -> list[list[int]]:
@@ -309,16 +306,25 @@ def _components(axes: list[set[int]], owners: list[int] | None = None) -> list[l
         if not own:
             continue
         touching = [g for g in groups if g[0] & own]
+        if len(touching) == 1:
+            touching[0][0].update(own)
+            touching[0][1].append(i)
+            continue
         groups = [g for g in groups if not g[0] & own]
         merged = set(own).union(*(g[0] for g in touching))
-        groups.append((merged, sorted([i, *(j for g in touching for j in g[1])])))
-    groups.sort(key=lambda g: g[1][0])
-    plain = [members for _, members in groups]
+        groups.append((merged, [i, *(j for g in touching for j in g[1])]))
+    plain = sorted((sorted(members) for _, members in groups), key=lambda g: g[0])
+    # Items of one owner may be few, so that the first two owners of a group tell whether it has another.
+    known = [list(dict.fromkeys(owners[j] for j in g))[:2] if owners is not None else [] for g in plain]
     for i, own in enumerate(axes):
         if own:
             continue
         if not plain:
             plain.append([])
-        other = [g for g in plain if owners is not None and any(owners[j] != owners[i] for j in g)]
-        (other or plain)[0].append(i)
+            known.append([])
+        other = [at for at, g in enumerate(known) if owners is not None and any(o != owners[i] for o in g)]
+        at = other[0] if other else 0
+        plain[at].append(i)
+        if owners is not None and len(known[at]) < 2 and owners[i] not in known[at]:
+            known[at].append(owners[i])
     return [sorted(g) for g in plain]
