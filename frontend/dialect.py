@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
+from .primitives.functions import FUNCTIONS
 from .primitives.quantised import TABLES, packed
 
 __all__ = ["DIALECT", "InternalOp", "Shaped", "declared", "internal_ops"]
@@ -39,7 +40,7 @@ class InternalOp:
         shapes: Shape and data type of each output, from the node and those of its operands (None where unknown).
         evaluate: The output, from the node and the arrays of its operands (None where one is left out); None for
             operators whose value differs between iterations.
-        weights: Operands that a rule reads as parameters.
+        weights: Operands that a rule reads as parameters; None if any may be one.
         learned: Operands that are always parameters, never literals, whoever wrote the constant.
         scales: Scales and zero points of operand 0; they are program constants if that is an activation.
         quantised: Whether integers among its operands are stored weights, not indices.
@@ -55,7 +56,7 @@ class InternalOp:
     attributes: tuple[str, ...] = ()
     shapes: Shapes = _like_first
     evaluate: Evaluate | None = None
-    weights: tuple[int, ...] = ()
+    weights: tuple[int, ...] | None = ()
     learned: tuple[int, ...] = ()
     scales: tuple[int, ...] = ()
     quantised: bool = False
@@ -79,6 +80,11 @@ def _typed(operand: int, default: str) -> Shapes:
 def _weight_of_bits(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
     scale = inputs[1]
     return [((node.attributes["N"].as_int(), node.attributes["K"].as_int()), "float32" if scale is None else scale[1])]
+
+
+def _broadcast(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    found = [entry for entry in inputs if entry is not None]
+    return [(np.broadcast_shapes(*(shape for shape, _ in found)), found[0][1]) if len(found) == len(inputs) else None]
 
 
 def _scattered(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
@@ -238,6 +244,11 @@ DIALECT: Mapping[str, InternalOp] = {
         "not count for what reads them: normalisations and sums cover the chosen ones. mask: instead of x, "
         "one number for the chosen entries and another for the others.",
         ("x", "scores"), ("k", "axis", "largest", "mask"),
+    ),
+    "Chain": InternalOp(
+        "All operands combined by `op`: Add, Mul, Max, Min, And, Or or Xor, whose operands may come in any order.",
+        ("*operands",), ("op",), _broadcast, lambda node, *xs: FUNCTIONS[node.attributes["op"].as_string()](*xs),
+        weights=None,
     ),
     "Choice": InternalOp("One of two values of different shapes, by a condition.", ("then", "else", "condition")),
     "Carry": InternalOp("A loop-carried value at the start of an iteration.", ("initial",), starts=True, iterates=True),

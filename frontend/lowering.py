@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -160,12 +161,13 @@ class GraphLowering(LoweringContext):
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Join the activations, bind literals into the function, add other constants as parameters."""
         inputs: Sequence[Value | None] = operands
-        places = {i: range(-v.rank, 0) for i, v in enumerate(inputs) if v is not None and v.is_activation}
-        for i in places:
-            for j in places:
-                x, y = inputs[i], inputs[j]
-                if i != j and x is not None and y is not None and x.copy_axes:
-                    inputs = [*inputs[:i], self._once(x, places[i], y, places[j]), *inputs[i + 1 :]]
+        if any(v is not None and v.copy_axes for v in operands):
+            ranked = [[] if v is None else [a - v.rank for a in _varied(v)] for v in operands]
+            times = Counter(a for axes in ranked for a in axes)
+            inputs = [
+                v and self._once(v, range(-v.rank, 0), {a for a, n in times.items() if n > (a in own)})
+                for v, own in zip(operands, ranked, strict=True)
+            ]
         inputs = [self._with_neurons(v, inputs) for v in inputs]
         factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
         return elementwise_result(operands, factors)
@@ -184,12 +186,11 @@ class GraphLowering(LoweringContext):
         shape = [n if a in axes else 1 for a, n in enumerate(value.shape)]
         return value.relabelled(self.source(value, np.arange(size).reshape(shape)))
 
-    def _once(self, x: Value, axes: Sequence[Hashable], other: Value, others: Sequence[Hashable]) -> Value:
-        """Remove copies of `x` along axes on which the other value's labels vary, so that it is broadcast instead.
+    def _once(self, x: Value, axes: Sequence[Hashable], varied: Set[Hashable]) -> Value:
+        """Remove copies of `x` along axes on which other operands' labels vary, so that it is broadcast instead.
 
-        axes, others: names of the axes, equal for aligned ones.
+        axes, varied: names of its axes, and of those on which others vary; equal for aligned ones.
         """
-        varied = {others[a] for f in other.factors for a in varying(f)}
         copies = [a for a in x.copy_axes if axes[a] in varied and x.shape[a] > 1]
         if not copies:
             return x
@@ -274,7 +275,8 @@ class GraphLowering(LoweringContext):
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""
-        x, y = self._once(x, letters[0], y, letters[1]), self._once(y, letters[1], x, letters[0])
+        a, b = ({own[i] for i in _varied(v)} for v, own in ((x, letters[0]), (y, letters[1])))
+        x, y = self._once(x, letters[0], b), self._once(y, letters[1], a)
         factors = product_sum(self.state, x.factors, y.factors, letters, (x.shape, y.shape))
         return x.relabelled(factors, shape)
 
@@ -383,6 +385,11 @@ class GraphLowering(LoweringContext):
         if len(x.factors) == 1:
             return x.factors[0]
         return join(self.state, x.factors, LinkRole.PAIR)
+
+
+def _varied(x: Value) -> set[int]:
+    """The axes along which labels of a value vary."""
+    return {a for f in x.factors for a in varying(f)}
 
 
 def _alike(x: Value, y: Value) -> bool:

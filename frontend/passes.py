@@ -15,6 +15,7 @@ from .model.attribute_weights import attributes_to_operands
 from .model.protos import type_proto
 from .plan import plan
 from .rewriting.cells import expand_cells
+from .rewriting.chains import merge_chains
 from .rewriting.control import flatten
 from .rewriting.dequantised import fuse_dequantisation
 from .rewriting.expand import expand
@@ -173,6 +174,11 @@ PASSES: tuple[RewritePass, ...] = (
         "dense-experts",
         "experts whose weights the router gathers all run, with a gate",
         lambda model, context: dense_experts(model, context.known(model)) > 0,
+    ),
+    RewritePass(
+        "merge-chains",
+        "(a + b) + c becomes one operator of three operands, likewise products, maxima, ...",
+        lambda model, context: merge_chains(model, context.known(model), context.find(model)) > 0,
     ),
     RewritePass(
         "attributes-to-operands",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,13 +11,14 @@ import numpy as np
 
 from ...ir import EdgeRole
 from ...ir.arrays import distinct_rows
+from ..budget import MAX_POSITIONS
 from ..errors import Unsupported
 from .add_parameters import Addend, add_parameters
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
-from .functions import COMMUTATIVE, FUNCTIONS
+from .functions import ASSOCIATIVE, COMMUTATIVE, FUNCTIONS
 from .joins import Factors, Operand, broadcast, combine
-from .labels import map_via, varying, vias_of
+from .labels import map_via, nodes_of, varying, vias_of
 from .state import State
 from .values import Op, Value
 
@@ -58,6 +60,12 @@ def elementwise(
     lifted = [None if v is None else _lift(v, shape) for v in inputs]
     literals, attached = _split_constants(lifted)
     active = [v for v in lifted if v is not None and v.is_activation]
+    if name in ASSOCIATIVE and len(active) > 2:
+
+        def combined(group: Sequence[Value]) -> Factors:
+            return elementwise(state, constants, account_reasons, name, group, {})
+
+        active = _condensed(active, shape, combined)
     # Broadcasting pairs different positions of unlabelled axes: then it is not a function of one number.
     alike = not attached and len({v.shape for v in active}) == 1
     function = _bind(name, attributes, literals, inputs) if alike else None
@@ -74,6 +82,35 @@ def elementwise(
     for value in attached.values():
         factors = _attach(state, constants, account_reasons, factors, value, step)
     return factors
+
+
+def _condensed(active: list[Value], shape: tuple[int, ...], combined: Callable[[list[Value]], Factors]) -> list[Value]:
+    """Combine first, of the operands of an associative operator, those that belong together.
+
+    These are operands on the same nodes, which are one function of a neuron, and those of one shape that is broadcast.
+    So the graph does not depend on the order in which a file combines them.
+    """
+
+    def whole(group: list[Value]) -> Value:
+        return group[0] if len(group) == 1 else group[0].relabelled(combined(group), broadcast_shape(group))
+
+    def on_nodes(v: Value) -> Hashable:
+        return v.shape, tuple((f.shape, nodes_of(f).tobytes()) for f in v.factors)
+
+    def of_shape(v: Value) -> Hashable:
+        return id(v) if v.shape == shape else v.shape
+
+    for key in (on_nodes, of_shape):
+        groups: dict[Hashable, list[Value]] = {}
+        for v in active:
+            groups.setdefault(key(v), []).append(v)
+        if len(groups) > 1:
+            active = [whole(group) for group in groups.values()]
+    labels = math.prod(np.broadcast_shapes(*(f.shape for v in active for f in v.factors)))
+    if len(active) > 2 and labels * len(active) > MAX_POSITIONS:
+        half = len(active) // 2
+        active = [whole(active[:half]), whole(active[half:])]
+    return active
 
 
 def broadcast_shape(inputs: Sequence[Value | None]) -> tuple[int, ...]:
@@ -259,8 +296,12 @@ def _describe(
     """Attributes of the via step: own ones, literals, and which operands are constants if their order matters."""
     ordered = op not in COMMUTATIVE
     out = {name: value for name, value in own.items() if isinstance(value, int | float | str | tuple)}
-    for i, number in literals.items():
-        out[f"operand{i}" if ordered else "operand"] = float(f"{float(number):.6g}")
+    numbers = {i: float(f"{float(number):.6g}") for i, number in literals.items()}
+    if ordered or len(numbers) < 2:
+        out |= {f"operand{i}" if ordered else "operand": number for i, number in numbers.items()}
+    else:
+        every = sorted(numbers.values())
+        out["operand"] = float(FUNCTIONS[op](*every)) if op in ASSOCIATIVE else tuple(every)
     if ordered and operands > 1:
         out |= {f"operand{i}": "table" if v.data is not None else "parameter" for i, v in attached.items()}
     return out

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
 from ...ir import GraphBuilder
 
-__all__ = ["COMMUTATIVE", "FUNCTIONS", "PREDICATES", "Function", "FunctionVias"]
+__all__ = ["ASSOCIATIVE", "COMMUTATIVE", "FUNCTIONS", "PREDICATES", "Function", "FunctionVias"]
 
 Function = Callable[..., np.ndarray]
 _Name = tuple[str, dict[str, object]]
@@ -73,12 +74,17 @@ def _swish(x: np.ndarray, alpha: float = 1.0) -> np.ndarray:
     return x * _sigmoid(alpha * x)
 
 
+def _of_all(function: Function) -> Function:
+    """An associative function of two arrays as a function of any number."""
+    return lambda *xs: reduce(function, xs)
+
+
 FUNCTIONS: dict[str, Function] = {
     "Abs": np.abs,
     "Acos": np.arccos,
     "Acosh": np.arccosh,
-    "Add": np.add,
-    "And": np.logical_and,
+    "Add": _of_all(np.add),
+    "And": _of_all(np.logical_and),
     "Asin": np.arcsin,
     "Asinh": np.arcsinh,
     "Atan": np.arctan,
@@ -105,15 +111,15 @@ FUNCTIONS: dict[str, Function] = {
     "Less": np.less,
     "LessOrEqual": np.less_equal,
     "Log": np.log,
-    "Max": lambda *xs: np.maximum.reduce(np.broadcast_arrays(*xs)),
+    "Max": _of_all(np.maximum),
     "Mean": lambda *xs: sum(xs) / len(xs),
-    "Min": lambda *xs: np.minimum.reduce(np.broadcast_arrays(*xs)),
+    "Min": _of_all(np.minimum),
     "Mish": lambda x: x * np.tanh(_softplus(x)),
     "Mod": _mod,
-    "Mul": np.multiply,
+    "Mul": _of_all(np.multiply),
     "Neg": np.negative,
     "Not": np.logical_not,
-    "Or": np.logical_or,
+    "Or": _of_all(np.logical_or),
     "Pow": np.power,
     "Reciprocal": lambda x: 1 / x,
     "Relu": lambda x: np.maximum(x, 0),
@@ -128,16 +134,17 @@ FUNCTIONS: dict[str, Function] = {
     "Softsign": lambda x: x / (1 + np.abs(x)),
     "Sqrt": np.sqrt,
     "Sub": np.subtract,
-    "Sum": lambda *xs: sum(xs),
+    "Sum": _of_all(np.add),
     "Swish": _swish,
     "Tan": np.tan,
     "Tanh": np.tanh,
     "ThresholdedRelu": lambda x, alpha=1.0: np.where(x > alpha, x, 0),
     "Where": np.where,
-    "Xor": np.logical_xor,
+    "Xor": _of_all(np.logical_xor),
 }
 
-COMMUTATIVE = {"Add", "Mul", "Max", "Min", "Sum", "Mean", "And", "Or", "Xor", "Equal"}
+ASSOCIATIVE = {"Add", "Mul", "Max", "Min", "Sum", "And", "Or", "Xor"}
+COMMUTATIVE = ASSOCIATIVE | {"Mean", "Equal"}
 PREDICATES = {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf"}
 
 _NAMED: tuple[tuple[str, Function], ...] = (

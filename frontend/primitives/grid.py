@@ -49,6 +49,25 @@ class Move:
     at: np.ndarray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Change:
+    """A data movement on a grid without the via that it follows; equal ones are one object.
+
+    Attributes:
+        base: The old grid.
+        grid: The new grid.
+        at: Positions, as in `Move`.
+        text: Its description, None for an irregular one.
+        marks: Its positions in short if it is irregular.
+    """
+
+    base: Grid
+    grid: Grid
+    at: np.ndarray
+    text: str | None
+    marks: tuple[object, ...]
+
+
 class Moves:
     """The vias that end in a `Move`.
 
@@ -58,8 +77,9 @@ class Moves:
     def __init__(self, builder: GraphBuilder) -> None:
         self._builder = builder
         self._moves: dict[int, Move] = {}
+        self._last: dict[int, _Change] = {}
         self._alike: dict[tuple[int, Grid, str], list[Grid]] = {}
-        self._described: dict[tuple[Grid, Grid, bytes], str | None] = {}
+        self._changes: dict[tuple[Grid, Grid, Grid, bytes], _Change] = {}
 
     def split(self, via: int, grid: Grid) -> Move:
         """The last move of a via with this grid; the identity move if there is none."""
@@ -68,13 +88,14 @@ class Moves:
             return found
         return Move(via, grid, grid, _everywhere(grid))
 
-    def put(self, via: int, base: Grid, grid: Grid, at: np.ndarray) -> int:
-        """Append a move to a via; the identity adds nothing."""
-        if base == grid and (at is _everywhere(grid) or np.array_equal(at, _everywhere(grid))):
+    def append(self, via: int, change: _Change | None) -> int:
+        """Append a change to a via; None, the identity, adds nothing."""
+        if change is None:
             return via
-        text = self._notation(base, grid, at)
+        base, grid, text = change.base, change.grid, change.text
         if text is None:
-            new = self._builder.via("Move", (("from", base), ("to", grid), ("at", _marks(at))), (via,))
+            items: list[tuple[str, object]] = [("from", base), ("to", grid), ("at", change.marks)]
+            new = self._builder.via("Move", items, (via,))
         else:
             # The description omits the number of copies, so equal descriptions of different grids are numbered.
             alike = self._alike.setdefault((via, base, text), [])
@@ -83,22 +104,33 @@ class Moves:
             number = alike.index(grid)
             items = [("axes", text), *([("number", number)] if number else [])]
             new = self._builder.via("Move", items, (via,), sizes=(*base, *grid))
-        self._moves.setdefault(new, Move(via, base, grid, at))
+        self._moves.setdefault(new, Move(via, base, grid, change.at))
+        self._last.setdefault(new, change)
         return new
 
-    def _notation(self, base: Grid, grid: Grid, at: np.ndarray) -> str | None:
-        key = (base, grid, hashlib.blake2b(at.astype(np.int64, copy=False).tobytes(), digest_size=16).digest())
-        if key not in self._described:
-            self._described[key] = describe_move(base, grid, at)
-        return self._described[key]
+    def change(self, base: Grid, grid: Grid, at: np.ndarray) -> _Change | None:
+        """The change to these positions, None for the identity.
+
+        It reads all of them, so this is done once for all vias that it follows.
+        """
+        if base == grid and np.array_equal(at, _everywhere(grid)):
+            return None
+        # Copies along an axis, as broadcasting makes them, need not be hashed.
+        core = compress(at.reshape(grid))
+        digest = hashlib.blake2b(np.ascontiguousarray(core, np.int64), digest_size=16).digest()
+        key = (base, grid, core.shape, digest)
+        if key not in self._changes:
+            text = describe_move(base, grid, at)
+            self._changes[key] = _Change(base, grid, at, text, _marks(at) if text is None else ())
+        return self._changes[key]
 
     def under(self, vias: tuple[int, ...], step: Callable[[tuple[int, ...]], int]) -> int:
         """Apply a scalar function: before the last move if all operands end in the same one, else after."""
-        moves = [self._moves.get(v) for v in vias]
-        first = moves[0]
-        if first is None or any(m is None or not _alike(m, first) for m in moves):
+        moves, changes = [self._moves.get(v) for v in vias], {self._last.get(v) for v in vias}
+        change = changes.pop()
+        if changes or change is None:
             return step(vias)
-        return self.put(step(tuple(m.parent for m in moves if m is not None)), first.base, first.grid, first.at)
+        return self.append(step(tuple(m.parent for m in moves if m is not None)), change)
 
     def none(self, labels: np.ndarray, grid: Grid) -> bool:
         """Whether none of the labels over this grid ends in a move."""
@@ -186,13 +218,18 @@ def placed(moves: Moves, found: Unfolded, which: np.ndarray, at: np.ndarray, gri
     check_limit(which.size, MAX_LABELS, "labels of a value")
     labels, base = found.origin(which)
     if len(at) == 1 and len(found.bases) == 1:
-        return map_via(labels, lambda via: moves.put(via, found.bases[0], grid, at[0]))
+        change = moves.change(found.bases[0], grid, at[0])
+        return map_via(labels, lambda via: moves.append(via, change))
     kinds, kind = (np.zeros(1, np.int64), np.zeros(which.size, np.int64)) if len(at) == 1 else distinct_rows(at)
     vias = vias_of(labels).reshape(-1)
     first, pair = distinct_rows(np.stack([vias, base.reshape(-1), kind], axis=1))
     check_limit(len(first), MAX_MOVES, "distinct moves of entries")
-    own = zip(vias[first].tolist(), base.reshape(-1)[first].tolist(), at[kinds[kind[first]]], strict=True)
-    new = np.array([moves.put(via, found.bases[b], grid, places) for via, b, places in own])
+    changes: dict[tuple[int, int], _Change | None] = {}
+    new = np.empty(len(first), np.int64)
+    for i, (via, b, k) in enumerate(np.stack([vias, base.reshape(-1), kind], axis=1)[first].tolist()):
+        if (b, k) not in changes:
+            changes[b, k] = moves.change(found.bases[b], grid, at[kinds[k]])
+        new[i] = moves.append(via, changes[b, k])
     return np.where(labels < 0, labels, to_labels(nodes_of(labels), new[pair].reshape(which.shape)))
 
 
@@ -359,10 +396,6 @@ def _everywhere(grid: Grid) -> np.ndarray:
     places = np.arange(math.prod(grid))
     places.setflags(write=False)
     return places
-
-
-def _alike(a: Move, b: Move) -> bool:
-    return a.base == b.base and a.grid == b.grid and (a.at is b.at or np.array_equal(a.at, b.at))
 
 
 def _marks(at: np.ndarray) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -270,9 +271,10 @@ def group_by_axes(
     out = []
     for group in groups:
         keep = {a for j in group for a in varying(items[j][1])}
-        present = sorted({items[j][0] for j in group})
-        labels = [_tuple(state, [items[j][1] for j in group if items[j][0] == i]) for i in present]
-        out.append([(i, _spread(state, operands[i], f, keep, shape)) for i, f in zip(present, labels, strict=True)])
+        own: dict[int, list[np.ndarray]] = {}
+        for j in group:
+            own.setdefault(items[j][0], []).append(items[j][1])
+        out.append([(i, _spread(state, operands[i], _tuple(state, own[i]), keep, shape)) for i in sorted(own)])
     return out
 
 
@@ -335,19 +337,20 @@ def _marked_against_free(
     There the entry at each index meets another position of that operand, so it cannot be exchanged with others. Within
     a group, the labels of the free operand say which position is met.
     """
-    labelled = [{a for f in operand.factors for a in varying(f)} for operand in operands]
+    free: dict[int, set[int]] = defaultdict(set)
+    for i, operand in enumerate(operands):
+        labelled = {a for f in operand.factors for a in varying(f)}
+        for axis, size in enumerate(operand.shape):
+            if size > 1 and axis not in labelled:
+                free[axis].add(i)
     out = list(items)
     for group in groups:
         present = {items[k][0] for k in group}
+        outside = {axis for axis, owners in free.items() if not owners <= present}
         for k in group:
             i, factor = items[k]
-            axes = [
-                a
-                for a in varying(factor)
-                if any(j not in present and o.shape[a] > 1 and a not in labelled[j] for j, o in enumerate(operands))
-            ]
-            if axes:
-                sizes = [n if a in axes else 1 for a, n in enumerate(factor.shape)]
+            if not outside.isdisjoint(varying(factor)):
+                sizes = [n if a in outside else 1 for a, n in enumerate(factor.shape)]
                 numbers = np.broadcast_to(np.arange(math.prod(sizes)).reshape(sizes), factor.shape)
                 out[k] = i, state.marked(factor, "Place", numbers)
     return out
@@ -360,16 +363,25 @@ def _components(axes: list[set[int]], owners: list[int] | None = None) -> list[l
         if not own:
             continue
         touching = [g for g in groups if g[0] & own]
+        if len(touching) == 1:
+            touching[0][0].update(own)
+            touching[0][1].append(i)
+            continue
         groups = [g for g in groups if not g[0] & own]
         merged = set(own).union(*(g[0] for g in touching))
-        groups.append((merged, sorted([i, *(j for g in touching for j in g[1])])))
-    groups.sort(key=lambda g: g[1][0])
-    plain = [members for _, members in groups]
+        groups.append((merged, [i, *(j for g in touching for j in g[1])]))
+    plain = sorted((sorted(members) for _, members in groups), key=lambda g: g[0])
+    # Items of one owner may be few, so that the first two owners of a group tell whether it has another.
+    known = [list(dict.fromkeys(owners[j] for j in g))[:2] if owners is not None else [] for g in plain]
     for i, own in enumerate(axes):
         if own:
             continue
         if not plain:
             plain.append([])
-        other = [g for g in plain if owners is not None and any(owners[j] != owners[i] for j in g)]
-        (other or plain)[0].append(i)
+            known.append([])
+        other = [at for at, g in enumerate(known) if owners is not None and any(o != owners[i] for o in g)]
+        at = other[0] if other else 0
+        plain[at].append(i)
+        if owners is not None and len(known[at]) < 2 and owners[i] not in known[at]:
+            known[at].append(owners[i])
     return [sorted(g) for g in plain]

@@ -7,7 +7,7 @@ import numpy as np
 from ..context import LoweringContext
 from ..primitives.functions import FUNCTIONS
 from ..primitives.values import Op, Value
-from .registry import rule
+from .registry import internal_rule, rule
 
 __all__: list[str] = []
 
@@ -19,7 +19,14 @@ def elementwise(ctx: LoweringContext, op: Op) -> Value:
     """Any mix of activations, literals and parameters, broadcast against each other."""
     if op.type == "Clip" and op.opset < 11:
         return ctx.elementwise("Clip", op.input(0), *_bounds(ctx, op))
-    return ctx.elementwise(op.type, *op.inputs, **op.attributes)
+    # A sum of two is an Add, whatever the file calls it.
+    return ctx.elementwise("Add" if op.type == "Sum" else op.type, *op.inputs, **op.attributes)
+
+
+@internal_rule("Chain")
+def chain(ctx: LoweringContext, op: Op) -> Value:
+    """All operands of a chain of one operator."""
+    return ctx.elementwise(str(op.attr("op")), *op.inputs)
 
 
 def _bounds(ctx: LoweringContext, op: Op) -> list[Value | None]:

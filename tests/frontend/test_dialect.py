@@ -77,6 +77,11 @@ MODELS: dict[str, tuple[str, dict[str, np.ndarray], set[str]]] = {
         {"a": np.int64([-1])},
         {"LogSoftmax"},
     ),
+    "sum of three": (
+        f"{HEAD} {{ a = Tanh(x) b = MatMul(x, w) c = Sin(b) s = Add(c, x) y = Add(s, b) }}",
+        {"w": np.ones((4, 4), np.float32)},
+        {"Chain"},
+    ),
     "branches of two shapes": (
         """(float[2, 4] x, bool c) => (float[N, M] y) {
             y = If(c) <then_branch = t () => (float[2, 3] o) { o = MatMul(x, w) },

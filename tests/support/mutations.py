@@ -149,7 +149,7 @@ LOWERING = [
     Mutation("Free axes are ordered", "lowering pins nothing",
              "frontend.primitives.state:State.pin", constantly(None), "frontend/test_hand_counted.py::test_mlp_2_3_1"),
     Mutation("Moves of positions are in the via", "they are not",
-             "frontend.primitives.grid:Moves.put", unchanged(1), f"{_TWINS}[halves of merged places]"),
+             "frontend.primitives.grid:Moves.append", unchanged(1), f"{_TWINS}[halves of merged places]"),
     Mutation("Moves of positions are in the via", "they are, without the positions that they select",
              "frontend.primitives.grid:describe_move", constantly(""),
              "frontend/rules/test_regressions.py::test_a_flattened_value_under_a_token_keeps_its_places"),

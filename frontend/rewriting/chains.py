@@ -1,0 +1,216 @@
+"""Merges chains of an associative, commutative operator into one operator of all operands.
+
+`(a + b) + c`, `(a + b) + (c + d)` and `Sum(a, b) + c` are one sum, however an exporter groups it, in which a, b and c
+are interchangeable. Constants inside a chain (`(a + b + bias) + c`) are applied after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir
+
+from ..budget import MAX_LOWERED_OPERANDS
+from ..dialect import declared
+from ..inference.shapes import ValueInfo
+from ..model.keys import DOMAIN
+from ..model.traversal import reads
+from ..primitives.functions import FUNCTIONS
+from ..rules.registry import Rule
+from .editor import remove_dead
+
+__all__ = ["merge_chains"]
+
+_FAMILIES = {
+    "Add": "Add", "Sum": "Add", "Sub": "Add", "Neg": "Add",
+    "Mul": "Mul", "Max": "Max", "Min": "Min", "And": "And", "Or": "Or", "Xor": "Xor",
+}  # fmt: skip
+_SIGNED = ("Sub", "Neg")
+_ON_ITS_NEURON = frozenset(FUNCTIONS) | {"Identity", "Cast", "CastLike"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """An operand of a chain: a value, and whether it is negated."""
+
+    value: onnx_ir.Value
+    negated: bool = False
+
+
+@dataclass(slots=True)
+class _Chain:
+    """A chain: its operands that are activations, its constants, and the nodes between them and the last one."""
+
+    operands: list[_Term] = field(default_factory=list)
+    constants: list[_Term] = field(default_factory=list)
+    inner: list[onnx_ir.Node] = field(default_factory=list)
+
+
+def merge_chains(
+    model: onnx_ir.Model,
+    known: dict[onnx_ir.Value, ValueInfo],
+    find: Callable[[onnx_ir.Node], Rule | None],
+) -> int:
+    """Replace, in place, chains of at least three activations by one `Chain` each.
+
+    Intermediate values must be used once, and not be graph outputs. A function of one value (`x * sigmoid(x)`) is no
+    part of a chain, nor is a constant that is applied to a single operand, such as the bias of a layer.
+
+    Args:
+        model: A normalised model.
+        known: Shapes and known data of its values, which gains the new ones.
+        find: The rule of a node: operators that rules from outside lower are left alone.
+
+    Returns:
+        How many chains were merged.
+    """
+    facts = _Facts(model.graph, known, find)
+    merged: set[onnx_ir.Node] = set()
+    count = 0
+    for node in reversed(list(model.graph)):
+        # Constants behind a chain stay where they are.
+        if node in merged or facts.joins.get(node, 0) < 2:
+            continue
+        chain = _collect(node, facts)
+        if chain.inner:
+            merged.update(chain.inner)
+            _replace(node, chain, facts)
+            count += 1
+    if count:
+        model.graph.opset_imports[DOMAIN] = 1
+    return count
+
+
+class _Facts:
+    """What the pass knows of a graph, found in one walk.
+
+    Attributes:
+        known: Shapes and known data of its values.
+        family: The operator, by node, of nodes that may be part of a chain.
+        joins: How many activations such a node combines, of nodes that combine several or apply constants to a chain.
+    """
+
+    def __init__(
+        self, graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo], find: Callable[[onnx_ir.Node], Rule | None]
+    ) -> None:
+        self.known = known
+        self.family: dict[onnx_ir.Node, str] = {}
+        self.joins: dict[onnx_ir.Node, int] = {}
+        self._constant: set[onnx_ir.Value] = set(graph.initializers.values())
+        self._source: dict[onnx_ir.Value, onnx_ir.Value] = {}
+        for node in graph:
+            values = reads(node)
+            if values and all(map(self.is_constant, values)) and not node.domain:
+                self._constant.update(node.outputs)
+            elif len(node.outputs) == 1:
+                self._visit(node, find(node))
+
+    def is_constant(self, value: onnx_ir.Value) -> bool:
+        """Whether a value is known, or computed from constants alone."""
+        entry = self.known.get(value)
+        return value in self._constant or (entry is not None and entry.data is not None)
+
+    def inner(self, value: onnx_ir.Value, family: str) -> onnx_ir.Node | None:
+        """The node that makes a value if it continues a chain of this operator, else None."""
+        node = value.producer()
+        if node is None or node not in self.joins or self.family[node] != family or value.is_graph_output():
+            return None
+        uses = [u for u in value.uses() if not self._is_of_shape(u.node)]
+        return node if len(uses) == 1 else None
+
+    def _is_of_shape(self, node: onnx_ir.Node) -> bool:
+        return node.op_type in ("Shape", "Size") and self.is_constant(node.outputs[0])
+
+    def _visit(self, node: onnx_ir.Node, rule: Rule | None) -> None:
+        active = [v for v in node.inputs if v is not None and not self.is_constant(v)]
+        output = node.outputs[0]
+        single = self._on_one_value(node, active)
+        if single is not None:
+            self._source[output] = single
+        family = _FAMILIES.get(node.op_type)
+        entries = [self.known.get(v) for v in (*active, output)]
+        if (
+            family is None or node.domain or node.attributes or rule is None or rule.foreign or None in node.inputs
+            or any(e is None or not e.dtype for e in entries) or not active
+        ):  # fmt: skip
+            return
+        if node.op_type in _SIGNED and any(e is not None and e.dtype.startswith("uint") for e in entries):
+            return
+        self.family[node] = family
+        if single is not None and len(active) > 1:
+            return
+        if len(active) > 1 or self.inner(active[0], family) is not None:
+            self.joins[node] = len(active)
+
+    def _on_one_value(self, node: onnx_ir.Node, active: Sequence[onnx_ir.Value]) -> onnx_ir.Value | None:
+        """The one value, of the shape of the result, that the entries of an elementwise result are functions of."""
+        if node.domain or node.op_type not in _ON_ITS_NEURON:
+            return None
+        sources = {self._source.get(v, v) for v in active}
+        if len(sources) != 1:
+            return None
+        [source] = sources
+        a, b = self.known.get(source), self.known.get(node.outputs[0])
+        return source if a is not None and b is not None and a.shape == b.shape else None
+
+
+def _collect(last: onnx_ir.Node, facts: _Facts) -> _Chain:
+    """The chain that ends in a node."""
+    family, chain = facts.family[last], _Chain()
+    waiting = [(last, False)]
+    while waiting:
+        node, negated = waiting.pop()
+        for place, value in enumerate(node.inputs):
+            assert value is not None
+            term = _Term(value, negated != (node.op_type == "Neg" or (node.op_type == "Sub" and place == 1)))
+            before = facts.inner(value, family)
+            if facts.is_constant(value):
+                chain.constants.append(term)
+            elif before is None:
+                chain.operands.append(term)
+            else:
+                chain.inner.append(before)
+                waiting.append((before, term.negated))
+    return chain
+
+
+def _replace(last: onnx_ir.Node, chain: _Chain, facts: _Facts) -> None:
+    """Replace the last node of a chain by one operator of all operands, and then the constants."""
+    graph, [old], family = last.graph, last.outputs, facts.family[last]
+    assert graph is not None
+    made = _Nodes(last, facts.known)
+    operands = [made.add("Neg", [t.value]) if t.negated else t.value for t in chain.operands]
+    while len(operands) > 1:
+        parts = [operands[i : i + MAX_LOWERED_OPERANDS] for i in range(0, len(operands), MAX_LOWERED_OPERANDS)]
+        operands = [made.add(declared("Chain"), p, DOMAIN, {"op": family}) if len(p) > 1 else p[0] for p in parts]
+    y = operands[0]
+    for term in chain.constants:
+        y = made.add("Sub" if term.negated else family, [y, term.value])
+    y.metadata_props.update(old.metadata_props)
+    before = [v for v in last.inputs if v is not None]
+    onnx_ir.convenience.replace_nodes_and_values(graph, last, [last], made.nodes, [old], [y])
+    remove_dead(before)
+
+
+class _Nodes:
+    """Nodes of the name and with the metadata of the one that they replace, and the shapes of their values."""
+
+    def __init__(self, replaced: onnx_ir.Node, known: dict[onnx_ir.Value, ValueInfo]) -> None:
+        self.nodes: list[onnx_ir.Node] = []
+        self._replaced, self._known = replaced, known
+
+    def add(
+        self, op: str, inputs: Sequence[onnx_ir.Value], domain: str = "", attributes: Mapping[str, str] | None = None
+    ) -> onnx_ir.Value:
+        """Add an elementwise node; returns its output."""
+        old = self._replaced
+        node = onnx_ir.node(op, inputs, dict(attributes or {}), domain=domain, name=old.name)
+        node.metadata_props.update(old.metadata_props)
+        [y] = node.outputs
+        y.name = f"{old.outputs[0].name}/{op}.{len(self.nodes)}"
+        shapes = {self._known[v].shape for v in inputs}
+        self._known[y] = ValueInfo(np.broadcast_shapes(*shapes), self._known[old.outputs[0]].dtype)
+        self.nodes.append(node)
+        return y
