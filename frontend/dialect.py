@@ -96,6 +96,11 @@ def _entry(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped |
     return [x and ((*x[0][:axis], *x[0][axis + 1 :]), x[1])]
 
 
+def _ranked(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    x = inputs[0]
+    return [x and ((*x[0][:-1], node.attributes["k"].as_int(), x[0][-1]), x[1])]
+
+
 def _number(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
     return [((), "int64")]
 
@@ -244,6 +249,11 @@ DIALECT: Mapping[str, InternalOp] = {
         "not count for what reads them: normalisations and sums cover the chosen ones. mask: instead of x, "
         "one number for the chosen entries and another for the others.",
         ("x", "scores"), ("k", "axis", "largest", "mask"),
+    ),
+    "Ranked": InternalOp(
+        "Of each rank below k and each entry along the last axis, whether the entry has that rank among the largest "
+        "(smallest if not `largest`).",
+        ("x",), ("k", "largest"), _ranked,
     ),
     "Chain": InternalOp(
         "All operands combined by `op`: Add, Mul, Max, Min, And, Or or Xor, whose operands may come in any order.",

@@ -289,10 +289,12 @@ class Interpreter:
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
     def _with(self, node: onnx_ir.Node, inputs: Sequence[Value | None], known: Mapping[onnx_ir.Value, ValueInfo]) -> Op:
-        results = tuple(_result(v, known.get(v)) for v in node.outputs)
+        results = [_result(v, known.get(v)) for v in node.outputs]
+        while len(results) > 1 and results[-1] is None:
+            results.pop()
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
-            results, dict(self._attributes_of(node)),
+            tuple(results), dict(self._attributes_of(node)),
         )  # fmt: skip
 
     def _attributes_of(self, node: onnx_ir.Node) -> dict[str, Any]:
@@ -336,7 +338,9 @@ class Interpreter:
 
 
 def _result(value: onnx_ir.Value, entry: ValueInfo | None) -> Result | None:
-    return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "") if value.name else None
+    if not value.name or (value.index() and not value.uses() and not value.is_graph_output()):
+        return None
+    return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "")
 
 
 def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:

@@ -139,7 +139,7 @@ class GraphLowering(LoweringContext):
         one = np.zeros((1,) * value.rank, dtype=np.int64)
         if number is None:
             return value.relabelled(self.source(value, one) if value.data.size else (one,))
-        node = self.state.nodes(NodeKind.HUB, 1, 0, pinned=True)
+        node = self.state.constant_node()
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
         copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
         return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), copy_axes=copies)

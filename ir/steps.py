@@ -355,6 +355,14 @@ STEPS: tuple[Step, ...] = (
         mixes_over="neurons",
     ),
     _step(
+        "Ranked",
+        "whether an entry has each rank among the k greatest",
+        "k largest over parts scope",
+        degree=0,
+        parity=None,
+        mixes_over="neurons",
+    ),
+    _step(
         "Chosen",
         "an entry if it is among the k greatest, or whether it is",
         "k largest mask over parts scope",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...ir import REPARAMETRIZE, GraphBuilder, Held, Parameter, ParameterView
+from ...ir import REPARAMETRIZE, GraphBuilder, Held, NodeKind, Parameter, ParameterView
 from ...ir.arrays import occurrence
 from ..budget import MAX_LABELS, MAX_VIAS, check_limit
 from .elements import Elements, Part
@@ -61,6 +61,7 @@ class State:
     functions: FunctionVias = field(init=False)
     traces: Traces = field(default_factory=Traces)
     indivisible: IndivisibleGroups = field(init=False)
+    _constant: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.moves = Moves(self.builder)
@@ -74,6 +75,15 @@ class State:
         if pinned:
             self.builder.pin(ids)
         return ids
+
+    def constant_node(self) -> np.ndarray:
+        """The pinned node of all numbers of the program, int32 [1]; a via says which number.
+
+        There is one for all, so that parts that are alike stay alike when each of them reads a number.
+        """
+        if self._constant is None:
+            self._constant = self.nodes(NodeKind.HUB, 1, 0, pinned=True)
+        return self._constant
 
     def labelled_nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Create a group of nodes; returns their labels, int64 [size]."""

@@ -19,7 +19,7 @@ from ..model.keys import DOMAIN
 from ..model.traversal import reads
 from ..primitives.functions import FUNCTIONS
 from ..rules.registry import Rule
-from .editor import remove_dead
+from .editor import GraphEditor, remove_dead
 
 __all__ = ["merge_chains"]
 
@@ -66,6 +66,9 @@ def merge_chains(
     Returns:
         How many chains were merged.
     """
+    _fold_shapes(model.graph, known)
+    _split_scatters(model.graph, known)
+    _drop_zeros(model.graph, known)
     facts = _Facts(model.graph, known, find)
     merged: set[onnx_ir.Node] = set()
     count = 0
@@ -81,6 +84,72 @@ def merge_chains(
     if count:
         model.graph.opset_imports[DOMAIN] = 1
     return count
+
+
+def _fold_shapes(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) -> None:
+    """Replace known sizes of values by constants, so that a value of which only the size is read is unused."""
+    editor = GraphEditor(graph, known, set())
+    for node in list(graph):
+        [output, *_] = node.outputs
+        data = known[output].data if output in known else None
+        if node.op_type in ("Shape", "Size") and not node.domain and data is not None and not output.is_graph_output():
+            literal = editor.literal(f"{output.name}.known", data)
+            known[literal] = known[output]
+            output.replace_all_uses_with(literal)
+            remove_dead([output])
+
+
+def _split_scatters(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) -> None:
+    """Replace additions into the result of another one: both go into zeros, and their results are added up."""
+    editor = GraphEditor(graph, known, set())
+    for node in list(graph):
+        if not _adds_entries(node):
+            continue
+        data, entry = node.inputs[0], known.get(node.outputs[0])
+        target = _unmoved(data)
+        before = None if target is None else target.producer()
+        if data is None or before is None or entry is None or not (_adds_entries(before) or before.op_type == "Add"):
+            continue
+        zeros = editor.literal(f"{node.name}.zeros", np.zeros(1, np.int64))
+        [start] = editor.add(node, "Expand", [zeros, editor.literal(f"{node.name}.size", np.array(entry.shape))])
+        known[start] = ValueInfo(entry.shape, entry.dtype, np.broadcast_to(np.zeros((), entry.dtype), entry.shape))
+        [own] = editor.add(node, node.op_type, [start, *node.inputs[1:]], dict(node.attributes))
+        [total] = editor.add(node, "Add", [target, own])
+        known[own] = known[total] = ValueInfo(entry.shape, entry.dtype)
+        editor.replace_output(node, 0, total)
+        graph.remove(node, safe=True)
+        remove_dead([data])
+
+
+def _adds_entries(node: onnx_ir.Node) -> bool:
+    adds = node.attributes.get_string("reduction", "none") == "add"
+    return adds and not node.domain and node.op_type in ("ScatterND", "ScatterElements")
+
+
+def _unmoved(value: onnx_ir.Value | None) -> onnx_ir.Value | None:
+    """The value before nodes that leave it as it is."""
+    while value is not None and (node := value.producer()) is not None and not node.domain:
+        order = list(node.attributes.get_ints("perm", ())) or None
+        if node.op_type != "Identity" and (node.op_type != "Transpose" or order is None or order != sorted(order)):
+            break
+        value = node.inputs[0]
+    return value
+
+
+def _drop_zeros(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) -> None:
+    """Remove additions of known zeros, with which exporters start a sum."""
+    for node in list(graph):
+        if node.op_type != "Add" or node.domain or node.outputs[0].is_graph_output():
+            continue
+        for zeros, value in (node.inputs, node.inputs[::-1]):
+            entries = [known.get(v) for v in (zeros, value, node.outputs[0]) if v is not None]
+            data = entries[0].data if entries and entries[0] is not None else None
+            if data is None or value is None or len(entries) < 3 or entries[1] is None or entries[2] is None:
+                continue
+            if entries[1].shape == entries[2].shape and data.size and not np.any(data):
+                node.outputs[0].replace_all_uses_with(value)
+                remove_dead([node.outputs[0]])
+                break
 
 
 class _Facts:
@@ -117,11 +186,7 @@ class _Facts:
         node = value.producer()
         if node is None or node not in self.joins or self.family[node] != family or value.is_graph_output():
             return None
-        uses = [u for u in value.uses() if not self._is_of_shape(u.node)]
-        return node if len(uses) == 1 else None
-
-    def _is_of_shape(self, node: onnx_ir.Node) -> bool:
-        return node.op_type in ("Shape", "Size") and self.is_constant(node.outputs[0])
+        return node if len(value.uses()) == 1 else None
 
     def _visit(self, node: onnx_ir.Node, rule: Rule | None) -> None:
         active = [v for v in node.inputs if v is not None and not self.is_constant(v)]

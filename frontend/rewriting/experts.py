@@ -18,6 +18,7 @@ from ..errors import Unsupported
 from ..inference.shapes import ValueInfo
 from .choices import Region
 from .editor import GraphEditor
+from .patterns.matching import Facts, producer
 
 __all__ = ["dense_experts"]
 
@@ -34,6 +35,9 @@ def dense_experts(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -
     """
     editor, found = GraphEditor(model.graph, known, set()), 0
     for node in list(model.graph):
+        if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx"):
+            found += _ranks(node, editor)
+    for node in list(model.graph):
         if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is model.graph:
             region = Region.of(node, editor)
             try:
@@ -43,6 +47,42 @@ def dense_experts(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -
             except Unsupported:
                 continue
     return found
+
+
+def _ranks(node: onnx_ir.Node, editor: GraphEditor) -> bool:
+    """Replace what says which entry each index of a TopK along the last axis is: OneHot, or Equal to 0, 1, 2, ..."""
+    facts = Facts(editor.known)
+    index = node.inputs[0]
+    if node.op_type == "Equal":
+        numbers = facts.data(node.inputs[1])
+        rise = producer(index, "Unsqueeze")
+        if rise is None or numbers is None or numbers.ndim < 1 or numbers.size != numbers.shape[-1]:
+            return False
+        if facts.integers(rise.inputs[1]) != (-1,) and facts.integers(rise.inputs[1]) != (
+            len(facts.shape(index) or ()) - 1,
+        ):
+            return False
+        if (numbers.reshape(-1) != np.arange(numbers.size)).any():
+            return False
+        index = rise.inputs[0]
+    while index is not None and (cast := producer(index, "Cast", "Identity")) is not None:
+        index = cast.inputs[0]
+    router = producer(index, "TopK")
+    shape, made = facts.shape(index), facts.shape(node.outputs[0])
+    if router is None or index is not router.outputs[1] or shape is None or made is None:
+        return False
+    scores = router.inputs[0]
+    entries = facts.shape(scores)
+    last = router.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
+    along = node.op_type == "Equal" or node.attributes.get_int("axis", -1) in (-1, len(shape))
+    if not last or not along or entries is None or made != (*shape, entries[-1]):
+        return False
+    settings = {"k": shape[-1], "largest": router.attributes.get_int("largest", 1)}
+    [value] = editor.internal(node, "Ranked", [scores], settings)
+    editor.known[value] = editor.known[node.outputs[0]]
+    editor.replace_output(node, 0, value)
+    editor.graph.remove(node, safe=True)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

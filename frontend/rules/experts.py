@@ -30,6 +30,14 @@ def chosen(ctx: LoweringContext, op: Op) -> Value:
     return gate if scores is None else ctx.elementwise(op.type, x, gate)
 
 
+@internal_rule("Ranked")
+def ranked(ctx: LoweringContext, op: Op) -> Value:
+    """The rank of an entry depends on all entries, on each in the same way; ranks are positions of one axis more."""
+    x, k = op.input(0), int(op.attr("k"))
+    attributes = {"k": k, "largest": int(op.attr("largest", 1))}
+    return normalized(ctx, x, [x.rank - 1], op.type, attributes).unsqueezed(x.rank - 1, k)
+
+
 @rule("MoE", domain=MICROSOFT, weights=(2, 3, 4, 5, 6, 7), shapes=like_first, data=(0, 1))
 def experts(ctx: LoweringContext, op: Op) -> Value:
     """Weights are [experts, outputs, inputs]; each token goes to the k experts that its router prefers (since 1)."""

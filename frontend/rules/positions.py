@@ -234,15 +234,23 @@ def cumulative(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("TopK")
 def top_k(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The k greatest along an axis, values and indices (TopK since 1)."""
+    """The k greatest along an axis, values and indices (TopK since 1).
+
+    The values are the same in whatever order the entries come; the indices number them.
+    """
     x, axis = op.input(0), op.axis()
-    attributes = {"axis": axis - x.rank, "largest": int(op.attr("largest", 1))}
-
-    def chosen(index: int) -> Value:
-        shape = op.shape(index)
-        return ctx.order(x, [axis], op.type, {**attributes, "k": shape[axis], "output": index}, shape)
-
-    return [chosen(i) if op.wants(i) else None for i in range(2)]
+    largest = int(op.attr("largest", 1))
+    values = indices = None
+    if op.wants(0):
+        k = op.shape(0)[axis]
+        greatest = ctx.reduce(x, [axis], op.type, {"k": k, "largest": largest})
+        one = ctx.reshaped(greatest, (*x.shape[:axis], *x.shape[axis + 1 :]))
+        values = one.unsqueezed(axis, k)
+    if op.wants(1):
+        shape = op.shape(1)
+        attributes = {"axis": axis - x.rank, "largest": largest, "k": shape[axis], "output": 1}
+        indices = ctx.order(x, [axis], op.type, attributes, shape)
+    return [values, indices]
 
 
 @rule("ReverseSequence")

@@ -95,6 +95,19 @@ MODELS: dict[str, tuple[str, dict[str, np.ndarray], set[str]]] = {
         {"r": np.ones((4, 3), np.float32), "e": np.ones((3, 4, 2), np.float32), "k": np.array([2])},
         {"Chosen"},
     ),
+    "ranks of a router": (
+        """(float[3, 4] x) => (float[3, 2] y) { s = MatMul(x, r) v, i = TopK(s, k) h = OneHot(i, d, m)
+            c = Cast<to = 1>(h) t = ReduceSum<keepdims = 0>(c, a) y = MatMul(t, e) }""",
+        {
+            "r": np.ones((4, 3), np.float32),
+            "e": np.ones((3, 2), np.float32),
+            "k": np.array([2]),
+            "d": np.array([3]),
+            "m": np.array([0, 1]),
+            "a": np.array([1]),
+        },
+        {"Ranked"},
+    ),
     "loop": (
         f"(float[2, 4] x, int64[1] n, float[N, 4, 4] s) => (float[2, 4] y) {LOOP}",
         {},

@@ -26,6 +26,7 @@ SUMMED = (
 CONSTANTS = {
     "two": [2], "one": [1], "minus": [-1], "each": [4, 2, 3], "rows": [8, 3], "column": [8, 1], "apart": [4, 2, 2],
     "groups": [4, 2, 2], "tokens": [4, 4], "twice": [0, 0, 1, 1, 2, 2, 3, 3],
+    "count": [3], "onoff": [0, 1], "size": [4, 2],
 }  # fmt: skip
 # 4 experts of 5 hidden units each: 4! (5!)^4.
 ORDER = F(4) * F(5) ** 4
@@ -65,6 +66,29 @@ FORMS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         SHAPES, F(2) ** 3 * F(5) ** 4,
     ),
 }  # fmt: skip
+
+
+def one_by_one(chain: bool) -> str:
+    """Each expert reads the tokens that chose it, and adds its results to theirs."""
+    lines = [
+        "s = MatMul(x, r) v, i = TopK(s, two) hot = OneHot<axis = -1>(i, count, onoff)"
+        " mt = Transpose<perm = [2, 0, 1]>(hot) zeros = ConstantOfShape(size)"
+    ]
+    for e in range(3):
+        lines.append(
+            f"e{e} = Constant<value_int = {e}>() m{e} = Gather<axis = 0>(mt, e{e}) q{e} = NonZero(m{e})"
+            f" z{e} = Transpose(q{e}) t{e}, k{e} = Split<axis = 1, num_outputs = 2>(z{e}) f{e} = Squeeze(t{e}, one)"
+            f" x{e} = Gather<axis = 0>(x, f{e}) h{e} = MatMul(x{e}, a{e}) g{e} = Relu(h{e}) o{e} = MatMul(g{e}, b{e})"
+            f" w{e} = GatherND(v, z{e}) u{e} = Unsqueeze(w{e}, one) p{e} = Mul(o{e}, u{e})"
+        )
+        start = "zeros" if not e or not chain else f"y{e - 1}"
+        lines.append(f'y{e} = ScatterND<reduction = "add">({start}, t{e}, p{e})')
+    return " ".join([*lines, "y = Identity(y2)" if chain else "y01 = Add(y0, y1) y = Add(y01, y2)"])
+
+
+EACH = {"r": (3, 3), **{f"a{e}": (3, 5) for e in range(3)}, **{f"b{e}": (5, 2) for e in range(3)}}
+FORMS["one expert after the other, added"] = (one_by_one(False), EACH, F(3) * F(5) ** 3)
+FORMS["one expert after the other, into one"] = (one_by_one(True), EACH, F(3) * F(5) ** 3)
 
 
 def network(text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:

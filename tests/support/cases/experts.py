@@ -66,6 +66,15 @@ def _gathered(head: str, floats: dict[str, tuple[int, ...]], ints: dict[str, lis
     )
     tuples = "n = Unsqueeze(i, last) wa = GatherND(w, n) va = GatherND(v, n) "
     best = chosen.format("largest = 1", "two", "Softmax")
+    counted = "a, i = TopK<{}>(p, {}) hot = OneHot(i, depth, marks) c = Cast<to = 1>(hot) "
+    summed = "z = ReduceSum<keepdims = 0>(c, rank) q = MatMul(z, back) o = Unsqueeze(q, first)"
+    equal = "a, i = TopK(p, two) n = Unsqueeze(i, last) hot = Equal(n, numbers) c = Cast<to = 1>(hot) "
+    yield rows("Ranked", "one-hot", head + counted.format("largest = 1", "two") + summed, domain="gmnc",
+               floats={"wr": (6, 4), "back": (4, 6)},
+               ints={**ints, "depth": [4], "marks": [0, 1], "rank": [-2], "numbers": [[[0, 1, 2, 3]]]},
+               variants=[head + counted.format("largest = 0", "two") + summed,
+                         head + counted.format("largest = 1", "three") + summed],
+               alike=[head + equal + summed])  # fmt: skip
     yield rows("Chosen", "gathered weights", head + best + indexed + applied, domain="gmnc",
                floats={n: floats[n] for n in ("wr", "w", "v")}, ints=ints,
                variants=[head + first + indexed + applied for first in (
