@@ -300,6 +300,8 @@ def _statistics() -> Iterator[Case]:
     yield image("BatchNormalization", "trained", trained, floats=vectors, opset=15)
     shifted = "n" + trained[1:] + "\n c = Reshape(m, four)\n o = Add(n, c)"
     yield image("BatchNormalization", "running-mean", shifted, floats=vectors, ints={"four": [4, 1, 1]}, opset=15)
+    scaled = "n" + trained[1:] + "\n c = Reshape(v, four)\n o = Mul(n, c)"
+    yield image("BatchNormalization", "running-variance", scaled, floats=vectors, ints={"four": [4, 1, 1]}, opset=15)
     yield rows(
         "LayerNormalization",
         "mean-used",
