@@ -61,7 +61,7 @@ MAX_TOTAL_FOLD_WORK = 1 << 18
 MAX_WEIGHT_WORK = 1 << 21
 """The same for a computed weight that is evaluated on demand."""
 
-MAX_LOWERED_OPERANDS = 1 << 12
+MAX_LOWERED_OPERANDS = 1 << 14
 """Operands of a node to be lowered."""
 
 MAX_OPERANDS = 1 << 14

@@ -142,8 +142,9 @@ class Interpreter:
         ctx.call_handler = self._caller
         self._values, self._constants, self._activations = {}, {}, {}
         self._source = source
+        stored = set(self.model.graph.initializers.values())
         for value in self.model.graph.inputs:
-            if value not in self.model.graph.initializers.values():
+            if value not in stored:
                 x = _typed(value, self.known)
                 self._values[value] = x.relabelled(enter(value, x))
         needed = needed_nodes(self.model.graph, self._is_known)
@@ -269,7 +270,8 @@ class Interpreter:
 
     def _op(self, ctx: LoweringContext, node: onnx_ir.Node) -> Op:
         """The node as its rule sees it."""
-        captured = [v for v in dict.fromkeys(reads(node)) if v not in node.inputs and self._is_outer(v)]
+        own = set(node.inputs)
+        captured = [v for v in dict.fromkeys(reads(node)) if v not in own and self._is_outer(v)]
         inputs = [
             None if v is None
             else self._as_activation(ctx, v) if (node, i) in self.plan.activation_operands

@@ -162,6 +162,25 @@ def _gate(sketch: Sketch) -> None:
     sketch.put(sketch.node("Mul", x, sketch.node("Unsqueeze", gate, sketch.integers(wide))))
 
 
+def _mixture(sketch: Sketch) -> None:
+    """Several branches of x, perhaps gated, that an associative operator combines in any tree, with constants inside."""
+    x, op = sketch.pick(lambda t: t.rank >= 2), sketch.choice(["Add", "Add", "Sum", "Mul", "Max", "Min", "Sub"])
+    width, gated = sketch.size(4), sketch.chance(40)
+    waiting = []
+    for _ in range(sketch.integer(3, 4)):
+        branch = matmul(sketch, sketch.node("Tanh", matmul(sketch, x, 3)), width)
+        gate = sketch.node("Sigmoid", matmul(sketch, x, sketch.choice([1, width]))) if gated else None
+        waiting.append(branch if gate is None else sketch.node("Mul", branch, gate))
+    while len(waiting) > 1:
+        a, b = (waiting.pop(sketch.integer(0, len(waiting) - 1)) for _ in range(2))
+        made = sketch.node(op, a, b)
+        if sketch.chance(20):
+            k = vector(sketch, (width,)) if sketch.chance(50) else sketch.literal(0.5)
+            made = sketch.node(op, *((made, k) if sketch.chance(50) else (k, made)))
+        waiting.append(made)
+    sketch.put(waiting[0])
+
+
 STEPS: Mapping[str, Callable[[Sketch], None]] = {
     "unary": _unary,
     "chain": _chain,
@@ -170,4 +189,5 @@ STEPS: Mapping[str, Callable[[Sketch], None]] = {
     "meet": _meet,
     "residual": _residual,
     "gate": _gate,
+    "mixture": _mixture,
 }
