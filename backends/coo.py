@@ -130,7 +130,7 @@ def coo(
         links: Include the edges without a parameter: links and constant blocks.
         reverse: Append the reverse of every edge, with an edge type whose last column is 1.
         dtype: Dtype of `edge_attr`: float64, float32 (default), float16 or bfloat16.
-        index_dtype: Type of node and parameter ids, int32 or int64; by default int32 if they fit. Torch's scatter
+        index_dtype: Of node and parameter ids, int32 or int64; by default int32 where they fit. Torch's scatter
             operators need int64.
         pyg: Return a PyG `Data` (True) or a `CooGraph` (False); by default `Data` if torch_geometric is installed.
 

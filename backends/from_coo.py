@@ -19,7 +19,7 @@ def from_coo(data: Any) -> Blocks:
     """Convert COO tensors to `Blocks`, with the edges in the same order.
 
     Args:
-        data: The output of `gmnc.backends.coo.coo`, or a PyG `Batch` of it.
+        data: What `gmnc.backends.coo.coo` returns, or a PyG `Batch` of that.
 
     Returns:
         Blocks without segments: the data's `edge_param` says which parameter an edge carries.

@@ -1,4 +1,4 @@
-"""What to write into a model: new values unchanged, encoded on a quantisation grid, or as floats instead of it."""
+"""What to write into a model: new values as they are, encoded on a quantisation grid, or as floats in its place."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def predict_accuracy(
 ) -> None:
     """Predict the test accuracy (0 to 1) of each MODEL or STORE from its parameters.
 
-    Warns of networks that do not resemble those on which the predictor was trained.
+    Warns of networks that are unlike those on which the predictor was trained.
 
     Example: gmnc predict model.onnx
     """

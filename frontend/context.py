@@ -126,6 +126,20 @@ class LoweringContext(SpecialPrimitives):
         """
         return Value(name, data.shape, str(data.dtype), data=data)
 
+    def select(self, mask: np.ndarray, name: str, x: Value, y: Value) -> Value:
+        """The entries of `x` where a known mask is true, else those of `y`, as data movement.
+
+        Args:
+            mask: The mask, broadcast to the shape of the result.
+            name: Its name.
+            x: An activation of the shape of the result.
+            y: Another one.
+
+        Returns:
+            The selected entries.
+        """
+        return self.elementwise("Where", self.constant(mask, name), x, y)
+
     def add(self, x: Value, y: Value) -> Value:
         """`x + y`, broadcast, by the rule of Add.
 
@@ -250,8 +264,10 @@ class LoweringContext(SpecialPrimitives):
         if not x.is_activation:
             return self.move(x, lambda a: a.reshape(shape), shape)
         if [n for n in x.shape if n != 1] == [n for n in shape if n != 1]:
-            return x.relabelled(tuple(_unit_axes(f, x.shape, shape) for f in x.factors), shape)
-        return x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
+            made = x.relabelled(tuple(_unit_axes(f, x.shape, shape) for f in x.factors), shape)
+        else:
+            made = x.relabelled(self.moved(x, lambda a: a.reshape(shape), shape), shape)
+        return replace(made, copy_axes=_copies(x, lambda a: a.reshape(shape), shape)) if x.copy_axes else made
 
 
 def elementwise_result(operands: Sequence[Value | None], factors: tuple[np.ndarray, ...]) -> Value:

@@ -18,6 +18,7 @@ from ..ir.arrays import distinct
 from .budget import MAX_LABELS, MAX_POSITIONS, check_limit
 from .context import elementwise_result, reduced_shape
 from .errors import SMALLER
+from .primitives.aligned import own_axes, placed
 from .primitives.contraction import Spec, fitted
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
@@ -315,12 +316,20 @@ class FeatureDiscovery(Tracing):
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
-        """Positions of each operand are one feature, except along the axes that are kept."""
+        """Positions of each operand are one feature, except along the axes that are kept; these are merged."""
         for other in inputs[1:]:
             self._share(other, places)
         first = inputs[0]
-        self._share(first, [a for a in range(first.rank) if a not in keep.values()])
-        return first.relabelled((unlabelled(len(shape)),), shape)
+        own = own_axes(rows or {}, keep, len(inputs))
+        self._share(first, [a for a in range(first.rank) if a not in own[0].values()])
+        sizes = [v.shape[b] for v, axes in zip(inputs, own, strict=True) for b in axes.values()]
+        if math.prod(sizes) > MAX_FULLY_LABELLED:
+            return first.relabelled((unlabelled(len(shape)),), shape)
+        parts = []
+        for value, axes in zip(inputs, own, strict=True):
+            entry = tuple(slice(None) if a in axes.values() else slice(0, 1) for a in range(value.rank))
+            parts += [placed(f[entry], axes, len(shape)) for f in value.factors]
+        return first.relabelled((self._merge(parts),), shape)
 
     def mixed(self, op: Op) -> None:
         """Each operand counts as one feature unless a weight distinguishes its entries."""

@@ -15,8 +15,10 @@ from ..ir.arrays import occurrence
 from .budget import MAX_EXPANDED, MAX_LABELS, MAX_POSITIONS, check_limit
 from .context import LoweringContext, elementwise_result, reduced_shape
 from .primitives.add_parameters import Addend, add_parameters
+from .primitives.aligned import axis_names, join_aligned, own_axes
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract
+from .primitives.copies import SINGLE, common_copies, is_copied
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
 from .primitives.grid import free_axes, moved, placed, unfold
@@ -32,7 +34,7 @@ from .primitives.recurrence import Units, recur
 from .primitives.reductions import layout, normalize_over, order, reduce
 from .primitives.sparse import SparseLayer, sparse
 from .primitives.stacking import resized, stack
-from .primitives.state import State, align
+from .primitives.state import State
 from .primitives.storage import QuantOperand, store
 from .primitives.values import Op, Value
 
@@ -137,11 +139,12 @@ class GraphLowering(LoweringContext):
             return value.relabelled(self.source(value, compress(every)))
         number = uniform(value.data)
         one = np.zeros((1,) * value.rank, dtype=np.int64)
+        copies = frozenset(a for a, n in enumerate(value.shape) if n > 1 and is_copied(value, a))
         if number is None:
-            return value.relabelled(self.source(value, one) if value.data.size else (one,))
+            factors = self.source(value, one) if value.data.size else (one,)
+            return replace(value.relabelled(factors), copy_axes=copies)
         node = self.state.constant_node()
         via = self.state.builder.via("Constant", (("value", float(f"{float(number):.6g}")),))
-        copies = frozenset(a for a, n in enumerate(value.shape) if n > 1)
         return replace(value.relabelled((to_labels(node, via).reshape(one.shape),)), copy_axes=copies)
 
     def unused(self, value: Value, reason: str) -> None:
@@ -156,21 +159,17 @@ class GraphLowering(LoweringContext):
         def step(via: int) -> int:
             return self.state.step((via,), function, op, attributes)
 
-        return x.relabelled(tuple(map_via(f, step) for f in x.factors))
+        made = x.relabelled(tuple(map_via(f, step) for f in x.factors))
+        return replace(made, copy_axes=x.copy_axes) if function is not None or op in SINGLE else made
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Join the activations, bind literals into the function, add other constants as parameters."""
-        inputs: Sequence[Value | None] = operands
-        if any(v is not None and v.copy_axes for v in operands):
-            ranked = [[] if v is None else [a - v.rank for a in _varied(v)] for v in operands]
-            times = Counter(a for axes in ranked for a in axes)
-            inputs = [
-                v and self._once(v, range(-v.rank, 0), {a for a, n in times.items() if n > (a in own)})
-                for v, own in zip(operands, ranked, strict=True)
-            ]
-        inputs = [self._with_neurons(v, inputs) for v in inputs]
+        names = [range(-v.rank, 0) if v is not None else () for v in operands]
+        inputs: Sequence[Value | None] = self._apart(operands, names)
+        inputs = self._apart([self._with_neurons(v, inputs) for v in inputs], names)
         factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
-        return elementwise_result(operands, factors)
+        made = elementwise_result(operands, factors)
+        return replace(made, copy_axes=common_copies(inputs, names, {a - made.rank: a for a in range(made.rank)}))
 
     def _with_neurons(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
         """Convert a constant operand that has neurons of its own (see `neuron_axes`) to an activation."""
@@ -186,12 +185,28 @@ class GraphLowering(LoweringContext):
         shape = [n if a in axes else 1 for a, n in enumerate(value.shape)]
         return value.relabelled(self.source(value, np.arange(size).reshape(shape)))
 
-    def _once(self, x: Value, axes: Sequence[Hashable], varied: Set[Hashable]) -> Value:
-        """Remove copies of `x` along axes on which other operands' labels vary, so that it is broadcast instead.
+    def _apart(self, values: Sequence[Value | None], names: Sequence[Sequence[Hashable]]) -> list[Value | None]:
+        """Remove copies along axes on which the labels of another value vary, so that they are broadcast instead.
 
-        axes, varied: names of its axes, and of those on which others vary; equal for aligned ones.
+        names: the names of the axes of each value, equal for aligned ones.
         """
-        copies = [a for a in x.copy_axes if axes[a] in varied and x.shape[a] > 1]
+        if not any(v is not None and v.copy_axes for v in values):
+            return list(values)
+        varied = [
+            set() if v is None else {own[a] for f in v.factors for a in varying(f)}
+            for v, own in zip(values, names, strict=True)
+        ]
+        times = Counter(name for own in varied for name in own)
+        out: list[Value | None] = []
+        for value, own, mine in zip(values, names, varied, strict=True):
+            met = [] if value is None else [
+                a for a in sorted(value.copy_axes) if times[own[a]] > (own[a] in mine) and value.shape[a] > 1
+            ]  # fmt: skip
+            out.append(value if value is None else self._once(value, met))
+        return out
+
+    def _once(self, x: Value, copies: Sequence[int]) -> Value:
+        """One of the copies along these axes."""
         if not copies:
             return x
         cut = tuple(slice(0, 1) if a in copies else slice(None) for a in range(x.rank))
@@ -275,26 +290,29 @@ class GraphLowering(LoweringContext):
 
     def product_sum(self, x: Value, y: Value, letters: tuple[str, str, str], shape: tuple[int, ...]) -> Value:
         """Product and sum nodes."""
-        a, b = ({own[i] for i in _varied(v)} for v, own in ((x, letters[0]), (y, letters[1])))
-        x, y = self._once(x, letters[0], b), self._once(y, letters[1], a)
+        [x, y] = (v for v in self._apart((x, y), letters[:2]) if v is not None)
         factors = product_sum(self.state, x.factors, y.factors, letters, (x.shape, y.shape))
-        return x.relabelled(factors, shape)
+        copies = common_copies((x, y), letters[:2], {t: a for a, t in enumerate(letters[2])})
+        return replace(x.relabelled(factors, shape), copy_axes=copies)
 
     def reduce(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Reduce nodes where labels vary along the axes."""
         shape = reduced_shape(x.shape, axes)
-        return x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
+        made = x.relabelled(reduce(self.state, x.factors, axes, op, attributes, x.shape), shape)
+        return replace(made, copy_axes=x.copy_axes - {*axes})
 
     def normalize_over(self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any]) -> Value:
         """Labels pass; scopes get a node each where they are parts of a group."""
-        return x.relabelled(normalize_over(self.state, x.factors, axes, op, attributes, x.shape))
+        made = x.relabelled(normalize_over(self.state, x.factors, axes, op, attributes, x.shape))
+        return replace(made, copy_axes=x.copy_axes - {*axes})
 
     def order(
         self, x: Value, axes: Sequence[int], op: str, attributes: dict[str, Any], shape: tuple[int, ...],
         mixed: bool = True,
     ) -> Value:  # fmt: skip
         """Labelled axes are pinned."""
-        return x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
+        made = x.relabelled(order(self.state, x.factors, axes, op, attributes, x.shape, shape), shape)
+        return replace(made, copy_axes=x.copy_axes - {*axes})
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Table rows are pinned `token` nodes, linked from the indices; their entries are edges to new neurons."""
@@ -313,16 +331,19 @@ class GraphLowering(LoweringContext):
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Movement along a labelled axis (or of single entries), a join of the operands along a free one."""
-        values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
-        first, length = values[0], sum(v.shape[axis] for v in values)
-        if len(values) == 1:
+        whole = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
+        first, length = whole[0], sum(v.shape[axis] for v in whole)
+        if len(whole) == 1:
             return first.relabelled(first.factors)
+        names = [[*range(axis), ("along", i), *range(axis + 1, v.rank)] for i, v in enumerate(whole)]
+        values = [v for v in self._apart(whole, names) if v is not None]
+        beside = common_copies(values, names, {a: a for a in range(first.rank) if a != axis})
         labelled = any(axis in varying(f) for v in values for f in v.factors)
         if labelled or all(v.shape[axis] == 1 for v in values):
-            copies = all(v.shape[axis] == 1 and _alike(v, first) for v in values)
+            copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
             labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
             made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
-            return replace(first.relabelled(made, shape), copy_axes=frozenset({axis} if copies else ()))
+            return replace(first.relabelled(made, shape), copy_axes=beside | ({axis} if copies else set()))
 
         def step(vias: tuple[int, ...]) -> int:
             return self.state.builder.via("Concat", (), vias)
@@ -332,27 +353,25 @@ class GraphLowering(LoweringContext):
         factors = combine(self.state, operands, thin, "Concat", range(len(operands)), step, lambda _, via: via)
         along = (("axis", free_axes(factors, shape).index(axis)),)
         marked = tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors)
-        return first.relabelled(marked, shape)
+        return replace(first.relabelled(marked, shape), copy_axes=beside)
+
+    def select(self, mask: np.ndarray, name: str, x: Value, y: Value) -> Value:
+        """The labels of the entries are selected."""
+        both = self.concat([x.unsqueezed(0), y.unsqueezed(0)], 0)
+        return self.move(both, lambda a: np.where(mask, a[0], a[1]), x.shape)
 
     def join_all(
         self, inputs: Sequence[Value], op: str, shape: tuple[int, ...], keep: dict[int, int],
         places: Sequence[int] = (), rows: Rows | None = None,
     ) -> Value:  # fmt: skip
         """One join node per kept label of the first operand, of it and of all labels of the others, by position."""
-        state, first = self.state, inputs[0]
-        letters = "abcdefghijklmnop"[: first.rank]
-        labels = self._tuple(first)
-        away = tuple(a for a in range(first.rank) if a not in keep.values() and labels.shape[a] > 1)
-        if away:
-            labels = shared_neuron(state, labels, away, beside=free_axes(first.factors, first.shape))
-        target = "".join(letters[keep[a]] if a in keep else "-" for a in range(len(shape)))
-        base = align(labels, letters, target.replace("-", "")).reshape(
-            [labels.shape[keep[a]] if a in keep else 1 for a in range(len(shape))]
-        )
-        others = [self._one_label(v).reshape((1,) * len(shape)) for v in inputs[1:]]
-        joined = join(state, [base, *others], op, range(1 + len(others)))
-        grids = tuple(tuple(a - v.rank for a in free_axes(v.factors, v.shape)) for v in inputs)
-        return first.relabelled((map_via(joined, lambda v: state.builder.via(op, (("grids", grids),), (v,))),), shape)
+        rows = rows or {}
+        own = own_axes(rows, keep, len(inputs))
+        values = [v for v in self._apart(inputs, axis_names(own, inputs)) if v is not None]
+        operands = [Operand((self._tuple(v),), v.shape) for v in values]
+        made = inputs[0].relabelled((join_aligned(self.state, operands, own, op, len(shape)),), shape)
+        entrywise = [{a: b for a, axes in rows.items() if (b := axes[i]) is not None} for i in range(len(inputs))]
+        return replace(made, copy_axes=common_copies(values, axis_names(entrywise, values), {a: a for a in rows}))
 
     def opaque_join(self, op: Op, fresh: bool = False) -> list[Value | None]:
         """One join node of all labels of the operands, by position."""

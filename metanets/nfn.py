@@ -72,7 +72,7 @@ class NFN(nn.Module):
             [G, out_channels]; with the equivariant head [E, out_channels].
 
         Raises:
-            GmncError: A network has another structure.
+            GmncError: A network is of a different kind.
         """
         chains = _chains(graph)
         for number, found in enumerate(chains):

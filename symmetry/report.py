@@ -170,7 +170,7 @@ def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[SymmetryFamily
             continue
         pinned = graph.pinned[group.start : group.stop].all()
         why = port_groups.get(number, "order matters") if pinned else counted(group.size, "neuron")
-        why += ", no two interchangeable" * (group.size > 1 and not pinned)
+        why += ", no two alike" * (group.size > 1 and not pinned)
         yield SymmetryFamily(group_name(group), ("pinned, " if pinned else "") + why, (number,))
 
 

@@ -210,7 +210,7 @@ class Accuracy:
         """The negated squared error.
 
         Args:
-            metrics: The result of `evaluate`.
+            metrics: What `evaluate` returned.
 
         Returns:
             Greater is better.
@@ -232,7 +232,7 @@ def experiment(
     """Prepare the prediction of accuracies.
 
     Args:
-        settings: Settings of the run.
+        settings: What to train.
         zoo: A `Zoo` of classifiers.
         predictor: File for a `Predictor`, written at the end.
         on_progress: Called while responses to probes are computed.

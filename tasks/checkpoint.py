@@ -23,8 +23,7 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """The state in a checkpoint, after loading weights and optimiser state into `model` and `optimizer`.
 
-    Raises `GmncError` if the run had other options, and `LoadError` if the checkpoint is damaged or belongs to another
-    metanetwork.
+    Raises `GmncError` if the run had other options, and `LoadError` if it is of another network or damaged.
     """
     FileState.of(path)
     try:

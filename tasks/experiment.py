@@ -88,7 +88,7 @@ def run(
 
     Args:
         prepare: Creates the experiment.
-        settings: Settings of the run.
+        settings: What to train.
         options: How to train.
         out: Folder of the run.
         device: Device to train on.

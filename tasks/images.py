@@ -24,7 +24,7 @@ class Images:
         train_y: int64 [4000], classes 0 to 9.
         test_x: float32 [1000, 1, S, S].
         test_y: int64 [1000].
-        mean: Mean of the training pixels in [0, 1], before standardisation.
+        mean: Of the training pixels in [0, 1], before standardisation.
         deviation: Their standard deviation.
     """
 

@@ -173,7 +173,7 @@ class Dilation:
         """Rate metrics; see `Task`.
 
         Args:
-            metrics: The result of `evaluate`.
+            metrics: What `evaluate` returns.
 
         Returns:
             The negated squared error.
@@ -207,14 +207,14 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     """Prepare the experiment inr-edit.
 
     Args:
-        settings: Settings of the run.
+        settings: What to train.
         zoo: A `Zoo` of kind ``inr``.
 
     Returns:
         The experiment for `run`.
 
     Raises:
-        GmncError: The zoo has another kind or is too small, or an option has an invalid value.
+        GmncError: The zoo is of another kind or too small, or an option has an invalid value.
     """
     if "image" not in zoo.table:
         raise GmncError("inr-edit needs a zoo of images: gmnc zoo make --kind inr")

@@ -215,7 +215,7 @@ class Contrast:
         """Rate metrics; see `Task`.
 
         Args:
-            metrics: The result of `evaluate`.
+            metrics: What `evaluate` returns.
 
         Returns:
             The negated squared error.
@@ -233,14 +233,14 @@ def experiment(settings: Settings, zoo: Any) -> Experiment:
     """Prepare the experiment inr-ssl.
 
     Args:
-        settings: Settings of the run.
+        settings: What to train.
         zoo: A `Zoo` of kind ``sine``.
 
     Returns:
         The experiment for `run`.
 
     Raises:
-        GmncError: The zoo has another kind or is too small.
+        GmncError: The zoo is of another kind or too small.
     """
     if "function" not in zoo.table:
         raise GmncError("inr-ssl needs a zoo of sines: gmnc zoo make --kind sine")

@@ -268,7 +268,7 @@ class _Template:
         return _Template(graph, shared, starts, _rest(model, starts))
 
     def values(self, path: Path, model: onnx.ModelProto) -> np.ndarray:
-        """The `Blocks.values` of a member, float32 [V]; raises `GmncError` if it has another architecture."""
+        """The `Blocks.values` of a member, float32 [V]; raises `GmncError` if it is of another architecture."""
         if not self.starts:
             own = blocks(compile(path), dtype=torch.float32)
             if [replace(s, graph=0) for s in own.segments] != list(self.shared.segments):

@@ -23,7 +23,7 @@ class Population:
     """
 
     def __init__(self, members: Sequence[Blocks]) -> None:
-        """Stack the values; raises `GmncError` unless all networks have the same architecture."""
+        """Stack the values; raises `GmncError` unless the networks are of one architecture."""
         if not members:
             raise GmncError("a population needs at least one network")
         self.like = members[0]

@@ -124,7 +124,7 @@ class WithProbeResponses(nn.Module):
         """Read a network.
 
         Args:
-            graph: Input of the metanetwork.
+            graph: What the metanetwork takes.
             given: Responses [G, probes].
 
         Returns:

@@ -17,7 +17,7 @@ class Probes(nn.Module):
     Args:
         population: Plain chains, see `Siren`.
         count: Number of learnt points, uniform in [-1, 1] at initialisation.
-        width: Number of features.
+        width: Of the features.
     """
 
     nodes: torch.Tensor

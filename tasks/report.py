@@ -253,7 +253,7 @@ def scatter(result: Mapping[str, Any], title: str, path: Path) -> None:
     """Plot predicted against true accuracy, one point per test member, coloured by family.
 
     Args:
-        result: The result of a run, from `load_result`.
+        result: What `load_result` returns of a run.
         title: Title of the plot.
         path: File to write.
     """
@@ -300,7 +300,7 @@ def edits(result: Mapping[str, Any], path: Path) -> None:
     """Plot the images of networks before the edit, their targets, and after the edit.
 
     Args:
-        result: The result of a run, from `load_result`.
+        result: What `load_result` returns of a run.
         path: File to write.
     """
     from matplotlib.figure import Figure

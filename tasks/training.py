@@ -75,7 +75,7 @@ class Task(Protocol):
         """The score by which the best epoch is chosen.
 
         Args:
-            metrics: The result of `evaluate`.
+            metrics: What `evaluate` returned.
 
         Returns:
             Greater is better.
@@ -142,8 +142,8 @@ def fit(task: Task, model: nn.Module, options: Options, out: Path, *, on_progres
         One row per epoch, and the best of them.
 
     Raises:
-        GmncError: The checkpoint belongs to another run, the loss is not finite, or several processes would have to
-            split a batch that cannot be split.
+        GmncError: The checkpoint is of another run, the loss is not finite, or several processes would have to split a
+            batch that cannot be split.
     """
     if task.whole_batch and world_size() > 1:
         raise GmncError("the loss of this task needs the whole batch: train in one process")

@@ -23,7 +23,7 @@ _MOST = 3
 
 
 def culprits(trial: Trial, failing: Sequence[Generator], registry: Registry | None = None) -> list[Failure]:
-    """Find the faulty generators of a failing product by bisection.
+    """Find the generators at fault in a failing product by bisection.
 
     If a product of generators fails, so does one of its halves.
 

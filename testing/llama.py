@@ -28,7 +28,7 @@ class Llama:
         shared: Number of key and value heads.
         length: Sequence length, in tokens.
         packed: Store matrices in 4 bits, as `MatMulNBits` (com.microsoft).
-        dtype: Type of all other tensors, an ONNX float type.
+        dtype: Of all other tensors, an ONNX float type.
     """
 
     vocabulary: int = 32000
@@ -49,7 +49,7 @@ class Llama:
         return 2 * self.vocabulary * self.width + self.layers * layer + self.width
 
     def write(self, path: Path) -> Path:
-        """Write the model, and its weights next to it with the suffix `.bin`.
+        """Write the model, and its weights beside it with the suffix `.bin`.
 
         Args:
             path: File to write.

@@ -72,7 +72,7 @@ class Report:
         round_trip: "bit-exact", or what differs after writing parameters back.
         account_closed: Whether every element of every weight is on an edge or explained.
         skipped: What could not be checked, and why.
-        failures: The faulty generators.
+        failures: The generators at fault.
         graph: The graph.
         kinds: Number of claimed generators by kind of symmetry.
         outputs: The checks of all compared outputs, by name.

@@ -63,7 +63,7 @@ def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np
         by ascending key.
 
     Raises:
-        Exception: Any error of ONNX Runtime.
+        Exception: What ONNX Runtime raises.
     """
     source = model.SerializeToString() if isinstance(model, onnx.ModelProto) else os.fspath(model)
     return run_all(session(source), [inputs])[0]

@@ -29,7 +29,7 @@ class Trial:
         graph: The graph of the network.
         feeds: Arrays by input name, for each run.
         rng: Random generator.
-        runner: Runs the network; by default in this process.
+        runner: What runs the network; by default this process.
         types: Float type of each output, see `precision.float_types`.
         tolerance: Allowed change of all outputs; by default it depends on their float types.
 

@@ -46,7 +46,7 @@ def responsive_trial(
         shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
         options: Further options of `gmnc.compile`.
         rng: Random generator.
-        runner: Runs the network.
+        runner: What runs the network.
         tolerance: Allowed relative change of an output; by default from the float types.
 
     Returns:

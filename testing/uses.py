@@ -68,7 +68,7 @@ def uses_of(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> U
 
     Args:
         value: A graph input.
-        known: Results of shape inference for the model's values.
+        known: What shape inference knows of the model's values.
 
     Returns:
         The requirements of all uses.

@@ -117,7 +117,7 @@ class Moves:
             return None
         # Copies along an axis, as broadcasting makes them, need not be hashed.
         core = compress(at.reshape(grid))
-        digest = hashlib.blake2b(np.ascontiguousarray(core, np.int64), digest_size=16).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(core, np.int64).data, digest_size=16).digest()
         key = (base, grid, core.shape, digest)
         if key not in self._changes:
             text = describe_move(base, grid, at)

@@ -35,8 +35,8 @@ def matrix_axes(shape: Sequence[int], kernel: bool) -> tuple[int, int]:
 def neuron_axes(value: Value, operands: Sequence[Value | None], kernel: bool) -> tuple[int, ...]:
     """The axes along which a constant operand of an elementwise operator has neurons of its own.
 
-    These are the axes along which a parameter expands the activations (all have size 1 there), and those on which it
-    meets neurons of theirs. Along other axes it holds one number per position.
+    These are the axes along which a parameter expands the activations (all have size 1, or copies, there), and those on
+    which it meets neurons of theirs. Along other axes it holds one number per position.
 
     Args:
         value: The constant.
@@ -49,7 +49,7 @@ def neuron_axes(value: Value, operands: Sequence[Value | None], kernel: bool) ->
     wide = {a - value.rank for a, n in enumerate(value.shape) if n > 1}
     active = [v for v in operands if v is not None and v.is_activation]
     labelled = [[{a - f.ndim for a in varying(f)} for f in v.factors] for v in active]
-    occupied = {a - v.rank for v in active for a, n in enumerate(v.shape) if n > 1}
+    occupied = {a - v.rank for v in active for a, n in enumerate(v.shape) if n > 1 and a not in v.copy_axes}
     met = wide & {a for factors in labelled for own in factors for a in own}
     axes: set[int] = set()
     if value.data is None and wide - occupied:

@@ -90,7 +90,8 @@ class Value:
             The activation.
         """
         shape = (*self.shape[:axis], size, *self.shape[axis:])
-        return self.relabelled(tuple(np.expand_dims(f, axis) for f in self.factors), shape)
+        made = self.relabelled(tuple(np.expand_dims(f, axis) for f in self.factors), shape)
+        return replace(made, copy_axes=frozenset(a + (a >= axis) for a in self.copy_axes))
 
 
 @dataclass(frozen=True, slots=True)

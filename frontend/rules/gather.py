@@ -50,11 +50,10 @@ def gather_elements(ctx: LoweringContext, op: Op) -> Value:
     """Entries picked one by one along an axis (GatherElements since 11)."""
     x, indices, axis = op.input(0), op.input(1), op.axis(default=0)
     if indices.data is None:
-        aligned = [a for a in range(x.rank) if a != axis]
-        shape = tuple(n if a == axis else indices.shape[a] for a, n in enumerate(x.shape))
-        ordered = ctx.order(ctx.as_activation(x), aligned, op.type, {"to": shape}, shape, mixed=False)
+        others = [a for a in range(x.rank) if a != axis]
         rows = {a: (None if a == axis else a, a) for a in range(x.rank)}
-        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {a: a for a in aligned}, rows)
+        chosen = _first(ctx, ctx.as_activation(x), {a: indices.shape[a] for a in others})
+        return _chosen(ctx, op, chosen, _as_indices(ctx, indices), {a: a for a in others}, rows)
     known = indices.data
     part = tuple(slice(None) if a == axis else slice(n) for a, n in enumerate(indices.shape))
     picks = (indices, range(indices.rank))
@@ -67,15 +66,13 @@ def gather_nd(ctx: LoweringContext, op: Op) -> Value:
     x, indices, batch = op.input(0), op.input(1), int(op.attr("batch_dims", 0))
     if indices.data is None:
         behind = batch + indices.shape[-1]
-        ordered = ctx.order(
-            ctx.as_activation(x), range(batch), op.type, {"batch": batch - x.rank}, x.shape, mixed=False
-        )
         keep = {indices.rank - 1 + i: behind + i for i in range(x.rank - behind)}
         rows: Rows = {
             **{a: (a if a < batch else None, a) for a in range(indices.rank - 1)},
             **{a: (n, None) for a, n in keep.items()},
         }
-        return _chosen(ctx, op, ordered, _as_indices(ctx, indices), {**{a: a for a in range(batch)}, **keep}, rows)
+        keep |= {a: a for a in range(batch)}
+        return _chosen(ctx, op, ctx.as_activation(x), _as_indices(ctx, indices), keep, rows)
     known = indices.data
     inner = known.ndim - 1 - batch
     numbers = [np.arange(n).reshape(-1, *[1] * (batch - 1 - a + inner)) for a, n in enumerate(known.shape[:batch])]
@@ -98,6 +95,13 @@ def compress(ctx: LoweringContext, op: Op) -> Value:
         return ctx.move(x, lambda a: a.reshape(-1)[list(places)], op.shape())
     axis = op.axis()
     return ctx.move(x, lambda a: a.take(places, axis=axis), op.shape())
+
+
+def _first(ctx: LoweringContext, x: Value, sizes: Mapping[int, int]) -> Value:
+    """The first entries along axes, as many as `sizes` says."""
+    for axis, size in sizes.items():
+        x = ctx.sliced(x, slice(size), axis) if size < x.shape[axis] else x
+    return x
 
 
 def _as_indices(ctx: LoweringContext, indices: Value) -> Value:

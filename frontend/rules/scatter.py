@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def scatter_nd(ctx: LoweringContext, op: Op) -> Value:
     width = math.prod(shape[depth:])
     grid = [np.where(i < 0, i + n, i) for i, n in zip(tuples, shape, strict=False)]
     starts = np.ravel_multi_index(grid, shape[:depth])
-    return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1))
+    return _written(ctx, op, (starts[:, None] * width + np.arange(width)).reshape(-1), len(shape) - depth)
 
 
 @internal_rule("Sparse")
@@ -53,40 +54,62 @@ def sparse(ctx: LoweringContext, op: Op) -> Value:
 
 
 def _anywhere(ctx: LoweringContext, op: Op) -> Value:
-    """Scatter at computed indices: every entry may receive any update, and the axes of the data are ordered."""
+    """Scatter at computed indices: every entry along the indexed axes may receive any update."""
     data = op.input(0)
-    attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
-    ordered = ctx.order(data, range(data.rank), op.type, attributes, data.shape, mixed=False)
     indices, updates = (ctx.as_activation(v) for v in op.inputs[1:3] if v is not None)
-    keep = {a: a for a in range(data.rank)}
     if op.type == "ScatterND":
-        behind = updates.rank - data.rank
-        rows: Rows = {a: (a, None, a + behind) for a in range(indices.shape[-1], data.rank)}
-    else:
-        rows = {a: (a, a, a) for a in range(data.rank) if a != op.axis(default=0)}
-    return ctx.join_all([ordered, indices, updates], op.type, op.shape(), keep, rows=rows)
+        behind, depth = updates.rank - data.rank, indices.shape[-1]
+        rows: Rows = {a: (a, None, a + behind) for a in range(depth, data.rank)}
+        return _received(ctx, op, (data, indices, updates), rows, range(indices.rank - 1))
+    axis = op.axis(default=0)
+    rows = {a: (a, a, a) for a in range(data.rank) if a != axis}
+    untouched = []
+    for a in rows:
+        # Only the first entries along the other axes receive updates, as many as there are indices.
+        if (covered := indices.shape[a]) < data.shape[a]:
+            untouched.append((a, ctx.sliced(data, slice(covered, None), a)))
+            data = ctx.sliced(data, slice(covered), a)
+    made = _received(ctx, op, (data, indices, updates), rows, [axis])
+    for a, rest in reversed(untouched):
+        made = ctx.concat([made, rest], a)
+    return made
 
 
-def _written(ctx: LoweringContext, op: Op, places: np.ndarray) -> Value:
-    """Write update i at flat index `places[i]`: move the updates there, and select by a mask."""
+def _received(
+    ctx: LoweringContext, op: Op, operands: tuple[Value, Value, Value], rows: Rows, positions: Sequence[int]
+) -> Value:
+    """Join data, indices and updates. Only the indexed axes are ordered, those that are not in `rows`."""
+    data, *others = operands
+    indexed = [a for a in range(data.rank) if a not in rows]
+    attributes = {"axis": op.axis(default=0) - data.rank, "reduction": op.attr("reduction", "none")}
+    ordered = ctx.order(data, indexed, op.type, attributes, data.shape, mixed=False)
+    return ctx.join_all([ordered, *others], op.type, data.shape, {a: a for a in indexed}, positions, rows)
+
+
+def _written(ctx: LoweringContext, op: Op, places: np.ndarray, rest: int = 0) -> Value:
+    """Write update i at flat index `places[i]`: move the updates there, and select by a mask.
+
+    rest: how many axes, the last ones, are written as a whole.
+    """
     if op.attr("reduction", "none") != "none":
         return _anywhere(ctx, op)
     data, updates = op.input(0), ctx.as_activation(op.input(2))
-    size = math.prod(data.shape)
+    size, shape = math.prod(data.shape), data.shape
     check_limit(size, MAX_POSITIONS, "positions")
     source = np.zeros(size, dtype=np.int64)
     source[places] = np.arange(len(places))
     mask = np.zeros(size, dtype=bool)
     mask[places] = True
-    shape = data.shape
     mask = mask.reshape(shape)
     source = _filled(source.reshape(shape), mask).reshape(-1)
-    chosen = ctx.constant(mask, f"{op.name}.mask")
     spread = ctx.moved(updates, lambda a: a.reshape(-1)[source].reshape(shape), shape)
     moved = updates.relabelled(spread, shape)
-    free = all(f.shape[a] == 1 for a in _changing(mask) for f in (*spread, *data.factors))
-    where = {"places": zlib.crc32(np.packbits(mask).tobytes())} if free else {}
-    return ctx.elementwise("Where", chosen, moved, data, **where)
+    changing = _changing(mask)
+    mask = mask[tuple(slice(None) if a < data.rank - rest else slice(1) for a in range(data.rank))]
+    if any(f.shape[a] > 1 for a in changing for f in (*spread, *data.factors)):
+        return ctx.select(mask, f"{op.name}.mask", moved, data)
+    number = zlib.crc32(np.packbits(mask).tobytes())
+    return ctx.elementwise("Where", ctx.constant(mask, f"{op.name}.mask"), moved, data, places=number)
 
 
 def _filled(source: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from . import (
     derived,
     elementwise,
     expanded,
+    indexed,
     linear,
     movement,
     normalisation,
@@ -40,6 +41,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **classic.STEPS,
     **derived.STEPS,
     **expanded.STEPS,
+    **indexed.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Family -> step; a step takes values from the pool of a sketch and adds new ones."""
