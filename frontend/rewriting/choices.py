@@ -423,6 +423,8 @@ class Region:
         [(letter, inner)] = found
         for value, term in zip(node.inputs, terms, strict=False):
             if value is not None and value not in self.where and letter in term:
+                if letter not in out and self.shape(value)[term.index(letter)] == 1:
+                    raise Unsupported("an operand differs between the choices")
                 self._ask(value, term.index(letter), inner)
         if letter in out:
             self.where[node.outputs[0]] = Choices(out.index(letter), inner)

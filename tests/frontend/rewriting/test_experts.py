@@ -140,6 +140,9 @@ OTHERS = {
         f'{ROUTED} wa = Gather<axis = 0>(a, i) h = Einsum<equation = "bi,bkih->bkh">(x, wa) n = Cast<to = 1>(i)'
         ' y0 = Einsum<equation = "bk,bkh->bh">(n, h) y = MatMul(y0, c)', {**SHAPES, "c": (5, 2)},
     ),
+    "a weight for the only choice": (
+        "s = MatMul(x, r) v, i = TopK(s, one) y = MatMul(v, ranks)", {**SHAPES, "ranks": (1, 2)},
+    ),
     "the choices are an output": (
         f'{ROUTED} wa = Gather<axis = 0>(a, i) h = Einsum<equation = "bi,bkih->bkh">(x, wa)'
         ' y0 = Einsum<equation = "bk,bkh->bh">(v, h) y = MatMul(y0, c)', {**SHAPES, "c": (5, 2)},
