@@ -43,6 +43,10 @@ MAX_SOURCE_LABELS = MAX_LABELS
 """Labels of all sources and merged values together, eight bytes each."""
 
 
+_MAX_MERGED = 64
+"""Labels on which one entry may depend together; beyond it, what the entry depends on is not tracked."""
+
+
 class FeatureDiscovery(Tracing):
     """Propagates element labels up to the first weight and collects which elements are one feature."""
 
@@ -282,7 +286,9 @@ class FeatureDiscovery(Tracing):
             rows = np.moveaxis(factor, inside, range(len(inside)))
             flat = rows.reshape(-1, *rows.shape[len(inside) :])
             keep = tuple(1 if a in inside else n for a, n in enumerate(factor.shape))
-            factors.append(self._merge([r.reshape(keep) for r in flat]) if len(flat) <= 64 else unlabelled(x.rank))
+            factors.append(
+                self._merge([r.reshape(keep) for r in flat]) if len(flat) <= _MAX_MERGED else unlabelled(x.rank)
+            )
         return x.relabelled(tuple(factors), shape)
 
     def order(
@@ -325,10 +331,16 @@ class FeatureDiscovery(Tracing):
         sizes = [v.shape[b] for v, axes in zip(inputs, own, strict=True) for b in axes.values()]
         if math.prod(sizes) > MAX_FULLY_LABELLED:
             return first.relabelled((unlabelled(len(shape)),), shape)
-        parts = []
+        parts: list[np.ndarray] = []
         for value, axes in zip(inputs, own, strict=True):
-            entry = tuple(slice(None) if a in axes.values() else slice(0, 1) for a in range(value.rank))
-            parts += [placed(f[entry], axes, len(shape)) for f in value.factors]
+            for factor in value.factors:
+                # The operand takes part as a whole along its other axes.
+                sizes = [1 if a in axes.values() else n for a, n in enumerate(factor.shape)]
+                if math.prod(sizes) > _MAX_MERGED:
+                    return first.relabelled((unlabelled(len(shape)),), shape)
+                for at in np.ndindex(*sizes):
+                    entry = tuple(slice(None) if a in axes.values() else slice(i, i + 1) for a, i in enumerate(at))
+                    parts.append(placed(factor[entry], axes, len(shape)))
         return first.relabelled((self._merge(parts),), shape)
 
     def mixed(self, op: Op) -> None:

@@ -94,7 +94,7 @@ class EdgeRole(StrEnum):
     POW = "Pow"
     PRELU = "PRelu"
     SINK = "Sink"
-    SUM = "Sum"
+    SUM = "Sum"  # of older stores: Sum is lowered as Add; the place in the list keeps the numbers of later roles
     SWIGLU = "SwiGLU"
     WHERE = "Where"
 

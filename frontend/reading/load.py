@@ -57,7 +57,7 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> on
         if isinstance(source, onnx.ModelProto):
             where = source.graph.name or "ModelProto"
             model = _deserialize(source, where)
-            replace_tensors(model, partial(_keep, ExternalFiles(where, "")))
+            replace_tensors(model, partial(_keep_own, ExternalFiles(where, "")))
             if is_sparse(source):
                 # onnx-ir has no sparse tensors: write-back takes them from these bytes.
                 model.meta[ORIGINAL] = source.SerializeToString()
@@ -78,7 +78,7 @@ def _load_file(path: Path, where: str) -> onnx_ir.Model:
     def place(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
         if isinstance(tensor, onnx_ir.ExternalTensor) and tensor.location == _HERE:
             return _mapped(tensor, data, where)
-        return _keep(files, tensor)
+        return _keep_own(files, tensor)
 
     replace_tensors(model, place)
     # Write-back starts from these bytes, which hold what onnx-ir drops.
@@ -148,6 +148,32 @@ def replace_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtoco
                     news = [place(t) for t in old]
                     if any(a is not b for a, b in zip(old, news, strict=True)):
                         node.attributes[name] = onnx_ir.AttrTensors(name, news, doc_string=attribute.doc_string)
+
+
+class MessageTensor(onnx_ir.TensorProtoTensor):
+    """A tensor in the message of the model, of which shape and data type are parsed once."""
+
+    __slots__ = ("_dtype", "_shape")
+
+    def __init__(self, proto: onnx.TensorProto) -> None:
+        super().__init__(proto)
+        self._shape, self._dtype = super().shape, super().dtype
+
+    @property
+    def shape(self) -> onnx_ir.Shape:
+        """The shape."""
+        return self._shape
+
+    @property
+    def dtype(self) -> onnx_ir.DataType:
+        """The data type."""
+        return self._dtype
+
+
+def _keep_own(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
+    """Validate a tensor of a model that nobody else has."""
+    kept = _keep(files, tensor)
+    return MessageTensor(kept.raw) if type(kept) is onnx_ir.TensorProtoTensor else kept
 
 
 def _keep(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:

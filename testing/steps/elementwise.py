@@ -163,7 +163,7 @@ def _gate(sketch: Sketch) -> None:
 
 
 def _mixture(sketch: Sketch) -> None:
-    """Branches of x, perhaps gated, that an associative operator combines in any tree, with constants inside."""
+    """Branches of x, perhaps gated, that an associative operator combines in any tree; constants inside."""
     x, op = sketch.pick(lambda t: t.rank >= 2), sketch.choice(["Add", "Add", "Sum", "Mul", "Max", "Min", "Sub"])
     width, gated = sketch.size(4), sketch.chance(40)
     waiting = []

@@ -314,12 +314,12 @@ def test_triplane_grid() -> None:
         )
     )
     # the grid is a source: 2 channels whose planes and places (3 x 4 x 4) are slots. Each plane is read at its own 2
-    # coordinates: 6 inputs meet in one join, which meets each channel in a join of 2 links; the sum over planes is over
-    # a free axis; 4 neurons out
+    # coordinates, so the planes are positions of both operands: 2 inputs meet in one join, which meets each channel in
+    # a join of 2 links; the sum over planes is over a free axis; 4 neurons out
     assert count(graph) == {
-        "nodes": {"input": 6, "neuron": 2 + 4, "param": 2, "join": 1 + 2},
+        "nodes": {"input": 2, "neuron": 2 + 4, "param": 2, "join": 1 + 2},
         "edges": {"source": 96, "weight": 8, "bias": 4},
-        "links": {"shared": 6, "GridSample": 4},
+        "links": {"shared": 2, "GridSample": 4},
     }
     [grid] = [block for block in graph.edges if block.role == "source"]
     assert grid.shape == (2, 1, 1, 48)

@@ -154,7 +154,7 @@ ELSEWHERE = {
 ON_ELEMENTS = {"Neg", "Regrid"}
 """Steps on stored elements, which graphs show in the text of `Reparametrize` alone."""
 
-ROLES_ELSEWHERE = {"prototype", "member", "Clip", "Equal", "SwiGLU", "Compress", "Scatter"}
+ROLES_ELSEWHERE = {"prototype", "member", "Clip", "Equal", "SwiGLU", "Compress", "Scatter", "Sum"}
 
 
 def more(step: str) -> onnx.ModelProto:

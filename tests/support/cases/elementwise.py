@@ -53,6 +53,7 @@ def elementwise_cases() -> Iterator[Case]:
     yield rows("Relu", "named-functions", "s = Sigmoid(h)\n m = Mul(h, s)\n o = Relu(m)", variants=["o = Relu(h)"])
     for op in _ARITHMETIC:
         yield from _arithmetic(op)
+    yield rows("Sum", "bias", "o = Sum(h, b)", floats={"b": (6,)})
     yield from _comparisons()
     yield from _integers()
     yield from _three_operands()
