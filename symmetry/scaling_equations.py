@@ -15,7 +15,7 @@ import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph, Via
-from ..ir.vocabulary import REPARAMETRIZE, Combine, EdgeRole, LinkRole, NodeKind
+from ..ir.vocabulary import DEQUANTIZE, REPARAMETRIZE, Combine, EdgeRole, LinkRole, NodeKind
 from .homogeneity import attachment, branches, couples, degree, links
 from .linear import System, Term
 from .sharing import share
@@ -88,11 +88,21 @@ class ScalingEquations:
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
     def _absorbs(self, block: EdgeBlock) -> bool:
-        """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge."""
+        """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge.
+
+        Those of quantised tensors cannot, as they are rounded to a grid of fixed steps and range.
+        """
         if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
             return False
-        vias = (self.graph.vias[v] for v in distinct(block.via).tolist())
-        return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in vias)
+        return all(self._is_linear(via) for via in distinct(block.via).tolist())
+
+    def _is_linear(self, via: int) -> bool:
+        """Whether an edge of this via multiplies by a constant times its parameter."""
+        entry = self.graph.vias[via]
+        if entry.op == REPARAMETRIZE:
+            return bool(dict(entry.attributes).get("linear")) and self._is_linear(entry.parents[0])
+        roles = (self.graph.edges[number].role for number in entry.blocks)
+        return entry.op != DEQUANTIZE or not any("." in role for role in roles)
 
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
         """The terms of parameters attached to their targets (biases, norm vectors), as the step that does so declares.
