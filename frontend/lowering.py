@@ -35,7 +35,7 @@ from .primitives.reductions import layout, normalize_over, order, reduce
 from .primitives.sparse import SparseLayer, sparse
 from .primitives.stacking import resized, stack
 from .primitives.state import State
-from .primitives.storage import QuantOperand, store
+from .primitives.storage import QuantOperand, quantise, store
 from .primitives.values import Op, Value
 
 __all__ = ["GraphLowering"]
@@ -128,6 +128,12 @@ class GraphLowering(LoweringContext):
         if packing is not None:
             self.account_reasons.setdefault(x.name, "padding")
         return store(self.state, self.constants, x, quant_params, scheme, value, packing, shape)
+
+    def quantised(
+        self, x: Value, quant_params: Sequence[QuantOperand] | None, attributes: Mapping[str, object]
+    ) -> Elements:
+        """Elements whose blocks get edges for the quantiser's scales too."""
+        return quantise(self.state, self.constants, x, quant_params, attributes)
 
     def as_activation(self, value: Value) -> Value:
         """A constant as an activation: a program constant becomes one pinned node, others get neurons."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,13 @@ class Tracing(LoweringContext):
         """The stored elements."""
         assert x.elements is not None
         return x.elements if shape is None else Arena({x.name: math.prod(shape)}).tensor(x.name, shape)
+
+    def quantised(
+        self, x: Value, quant_params: Sequence[QuantOperand] | None, attributes: Mapping[str, object]
+    ) -> Elements:
+        """The same elements."""
+        assert x.elements is not None
+        return x.elements
 
     def traced(self, op: Op) -> Value:
         """The elements of the first parameter, broadcast; the function of them does not matter here."""

@@ -30,6 +30,7 @@ from .errors import (
 from .graph import EdgeBlock, LinkBlock, ModelSource, NodeGroup, ParameterGraph, Port, Via
 from .views import Deferred, Held, Origin, Parameter, ParameterView, Storage
 from .vocabulary import (
+    DEQUANTIZE,
     REPARAMETRIZE,
     EdgeRole,
     LinkRole,
@@ -43,6 +44,7 @@ from .vocabulary import (
 )
 
 __all__ = [
+    "DEQUANTIZE",
     "REPARAMETRIZE",
     "AccountEntry",
     "Deferred",

@@ -349,7 +349,7 @@ STEPS: tuple[Step, ...] = (
     _step(
         "TopK",
         "the k greatest entries, or their indices",
-        "axis grid k largest output sorted",
+        "axis grid k largest output over sorted",
         degree=_top_k_degree,
         parity=None,
         mixes_over="neurons",
@@ -474,7 +474,12 @@ STEPS: tuple[Step, ...] = (
     ),
     # Quantisation.
     _other("Quantize", "quantisation with a fixed scale", "grid scale type zero_point"),
-    _other("Dequantize", "dequantisation", "grid scale zero_point"),
+    _other(
+        "Dequantize",
+        "dequantisation",
+        "bits function grid narrow rounding_mode saturate scale scale_of_rounding signed type zero_point "
+        "zero_point_of_rounding",
+    ),
     _other("DynamicQuantize", "quantisation with the scale of its own range", "over parts scope", mixes_over="neurons"),
     _other("DynamicQuantizeScale", "that scale", "over", mixes_over="neurons"),
     _other("DynamicQuantizeZeroPoint", "that zero point", "over", mixes_over="neurons"),

@@ -17,6 +17,7 @@ from zlib import crc32
 from .errors import GmncError, VocabularyError
 
 __all__ = [
+    "DEQUANTIZE",
     "NUM_ROLES",
     "REPARAMETRIZE",
     "Attachment",
@@ -262,6 +263,12 @@ class Step:
 
 REPARAMETRIZE = "Reparametrize"
 """The last step of the via of an edge that carries a function of its parameter, given by the attribute `function`."""
+
+DEQUANTIZE = "Dequantize"
+"""The last step of the via of an edge whose parameter has edges for its scale and zero point, which the via names.
+
+Their roles have a suffix, such as `weight.scale`; those of the step of a quantised activation have none.
+"""
 
 _added: dict[str, Step] = {}
 

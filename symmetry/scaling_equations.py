@@ -14,8 +14,8 @@ from collections import defaultdict
 import numpy as np
 
 from ..ir.arrays import distinct
-from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
-from ..ir.vocabulary import REPARAMETRIZE, Combine, EdgeRole, LinkRole, NodeKind
+from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph, Via
+from ..ir.vocabulary import DEQUANTIZE, REPARAMETRIZE, Combine, EdgeRole, LinkRole, NodeKind
 from .homogeneity import attachment, branches, couples, degree, links
 from .linear import System, Term
 from .sharing import share
@@ -52,9 +52,7 @@ class ScalingEquations:
         self._unchanged = np.zeros(graph.num_nodes, dtype=bool)
         self._attached = np.zeros(self.signals.size, dtype=bool)
         self._sources = _of_kind(graph, NodeKind.PARAM)
-        parts = [v for v in graph.vias if "parts" in dict(v.attributes)]
-        self._same_factor = [v.parents[0] for v in parts if couples(v, sign)]
-        self._without_degree = [v.parents[0] for v in parts if degree(v, sign) is None]
+        self._scoped = _scoped(graph)
         for number, block in enumerate(graph.edges):
             self._block(number, block)
         self._links()
@@ -90,11 +88,21 @@ class ScalingEquations:
             self.system.equal(terms[1][0][1], block.dst[:, :1])
 
     def _absorbs(self, block: EdgeBlock) -> bool:
-        """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge."""
+        """Whether the parameters of a block can absorb a factor: floats, with at most a linear function on the edge.
+
+        Those of quantised tensors cannot, as they are rounded to a grid of fixed steps and range.
+        """
         if block.constant or self.graph.parameters[block.view.name].dtype not in _FLOATS:
             return False
-        vias = (self.graph.vias[v] for v in distinct(block.via).tolist())
-        return all(v.op != REPARAMETRIZE or dict(v.attributes).get("linear") for v in vias)
+        return all(self._is_linear(via) for via in distinct(block.via).tolist())
+
+    def _is_linear(self, via: int) -> bool:
+        """Whether an edge of this via multiplies by a constant times its parameter."""
+        entry = self.graph.vias[via]
+        if entry.op == REPARAMETRIZE:
+            return bool(dict(entry.attributes).get("linear")) and self._is_linear(entry.parents[0])
+        roles = (self.graph.edges[number].role for number in entry.blocks)
+        return entry.op != DEQUANTIZE or not any("." in role for role in roles)
 
     def _vector(self, number: int, block: EdgeBlock) -> Gain:
         """The terms of parameters attached to their targets (biases, norm vectors), as the step that does so declares.
@@ -221,9 +229,12 @@ class ScalingEquations:
                 system.equal(old[0], old[0][first])
 
     def _scope(self, link: LinkBlock, src: np.ndarray) -> None:
-        """The equations of the members of a scope, over which something normalises."""
-        self.system.zero(src[np.isin(link.via, self._without_degree)])
-        here = np.isin(link.via, self._same_factor)
+        """The equations of the members of a scope, over which something normalises; fixed if it is not known what."""
+        vias = distinct(link.via).tolist()
+        laws = {v: self._scoped.get(_before_move(self.graph, v), []) for v in vias}
+        free = [v for v in vias if laws[v] and all(degree(step, self.sign) is not None for step in laws[v])]
+        self.system.zero(src[~np.isin(link.via, free)])
+        here = np.isin(link.via, [v for v in vias if any(couples(step, self.sign) for step in laws[v])])
         order = np.argsort(link.dst[here], kind="stable")
         scopes, members = link.dst[here][order], src[here][order]
         self.system.equal(members, members[np.searchsorted(scopes, scopes)])
@@ -236,6 +247,21 @@ class ScalingEquations:
         self.system.zero(np.flatnonzero(~self._produced))
         for port in graph.outputs:
             self.system.zero(self.signals.ids(port.nodes, port.via))
+
+
+def _scoped(graph: ParameterGraph) -> dict[int, list[Via]]:
+    """The steps that normalise over a part of the neurons, by the via of what they normalise, without its last move."""
+    found: dict[int, list[Via]] = defaultdict(list)
+    for via in graph.vias:
+        if "parts" in dict(via.attributes):
+            found[_before_move(graph, via.parents[0])].append(via)
+    return found
+
+
+def _before_move(graph: ParameterGraph, via: int) -> int:
+    """The via without a last move: a step on one entry comes before the move, the link of a member after it."""
+    entry = graph.vias[via]
+    return entry.parents[0] if via and entry.op == "Move" else via
 
 
 def _of_kind(graph: ParameterGraph, kind: str) -> np.ndarray:

@@ -65,10 +65,12 @@ class Signals:
             yield block.src, self.value[block.via]
             yield from self._attached(number, block)
         for link in graph.links:
-            yield link.src, link.via
             if link.role == LinkRole.HUB:
+                # The via is that of the neuron, to which the hub's parameter is attached.
                 yield link.dst, link.via
                 yield link.dst, self.after_hub(link)
+            else:
+                yield link.src, link.via
         for port in (*graph.inputs, *graph.outputs):
             yield port.nodes, port.via
 

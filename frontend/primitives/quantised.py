@@ -57,6 +57,7 @@ class QuantParam:
             each axis one for all, or one per block of `blocks[axis]` elements.
         blocks: Block size per axis.
         data: The values, if they are program constants.
+        quantises: Whether the model rounds with it, and dequantises with another one.
     """
 
     role: str
@@ -64,6 +65,7 @@ class QuantParam:
     numbers: np.ndarray
     blocks: tuple[int, ...]
     data: np.ndarray | None = None
+    quantises: bool = False
 
     def of(self, coordinates: list[np.ndarray]) -> np.ndarray:
         """The element that applies at these coordinates of the stored tensor, one broadcastable array per axis."""
@@ -87,7 +89,8 @@ class QuantParam:
 
     def same(self, other: QuantParam) -> bool:
         """Whether both apply the same elements of the same parameter."""
-        if (self.role, self.name, self.blocks) != (other.role, other.name, other.blocks):
+        mine, theirs = ((p.role, p.name, p.blocks, p.quantises) for p in (self, other))
+        if mine != theirs:
             return False
         if self.data is not None and other.data is not None:
             return bool((self.data == other.data).all())
@@ -143,12 +146,16 @@ class QuantEncoding:
         quant_params: Scales and zero points.
         scheme: The scheme that maps elements to values.
         packing: How elements are packed in the file; None if they are not.
+        ranged: Whether the model rounds the whole tensor to the grid of its own range.
+        attributes: What else its rounding depends on, as (name, value) pairs.
     """
 
     shape: tuple[int, ...]
     quant_params: tuple[QuantParam, ...]
     scheme: QuantScheme
     packing: Packing | None = None
+    ranged: bool = False
+    attributes: tuple[tuple[str, object], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,12 +164,23 @@ class QuantEncoding:
 
     def same(self, other: QuantEncoding) -> bool:
         """Whether equal stored elements represent equal values in both."""
-        alike = (self.shape, self.scheme.name, len(self.quant_params)) == (
-            other.shape,
-            other.scheme.name,
-            len(other.quant_params),
-        )
-        return alike and all(a.same(b) for a, b in zip(self.quant_params, other.quant_params, strict=True))
+        mine, theirs = ((e.shape, e.scheme.name, e.ranged, e.attributes, len(e.quant_params)) for e in (self, other))
+        return mine == theirs and all(a.same(b) for a, b in zip(self.quant_params, other.quant_params, strict=True))
+
+    @property
+    def marks(self) -> dict[str, object]:
+        """What distinguishes it from other encodings besides the parameters of scales and zero points.
+
+        Numbers of the program, and what rounding depends on. Zero points do not matter for stored integers, whose
+        edges have the dequantised values, and none is the same as 0.
+        """
+        found = dict(self.attributes)
+        rounds = self.scheme.name.startswith("rounded")
+        for param in self.quant_params:
+            if param.data is not None and (param.role == "scale" or (rounds and param.data.any())):
+                name = f"{param.role}_of_rounding" if param.quantises else param.role
+                found[name] = float(f"{float(param.data):.6g}")
+        return found
 
     def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """Dequantise a tensor of the file, given the values of scales and zero points by name."""
@@ -181,6 +199,8 @@ class QuantEncoding:
     def _operands(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         out: dict[str, np.ndarray] = {}
         for param in self.quant_params:
+            if param.quantises:
+                continue
             array = param.spread(values.get(param.name, np.zeros(0)), self.shape)
             if param.role in out:
                 array = (out[param.role].astype(np.float32) * array.astype(np.float32)).astype(np.float32)

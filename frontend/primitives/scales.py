@@ -8,6 +8,7 @@ scales.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,8 @@ def quant_param_edges(
     """
     made: list[int] = []
     block = _Block(dst, src, via, view, role)
+    if encoding.ranged:
+        _couple(state, block, encoding.shape)
     columns: dict[bytes, np.ndarray] = {}
     for param in encoding.quant_params:
         if not param.name or not view.size:
@@ -180,21 +183,21 @@ def _of_destinations(
     if classes.numbers.shape[1] == 1:
         source = _source(state, block)
         view = affine_view(param.name, classes.numbers.reshape(rows, 1, 1, 1))
-        return _edges(state, ends[:, None], np.broadcast_to(source, (rows, 1)), view, block.role, param.role)
+        return _edges(state, ends[:, None], np.broadcast_to(source, (rows, 1)), view, block.role, param)
     if _is_batched(block, classes):
         return _batched(state, block, param, classes)
     key = classes.column_of.tobytes()
     if key not in columns:
         columns[key] = _runs(state, block.src[0], block.via[0], classes.column_of)
     view = affine_view(param.name, classes.numbers[None, :, :, None])
-    return _edges(state, ends[None], columns[key][None], view, block.role, param.role)
+    return _edges(state, ends[None], columns[key][None], view, block.role, param)
 
 
 def _batched(state: State, block: _Block, param: QuantParam, classes: _Classes) -> int:
     """Edges onto destinations of batches with different sources, each with its own nodes per class of columns."""
     runs = [_runs(state, s, v, classes.column_of) for s, v in zip(block.src, block.via, strict=True)]
     view = affine_view(param.name, classes.numbers[classes.row_of][..., None])
-    return _edges(state, block.dst, np.stack(runs), view, block.role, param.role)
+    return _edges(state, block.dst, np.stack(runs), view, block.role, param)
 
 
 def _of_sources(state: State, block: _Block, param: QuantParam, classes: _Classes) -> int:
@@ -213,7 +216,7 @@ def _of_sources(state: State, block: _Block, param: QuantParam, classes: _Classe
         ends = _ends(state, block.src, member[:, :, 0], count)
     source = state.nodes(NodeKind.PARAM, 1, 0)
     view = affine_view(param.name, classes.numbers.reshape(count, 1, 1, 1))
-    return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, param.role)
+    return _edges(state, ends[:, None], np.broadcast_to(source, (count, 1)), view, block.role, param)
 
 
 def _ends(state: State, nodes: np.ndarray, class_of: np.ndarray, count: int) -> np.ndarray:
@@ -263,14 +266,34 @@ def _pinned(state: State, block: _Block, param: QuantParam, shape: tuple[int, ..
     )
     state.links(distinct(block.dst), np.repeat(to_labels(hub), len(distinct(block.dst))), LinkRole.HUB)
     view = affine_view(param.name, places.reshape(1, 1, 1, -1))
-    return _edges(state, hub[None], source[None], view, block.role, param.role)
+    return _edges(state, hub[None], source[None], view, block.role, param)
 
 
-def _edges(state: State, dst: np.ndarray, src: np.ndarray, view: ParameterView, role: str, kind: str) -> int:
-    """Add edge blocks for these elements, split where some have edges already; returns the first block's index."""
+def _couple(state: State, block: _Block, shape: tuple[int, ...]) -> None:
+    """Link the destinations of a tensor that is rounded to the grid of its own range to one node.
+
+    The range is that of all elements, so destinations of two such tensors can only be exchanged along with all others.
+    Where a part of the tensor is used, all nodes are pinned.
+    """
+    size = math.prod(shape)
+    whole = block.view.size == size <= _LIMIT and len(distinct(block.view.elements().reshape(-1))) == size
+    if not whole:
+        state.pin(to_labels(block.dst))
+        state.pin(to_labels(block.src))
+    ends = distinct(block.dst)
+    node = state.nodes(NodeKind.REDUCE, 1, state.depth(to_labels(ends)), pinned=not whole)
+    state.links(np.repeat(node, len(ends)), to_labels(ends), LinkRole.SCOPE)
+
+
+def _edges(state: State, dst: np.ndarray, src: np.ndarray, view: ParameterView, role: str, param: QuantParam) -> int:
+    """Add edge blocks for these elements, split where some have edges already; returns the first block's index.
+
+    The via tells scales that only the rounding uses from those that the values are multiplied by.
+    """
     first = len(state.builder.edges)
+    via = state.builder.via("Quantize") if param.quantises else 0
     for (b, n, k, s), part in single_uses(state.builder, view):
         slots = None if view.shape[3] == 1 else np.arange(view.shape[3], dtype=np.int32)[s, None]
         ends = dst[b][:, n], src[b][:, k]
-        state.builder.add_edges(*ends, part, f"{role}.{kind}", slots, node=state.site.node)
+        state.builder.add_edges(*ends, part, f"{role}.{param.role}", slots, via, state.site.node)
     return first

@@ -99,7 +99,7 @@ class SpecialPrimitives(Primitives, Protocol):
         packing: Packing | None = None,
         shape: tuple[int, ...] | None = None,
     ) -> Elements:
-        """The elements of a quantised tensor (see `storing.store`).
+        """The elements of a quantised tensor (see `storage.store`).
 
         Args:
             x: The stored tensor.
@@ -108,6 +108,21 @@ class SpecialPrimitives(Primitives, Protocol):
             value: The ONNX value that has the dequantised values, "" if there is none.
             packing: How elements are packed into bytes; None if they are not.
             shape: The shape of the unpacked tensor.
+
+        Returns:
+            The elements.
+        """
+
+    @abstractmethod
+    def quantised(
+        self, x: Value, quant_params: Sequence[QuantOperand] | None, attributes: Mapping[str, object]
+    ) -> Elements:
+        """The elements of a float tensor that the model rounds to a grid (see `storage.quantise`).
+
+        Args:
+            x: The tensor, or a function of its elements.
+            quant_params: Scale and zero point; None if they follow from the range of the whole tensor.
+            attributes: What else the rounding depends on, such as the type of the integers.
 
         Returns:
             The elements.

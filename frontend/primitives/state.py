@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...ir import REPARAMETRIZE, GraphBuilder, Held, NodeKind, Parameter, ParameterView
+from ...ir import DEQUANTIZE, REPARAMETRIZE, GraphBuilder, Held, NodeKind, Parameter, ParameterView
 from ...ir.arrays import occurrence
 from ..budget import MAX_LABELS, MAX_VIAS, check_limit
 from .elements import Elements, Part
@@ -212,6 +212,10 @@ class State:
         items: list[tuple[str, object]] = [("function", self.traces.text(trace))]
         if self.traces.linear(trace):
             items.append(("linear", 1))
+        return self._with_function(via, items)
+
+    def _with_function(self, via: np.ndarray, items: Sequence[tuple[str, object]]) -> np.ndarray:
+        """The vias with a last step for a function of the element."""
         labels = map_via(to_labels(np.zeros_like(via), via), lambda v: self.builder.via(REPARAMETRIZE, items, (v,)))
         return vias_of(labels).astype(np.int32)
 
@@ -226,12 +230,16 @@ class State:
         return ParameterView(name, 0, table.shape, strides)  # type: ignore[arg-type]
 
     def _scaled(self, dst: np.ndarray, src: np.ndarray, via: np.ndarray, piece: Part, role: str) -> np.ndarray:
-        """The vias [B, K] of a block; for stored elements, adds edges for their scales, which the vias then name."""
-        encoding = self.traces.encoding(piece.trace) or self.encodings.get(piece.view.name)
-        blocks = () if encoding is None else quant_param_edges(self, encoding, piece.view, dst, src, via, role)
-        if not blocks:
+        """The vias [B, K] of a block; for quantised elements, adds edges for their scales, which the vias then name."""
+        encoding = self.traces.encoding(piece.trace, piece.view.name) or self.encodings.get(piece.view.name)
+        if encoding is None:
             return via
-        labels = map_via(to_labels(src, via), lambda v: self.builder.via("Dequantize", (), (v,), blocks))
+        marks = encoding.marks
+        blocks = quant_param_edges(self, encoding, piece.view, dst, src, via, role)
+        if not blocks:
+            function = f"{DEQUANTIZE}[{', '.join(f'{n}={v}' for n, v in marks.items())}]" if marks else DEQUANTIZE
+            return via if piece.trace else self._with_function(via, (("function", function),))
+        labels = map_via(to_labels(src, via), lambda v: self.builder.via(DEQUANTIZE, marks.items(), (v,), blocks))
         return vias_of(labels).astype(np.int32)
 
 

@@ -12,11 +12,11 @@ from ...ir import Parameter, Storage
 from ..errors import Unsupported
 from .constants import Constants, uniform
 from .elements import Arena, Elements
-from .quantised import Packing, QuantEncoding, QuantParam, QuantScheme
+from .quantised import Packing, QuantEncoding, QuantParam, QuantScheme, rounded
 from .state import State
 from .values import Value
 
-__all__ = ["QuantOperand", "store"]
+__all__ = ["QuantOperand", "quantise", "store"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,23 @@ def store(
             does not fit.
     """
     assert x.elements is not None
-    if not x.elements.bare:
-        raise Unsupported("what it dequantises is computed from a stored tensor, not the tensor itself")
     name, order = _tensor(x.elements, state.builder.parameters)
-    elements = x.elements if packing is None else Arena({name: _size(shape)}).tensor(name, shape or ())
+    trace = x.elements.trace if isinstance(x.elements.trace, int) else 0
+    quantiser = state.traces.encoding(trace, name)
+    if not x.elements.bare and quantiser is None:
+        raise Unsupported("what it dequantises is computed from a stored tensor, not the tensor itself")
+    elements = replace(x.elements, trace=0)
+    if packing is not None:
+        elements = Arena({name: _size(shape)}).tensor(name, shape or ())
     order = order if packing is None else tuple(range(len(elements.shape)))
-    made = [_quant_param(constants, s, elements.shape).transposed(order) for s in quant_params]
-    encoding = QuantEncoding(tuple(elements.shape[a] for a in order), tuple(made), scheme, packing)
+    made = tuple(_quant_param(constants, s, elements.shape).transposed(order) for s in quant_params)
+    made = made if quantiser is None else _with_quantiser(made, quantiser)
+    scheme = scheme if quantiser is None else quantiser.scheme
+    rest = () if quantiser is None else (quantiser.ranged, quantiser.attributes)
+    encoding = QuantEncoding(tuple(elements.shape[a] for a in order), made, scheme, packing, *rest)
+    if quantiser is not None and state.traces.depth(trace) > 1:
+        # A function of the rounded numbers: a clip to fewer steps, for one.
+        return replace(elements, trace=state.traces.encoded(trace, "Dequantize", name, encoding))
     known = state.encodings.get(name)
     if known is None and state.builder.used(name):
         raise Unsupported("another operator reads its stored elements without dequantising them")
@@ -83,7 +93,7 @@ def store(
         if old.storage is not None:
             # Write-back must not replace one of several dequantised values by floats: the others would not change.
             state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=()))
-        return replace(elements, trace=state.traces.regrid(encoding))
+        return replace(elements, trace=state.traces.encoded(0, "Regrid", name, encoding, 1))
     holds = value if packing is None and x.shape == old.shape and order == tuple(range(x.rank)) else ""
     if known is None:
         state.encodings[name] = encoding
@@ -93,6 +103,57 @@ def store(
         values = (*old.storage.values, holds) if holds and old.storage.values else ()
         state.builder.parameters[name] = replace(old, storage=replace(old.storage, values=values))
     return elements
+
+
+def quantise(
+    state: State,
+    constants: Constants,
+    x: Value,
+    quant_params: Sequence[QuantOperand] | None,
+    attributes: Mapping[str, object],
+) -> Elements:
+    """The elements of a float tensor that the model rounds to a grid.
+
+    Edges for the quantiser's own scale and zero point are added where the rounded numbers are used, unless they are
+    dequantised with the same ones.
+
+    Args:
+        state: The state of the lowering.
+        constants: Provides elements of constants.
+        x: The tensor, or a function of its elements.
+        quant_params: Scale and zero point; None if they follow from the range of the whole tensor.
+        attributes: What else the rounding depends on.
+
+    Returns:
+        The elements, with the step in their trace.
+
+    Raises:
+        Unsupported: `x` is not a whole tensor of the model, or a scale does not fit.
+    """
+    assert x.elements is not None
+    elements, trace = x.elements, x.elements.trace
+    if not isinstance(trace, int) or elements.tables:
+        raise Unsupported("what it quantises is computed from several tensors or tables")
+    name, order = _tensor(elements, state.builder.parameters)
+    made = [_quant_param(constants, s, elements.shape).transposed(order) for s in quant_params or ()]
+    mine = tuple(replace(param, quantises=True) for param in made)
+    before = state.traces.encoding(trace, name) or state.encodings.get(name)
+    ranged = quant_params is None
+    own = tuple(sorted(attributes.items()))
+    if before is not None:
+        if before.attributes != own:
+            raise Unsupported("it is quantised twice, in different ways")
+        mine, ranged = _with_quantiser(mine, before), ranged or before.ranged
+    shape = tuple(elements.shape[a] for a in order)
+    encoding = QuantEncoding(shape, mine, rounded(x.dtype), ranged=ranged, attributes=own)
+    step = "DynamicQuantize" if quant_params is None else "Quantize"
+    return replace(elements, trace=state.traces.encoded(trace, step, name, encoding))
+
+
+def _with_quantiser(own: tuple[QuantParam, ...], earlier: QuantEncoding) -> tuple[QuantParam, ...]:
+    """Scales and zero points together with those of an earlier step, each of which applies once."""
+    more = (replace(param, quantises=True) for param in earlier.quant_params)
+    return (*own, *(p for p in more if not any(replace(mine, quantises=True).same(p) for mine in own)))
 
 
 def _tensor(elements: Elements, parameters: Mapping[str, Parameter]) -> tuple[str, tuple[int, ...]]:

@@ -22,23 +22,41 @@ class Traces:
     def __init__(self) -> None:
         self._builder = GraphBuilder()
         self._functions = FunctionVias(self._builder)
-        self._encodings: dict[int, QuantEncoding] = {}
+        self._encodings: dict[tuple[int, str], QuantEncoding] = {}
 
     def step(self, traces: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
         """Append a step on functions of one element; arguments as for `FunctionVias.step`."""
         return self._functions.step(traces, function, op, attributes)
 
-    def regrid(self, encoding: QuantEncoding) -> int:
-        """The trace of elements that are dequantised differently here than at their first use."""
-        trace = self._builder.via("Regrid", (("number", len(self._encodings) + 1),))
-        self._encodings[trace] = encoding
-        return trace
+    def encoded(self, trace: int, op: str, name: str, encoding: QuantEncoding, number: int = 0) -> int:
+        """Append a step that quantises or dequantises a tensor.
 
-    def encoding(self, trace: int) -> QuantEncoding | None:
-        """The encoding that the trace starts with, None if it is the parameter's own."""
-        while trace and trace not in self._encodings:
+        Args:
+            trace: The function of its elements so far.
+            op: The name of the step.
+            name: The tensor.
+            encoding: All scales and zero points that its values depend on after the step.
+            number: The number of the step; a greater one if it has another encoding elsewhere.
+
+        Returns:
+            The new trace.
+        """
+        while True:
+            items = {**encoding.marks, **({"number": number} if number else {})}
+            new = self._builder.via(op, items.items(), (trace,))
+            if self._encodings.setdefault((new, name), encoding).same(encoding):
+                return new
+            number += 1
+
+    def encoding(self, trace: int, name: str) -> QuantEncoding | None:
+        """The encoding that the last such step gives to elements of a tensor; None if it is the parameter's own."""
+        while trace and (trace, name) not in self._encodings:
             trace = self._builder.vias[trace].parents[0]
-        return self._encodings.get(trace)
+        return self._encodings.get((trace, name))
+
+    def depth(self, trace: int) -> int:
+        """The number of steps of a chain."""
+        return 1 + self.depth(self._builder.vias[trace].parents[0]) if trace else 0
 
     def text(self, trace: int) -> str:
         """The function as text, unique per function."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..context import LoweringContext
+from ..errors import Unsupported
 from ..primitives.constants import uniform
 from ..primitives.quantised import rounded
 from ..primitives.storage import QuantOperand
@@ -24,15 +25,10 @@ def quant(ctx: LoweringContext, op: Op) -> Value:
     """
     x = op.input(0)
     quant_params = {n: v for n, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None}
-    if x.elements is not None:
-        aligned = [
-            QuantOperand(n, v, tuple(range(x.rank - v.rank, x.rank)))
-            for n, v in quant_params.items()
-            if v.rank <= x.rank
-        ]
-        return x.reweighted(ctx.stored(x, aligned, rounded(x.dtype)))
     marks: dict[str, Any] = {n: v for n, v in op.attributes.items() if isinstance(v, int | str)}
     bits = op.optional(3)
+    if x.elements is not None and not any(v.is_activation for v in quant_params.values()):
+        return _weight(ctx, op, quant_params, marks, bits)
     for name, value in (*quant_params.items(), ("bits", bits)):
         number = None if value is None or value.data is None else uniform(value.data)
         if number is not None:
@@ -44,3 +40,22 @@ def quant(ctx: LoweringContext, op: Op) -> Value:
         elif name in apart:
             x = ctx.elementwise(kind, x, quant_params[name])
     return x
+
+
+def _weight(
+    ctx: LoweringContext, op: Op, quant_params: dict[str, Value], marks: dict[str, Any], bits: Value | None
+) -> Value:
+    """A rounded weight; `marks` and the number of bits say how."""
+    x = op.input(0)
+    if any(v.rank > x.rank for v in quant_params.values()):
+        raise Unsupported("a scale or zero point has more axes than the weight")
+    if bits is not None:
+        number = None if bits.data is None else uniform(bits.data)
+        if number is None:
+            raise Unsupported("the number of bits is not a literal")
+        marks["bits"] = float(number)
+    if op.type != "Quant":
+        marks["function"] = op.type
+    aligned = [QuantOperand(n, v, tuple(range(x.rank - v.rank, x.rank))) for n, v in quant_params.items()]
+    elements = ctx.quantised(x, aligned, marks)
+    return x.reweighted(ctx.stored(x.reweighted(elements), aligned, rounded(x.dtype)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from ..context import LoweringContext
@@ -24,13 +25,17 @@ def reshape(ctx: LoweringContext, op: Op) -> Value:
 
 @rule("Identity", "Dropout", "Cast", "CastLike", moves=True)
 def identity(ctx: LoweringContext, op: Op) -> list[Value | None]:
-    """The same entries; casts between float types count as identity, a cast to an integer is a step."""
+    """The same entries; casts that keep every number (up to rounding of floats) count as identity, others are steps."""
     x, dtype = op.input(0), op.dtype()
     if op.type in ("Cast", "CastLike") and op.wants(0) and not _keeps(x.dtype, dtype):
         if not x.is_activation:
-            raise Unsupported("a parameter is cast to an integer")
-        to = "bool" if dtype == "bool" else "integer"
-        return [ctx.unary(x, "Cast", {"to": to}, np.trunc if to == "integer" else np.sign)]
+            raise Unsupported(f"a parameter is cast to {dtype}")
+        if dtype == "bool":
+            return [ctx.unary(x, "Cast", {"to": "bool"}, lambda v: (v != 0).astype(np.float64))]
+        if _is_whole(x.dtype):
+            return [ctx.unary(x, "Cast", {"to": dtype.lower()}, lambda v: _wrapped(v, dtype.lower()))]
+        to = "integer" if dtype in ("int32", "int64") else dtype.lower()
+        return [ctx.unary(x, "Cast", {"to": to}, np.trunc)]
     training = op.optional(2) if op.type == "Dropout" else None
     if training is not None and (training.data is None or bool(training.data.any())):
         return _dropped(ctx, op, x)
@@ -47,8 +52,29 @@ def _dropped(ctx: LoweringContext, op: Op, x: Value) -> list[Value | None]:
 
 
 def _keeps(source: str, target: str) -> bool:
-    whole = ("int", "uint", "bool")
-    return not target.lower().startswith(whole) or source.lower().startswith(whole)
+    """Whether every number stays; int64 and int32, which exporters exchange freely for indices, count as alike."""
+    if not _is_whole(target) or source == target or source == "bool":
+        return True
+    if not _is_whole(source) or target == "bool":
+        return False
+    (lowest, highest), (low, high) = _bounds(source.lower()), _bounds(target.lower())
+    return (low <= lowest and highest <= high) or (source, target) == ("int64", "int32")
+
+
+def _is_whole(dtype: str) -> bool:
+    return dtype.lower().startswith(("int", "uint", "bool"))
+
+
+def _bounds(dtype: str) -> tuple[int, int]:
+    """The least and the greatest number of an integer type."""
+    info = ml_dtypes.iinfo(dtype)
+    return int(info.min), int(info.max)
+
+
+def _wrapped(x: np.ndarray, dtype: str) -> np.ndarray:
+    """Integers as a narrower type has them: modulo the number of its values."""
+    low, high = _bounds(dtype)
+    return (np.trunc(x) - low) % (high - low + 1) + low
 
 
 @rule("Transpose", moves=True)

@@ -63,9 +63,9 @@ def dynamic_quantize_linear(ctx: LoweringContext, op: Op) -> list[Value | None]:
 
 @internal_rule("DynamicQuantize")
 def dynamic_quantize(ctx: LoweringContext, op: Op) -> Value:
-    """DynamicQuantizeLinear and back; for a weight, the parameters are unrounded."""
+    """DynamicQuantizeLinear and back; for a weight, the parameters are unrounded, and its entries share their grid."""
     if op.input(0).elements is not None:
-        return op.input(0)
+        return op.input(0).reweighted(ctx.quantised(op.input(0), None, {}))
     x = ctx.as_activation(op.input(0))
     return ctx.normalize_over(x, list(range(x.rank)), "DynamicQuantize", {})
 
@@ -151,12 +151,21 @@ def _dequantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...], value: str)
 def _quantize(ctx: LoweringContext, op: Op, axes: tuple[int, ...]) -> Value:
     x = op.input(0)
     if not x.is_activation:
-        if x.elements is not None:
-            return x
         if x.derived:
             raise Unsupported("a computed constant is quantised")
+        given = [(role, v) for role, i in (("scale", 1), ("zero_point", 2)) if (v := op.optional(i)) is not None]
+        if x.elements is not None and not any(v.is_activation for _, v in given):
+            block = int(op.attr("block_size", 0)) or 1
+            quant_params = [_aligned(role, v, x, axes, block) for role, v in given]
+            return x.reweighted(ctx.quantised(x, quant_params, _rounding(op)))
         x = ctx.as_activation(x)
     return _on_activation(ctx, op, x, axes)
+
+
+def _rounding(op: Op) -> dict[str, Any]:
+    """What the rounding of a weight depends on besides scale and zero point, unless it is to int8."""
+    more = {"saturate": 0} if op.dtype().startswith("float") and not op.attr("saturate", 1) else {}
+    return {**({} if op.dtype() == "int8" else {"type": op.dtype()}), **more}
 
 
 def _on_activation(ctx: LoweringContext, op: Op, x: Value, axes: tuple[int, ...]) -> Value:

@@ -14,6 +14,7 @@ _SYMMETRIC = (
     "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd",
     "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
 )  # fmt: skip
+_OF_ONE_ENTRY = {"ReduceL1": "Abs", "ReduceL2": "Abs", "ReduceLogSum": "Log"}
 
 
 @rule(*_SYMMETRIC)
@@ -23,11 +24,19 @@ def reduce(ctx: LoweringContext, op: Op) -> Value:
     axes = op.attr("axes") if op.attr("axes") is not None else op.data(1)
     if axes is None or np.size(axes) == 0:
         if op.attr("noop_with_empty_axes", 0):
-            return x
+            return _of_single_entries(ctx, op, x)
         axes = range(x.rank)
     axes = sorted({int(a) % x.rank for a in np.atleast_1d(np.asarray(axes, dtype=np.int64))})
     y = ctx.reduce(x, axes, op.type, {"axes": tuple(a - x.rank for a in axes)})
     return ctx.reshaped(y, op.shape())
+
+
+def _of_single_entries(ctx: LoweringContext, op: Op, x: Value) -> Value:
+    """Each entry reduced on its own: |x|, x^2 or log(x), where these are what is summed or done to the sum."""
+    if op.type == "ReduceSumSquare":
+        return ctx.elementwise("Mul", x, x)
+    name = _OF_ONE_ENTRY.get(op.type)
+    return x if name is None else ctx.elementwise(name, x)
 
 
 @rule("ArgMax", "ArgMin")

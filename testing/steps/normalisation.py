@@ -27,7 +27,17 @@ def normalised(sketch: Sketch, x: Tensor) -> Tensor:
 
 
 def _layer(sketch: Sketch) -> None:
-    sketch.put(normalised(sketch, sketch.pick(lambda t: t.rank >= 2)))
+    x = sketch.pick(lambda t: t.rank >= 2)
+    sketch.put(_across(sketch, x) if sketch.chance(20) else normalised(sketch, x))
+
+
+def _across(sketch: Sketch, x: Tensor) -> Tensor:
+    """Normalisation of parts that a reshape makes of the last two axes."""
+    total = x.shape[-2] * x.shape[-1]
+    parts = sketch.choice([n for n in range(1, total + 1) if total % n == 0])
+    split = sketch.node("Reshape", x, sketch.integers([*x.shape[:-2], parts, total // parts]))
+    y = normalised(sketch, split) if sketch.chance(50) else sketch.node("LpNormalization", split, axis=-1, p=2)
+    return sketch.node("Reshape", y, sketch.integers(x.shape))
 
 
 def _instance(sketch: Sketch) -> None:

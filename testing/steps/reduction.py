@@ -26,8 +26,11 @@ _REDUCTIONS = (
 
 def _reduce(sketch: Sketch) -> None:
     x = sketch.pick(lambda t: max(t.shape, default=1) > 1)
-    axes = sketch.integers(sketch.some_axes(x))
-    sketch.put(sketch.node(sketch.choice(_REDUCTIONS), x, axes, keepdims=sketch.integer(0, 1)))
+    op = sketch.choice(_REDUCTIONS)
+    if sketch.opset >= 18 and sketch.chance(8):
+        sketch.put(sketch.node(op, x, noop_with_empty_axes=1))
+        return
+    sketch.put(sketch.node(op, x, sketch.integers(sketch.some_axes(x)), keepdims=sketch.integer(0, 1)))
 
 
 def _softmax(sketch: Sketch) -> None:

@@ -59,7 +59,26 @@ def _moved(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
     return sketch.node("Gather", stacked, sketch.integers(sketch.integer(0, 1)), axis=0)
 
 
+def _rounded(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    """A float tensor that the network rounds, with scales along any axis, and dequantises with the same or others."""
+    grids = [_grid(sketch, shape, scale) for _ in range(2)]
+    (first, own), (second, other) = grids if sketch.chance(50) else [grids[0]] * 2
+    return sketch.node("DequantizeLinear", sketch.node("QuantizeLinear", sketch.parameter(shape, scale), *first, **own),
+                       *second, **other)  # fmt: skip
+
+
+def _grid(sketch: Sketch, shape: tuple[int, ...], scale: float) -> tuple[list[Tensor], dict[str, int]]:
+    """Scale and zero point, per tensor or along an axis."""
+    axis = -1 if not shape or sketch.chance(40) else sketch.integer(0, len(shape) - 1)
+    size = () if axis < 0 else (shape[axis],)
+    steps = sketch.initializer(np.asarray(sketch.numbers(size, scale / 30, positive=True), dtype=np.float32))
+    points = sketch.initializer(np.asarray(np.round(sketch.numbers(size) * 9), dtype=np.int8))
+    return [steps, points], {"axis": axis} if size else {}
+
+
 def _dequantised(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
+    if sketch.chance(50):
+        return _rounded(sketch, shape, scale)
     steps = np.round(sketch.numbers(shape) * 100).astype(np.int8)
     stored = sketch.initializer(steps)
     if not shape or sketch.chance(40):

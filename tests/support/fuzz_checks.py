@@ -17,7 +17,7 @@ import gmnc
 from gmnc.backends import onnx as write_back
 from gmnc.backends import store
 from gmnc.ir import ParameterGraph
-from gmnc.symmetry.automorphism import Automorphism, apply, compose_all
+from gmnc.symmetry import KINDS, Product, product
 from gmnc.testing import Report, disagreement, verify
 from gmnc.testing.inputs import draw_inputs, input_specs
 from gmnc.testing.trial import Trial
@@ -30,7 +30,7 @@ FRESH = 3
 
 def check_network(model: onnx.ModelProto, folder: Path, trials: int = 2, seed: int = 0) -> Report:
     """Raise `AssertionError` (or the error itself) where something does not hold."""
-    report = verify(model, trials=trials, seed=seed, controls=1)
+    report = verify(model, trials=trials, seed=seed, controls=1, kinds=KINDS)
     assert not report.failures or _is_rounding(report, model, seed), "\n\n".join(map(str, report.failures))
     assert report.account_closed
     assert report.round_trip == "bit-exact"
@@ -53,8 +53,8 @@ def _is_rounding(report: Report, model: onnx.ModelProto, seed: int) -> bool:
         rng = np.random.default_rng(state)
         trial = Trial(graph, [draw_inputs(input_specs(model), rng)], rng)
         exact = _exact(graph, trial.values, trial.feeds[0])
-        for found in _products(graph):
-            moved = {**trial.values, **apply(graph, found, trial.values)}
+        for found in _products(graph, rng):
+            moved = {**trial.values, **found.apply(trial.values)}
             if trial.error(moved) <= report.tolerance:
                 continue
             [new], [old] = trial.network.run(moved, trial.feeds), trial.base
@@ -69,11 +69,12 @@ def _changes(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[s
     return {name: float(np.abs(_float(a[name]) - _float(b[name])).max(initial=0)) for name in a}
 
 
-def _products(graph: ParameterGraph) -> Iterator[Automorphism]:
-    """All generators together, and each of them."""
-    generators = gmnc.symmetries(graph).generators
-    yield compose_all(graph, generators)
-    yield from generators
+def _products(graph: ParameterGraph, rng: np.random.Generator) -> Iterator[Product]:
+    """All generators together, and each of them; signs and scales of random size."""
+    claims = gmnc.symmetries(graph, KINDS)
+    every = [*claims.generators, *(g for found in claims.rescalings for g in found.generators(rng))]
+    yield product(graph, every)
+    yield from (product(graph, [one]) for one in every)
 
 
 def _exact(

@@ -65,6 +65,11 @@ FUNCTIONS = {
     "softsign": ("h = Softsign(a)", 6, 0),
     "x - tanh(x)": ("t = Tanh(a) h = Sub(a, t)", 6, 0),
     "relu": ("h = Relu(a)", 0, 6),
+    # reductions of single entries: |x|, |x|, x^2, log(x)
+    "l1 norm of one": ("h = ReduceL1<noop_with_empty_axes = 1>(a)", 6, 6),
+    "l2 norm of one": ("h = ReduceL2<noop_with_empty_axes = 1>(a)", 6, 6),
+    "square sum of one": ("h = ReduceSumSquare<noop_with_empty_axes = 1>(a)", 6, 6),
+    "log sum of one": ("t = Exp(a) h = ReduceLogSum<noop_with_empty_axes = 1>(t)", 0, 0),
     "leaky relu": ("h = LeakyRelu<alpha = 0.2>(a)", 0, 6),
     "two leaky relus": ("c = LeakyRelu(a) h = Relu(c)", 0, 6),
     "abs": ("h = Abs(a)", 6, 6),
@@ -114,6 +119,41 @@ NORMS = {
 @pytest.mark.parametrize("name", NORMS)
 def test_steps_with_parameters_and_steps_over_places(name: str) -> None:
     model, signs, scales = NORMS[name]
+    assert checked(model) == (signs, scales)
+
+
+# 6 neurons at 3 positions, normalised in two parts: the first has all neurons at position 0 and 0 to 2 at position 1.
+ACROSS = """(float[1, 3, 4] x) => (float[1, 3, 2] y) {
+    a = MatMul(x, w) q = Reshape(a, parts) %s h = Reshape(p, back) y = MatMul(h, v)
+}"""
+# 6 channels at 5 positions, normalised in pairs.
+PAIRS = """(float[1, 4, 5] x) => (float[1, 2, 5] y) {
+    a = Conv(x, k, b) q = Reshape(a, pairs) %s h = Reshape(p, apart) y = Conv(h, l)
+}"""
+MOVED = {
+    # The mean of each part has all neurons: one sign for all. Element i of the scale is for neuron i at position 0 and,
+    # in the other part, for neuron i + 3 mod 6, so elements that agree mod 3 have one factor: 3 of either kind.
+    "layer norm": (ACROSS % "p = LayerNormalization(q, g)", {"g": (9,)}, 4, 3),
+    # No mean: a sign for each neuron.
+    "rms norm": (ACROSS % "p = RMSNormalization(q, g)", {"g": (9,)}, 9, 3),
+    # The norm is divided out, but all neurons share it.
+    "l2 norm": (ACROSS % "p = LpNormalization<axis = -1, p = 2>(q)", {}, 6, 1),
+    "softmax": (ACROSS % "p = Softmax<axis = -1>(q)", {}, 0, 0),
+    # One sign per pair in front of the norm; the scale of a pair behind it is free.
+    "instance norm": (PAIRS % "p = InstanceNormalization(q, s, c)", {"s": (3,), "c": (3,)}, 6, 3),
+    "instance norm, exact": (PAIRS % "p = InstanceNormalization<epsilon = 0.0>(q, s, c)", {"s": (3,), "c": (3,)}, 6, 6),
+    # The scale has an element for each position of the first and of the second channel of the pairs.
+    "layer norm of pairs": (PAIRS % "p = LayerNormalization(q, g)", {"g": (10,)}, 5, 2),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_norms_of_what_a_reshape_brings_together(name: str) -> None:
+    text, vectors, signs, scales = MOVED[name]
+    weights = {"w": (4, 6), "v": (6, 2), "k": (6, 4, 1), "b": (6,), "l": (2, 6, 1)}
+    floats = {n: s for n, s in weights.items() if f", {n})" in text or f" {n}," in text}
+    ints = {"parts": [1, 2, 9], "back": [1, 3, 6], "pairs": [1, 3, 10], "apart": [1, 6, 5]}
+    model = build(text, {**floats, **vectors}, {n: v for n, v in ints.items() if f" {n})" in text}, opset=23)
     assert checked(model) == (signs, scales)
 
 

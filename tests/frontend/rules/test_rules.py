@@ -1,4 +1,4 @@
-"""Every built-in lowering rule against ONNX Runtime: the account closes, claimed symmetries hold, changes show."""
+"""Every built-in lowering rule against ONNX Runtime: the account closes, claims of all kinds hold, changes show."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import gmnc
 from gmnc.frontend import Registry, Rule, builtin
 from gmnc.frontend.context import LoweringContext
 from gmnc.frontend.primitives.values import Op, Value
-from gmnc.symmetry import fingerprint, isomorphic
+from gmnc.symmetry import KINDS, fingerprint, isomorphic
 from gmnc.testing import disagreement, random_inputs, run, verify
 
 
@@ -46,7 +46,7 @@ def _operator(case: Case) -> tuple[str, str]:
 def test_rule(case: Case) -> None:
     CALLED.clear()
     model = build(case)
-    found = verify(model, trials=3, registry=REGISTRY)
+    found = verify(model, trials=3, registry=REGISTRY, kinds=KINDS)
     graph = found.graph
     reasons = [o.reason for o in graph.opaque]
     assert not case.opaque or any(case.opaque in r for r in reasons)
@@ -54,8 +54,21 @@ def test_rule(case: Case) -> None:
     assert case.opaque or (case.domain, case.op) in CALLED or not _has_rule(case)
     assert graph.num_parameter_edges + sum(e.count for e in graph.account) == graph.num_parameters
     assert not found.failures, "\n\n".join(map(str, found.failures))
-    assert not case.symmetric or found.generators
+    assert not case.symmetric or found.kinds["permutation"]
     assert not case.symmetric or not found.tried or found.detected
+
+
+OTHERS = [(case, text) for case in CASES if case.runs for text in (*case.variants, *case.alike)]
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    one_of_each(lambda pair: pair[0].domain, OTHERS),
+    ids=lambda v: v.id if isinstance(v, Case) else "",
+)
+def test_other_forms(case: Case, text: str) -> None:
+    found = verify(build(case, text, seed=1), trials=3, controls=0, kinds=KINDS)
+    assert not found.failures, "\n\n".join(map(str, found.failures))
 
 
 @pytest.mark.parametrize("case", one_of_each(_operator, (c for c in CASES if c.variants)), ids=lambda c: c.id)
