@@ -28,6 +28,7 @@ from .plan import Plan, plan
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
+from .reading.external import guarded
 from .reading.load import load
 from .reading.source import LoadedModel, TensorReader
 from .rules.plugins import installed
@@ -154,7 +155,7 @@ def _lower(
     interpreter: Interpreter,
     on_unsupported: str,
 ) -> ParameterGraph:
-    constants = interpreter.plan
+    constants, source = interpreter.plan, LoadedModel(model)
     classes = interpreter.discover()
 
     carried: dict[str, np.ndarray] = {}
@@ -162,7 +163,7 @@ def _lower(
         state = State()
         lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
-            state.builder.parameters[value.name or ""] = _parameter(value, tensor)
+            state.builder.parameters[value.name or ""] = _parameter(value, guarded(tensor, source.states))
         values = interpreter.lower(lowering, classes)
         if not lowering.finer:
             break
@@ -179,7 +180,7 @@ def _lower(
         outputs,
         lowering.opaque_ops,
         interpreter.problems,
-        LoadedModel(model),
+        source,
     )
 
 
