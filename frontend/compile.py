@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 
 from ..ir import AccountEntry, Deferred, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .calls import Calls, CallsCaught
 from .errors import Unsupported
 from .faults import errors_in_file
 from .fold import folded
@@ -120,6 +121,9 @@ def build(
 ) -> ParameterGraph:
     """Lower a prepared model; if it acts entrywise along an axis (the batch), only the first entry is lowered.
 
+    If a rule goes on after an operator that it called could not be lowered, lowering starts again, with this call
+    refused before it adds anything to the graph.
+
     Args:
         model: The loaded model, which the graph refers to.
         name: The name of the graph.
@@ -135,7 +139,25 @@ def build(
         LoweringError: The model cannot be lowered.
         UnsupportedError: Operators have no rule and `on_unsupported` is "error".
     """
-    whole = Interpreter(network, known, plan(network, known, rule_lookup(rules, network)), rules)
+    refused: dict[tuple[str, int, str], tuple[str, str]] = {}
+    while True:
+        try:
+            return _built(model, name, network, known, on_unsupported, rules, refused)
+        except CallsCaught as caught:
+            refused |= caught.calls
+
+
+def _built(
+    model: onnx_ir.Model,
+    name: str,
+    network: onnx_ir.Model,
+    known: Mapping[onnx_ir.Value, ValueInfo],
+    on_unsupported: str,
+    rules: Registry,
+    refused: Calls,
+) -> ParameterGraph:
+    constants = plan(network, known, rule_lookup(rules, network))
+    whole = Interpreter(network, known, constants, rules, refused=refused)
     # If lowering one entry fails or leaves more nodes opaque, all entries are lowered.
     with suppress(GmncError):
         one = whole.of_one_entry()
