@@ -23,6 +23,7 @@ from gmnc.cli import app
 from gmnc.frontend import Registry, Rule, builtin, installed
 from gmnc.frontend.rules import plugins as loading
 from gmnc.ir import LoweringError, PluginError
+from gmnc.ir.vocabulary import declared_step
 from gmnc.testing import build
 
 Install = Callable[..., None]
@@ -330,6 +331,13 @@ def test_a_plug_in_that_fails_in_any_way_is_left_out(install: Install, first: st
     [plugin] = listed()
     assert plugin["state"] == "failed"
     assert plugin["error"].startswith(error)
+
+
+def test_a_plug_in_that_is_left_out_declares_no_steps(install: Install) -> None:
+    install("acme-rules", "acme_rules", RULES.replace('"Riddle"', '"LeftOut"', 1) + "    1 / 0\n", "acme_rules")
+    with pytest.warns(RuntimeWarning, match="left out: ZeroDivisionError"):
+        gmnc.compile(riddle())
+    assert declared_step("LeftOut") is None
 
 
 def test_what_a_plug_in_prints_does_not_mix_with_results(install: Install, tmp_path: Path) -> None:
