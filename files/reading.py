@@ -144,7 +144,7 @@ class MappedFile:
                     raise changed
                 file.seek(first)
                 found = np.empty(last - first, dtype=np.uint8)
-                if file.readinto(memoryview(found)) != len(found):
+                if file.readinto(found.data) != len(found):
                     raise changed
                 if _state(self.state.path, os.fstat(file.fileno())) != self.state:
                     raise changed
