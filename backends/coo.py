@@ -130,8 +130,9 @@ def coo(
         links: Include the edges without a parameter: links and constant blocks.
         reverse: Append the reverse of every edge, with an edge type whose last column is 1.
         dtype: Dtype of `edge_attr`: float64, float32 (default), float16 or bfloat16.
-        index_dtype: Of node and parameter ids, int32 or int64; by default int32 where they fit. Torch's scatter
-            operators need int64.
+        index_dtype: Type of node and parameter ids, int32 or int64; by default int32 if they fit. Torch's scatter
+            operators need int64. Give all graphs of one `DataLoader` the same two dtypes: its workers cast values
+            and ids to those of the first graph of a batch.
         pyg: Return a PyG `Data` (True) or a `CooGraph` (False); by default `Data` if torch_geometric is installed.
 
     Returns:
@@ -315,8 +316,13 @@ def _block_jobs(
 
 
 def _no_parameter(param: np.ndarray) -> int:
-    """The `edge_param` of an edge without a parameter: it stays negative when batching adds offsets."""
-    return int(np.iinfo(param.dtype).min)
+    """The `edge_param` of an edge without a parameter: it stays negative when batching adds offsets.
+
+    The workers of a PyG `DataLoader` cast all graphs to the dtype of the first. The int64 value is therefore one that
+    becomes the int32 value when its upper half is dropped.
+    """
+    none = int(np.iinfo(np.int32).min)
+    return none if param.dtype == np.int32 else int(np.iinfo(np.int64).min) + 2**32 + none
 
 
 def _link_job(block: LinkBlock, types: np.ndarray, out: _Arrays) -> Callable[[], object]:

@@ -60,12 +60,14 @@ def write(
         GmncError: A name is no parameter (for a computed weight, the message names its sources), a shape or dtype does
             not match, values overflow the stored dtype, the graph has no model (it was loaded from a store), a
             parameter cannot be located in the model, or a file cannot be written.
+        LoadError: A file of the model has changed since it was compiled.
     """
     source = graph.source
     if source is None:
         raise GmncError(
             f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
         )
+    source.check()
     plan = plan_write(graph, _changed(graph, values or {}), rounded)
     for entry in plan.off_grid:
         warnings.warn(StorageWarning(str(entry)), stacklevel=2)

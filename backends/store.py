@@ -73,18 +73,18 @@ def load(path: str | os.PathLike[str]) -> ParameterGraph:
         path: A file that `save` wrote.
 
     Returns:
-        The graph, whose arrays are read-only views of the memory-mapped file. It has no `model`. Reading its values
-        raises `GmncError` if they were not stored, or if the file has changed since.
+        The graph, whose arrays are read-only copies and whose values are views of the memory-mapped file. It has no
+        `model`. Reading its values raises `GmncError` if they were not stored, or if the file has changed since.
 
     Raises:
         LoadError: The file is missing, is no store, is damaged, or has another format version.
     """
     file = MappedFile(path)
-    start = _start(file)
-    if not start:
+    found, start = _header(file)
+    if not found:
         raise LoadError(f"{path}: not a gmnc store, or a truncated one; `gmnc compile MODEL.onnx -o {path}` writes one")
     try:
-        header = parsed(file.array[8:start].tobytes(), HEADER, str(path))
+        header = parsed(found, HEADER, str(path))
         tables = _checked(table({_KEY: text})(header.get("__metadata__"))[_KEY], str(path))
         graph = graph_of(tables, Tensors.of(file, start, header))
         graph.check()
@@ -103,16 +103,20 @@ def is_store(path: str | os.PathLike[str]) -> bool:
         Whether it is one; False if it cannot be read.
     """
     try:
-        return _start(MappedFile(path)) > 0
+        return bool(_header(MappedFile(path))[0])
     except LoadError:
         return False
 
 
-def _start(file: MappedFile) -> int:
-    """Offset of a store's tensors in bytes; 0 if the file is no store."""
-    length = int.from_bytes(file.data[:8], "little")
-    named = length <= LONGEST_HEADER and file.data.find(f'"{_KEY}"'.encode(), 8, 8 + length) >= 0
-    return 8 + length if named and file.data[8:9] == b"{" else 0
+def _header(file: MappedFile) -> tuple[bytes, int]:
+    """The JSON header of a store, as far as the file has it, and the offset of its tensors; empty if it is none."""
+    size = file.state.size
+    length = int.from_bytes(file.read(0, min(8, size)).tobytes(), "little")
+    if size <= 8 or length > LONGEST_HEADER:
+        return b"", 0
+    found = file.read(8, min(8 + length, size)).tobytes()
+    named = found.startswith(b"{") and f'"{_KEY}"'.encode() in found
+    return (found, 8 + length) if named else (b"", 0)
 
 
 def _checked(metadata: str, where: str) -> dict[str, Any]:

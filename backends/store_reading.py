@@ -170,14 +170,19 @@ class Tensors:
             spans[name] = (start + first, start + last, found["dtype"])
         return Tensors(file, spans)
 
-    def read(self, name: str, dtype: np.dtype, kind: str = "") -> np.ndarray:
-        """The elements of a tensor as a 1-d view of the file. kind: the safetensors dtype that it must have, if any."""
+    def structure(self, name: str, dtype: np.dtype, kind: str) -> np.ndarray:
+        """A read-only 1-d copy of the elements of a structure tensor of the safetensors dtype `kind`.
+
+        Nobody checks the file before looking at an array of the graph, so that these do not stay in it.
+        """
         if name not in self.spans:
             raise FieldError(f"a tensor {name!r}", list(self.spans)[:3])
         first, last, found = self.spans[name]
-        if (kind and found != kind) or (last - first) % dtype.itemsize:
+        if found != kind or (last - first) % dtype.itemsize:
             raise FieldError(f"{dtype.name} in the tensor {name!r}", found)
-        return self.file.array[first:last].view(dtype)
+        copied = self.file.read(first, last).view(dtype)
+        copied.flags.writeable = False
+        return copied
 
     def values(self, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         """The values of a parameter. Raises `GmncError` if they were not stored, or the file has changed."""
@@ -186,7 +191,8 @@ class Tensors:
                 f"{self.file.state.path} was saved without values: save it again with values=True to read {name!r}"
             )
         self.file.check()
-        return np.asarray(self.read(name, dtype).reshape(shape))
+        first, last, _ = self.spans[name]
+        return np.asarray(self.file.array[first:last].view(dtype).reshape(shape))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,8 +214,8 @@ class _Arrays:
 
     def __init__(self, tensors: Tensors) -> None:
         self.pools = {
-            np.dtype(np.int32): tensors.read("structure/int32", np.dtype(np.int32), "I32"),
-            np.dtype(np.int64): tensors.read("structure/int64", np.dtype(np.int64), "I64"),
+            np.dtype(np.int32): tensors.structure("structure/int32", np.dtype(np.int32), "I32"),
+            np.dtype(np.int64): tensors.structure("structure/int64", np.dtype(np.int64), "I64"),
         }
         self.left = _BROADCAST
 
@@ -229,7 +235,7 @@ class _Arrays:
 def graph_of(tables: Mapping[str, Any], tensors: Tensors) -> ParameterGraph:
     """Build the graph from checked tables. Raises `FieldError` if the tensors do not match them."""
     arrays = _Arrays(tensors)
-    pinned = _booleans(tensors.read("structure/pinned", np.dtype(np.uint8), "BOOL"))
+    pinned = _booleans(tensors.structure("structure/pinned", np.dtype(np.uint8), "BOOL"))
     paired = tables.get("paired")
     return ParameterGraph(
         tables["name"],

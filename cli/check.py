@@ -88,5 +88,8 @@ def _print_table(model: Path, found: list[Finding]) -> None:
     console.print(table)
     operators = len({(f.domain, f.op, f.opset) for f in found if f.op})
     nodes = sum(len(f.nodes) for f in found)
+    if not nodes:
+        console.print("lowering stops at an error")
+        return
     be = "is" if operators == nodes == 1 else "are"
     console.print(f"{counted(operators, 'operator')}, {counted(nodes, 'node')} {be} not lowered")

@@ -48,6 +48,7 @@ def listing_after(
         GmncError: The pass is unknown, or the model cannot be read.
     """
     from ..frontend.compile import load_model, resolve_registry
+    from ..frontend.faults import errors_in_file
     from ..frontend.fold import folded
     from ..frontend.passes import model_after, passes_up_to
     from ..ir import LoadError
@@ -55,11 +56,12 @@ def listing_after(
     passes_up_to(name)
     if is_store(path):
         raise LoadError(f"{path}: a store holds no model for --after; give the ONNX file that it was compiled from")
-    model, _, _ = load_model(path, dims, inputs)
+    model, _, where = load_model(path, dims, inputs)
     rules = resolve_registry(None)
-    if fold_weights:
-        model = folded(model, dims, inputs, rules)
-    network = model_after(model, name, dims, inputs, rules)
+    with errors_in_file(where):
+        if fold_weights:
+            model = folded(model, dims, inputs, rules)
+        network = model_after(model, name, dims, inputs, rules)
     initializers = [_value(v) for v in network.graph.initializers.values()]
     opsets = {domain or "ai.onnx": version for domain, version in network.opset_imports.items()}
     return {"model": str(path), "pass": name, "opsets": opsets, "initializers": initializers, **_graph(network.graph)}
@@ -154,4 +156,6 @@ def _typed(value: Mapping[str, Any]) -> str:
 def _setting(value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['dtype']}[{', '.join(map(str, value['shape']))}]"
+    if isinstance(value, bytes):
+        value = value.decode(errors="backslashreplace")
     return f'"{value}"' if isinstance(value, str) else str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .options import Dims, Inputs, Json, OnUnsupported, Policy, Quiet, parse_dims, parse_inputs
-from .session import cell, errors_to_exit_codes, open_graph, output, print_json, progress_bar, say
+from .session import cell, check_files, errors_to_exit_codes, open_graph, output, print_json, progress_bar, say
 
 if TYPE_CHECKING:
     from ..tasks import Predictor
@@ -46,6 +46,7 @@ def predict_accuracy(
     Example: gmnc predict model.onnx
     """
     with errors_to_exit_codes():
+        check_files([*models, *([predictor] if predictor else [])])
         from ..tasks import SHIPPED, Predictor
 
         dims, inputs = parse_dims(dim), parse_inputs(input)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import os
 import sys
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -30,6 +31,7 @@ __all__ = [
     "BAD_INPUT",
     "CHECK_FAILED",
     "cell",
+    "check_files",
     "errors_to_exit_codes",
     "first_rows",
     "is_store",
@@ -213,9 +215,31 @@ def first_rows(rows: Sequence[_Row], what: str) -> Iterator[_Row]:
 
 
 def print_json(value: object) -> None:
-    """Print JSON on stdout, with control characters escaped."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    """Print JSON on stdout, with control characters escaped.
+
+    What JSON lacks becomes text: bytes `{"bytes": "fffe"}`, and numbers that are not finite "nan", "inf" and "-inf".
+    """
+    text = json.dumps(_in_json(value), indent=2, ensure_ascii=False, allow_nan=False)
     typer.echo("".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text))
+
+
+def _in_json(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {name: _in_json(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_in_json(entry) for entry in value]
+    if isinstance(value, bytes):
+        return {"bytes": value.hex()}
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def check_files(paths: Iterable[Path]) -> None:
+    """Raise `LoadError` for the first path that is not a file; before what is slow to import or to read."""
+    from ..ir import LoadError
+
+    for path in paths:
+        if not path.is_file():
+            raise LoadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
 
 
 def lower(
@@ -242,11 +266,10 @@ def lower(
 
 def is_store(path: Path) -> bool:
     """Whether the file is a store; raises `LoadError` if it does not exist, or is a damaged store."""
+    check_files([path])
     from ..backends import store
     from ..ir import LoadError
 
-    if not path.is_file():
-        raise LoadError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     found = store.is_store(path)
     if not found and path.suffix.lower() == store.SUFFIX:
         raise LoadError(f"{path}: not a gmnc store, or a truncated one; write it again with `gmnc compile`")

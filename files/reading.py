@@ -90,7 +90,7 @@ class MappedFile:
 
     Attributes:
         state: The state of the file when it was mapped.
-        array: uint8 [size], its bytes; call `check` before reading from them.
+        array: uint8 [size], its bytes; call `check` before reading from them, or copy them with `read`.
 
     Raises:
         LoadError: if there is no such file, it cannot be read, is empty, or is not a regular file.
@@ -121,6 +121,36 @@ class MappedFile:
             LoadError: if the file has changed.
         """
         self.state.check(self.data)
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Copy bytes of the file, which no later change of the file can reach.
+
+        They are read and not copied from the map: a file that is truncated meanwhile is an error and not a crash.
+
+        Args:
+            first: The first byte.
+            last: One past the last byte, at most the size of the file.
+
+        Returns:
+            uint8 [last - first].
+
+        Raises:
+            LoadError: if the file has changed.
+        """
+        changed = LoadError(f"{self.state.path}: the file changed while it was read; load it again")
+        try:
+            with open(self.state.path, "rb") as file:
+                if _state(self.state.path, os.fstat(file.fileno())) != self.state:
+                    raise changed
+                file.seek(first)
+                found = np.empty(last - first, dtype=np.uint8)
+                if file.readinto(found.data) != len(found):
+                    raise changed
+                if _state(self.state.path, os.fstat(file.fileno())) != self.state:
+                    raise changed
+        except OSError as error:
+            raise LoadError(f"{self.state.path}: cannot read the file: {_reason(error)}") from error
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The path is pickled and not the bytes.

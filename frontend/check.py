@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import onnx
 import onnx_ir
 
-from ..ir import GmncError, LoadError, ParameterGraph, Problem
+from ..ir import GmncError, LoadError, ParameterGraph, PluginError, Problem
 from .compile import build, load_model, resolve_registry
 from .faults import errors_in_file
 from .inference.shapes import ValueInfo
@@ -106,9 +106,19 @@ def _findings(
     except LoadError:
         raise
     except GmncError as error:
-        found = [Finding("error", "", "", 0, (), str(error))]
         network = network or normalise(model)
+        found = [_stopped(network, error)]
         return _in_graph_order([*found, *_without_rule(network, known, rules, bodies_only=False)], network)
+
+
+def _stopped(network: onnx_ir.Model, error: GmncError) -> Finding:
+    """The error at which lowering stops, with its node if it is one of the code of a rule."""
+    if isinstance(error, PluginError):
+        for path, node in _walk(network.graph):
+            if repr(node.name) in error.where:
+                opset = opset_of(network, node.domain)
+                return Finding("error", node.domain, node.op_type, opset, (path,), str(error), rule=error.rule)
+    return Finding("error", "", "", 0, (), str(error))
 
 
 def _opaque(network: onnx_ir.Model, graph: ParameterGraph) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ import onnx
 import onnx_ir
 
 from ..ir import AccountEntry, Deferred, GmncError, Origin, Parameter, ParameterGraph, Port, Problem, UnsupportedError
+from .calls import Calls, CallsCaught
 from .errors import Unsupported
 from .faults import errors_in_file
 from .fold import folded
@@ -28,6 +29,7 @@ from .plan import Plan, plan
 from .primitives.labels import nodes_of, vias_of
 from .primitives.state import State
 from .primitives.values import Value
+from .reading.external import guarded
 from .reading.load import load
 from .reading.source import LoadedModel, TensorReader
 from .rules.plugins import installed
@@ -119,6 +121,9 @@ def build(
 ) -> ParameterGraph:
     """Lower a prepared model; if it acts entrywise along an axis (the batch), only the first entry is lowered.
 
+    If a rule goes on after an operator that it called could not be lowered, lowering starts again, with this call
+    refused before it adds anything to the graph.
+
     Args:
         model: The loaded model, which the graph refers to.
         name: The name of the graph.
@@ -134,7 +139,25 @@ def build(
         LoweringError: The model cannot be lowered.
         UnsupportedError: Operators have no rule and `on_unsupported` is "error".
     """
-    whole = Interpreter(network, known, plan(network, known, rule_lookup(rules, network)), rules)
+    refused: dict[tuple[str, int, str], tuple[str, str]] = {}
+    while True:
+        try:
+            return _built(model, name, network, known, on_unsupported, rules, refused)
+        except CallsCaught as caught:
+            refused |= caught.calls
+
+
+def _built(
+    model: onnx_ir.Model,
+    name: str,
+    network: onnx_ir.Model,
+    known: Mapping[onnx_ir.Value, ValueInfo],
+    on_unsupported: str,
+    rules: Registry,
+    refused: Calls,
+) -> ParameterGraph:
+    constants = plan(network, known, rule_lookup(rules, network))
+    whole = Interpreter(network, known, constants, rules, refused=refused)
     # If lowering one entry fails or leaves more nodes opaque, all entries are lowered.
     with suppress(GmncError):
         one = whole.of_one_entry()
@@ -154,7 +177,7 @@ def _lower(
     interpreter: Interpreter,
     on_unsupported: str,
 ) -> ParameterGraph:
-    constants = interpreter.plan
+    constants, source = interpreter.plan, LoadedModel(model)
     classes = interpreter.discover()
 
     carried: dict[str, np.ndarray] = {}
@@ -162,7 +185,7 @@ def _lower(
         state = State()
         lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried, constants.kernels)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
-            state.builder.parameters[value.name or ""] = _parameter(value, tensor)
+            state.builder.parameters[value.name or ""] = _parameter(value, guarded(tensor, source.states))
         values = interpreter.lower(lowering, classes)
         if not lowering.finer:
             break
@@ -179,7 +202,7 @@ def _lower(
         outputs,
         lowering.opaque_ops,
         interpreter.problems,
-        LoadedModel(model),
+        source,
     )
 
 

@@ -11,7 +11,7 @@ import onnx_ir
 
 from ..ir import LoweringError, Problem
 from .budget import MAX_LOWERED_OPERANDS, check_limit
-from .calls import Caller
+from .calls import Caller, Calls, CallsCaught
 from .context import LoweringContext
 from .discovery import FeatureDiscovery
 from .entrywise import Entrywise
@@ -69,7 +69,7 @@ class Interpreter:
     """Interprets one model in a lowering context.
 
     kept: the positions of each value that are lowered, if these are not all; `known` describes these parts. whole: the
-    same for the whole values.
+    same for the whole values. refused: calls of rules that fail at once; its methods raise `CallsCaught` for more.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class Interpreter:
         registry: Registry,
         kept: Mapping[onnx_ir.Value, Kept] | None = None,
         whole: Mapping[onnx_ir.Value, ValueInfo] | None = None,
+        refused: Calls | None = None,
     ) -> None:
         self.model = model
         self._kept = kept or {}
@@ -89,7 +90,7 @@ class Interpreter:
         self.problems: list[Problem] = []
         self._registry = registry
         self._find = rule_lookup(registry, model)
-        self._caller = Caller(registry)
+        self._caller = Caller(registry, refused or {})
         self._arena = Arena({v.name or "": t.size for v, t in plan.parameters.items()})
         self._values: dict[onnx_ir.Value, Value] = {}
         self._constants: dict[onnx_ir.Value, Value] = {}
@@ -104,7 +105,7 @@ class Interpreter:
         if not kept:
             return None
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
-        one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known)
+        one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known, self._caller.refused)
         one._attributes = self._attributes
         return one
 
@@ -154,10 +155,12 @@ class Interpreter:
         for value in self.model.graph.outputs:
             if value in self.plan.as_activations:
                 self._values[value] = self._as_activation(ctx, value)
+        if self._caller.caught:
+            raise CallsCaught(self._caller.caught)
 
     def _visit(self, ctx: LoweringContext, node: onnx_ir.Node) -> None:
         rule, outputs = self._find(node), node.outputs
-        self._caller.node = node.name or node.op_type
+        self._caller.start(node.name or node.op_type)
         if not outputs or not all(v in self.plan.computed for v in outputs):
             self._values.update(self._interpreted(ctx, node, rule))
             return
@@ -199,6 +202,7 @@ class Interpreter:
         name = rule.function if rule is not None else ""
         try:
             outputs = self._lowered(ctx, node, op, rule)
+            self._caller.finish()
             if isinstance(ctx, GraphLowering):
                 for weight in list(ctx.constants.derived)[derived:]:
                     reason, hint = f"{weight!r} is computed from several parameters, {_PINNED}", _FOLD
@@ -215,7 +219,7 @@ class Interpreter:
         if rule is None:
             raise Unsupported(*node.meta.get(REASON, (NO_RULE, "write a rule for it")))
         check_limit(len(op.inputs), MAX_LOWERED_OPERANDS, "operands")
-        if not rule.origin and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
+        if not rule.foreign and (reason := unknown(op.domain, op.type, op.inputs, op.attributes)):
             raise Unsupported(reason, "export the model without it, before ONNX Runtime's fusions")
         shapeless = None if rule.refuses else self._shapeless(node)
         if shapeless is not None and not any(_holds_parameters(v) for v in op.inputs):

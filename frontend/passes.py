@@ -38,7 +38,8 @@ class PassContext:
     Attributes:
         dims: Sizes of symbolic dimensions by name.
         inputs: Shapes of graph inputs by name.
-        rules: The lowering rules. An operator that has one is not expanded.
+        rules: The lowering rules. An operator that has one is not expanded to its function body, and one that has one
+            that is not built in is not rewritten at all.
     """
 
     dims: Mapping[str, int]
@@ -51,6 +52,11 @@ class PassContext:
     def find(self, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], Rule | None]:
         """A function that looks up the rule of a node of `model`."""
         return rule_lookup(self.rules, model)
+
+    def overridden(self, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], bool]:
+        """A function that tells whether a node of `model` has a rule that is not built in: no pass may rewrite it."""
+        find, own = rule_lookup(self.rules, model), rule_lookup(builtin(), model)
+        return lambda node: (rule := find(node)) is not None and rule is not own(node)
 
     def known(self, model: onnx_ir.Model) -> dict[onnx_ir.Value, ValueInfo]:
         """Shapes and known data of the values of `model`; passes add those of new values."""
@@ -124,23 +130,23 @@ PASSES: tuple[RewritePass, ...] = (
     RewritePass(
         "fuse-dequantise",
         "integer weights behind Cast, Sub and Mul, and dynamic quantisation, become Dequantize and DynamicQuantize",
-        lambda model, context: fuse_dequantisation(model) > 0,
+        lambda model, context: fuse_dequantisation(model, context.overridden(model)) > 0,
     ),
     RewritePass(
         "decompose-quantised",
         "quantised operators become Dequantize, the float operator and Quantize",
-        lambda model, context: decompose(model) > 0,
+        lambda model, context: decompose(model, context.overridden(model)) > 0,
     ),
     RewritePass(
         "unpack-sequences",
         "readers of sequences and optionals with known entries read the entries",
-        lambda model, context: unpack(model, context.known(model)),
+        lambda model, context: unpack(model, context.known(model), context.overridden(model)),
         restarts=True,
     ),
     RewritePass(
         "flatten-control-flow",
         "bodies of If, Loop and Scan move into the main graph",
-        lambda model, context: flatten(model, context.known(model), context.misfits(model)),
+        lambda model, context: flatten(model, context.known(model), context.misfits(model), context.overridden(model)),
         restarts=True,
     ),
     RewritePass(
@@ -152,7 +158,9 @@ PASSES: tuple[RewritePass, ...] = (
     RewritePass(
         "expand-cells",
         "LSTM, GRU and RNN with computed weights become Scan",
-        lambda model, context: expand_cells(model, context.known(model), context.mixed(model), context.find(model)),
+        lambda model, context: expand_cells(
+            model, context.known(model), context.mixed(model), context.overridden(model)
+        ),
         restarts=True,
     ),
     RewritePass(
@@ -163,12 +171,12 @@ PASSES: tuple[RewritePass, ...] = (
     RewritePass(
         "fuse-idioms",
         "normalisations and softmax in primitive operators become one node",
-        lambda model, context: recognise(model, context.known(model)) > 0,
+        lambda model, context: recognise(model, context.known(model), context.overridden(model)) > 0,
     ),
     RewritePass(
         "batch-rows",
         "indices that number the rows of a batch become a batch axis",
-        lambda model, context: batch_rows(model, context.known(model)) > 0,
+        lambda model, context: batch_rows(model, context.known(model), context.overridden(model)) > 0,
     ),
     RewritePass(
         "dense-experts",

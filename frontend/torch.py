@@ -43,13 +43,15 @@ def from_torch(
         The graph; its parameters have the names of the module's `state_dict`.
 
     Raises:
-        LoadError: Torch cannot export the module.
+        LoadError: It is no module, or torch cannot export it.
         GmncError: As raised by `gmnc.compile`.
     """
     import torch
 
     from . import compile
 
+    if not isinstance(module, torch.nn.Module):
+        raise LoadError(f"a torch.nn.Module is needed, not a value of type {type(module).__name__}")
     arguments = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else tuple(example_inputs)
     training = {part: part.training for part in module.modules()}
     module.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from operator import itemgetter
 
 import numpy as np
 
@@ -20,6 +21,8 @@ NO_SLOT = np.zeros((1, 0), dtype=np.int32)
 """Slots of a block with S = 1: one slot without coordinates."""
 
 _KINDS = frozenset(NodeKind)
+_OPAQUE = "OpaqueJoin"
+"""The step that carries the attributes of any operator."""
 
 Box = tuple[tuple[int, int], ...]
 """(start, stop) per axis of a tensor."""
@@ -139,14 +142,16 @@ class GraphBuilder:
             The id.
 
         Raises:
-            VocabularyError: if the step is not declared.
+            VocabularyError: if the step or an attribute is not declared, or an attribute is no plain value.
             MemoryError: if the table would exceed `most_vias` entries.
         """
-        entry = Via(op, tuple(sorted(attributes)), parents, blocks, sizes)
-        known = self._via_ids.get(entry)
+        entry = Via(op, tuple(sorted(attributes, key=itemgetter(0))), parents, blocks, sizes)
+        try:
+            known = self._via_ids.get(entry)
+        except TypeError:  # a list or an array has no hash
+            known = None
         if known is None:
-            if declared_step(op) is None:
-                raise VocabularyError(f"step {op!r} is not declared: declare it with gmnc.ir.register_step(Step(...))")
+            _check_step(entry)
             if len(self.vias) >= self._most_vias:
                 raise MemoryError(f"more than {self._most_vias:,} vias")
             known = self._via_ids[entry] = len(self.vias)
@@ -350,6 +355,29 @@ class GraphBuilder:
         if hits.any() and not hits.all():
             raise GraphError(f"a block of {view.name!r} is only partly tied: split its view")
         return not hits.any()
+
+
+def _check_step(entry: Via) -> None:
+    """Raise `VocabularyError` unless the step and the attributes of a via are declared, and these are plain values."""
+    step = declared_step(entry.op)
+    if step is None:
+        raise VocabularyError(f"step {entry.op!r} is not declared: declare it with gmnc.ir.register_step(Step(...))")
+    for name, value in entry.attributes:
+        if name not in step.attributes and step.name != _OPAQUE:
+            raise VocabularyError(
+                f"step {entry.op!r} declares no attribute {name!r}: add it to the attributes of its Step"
+            )
+        if not _is_plain(value):
+            raise VocabularyError(
+                f"attribute {name!r} of step {entry.op!r} is of type {type(value).__name__}: give a number, a string, "
+                "bytes, or a tuple of these"
+            )
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str | bytes | np.generic)
 
 
 def _intersect(a: Box, b: Box) -> bool:

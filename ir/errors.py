@@ -40,6 +40,10 @@ class PluginError(GmncError):
         error: The error.
         line: The line of code that raised it.
         plugin: Whether the rule was loaded through an entry point, so that it can be switched off.
+
+    Attributes:
+        rule: Qualified name of the rule's function, or of its `shapes`.
+        where: The node that was lowered.
     """
 
     def __init__(
@@ -47,6 +51,7 @@ class PluginError(GmncError):
     ) -> None:
         owner = f"of the distribution {distribution}" if distribution else "of no installed distribution"
         advice = "tell its authors, or compile without plug-ins (GMNC_PLUGINS=0)" if plugin else "correct the rule"
+        self.rule, self.where = code.rpartition(" ")[2], where
         raised = f"raised {type(error).__name__}: {error}{f' ({line})' if line else ''}"
         super().__init__(f"{where}: {code} {owner} {raised}; {advice}")
 

@@ -180,6 +180,13 @@ class ModelSource(Protocol):
     def original(self) -> Any:
         """The serialized model as it was read, bytes or a memory map; None if it was built in memory."""
 
+    def check(self) -> None:
+        """Check that the files of external data are those that were loaded.
+
+        Raises:
+            LoadError: A file is missing or has changed.
+        """
+
     def parse(self, proto: Any) -> Any:
         """Convert an `onnx.ModelProto` to an `onnx_ir.Model` in the way that the original was.
 

@@ -7,7 +7,9 @@ declared names only; plug-ins declare their steps with `register_step`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -176,6 +178,7 @@ class LinkRole(StrEnum):
 SUFFIXES = ("", ".scale", ".zero_point", ".table")
 """Suffixes of an edge role: the scale or zero point of a quantised parameter, a table that its function takes."""
 
+_LINK = "link "
 _LINKS_FROM = 256
 NUM_ROLES = 512
 """Ids of roles that gmnc declares are smaller; those of plug-ins' roles are not."""
@@ -237,7 +240,7 @@ class Step:
         couples: Whether all neurons that it mixes must have the same factor.
 
     Raises:
-        VocabularyError: if the name is not CamelCase, or `mixes_over` is none of the three.
+        VocabularyError: if the name is not CamelCase, or another field is not of the form described here.
     """
 
     name: str
@@ -252,13 +255,38 @@ class Step:
     couples: tuple[bool, bool] = (False, False)
 
     def __post_init__(self) -> None:
-        """Validate the name and `mixes_over`."""
-        if not self.name.isidentifier() or not self.name[0].isupper():
+        """Validate every field."""
+        if not isinstance(self.name, str) or not self.name.isidentifier() or not self.name[0].isupper():
             raise VocabularyError(f"step names are CamelCase, as ONNX operator names are: {self.name!r} is not")
-        if self.mixes_over not in ("", "positions", "neurons"):
-            raise VocabularyError(
-                f"step {self.name}: mixes_over is {self.mixes_over!r}, not '', 'positions' or 'neurons'"
-            )
+        names = self.attributes
+        coupled = _is_pair(self.couples, lambda flag: isinstance(flag, bool))
+        wanted = {
+            "summary": ("a string", isinstance(self.summary, str)),
+            "attributes": ("a tuple of names", isinstance(names, tuple) and all(isinstance(n, str) for n in names)),
+            "degree": ("a finite number, None or a function", _is_law(self.degree, math.isfinite)),
+            "parity": ("0, 1, None or a function", _is_law(self.parity, (0, 1).__contains__)),
+            "mixes_over": ("'', 'positions' or 'neurons'", self.mixes_over in ("", "positions", "neurons")),
+            "branches": ("a pair of Combine or None", _is_pair(self.branches, _one_of(Combine))),
+            "links": ("a pair of Combine or None", _is_pair(self.links, _one_of(Combine))),
+            "attached": ("a pair of Attachment or None", _is_pair(self.attached, _one_of(Attachment))),
+            "couples": ("a pair of booleans", coupled),
+        }
+        for field, (form, holds) in wanted.items():
+            if not holds:
+                raise VocabularyError(f"step {self.name}: {field} is {getattr(self, field)!r}, not {form}")
+
+
+def _is_law(law: object, allowed: Callable[[float], bool]) -> bool:
+    number = isinstance(law, int | float) and not isinstance(law, bool)
+    return law is None or callable(law) or (number and allowed(law))  # type: ignore[arg-type]
+
+
+def _is_pair(value: object, allowed: Callable[[object], bool]) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(map(allowed, value))
+
+
+def _one_of(kind: type) -> Callable[[object], bool]:
+    return lambda value: value is None or isinstance(value, kind)
 
 
 REPARAMETRIZE = "Reparametrize"
@@ -306,24 +334,54 @@ def register_step(step: Step) -> Step:
     """Declare a step, before a rule uses it. Declaring the same step again has no effect.
 
     Args:
-        step: The step. Its name becomes a role of links and edges too.
+        step: The step. Its name becomes a role of links and edges too. It counts as the same if its functions have
+            the same code.
 
     Returns:
         The step.
 
     Raises:
-        VocabularyError: if a different step has this name, or the id of its role is taken.
+        VocabularyError: if it is no `Step`, a different step has this name, or the id of its role is taken.
     """
+    if not isinstance(step, Step):
+        raise VocabularyError(f"{step!r} is not a Step: register_step(Step(name, summary, ...))")
     known = declared_step(step.name)
-    if known is not None and known != step:
+    if known is not None and _comparable(known) != _comparable(step):
         raise VocabularyError(f"another step {step.name} is declared already ({known.summary}): choose a new name")
-    taken = {_hashed(other.name + suffix): other.name for other in declared_steps() for suffix in SUFFIXES}
-    for suffix in SUFFIXES:
-        if (other := taken.get(_hashed(step.name + suffix), step.name)) != step.name:
+    taken = {number: other.name for other in declared_steps() for number in _ids(other.name)}
+    for number in _ids(step.name):
+        if (other := taken.get(number, step.name)) != step.name:
             raise VocabularyError(f"role {step.name} has an id of the role {other}: choose another name")
     if known is None:
         _added[step.name] = step
     return step
+
+
+def _comparable(step: Step) -> Step:
+    """The step with its laws as values, so that a cell of a notebook that declares it can run again."""
+
+    def plain(law: Law) -> Any:
+        code = getattr(law, "__code__", None)
+        if code is None:
+            return law
+        closure = tuple(cell.cell_contents for cell in law.__closure__ or ())  # type: ignore[union-attr]
+        nested = tuple(c.co_code if hasattr(c, "co_code") else repr(c) for c in code.co_consts)
+        return code.co_code, nested, code.co_names, law.__defaults__, closure  # type: ignore[union-attr]
+
+    made = copy(step)
+    for name in ("degree", "parity"):
+        object.__setattr__(made, name, plain(getattr(step, name)))
+    return made
+
+
+def keep_steps(names: Iterable[str]) -> None:
+    """Withdraw all steps of plug-ins but those of these names: a plug-in that is left out declares none.
+
+    Args:
+        names: The names.
+    """
+    for name in _added.keys() - set(names):
+        del _added[name]
 
 
 def is_edge_role(role: str) -> bool:
@@ -373,7 +431,7 @@ def link_role_id(role: str) -> int:
     Returns:
         The id, see `edge_role_id`.
     """
-    return _LINKS_FROM + _LINK_IDS[role] if role in _LINK_IDS else _hashed(role)
+    return _LINKS_FROM + _LINK_IDS[role] if role in _LINK_IDS else _hashed(_LINK + role)
 
 
 def role_name(number: int) -> str:
@@ -388,11 +446,13 @@ def role_name(number: int) -> str:
     Raises:
         VocabularyError: if no declared role has this id.
     """
-    if number < _LINKS_FROM and number // 4 < len(_EDGE_IDS):
+    if 0 <= number < 4 * len(_EDGE_IDS):
         return list(EdgeRole)[number // 4] + SUFFIXES[number % 4]
     if _LINKS_FROM <= number < _LINKS_FROM + len(_LINK_IDS):
         return str(list(LinkRole)[number - _LINKS_FROM])
     for step in declared_steps():
+        if _hashed(_LINK + step.name) == number:
+            return step.name
         for suffix in SUFFIXES:
             if _hashed(step.name + suffix) == number:
                 return step.name + suffix
@@ -406,6 +466,11 @@ def _split(role: str) -> tuple[str, int]:
             if role.endswith(suffix):
                 return role.removesuffix(suffix), number
     return role, 0
+
+
+def _ids(name: str) -> tuple[int, ...]:
+    """The ids of the roles of a plug-in's step: as a link, and as an edge with every suffix."""
+    return (_hashed(_LINK + name), *(_hashed(name + suffix) for suffix in SUFFIXES))
 
 
 def _hashed(role: str) -> int:

@@ -116,6 +116,7 @@ def of_operator(
     )
     graph = onnx_ir.Graph([], [], nodes=[], opset_imports={domain: opset})
     inference = _Inference(onnx_ir.Model(graph, ir_version=10), Sizes({}, {}, DEFAULTS[0]), {}, lambda _: rule)
+    inference.advice = ""
     return inference.outputs(node, list(inputs))
 
 
@@ -126,6 +127,7 @@ class _Inference:
         memo: Inferred outputs by `value_info.inference_key`, shared between walks.
         known: What has been inferred so far.
         misfits: Branches that cannot run on these shapes.
+        advice: What to do if sizes that were not guessed do not fit.
         folded: Bytes of the constants folded so far.
         python_work: Their work element by element in Python, see `budget.MAX_FOLD_WORK`.
     """
@@ -143,6 +145,7 @@ class _Inference:
         self.find = find
         self.known: dict[onnx_ir.Value, ValueInfo] = {}
         self.misfits: set[onnx_ir.Graph] = set()
+        self.advice = _FIXED
         self.folded = self.python_work = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
 
@@ -252,7 +255,8 @@ class _Inference:
         )
         try:
             with suppress(Unsupported), blame:
-                found = [f and ValueInfo(tuple(map(int, f[0])), f[1]) for f in shapes(op)]
+                given = _checked(shapes(op)) if rule.foreign else shapes(op)
+                found = [f and ValueInfo(tuple(map(int, f[0])), f[1]) for f in given]
         except (AssertionError, AttributeError) as error:
             raise self._misfit(node, inputs, str(error)) from error
         return found + [None] * (len(node.outputs) - len(found))
@@ -304,10 +308,21 @@ class _Inference:
         return known
 
     def _misfit(self, node: onnx_ir.Node, inputs: Sequence[ValueInfo | None], reason: str) -> LoweringError:
-        hint = _GUESSED if self.sizes.guessed or self.sizes.inputs else _FIXED
+        hint = self._given_by_rule(node) or (_GUESSED if self.sizes.guessed or self.sizes.inputs else self.advice)
         return LoweringError(
-            f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}; {hint}"
+            f"{describe(node)}: inputs of shapes {[k and list(k.shape) for k in inputs]} do not fit: {reason}"
+            + (f"; {hint}" if hint else "")
         )
+
+    def _given_by_rule(self, node: onnx_ir.Node) -> str:
+        """Which rule that is not built in gave the shape of an operand, if any did."""
+        for value in node.inputs:
+            producer = None if value is None else value.producer()
+            rule = None if producer is None else self.find(producer)
+            if value is not None and rule is not None and rule.foreign and rule.shapes is not None:
+                owner = f" of the distribution {rule.origin}" if rule.origin else ""
+                return f"the shape of {value.name!r} was given by the rule {rule.function}{owner}: correct its shapes"
+        return ""
 
     def _declared(self, value: onnx_ir.Value) -> ValueInfo | None:
         """Shape and dtype that the model declares for a value."""
@@ -319,6 +334,23 @@ class _Inference:
         return None if value.type is None else ValueInfo((), "")
 
 
+def _checked(given: object) -> Sequence[Shaped | None]:
+    """What the `shapes` of a rule that is not built in returned; raises `TypeError` if it is of another form."""
+    if not isinstance(given, list | tuple):
+        raise TypeError(f"it returned {type(given).__name__}, not a list of one (shape, dtype name) per output")
+    for entry in given:
+        if entry is None:
+            continue
+        if not isinstance(entry, tuple) or len(entry) != 2 or not isinstance(entry[0], list | tuple):
+            raise TypeError(f"it returned {entry!r} for an output, not (shape, dtype name) or None")
+        if not all(isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 0 for n in entry[0]):
+            raise TypeError(f"it returned the shape {entry[0]!r}: give integers of at least 0")
+        if not isinstance(entry[1], str) or entry[1] not in _DTYPES:
+            raise TypeError(f"it returned the dtype {entry[1]!r}: give NumPy's name of one, such as 'float32'")
+    return given
+
+
+_DTYPES = {dtype_name(dtype) for dtype in onnx_ir.DataType if dtype is not onnx_ir.DataType.UNDEFINED}
 _NULLARY = frozenset({"Constant"})
 _GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
 _FIXED = "the model contradicts itself; export it again"

@@ -37,7 +37,7 @@ PARSER = "gmnc.parser"
 """Key in `onnx_ir.Model.meta`: the parser of messages with parts that onnx-ir lacks (sparse tensors)."""
 
 FILES = "gmnc.files"
-"""Key in `onnx_ir.Model.meta`: the paths of all files that it was read from, external data included."""
+"""Key in `onnx_ir.Model.meta`: the state at loading of each file that it was read from, external data included."""
 
 CONSTANT = "gmnc.constant"
 """Key in `onnx_ir.Value.meta` of an initializer that was a Constant node: the output name of that node."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import onnx_ir
 from ...files.reading import FileState, inside
 from ...ir import LoadError
 
-__all__ = ["ExternalFiles", "by_reference", "check_entries", "referred"]
+__all__ = ["ExternalFiles", "by_reference", "check_entries", "guarded", "referred"]
 
 _BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
@@ -34,9 +34,9 @@ class ExternalFiles:
         self._states: dict[tuple[str, str], FileState] = {}
 
     @property
-    def paths(self) -> tuple[str, ...]:
-        """The paths of the data files met so far."""
-        return tuple(state.path for state in self._states.values())
+    def states(self) -> tuple[FileState, ...]:
+        """The states of the data files met so far."""
+        return tuple(state.absolute() for state in self._states.values())
 
     def check(self, tensor: onnx_ir.ExternalTensor) -> onnx_ir.ExternalTensor:
         """Check that the bytes of a tensor exist.
@@ -62,7 +62,8 @@ class ExternalFiles:
             raise LoadError(f"{self.where}: tensor {tensor.name!r}: its file name {location!r} is not text")
         state = self._states.get((folder, location))
         if state is None:
-            state = self._states[folder, location] = self._state(tensor.name, folder, location)
+            state = getattr(tensor, "_state", None) or self._state(tensor.name, folder, location)
+            self._states[folder, location] = state
         size = state.size
         offset = tensor.offset or 0
         length = tensor.nbytes if tensor.length is None else tensor.length
@@ -131,6 +132,23 @@ class _Unchanged(onnx_ir.ExternalTensor):
     def tofile(self, file: Any) -> None:
         self._state.check(self.raw)
         super().tofile(file)
+
+
+def guarded(tensor: onnx_ir.TensorProtocol, states: Iterable[FileState]) -> onnx_ir.TensorProtocol:
+    """An equal tensor that raises when it is read after its file has changed.
+
+    Args:
+        tensor: Any tensor; only external ones are read from files that may change.
+        states: The states of the files at loading.
+
+    Returns:
+        The tensor itself if it is guarded already or not external.
+    """
+    if type(tensor) is not onnx_ir.ExternalTensor:
+        return tensor
+    path = os.path.abspath(os.fspath(tensor.path))
+    state = next((state for state in states if state.path == path), None)
+    return tensor if state is None else _Unchanged(tensor, state)
 
 
 class _Referred(onnx_ir.ExternalTensor):

@@ -51,7 +51,8 @@ def load(source: str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model) -> on
             where = source.graph.name or "model"
             files = ExternalFiles(where, None)
             replace_tensors(source, partial(_keep, files))
-            source.meta.setdefault(FILES, files.paths)
+            own = source.meta[FILES][:1] if isinstance(source.meta.get(ORIGINAL), MappedFile) else ()
+            source.meta[FILES] = (*own, *files.states)
             check_graphs(source, where, sort=False)
             return source
         if isinstance(source, onnx.ModelProto):
@@ -83,7 +84,7 @@ def _load_file(path: Path, where: str) -> onnx_ir.Model:
     replace_tensors(model, place)
     # Write-back starts from these bytes, which hold what onnx-ir drops.
     model.meta[ORIGINAL] = data
-    model.meta[FILES] = (os.path.abspath(where), *files.paths)
+    model.meta[FILES] = (data.state.absolute(), *files.states)
     return model
 
 

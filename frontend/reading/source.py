@@ -52,10 +52,15 @@ class LoadedModel:
 
     Args:
         model: The model, or the form in which it was pickled.
+
+    Attributes:
+        states: The states at loading of the model's file, if it has one, and of its external data.
     """
 
     def __init__(self, model: onnx_ir.Model | _File | _Message) -> None:
         self._held = model
+        # Kept here, since compiling the same model again records the states of that time in it.
+        self.states: tuple[FileState, ...] = model.states if isinstance(model, _File) else model.meta.get(FILES, ())
 
     @property
     def model(self) -> onnx_ir.Model:
@@ -71,7 +76,16 @@ class LoadedModel:
     @property
     def files(self) -> tuple[str, ...]:
         """Paths of the files that values are read from: the model's file, if it has one, and its external data."""
-        return tuple(self.model.meta.get(FILES, ()))
+        return tuple(state.path for state in self.states)
+
+    def check(self) -> None:
+        """Check that the files of external data, which are copied as wholes, are those that were loaded.
+
+        Raises:
+            LoadError: A file is missing or has changed.
+        """
+        for state in self.states[isinstance(self.model.meta.get(ORIGINAL), MappedFile) :]:
+            state.check()
 
     @property
     def original(self) -> bytes | mmap.mmap | None:
@@ -100,20 +114,20 @@ class LoadedModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         held = self._held
-        return LoadedModel, (_picklable(held) if isinstance(held, onnx_ir.Model) else held,)
+        return LoadedModel, (_picklable(held, self.states) if isinstance(held, onnx_ir.Model) else held,)
 
 
-def _picklable(model: onnx_ir.Model) -> _File | _Message:
+def _picklable(model: onnx_ir.Model, states: tuple[FileState, ...]) -> _File | _Message:
     """What is pickled instead of a model: a reference to its file, else its message and its tensors.
 
     Raises:
+        LoadError: A file has changed since it was loaded.
         GmncError: The model cannot be serialized.
     """
-    original = model.meta.get(ORIGINAL)
-    if isinstance(original, MappedFile):
-        original.state.check()
-        others = model.meta.get(FILES, ())[1:]
-        return _File(original.state.absolute(), tuple(FileState.of(path) for path in others))
+    for state in states:
+        state.check()
+    if isinstance(model.meta.get(ORIGINAL), MappedFile):
+        return _File(states)
     tensors: list[onnx_ir.TensorProtocol] = []
 
     def separate(tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
@@ -129,22 +143,21 @@ def _picklable(model: onnx_ir.Model) -> _File | _Message:
         message = onnx_ir.to_proto(skeleton).SerializeToString()
     except ValueError as error:
         raise GmncError(f"the model of this graph cannot be sent to another process: {error}") from error
-    meta = {key: model.meta[key] for key in (ORIGINAL, PARSER, FILES) if key in model.meta}
+    meta = {key: model.meta[key] for key in (ORIGINAL, PARSER) if key in model.meta} | {FILES: states}
     return _Message(message, tuple(tensors), meta)
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A reference to a model file; `others` are its external data files."""
+    """A reference to a model file, the first, and its external data files."""
 
-    state: FileState
-    others: tuple[FileState, ...]
+    states: tuple[FileState, ...]
 
     def open(self) -> onnx_ir.Model:
         """Load the model; raises `LoadError` if a file is missing or has changed."""
-        for state in (self.state, *self.others):
+        for state in self.states:
             state.check()
-        return load(self.state.path)
+        return load(self.states[0].path)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +169,8 @@ class _Message:
     meta: Mapping[str, Any]
 
     def open(self) -> onnx_ir.Model:
+        for state in self.meta[FILES]:
+            state.check()
         proto = onnx.ModelProto()
         proto.ParseFromString(self.message)
         model = onnx_ir.from_proto(proto)

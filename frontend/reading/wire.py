@@ -111,7 +111,7 @@ def _message(data: Buffer, start: int, stop: int, kind: str, location: bytes, th
     copied = at = start
     while at < stop:
         begin = at
-        tag, at = _varint(data, at)
+        tag, at = _tag(data, at)
         if kind == "attribute" and tag >> 3 in _LISTS:
             at = stop
             break
@@ -147,7 +147,7 @@ def _tensor(data: Buffer, start: int, stop: int, location: bytes, threshold: int
     at = start
     while at < stop:
         begin = at
-        tag, at = _varint(data, at)
+        tag, at = _tag(data, at)
         field = tag >> 3
         if tag & 7 != _LENGTH:
             if field == _DATA_TYPE:
@@ -190,6 +190,17 @@ def _varint(data: Buffer, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise WireError(f"a varint at byte {at} does not end")
+
+
+def _tag(data: Buffer, at: int) -> tuple[int, int]:
+    """The tag of the field at byte `at`, and the byte after it.
+
+    No field has the number 0, so that a file of zeros (a download that has only reserved its space) ends here.
+    """
+    tag, after = _varint(data, at)
+    if tag >> 3 == 0:
+        raise WireError(f"the field at byte {at} has no number")
+    return tag, after
 
 
 def _skip(data: Buffer, at: int, tag: int) -> int:

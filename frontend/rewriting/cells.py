@@ -11,7 +11,6 @@ import onnx_ir
 
 from ..inference.shapes import ValueInfo
 from ..model.keys import CELL_DOMAIN
-from ..rules.registry import Rule, builtin
 
 __all__ = ["expand_cells"]
 
@@ -26,7 +25,7 @@ def expand_cells(
     model: onnx_ir.Model,
     known: Mapping[onnx_ir.Value, ValueInfo],
     mixed: Set[onnx_ir.Value],
-    find: Callable[[onnx_ir.Node], Rule | None],
+    keep: Callable[[onnx_ir.Node], bool],
 ) -> bool:
     """Turn recurrent nodes with computed weights into calls of local functions, which the next normalisation inlines.
 
@@ -36,7 +35,7 @@ def expand_cells(
         model: A normalised model.
         known: The result of `shapes.infer`.
         mixed: The values with entries that depend on several parameter elements (see `Plan.mixed`).
-        find: The rule of a node; nodes with a rule that is not built in stay.
+        keep: Whether a node stays, since it has a rule that is not built in.
 
     Returns:
         Whether any node was rewritten.
@@ -46,7 +45,7 @@ def expand_cells(
     for node in list(model.graph):
         if node.domain or node.op_type not in _CELLS or not any(_operand(node, i) in mixed for i in _WEIGHTS):
             continue
-        if opset < _OLDEST or find(node) is not builtin().find("", node.op_type, opset):
+        if opset < _OLDEST or keep(node):
             continue
         statements = _statements(node, known, opset)
         if statements is None:

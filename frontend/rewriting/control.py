@@ -5,6 +5,8 @@ The body of a loop is inlined once, between Carry, Iteration and Step nodes and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx_ir
 
 from ..errors import Unsupported
@@ -15,12 +17,17 @@ from .branches import branch
 from .editor import GraphEditor
 from .loops import loop, scan
 
-__all__ = ["flatten"]
+__all__ = ["FORMS", "flatten"]
 
-_FORMS = {"If": branch, "Loop": loop, "Scan": scan}
+FORMS = {"If": branch, "Loop": loop, "Scan": scan}
 
 
-def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits: set[onnx_ir.Graph]) -> bool:
+def flatten(
+    model: onnx_ir.Model,
+    known: dict[onnx_ir.Value, ValueInfo],
+    misfits: set[onnx_ir.Graph],
+    keep: Callable[[onnx_ir.Node], bool],
+) -> bool:
     """Flatten each If, Loop and Scan of the main graph in place; their bodies may contain further ones.
 
     Nodes that depend on a rewritten one wait for the next iteration, when shapes are inferred anew. Nodes that cannot
@@ -30,6 +37,7 @@ def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits
         model: A normalised model.
         known: The result of `shapes.infer`; gains the new values.
         misfits: The branches that cannot run on these shapes.
+        keep: Whether a node stays, since it has a rule that is not built in.
 
     Returns:
         Whether any node was rewritten.
@@ -39,7 +47,7 @@ def flatten(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], misfits
     for node in list(model.graph):
         if not stale.isdisjoint(reads(node)):
             stale.update(node.outputs)
-        elif node.op_type in _FORMS and not node.domain and _flattened(editor, node):
+        elif node.op_type in FORMS and not node.domain and not keep(node) and _flattened(editor, node):
             stale.update(v for v in editor.replaced if node.op_type != "If" or editor.may_be_refined(v))
             model.graph.remove(node)
             model.graph.opset_imports[DOMAIN] = 1
@@ -51,7 +59,7 @@ def _flattened(editor: GraphEditor, node: onnx_ir.Node) -> bool:
     """Flatten a node if its form allows; returns whether it did."""
     editor.replaced.clear()
     try:
-        _FORMS[node.op_type](editor, node)
+        FORMS[node.op_type](editor, node)
     except Unsupported as problem:
         node.meta[REASON] = problem.reason, problem.hint
         return False

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx_ir
 
 from ..dialect import declared
@@ -22,22 +24,28 @@ _STORED = frozenset(onnx_ir.DataType[n] for n in ("INT2", "UINT2", "INT4", "UINT
 _MOVING = frozenset({"Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
-def fuse_dequantisation(model: onnx_ir.Model) -> int:
-    """Fuse these forms in a normalised model, in place; returns how many were found."""
+Keep = Callable[[onnx_ir.Node], bool]
+
+
+def fuse_dequantisation(model: onnx_ir.Model, keep: Keep) -> int:
+    """Fuse these forms in a normalised model, in place; returns how many were found.
+
+    keep: whether a node stays, since it has a rule that is not built in.
+    """
     count = 0
     for node in list(model.graph.all_nodes()):
-        if node.graph is not None and node.op_type == "Mul" and not node.domain:
-            count += _dynamic(node) or _written_out(node)
+        if node.graph is not None and node.op_type == "Mul" and not node.domain and not keep(node):
+            count += _dynamic(node, keep) or _written_out(node, keep)
     for value in list(model.graph.initializers.values()):
-        count += _hoisted(value)
+        count += _hoisted(value, keep)
     if count:
         model.graph.opset_imports[DOMAIN] = 1
     return count
 
 
-def _made_by(value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:
+def _made_by(keep: Keep, value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:
     node = None if value is None else value.producer()
-    return node if node is not None and not node.domain and node.op_type in ops else None
+    return node if node is not None and not node.domain and node.op_type in ops and not keep(node) else None
 
 
 def _operands(node: onnx_ir.Node) -> list[tuple[onnx_ir.Value, onnx_ir.Value]]:
@@ -52,22 +60,22 @@ def _stored(value: onnx_ir.Value | None) -> bool:
     return tensor is not None and tensor.dtype in _STORED and tensor.size > 1 and not is_mask(tensor)
 
 
-def _weight(value: onnx_ir.Value | None) -> bool:
+def _weight(value: onnx_ir.Value | None, keep: Keep) -> bool:
     """Whether it is a stored integer weight, or a stored float weight that the model itself quantises."""
-    source = _made_by(value, "DynamicQuantizeLinear")
+    source = _made_by(keep, value, "DynamicQuantizeLinear")
     if source is None:
         return _stored(value)
     return value is source.outputs[0] and source.inputs[0] is not None and source.inputs[0].const_value is not None
 
 
-def _written_out(node: onnx_ir.Node) -> bool:
+def _written_out(node: onnx_ir.Node, keep: Keep) -> bool:
     """Fuse Mul(Cast(q), scale), optionally with Sub(..., zero point)."""
     for numbers, scale in _operands(node):
         constant = scale.const_value
         if constant is None or not constant.dtype.is_floating_point():
             continue
-        shift = _made_by(numbers, "Sub")
-        cast = _made_by(numbers if shift is None else shift.inputs[0], "Cast")
+        shift = _made_by(keep, numbers, "Sub")
+        cast = _made_by(keep, numbers if shift is None else shift.inputs[0], "Cast")
         if (
             cast is None
             or not _stored(cast.inputs[0])
@@ -75,7 +83,7 @@ def _written_out(node: onnx_ir.Node) -> bool:
         ):
             continue
         zero = None if shift is None else shift.inputs[1]
-        before = _made_by(zero, "Cast")
+        before = _made_by(keep, zero, "Cast")
         zero = zero if before is None else before.inputs[0]
         if shift is not None and (zero is None or zero.const_value is None):
             continue
@@ -86,30 +94,30 @@ def _written_out(node: onnx_ir.Node) -> bool:
     return False
 
 
-def _dynamic(node: onnx_ir.Node) -> bool:
+def _dynamic(node: onnx_ir.Node, keep: Keep) -> bool:
     """Fuse the integer product of a dynamically quantised activation and a stored weight, then Mul by both scales."""
     for product, scales in _operands(node):
-        cast = _made_by(product, "Cast")
-        kernel = _made_by(None if cast is None else cast.inputs[0], "MatMulInteger", "ConvInteger")
-        both = _made_by(scales, "Mul")
-        if kernel is None or both is None or not _weight(kernel.inputs[1]):
+        cast = _made_by(keep, product, "Cast")
+        kernel = _made_by(keep, None if cast is None else cast.inputs[0], "MatMulInteger", "ConvInteger")
+        both = _made_by(keep, scales, "Mul")
+        if kernel is None or both is None or not _weight(kernel.inputs[1], keep):
             continue
-        source = _made_by(kernel.inputs[0], "DynamicQuantizeLinear")
+        source = _made_by(keep, kernel.inputs[0], "DynamicQuantizeLinear")
         zero = kernel.inputs[2] if len(kernel.inputs) > 2 else None
         for own, scale in _operands(both):
             if source is None or own is not source.outputs[1] or zero is not source.outputs[2]:
                 continue
-            if kernel.op_type == "ConvInteger" and not _single(scale):
+            if kernel.op_type == "ConvInteger" and not _single(scale, keep):
                 continue
             _as_float(node, kernel, source.inputs[0], scale)
             return True
     return False
 
 
-def _single(scale: onnx_ir.Value) -> bool:
+def _single(scale: onnx_ir.Value, keep: Keep) -> bool:
     """Whether it has a single element."""
     tensor = scale.const_value
-    return _made_by(scale, "DynamicQuantizeLinear") is not None or (tensor is not None and tensor.size == 1)
+    return _made_by(keep, scale, "DynamicQuantizeLinear") is not None or (tensor is not None and tensor.size == 1)
 
 
 def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None, scale: onnx_ir.Value) -> None:
@@ -125,7 +133,7 @@ def _as_float(node: onnx_ir.Node, kernel: onnx_ir.Node, x: onnx_ir.Value | None,
     writer.replace([writer.one("MatMul" if matmul else "Conv", *operands, attributes=attributes)])
 
 
-def _hoisted(value: onnx_ir.Value) -> bool:
+def _hoisted(value: onnx_ir.Value, keep: Keep) -> bool:
     """Dequantise stored integers before data movement if all readers of the moved ones dequantise them alike."""
     if not _stored(value):
         return False
@@ -137,7 +145,7 @@ def _hoisted(value: onnx_ir.Value) -> bool:
         if top.is_graph_output():
             return False
         for use in top.uses():
-            if use.idx or use.node.domain or use.node.op_type not in _MOVING | {"DequantizeLinear"}:
+            if use.idx or use.node.domain or use.node.op_type not in _MOVING | {"DequantizeLinear"} or keep(use.node):
                 return False
             if use.node.op_type == "DequantizeLinear":
                 ends.append(use.node)

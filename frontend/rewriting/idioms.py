@@ -5,7 +5,7 @@ This makes exporters and opsets agree. Elementwise idioms (SiLU, GELU, ...) need
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir
@@ -21,7 +21,11 @@ from .patterns.matching import Facts, data_inputs, producer, same
 __all__ = ["recognise"]
 
 
-def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None = None) -> int:
+def recognise(
+    model: onnx_ir.Model,
+    known: dict[onnx_ir.Value, ValueInfo] | None = None,
+    keep: Callable[[onnx_ir.Node], bool] = lambda node: False,
+) -> int:
     """Fuse, in place, the idioms of a normalised model; returns how many were found.
 
     They become Standardize, RMSNormalize, LpNormalize, Softmax and LogSoftmax (see `dialect`). The output value keeps
@@ -29,12 +33,13 @@ def recognise(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo] | None
     written because the operator requires them. An idiom is not fused if a value inside it is a graph output or is used
     outside of all idioms (for more than its shape or type). Dead nodes are removed, but not the literals they used.
 
-    known: the result of `shapes.infer`, which gains the new values; inferred here by default.
+    known: the result of `shapes.infer`, which gains the new values; inferred here by default. keep: whether a node
+    stays, since it has a rule that is not built in.
     """
     known = infer(model) if known is None else known
     facts = Facts(known)
     found = [match for node in model.graph.all_nodes() if (match := find(node, facts)) is not None]
-    chosen = _admissible(found, facts)
+    chosen = _admissible([m for m in found if not any(map(keep, (m.anchor, *_inside(m, facts))))], facts)
     for match in reversed(chosen):
         _rewrite(match, known)
     if chosen:

@@ -27,15 +27,16 @@ _UNKNOWN_FORM = (
 Output = onnx_ir.Value | Sequence[onnx_ir.Value] | None
 
 
-def decompose(model: onnx_ir.Model) -> int:
+def decompose(model: onnx_ir.Model, keep: Callable[[onnx_ir.Node], bool]) -> int:
     """Decompose the quantised operators of a normalised model in place; returns how many were.
 
-    Unknown forms of an operator are left as they are.
+    Unknown forms of an operator are left as they are. keep: whether a node stays, since it has a rule that is not
+    built in.
     """
     count = 0
     for node in list(model.graph.all_nodes()):
         kernel = KERNELS.get((node.domain, node.op_type)) if node.graph is not None else None
-        if kernel is None:
+        if kernel is None or keep(node):
             continue
         writer = NodeWriter(node)
         made = None if unknown(node.domain, node.op_type, node.inputs, node.attributes) else kernel(writer)

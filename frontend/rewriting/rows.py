@@ -7,7 +7,7 @@ once per row. A batch axis, the mask itself, and Tile express the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx_ir
@@ -22,7 +22,9 @@ _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "F
 _SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
-def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
+def batch_rows(
+    model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], keep: Callable[[onnx_ir.Node], bool]
+) -> int:
     """Rewrite the nodes of a normalised model that enumerate rows, in place; returns how many were.
 
     | found | replaced by |
@@ -35,14 +37,15 @@ def batch_rows(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> i
     | Concat(x, x, ..., x), x a constant | Tile(x) |
 
     Nodes with known indices stay: their movement is tracked entry by entry.
-    known: the result of `shapes.infer`, which gains the new values.
+    known: the result of `shapes.infer`, which gains the new values. keep: whether a node stays, since it has a rule
+    that is not built in.
     """
     facts = Facts(known)
     found = 0
     for node in list(model.graph.all_nodes()):
         rewrite = _REWRITES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         inputs = [v for v in node.inputs if v is not None]
-        if rewrite is not None and len(inputs) > 1 and facts.data(inputs[1]) is None:
+        if rewrite is not None and not keep(node) and len(inputs) > 1 and facts.data(inputs[1]) is None:
             found += rewrite(_Rewriter(node, known), inputs, facts)
     return found
 

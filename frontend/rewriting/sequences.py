@@ -20,16 +20,17 @@ Entry = Callable[[], onnx_ir.Value]
 """An entry of a sequence, created on first use."""
 
 
-def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> bool:
+def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], keep: Callable[[onnx_ir.Node], bool]) -> bool:
     """Rewrite the readers of sequences and optionals with known entries, in place; returns whether there were any.
 
-    A sequence has known entries if it was constructed, split from a tensor, or derived from such sequences by
-    insertions and erasures at known indices or by SequenceMap. known: the result of `shapes.infer`.
+    A sequence has known entries if it was constructed, split from a tensor, or derived from such sequences
+    by insertions and erasures at known indices or by SequenceMap. known: the result of `shapes.infer`. keep: whether a
+    node stays, since it has a rule that is not built in.
     """
     work = _Unpacking(GraphEditor(model.graph, known, set()))
     opset = model.graph.opset_imports.get("", 1)
     for node in list(model.graph):
-        if not node.domain and schema_of(node.op_type, opset, "") is None:
+        if keep(node) or (not node.domain and schema_of(node.op_type, opset, "") is None):
             continue
         if node.op_type in _READERS and not node.domain:
             value = _READERS[node.op_type](work, node)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout, suppress
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
-from typing import TextIO
 
 from ...ir import GmncError, PluginError, VocabularyError
 from ..errors import Unsupported
@@ -52,6 +53,35 @@ def _line(rule: Rule, error: BaseException) -> str:
     return f"{Path(file).name}, line {lines[-1]}" if file and lines else ""
 
 
-def quiet() -> redirect_stdout[TextIO]:
+class _Redirection:
+    """Redirects stdout to stderr, by its descriptor too, while at least one thread wants that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._undo = ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._users:
+                self._undo.enter_context(redirect_stdout(sys.stderr))
+                with suppress(OSError):  # a closed stream has no descriptor
+                    real = os.dup(1)
+                    self._undo.callback(os.close, real)
+                    os.dup2(2, 1)
+                    self._undo.callback(os.dup2, real, 1)
+            self._users += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._users -= 1
+            if not self._users:
+                self._undo.close()
+
+
+_to_stderr = _Redirection()
+
+
+def quiet() -> _Redirection:
     """Redirect what a plug-in prints to stderr: stdout is for results."""
-    return redirect_stdout(sys.stderr)
+    return _to_stderr

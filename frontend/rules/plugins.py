@@ -9,6 +9,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
+from ...ir.vocabulary import declared_steps, keep_steps
 from .foreign import quiet
 from .registry import Registry, Rule, builtin
 
@@ -75,7 +76,7 @@ def _loaded() -> tuple[Plugin, ...]:
     found: list[Plugin] = []
     everything = Registry()
     for entry in _entries():
-        plugin = _describe(entry)
+        plugin, before = _describe(entry), [step.name for step in declared_steps()]
         try:
             with quiet():
                 rules = [replace(r, origin=f"{plugin.distribution} {plugin.version}") for r in _rules(entry)]
@@ -84,6 +85,7 @@ def _loaded() -> tuple[Plugin, ...]:
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:
+            keep_steps(before)
             plugin = replace(plugin, error=f"{type(error).__name__}: {error}")
         found.append(plugin)
     return tuple(found)

@@ -188,7 +188,8 @@ def affine_grid(ctx: LoweringContext, op: Op) -> Value:
     x, shape = op.input(0), op.shape()
     attributes = {"align_corners": int(op.attr("align_corners", 0)), "to": shape[1:-1]}
     y = ctx.reduce(ctx.order(x, [2], op.type, attributes, x.shape), [2], op.type, attributes)
-    return ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
+    y = ctx.reshaped(y, (x.shape[0], *[1] * (len(shape) - 2), x.shape[1]))
+    return y.relabelled(y.factors, shape)
 
 
 @rule("Det")
@@ -210,7 +211,8 @@ def col_to_im(ctx: LoweringContext, op: Op) -> Value:
     blocks = ctx.unary(blocks, op.type, attributes)
     if any(f.shape[2] > 1 or f.shape[3] > 1 for f in blocks.factors):
         return ctx.join_all([blocks], op.type, shape, {0: 0, 1: 1}, rows={0: (0,), 1: (1,)})
-    return ctx.reshaped(blocks.relabelled(blocks.factors, (*shape[:2], 1, 1)), (*shape[:2], *[1] * (len(shape) - 2)))
+    one = blocks.relabelled(blocks.factors, (*shape[:2], 1, 1))
+    return one.relabelled(ctx.reshaped(one, (*shape[:2], *[1] * (len(shape) - 2))).factors, shape)
 
 
 @rule("Trilu")

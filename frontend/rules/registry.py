@@ -58,8 +58,9 @@ class Rule:
             raise TypeError(f"the rule of {self.op} must be a function, and its shapes a function or None")
         for name in ("weights", "data"):
             places = getattr(self, name)
-            if places is not None and not all(isinstance(i, int) for i in places):
-                raise TypeError(f"a rule's {name} must be operand indices or None, not {places!r}")
+            given = isinstance(places, tuple) and all(type(i) is int and i >= 0 for i in places)
+            if places is not None and not given:
+                raise TypeError(f"a rule's {name} must be a tuple of operand indices or None, not {places!r}")
 
     @property
     def activations(self) -> tuple[int, ...]:
@@ -99,8 +100,11 @@ class Registry:
             rule: The rule.
 
         Raises:
+            TypeError: It is no `Rule`.
             ValueError: There already is one for the same operator and version.
         """
+        if not isinstance(rule, Rule):
+            raise TypeError(f"{rule!r} is not a Rule: add Rule(op, domain, since, function, ...)")
         versions = self.rules.setdefault((_canonical(rule.domain), rule.op), [])
         if any(r.since == rule.since for r in versions):
             raise ValueError(f"there already is a rule for {rule}")

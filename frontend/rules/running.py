@@ -8,11 +8,13 @@ from dataclasses import replace
 import numpy as np
 
 from ...ir import LoweringError, VocabularyError
+from ...ir.printable import counted
 from ..context import LoweringContext
 from ..errors import Unsupported
+from ..model.protos import schema_of
 from ..primitives.values import Op, Result, Value
 from .foreign import plugin_errors
-from .registry import Rule
+from .registry import Rule, builtin
 
 __all__ = ["run"]
 
@@ -32,7 +34,7 @@ def run(rule: Rule, ctx: LoweringContext, op: Op, called: bool = False) -> list[
     where = f"node {op.name!r} ({op.type})"
     if rule.foreign:
         with plugin_errors(rule, f"rule {rule.function}", where):
-            return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
+            return _outputs(op, _checked(op, rule.lower(ctx, _activated(rule, ctx, op))))
     try:
         return _outputs(op, rule.lower(ctx, _activated(rule, ctx, op)))
     except VocabularyError as error:
@@ -50,6 +52,23 @@ def _activated(rule: Rule, ctx: LoweringContext, op: Op) -> Op:
         return op
     values = (v if v is None or i not in data else ctx.as_activation(v) for i, v in enumerate(op.inputs))
     return replace(op, inputs=tuple(values))
+
+
+def _checked(op: Op, made: object) -> object:
+    """What a rule that is not built in returned, if it fits the node; raises `ValueError` otherwise.
+
+    It may return more outputs than the node has if the operator has more, as rules that call a built-in one do.
+    """
+    values = made if isinstance(made, list | tuple) else [made]
+    known = schema_of(op.type, op.opset, op.domain) or builtin().find(op.domain, op.type, op.opset)
+    if len(values) > len(op.results) and known is None:
+        raise ValueError(f"it returned {len(values)} values for the {counted(len(op.results), 'output')} of the node")
+    for index, (result, value) in enumerate(zip(op.results, values, strict=False)):
+        if result is None or result.shape is None or not result.dtype or not isinstance(value, Value):
+            continue
+        if value.shape != result.shape:
+            raise ValueError(f"it returned a value of shape {value.shape} as output {index}, which has {result.shape}")
+    return made
 
 
 def _outputs(op: Op, made: object) -> list[Value | None]:

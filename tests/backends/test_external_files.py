@@ -43,7 +43,7 @@ def test_write_back_copies_no_file_from_outside(tmp_path: Path) -> None:
     (tmp_path / "d" / "w.bin").unlink()
     (tmp_path / "d" / "w.bin").symlink_to(tmp_path / "secret")
     (tmp_path / "to").mkdir()
-    with pytest.raises(GmncError, match="outside of the model's folder"):
+    with pytest.raises(GmncError, match=r"w\.bin: the file changed"):
         write(graph, None, tmp_path / "to" / "m.onnx")
     assert names(tmp_path / "to") == []
 

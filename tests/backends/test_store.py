@@ -9,6 +9,7 @@ from support import backend_graphs
 from support.equality import same
 
 from gmnc.backends import store
+from gmnc.files import MappedFile
 from gmnc.ir import GmncError, LoadError, ParameterView
 from gmnc.symmetry import isomorphic
 
@@ -59,15 +60,54 @@ def test_broadcast_arrays_are_stored_once_and_come_back_broadcast(graph, tmp_pat
     assert [a.strides[0] for a in (loaded.dst, loaded.src, loaded.via)] == [0, 0, 0]
 
 
-def test_arrays_are_views_of_the_mapped_file(graph, tmp_path):
+def mapped(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return isinstance(array, np.memmap)
+
+
+def test_values_are_views_of_the_mapped_file_and_the_structure_is_copied(graph, tmp_path):
     store.save(graph, tmp_path / "g.safetensors")
     loaded = store.load(tmp_path / "g.safetensors")
-    for array in (loaded.parameters["w"].load(), loaded.edges[0].dst, loaded.pinned, loaded.edges[1].view.index):
-        base = array
-        while isinstance(base.base, np.ndarray):
-            base = base.base
-        assert isinstance(base, np.memmap)
+    assert mapped(loaded.parameters["w"].load())
+    for array in (loaded.edges[0].dst, loaded.edges[0].slots, loaded.links[0].src, loaded.pinned):
+        assert not mapped(array)
         assert not array.flags.writeable
+    assert not loaded.parameters["w"].load().flags.writeable
+
+
+@pytest.mark.parametrize("how", ["overwritten", "truncated"])
+def test_a_store_changed_in_place_leaves_the_loaded_structure_as_it_was(graph, tmp_path, how):
+    path = tmp_path / "g.safetensors"
+    store.save(graph, path)
+    loaded, size = store.load(path), path.stat().st_size
+    with path.open("r+b") as file:
+        if how == "overwritten":
+            file.write(bytes(size))
+        else:
+            file.truncate(100)
+    loaded.check()
+    assert str(loaded) == str(graph)
+    for ours, given in zip(loaded.edges, graph.edges, strict=True):
+        same(ours, given)
+    with pytest.raises(LoadError, match="changed since it was read"):
+        loaded.values(loaded.edges[0])
+
+
+def test_a_store_that_changes_while_it_is_read_is_an_error(graph, tmp_path, monkeypatch):
+    path = tmp_path / "g.safetensors"
+    store.save(graph, path)
+    given = MappedFile.read
+
+    def truncating(file, first, last):
+        if first:
+            with path.open("r+b") as opened:
+                opened.truncate(100)
+        return given(file, first, last)
+
+    monkeypatch.setattr(MappedFile, "read", truncating)
+    with pytest.raises(LoadError, match="changed while it was read"):
+        store.load(path)
 
 
 def test_any_safetensors_reader_finds_the_values(graph, tmp_path):

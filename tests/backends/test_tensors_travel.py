@@ -174,6 +174,20 @@ def test_a_pyg_batch_gives_back_what_went_in(reverse: bool, index_dtype: torch.d
         assert equal(getattr(nested, n), getattr(both, n)), n
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("wide", [0, 1])
+def test_no_edge_of_a_batch_of_mixed_ids_gets_a_parameter(workers: int, wide: int) -> None:
+    from torch_geometric.loader import DataLoader
+
+    types: list[torch.dtype | None] = [None, None]
+    types[wide] = torch.int64
+    data = [coo(g, pyg=True, index_dtype=t) for g, t in zip(graphs()[1:3], types, strict=True)]
+    (both,) = DataLoader(data, batch_size=2, num_workers=workers)
+    first = int(data[0].parameter_offsets[-1])
+    expected = [torch.where(d.edge_param < 0, -1, d.edge_param + n) for d, n in zip(data, (0, first), strict=True)]
+    assert torch.equal(both.edge_param.clamp(min=-1).long(), torch.cat(expected).long())
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 def test_every_id_of_a_pyg_batch_is_of_the_batch(reverse: bool) -> None:
     data = [coo(g, pyg=True, reverse=reverse) for g in graphs()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -298,3 +299,67 @@ def test_sizes_beyond_reason_are_one_message(tmp_path: Path, size: int) -> None:
     assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
     assert str(path) in result.stderr
     assert "--input" in result.stderr
+
+
+def with_attribute(path: Path, **attribute: object) -> Path:
+    node = helper.make_node("Riddle", ["x"], ["y"], domain="nowhere", **attribute)
+    ports = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 2])] for n in "xy"]
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("nowhere", 1)]
+    model = helper.make_model(helper.make_graph([node], "g", *ports), opset_imports=opsets, ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "in_json", "in_text"),
+    [
+        (b"\xff\xfe", {"bytes": "fffe"}, r'"\\xff\\xfe"'),
+        (float("nan"), "nan", "nan"),
+        (float("-inf"), "-inf", "-inf"),
+        ([1.0, float("inf")], [1.0, "inf"], "inf"),
+    ],
+)
+def test_attributes_that_json_lacks_are_shown(given: object, in_json: object, in_text: str, tmp_path: Path) -> None:
+    path = with_attribute(tmp_path / "m.onnx", depth=given)
+    found = run("inspect", path, "--after", "normalise", "--json")
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    [node] = json.loads(found.stdout, parse_constant=refuse)["nodes"]
+    assert node["attributes"] == {"depth": in_json}
+    assert in_text.replace("\\\\", "\\") in run("inspect", path, "--after", "normalise").stdout
+
+
+def contradictory(path: Path) -> None:
+    model = build("(float[1, 3] x) => (float[1, 4] y) { y = MatMul(x, w) }", {"w": (3, 4)})
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 4
+    onnx.save(model, path)
+
+
+def test_an_error_of_a_pass_names_the_file(tmp_path: Path) -> None:
+    contradictory(tmp_path / "m.onnx")
+    for arguments in (["compile"], ["inspect", "--after", "fuse-idioms"]):
+        done = CliRunner().invoke(app, [*arguments, str(tmp_path / "m.onnx")])
+        assert done.exit_code == 2
+        assert done.stderr.startswith(f"gmnc: {tmp_path / 'm.onnx'}: MatMul node")
+
+
+def test_check_says_that_lowering_stops(tmp_path: Path) -> None:
+    contradictory(tmp_path / "m.onnx")
+    done = CliRunner().invoke(app, ["check", str(tmp_path / "m.onnx")])
+    assert "lowering stops at an error" in done.stdout
+    assert "0 operators" not in done.stdout
+
+
+def test_a_missing_file_is_reported_before_a_predictor_is_opened(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = ['gmnc', 'predict', 'missing.onnx']\n"
+        "from gmnc.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: code = end.code\n"
+        "print(code, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stderr == "gmnc: missing.onnx: no such file\n"
+    assert done.stdout == "2 False\n"

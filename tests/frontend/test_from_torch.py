@@ -11,6 +11,7 @@ import torch
 
 import gmnc
 from gmnc.frontend.reading.load import load
+from gmnc.ir import LoadError
 
 
 class _Net(torch.nn.Module):
@@ -120,3 +121,8 @@ def test_the_pass_leaves_the_model_as_it_is(tmp_path: Path) -> None:
     direct = lower(model)
     assert lower.graph is direct.graph
     assert direct.graph.num_parameter_edges == gmnc.compile(path).num_parameter_edges
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(LoadError, match=r"a torch\.nn\.Module is needed, not a value of type int"):
+        gmnc.from_torch(3, torch.zeros(1))  # type: ignore[arg-type]

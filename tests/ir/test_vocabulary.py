@@ -99,7 +99,7 @@ def test_a_step_is_declared_once() -> None:
     with pytest.raises(VocabularyError, match="another step Relu is declared already"):
         register_step(Step("Relu", "mine"))
     assert is_edge_role("Twist.scale")
-    assert edge_role_id("Twist") == link_role_id("Twist") >= NUM_ROLES
+    assert NUM_ROLES <= edge_role_id("Twist") != link_role_id("Twist") >= NUM_ROLES
     assert role_name(edge_role_id("Twist.scale")) == "Twist.scale"
     builder = GraphBuilder()
     builder.add_links(builder.nodes("join", 1), builder.nodes("input", 1), "Twist", builder.via("Twist"))
@@ -183,6 +183,63 @@ def test_rules_make_all_that_is_declared() -> None:
     assert unmade == ROLES_ELSEWHERE
     own = {name: attributes - set(declared[name].attributes) for name, attributes in made.items()}
     assert {name: left for name, left in own.items() if left and name != "OpaqueJoin"} == {}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": 3}, {"name": ""}, {"summary": 3}, {"attributes": "metric"}, {"attributes": (1,)}, {"degree": "one"},
+        {"degree": float("nan")}, {"degree": True}, {"parity": "odd"}, {"parity": 0.5}, {"parity": 2},
+        {"mixes_over": "tokens"}, {"branches": ("alike", "alike")}, {"links": None}, {"attached": (1, 0)},
+        {"couples": True},
+    ],
+)  # fmt: skip
+def test_a_step_refuses_fields_of_another_form(fields: dict[str, object]) -> None:
+    [field] = fields
+    with pytest.raises(VocabularyError, match="CamelCase" if field == "name" else f"step Odd: {field} is "):
+        Step(**{"name": "Odd", "summary": "odd", **fields})  # type: ignore[arg-type]
+
+
+def test_only_steps_are_registered() -> None:
+    with pytest.raises(VocabularyError, match="'Odd' is not a Step"):
+        register_step("Odd")  # type: ignore[arg-type]
+
+
+def test_a_step_with_a_law_may_be_declared_again_by_the_same_code() -> None:
+    """As by a cell of a notebook that is run twice."""
+
+    def declare(cell: str) -> Step:
+        scope: dict[str, object] = {"Step": Step, "register_step": register_step}
+        exec(compile(cell, f"cell-{len(cell)}", "exec"), scope)
+        found = scope["step"]
+        assert isinstance(found, Step)
+        return found
+
+    cell = "step = register_step(Step('Rerun', 'x', ('n',), lambda a: 1 if a.get('n') else None))"
+    first = declare(cell)
+    assert declare(f"\n{cell}").name == first.name
+    assert declared_step("Rerun") is first
+    with pytest.raises(VocabularyError, match="another step Rerun is declared already"):
+        declare(cell.replace("1 if", "2 if"))
+
+
+def test_a_via_has_the_declared_attributes_and_plain_values() -> None:
+    builder = GraphBuilder()
+    with pytest.raises(VocabularyError, match="step 'Relu' declares no attribute 'frob'"):
+        builder.via("Relu", [("frob", 1)])
+    for value in (np.ones(2), [1], lambda: 1, {1: 2}, object(), (1, [2])):
+        with pytest.raises(VocabularyError, match="attribute 'factor' of step 'Scale' is of type"):
+            builder.via("Scale", [("factor", value)])
+    assert builder.via("Scale", [("factor", (1, "a", b"b", None, True, np.float32(2)))])
+
+
+def test_ids_of_a_plug_ins_roles_differ_and_have_names() -> None:
+    register_step(Step("TwoRoles", "x"))
+    assert edge_role_id("TwoRoles") != link_role_id("TwoRoles")
+    assert role_name(edge_role_id("TwoRoles.scale")) == "TwoRoles.scale"
+    assert role_name(link_role_id("TwoRoles")) == "TwoRoles"
+    with pytest.raises(VocabularyError, match="no declared role has the id -1"):
+        role_name(-1)
 
 
 def test_the_page_is_of_this_vocabulary() -> None:

@@ -249,3 +249,43 @@ def test_codes_of_stored_elements_arrive_as_they_are(code: object) -> None:
     packing = pickle.loads(pickle.dumps(packed(4, True)))
     assert np.array_equal(packing.unwrap(packing.wrap(stored_elements)), stored_elements)
     assert np.array_equal(packing.wrap(stored_elements), packed(4, True).wrap(stored_elements))
+
+
+def in_memory_with_external_data(folder: Path) -> ParameterGraph:
+    return gmnc.compile(onnx_ir.load(external(folder)))
+
+
+@pytest.mark.parametrize("make", [lambda folder: gmnc.compile(external(folder)), in_memory_with_external_data])
+@pytest.mark.parametrize("how", ["in place", "by another file"])
+def test_external_data_of_another_time_is_neither_sent_nor_written_nor_read(
+    make: Callable[[Path], ParameterGraph], how: str, tmp_path: Path
+) -> None:
+    graph = make(tmp_path)
+    sent, data = pickle.dumps(graph), tmp_path / "w.bin"
+    other = data if how == "in place" else tmp_path / "other"
+    other.write_bytes(bytes(data.stat().st_size))
+    os.utime(other, (1, 1))
+    os.replace(other, data)
+    arrived = pickle.loads(sent)
+    for read in (
+        lambda: pickle.dumps(graph),
+        lambda: write(graph, {}, tmp_path / "out.onnx"),
+        lambda: write(graph),
+        lambda: write(arrived, {}, tmp_path / "out.onnx"),
+        lambda: arrived.parameters["w"].load(),
+        lambda: graph.parameters["w"].load(),
+    ):
+        with pytest.raises(LoadError, match=r"w\.bin: the file changed"):
+            read()
+    assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_model_compiled_again_after_its_data_changed_is_written(tmp_path: Path) -> None:
+    model = onnx_ir.load(external(tmp_path))
+    before = gmnc.compile(model)
+    data = tmp_path / "w.bin"
+    (tmp_path / "other").write_bytes(bytes(data.stat().st_size))
+    os.replace(tmp_path / "other", data)
+    write(gmnc.compile(model), {}, tmp_path / "out.onnx")
+    with pytest.raises(LoadError, match=r"w\.bin: the file changed"):
+        write(before, {}, tmp_path / "out.onnx")

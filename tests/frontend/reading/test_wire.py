@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 import onnx
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from support.corpus import CORPUS
 from support.tiers import first
 
-from gmnc.frontend.reading.wire import WireError, skeleton
+from gmnc.frontend.reading.wire import PagedFile, WireError, skeleton
 
 
 def _body(name: str, array: np.ndarray) -> onnx.GraphProto:
@@ -188,3 +189,26 @@ def test_a_list_in_an_attribute_takes_no_step_per_entry(values: list[object]) ->
     data = _Counting(model.SerializeToString())
     assert skeleton(data, "here", 16) == data
     assert data.reads < 200
+
+
+def test_a_file_of_zeros_ends_at_its_first_byte() -> None:
+    """A download that has only reserved its space; reading every field of it would take half a second per megabyte."""
+
+    class Counted(PagedFile):
+        reads = 0
+
+        def __getitem__(self, key):  # type: ignore[no-untyped-def]
+            Counted.reads += 1
+            return super().__getitem__(key)
+
+    with TemporaryFile() as file:
+        file.truncate(1 << 20)
+        with pytest.raises(WireError, match="the field at byte 0 has no number"):
+            skeleton(Counted(file.fileno()), "here")
+    assert Counted.reads == 1
+
+
+def test_a_field_without_a_number_is_an_error_inside_a_message_too() -> None:
+    data = _everywhere(2000).SerializeToString() + bytes(2000)
+    with pytest.raises(WireError, match="has no number"):
+        skeleton(data, "here")

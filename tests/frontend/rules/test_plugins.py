@@ -22,7 +22,9 @@ import gmnc
 from gmnc.cli import app
 from gmnc.frontend import Registry, Rule, builtin, installed
 from gmnc.frontend.rules import plugins as loading
+from gmnc.frontend.rules.foreign import quiet
 from gmnc.ir import LoweringError, PluginError
+from gmnc.ir.vocabulary import declared_step
 from gmnc.testing import build
 
 Install = Callable[..., None]
@@ -273,7 +275,10 @@ def test_wrong_operands_of_a_built_in_rule_are_the_fault_of_the_model() -> None:
             "op.input(0).relabelled(op.input(0).factors, (7,))",
             "ValueError: output 0 of shape .7,. has labels",
         ),
-        ("ctx.call('MatMul', op.input(0), op.input(0))", "ValueError: MatMul node .* do not fit"),
+        (
+            "ctx.call('MatMul', op.input(0), op.input(0))",
+            "ValueError: its call of MatMul does not fit: inputs of shapes",
+        ),
     ],
 )
 def test_a_bad_rule_of_an_overlay_is_named_with_file_and_node(returned: str, said: str) -> None:
@@ -332,6 +337,13 @@ def test_a_plug_in_that_fails_in_any_way_is_left_out(install: Install, first: st
     assert plugin["error"].startswith(error)
 
 
+def test_a_plug_in_that_is_left_out_declares_no_steps(install: Install) -> None:
+    install("acme-rules", "acme_rules", RULES.replace('"Riddle"', '"LeftOut"', 1) + "    1 / 0\n", "acme_rules")
+    with pytest.warns(RuntimeWarning, match="left out: ZeroDivisionError"):
+        gmnc.compile(riddle())
+    assert declared_step("LeftOut") is None
+
+
 def test_what_a_plug_in_prints_does_not_mix_with_results(install: Install, tmp_path: Path) -> None:
     install("acme-rules", "acme_rules", "print('hello')\n" + textwrap.dedent(RULES), "acme_rules")
     path = tmp_path / "riddle.onnx"
@@ -339,6 +351,24 @@ def test_what_a_plug_in_prints_does_not_mix_with_results(install: Install, tmp_p
     result = CliRunner().invoke(app, ["compile", str(path), "--json"])
     assert json.loads(result.stdout)["opaque"] == []
     assert "hello" in result.stderr
+
+
+def test_what_a_plug_in_writes_past_python_does_not_either(install: Install, capfd: pytest.CaptureFixture[str]) -> None:
+    source = "import os\nos.write(1, b'from C')\n" + textwrap.dedent(RULES)
+    install("acme-rules", "acme_rules", source, "acme_rules")
+    gmnc.compile(riddle())
+    os.write(1, b"after")
+    assert capfd.readouterr() == ("after", "from C")
+
+
+def test_two_threads_give_stdout_back() -> None:
+    out, both = sys.stdout, [quiet(), quiet()]
+    for one in both:
+        one.__enter__()
+    assert sys.stdout is sys.stderr
+    for one in both:
+        one.__exit__(None, None, None)
+    assert sys.stdout is out
 
 
 @pytest.mark.parametrize("code", ["import gmnc, gmnc.frontend", "from gmnc.cli import main; main()"])
