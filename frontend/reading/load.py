@@ -160,13 +160,14 @@ class MessageTensor(onnx_ir.TensorProtoTensor):
         super().__init__(proto)
         self._shape, self._dtype = super().shape, super().dtype
 
+    # onnx-ir's own classes make these read-only too, which its protocol does not say.
     @property
-    def shape(self) -> onnx_ir.Shape:
+    def shape(self) -> onnx_ir.Shape:  # type: ignore[override]
         """The shape."""
         return self._shape
 
     @property
-    def dtype(self) -> onnx_ir.DataType:
+    def dtype(self) -> onnx_ir.DataType:  # type: ignore[override]
         """The data type."""
         return self._dtype
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _rounded(sketch: Sketch, shape: tuple[int, ...], scale: float) -> Tensor:
                        *second, **other)  # fmt: skip
 
 
-def _grid(sketch: Sketch, shape: tuple[int, ...], scale: float) -> tuple[list[Tensor], dict[str, int]]:
+def _grid(sketch: Sketch, shape: tuple[int, ...], scale: float) -> tuple[list[Tensor], dict[str, Any]]:
     """Scale and zero point, per tensor or along an axis."""
     axis = -1 if not shape or sketch.chance(40) else sketch.integer(0, len(shape) - 1)
     size = () if axis < 0 else (shape[axis],)
