@@ -19,6 +19,7 @@ from . import (
     reduction,
     sequences,
     sources,
+    streams,
     twins,
 )
 
@@ -38,6 +39,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **sources.STEPS,
     **classic.STEPS,
     **derived.STEPS,
+    **streams.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Family -> step; a step takes values from the pool of a sketch and adds new ones."""
