@@ -63,7 +63,10 @@ FoldWeights = Annotated[
     ),
 ]
 Kinds = Annotated[
-    str, typer.Option(metavar="KINDS", help="Comma-separated kinds of symmetries: permutation, sign, scale.")
+    str,
+    typer.Option(
+        metavar="KINDS", help="Comma-separated kinds of symmetries: permutation, sign, scale, orthogonal, linear."
+    ),
 ]
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]

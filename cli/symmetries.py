@@ -26,7 +26,7 @@ def list_symmetries(
 ) -> None:
     """List the symmetries of a MODEL or a STORE: families of neurons, generators, and the size of the group.
 
-    Example: gmnc symmetries model.onnx --kinds permutation,sign,scale
+    Example: gmnc symmetries model.onnx --kinds permutation,sign,scale,orthogonal,linear
     """
     with errors_to_exit_codes():
         dims, inputs = parse_dims(dim), parse_inputs(input)
@@ -45,20 +45,21 @@ def _print_table(found: Symmetries) -> None:
     from rich import box
     from rich.table import Table
 
+    from ..symmetry import plural
+
     console = output()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("layers", overflow="fold")
     table.add_column("symmetries", overflow="fold")
     table.add_column("generators", justify="right")
     table.add_column("log10 of size", justify="right")
-    for each in found.rescalings:
-        table.add_column(f"{each.kind}s", justify="right")
+    for each in found.others:
+        table.add_column(plural(each.kind), justify="right")
     for family in first_rows(found.families, "families"):
         size = f"{'' if family.exact else 'at least '}{family.log10_size:,.2f}" if family.generators else ""
-        counts = (getattr(family, f"{each.kind}s") for each in found.rescalings)
-        more = [f"{n:,}" if n else "" for n in counts]
+        more = [f"{n:,}" if n else "" for n in family.dimensions.values()]
         table.add_row(short(family.name), cell(family.what), str(len(family.generators) or ""), size, *more)
     console.print(table)
     console.print(found.summary)
-    for each in found.rescalings:
+    for each in found.others:
         console.print(each.summary)

@@ -25,10 +25,12 @@ _STEPS = """## Steps
 
 The parameter-free operations that entries of a *via* name. *degree*: d with f(c x) = c^d f(x) for every c > 0.
 *parity*: odd or even. *mixes over*: what the result depends on besides the entry itself, other positions of the same
-neuron (*positions*) or other neurons. `*`: depends on the attributes. Empty: none.
+neuron (*positions*) or other neurons. *commutes*: the matrices that may mix the neurons that take the step: *all*
+invertible ones, *orthogonal* ones, or *centred* ones, which also keep the mean; *additive*: it is linear in several
+operands together. `*`: depends on the attributes. Empty: none.
 
-| step | computes | degree | parity | mixes over | attributes |
-|---|---|---|---|---|---|"""
+| step | computes | degree | parity | mixes over | commutes | attributes |
+|---|---|---|---|---|---|---|"""
 
 
 def page() -> Iterator[str]:
@@ -55,7 +57,9 @@ def _row(step: Step) -> str:
     degree = "*" if callable(step.degree) else "" if step.degree is None else f"{step.degree:g}"
     parity = "*" if callable(step.parity) else "" if step.parity is None else "odd" if step.parity % 2 else "even"
     attributes = " ".join(f"`{name}`" for name in step.attributes)
-    cells = (f"`{step.name}`", step.summary.replace("|", "\\|"), degree, parity, step.mixes_over, attributes)
+    matrices = "*" if callable(step.commutes) else step.commutes or ""
+    linear = ", ".join(filter(None, (matrices, "additive" * step.additive)))
+    cells = (f"`{step.name}`", step.summary.replace("|", "\\|"), degree, parity, step.mixes_over, linear, attributes)
     return f"| {' | '.join(cells)} |".replace("|  |", "| |").replace("|  |", "| |")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .vocabulary import Attachment, Combine, Law, Number, Step
+from .vocabulary import Attachment, Combine, Law, Matrices, MixingLaw, Number, Step
 
 __all__ = ["STEPS"]
 
@@ -39,8 +39,10 @@ def _step(
     return Step(name, summary, tuple(attributes.split()), degree, parity, mixes_over, **more)
 
 
-def _linear(name: str, summary: str, attributes: str = "", mixes_over: str = "") -> Step:
-    return _step(name, summary, attributes, 1, 1, mixes_over)
+def _linear(
+    name: str, summary: str, attributes: str = "", mixes_over: str = "", commutes: MixingLaw = Matrices.ALL
+) -> Step:
+    return _step(name, summary, attributes, 1, 1, mixes_over, commutes=commutes)
 
 
 def _odd(name: str, summary: str, attributes: str = "") -> Step:
@@ -94,6 +96,24 @@ def _quotient_parity(a: Mapping[str, Any]) -> Number:
     return None if _quotient(a) is None else 1
 
 
+def _unless_over_neurons(a: Mapping[str, Any]) -> Matrices | None:
+    """Every matrix if a linear step combines positions only."""
+    return None if any("neurons" in str(axis) for axis in a.get("over", ("neurons",))) else Matrices.ALL
+
+
+def _euclidean(a: Mapping[str, Any]) -> Matrices | None:
+    """Orthogonal matrices keep the 2-norm, and no other."""
+    return Matrices.ORTHOGONAL if a.get("p") == 2 else None
+
+
+def _linear_padding(a: Mapping[str, Any]) -> Matrices | None:
+    return None if _unless_filled(a) is None else Matrices.ALL
+
+
+def _linear_resampling(a: Mapping[str, Any]) -> Matrices | None:
+    return None if _unless_outside(a) is None else Matrices.ALL
+
+
 def _unless_filled(a: Mapping[str, Any]) -> Number:
     return None if any(name.startswith("operand") for name in a) else 1
 
@@ -144,7 +164,7 @@ STEPS: tuple[Step, ...] = (
     _other("Windows", "the positions under a pooling window", "kernel_shape to", mixes_over="positions"),
     _linear("Batch", "one example of a batch"),
     _linear("Last", "the last entry along the sequence", "grid", mixes_over="positions"),
-    _linear("Lengths", "masked beyond the sequence length", "grid lengths", mixes_over="positions"),
+    _linear("Lengths", "masked beyond the sequence length", "grid lengths", mixes_over="positions", commutes=None),
     _other("Parts", "an axis split into parts", "grid"),
     _linear("Trilu", "the upper or lower triangle, zero elsewhere", "axes grid k upper", mixes_over="positions"),
     _other("Diagonal", "the diagonal", "axes grid"),
@@ -161,6 +181,8 @@ STEPS: tuple[Step, ...] = (
         branches=_ALIKE,
         links=_ALIKE,
         attached=(_TERM, _TERM),
+        commutes=Matrices.ALL,
+        additive=True,
     ),
     _other("Complement", "1 - x"),
     _other("BitCast", "the bits reinterpreted as another type", "to"),
@@ -227,7 +249,15 @@ STEPS: tuple[Step, ...] = (
     _other("PostTransform", "a classifier's link function from scores to outputs", "function"),
     _other("Kernel", "the kernel function of a support vector machine", "coef0 degree gamma type"),
     # Operators of several operands: branches of one neuron, signals joined at a new node, or attached parameters.
-    _step("Add", "a sum", "along beta operand table", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
+    _step(
+        "Add",
+        "a sum",
+        "along beta operand table",
+        branches=_ALIKE,
+        links=_ALIKE,
+        attached=(_TERM, _TERM),
+        additive=True,
+    ),
     _step(
         "Sub",
         "a difference",
@@ -235,8 +265,9 @@ STEPS: tuple[Step, ...] = (
         branches=_ALIKE,
         links=_ALIKE,
         attached=(_TERM, _TERM),
+        additive=True,
     ),
-    _step("Mean", "a mean", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM)),
+    _step("Mean", "a mean", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM), additive=True),
     _step("Max", "the maximum", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
     _step("Min", "the minimum", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
     _step(
@@ -258,7 +289,7 @@ STEPS: tuple[Step, ...] = (
         branches=_QUOTIENT,
         links=_QUOTIENT,
     ),
-    _step("Concat", "concatenation", branches=_ALIKE, links=_ALIKE),
+    _step("Concat", "concatenation", branches=_ALIKE, links=_ALIKE, additive=True),
     _step(
         "Where",
         "a choice by a condition",
@@ -290,7 +321,9 @@ STEPS: tuple[Step, ...] = (
     ),
     _other("Platt", "Platt scaling: a fitted sigmoid of a score"),
     _other("Sink", "softmax with an attention sink", "operand1"),
-    _linear("Reparametrize", "the function of the stored element that an edge carries", "function linear"),
+    _linear(
+        "Reparametrize", "the function of the stored element that an edge carries", "function linear", commutes=None
+    ),
     # Normalisation, softmax and reductions over neurons or positions.
     _step(
         "Standardize",
@@ -300,6 +333,7 @@ STEPS: tuple[Step, ...] = (
         parity=1,
         couples=(True, True),
         mixes_over="neurons",
+        commutes=Matrices.CENTRED,
     ),
     _step(
         "RMSNormalize",
@@ -309,6 +343,7 @@ STEPS: tuple[Step, ...] = (
         parity=1,
         couples=(True, False),
         mixes_over="neurons",
+        commutes=Matrices.ORTHOGONAL,
     ),
     _step(
         "LpNormalize",
@@ -318,6 +353,7 @@ STEPS: tuple[Step, ...] = (
         parity=1,
         couples=(True, False),
         mixes_over="neurons",
+        commutes=_euclidean,
     ),
     _other(
         "LRN",
@@ -331,8 +367,8 @@ STEPS: tuple[Step, ...] = (
     _other("SoftmaxZero", "softmax, 0 where all entries are masked", "over parts scope", mixes_over="neurons"),
     _other("Hardmax", "1 at the maximum, else 0", "axes grid", mixes_over="neurons"),
     _other("Scope", "the index of one of several normalisations over the same neurons", "number"),
-    _linear("ReduceMean", "the mean", "over", mixes_over="neurons"),
-    _linear("ReduceSum", "the sum", "over", mixes_over="neurons"),
+    _linear("ReduceMean", "the mean", "over", mixes_over="neurons", commutes=_unless_over_neurons),
+    _linear("ReduceSum", "the sum", "over", mixes_over="neurons", commutes=_unless_over_neurons),
     _norm("ReduceLp", "the p-norm", "over p", "neurons"),
     _positive("ReduceMax", "the maximum", "over", mixes_over="neurons"),
     _positive("ReduceMin", "the minimum", "over", mixes_over="neurons"),
@@ -428,6 +464,7 @@ STEPS: tuple[Step, ...] = (
         degree=_unless_filled,
         parity=_unless_filled,
         mixes_over="positions",
+        commutes=_linear_padding,
     ),
     _step(
         "Resize",
@@ -436,12 +473,14 @@ STEPS: tuple[Step, ...] = (
         degree=_unless_outside,
         parity=_unless_outside,
         mixes_over="positions",
+        commutes=_linear_resampling,
     ),
     _linear(
         "GridSample",
         "sampling at given coordinates",
         "align_corners grid grids mode padding_mode places",
         mixes_over="positions",
+        commutes=None,
     ),
     _other("AffineGrid", "sampling coordinates of an affine map", "align_corners over to", mixes_over="positions"),
     _other("DeformConv", "sampling at positions shifted by offsets", "grids offset_group pads", mixes_over="positions"),

@@ -26,6 +26,7 @@ __all__ = [
     "Combine",
     "EdgeRole",
     "LinkRole",
+    "Matrices",
     "NodeKind",
     "Step",
     "declared_step",
@@ -192,6 +193,14 @@ class Combine(StrEnum):
     QUOTIENT = "quotient"  # the first factor is divided by the second
 
 
+class Matrices(StrEnum):
+    """Matrices that mix the values of several neurons, at each position alike; each kind contains those below it."""
+
+    ALL = "all"  # every invertible matrix
+    ORTHOGONAL = "orthogonal"  # those that keep the norm
+    CENTRED = "centred"  # orthogonal matrices that map the all-ones vector to itself, so that they keep the mean too
+
+
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """How the parameters that a step attaches absorb a rescaling of its value.
@@ -218,6 +227,8 @@ Attributes = Mapping[str, Any]
 Number = float | None
 Law = Number | Callable[[Attributes], Number]
 """A degree or parity, None for none, or a function of the via's attributes that returns it."""
+MixingLaw = Matrices | None | Callable[[Attributes], Matrices | None]
+"""Matrices, None for none, or a function of the via's attributes that returns them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +249,10 @@ class Step:
         links: How factors combine where signals of several neurons meet in it, at a new node; None for no law.
         attached: How parameters that it attaches absorb factors; None for no law.
         couples: Whether all neurons that it mixes must have the same factor.
+        commutes: The matrices with which the step, taken by several neurons at once, commutes: those that mix all
+            neurons, or some of them. Linear functions of one operand commute with all.
+        additive: Whether the result is linear in all of its operands together, where several meet (a sum, a
+            concatenation).
 
     Raises:
         VocabularyError: if the name is not CamelCase, or another field is not of the form described here.
@@ -253,6 +268,8 @@ class Step:
     links: tuple[Combine | None, Combine | None] = (None, None)
     attached: tuple[Attachment | None, Attachment | None] = (None, None)
     couples: tuple[bool, bool] = (False, False)
+    commutes: MixingLaw = None
+    additive: bool = False
 
     def __post_init__(self) -> None:
         """Validate every field."""

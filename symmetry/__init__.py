@@ -3,11 +3,12 @@
 Imports neither ONNX nor torch. To read it, take the modules in this order:
 
 * The objects: `automorphism` (permutations of nodes and their action on parameters), `rescaling` (signs and scales),
-  `symmetries` (all of a graph), `report` (the same as text).
+  `mixing` (matrices), `products`, `symmetries` (all of a graph), `report` (the same as text).
 * Finding permutations: `incidence` (the graph in the form that is searched), `closure` (what one swap forces), `ties`
   (what weight sharing forces), `lockstep` (whole classes at once), `find` (generators), `group` (the order).
 * Finding signs and scales: `homogeneity` (degrees and parities of steps), `signals`, `scaling_equations`, `sharing`,
   `linear` (the solver).
+* Finding matrices: `spaces` (what they change), `space_search`, `rows`, `space_links`, `space_sharing` (the checks).
 * Comparing graphs: `isomorphism` (colour refinement with values), `refinement` (its loop, shared with
   `incidence`).
 """
@@ -15,17 +16,25 @@ Imports neither ONNX nor torch. To read it, take the modules in this order:
 from .automorphism import Automorphism, apply, compose, describe, verify_exact
 from .find import Rejection, swap
 from .isomorphism import colours, fingerprint, isomorphic
+from .kinds import KINDS, checked_kinds, plural
+from .mixing import Mixing, Mixings
+from .products import Factor, Product, product
 from .report import SymmetryFamily
-from .rescaling import KINDS, Product, Rescaling, Rescalings, checked_kinds, product
+from .rescaling import Rescaling, Rescalings
+from .spaces import Space
 from .symmetries import Symmetries, symmetries
 
 __all__ = [
     "KINDS",
     "Automorphism",
+    "Factor",
+    "Mixing",
+    "Mixings",
     "Product",
     "Rejection",
     "Rescaling",
     "Rescalings",
+    "Space",
     "Symmetries",
     "SymmetryFamily",
     "apply",
@@ -35,6 +44,7 @@ __all__ = [
     "describe",
     "fingerprint",
     "isomorphic",
+    "plural",
     "product",
     "swap",
     "symmetries",

@@ -17,7 +17,7 @@ import numpy as np
 from ..ir.arrays import connected, distinct
 from .automorphism import Automorphism
 
-__all__ = ["Component", "SymmetricGroup", "components"]
+__all__ = ["Component", "SymmetricGroup", "components", "innermost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,38 @@ def components(automorphisms: Sequence[Automorphism]) -> list[Component]:
     gen = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
     moves = _Permutations(gen, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
     return [_component(part) for part in _split(moves)]
+
+
+def innermost(component: Component, automorphisms: Sequence[Automorphism]) -> list[np.ndarray]:
+    """The innermost symmetric groups of a component, on all nodes that their transpositions move.
+
+    Args:
+        component: A component of the group that these generate.
+        automorphisms: The generators; those of the component may move more nodes than its columns have.
+
+    Returns:
+        int64 [columns, degree] each, see `SymmetricGroup.columns`.
+    """
+    inner = component.levels[0] if component.levels else ()
+    if not inner:
+        return []
+    items, place = _item_places(inner)
+    by_group: dict[int, list[int]] = {}
+    for number in component.generators:
+        at = _index_of(items, automorphisms[number].src)
+        groups = distinct(place[at[at >= 0], 0])
+        if len(groups) == 1:
+            by_group.setdefault(int(groups[0]), []).append(number)
+    found: list[np.ndarray] = []
+    for numbers in by_group.values():
+        some = [automorphisms[i] for i in numbers]
+        gen = np.repeat(numbers, [len(a.src) for a in some])
+        moves = _Permutations(gen, np.concatenate([a.src for a in some]), np.concatenate([a.dst for a in some]))
+        parts = list(_split(moves))
+        group = _transposed_group(moves) if len(parts) == 1 else None
+        if group is not None:
+            found.append(group.columns)
+    return found
 
 
 def _split(moves: _Permutations) -> Iterator[_Permutations]:

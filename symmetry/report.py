@@ -17,6 +17,8 @@ from ..ir.printable import counted
 from ..ir.vocabulary import EdgeRole, NodeKind
 from .automorphism import Automorphism
 from .group import Component, SymmetricGroup
+from .kinds import plural
+from .mixing import Mixings
 from .rescaling import Rescalings
 
 __all__ = ["SymmetryFamily", "families", "group_name", "size_text"]
@@ -41,6 +43,8 @@ class SymmetryFamily:
         exact: Whether that is the number, not a lower bound.
         signs: Number of independent sign changes whose first node is here; None unless signs were asked for.
         scales: Number of independent scales whose first node is here; None unless scales were asked for.
+        orthogonal: Dimension of the groups of orthogonal matrices that mix nodes from here on; None unless asked for.
+        linear: Dimension of the groups of invertible matrices that mix nodes from here on; None unless asked for.
     """
 
     name: str
@@ -52,11 +56,21 @@ class SymmetryFamily:
     exact: bool = True
     signs: int | None = None
     scales: int | None = None
+    orthogonal: int | None = None
+    linear: int | None = None
+
+    @property
+    def dimensions(self) -> dict[str, int]:
+        """The numbers of symmetries other than permutations, by the names of these attributes; of kinds asked for."""
+        names = ("signs", "scales", "orthogonal", "linear")
+        return {name: n for name in names if (n := getattr(self, name)) is not None}
 
     @property
     def summary(self) -> str:
         """The family as one line of text."""
         more = [counted(n, what) for n, what in ((self.signs, "sign"), (self.scales, "scale")) if n]
+        mixed = (("orthogonal", self.orthogonal), ("linear", self.linear))
+        more += [f"{counted(n, 'dimension')} of {kind} maps" for kind, n in mixed if n]
         return f"{self.name}: {', '.join([self.what, *more])}"
 
     def to_json(self) -> dict[str, Any]:
@@ -69,7 +83,7 @@ class SymmetryFamily:
             "degrees": [list(level) for level in self.degrees],
             "log10_size": round(self.log10_size, 6),
             "exact": self.exact,
-            **{name: n for name, n in (("signs", self.signs), ("scales", self.scales)) if n is not None},
+            **self.dimensions,
         }
 
 
@@ -77,13 +91,13 @@ def families(
     graph: ParameterGraph,
     components: Sequence[Component],
     generators: Sequence[Automorphism],
-    rescalings: Sequence[Rescalings],
+    others: Sequence[Rescalings | Mixings],
 ) -> list[SymmetryFamily]:
     """One family per component, and one per fixed group of inputs or neurons, in node group order."""
     found = [_family(graph, c, generators) for c in components]
     moving = {g for f in found for g in f.groups}
     found += _unmoved(graph, moving)
-    for each in rescalings:
+    for each in others:
         found = _annotated(graph, found, each)
     return sorted(found, key=lambda f: f.groups)
 
@@ -174,25 +188,27 @@ def _unmoved(graph: ParameterGraph, moving: set[int]) -> Iterator[SymmetryFamily
         yield SymmetryFamily(group_name(group), ("pinned, " if pinned else "") + why, (number,))
 
 
-def _annotated(graph: ParameterGraph, families: list[SymmetryFamily], found: Rescalings) -> list[SymmetryFamily]:
-    """The families with the number of rescalings whose first node is theirs; further families for other groups."""
-    groups = graph.group_of(found.first_nodes)
+def _annotated(
+    graph: ParameterGraph, families: list[SymmetryFamily], found: Rescalings | Mixings
+) -> list[SymmetryFamily]:
+    """The families with the number of symmetries whose first node is theirs; further families for other groups."""
+    nodes, numbers = found.starts
+    groups, which = np.unique(graph.group_of(nodes), return_inverse=True)
+    sums = np.zeros(len(groups), dtype=np.int64)
+    np.add.at(sums, which, numbers)
+    none: dict[str, Any] = dict.fromkeys(families[0].dimensions if families else (), 0)
     owner = {g: i for i, family in reversed(list(enumerate(families))) for g in family.groups}
     counts = [0] * len(families)
-    for number, count in zip(*(a.tolist() for a in np.unique(groups, return_counts=True)), strict=True):
+    for number, count in zip(groups.tolist(), sums.tolist(), strict=True):
         if number not in owner:
             owner[number] = len(families)
             group = graph.groups[number]
-            signs = families[0].signs if families else None
-            new = SymmetryFamily(
-                group_name(group), counted(group.size, "value"), (number,), signs=None if signs is None else 0
-            )
-            families = [*families, new]
+            new = SymmetryFamily(group_name(group), counted(group.size, "value"), (number,))
+            families = [*families, replace(new, **none)]
             counts.append(0)
         counts[owner[number]] += count
-    if found.kind == "sign":
-        return [replace(f, signs=n) for f, n in zip(families, counts, strict=True)]
-    return [replace(f, scales=n) for f, n in zip(families, counts, strict=True)]
+    numbered: list[dict[str, Any]] = [{plural(found.kind): n} for n in counts]
+    return [replace(f, **n) for f, n in zip(families, numbered, strict=True)]
 
 
 def _names(graph: ParameterGraph, groups: list[int]) -> str:

@@ -8,48 +8,21 @@ around it. See `scaling_equations` for how they are found.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from ..ir.arrays import distinct
-from ..ir.errors import GmncError, GraphError
 from ..ir.graph import EdgeBlock, ParameterGraph
 from ..ir.printable import counted
-from .automorphism import Automorphism, compose_all
+from .products import Factor
 from .scaling_equations import Gain, ScalingEquations
 
-__all__ = ["KINDS", "RESCALINGS", "Product", "Rescaling", "Rescalings", "checked_kinds", "product", "rescalings"]
-
-RESCALINGS = ("sign", "scale")
-"""The kinds of symmetries that multiply parameters."""
+__all__ = ["Rescaling", "Rescalings", "rescalings"]
 
 _ARRAYS = ("numbers", "amounts")
-
-KINDS = ("permutation", *RESCALINGS)
-"""All kinds of symmetries, as `symmetries` takes them."""
-
-
-def checked_kinds(kinds: Sequence[str]) -> tuple[str, ...]:
-    """Validate kinds of symmetries.
-
-    Args:
-        kinds: Some of `KINDS`.
-
-    Returns:
-        Each kind once, in the order of `KINDS`.
-
-    Raises:
-        GmncError: if one is unknown, or there is none.
-    """
-    unknown = [k for k in kinds if k not in KINDS]
-    if unknown or not kinds or isinstance(kinds, str):
-        given = kinds if isinstance(kinds, str) else ", ".join(unknown)
-        problem = f"unknown kinds of symmetries: {given}" if given else "no kinds of symmetries given"
-        raise GmncError(f"{problem}; choose among {', '.join(KINDS)}")
-    return tuple(k for k in KINDS if k in kinds)
 
 
 class Rescalings:
@@ -92,13 +65,13 @@ class Rescalings:
         return counted(self.dimension, "independent scale") if self.dimension else "no scales"
 
     @cached_property
-    def first_nodes(self) -> np.ndarray:
-        """The first node whose value each generator changes, int64 [dimension]."""
+    def starts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The first node whose value each generator changes, and 1 for each, int64 [dimension] each."""
         first = np.full(len(self._solution.root), len(self._node))
         np.minimum.at(first, self._solution.root[: len(self._node)], self._node)
         found = np.full(self.dimension, len(self._node))
         np.minimum.at(found, self._solution.free, first[self._solution.at])
-        return found
+        return found, np.ones(self.dimension, dtype=np.int64)
 
     def generator(self, number: int, amount: float = 1.0) -> Rescaling:
         """One generator.
@@ -207,7 +180,7 @@ class Rescalings:
 
 
 @dataclass(frozen=True, slots=True)
-class Rescaling:
+class Rescaling(Factor):
     """One sign or scale symmetry, a product of generators.
 
     Attributes:
@@ -235,14 +208,27 @@ class Rescaling:
         """The rescaling that undoes this one; a sign change is its own inverse."""
         return self if self.of.kind == "sign" else replace(self, amounts=-self.amounts)
 
-    def __matmul__(self, other: Automorphism | Rescaling | Product) -> Rescaling | Product:
-        """``a @ b`` applies b first, then a; two rescalings of one group make one."""
-        if isinstance(other, Rescaling) and other.of is self.of:
-            return Rescaling(self.of, *(np.concatenate([getattr(x, n) for x in (other, self)]) for n in _ARRAYS))
-        return Product((self,)) @ other
+    @classmethod
+    def merged(cls, factors: Sequence[Rescaling]) -> Rescaling:
+        """The product of rescalings of one group.
 
-    def __rmatmul__(self, other: Automorphism) -> Product:
-        return Product((other,)) @ self
+        Args:
+            factors: At least one; the first one is applied first.
+
+        Returns:
+            The product.
+        """
+        return cls(factors[0].of, *(np.concatenate([getattr(x, n) for x in factors]) for n in _ARRAYS))
+
+    @property
+    def family(self) -> Rescalings:
+        """The group that it is an element of."""
+        return self.of
+
+    @property
+    def graph(self) -> ParameterGraph:
+        """The graph."""
+        return self.of.graph
 
     @property
     def nodes(self) -> np.ndarray:
@@ -264,86 +250,6 @@ class Rescaling:
                 f"{count} {what}: {', '.join(map(str, here))}{more}"
             )
         return "\n".join(lines)
-
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A product of permutations and rescalings.
-
-    Attributes:
-        factors: The symmetries in the order in which they are applied, the first one first.
-    """
-
-    factors: tuple[Automorphism | Rescaling, ...]
-
-    def inverse(self) -> Product:
-        """The inverse: the inverses of the factors, in reverse order."""
-        return Product(tuple(factor.inverse() for factor in reversed(self.factors)))
-
-    def __matmul__(self, other: Automorphism | Rescaling | Product) -> Product:
-        """``a @ b`` applies b first, then a.
-
-        Raises:
-            GraphError: if they belong to different graphs.
-        """
-        if not isinstance(other, Automorphism | Rescaling | Product):
-            return NotImplemented
-        graphs = {id(g): g for factor in (*_factors(other), *self.factors) if (g := _graph(factor)) is not None}
-        if len(graphs) > 1:
-            raise GraphError("symmetries of two graphs do not compose: take both from the same `symmetries` call")
-        return Product((*_factors(other), *self.factors))
-
-    def __rmatmul__(self, other: Automorphism) -> Product:
-        return Product((other,)) @ self
-
-    def apply(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Apply the factors to parameter tensors, one after the other.
-
-        Args:
-            values: Parameter name to tensor, shaped as in `graph.parameters`; every parameter that changes.
-
-        Returns:
-            New tensors by name, only of parameters that changed.
-        """
-        new: dict[str, np.ndarray] = {}
-        for factor in self.factors:
-            new |= factor.apply({**values, **new})
-        return {n: v for n, v in new.items() if not np.array_equal(v, values[n])}
-
-
-def _factors(symmetry: Automorphism | Rescaling | Product) -> tuple[Automorphism | Rescaling, ...]:
-    return symmetry.factors if isinstance(symmetry, Product) else (symmetry,)
-
-
-def _graph(factor: Automorphism | Rescaling) -> ParameterGraph | None:
-    return factor.graph if isinstance(factor, Automorphism) else factor.of.graph
-
-
-def product(graph: ParameterGraph, symmetries: Iterable[Automorphism | Rescaling]) -> Product:
-    """The product of permutations and rescalings.
-
-    Args:
-        graph: Their graph.
-        symmetries: The factors.
-
-    Returns:
-        A product that applies the rescalings first, those of one group merged, and then the permutations, the last one
-        first.
-    """
-    permutations: list[Automorphism] = []
-    by_kind: dict[Rescalings, list[Rescaling]] = {}
-    for each in symmetries:
-        if isinstance(each, Automorphism):
-            permutations.append(each)
-        else:
-            by_kind.setdefault(each.of, []).append(each)
-    factors: list[Automorphism | Rescaling] = [
-        Rescaling(of, np.concatenate([r.numbers for r in some]), np.concatenate([r.amounts for r in some]))
-        for of, some in by_kind.items()
-    ]
-    if permutations:
-        factors.append(compose_all(graph, permutations))
-    return Product(tuple(factors))
 
 
 def rescalings(graph: ParameterGraph, kind: str) -> Rescalings:

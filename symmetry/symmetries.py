@@ -12,12 +12,18 @@ import numpy as np
 from ..ir.arrays import distinct
 from ..ir.graph import ParameterGraph
 from ..ir.printable import counted
+from ..ir.vocabulary import Matrices
 from .automorphism import Automorphism
 from .find import determined, generators, orbits, sample
-from .group import Component, components
+from .group import Component, components, innermost
 from .incidence import incidence
+from .kinds import MIXINGS, RESCALINGS, checked_kinds, plural
+from .mixing import Mixings
+from .products import Factor, Product
 from .report import SymmetryFamily, families, size_text
-from .rescaling import RESCALINGS, Product, Rescaling, Rescalings, checked_kinds, rescalings
+from .rescaling import Rescalings, rescalings
+from .space_search import find_spaces
+from .spaces import Space
 
 __all__ = ["Symmetries", "symmetries"]
 
@@ -31,12 +37,19 @@ class Symmetries:
         generators: Generators of the permutations that were found; order, orbits and families describe their group.
         kinds: The kinds asked for, from which `sample` draws.
         rescalings: The sign and scale symmetries, one group per kind asked for.
+        mixings: The orthogonal and linear symmetries, one group per kind asked for.
     """
 
     graph: ParameterGraph
     generators: tuple[Automorphism, ...]
     kinds: tuple[str, ...] = ("permutation",)
     rescalings: tuple[Rescalings, ...] = ()
+    mixings: tuple[Mixings, ...] = ()
+
+    @property
+    def others(self) -> tuple[Rescalings | Mixings, ...]:
+        """The groups of all kinds that are no permutations, in the order of `KINDS`."""
+        return (*self.rescalings, *self.mixings)
 
     @cached_property
     def orbits(self) -> list[np.ndarray]:
@@ -71,9 +84,9 @@ class Symmetries:
             rng: Source of randomness.
 
         Returns:
-            A permutation, or a product with rescalings; its `apply` maps parameter tensors.
+            A permutation, or a product with symmetries of other kinds; its `apply` maps parameter tensors.
         """
-        factors: list[Automorphism | Rescaling] = [r.sample(rng) for r in self.rescalings if r.dimension]
+        factors: list[Automorphism | Factor] = [r.sample(rng) for r in self.others if r.dimension]
         if "permutation" in self.kinds:
             factors.append(sample(self.graph, self.generators, rng))
         return factors[0] if len(factors) == 1 and isinstance(factors[0], Automorphism) else Product(tuple(factors))
@@ -81,7 +94,7 @@ class Symmetries:
     @cached_property
     def families(self) -> list[SymmetryFamily]:
         """One `SymmetryFamily` per direct factor, and one per fixed group of inputs or neurons, in node group order."""
-        return families(self.graph, self.components, self.generators, self.rescalings)
+        return families(self.graph, self.components, self.generators, self.others)
 
     @property
     def summary(self) -> str:
@@ -92,7 +105,7 @@ class Symmetries:
         return f"{size_text(self.components)} symmetries {by}"
 
     def __str__(self) -> str:
-        return "\n".join([*(f.summary for f in self.families), self.summary, *(r.summary for r in self.rescalings)])
+        return "\n".join([*(f.summary for f in self.families), self.summary, *(r.summary for r in self.others)])
 
     def to_json(self) -> dict[str, Any]:
         """The symmetries as JSON data, without the permutations themselves."""
@@ -103,13 +116,13 @@ class Symmetries:
             "generators": len(self.generators),
             "log10_size": round(self.log10_size, 6),
             "exact": self.exact,
-            **{f"{r.kind}s": r.dimension for r in self.rescalings},
+            **{plural(r.kind): r.dimension for r in self.others},
             "families": [f.to_json() for f in self.families],
             "orbits": [
                 {
                     "size": len(o),
                     "groups": g,
-                    **{f"{r.kind}s": int(np.isin(r.first_nodes, o).sum()) for r in self.rescalings},
+                    **{plural(r.kind): int(r.starts[1][np.isin(r.starts[0], o)].sum()) for r in self.others},
                 }
                 for o, g in zip(self.orbits, groups, strict=True)
             ],
@@ -123,8 +136,10 @@ def symmetries(graph: ParameterGraph, kinds: Sequence[str] = ("permutation",)) -
 
     Args:
         graph: The parameter graph.
-        kinds: Some of "permutation" (of nodes), "sign" (hidden values times -1, through odd functions) and "scale"
-            (hidden values times a positive number, through homogeneous functions).
+        kinds: Some of "permutation" (of nodes), "sign" (hidden values times -1, through odd functions), "scale" (hidden
+            values times a positive number, through homogeneous functions), "orthogonal" and "linear" (hidden values
+            mixed by orthogonal matrices where they are normalised, by any invertible ones where nothing but linear
+            functions meets them).
 
     Returns:
         Generators, orbits, order and families of the group; `sample` draws a random element of these kinds.
@@ -139,4 +154,19 @@ def symmetries(graph: ParameterGraph, kinds: Sequence[str] = ("permutation",)) -
 def _found(graph: ParameterGraph, kinds: tuple[str, ...]) -> Symmetries:
     known = symmetries(graph).generators if kinds != ("permutation",) else generators(graph)
     others = tuple(rescalings(graph, kind) for kind in kinds if kind in RESCALINGS)
-    return Symmetries(graph, tuple(replace(g, graph=graph) for g in known), kinds, others)
+    mixed = tuple(_mixings(graph, kind) for kind in kinds if kind in MIXINGS)
+    return Symmetries(graph, tuple(replace(g, graph=graph) for g in known), kinds, others, mixed)
+
+
+def _mixings(graph: ParameterGraph, kind: str) -> Mixings:
+    """The symmetries of one of the kinds `MIXINGS`, found on first use and cached with the graph."""
+    every = graph.derived("spaces", lambda: _spaces(symmetries(graph)))
+    some = tuple(s for s in every if (s.matrices is Matrices.ALL) == (kind == "linear"))
+    return graph.derived(("mixings", kind), lambda: Mixings(graph, kind, some))
+
+
+def _spaces(found: Symmetries) -> tuple[Space, ...]:
+    """The spaces among the symmetric groups that the permutations form."""
+    groups = (g for component in found.components for g in innermost(component, found.generators))
+    nodes = (g[(g < found.graph.num_nodes).all(axis=1)] for g in groups)
+    return find_spaces(found.graph, [n for n in nodes if len(n)])

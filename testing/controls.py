@@ -39,9 +39,9 @@ def controls(
         The changed tensors of a control, by name.
     """
     claims = claims or symmetries(graph)
-    for rescalings in claims.rescalings:
-        for _ in range(each if rescalings.dimension else 0):
-            changes = one_sided(values, rescalings.sample(rng).apply(values), rng)
+    for other in claims.others:
+        for _ in range(each if other.dimension else 0):
+            changes = one_sided(values, other.sample(rng).apply(values), rng)
             if changes:
                 yield changes
     if "permutation" not in claims.kinds:

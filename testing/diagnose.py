@@ -11,13 +11,13 @@ from ..frontend import Registry, installed
 from ..frontend.interpret import opset_of
 from ..frontend.rewriting.normalise import normalise
 from ..ir import ParameterGraph
-from ..symmetry import Automorphism, Rescaling, describe, product
+from ..symmetry import Automorphism, Factor, describe, product
 from .report import Failure
 from .trial import Errors, Trial
 
 __all__ = ["Generator", "culprits", "involved"]
 
-Generator = Automorphism | Rescaling
+Generator = Automorphism | Factor
 
 _MOST = 3
 
@@ -44,7 +44,7 @@ def culprits(trial: Trial, failing: Sequence[Generator], registry: Registry | No
         worst, errors = _halve(trial, left, errors)
         groups = _groups(trial.graph, worst)
         nodes = tuple(involved(trial.graph, worst, registry))
-        words = worst.describe() if isinstance(worst, Rescaling) else describe(trial.graph, worst)
+        words = worst.describe() if isinstance(worst, Factor) else describe(trial.graph, worst)
         found.append(Failure(max(errors.values(), default=0.0), words, groups, nodes))
         left = [g for g in left if type(g) is not type(worst) or _groups(trial.graph, g) != groups]
     return found
@@ -120,7 +120,7 @@ def _errors(trial: Trial, generators: Sequence[Generator]) -> Errors:
 
 
 def _nodes(generator: Generator) -> np.ndarray:
-    return generator.nodes if isinstance(generator, Rescaling) else generator.src
+    return generator.nodes if isinstance(generator, Factor) else generator.src
 
 
 def _groups(graph: ParameterGraph, generator: Generator) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -107,6 +107,12 @@ class Trial:
         self.fixed = True
         for name, error in self.conditioning().items():
             self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
+
+    def allow_rounding(self, dtypes: Iterable[str]) -> None:
+        """Raise the tolerances to those of outputs that are computed in these float types, to which weights round."""
+        if not self.fixed:
+            least = max((tolerance_of(self.graph, dtype) for dtype in dtypes), default=0.0)
+            self.tolerances = {name: max(t, least) for name, t in self.tolerances.items()}
 
     def changed(self, changes: Mapping[str, np.ndarray]) -> int:
         """Number of elements that differ from `values`."""

@@ -50,8 +50,8 @@ def verify(
 
     Symmetries: the product of all generators, and random products of some, are applied to the weights, written back
     and run in ONNX Runtime (one CPU thread, no graph optimisation) on random inputs and on `inputs`. The weights are
-    perturbed first so that all are distinct; signs and scales are drawn at random. The change of each output, relative
-    to its largest magnitude, must stay below its tolerance.
+    perturbed first so that all are distinct; signs, scales and matrices are drawn at random. The change of each output,
+    relative to its largest magnitude, must stay below its tolerance.
 
     Negative controls: changes that are not symmetries are run as well. One of them must change an output by ten times
     its tolerance; otherwise the check is undecided.
@@ -66,7 +66,7 @@ def verify(
         inputs: Arrays by input name, run in addition to random inputs. Lowering uses their shapes; integers among them
             are also combined with random floats.
         shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
-        kinds: Kinds of symmetries to check: "permutation", "sign", "scale".
+        kinds: Kinds of symmetries to check: "permutation", "sign", "scale", "orthogonal", "linear".
         tolerance: Allowed relative change of all outputs. By default it depends on the float types in which an output
             is computed and on the depth, and is raised to 30 times the network's own amplification of rounding.
         controls: Number of negative controls of each form.
@@ -90,7 +90,7 @@ def verify(
     report("finding symmetries", 0, trials)
     claims = symmetries(graph, kinds)
     claimed = {k: len(claims.generators) for k in kinds if k == "permutation"}
-    claimed |= {r.kind: r.dimension for r in claims.rescalings}
+    claimed |= {r.kind: r.dimension for r in claims.others}
     check = _Check(graph, claims, any(claimed.values()), report)
     size = sum(p.size * 4 for p in graph.parameters.values())
     if timeout == "auto":
@@ -101,6 +101,7 @@ def verify(
     try:
         rng = np.random.default_rng(seed)
         trial, check.reacting = responsive_trial(model, graph, given, shapes, options, rng, runner, tolerance)
+        trial.allow_rounding({graph.parameters[n].dtype for m in claims.mixings for n in m.parameters})
         check.run(trial, trials, controls, options.get("registry"))
     except NotRunnable as reason:
         check.skipped.append(f"the network: {reason}")
@@ -231,8 +232,8 @@ class _Check:
         found: list[Generator] = []
         if "permutation" in self.claims.kinds:
             found += [self.claims.generators[i] for i in rng.permutation(len(self.claims.generators))]
-        for rescalings in self.claims.rescalings:
-            found += rescalings.generators(rng)
+        for group in self.claims.others:
+            found += group.generators(rng)
         return [g for g in found if every or rng.random() < 0.5]
 
 

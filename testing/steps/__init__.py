@@ -21,6 +21,7 @@ from . import (
     reduction,
     sequences,
     sources,
+    streams,
     twins,
 )
 
@@ -42,6 +43,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **derived.STEPS,
     **expanded.STEPS,
     **indexed.STEPS,
+    **streams.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Family -> step; a step takes values from the pool of a sketch and adds new ones."""

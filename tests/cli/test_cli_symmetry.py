@@ -12,7 +12,7 @@ from support.commands import parsed, run
 from support.paths import CNN, MLP
 
 from gmnc import testing
-from gmnc.testing import Failure
+from gmnc.testing import Failure, build
 
 KEYS = [
     "model",
@@ -141,6 +141,21 @@ def test_symmetries_counts_signs_and_scales_if_asked_to() -> None:
     plain = parsed("symmetries", CNN)
     assert "signs" not in plain
     assert all("signs" not in f for f in plain["families"])
+
+
+def test_matrices_are_counted_and_checked_if_asked_for(tmp_path: Path) -> None:
+    """Three neurons between two linear layers: GL(3), of 9 dimensions."""
+    text = "(float[1, 4] x) => (float[1, 2] y) { h = MatMul(x, w) y = MatMul(h, v) }"
+    path = tmp_path / "two_layers.onnx"
+    onnx.save(build(text, {"w": (4, 3), "v": (3, 2)}), path)
+    found = parsed("symmetries", path, "--kinds", "linear,orthogonal")
+    assert (found["orthogonal"], found["linear"]) == (0, 9)
+    assert sum(f["linear"] for f in found["families"]) == 9
+    shown = run("symmetries", path, "--kinds", "linear").stdout
+    assert "GL(3): 9 dimensions of linear maps" in shown
+    report = parsed("verify", path, "--trials", 2, "--kinds", "linear")
+    assert report["kinds"] == {"linear": 9}
+    assert report["sound"] is True
 
 
 def test_verify_checks_signs_and_scales_if_asked_to() -> None:

@@ -37,8 +37,9 @@ FACES = {
         DMC DeepSets GMN GMNConfig HEADS NAMES NFN READOUTS StatNN header load metanetwork mlp save statistics
     """,
     "symmetry": """
-        Automorphism KINDS Product Rejection Rescaling Rescalings Symmetries SymmetryFamily apply checked_kinds
-        colours compose describe fingerprint isomorphic product swap symmetries verify_exact
+        Automorphism Factor KINDS Mixing Mixings Product Rejection Rescaling Rescalings Space Symmetries
+        SymmetryFamily apply checked_kinds colours compose describe fingerprint isomorphic plural product swap
+        symmetries verify_exact
     """,
     "tasks": """
         Experiment History OnProgress Options Prediction Predictor SHIPPED Settings Task WithProbeResponses Zoo

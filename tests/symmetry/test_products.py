@@ -10,8 +10,10 @@ import gmnc
 from gmnc.ir import GraphError, ParameterGraph
 from gmnc.symmetry import Automorphism, Product, Rescaling, swap
 from gmnc.symmetry.automorphism import compose, compose_all, verify_exact
-from gmnc.symmetry.rescaling import KINDS
+from gmnc.symmetry.kinds import RESCALINGS
 
+KINDS = ("permutation", *RESCALINGS)
+"""The kinds that move or multiply numbers without rounding them."""
 Values = dict[str, np.ndarray]
 
 

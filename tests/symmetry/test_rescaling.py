@@ -18,9 +18,8 @@ from gmnc.backends import store
 from gmnc.ir import GmncError, ParameterGraph
 from gmnc.ir.vocabulary import Attachment
 from gmnc.ir.vocabulary import declared_step as declared
-from gmnc.symmetry import homogeneity
+from gmnc.symmetry import KINDS, homogeneity
 from gmnc.symmetry.linear import System
-from gmnc.symmetry.rescaling import KINDS
 from gmnc.testing import Report, build, verify
 from gmnc.testing.strategies import network
 

@@ -25,7 +25,7 @@ from gmnc.backends.blocks import Blocks, blocks
 from gmnc.backends.onnx import write
 from gmnc.frontend.primitives.quantised import linear, lookup, packed, rounded, whole
 from gmnc.ir import GmncError, GraphBuilder, LoadError, Parameter, ParameterGraph, ParameterView
-from gmnc.symmetry.rescaling import KINDS
+from gmnc.symmetry import KINDS
 from gmnc.testing import build
 
 TEXT = "(float[1, 40] x) => (float[1, 30] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, v) }"
