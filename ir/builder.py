@@ -13,7 +13,7 @@ from .diagnostics import AccountEntry, OpaqueOp, Problem
 from .errors import GraphError, VocabularyError
 from .graph import EdgeBlock, LinkBlock, ModelSource, NodeGroup, ParameterGraph, Port, Via
 from .views import Parameter, ParameterView
-from .vocabulary import NodeKind, declared_step, is_edge_role, is_link_role
+from .vocabulary import NodeKind, declared_step, is_added, is_edge_role, is_link_role
 
 __all__ = ["NO_SLOT", "GraphBuilder"]
 
@@ -21,7 +21,6 @@ NO_SLOT = np.zeros((1, 0), dtype=np.int32)
 """Slots of a block with S = 1: one slot without coordinates."""
 
 _KINDS = frozenset(NodeKind)
-_OPAQUE = "OpaqueJoin"
 """The step that carries the attributes of any operator."""
 
 Box = tuple[tuple[int, int], ...]
@@ -358,12 +357,15 @@ class GraphBuilder:
 
 
 def _check_step(entry: Via) -> None:
-    """Raise `VocabularyError` unless the step and the attributes of a via are declared, and these are plain values."""
+    """Raise `VocabularyError` unless the step of a via is declared and its attributes are plain values.
+
+    Names of attributes are checked for steps that a rule from outside declares; those of gmnc's own steps come from ONNX.
+    """
     step = declared_step(entry.op)
     if step is None:
         raise VocabularyError(f"step {entry.op!r} is not declared: declare it with gmnc.ir.register_step(Step(...))")
     for name, value in entry.attributes:
-        if name not in step.attributes and step.name != _OPAQUE:
+        if name not in step.attributes and is_added(step):
             raise VocabularyError(
                 f"step {entry.op!r} declares no attribute {name!r}: add it to the attributes of its Step"
             )

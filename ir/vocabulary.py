@@ -32,6 +32,7 @@ __all__ = [
     "declared_step",
     "declared_steps",
     "edge_role_id",
+    "is_added",
     "is_edge_role",
     "is_link_role",
     "link_role_id",
@@ -333,6 +334,11 @@ def declared_steps() -> Iterator[Step]:
     """
     yield from _builtin().values()
     yield from _added.values()
+
+
+def is_added(step: Step) -> bool:
+    """Whether a step was declared by `register_step`, not by gmnc itself."""
+    return step.name in _added
 
 
 def declared_step(name: str) -> Step | None:

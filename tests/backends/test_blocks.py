@@ -95,7 +95,7 @@ def test_new_values() -> None:
 
 def test_wrong_values_are_refused() -> None:
     tensors = blocks(gmnc.compile(packed_attention()))
-    with pytest.raises(GmncError, match="no parameter 'nothing'"):
+    with pytest.raises(GmncError, match="no parameter with edges is called 'nothing'"):
         tensors.with_values({"nothing": torch.zeros(1)})
     with pytest.raises(GmncError, match=r"'bqkv': shape \[3\]"):
         tensors.with_values({"bqkv": torch.zeros(3)})

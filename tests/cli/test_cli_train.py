@@ -70,7 +70,10 @@ def test_a_run_is_trained_evaluated_and_drawn(tmp_path: Path) -> None:
         (["--option", "dropout"], "expected NAME=VALUE"),
         (["--model", "dmc", "--option", "length=4", "--predictor", "p"], "only `accuracy` with `--model gmn`"),
         (["--probes", "8", "--predictor", "p"], "omit --probes"),
-        (["--model", "none", "--probes", "8", "--option", "hidden_channels=8"], "none has no option 'hidden_channels'"),
+        (
+            ["--model", "none", "--probes", "8", "--option", "hidden_channels=8"],
+            "none takes no options, but 'hidden_channels' is given",
+        ),
         (["--model", "none"], "choose their number with --probes"),
         (["--device", "cuda:77"], "not available"),
         (["--examples", "1000"], "fewer than 1000 examples"),

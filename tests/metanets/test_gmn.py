@@ -26,7 +26,7 @@ from gmnc.kernels import Layout
 from gmnc.metanets import GMN, GMNConfig, load, save
 from gmnc.metanets.encode import RELATIVE_FEATURES, multiscale, relative_features
 from gmnc.metanets.fan_in import normalised
-from gmnc.metanets.readout import plan as readout_plan
+from gmnc.metanets.readout import readout_tables
 from gmnc.testing import build
 
 SMALL = {"hidden_channels": 8, "num_layers": 2, "hash_buckets": 64}
@@ -138,13 +138,13 @@ def test_weights_are_the_same_for_every_kernel(kernel: str, network: str, compil
 def test_readout_all_sees_more_of_blocks_than_their_average(compiled: Compiled) -> None:
     """States that move between blocks so that neither the mean over edges nor that over blocks changes."""
     tensors, model = double(compiled("resnet")), metanet(readout="all")
-    shares = readout_plan(tensors).shares
+    shares = readout_tables(tensors).shares
     unseen = torch.linalg.svd(shares)[2][-1]
     assert torch.allclose(shares @ unseen, torch.zeros(2, dtype=torch.float64), atol=1e-12)
     state = model.states(tensors)[0]
     means, direction = torch.randn(shares.shape[1], 8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
     both = (means, means + unseen[:, None] * direction)
-    before, after = (model.read(torch.cat([x, x.square() + 1], dim=1), state, tensors) for x in both)
+    before, after = (model.pool(torch.cat([x, x.square() + 1], dim=1), state, tensors) for x in both)
     assert torch.allclose(before[:, :8], after[:, :8], rtol=0, atol=1e-12)
     assert gap(before, after) > 1e-3
 
@@ -311,9 +311,9 @@ def test_only_a_global_feature_carries_a_later_weight_to_earlier_edges(global_no
 
 
 def test_wrong_use_is_an_error() -> None:
-    with pytest.raises(GmncError, match="no head 'both'"):
+    with pytest.raises(GmncError, match="unknown head 'both'"):
         GMN(head="both")
-    with pytest.raises(GmncError, match="no readout 'some'"):
+    with pytest.raises(GmncError, match="unknown readout 'some'"):
         GMN(readout="some")
     with pytest.raises(GmncError, match="at least one layer"):
         GMN(num_layers=0)

@@ -73,7 +73,7 @@ def test_the_family_split_tests_on_the_held_out_family_alone() -> None:
     assert set(given["family"][np.concatenate([parts.train, parts.valid])]) == {"a", "b"}
     with pytest.raises(GmncError, match="choose with --held-out: a, b, c"):
         accuracy.split(given, "family", 0, "d")
-    with pytest.raises(GmncError, match="no split 'half'"):
+    with pytest.raises(GmncError, match="unknown split 'half'"):
         accuracy.split(given, "half")
     with pytest.raises(GmncError, match="too few"):
         accuracy.split({k: v[:4] for k, v in given.items()}, "tenth")

@@ -74,5 +74,5 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match="no such file"):
         Predictor.open(tmp_path / "none.safetensors")
     save(GMN(out_channels=1, hidden_channels=8, num_layers=1, hash_buckets=8), tmp_path / "net.safetensors")
-    with pytest.raises(LoadError, match="no predictor"):
+    with pytest.raises(LoadError, match="not a predictor"):
         Predictor.open(tmp_path / "net.safetensors")

@@ -114,9 +114,9 @@ def test_an_architecture_is_all_that_the_graph_depends_on() -> None:
 @pytest.mark.parametrize(
     ("recipe", "says"),
     [
-        (Recipe("mlp", 8, 2), "no family 'mlp'"),
-        (Recipe("vit", 8, 2, norm="batch"), "no norm 'batch' here"),
-        (Recipe("vit", 8, 2, activation="tanh"), "no activation 'tanh'"),
+        (Recipe("mlp", 8, 2), "unknown family 'mlp'"),
+        (Recipe("vit", 8, 2, norm="batch"), "unknown norm 'batch'"),
+        (Recipe("vit", 8, 2, activation="tanh"), "unknown activation 'tanh'"),
         (Recipe("vit", 7, 2), "even width"),
     ],
 )

@@ -163,7 +163,7 @@ def test_workers_of_a_data_loader_take_graphs_and_give_blocks(method: str, tmp_p
         here = blocks(graph)
         assert torch.equal(there.values, here.values)
         assert torch.equal(there.layout.blocks, here.layout.blocks)
-        assert there.slots == here.slots
+        assert there.segments == here.segments
 
 
 @pytest.mark.parametrize("name", ["file", "external", "stored"])
