@@ -181,7 +181,7 @@ PASSES: tuple[RewritePass, ...] = (
     RewritePass(
         "dense-experts",
         "experts whose weights the router gathers all run, with a gate",
-        lambda model, context: dense_experts(model, context.known(model)) > 0,
+        lambda model, context: dense_experts(model, context.known(model), context.overridden(model)) > 0,
     ),
     RewritePass(
         "merge-chains",

@@ -359,7 +359,7 @@ class GraphBuilder:
 def _check_step(entry: Via) -> None:
     """Raise `VocabularyError` unless the step of a via is declared and its attributes are plain values.
 
-    Names of attributes are checked for steps that a rule from outside declares; those of gmnc's own steps come from ONNX.
+    Names of attributes are checked for steps that a rule from outside declares; those of others come from ONNX.
     """
     step = declared_step(entry.op)
     if step is None:

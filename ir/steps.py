@@ -130,10 +130,6 @@ def _top_k_degree(a: Mapping[str, Any]) -> Number:
     return 0 if a.get("output") else 1
 
 
-def _chosen_degree(a: Mapping[str, Any]) -> Number:
-    return 0 if a.get("mask") else 1
-
-
 def _unless_epsilon(a: Mapping[str, Any]) -> Number:
     """Degree 0, as normalisation cancels the scale; none with an epsilon, up to which it does not."""
     return None if a.get("epsilon") else 0
@@ -390,20 +386,16 @@ STEPS: tuple[Step, ...] = (
         parity=None,
         mixes_over="neurons",
     ),
-    _step(
+    _other(
         "Ranked",
         "whether an entry has each rank among the k greatest",
         "k largest over parts scope",
-        degree=0,
-        parity=None,
         mixes_over="neurons",
     ),
-    _step(
+    _other(
         "Chosen",
         "an entry if it is among the k greatest, or whether it is",
         "k largest mask over parts scope",
-        degree=_chosen_degree,
-        parity=None,
         mixes_over="neurons",
     ),
     _linear("CumSum", "cumulative sums", "axes exclusive grid reverse", mixes_over="positions"),

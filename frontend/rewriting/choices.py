@@ -59,6 +59,7 @@ class Region:
     facts: Facts
     chosen: int
     experts: int
+    overridden: Callable[[onnx_ir.Node], bool]
     where: dict[onnx_ir.Value, Choices] = field(default_factory=dict)
     shapes: dict[onnx_ir.Node, tuple[int, ...]] = field(default_factory=dict)
     gathers: dict[onnx_ir.Node, onnx_ir.Value] = field(default_factory=dict)
@@ -71,7 +72,7 @@ class Region:
     spread: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
 
     @staticmethod
-    def of(node: onnx_ir.Node, editor: GraphEditor) -> Region | None:
+    def of(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onnx_ir.Node], bool]) -> Region | None:
         """The region of a TopK that takes a known number of a known number of scores."""
         facts = Facts(editor.known)
         shape, made = facts.shape(node.inputs[0]), facts.shape(node.outputs[0])
@@ -80,7 +81,9 @@ class Region:
         axis = node.attributes.get_int("axis", -1) % len(shape)
         if not 0 < made[axis] <= shape[axis]:
             return None
-        region = Region(node, editor, facts, made[axis], shape[axis])
+        if overridden(node):
+            return None
+        region = Region(node, editor, facts, made[axis], shape[axis], overridden)
         region.where = {node.outputs[0]: Choices(axis), node.outputs[1]: Choices(axis, index=True)}
         return region
 
@@ -102,7 +105,7 @@ class Region:
         return any(v in self.where for v in node.inputs) or any(v in self.asked for v in node.outputs)
 
     def _visit(self, node: onnx_ir.Node) -> None:
-        if node.domain not in ("", "ai.onnx"):
+        if node.domain not in ("", "ai.onnx") or self.overridden(node):
             raise Unsupported(f"{node.op_type} of the choices")
         if node.op_type in ("Shape", "Size"):
             return

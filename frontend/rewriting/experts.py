@@ -8,7 +8,7 @@ every value from TopK to the sum. The network is lowered and never run, so the z
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,23 +23,26 @@ from .patterns.matching import Facts, producer
 __all__ = ["dense_experts"]
 
 
-def dense_experts(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo]) -> int:
+def dense_experts(
+    model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], overridden: Callable[[onnx_ir.Node], bool]
+) -> int:
     """Rewrite the gathered experts of a normalised model in place.
 
     Args:
         model: The model.
         known: The result of `shapes.infer`, which gains the new values and the new shapes.
+        overridden: Whether a rule from outside lowers a node, which then stays.
 
     Returns:
         How many routers were rewritten.
     """
     editor, found = GraphEditor(model.graph, known, set()), 0
     for node in list(model.graph):
-        if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx"):
+        if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx") and not overridden(node):
             found += _ranks(node, editor)
     for node in list(model.graph):
         if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is model.graph:
-            region = Region.of(node, editor)
+            region = Region.of(node, editor, overridden)
             try:
                 if region is not None and region.explore():
                     _Dense(region, editor).rewrite()
