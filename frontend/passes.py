@@ -55,8 +55,8 @@ class PassContext:
 
     def overridden(self, model: onnx_ir.Model) -> Callable[[onnx_ir.Node], bool]:
         """A function that tells whether a node of `model` has a rule that is not built in: no pass may rewrite it."""
-        find, own = rule_lookup(self.rules, model), rule_lookup(builtin(), model)
-        return lambda node: (rule := find(node)) is not None and rule is not own(node)
+        find = rule_lookup(self.rules, model)
+        return lambda node: (rule := find(node)) is not None and rule.foreign
 
     def known(self, model: onnx_ir.Model) -> dict[onnx_ir.Value, ValueInfo]:
         """Shapes and known data of the values of `model`; passes add those of new values."""

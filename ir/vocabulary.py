@@ -35,6 +35,7 @@ __all__ = [
     "is_added",
     "is_edge_role",
     "is_link_role",
+    "keep_steps",
     "link_role_id",
     "register_step",
     "role_name",

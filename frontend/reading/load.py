@@ -25,7 +25,7 @@ from .sparse_tensors import expand_sparse, is_sparse
 from .wellformed import check_graphs, check_names, check_tensor, wrong_size
 from .wire import PagedFile, WireError, skeleton
 
-__all__ = ["MappedTensor", "load", "replace_tensors"]
+__all__ = ["MappedTensor", "MessageTensor", "load", "replace_tensors"]
 
 # The location that `skeleton` writes for tensors in the model file itself; no such file is ever opened.
 _HERE = "gmnc:this-file"

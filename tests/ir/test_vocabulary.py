@@ -225,8 +225,10 @@ def test_a_step_with_a_law_may_be_declared_again_by_the_same_code() -> None:
 
 def test_a_via_has_the_declared_attributes_and_plain_values() -> None:
     builder = GraphBuilder()
-    with pytest.raises(VocabularyError, match="step 'Relu' declares no attribute 'frob'"):
-        builder.via("Relu", [("frob", 1)])
+    register_step(Step("OneAttribute", "x", ("n",)))
+    assert builder.via("OneAttribute", [("n", 1)])
+    with pytest.raises(VocabularyError, match="step 'OneAttribute' declares no attribute 'frob'"):
+        builder.via("OneAttribute", [("frob", 1)])
     for value in (np.ones(2), [1], lambda: 1, {1: 2}, object(), (1, [2])):
         with pytest.raises(VocabularyError, match="attribute 'factor' of step 'Scale' is of type"):
             builder.via("Scale", [("factor", value)])

@@ -25,10 +25,10 @@ FACES = {
         installed rule
     """,
     "ir": """
-        AccountEntry Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock LinkRole LoadError
-        LoweringError ModelSource NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph ParameterView PluginError
-        Port Problem REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via VocabularyError declared_steps
-        edge_role_id link_role_id register_step role_name
+        AccountEntry DEQUANTIZE Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock
+        LinkRole LoadError LoweringError ModelSource NodeGroup NodeKind OpaqueOp Origin Parameter ParameterGraph
+        ParameterView PluginError Port Problem REPARAMETRIZE Step Storage StorageWarning UnsupportedError Via
+        VocabularyError declared_steps edge_role_id link_role_id register_step role_name
     """,
     "kernels": """
         ACTIVATIONS Block COLUMN COLUMNS Chunk EdgeTable Fused Layout Terms block_table edge_update kernels register

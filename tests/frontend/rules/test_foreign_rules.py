@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import gmnc
 from gmnc.frontend import Registry, Rule, Spec, Unsupported, installed
 from gmnc.frontend.check import check
-from gmnc.ir import ParameterGraph, PluginError
+from gmnc.ir import ParameterGraph, PluginError, Step, register_step
 from gmnc.testing import build
 
 MODEL = build(
@@ -124,6 +124,8 @@ def test_an_overlay_may_return_all_outputs_of_the_built_in_rule() -> None:
 
 # What a rule returns and does.
 
+FROBS = register_step(Step("Frobs", "x", ("n",)))
+
 
 @pytest.mark.parametrize(
     ("function", "said"),
@@ -132,7 +134,7 @@ def test_an_overlay_may_return_all_outputs_of_the_built_in_rule() -> None:
         (lambda ctx, op: ctx.transposed(op.input(0), (1, 0)), r"of shape \(4, 1\) as output 0, which has \(1, 4\)"),
         (lambda ctx, op: ctx.reduce(op.input(0), (1,), "ReduceSum", {}), r"of shape \(1, 1\) as output 0"),
         (lambda ctx, op: ctx.constant(np.zeros((7, 7), F)), r"of shape \(7, 7\) as output 0"),
-        (lambda ctx, op: ctx.unary(op.input(0), "Relu", {"frob": 1}), "'Relu' declares no attribute 'frob'"),
+        (lambda ctx, op: ctx.unary(op.input(0), FROBS.name, {"frob": 1}), "'Frobs' declares no attribute 'frob'"),
         (lambda ctx, op: ctx.unary(op.input(0), "Scale", {"factor": lambda: 1}), "'factor' .* is of type function"),
         (lambda ctx, op: ctx.unary(op.input(0), "Scale", {"factor": [1, 2]}), "'factor' .* is of type list"),
         (lambda ctx, op: ctx.unary(op.input(0), "Scale", {"factor": np.ones(3)}), "'factor' .* is of type ndarray"),
