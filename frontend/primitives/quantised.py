@@ -171,13 +171,12 @@ class QuantEncoding:
     def marks(self) -> dict[str, object]:
         """What distinguishes it from other encodings besides the parameters of scales and zero points.
 
-        Numbers of the program, and what rounding depends on. Zero points do not matter for stored integers, whose
-        edges have the dequantised values, and none is the same as 0.
+        What rounding depends on, numbers of the program among it; no zero point is the same as 0. Nothing for stored
+        integers, whose edges have the dequantised values.
         """
         found = dict(self.attributes)
-        rounds = self.scheme.name.startswith("rounded")
-        for param in self.quant_params:
-            if param.data is not None and (param.role == "scale" or (rounds and param.data.any())):
+        for param in self.quant_params if self.scheme.name.startswith("rounded") else ():
+            if param.data is not None and (param.role == "scale" or param.data.any()):
                 name = f"{param.role}_of_rounding" if param.quantises else param.role
                 found[name] = float(f"{float(param.data):.6g}")
         return found

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from support.quantised_models import quantised_model
+from support.tiers import first
 
 import gmnc
 from gmnc.symmetry import KINDS, fingerprint
@@ -176,3 +178,41 @@ def test_casts_between_integers_that_change_numbers_show() -> None:
     }
     assert marks["int32"] == marks["int64"]
     assert len(set(marks.values())) == 4
+
+
+CHANNELS = {"s": steps(6), "t": steps(6, 1), "z": points(6), "u": points(6, 1)}
+OTHERS = {
+    "integer kernel": """a = MatMul(x, wa) h = Relu(a) p = QuantizeLinear(h, g, k)
+        q = QuantizeLinear<axis = 1>(f, s, z) m = QLinearMatMul(p, g, k, q, t, u, g, k)
+        o = DequantizeLinear(m, g, k) y = MatMul(o, v)""",
+    "bias": """a = MatMul(x, wa) q = QuantizeLinear<axis = 0>(b, s, z) c = DequantizeLinear<axis = 0>(q, t, z)
+        d = Add(a, c) h = Relu(d) y = MatMul(h, v)""",
+    "table": """a = MatMul(x, wa) i = ArgMax<axis = 1, keepdims = 0>(x) q = QuantizeLinear<axis = 0>(f, s, z)
+        w = DequantizeLinear<axis = 0>(q, t, z) e = Gather(w, i) d = Add(a, e) h = Relu(d) y = MatMul(h, v)""",
+    "twice": """a = MatMul(x, wa) h = Relu(a) q = QuantizeLinear<axis = 0>(f, s, z)
+        c = DequantizeLinear<axis = 0>(q, s, z) d = QuantizeLinear<axis = 1>(c, t, u)
+        w = DequantizeLinear<axis = 1>(d, t, u) o = MatMul(h, w) y = MatMul(o, v)""",
+    "rounded and not": """a = MatMul(x, wa) j = MatMul(a, f) h = Relu(j) q = QuantizeLinear<axis = 0>(f, s, z)
+        w = DequantizeLinear<axis = 1>(q, t, u) o = MatMul(h, w) y = MatMul(o, v)""",
+    "a computed scale": """a = MatMul(x, wa) h = Relu(a) q = QuantizeLinear<axis = 0>(f, s, z) e = Abs(t)
+        w = DequantizeLinear<axis = 1>(q, e, u) o = MatMul(h, w) y = MatMul(o, v)""",
+}
+
+
+@pytest.mark.parametrize("name", first(2, OTHERS))
+def test_other_uses_of_a_rounded_tensor(name: str) -> None:
+    body, rng = OTHERS[name], np.random.default_rng(6)
+    shapes = {"wa": (4, 6), "f": (6, 6), "v": (6, 2), "b": (6,)}
+    every: dict[str, np.ndarray] = {n: rng.normal(size=s).astype(np.float32) for n, s in shapes.items()}
+    every |= {**CHANNELS, "g": np.float32(0.05), "k": np.uint8(120)}
+    used = {n: v for n, v in every.items() if f"{n})" in body or f" {n}," in body or f"({n}," in body}
+    report = assert_sound(quantised_model(f"(float[5, 4] x) => (float[5, 2] y) {{ {body} }}", **used), kinds=KINDS)
+    assert report.account_closed
+
+
+def test_a_store_keeps_what_a_quantised_tensor_absorbs(tmp_path: Path) -> None:
+    model = rounding("q = QuantizeLinear<axis = 0>(f, s, z) w = DequantizeLinear<axis = 0>(q, s, z)", s=steps(6),
+                     z=points(6))  # fmt: skip
+    path = tmp_path / "graph.safetensors"
+    gmnc.save(gmnc.compile(model), path)
+    assert [r.dimension for r in gmnc.symmetries(gmnc.load(path), KINDS).rescalings] == [0, 0]
