@@ -32,6 +32,7 @@ __all__ = [
     "edge_role_id",
     "is_edge_role",
     "is_link_role",
+    "keep_steps",
     "link_role_id",
     "register_step",
     "role_name",
