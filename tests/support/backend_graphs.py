@@ -37,7 +37,7 @@ def every_kind_of_edge(dtype: np.dtype | type = np.float32) -> ParameterGraph:
     bias = g.add_edges(
         h[:, None], np.broadcast_to(one, (3, 1)), ParameterView("b", 0, (3, 1, 1, 1), (0, 0, 0, 0), index), "bias"
     )
-    pool = g.via("MaxPool", [("kernel", (2, 2)), ("scale", 0.1), ("name", "p")], (relu,), (bias,))
+    pool = g.via("MaxPool", [("kernel_shape", (2, 2)), ("ceil_mode", 0.1), ("auto_pad", "p")], (relu,), (bias,))
     g.add_edges(y[None], h[None], ParameterView("w", 0, (1, 2, 3, 1), (0, 1, 2, 0)), "weight", via=relu)
     slots = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.int32)
     src = np.array([[h[0], h[1], h[0]]])
