@@ -295,12 +295,10 @@ class Interpreter:
         return made if made is not None and made.is_activation else self._stored(value, self._whole)
 
     def _with(self, node: onnx_ir.Node, inputs: Sequence[Value | None], known: Mapping[onnx_ir.Value, ValueInfo]) -> Op:
-        results = [_result(v, known.get(v)) for v in node.outputs]
-        while len(results) > 1 and results[-1] is None:
-            results.pop()
+        results = tuple(_result(v, known.get(v)) for v in node.outputs)
         return Op(
             node.op_type, node.domain, opset_of(self.model, node.domain), node.name or node.op_type, tuple(inputs),
-            tuple(results), dict(self._attributes_of(node)),
+            results, dict(self._attributes_of(node)),
         )  # fmt: skip
 
     def _attributes_of(self, node: onnx_ir.Node) -> dict[str, Any]:
@@ -344,9 +342,7 @@ class Interpreter:
 
 
 def _result(value: onnx_ir.Value, entry: ValueInfo | None) -> Result | None:
-    if not value.name or (value.index() and not value.uses() and not value.is_graph_output()):
-        return None
-    return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "")
+    return Result(value.name, entry.shape if entry else None, entry.dtype if entry else "") if value.name else None
 
 
 def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Value:

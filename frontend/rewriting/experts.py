@@ -40,6 +40,9 @@ def dense_experts(
     for node in list(model.graph):
         if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx") and not overridden(node):
             found += _ranks(node, editor)
+    for node in model.graph:
+        if node.op_type == "TopK" and not node.domain and len(node.outputs) > 1:
+            _leave_out_unread(node.outputs[1])
     for node in list(model.graph):
         if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is model.graph:
             region = Region.of(node, editor, overridden)
@@ -50,6 +53,12 @@ def dense_experts(
             except Unsupported:
                 continue
     return found
+
+
+def _leave_out_unread(indices: onnx_ir.Value) -> None:
+    """Leave out the indices that nobody reads: the values alone do not depend on the order of the entries."""
+    if not indices.uses() and not indices.is_graph_output():
+        indices.name = ""
 
 
 def _ranks(node: onnx_ir.Node, editor: GraphEditor) -> bool:
