@@ -116,6 +116,16 @@ def bert() -> float:
     return ways(STREAM) + 2 * (attention(4, 6, 6) + ways(HIDDEN))
 
 
+def mpnet() -> float:
+    """As BERT, but both layers use one table of biases for the heads, so that heads trade places in both at once."""
+    return bert() - ways(4)
+
+
+def mlp_mixer() -> float:
+    """Per layer: 12 neurons that mix the patches, 96 that mix the features. The patches, places of the image, stay."""
+    return ways(STREAM) + 2 * ways(STREAM // 2, 4 * STREAM)
+
+
 def gat() -> float:
     """Three heads of 5 channels (weights, both attention vectors, bias, the next layer): 3! 5!^3.
 
@@ -143,6 +153,9 @@ KNOWN: dict[str, float] = {
     "mistral": llama(ways(HIDDEN)),
     "qwen2": llama(ways(HIDDEN)),
     "gpt2": gpt2(),
+    "vit_timm": gpt2(),
+    "mlp_mixer": mlp_mixer(),
+    "mpnet": mpnet(),
     "vit": vit(),
     "bert": bert(),
     "gcn": ways(8),

@@ -38,8 +38,10 @@ ARCHITECTURES = {
     "vit_timm": network("vision_transformer", "VisionTransformer", **TRANSFORMER),
     "eva02": network("eva", "Eva", **TRANSFORMER, use_rot_pos_emb=True, swiglu_mlp=True),
     "mlp_mixer": network("mlp_mixer", "MlpMixer", **PATCHES, num_blocks=2, embed_dim=24),
-    "resmlp": network("mlp_mixer", "MlpMixer", block="ResBlock", **PATCHES, num_blocks=2, embed_dim=24),
-    "gmlp": network("mlp_mixer", "MlpMixer", block="SpatialGatingBlock", **PATCHES, num_blocks=2, embed_dim=24),
+    "resmlp": network("mlp_mixer", "MlpMixer", block="ResBlock", **PATCHES, num_blocks=2, embed_dim=24, mlp_ratio=4),
+    "gmlp": network(
+        "mlp_mixer", "MlpMixer", block="SpatialGatingBlock", **PATCHES, num_blocks=2, embed_dim=24, mlp_ratio=4
+    ),
     "convmixer": network("convmixer", "ConvMixer", dim=16, depth=2, kernel_size=3, patch_size=4, num_classes=5),
     "convit": network("convit", "ConVit", **TRANSFORMER | {"depth": 3}, local_up_to_layer=2),
     "xcit": network("xcit", "Xcit", **TRANSFORMER, cls_attn_layers=1),
