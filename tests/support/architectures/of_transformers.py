@@ -229,10 +229,19 @@ ENCODERS = {
     ),
     "xlnet": network("XLNetLMHeadModel", vocab_size=40, d_model=24, n_layer=2, n_head=4, d_inner=40),
     "t5": network(
-        "T5EncoderModel", "last_hidden_state", vocab_size=40, d_model=24, d_kv=6, d_ff=40, num_layers=2, num_heads=4
+        "T5EncoderModel",
+        "last_hidden_state",
+        attn_implementation="eager",
+        vocab_size=40,
+        d_model=24,
+        d_kv=6,
+        d_ff=40,
+        num_layers=2,
+        num_heads=4,
     ),
     "t5_full": network(
         "T5ForConditionalGeneration",
+        attn_implementation="eager",
         inputs=pairs,
         vocab_size=40,
         d_model=24,
