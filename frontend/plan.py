@@ -206,12 +206,14 @@ def _activation_operands(
         return sorted({*mixed, *_matrices(node, places, mixed, known)})
     if node.op_type == "Concat" or rule.weights == ():
         return places
+    # Program data is the activation if there is any, else a mixed operand, else the first; others are weights.
     if node.op_type in ("MatMul", "Einsum", "Gemm"):
-        # Program data is the activation if there is any, else a mixed operand, else the first; others are weights.
         numbers = [v for v in node.inputs[:2] if v is not None and not made.is_constant(v)]
         return mixed or ([] if numbers else places[:1])
     data = [i for i in places if rule.weights is not None and i not in rule.weights]
-    return sorted({*mixed, *data}) or places[:1]
+    entered = node.inputs[:1] if rule.weights is not None and 0 not in rule.weights else ()
+    numbers = [v for v in entered if v is not None and not made.is_constant(v)]
+    return sorted({*mixed, *data}) or ([] if numbers else places[:1])
 
 
 def _matrices(
