@@ -58,6 +58,11 @@ def pairs() -> tuple[Tensor, ...]:
     return torch.randint(1, 40, (1, 5)), torch.ones(1, 5, dtype=torch.int64), torch.randint(1, 40, (1, 4))
 
 
+def masked() -> tuple[Tensor, ...]:
+    """Tokens, and a mask that hides none."""
+    return *tokens(), torch.ones(1, 5, dtype=torch.int64)
+
+
 def gathered(model: str, **sizes: Any) -> Architecture:
     """A mixture of experts whose weights are gathered for each token."""
     return network(model, experts="batched_mm", **sizes)
@@ -149,6 +154,7 @@ EXPERTS = {
     "switch_transformers": network(
         "SwitchTransformersEncoderModel",
         "last_hidden_state",
+        masked,
         vocab_size=40,
         d_model=24,
         d_kv=6,
