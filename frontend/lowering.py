@@ -26,7 +26,7 @@ from .primitives.joins import Factors, Operand, combine, independent, join, shar
 from .primitives.labels import compress, map_via, to_labels, unrepeated, varying
 from .primitives.loop_carried import carry, close
 from .primitives.opaque import opaque, opaque_join
-from .primitives.pairing import matrix_axes, neuron_axes, paired
+from .primitives.pairing import matrix_axes, neuron_axes, paired, paired_by_group
 from .primitives.products import product_sum
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
@@ -72,11 +72,13 @@ class GraphLowering(LoweringContext):
             self.state.pin(labels)
         return (labels,)
 
-    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, groups: int = 0) -> tuple[np.ndarray, ...]:
         """A node per row and per column of a matrix that is lowered as an activation, with its elements as edges."""
         if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
-        axes = matrix_axes(value.shape, kernel)
+        axes = matrix_axes(value.shape, groups > 0)
+        if groups > 1 and axes == (0, 1) and not value.shape[0] % groups and math.prod(value.shape[:2]) <= MAX_EXPANDED:
+            return self.independent(paired_by_group(self.state, self.weight(value), value.shape, groups))
         return self.independent(paired(self.state, self.weight(value), value.shape, axes[:1], axes[1:]))
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:

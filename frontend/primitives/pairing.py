@@ -15,7 +15,7 @@ from .labels import to_labels, varying
 from .state import State
 from .values import Value
 
-__all__ = ["matrix_axes", "neuron_axes", "paired"]
+__all__ = ["matrix_axes", "neuron_axes", "paired", "paired_by_group"]
 
 
 def matrix_axes(shape: Sequence[int], kernel: bool) -> tuple[int, int]:
@@ -90,3 +90,27 @@ def paired(
         to_labels(ids, via).reshape([n if a in axes else 1 for a, n in enumerate(shape)])
         for ids, axes in ((sources, rows), (targets, columns))
     )
+
+
+def paired_by_group(state: State, elements: Elements, shape: tuple[int, ...], groups: int) -> Factors:
+    """The same for the kernel of a convolution in groups, each of which has its own rows and columns.
+
+    Args:
+        state: The state of the lowering.
+        elements: The elements of the kernel.
+        shape: Its shape: channels of all groups, channels of one group, positions.
+        groups: The number of groups.
+
+    Returns:
+        The labels of the channels of all groups, and those of the others, which vary along the first axis too.
+    """
+    many, each = shape[:2]
+    own = np.repeat(np.arange(groups), many // groups)
+    rows = state.nodes(NodeKind.PARAM, groups * each, 0).reshape(groups, each)
+    columns = state.nodes(NodeKind.NEURON, many, 1)
+    entries = elements.move(lambda a: a.reshape(groups, many // groups, each, -1))
+    slots = coordinates([n for n in shape[2:] if n > 1])
+    block = state.edges(columns.reshape(groups, -1), rows, np.zeros((1, 1), np.int32), entries, "source", slots)
+    via = state.builder.via("Source", (), (0,), (block,))
+    ones = (1,) * (len(shape) - 2)
+    return to_labels(columns, via).reshape(many, 1, *ones), to_labels(rows[own], via).reshape(many, each, *ones)
