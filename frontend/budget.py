@@ -29,6 +29,8 @@ __all__ = [
     "MAX_POSITIONS",
     "MAX_RANDOM_ELEMENTS",
     "MAX_SEQUENCE_ENTRIES",
+    "MAX_SHARED",
+    "MAX_SHARED_LABELS",
     "MAX_SPARSE_TENSORS",
     "MAX_TOTAL_FOLD_WORK",
     "MAX_TRIPS",
@@ -72,6 +74,12 @@ MAX_POSITIONS = 1 << 25
 
 MAX_EXPANDED = 1 << 20
 """Neurons that a constant has along the axes on which it expands an activation; beyond it, they are positions."""
+
+MAX_SHARED = 1 << 7
+"""Neurons that share a weight and may trade places; more are joined, as positions are."""
+
+MAX_SHARED_LABELS = 1 << 15
+"""The same, times the neurons that meet different entries of the weight."""
 
 MAX_LABELS = 1 << 23
 """Labels of one value, and elements of all sources whose elements get one label each."""

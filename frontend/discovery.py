@@ -181,7 +181,7 @@ class FeatureDiscovery(Tracing):
             return tuple(factors)
         return (self._merge(list(factors)),)
 
-    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, groups: int = 0) -> tuple[np.ndarray, ...]:
         """Rows and columns of a weight are always distinguished, so they need no labels."""
         return (unlabelled(value.rank),)
 

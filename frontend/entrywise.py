@@ -178,7 +178,7 @@ class Entrywise(Tracing):
                 known[axis] = [w for w in lines if copied(value, axis, w.entry)]
         return self._with_lines(value, [w.at(a) for a, own in known.items() for w in own], value.shape)
 
-    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, groups: int = 0) -> tuple[np.ndarray, ...]:
         """Rows and columns of a weight are distinguished, so it has no lines."""
         self._mixed([value])
         return (unlabelled(value.rank),)

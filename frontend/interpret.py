@@ -337,8 +337,8 @@ class Interpreter:
         return made
 
     def _start(self, ctx: LoweringContext, value: onnx_ir.Value, x: Value) -> tuple[np.ndarray, ...]:
-        kernel = self.plan.paired.get(value)
-        return self._source(value, x) if kernel is None else ctx.paired(x, kernel)
+        groups = self.plan.paired.get(value)
+        return self._source(value, x) if groups is None else ctx.paired(x, groups)
 
 
 def _result(value: onnx_ir.Value, entry: ValueInfo | None) -> Result | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import Any
@@ -17,21 +16,22 @@ from .context import LoweringContext, elementwise_result, reduced_shape
 from .primitives.add_parameters import Addend, add_parameters
 from .primitives.aligned import axis_names, join_aligned, own_axes
 from .primitives.constants import Constants, uniform
-from .primitives.contraction import Spec, contract
-from .primitives.copies import SINGLE, common_copies, is_copied
+from .primitives.contraction import Spec, contract, fitted
+from .primitives.copies import SINGLE, common_copies, is_copied, met_by_labels
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
-from .primitives.grid import free_axes, moved, placed, unfold
-from .primitives.interface import DataMovement, Rows
+from .primitives.grid import copied_axes, free_axes, moved, placed, unfold
+from .primitives.interface import DataMovement, Picks, Rows
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
 from .primitives.labels import compress, map_via, to_labels, unrepeated, varying
 from .primitives.loop_carried import carry, close
 from .primitives.opaque import opaque, opaque_join
-from .primitives.pairing import matrix_axes, neuron_axes, paired
+from .primitives.pairing import matrix_axes, neuron_axes, paired, paired_by_group
 from .primitives.products import product_sum
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
 from .primitives.reductions import layout, normalize_over, order, reduce
+from .primitives.shared_weights import own_nodes, settled, windows
 from .primitives.sparse import SparseLayer, sparse
 from .primitives.stacking import resized, stack
 from .primitives.state import State
@@ -72,12 +72,14 @@ class GraphLowering(LoweringContext):
             self.state.pin(labels)
         return (labels,)
 
-    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, groups: int = 0) -> tuple[np.ndarray, ...]:
         """A node per row and per column of a matrix that is lowered as an activation, with its elements as edges."""
         if sum(n > 1 for n in value.shape) < 2:
             return self.source(value, np.arange(math.prod(value.shape)).reshape(value.shape))
-        axes = matrix_axes(value.shape, kernel)
-        return self.independent(paired(self.state, self.weight(value), value.shape, axes))
+        axes = matrix_axes(value.shape, groups > 0)
+        if groups > 1 and axes == (0, 1) and not value.shape[0] % groups and math.prod(value.shape[:2]) <= MAX_EXPANDED:
+            return self.independent(paired_by_group(self.state, self.weight(value), value.shape, groups))
+        return self.independent(paired(self.state, self.weight(value), value.shape, axes[:1], axes[1:]))
 
     def input(self, name: str, shape: tuple[int, ...], classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Nodes of a graph input, one per feature; pinned."""
@@ -98,6 +100,16 @@ class GraphLowering(LoweringContext):
         at = count[..., None] * size + np.arange(size)
         found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
         return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
+
+    def move(
+        self, x: Value, function: DataMovement, shape: tuple[int, ...], by_shape: bool = False,
+        picks: Picks | None = None,
+    ) -> Value:  # fmt: skip
+        """Labels move; entries that they show to be copies are known to be copies."""
+        made = super().move(x, function, shape, by_shape, picks)
+        if not made.is_activation or made.copy_axes:
+            return made
+        return replace(made, copy_axes=copied_axes(self.state.moves, made.factors, made.shape))
 
     def moved(self, x: Value, function: DataMovement, shape: tuple[int, ...]) -> Factors:
         """Labels move with their entries; the movement of positions along free axes is a step of the via."""
@@ -184,7 +196,7 @@ class GraphLowering(LoweringContext):
         axes = neuron_axes(value, operands, value.name in self.kernels)
         size = math.prod(value.shape[a] for a in axes)
         if len(axes) == 2:
-            factors = paired(self.state, self.weight(value), value.shape, axes)
+            factors = paired(self.state, self.weight(value), value.shape, axes[:1], axes[1:])
             return value.relabelled(self.independent(factors))
         if not axes or size > MAX_EXPANDED:
             return value
@@ -196,20 +208,8 @@ class GraphLowering(LoweringContext):
 
         names: the names of the axes of each value, equal for aligned ones.
         """
-        if not any(v is not None and v.copy_axes for v in values):
-            return list(values)
-        varied = [
-            set() if v is None else {own[a] for f in v.factors for a in varying(f)}
-            for v, own in zip(values, names, strict=True)
-        ]
-        times = Counter(name for own in varied for name in own)
-        out: list[Value | None] = []
-        for value, own, mine in zip(values, names, varied, strict=True):
-            met = [] if value is None else [
-                a for a in sorted(value.copy_axes) if times[own[a]] > (own[a] in mine) and value.shape[a] > 1
-            ]  # fmt: skip
-            out.append(value if value is None else self._once(value, met))
-        return out
+        met = met_by_labels(values, names)
+        return [v if v is None else self._once(v, axes) for v, axes in zip(values, met, strict=True)]
 
     def _once(self, x: Value, copies: Sequence[int]) -> Value:
         """One of the copies along these axes."""
@@ -239,7 +239,15 @@ class GraphLowering(LoweringContext):
     def contract(
         self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], role: str = EdgeRole.WEIGHT
     ) -> Value:
-        """New neurons over `spec.out`; copies of one value that meet different weights get a node each."""
+        """New neurons over `spec.out`.
+
+        A value whose copies meet a weight each is read once; copies that meet rows of one weight get a node each.
+        """
+        x = self._once(x, [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t in spec.out])
+        weight, spec = settled(x.factors, weight, spec)
+        own = own_nodes(self.state, x.factors, weight.shape, spec)
+        if own:
+            return self._contract_with_nodes(x, fitted(weight, spec, shape), spec, shape, own)
         copies = [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
             x = replace(x, factors=(self._copied(x, copies),))
@@ -248,6 +256,20 @@ class GraphLowering(LoweringContext):
         )
         made = x.relabelled(contract(self.state, x.factors, x.shape, weight, spec, shape, role), shape)
         return replace(made, copy_axes=copy_axes)
+
+    def _contract_with_nodes(
+        self, x: Value, weight: Elements, spec: Spec, shape: tuple[int, ...], own: Sequence[Sequence[int]]
+    ) -> Value:
+        """Contract with a weight that has nodes of its own along some axes (see `shared_weights`)."""
+        value = Value("", weight.shape, x.dtype, elements=weight)
+        every = {a for axes in own for a in axes}
+        sizes = [n if a in every else 1 for a, n in enumerate(weight.shape)]
+        if len(own) == 2:
+            factors = paired(self.state, weight, weight.shape, *own)
+        else:
+            factors = self.source(value, np.arange(math.prod(sizes)).reshape(sizes))
+        x, letters = windows(self.unary, x, weight.shape, spec, shape)
+        return self.product_sum(x, value.relabelled(factors), (letters, spec.w, spec.out), shape)
 
     def sparse(self, x: Value, layers: Sequence[SparseLayer]) -> Value:
         """New nodes, layer by layer."""
@@ -347,7 +369,9 @@ class GraphLowering(LoweringContext):
         labelled = any(axis in varying(f) for v in values for f in v.factors)
         if labelled or all(v.shape[axis] == 1 for v in values):
             copies = all(v.shape[axis] == 1 and _alike(v, values[0]) for v in values)
-            labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
+            rows = [self._once(v, [axis] if axis in v.copy_axes else []) for v in values]
+            operands = [Operand((self._tuple(v),), v.shape) for v in rows]
+            labels, shape = stack(self.state, operands, axis, [v.shape[axis] for v in values])
             made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
             return replace(first.relabelled(made, shape), copy_axes=beside | ({axis} if copies else set()))
 

@@ -45,7 +45,7 @@ class Plan:
         activation_operands: Operands (node, index) that are read as activations; the same parameter or traced value may
             be read as a weight elsewhere.
         paired: Parameters and traced values that are lowered like activations whose rows and columns are both neurons,
-            like those of a weight matrix; True for the kernel of a convolution.
+            like those of a weight matrix; the number of groups for the kernel of a convolution, else 0.
         kernels: Names of constants from which the kernel of a convolution is computed, together with activations.
     """
 
@@ -55,7 +55,7 @@ class Plan:
     traced: set[onnx_ir.Value] = field(default_factory=set)
     as_activations: set[onnx_ir.Value] = field(default_factory=set)
     activation_operands: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
-    paired: dict[onnx_ir.Value, bool] = field(default_factory=dict)
+    paired: dict[onnx_ir.Value, int] = field(default_factory=dict)
     kernels: set[str] = field(default_factory=set)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
@@ -206,12 +206,14 @@ def _activation_operands(
         return sorted({*mixed, *_matrices(node, places, mixed, known)})
     if node.op_type == "Concat" or rule.weights == ():
         return places
+    # Program data is the activation if there is any, else a mixed operand, else the first; others are weights.
     if node.op_type in ("MatMul", "Einsum", "Gemm"):
-        # Program data is the activation if there is any, else a mixed operand, else the first; others are weights.
         numbers = [v for v in node.inputs[:2] if v is not None and not made.is_constant(v)]
         return mixed or ([] if numbers else places[:1])
     data = [i for i in places if rule.weights is not None and i not in rule.weights]
-    return sorted({*mixed, *data}) or places[:1]
+    entered = node.inputs[:1] if rule.weights is not None and 0 not in rule.weights else ()
+    numbers = [v for v in entered if v is not None and not made.is_constant(v)]
+    return sorted({*mixed, *data}) or ([] if numbers else places[:1])
 
 
 def _matrices(
@@ -258,12 +260,12 @@ def _long_axes(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | 
 
 def _matrices_among(
     made: Plan, nodes: list[onnx_ir.Node], known: Mapping[onnx_ir.Value, ValueInfo]
-) -> dict[onnx_ir.Value, bool]:
+) -> dict[onnx_ir.Value, int]:
     """Constants that are used as a weight matrix, directly or through computation and data movement.
 
-    The value is True for the kernel of a convolution.
+    The value is the number of groups for the kernel of a convolution, else 0.
     """
-    ends: list[tuple[onnx_ir.Value, bool]] = []
+    ends: list[tuple[onnx_ir.Value, int]] = []
     for node in nodes:
         for index in CONTRACTIONS.get(f"{node.domain}.{node.op_type}".lstrip("."), ()):
             value = node.inputs[index] if index < len(node.inputs) else None
@@ -273,8 +275,8 @@ def _matrices_among(
             if places is not None and _is_data(places, known):
                 continue
             if (node, index) not in made.activation_operands or _is_matrix(made, node, value, known):
-                ends.append((value, "Conv" in node.op_type))
-    seen: dict[onnx_ir.Value, bool] = {}
+                ends.append((value, node.attributes.get_int("group", 1) if "Conv" in node.op_type else 0))
+    seen: dict[onnx_ir.Value, int] = {}
     while ends:
         value, kernel = ends.pop()
         if value not in seen:

@@ -19,7 +19,7 @@ from .joins import Factors, independent, join, reordered, shared_neuron
 from .labels import compress, map_via, nodes_of, to_labels, varying, vias_of
 from .state import State, align
 
-__all__ = ["Spec", "contract", "emit", "fitted", "shared_source"]
+__all__ = ["Spec", "contract", "emit", "fitted", "roles", "shared_source"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,14 @@ class Spec:
         w: Letters of the weight's axes; those only in `w` are kernel positions (slots).
         out: Letters of the result's axes.
         window: Letters of `x` over which the weight slides; the output positions have other letters.
+        still: Those of them along which it has one entry and takes each position for itself.
     """
 
     x: str
     w: str
     out: str
     window: str = ""
+    still: str = ""
 
 
 def contract(
@@ -114,7 +116,7 @@ def shared_source(
     state: State, factors: Factors, shape: tuple[int, ...], weight: tuple[int, ...], spec: Spec
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """The labels over `spec.x` that a weight of shape `weight` is contracted with, and the factors that are kept."""
-    contracted, batch = _roles(spec, weight)
+    contracted, batch = roles(spec, weight)
     involved: list[np.ndarray] = []
     kept: list[np.ndarray] = []
     for factor in factors:
@@ -139,7 +141,7 @@ def shared_source(
     ), kept
 
 
-def _roles(spec: Spec, weight: tuple[int, ...]) -> tuple[list[str], list[str]]:
+def roles(spec: Spec, weight: tuple[int, ...]) -> tuple[list[str], list[str]]:
     """The contracted letters, and the batch letters of the weight."""
     sizes = dict(zip(spec.w, weight, strict=True))
     contracted = [t for t in spec.w if t in spec.x and t not in spec.out]
@@ -186,7 +188,7 @@ def emit(
         The labels of the destinations, over `spec.out`.
     """
     sizes = dict(zip(spec.w, weight.shape, strict=True))
-    contracted, batch = _roles(spec, weight.shape)
+    contracted, batch = roles(spec, weight.shape)
     fresh = [t for t in spec.w if t in spec.out and t not in spec.x]
     labelled = [t for t in contracted if source.shape[spec.x.index(t)] > 1]
     places = [t for t in spec.w if (t in contracted and t not in labelled) or (t not in spec.x and t not in spec.out)]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 
 from .constants import varies
 from .labels import varying
@@ -53,16 +54,25 @@ def common_copies(
     return frozenset(result[name] for name in wide - differ)
 
 
-def met_by_labels(value: Value, own: Names, others: Iterable[tuple[Value, Names]]) -> list[int]:
-    """The axes of copies of a value that are aligned with axes along which the labels of other values vary.
+def met_by_labels(values: Sequence[Value | None], names: Sequence[Names]) -> list[list[int]]:
+    """The axes of copies of each value that are aligned with axes along which the labels of another one vary.
 
     Args:
-        value: The value.
-        own: The names of its axes.
-        others: The other values, each with the names of its axes.
+        values: The values, None where one is left out.
+        names: The names of the axes of each.
 
     Returns:
-        The axes.
+        The axes of each value, ascending.
     """
-    varied = {names[a] for other, names in others for f in other.factors for a in varying(f)}
-    return [a for a in sorted(value.copy_axes) if own[a] in varied and value.shape[a] > 1]
+    if not any(v is not None and v.copy_axes for v in values):
+        return [[] for _ in values]
+    varied = [
+        set() if v is None else {own[a] for f in v.factors for a in varying(f)}
+        for v, own in zip(values, names, strict=True)
+    ]
+    times = Counter(name for own in varied for name in own)
+    return [
+        [] if v is None else
+        [a for a in sorted(v.copy_axes) if times[own[a]] > (own[a] in mine) and v.shape[a] > 1]
+        for v, own, mine in zip(values, names, varied, strict=True)
+    ]  # fmt: skip

@@ -66,6 +66,8 @@ def elementwise(
             return elementwise(state, constants, account_reasons, name, group, {})
 
         active = _condensed(active, shape, combined)
+        inputs = [*active, *(inputs[i] for i in literals)]
+        literals = dict(enumerate(literals.values(), len(active)))
     # Broadcasting pairs different positions of unlabelled axes: then it is not a function of one number.
     alike = not attached and len({v.shape for v in active}) == 1
     function = _bind(name, attributes, literals, inputs) if alike else None

@@ -25,7 +25,20 @@ from .labels import compress, constant_along, distinct_vias, map_via, nodes_of, 
 from .move_notation import describe_move
 from .movement import apply_movement
 
-__all__ = ["Grid", "Move", "Moves", "Unfolded", "free_axes", "moved", "placed", "runs", "spread", "stacked", "unfold"]
+__all__ = [
+    "Grid",
+    "Move",
+    "Moves",
+    "Unfolded",
+    "copied_axes",
+    "free_axes",
+    "moved",
+    "placed",
+    "runs",
+    "spread",
+    "stacked",
+    "unfold",
+]
 
 Grid = tuple[int, ...]
 Factors = tuple[np.ndarray, ...]
@@ -174,6 +187,19 @@ class Unfolded:
 def free_axes(factors: Sequence[np.ndarray], shape: Sequence[int]) -> list[int]:
     """The free axes: those of size > 1 along which no label varies."""
     return [a for a, n in enumerate(shape) if n > 1 and all(f.shape[a] == 1 for f in factors)]
+
+
+def copied_axes(moves: Moves, factors: Sequence[np.ndarray], shape: Sequence[int]) -> frozenset[int]:
+    """The free axes along which all entries are copies, as the last moves of the labels tell."""
+    axes = free_axes(factors, shape)
+    grid = tuple(shape[a] for a in axes)
+    if not axes or any(moves.none(f, grid) for f in factors):
+        return frozenset()
+    alike = set(axes)
+    for factor in factors:
+        at = unfold(moves, factor, grid).at.reshape(-1, *grid)
+        alike -= {a for i, a in enumerate(axes, 1) if not constant_along(at, i)}
+    return frozenset(alike)
 
 
 def unfold(moves: Moves, labels: np.ndarray, grid: Grid) -> Unfolded:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from .labels import to_labels, varying
 from .state import State
 from .values import Value
 
-__all__ = ["matrix_axes", "neuron_axes", "paired"]
+__all__ = ["matrix_axes", "neuron_axes", "paired", "paired_by_group"]
 
 
 def matrix_axes(shape: Sequence[int], kernel: bool) -> tuple[int, int]:
@@ -61,26 +62,55 @@ def neuron_axes(value: Value, operands: Sequence[Value | None], kernel: bool) ->
     return tuple(sorted(a + value.rank for a in axes))
 
 
-def paired(state: State, elements: Elements, shape: tuple[int, ...], axes: tuple[int, int]) -> Factors:
+def paired(
+    state: State, elements: Elements, shape: tuple[int, ...], rows: Sequence[int], columns: Sequence[int]
+) -> Factors:
     """Create nodes for the rows (`param`) and columns (`neuron`) of a weight tensor, and edges from row to column.
 
     Args:
         state: The state of the lowering.
         elements: The elements of the tensor.
         shape: Its shape.
-        axes: The axes of rows and columns; positions along others are slots.
+        rows: The axes of its rows, ascending.
+        columns: The axes of its columns, ascending; positions along others are slots.
 
     Returns:
         The labels of the rows and of the columns, one factor each.
     """
-    rest = [a for a, n in enumerate(shape) if n > 1 and a not in axes]
-    rows, columns = state.nodes(NodeKind.PARAM, shape[axes[0]], 0), state.nodes(NodeKind.NEURON, shape[axes[1]], 1)
-    order = [axes[1], axes[0], *rest, *(a for a, n in enumerate(shape) if n == 1)]
-    entries = elements.move(lambda a: a.transpose(order).reshape(1, len(columns), len(rows), -1))
+    rest = [a for a, n in enumerate(shape) if n > 1 and a not in rows and a not in columns]
+    counts = [math.prod(shape[a] for a in axes) for axes in (rows, columns)]
+    sources, targets = state.nodes(NodeKind.PARAM, counts[0], 0), state.nodes(NodeKind.NEURON, counts[1], 1)
+    given = [*columns, *rows, *rest]
+    order = [*given, *(a for a in range(len(shape)) if a not in given)]
+    entries = elements.move(lambda a: a.transpose(order).reshape(1, len(targets), len(sources), -1))
     slots = coordinates([shape[a] for a in rest])
-    block = state.edges(columns[None], rows[None], np.zeros((1, 1), np.int32), entries, "source", slots)
+    block = state.edges(targets[None], sources[None], np.zeros((1, 1), np.int32), entries, "source", slots)
     via = state.builder.via("Source", (), (0,), (block,))
     return tuple(
-        to_labels(ids, via).reshape([n if b == a else 1 for b, n in enumerate(shape)])
-        for ids, a in ((rows, axes[0]), (columns, axes[1]))
+        to_labels(ids, via).reshape([n if a in axes else 1 for a, n in enumerate(shape)])
+        for ids, axes in ((sources, rows), (targets, columns))
     )
+
+
+def paired_by_group(state: State, elements: Elements, shape: tuple[int, ...], groups: int) -> Factors:
+    """The same for the kernel of a convolution in groups, each of which has its own rows and columns.
+
+    Args:
+        state: The state of the lowering.
+        elements: The elements of the kernel.
+        shape: Its shape: channels of all groups, channels of one group, positions.
+        groups: The number of groups.
+
+    Returns:
+        The labels of the channels of all groups, and those of the others, which vary along the first axis too.
+    """
+    many, each = shape[:2]
+    own = np.repeat(np.arange(groups), many // groups)
+    rows = state.nodes(NodeKind.PARAM, groups * each, 0).reshape(groups, each)
+    columns = state.nodes(NodeKind.NEURON, many, 1)
+    entries = elements.move(lambda a: a.reshape(groups, many // groups, each, -1))
+    slots = coordinates([n for n in shape[2:] if n > 1])
+    block = state.edges(columns.reshape(groups, -1), rows, np.zeros((1, 1), np.int32), entries, "source", slots)
+    via = state.builder.via("Source", (), (0,), (block,))
+    ones = (1,) * (len(shape) - 2)
+    return to_labels(columns, via).reshape(many, 1, *ones), to_labels(rows[own], via).reshape(many, each, *ones)

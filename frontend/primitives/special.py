@@ -63,13 +63,13 @@ class SpecialPrimitives(Primitives, Protocol):
         """
 
     @abstractmethod
-    def paired(self, value: Value, kernel: bool = False) -> tuple[np.ndarray, ...]:
+    def paired(self, value: Value, groups: int = 0) -> tuple[np.ndarray, ...]:
         """The labels of a weight matrix that is lowered like an activation: those of its rows and of its columns.
 
         Args:
             value: The weight.
-            kernel: Whether it is the kernel of a convolution, whose rows and columns are its first two axes longer
-                than 1, rather than its last two.
+            groups: If it is the kernel of a convolution, in how many groups. Its rows and columns are its first two
+                axes longer than 1, rather than its last two, and each group has rows of its own.
 
         Returns:
             The factors of the activation.

@@ -107,8 +107,8 @@ class Region:
     def _visit(self, node: onnx_ir.Node) -> None:
         if node.domain not in ("", "ai.onnx") or self.overridden(node):
             raise Unsupported(f"{node.op_type} of the choices")
-        if node.op_type in ("Shape", "Size"):
-            return
+        if node.op_type in ("Shape", "Size") or (node.op_type == "CastLike" and node.inputs[0] not in self.where):
+            return  # the shape and the type of the choices are those of all experts
         if any(self.where.get(v, Choices(0)).index for v in node.inputs if v is not None):
             self._visit_index(node)
             return

@@ -31,6 +31,7 @@ def batch_rows(
     | found | replaced by |
     |---|---|
     | GatherND(x, [row, i, ...]), the row in any column | GatherND<batch_dims = 1>(x, [i, ...]), x with its rows first |
+    | GatherND(x, [i]), x a stored tensor | Gather(x, i) |
     | Gather(x as [rows * n, m], row * n + i), 0 <= i < n | GatherND<batch_dims = 1>(x, [i]) |
     | Gather(x as [n * rows, m], i * rows + row), 0 <= i < n | likewise |
     | ScatterND(x, [row, i], updates) | ScatterElements<axis = 1>(x, i, updates) |
@@ -93,7 +94,7 @@ def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> 
     if shape is None or out is None or all_indices is None or writer.integer("batch_dims"):
         return False
     if all_indices[-1] == 1:
-        return _gather(writer, inputs, facts)
+        return _gather(writer, inputs, facts) or _of_table(writer, x, indices, facts)
     for place, (axis, column) in enumerate(columns):
         if not _counts(facts.data(column), shape[axis]):
             continue
@@ -106,6 +107,18 @@ def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> 
         writer.replace([writer.shaped("GatherND", out, x, x, picked, batch_dims=1)])
         return True
     return False
+
+
+def _of_table(writer: _Rewriter, x: onnx_ir.Value, indices: onnx_ir.Value, facts: Facts) -> bool:
+    """Write rows of a stored tensor, moved or not, as an embedding does."""
+    table: onnx_ir.Value | None = x
+    while (move := producer(table, "Transpose", "Identity")) is not None:
+        table = move.inputs[0]
+    shape, out = facts.shape(indices), facts.shape(writer.node.outputs[0])
+    if table is None or not table.is_initializer() or facts.data(table) is not None or shape is None or out is None:
+        return False
+    writer.replace([writer.shaped("Gather", out, x, x, writer.reshaped(indices, *shape[:-1]), axis=0)])
+    return True
 
 
 def _columns(indices: onnx_ir.Value, facts: Facts) -> list[tuple[int, onnx_ir.Value]]:

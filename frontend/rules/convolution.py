@@ -82,11 +82,26 @@ def _convolve(
     groups = x.shape[1] // c
     split = ctx.reshaped(x, (x.shape[0], groups, c, *x.shape[2:]))
     window, kernel = _SPACE[:space], _KERNEL[:space]
-    spec = Spec("ngc" + window, letters + kernel, "ngm" + window.upper(), window)
     out = op.shape()
+    spec = Spec(
+        "ngc" + window, letters + kernel, "ngm" + window.upper(), window, _still(window, marks, w.shape, x.shape, out)
+    )
     weight = ctx.weight(w).reshape(*shape)
     wide = (out[0], groups, out[1] // groups, *out[2:])
     return _biased(ctx, ctx.reshaped(ctx.contract(split, weight, spec, wide), out), bias)
+
+
+def _still(
+    window: str, marks: dict[str, Any], kernel: tuple[int, ...], x: tuple[int, ...], out: tuple[int, ...]
+) -> str:
+    """The letters of axes on which a kernel has one entry and is neither moved in strides nor past the ends."""
+    space = len(window)
+    strides, pads = marks.get("strides", (1,) * space), marks.get("pads", (0,) * 2 * space)
+    more = marks.get("output_padding", (0,) * space)
+    return "".join(
+        t for i, t in enumerate(window)
+        if kernel[2 + i] == strides[i] == 1 and pads[i] == pads[space + i] == more[i] == 0 and x[2 + i] == out[2 + i]
+    )  # fmt: skip
 
 
 def _by_activation(ctx: LoweringContext, op: Op, x: Value, w: Value, letters: str) -> Value:

@@ -1,6 +1,6 @@
 """Networks of public packages: the number of permutations is the one derived by hand, and each of them is real.
 
-The derivations are in `support.architectures.known`.
+The derivations are in `support/architectures/known_*.py`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from gmnc.testing import verify
 
 pytestmark = pytest.mark.full
 
-# What is still missed, and where. The test fails if one of them is found: then take it off this list.
-MISSED = {"xlstm": "zeros that are written into the states tell the value dimensions apart"}
+# The others are measured by `python -m support.architectures`, which writes them into docs/networks.md.
+TESTED = (
+    "mamba", "mamba2", "rwkv", "xlstm", "jamba", "mixtral", "qwen2_moe", "deepseek_v3", "gpt_oss", "llama", "phi",
+    "deberta_v2", "nystromformer", "xlnet", "squeezebert", "bart", "vit", "swinv2", "levit", "xcit", "edgenext", "cait",
+    "convnext", "regnet", "unet", "flux", "gcn", "sage", "gat", "gin", "transformer_conv", "rgcn", "nnconv",
+)  # fmt: skip
 
-
-def known(missed: bool) -> list[object]:
-    """The architectures whose group is known; those in `MISSED` with a mark, if they are expected to fail."""
-    marks = {n: [pytest.mark.xfail(reason=r, strict=True, raises=AssertionError)] for n, r in MISSED.items() if missed}
-    return [pytest.param(n, marks=[*marks.get(n, []), pytest.mark.xdist_group(n)]) for n in KNOWN]
+NAMES = [pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in TESTED]
 
 
 def lowered(name: str) -> ParameterGraph:
@@ -31,7 +31,7 @@ def lowered(name: str) -> ParameterGraph:
     return gmnc.compile(exported(name))
 
 
-@pytest.mark.parametrize("name", known(missed=True))
+@pytest.mark.parametrize("name", NAMES)
 def test_all_permutations_are_found(name: str) -> None:
     graph = lowered(name)
     found = gmnc.symmetries(graph)
@@ -39,7 +39,7 @@ def test_all_permutations_are_found(name: str) -> None:
     assert found.log10_size == pytest.approx(KNOWN[name], abs=1e-6)
 
 
-@pytest.mark.parametrize("name", known(missed=False))
+@pytest.mark.parametrize("name", NAMES)
 def test_claims_are_real_and_nothing_is_opaque(name: str) -> None:
     assert lowered(name).opaque == ()
     report = verify(exported(name), trials=2)

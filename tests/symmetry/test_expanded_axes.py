@@ -108,10 +108,25 @@ NETWORKS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         " c1 = MatMul(r1, w1) c2 = MatMul(r2, w2) y = Add(c1, c2) }",
         {"s1": (3,), "s2": (3,), "w1": (3, 2), "w2": (3, 2)}, 2,
     ),
+    # A kernel over sines that the file computes, as codes of positions: 4! channels.
+    "a kernel over a computed table": (
+        "(float[1, 2, 2, 3] x) => (float[1, 2, 2, 3] y) { zero = Constant<value_int = 0>()"
+        " twelve = Constant<value_int = 12>() single = Constant<value_int = 1>() n = Range(zero, twelve, single)"
+        " f = Cast<to = 1>(n) t = Sin(f) codes = Reshape(t, image) p = Conv(codes, b) h = Conv(x, a) s = Add(h, p)"
+        " r = Relu(s) y = Conv(r, c) }",
+        {"a": (4, 2, 1, 1), "b": (4, 2, 1, 1), "c": (2, 4, 1, 1)}, F(4),
+    ),
+    # Two groups trade places; so do the 3 channels that each reads, and the 3 that it makes. The norm is of all.
+    "a normalised kernel in groups": (
+        "(float[1, 2, 5] x) => (float[1, 2, 5] y) { a0 = Conv(x, a) h = Tanh(a0) kk = Mul(k, k)"
+        " s = ReduceSum(kk, axes01) n = Sqrt(s) kn = Div(k, n) c = Conv<group = 2, pads = [1, 1]>(h, kn) r = Relu(c)"
+        " y = Conv(r, b) }",
+        {"a": (6, 2, 1), "k": (6, 3, 3), "b": (2, 6, 1)}, F(2) * F(3) ** 4,
+    ),
 }  # fmt: skip
 CONSTANTS = {
-    "last": [-1], "one": [1], "two": [2], "column": [3, 1], "kernel": [1, 3, 1, 1], "heads": [1, 4, 2, 3],
-    "flat": [1, 4, 6], "axes23": [2, 3],
+    "last": [-1], "one": [1], "two": [2], "column": [3, 1], "kernel": [1, 3, 1, 1], "image": [1, 2, 2, 3],
+    "heads": [1, 4, 2, 3], "flat": [1, 4, 6], "axes23": [2, 3], "axes01": [0, 1],
 }  # fmt: skip
 
 

@@ -253,3 +253,11 @@ def test_several_literals_of_one_operator() -> None:
     assert_isomorphic(graph("m, l"), graph("m"))
     with pytest.raises(AssertionError):
         assert_isomorphic(graph("m, l"), graph("l"))
+
+
+def test_operands_that_are_combined_to_two_functions_of_one_node() -> None:
+    """x is one number: p + (w x - p) + p is a function of it, whatever is combined first."""
+    text = """(float[1, 4, 1] x) => (float[1, 4, 1] y) {
+        m = MatMul(x, w) p = PRelu(x, s) d = Sub(m, p) y = Sum(p, d, p)
+    }"""
+    assert_sound(build(text, {"w": (1, 1), "s": (4, 1)}))

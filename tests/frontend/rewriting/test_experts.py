@@ -47,6 +47,11 @@ FORMS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         f" h0 = MatMul(fu, wa) hq = Squeeze(h0, one) hc = Add(hq, c) g0 = Relu(hc) g = Unsqueeze(g0, one)"
         f" o = MatMul(g, wb) q = Squeeze(o, one) {SUMMED}", {**SHAPES, "k": (4, 5)}, ORDER,
     ),
+    "a bound that is cast to the type of the hidden units": (
+        f"{ROUTED} {REPEATED} {FLAT_INDEX} wa = GatherND(a, ju) wb = GatherND(b, ju) h = MatMul(fu, wa) g0 = Relu(h)"
+        " c = CastLike(two, g0) g = Min(g0, c) o = MatMul(g, wb)"
+        f" q = Squeeze(o, one) {SUMMED}", SHAPES, ORDER,
+    ),
     # The gate is another function of the router than the choice; the second half of the hidden units gates the first.
     "scores that are picked": (
         f"s = MatMul(x, r) t = Add(s, d) v0, i = TopK(t, two) l = Sigmoid(s) v = GatherElements<axis = 1>(l, i)"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx
 import pytest
@@ -165,3 +167,25 @@ def test_the_order_of_entries_behind_a_mask_counts(entries: str, free: bool) -> 
     report = brute_force(model, max_runs=400)
     assert not report.false
     assert bool(report.claims) == free
+
+
+BANK = """(float[5, 3] x, int64[5] i) => (float[5, 2] y) {{
+    last = Constant<value_ints = [-1]>() middle = Constant<value_ints = [1]>() c = Unsqueeze(i, last)
+    {} xr = Unsqueeze(x, middle) m = MatMul(xr, p) s = Squeeze(m, middle) h = Relu(s) y = MatMul(h, v)
+}}"""
+BANKS = {
+    "rows of the bank": "p = Gather<axis = 0>(w, i)",
+    "index tuples": "p = GatherND(w, c)",
+    "index tuples into the moved bank": "t = Transpose<perm = [0, 2, 1]>(w) q = GatherND(t, c) "
+    "p = Transpose<perm = [0, 2, 1]>(q)",
+}
+
+
+@pytest.mark.parametrize("how", BANKS)
+def test_a_matrix_of_a_bank_for_each_row(how: str) -> None:
+    """The 4 hidden features are the columns of all matrices: 4!, however the bank is read."""
+    model = build(BANK.format(BANKS[how]), {"w": (3, 3, 4), "v": (4, 2)})
+    assert gmnc.symmetries(gmnc.compile(model)).log10_size == pytest.approx(math.log10(24))
+    assert_sound(model)
+    if "moved" not in how:
+        assert_isomorphic(model, build(BANK.format(BANKS["rows of the bank"]), {"w": (3, 3, 4), "v": (4, 2)}))

@@ -212,3 +212,35 @@ def test_weights_that_are_scattered_into() -> None:
     """Rows of activations are added to rows of a learned table of 6 rows: the 4 channels move in both."""
     text = ENDS.format(f'm = Gather<axis = 0>(h, s) {COLUMN} r = ScatterND<reduction = "add">(table, c, m)')
     check(build(text, {"w": (3, 4), "v": (4, 2), "table": (6, 4)}, EDGES), 4)
+
+
+# A state [6, 4] whose last 3 rows are an outer product of keys and channels; queries read both halves.
+STATE = """(float[5, 3] x) => (float[5, 2] y) {{
+    p = MatMul(x, w) h = Tanh(p) q = MatMul(x, wq) k0 = MatMul(x, wk) k = Transpose<perm = [1, 0]>(k0) u = MatMul(k, h)
+    {} f = Slice(s, zero, three, zero) g = Slice(s, three, six, zero)
+    e = Exp(q) of = MatMul(e, f) og = MatMul(e, g) a = Add(of, h) c = Add(a, og) r = Tanh(c) y = MatMul(r, v)
+}}"""
+HALVES = {
+    "written": "z = ConstantOfShape(whole) s = ScatterND(z, rows, u)",
+    "written along the columns of a transposed state": "zt = ConstantOfShape(across) z = Transpose<perm = [1, 0]>(zt) "
+    "s = ScatterND(z, rows, u)",
+    "concatenated": "z = ConstantOfShape(half) s = Concat<axis = 0>(z, u)",
+    "written over a number of each row": "b = ReduceMax<keepdims = 1>(u, one) t = Concat<axis = 0>(b, b) "
+    "z = Expand(t, whole) s = ScatterND(z, rows, u)",
+}
+
+
+@pytest.mark.parametrize("how", HALVES)
+def test_copies_beside_which_something_is_written_stay_copies(how: str) -> None:
+    """The 3 features of queries and keys trade places, and so do the 4 channels: what is left of z is alike for all."""
+    sizes = {"w": (3, 4), "wq": (3, 3), "wk": (3, 3), "v": (4, 2)}
+    numbers = {"rows": [[3], [4], [5]], "whole": [6, 4], "across": [4, 6], "half": [3, 4], "zero": [0], "one": [1],
+               "three": [3], "six": [6]}  # fmt: skip
+    check(build(STATE.format(HALVES[how]), sizes, numbers), 3, 4)
+
+
+def test_positions_beside_which_something_is_written_are_no_copies() -> None:
+    """What is left of an input [6, 4] differs between channels; the queries of its rows differ, too."""
+    text = STATE.format("s = ScatterND(z, rows, u)").replace("float[5, 3] x", "float[5, 3] x, float[6, 4] z")
+    sizes = {"w": (3, 4), "wq": (3, 3), "wk": (3, 3), "v": (4, 2)}
+    check(build(text, sizes, {"rows": [[3], [4], [5]], "zero": [0], "three": [3], "six": [6]}), 1)

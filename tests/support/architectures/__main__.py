@@ -3,7 +3,7 @@
     PYTHONPATH=tests python -m support.architectures [NAME ...] [--write] [--folder DIR] [--limit SECONDS]
 
 Each network is exported (once; the file is kept), lowered and checked in a process of its own. Prints one row each:
-parameters, those on edges, log10 of the number of permutations found and, where it was derived by hand, known, the
+parameters, those on edges, log10 of the number of permutations found and, derived by hand, known, the
 error of `verify`, and seconds of CPU time of lowering and of finding symmetries. Those that cannot be measured are
 listed with the reason. `--write` puts the rows of this run into docs/networks.md, in place of the earlier rows of the
 same networks; the rest stays.
@@ -95,7 +95,7 @@ def measured(name: str, folder: Path) -> str:
     error = f"{report.max_error:.0e}" if report.sound else "unsound" if report.sound is False else "cannot tell"
     if not report.generators:
         error = ""
-    known = f"{KNOWN[name]:.2f}" if name in KNOWN else ""
+    known = f"{KNOWN[name]:.2f}"
     size = f"{'' if found.exact else '≥ '}{found.log10_size:.2f}"
     return (
         f"| {name} | {package} {version(NAMES.get(package, package))} | {graph.num_parameters:,} "

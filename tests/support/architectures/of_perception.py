@@ -53,13 +53,19 @@ ARCHITECTURES = {
     "vit": network("ViTForImageClassification", inputs=image, **VISION, num_labels=5),
     "deit": network("DeiTForImageClassification", inputs=image, **VISION, num_labels=5),
     "beit": network(
-        "BeitForImageClassification", inputs=image, **VISION, num_labels=5, use_relative_position_bias=True
+        "BeitForImageClassification",
+        attn_implementation="eager",
+        inputs=image,
+        **VISION,
+        num_labels=5,
+        use_relative_position_bias=True,
     ),
     "dinov2": network("Dinov2ForImageClassification", inputs=image, **VISION, num_labels=5, mlp_ratio=2),
     "siglip": network("SiglipVisionModel", "pooler_output", image, **VISION),
     "clip_vision": network("CLIPVisionModel", "pooler_output", image, **VISION),
     "swin": network(
         "SwinForImageClassification",
+        attn_implementation="eager",
         inputs=image,
         image_size=32,
         patch_size=4,

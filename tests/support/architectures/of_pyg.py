@@ -91,8 +91,8 @@ ARCHITECTURES = {
     "cluster_gcn": plain("ClusterGCNConv"),
     "film": plain("FiLMConv"),
     "rgcn": layers(
-        lambda p: p.RGCNConv(FEATURES, 8, num_relations=2),
-        lambda p: p.RGCNConv(8, OUTPUTS, num_relations=2),
+        lambda p: p.FastRGCNConv(FEATURES, 8, num_relations=2),
+        lambda p: p.FastRGCNConv(8, OUTPUTS, num_relations=2),
         types=2,
     ),
     "nnconv": layers(

@@ -16,6 +16,8 @@ Inputs = Callable[[], tuple[Tensor, ...]]
 TEXT: dict[str, Any] = {"vocab_size": 40, "hidden_size": 24, "num_hidden_layers": 2}
 ATTENTION: dict[str, Any] = TEXT | {"num_attention_heads": 4, "intermediate_size": 40}
 GROUPED: dict[str, Any] = ATTENTION | {"num_key_value_heads": 2}
+THREE: dict[str, Any] = ATTENTION | {"num_attention_heads": 3, "num_key_value_heads": 3}
+"""Heads of 8 features, of which a quarter or a half can be rotated."""
 GPT: dict[str, Any] = {"vocab_size": 40, "n_embd": 24, "n_layer": 2, "n_head": 4, "n_positions": 16}
 PADDING: dict[str, Any] = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 MULTI: dict[str, Any] = {"d_model": 24, "vocab_size": 40, "encoder_layers": 1, "decoder_layers": 1} | {
@@ -54,6 +56,11 @@ def network(
 def pairs() -> tuple[Tensor, ...]:
     """Tokens, a mask that hides none, and tokens for a decoder."""
     return torch.randint(1, 40, (1, 5)), torch.ones(1, 5, dtype=torch.int64), torch.randint(1, 40, (1, 4))
+
+
+def masked() -> tuple[Tensor, ...]:
+    """Tokens, and a mask that hides none."""
+    return *tokens(), torch.ones(1, 5, dtype=torch.int64)
 
 
 def gathered(model: str, **sizes: Any) -> Architecture:
@@ -147,6 +154,7 @@ EXPERTS = {
     "switch_transformers": network(
         "SwitchTransformersEncoderModel",
         "last_hidden_state",
+        masked,
         vocab_size=40,
         d_model=24,
         d_kv=6,
@@ -171,7 +179,7 @@ DECODERS = {
     ),
     "gptj": network("GPTJForCausalLM", **GPT, rotary_dim=4),
     "codegen": network("CodeGenForCausalLM", **GPT, rotary_dim=4),
-    "gpt_neox": network("GPTNeoXForCausalLM", **ATTENTION),
+    "gpt_neox": network("GPTNeoXForCausalLM", **THREE),
     "gpt_bigcode": network("GPTBigCodeForCausalLM", **GPT),
     "llama": network("LlamaForCausalLM", **GROUPED),
     "mistral": network("MistralForCausalLM", **GROUPED, sliding_window=4),
@@ -179,10 +187,10 @@ DECODERS = {
     "qwen3": network("Qwen3ForCausalLM", **GROUPED, head_dim=6),
     "gemma": network("GemmaForCausalLM", **GROUPED, head_dim=6),
     "gemma2": network("Gemma2ForCausalLM", **GROUPED, head_dim=6),
-    "phi": network("PhiForCausalLM", **ATTENTION),
+    "phi": network("PhiForCausalLM", **THREE),
     "phi3": network("Phi3ForCausalLM", **GROUPED, **PADDING),
     "olmo2": network("Olmo2ForCausalLM", **GROUPED),
-    "stablelm": network("StableLmForCausalLM", **GROUPED),
+    "stablelm": network("StableLmForCausalLM", **THREE),
     "starcoder2": network("Starcoder2ForCausalLM", **GROUPED),
     "cohere": network("CohereForCausalLM", **GROUPED),
     "granite": network("GraniteForCausalLM", **GROUPED),
@@ -227,10 +235,19 @@ ENCODERS = {
     ),
     "xlnet": network("XLNetLMHeadModel", vocab_size=40, d_model=24, n_layer=2, n_head=4, d_inner=40),
     "t5": network(
-        "T5EncoderModel", "last_hidden_state", vocab_size=40, d_model=24, d_kv=6, d_ff=40, num_layers=2, num_heads=4
+        "T5EncoderModel",
+        "last_hidden_state",
+        attn_implementation="eager",
+        vocab_size=40,
+        d_model=24,
+        d_kv=6,
+        d_ff=40,
+        num_layers=2,
+        num_heads=4,
     ),
     "t5_full": network(
         "T5ForConditionalGeneration",
+        attn_implementation="eager",
         inputs=pairs,
         vocab_size=40,
         d_model=24,
