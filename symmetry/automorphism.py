@@ -128,10 +128,10 @@ def compose_all(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) ->
         The composition; the identity for none.
     """
     index = incidence(graph)
-    image = np.arange(index.size)
+    image = np.arange(index.row_start)
     for each in automorphisms:
         image[each.src], image[each.biclique_src] = image[each.dst], image[each.biclique_dst]
-    moved = np.flatnonzero(image != np.arange(index.size))
+    moved = np.flatnonzero(image != np.arange(index.row_start))
     pairs = dict(zip(moved.tolist(), image[moved].tolist(), strict=True))
     return replace(Automorphism.of_items(pairs, graph.num_nodes), graph=graph)
 
@@ -200,7 +200,8 @@ def touched_bicliques(index: Incidence, automorphism: Automorphism) -> Iterator[
     images = dict(zip(automorphism.biclique_src.tolist(), automorphism.biclique_dst.tolist(), strict=True))
     ends = [index.other[index.start[x] : index.start[x + 1]] for x in automorphism.src.tolist()]
     near = distinct(np.concatenate(ends or [_EMPTY]))
-    for item in sorted({*near[near >= index.num_nodes].tolist(), *images}):
+    near = near[(near >= index.num_nodes) & (near < index.row_start)]
+    for item in sorted({*near.tolist(), *images}):
         yield item, images.get(item, item)
 
 

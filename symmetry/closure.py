@@ -114,7 +114,7 @@ class Closure:
                     self.open.popleft()
                 else:
                     self.exact.append(pair)
-        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        found = self._found()
         self._verify()
         if self.index.shared and not ties_hold(self.index, found):
             raise Contradiction("shared parameters would be permuted differently at their sites")
@@ -151,13 +151,17 @@ class Closure:
         here = np.lexsort((self._images(head), label, self._images(tail)))
         return tail, arcs, here, np.lexsort((head, label, tail))
 
+    def _found(self) -> Automorphism:
+        """The image so far, without rows, which go where their ends go."""
+        image = {x: y for x, y in self.image.items() if x < self.index.row_start}
+        return Automorphism.of_items(image, self.index.num_nodes)
+
     def _queue_ties(self) -> bool:
         """Queue the pairs that weight sharing forces; True if there are new ones."""
         if not self.index.shared:
             return False
-        found = Automorphism.of_items(self.image, self.index.num_nodes)
         try:
-            pairs = forced_pairs(self.index, found)
+            pairs = forced_pairs(self.index, self._found())
         except GraphError:
             raise Contradiction("a batch of edges has no image") from None
         if pairs is None:
@@ -235,7 +239,7 @@ class Closure:
                 raise Contradiction(f"an edge of {_name(index, item)} has no image")
         pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)
         vias = {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
-        self._verify_vias(self._crossing(moved[moved >= index.num_nodes]), vias)
+        self._verify_vias(self._crossing(moved[(moved >= index.num_nodes) & (moved < index.row_start)]), vias)
 
     def _images(self, items: np.ndarray) -> np.ndarray:
         """The image of each item, same shape."""
@@ -279,6 +283,8 @@ class Closure:
 
 def _name(index: Incidence, item: int) -> str:
     graph = index.graph
+    if item >= index.row_start:
+        return "a row of a shared parameter"
     if item >= index.num_nodes:
         block = graph.edges[index.block_of(item)]
         return f"a batch of {block.role} {block.view.name!r}"

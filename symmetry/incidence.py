@@ -2,7 +2,8 @@
 
 Each complete bipartite part of an edge block (a *biclique*) becomes one vertex, joined to its sources and destinations:
 permuting those maps the biclique to itself. No array here is as long as the parameters: a block has B * (N + K) arcs
-instead of B * N * K * S.
+instead of B * N * K * S. Each row of a shared parameter (see `tied_rows`) is a vertex too, joined to the ends that it meets
+at all sites.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from ..ir.arrays import distinct_tuples, mix64, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
 from .refinement import GOLDEN, refined
+from .tied_rows import Merged, RowKeys, aligned_sites, row_keys, shared_rows
 
 __all__ = ["Biclique", "Incidence", "incidence"]
 
@@ -50,11 +52,12 @@ class Biclique:
 
 
 class Incidence:
-    """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1 and then the bicliques.
+    """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1, then the bicliques, then the rows.
 
     Bicliques stand for blocks of parameters and for constant blocks of one value; other constant blocks become arcs.
 
     Attributes:
+        row_start: The first row, that is, the number of nodes and bicliques.
         start: int64 [items + 1]; the arcs of item x are `slice(start[x], start[x + 1])` of the arrays [arcs], by label.
         label: int64 [arcs], one per (direction, role, via class, operand, slot, occurrence, colour of the other end).
         other: int64 [arcs], the other end.
@@ -77,9 +80,14 @@ class Incidence:
         self._bicliques: dict[int, Biclique] = {}
         self._biclique_of: list[np.ndarray] = []
         self._by_dst: list[bool] = []
+        self._rows: dict[int, RowKeys] = {}
+        self._row_forms: dict[Hashable, int] = {}
+        self._row_ends: list[tuple[np.ndarray, ...]] = []
         self.biclique_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
         parts = list(self._arcs())
-        self.size = int(self.num_nodes + self.biclique_start[-1])
+        self.row_start = self.size = int(self.num_nodes + self.biclique_start[-1])
+        if self._row_ends:
+            parts.append(self._row_arcs())
         none = np.zeros(0, dtype=np.int64)
         tail, head, label, via = (np.concatenate([none, *(p[i] for p in parts)]).astype(np.int64) for i in range(4))
         self.fixed = self._fixed()
@@ -136,6 +144,20 @@ class Incidence:
             if block.view.name in names and not block.constant:
                 sites[block.view.name].append(number)
         return sites
+
+    @cached_property
+    def other_sites(self) -> dict[int, tuple[int, list[int]]]:
+        """For each block of a shared parameter the first site with the same rows, and one site of each other kind.
+
+        Arcs of rows enforce sharing between sites with the same rows. A site that has no like is among its own others.
+        """
+        found = {}
+        for sites in self.shared.values():
+            groups = aligned_sites({b: self._rows[b] for b in sites if b in self._rows})
+            for group in groups:
+                others = [g[0] for g in groups if g is not group or len(g) == 1]
+                found.update(dict.fromkeys(group, (group[0], others)))
+        return found
 
     @cached_property
     def shared_bicliques(self) -> np.ndarray:
@@ -212,10 +234,40 @@ class Incidence:
         src, via, src_item = block.src[s], block.via[s], item[s]
         dst, dst_item = dst.reshape(-1), np.repeat(dst_item, block.shape[1])
         src, via, src_item = src.reshape(-1), via.reshape(-1), np.repeat(src_item, block.shape[2])
-        place = occurrence(dst_item, dst)
-        yield dst_item, dst, self._labels(("dst",), place), np.full(len(dst), -1)
-        place = occurrence(src_item, src, via)
-        yield src, src_item, self._labels(("src",), self.via_class[via], place), via
+        dst_place, src_place = occurrence(dst_item, dst), occurrence(src_item, src, via)
+        yield dst_item, dst, self._labels(("dst",), dst_place), np.full(len(dst), -1)
+        yield src, src_item, self._labels(("src",), self.via_class[via], src_place), via
+        if block.view.name in self._shared_index and not block.constant:
+            merged = Merged(bicliques, first, by_dst)
+            rows = row_keys(block, merged, self._shared_index[block.view.name], self._row_forms)
+            self._rows[number] = rows
+            own = item[first]
+            self._row_ends += [
+                (dst, dst_item, self._labels(("row dst",), dst_place), rows.dst),
+                (src, src_item, self._labels(("row src",), self.via_class[via], src_place), rows.src),
+                (own, own, self._labels(("row whole",), np.zeros_like(own)), rows.whole),
+            ]
+
+    def _row_arcs(self) -> Arcs:
+        """The arcs between rows and the ends and bicliques that have them; counts the rows."""
+        ends, bicliques, label, keys = (np.concatenate([e[i] for e in self._row_ends]) for i in range(4))
+        row = shared_rows(keys)
+        self.size += int(row.max(initial=-1)) + 1
+        whole = np.arange(self.row_start)
+        shared = row >= 0
+        ends, bicliques, label, row = (x[shared] for x in (ends, bicliques, label, self.row_start + row))
+        own = ends == bicliques
+        whole[ends[own]] = row[own]
+        inside = np.unique(np.stack([row[~own], whole[bicliques[~own]]]), axis=1)
+        tail, head = np.concatenate([row, inside[0]]), np.concatenate([ends, inside[1]])
+        label = np.concatenate([label, self._labels(("row inside",), np.zeros_like(inside[0]))])
+        return tail, head, label, np.full(len(tail), -1)
+
+    @cached_property
+    def _shared_index(self) -> dict[str, bool]:
+        """Shared parameters: name to whether the view of any site has an index array."""
+        edges = self.graph.edges
+        return {name: any(edges[b].view.index is not None for b in sites) for name, sites in self.shared.items()}
 
     def _constant_arcs(self, block: EdgeBlock) -> Arcs:
         """The arcs of a constant block, one per (dst, src), labelled with its values: constants cannot be permuted."""
@@ -262,6 +314,7 @@ class Incidence:
                 holds = (tensor.dtype, tensor.storage and tensor.storage.codes)
                 key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), holds, what)
                 colour[bicliques.start : bicliques.stop] = self._number(key)
+        colour[self.row_start :] = self._number("row")
         colour[self.fixed] = len(self._numbers) + np.flatnonzero(self.fixed)
         return colour
 

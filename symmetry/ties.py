@@ -28,15 +28,22 @@ Box = tuple[np.ndarray, np.ndarray]
 def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int, int]] | None:
     """The pairs (item, image) that a partial automorphism forces at the other sites of shared parameters.
 
+    Sites with the same rows need no more than their arcs (see `rows`), so one of them stands for all.
+
     None if a moved element is on an edge of another site and its image is not, which is a contradiction.
     """
     pairs: set[tuple[int, int]] = set()
+    speaker: dict[int, int] = {}
     for item, image in touched_bicliques(index, automorphism):
         if not index.shared_bicliques[item] and not index.shared_bicliques[image]:
             continue
+        block = index.block_of(item)
+        first, others = index.other_sites[block]
+        if not others or speaker.setdefault(first, block) != block:
+            continue
         move = biclique_map(index, automorphism, item, image)
         for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
-            for site in index.shared.get(index.graph.edges[move.source.block].view.name, ()):
+            for site in others:
                 found = _at_site(index, site, old, new)
                 if found is None:
                     return None
