@@ -2,23 +2,24 @@
 
 Each complete bipartite part of an edge block (a *biclique*) becomes one vertex, joined to its sources and destinations:
 permuting those maps the biclique to itself. No array here is as long as the parameters: a block has B * (N + K) arcs
-instead of B * N * K * S. Each row of a shared parameter (see `tied_rows`) is a vertex too, joined to the ends that it meets
-at all sites.
+instead of B * N * K * S. Each row of a shared parameter (see `tied_rows`) is a vertex too, joined to the ends that
+it meets at all sites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 
-from ..ir.arrays import distinct_tuples, mix64, occurrence
+from ..ir.arrays import distinct, distinct_tuples, mix64, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
 from .refinement import GOLDEN, refined
-from .tied_rows import Merged, RowKeys, aligned_sites, row_keys, shared_rows
+from .tied_rows import Merged, RowKeys, aligned_sites, overlapping, row_keys, shared_rows
 
 __all__ = ["Biclique", "Incidence", "incidence"]
 
@@ -136,6 +137,20 @@ class Incidence:
         )  # fmt: skip
 
     @cached_property
+    def quick(self) -> tuple[memoryview, memoryview, memoryview, memoryview, memoryview]:
+        """Views that return plain integers, which loops over items read faster than arrays.
+
+        start, other and colour, as above; a hash of the labels of each item's arcs, in order; whether no two arcs of an
+        item have one label.
+        """
+        place = np.arange(len(self.label)) - np.repeat(self.start[:-1], np.diff(self.start))
+        marks = mix64(self.label.astype(np.uint64) + mix64(place.astype(np.uint64)))
+        sums, more = (np.concatenate([[0], np.cumsum(x)]) for x in (marks.view(np.int64), self.multiplicity > 1))
+        form, parallel = (x[self.start[1:]] - x[self.start[:-1]] for x in (sums, more))
+        arrays = (self.start, self.other, self.colour, form, parallel == 0)
+        return tuple(memoryview(np.ascontiguousarray(a)) for a in arrays)  # type: ignore[return-value]
+
+    @cached_property
     def shared(self) -> dict[str, list[int]]:
         """Shared parameters: name to the indices of their edge blocks."""
         names = {b.view.name for b in self.graph.edges if b.tied}
@@ -150,14 +165,21 @@ class Incidence:
         """For each block of a shared parameter the first site with the same rows, and one site of each other kind.
 
         Arcs of rows enforce sharing between sites with the same rows. A site that has no like is among its own others.
+        Sites of another kind are listed if they may have elements in common with it.
         """
         found = {}
         for sites in self.shared.values():
             groups = aligned_sites({b: self._rows[b] for b in sites if b in self._rows})
-            for group in groups:
-                others = [g[0] for g in groups if g is not group or len(g) == 1]
-                found.update(dict.fromkeys(group, (group[0], others)))
+            bounds = [self.graph.edges[g[0]].view.bounds() for g in groups]
+            for group, near in zip(groups, overlapping(bounds), strict=True):
+                others = [groups[n][0] for n in near]
+                found.update(dict.fromkeys(group, (group[0], [*others, *(group if len(group) == 1 else ())])))
         return found
+
+    @cached_property
+    def has_other_sites(self) -> bool:
+        """Whether any shared parameter has sites that arcs of rows do not tie to each other."""
+        return any(others for _, others in self.other_sites.values())
 
     @cached_property
     def shared_bicliques(self) -> np.ndarray:
@@ -170,17 +192,50 @@ class Incidence:
         return mask
 
     @cached_property
-    def via_blocks(self) -> list[frozenset[int]]:
-        """For each via the edge blocks attached in it or in one of its ancestors."""
-        found: list[frozenset[int]] = []
-        for via in self.graph.vias:
-            found.append(frozenset(via.blocks).union(*(found[p] for p in via.parents)))
+    def has_via_blocks(self) -> bool:
+        """Whether any via names an edge block."""
+        return any(via.blocks for via in self.graph.vias)
+
+    @cached_property
+    def port_vias(self) -> frozenset[int]:
+        """The vias of the network's inputs and outputs."""
+        ports = (*self.graph.inputs, *self.graph.outputs)
+        return frozenset(v for p in ports for v in distinct(np.asarray(p.via).reshape(-1)).tolist())
+
+    def vias_through(self, blocks: Collection[int]) -> set[int]:
+        """The vias in which one of these edge blocks is attached, or in an ancestor of which it is."""
+        named, children = self._via_users
+        queue = [v for b in blocks for v in named.get(b, ())]
+        found = set(queue)
+        while queue:
+            new = [c for c in children.get(queue.pop(), ()) if c not in found]
+            found.update(new)
+            queue += new
         return found
 
     @cached_property
-    def has_via_blocks(self) -> bool:
-        """Whether any via names an edge block."""
-        return any(self.via_blocks)
+    def _via_users(self) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+        """For each edge block the vias that name it, and for each via those that continue it."""
+        named: dict[int, list[int]] = defaultdict(list)
+        children: dict[int, list[int]] = defaultdict(list)
+        for number, via in enumerate(self.graph.vias):
+            for block in via.blocks:
+                named[block].append(number)
+            for parent in via.parents:
+                children[parent].append(number)
+        return named, children
+
+    def arcs_with(self, vias: Collection[int]) -> np.ndarray:
+        """The arcs that have one of these vias, int64 [n]."""
+        wanted = np.sort(np.fromiter(vias, dtype=np.int64, count=len(vias)))
+        order, ordered = self._by_via
+        runs = zip(*(np.searchsorted(ordered, wanted, side=s).tolist() for s in ("left", "right")), strict=True)
+        return np.concatenate([order[:0], *(order[a:b] for a, b in runs)])
+
+    @cached_property
+    def _by_via(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(self.via, kind="stable")
+        return order, self.via[order]
 
     def via_block_pairs(self, vias: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """The pairs of edge blocks (from, to) that mapping each first via to the second one implies.

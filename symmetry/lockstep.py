@@ -31,6 +31,12 @@ class Columns:
     items: np.ndarray
     tight: bool
 
+    def key(self) -> bytes:
+        """Bytes that are equal for the same columns in any order, their entries permuted alike."""
+        lowest = self.items[self.items.min(axis=1).argmin()]
+        items = self.items[:, np.argsort(lowest)]
+        return items[np.argsort(items[:, 0])].tobytes()
+
     def swaps(self, num_nodes: int) -> Iterator[Automorphism]:
         """The n - 1 adjacent transpositions, which generate the group."""
         n = self.items.shape[1]

@@ -9,8 +9,9 @@ sharing as they follow any other arc.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from ..ir.arrays import mix64
 from ..ir.graph import EdgeBlock
 from ..ir.views import ParameterView
 
-__all__ = ["Merged", "RowKeys", "aligned_sites", "row_keys", "shared_rows"]
+__all__ = ["Merged", "RowKeys", "aligned_sites", "overlapping", "row_keys", "shared_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,20 @@ def aligned_sites(rows: Mapping[int, RowKeys]) -> list[list[int]]:
         sides = (np.unique(side, axis=0).tobytes() for side in (keys.dst, keys.src))
         groups.setdefault(frozenset(sides), []).append(block)
     return list(groups.values())
+
+
+def overlapping(bounds: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """For each range (lowest, highest) the numbers of the others that have an element in common with it, ascending."""
+    found: list[list[int]] = [[] for _ in bounds]
+    open_ranges: list[tuple[int, int]] = []
+    for low, number in sorted((low, n) for n, (low, _) in enumerate(bounds)):
+        while open_ranges and open_ranges[0][0] < low:
+            heappop(open_ranges)
+        for _, other in open_ranges:
+            found[other].append(number)
+            found[number].append(other)
+        heappush(open_ranges, (bounds[number][1], number))
+    return [sorted(f) for f in found]
 
 
 def shared_rows(keys: np.ndarray) -> np.ndarray:

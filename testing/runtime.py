@@ -15,7 +15,8 @@ import onnx_ir
 from ..backends import onnx as write_back
 from ..backends.external_data import external_tensors
 from ..ir import ParameterGraph, StorageWarning
-from .processes import InProcess, Runner
+from .held import HeldNetwork
+from .processes import InProcess, NotRunnable, Runner
 from .worker import run_all, session
 
 __all__ = ["Arrays", "Network", "disagreement", "run"]
@@ -26,10 +27,15 @@ _LARGEST = 1 << 30
 
 
 class Network:
-    """The network of a graph, run with any parameter values; by default in this process."""
+    """The network of a graph, run with any parameter values; by default in this process.
+
+    Attributes:
+        held: The network with its parameters as inputs, if `hold` succeeded.
+    """
 
     def __init__(self, graph: ParameterGraph, runner: Runner | None = None) -> None:
         self.graph, self.runner = graph, runner or InProcess()
+        self.held: HeldNetwork | None = None
         size = sum(p.size * 4 for p in graph.parameters.values())
         self._in_files = size > _LARGEST or (
             isinstance(graph.model, onnx_ir.Model) and next(external_tensors(graph.model), None) is not None
@@ -38,11 +44,31 @@ class Network:
     def run(self, values: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Arrays]:
         """Write the values into the model and run it on each of the feeds; see `Runner.run`."""
         if not self._in_files:
-            return self.runner.run(onnx_ir.to_proto(self._written(values)).SerializeToString(), feeds)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", StorageWarning)
+                source = write_back.serialised(self.graph, values, rounded=True)
+            return self.runner.run(source, feeds)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "network.onnx"
             self._written(values, path)
             return self.runner.run(path, feeds)
+
+    def hold(self, values: Mapping[str, np.ndarray]) -> None:
+        """Keep the model with these values in memory for `run_changed`, if its parameters can be inputs."""
+        try:
+            self.held = HeldNetwork(self.graph, values, self._written(values), self.runner)
+        except (NotRunnable, ValueError):
+            self.held = None
+
+    def run_changed(
+        self,
+        values: Mapping[str, np.ndarray],
+        changes: Mapping[str, np.ndarray],
+        feeds: Sequence[Mapping[str, np.ndarray]],
+    ) -> list[Arrays]:
+        """Run with changes of the values that `hold` was given; written as a whole only if what changes is no input."""
+        found = None if self.held is None else self.held.run(changes, feeds)
+        return self.run({**values, **changes}, feeds) if found is None else found
 
     def _written(self, values: Mapping[str, np.ndarray], path: Path | None = None) -> onnx_ir.Model:
         with warnings.catch_warnings():

@@ -35,7 +35,7 @@ class Trial:
 
     Attributes:
         values: The weights of every parameter that has an edge, by name.
-        base: The outputs for each of the feeds.
+        base: The outputs for each of the feeds, of the written model.
         names: The outputs that are compared.
         skipped: Why other outputs are not compared.
         tolerances: Allowed change of each output.
@@ -61,17 +61,22 @@ class Trial:
         if not all(_finite(v) for outputs in self.base for v in outputs.values()):
             self.values = own
             self.base, again = self._twice(own)
-        self.names = self._compared(own, again)
         self.fixed = tolerance is not None
         self.tolerances = {
             n: tolerance or tolerance_of(graph, _type(n, self.base[0][n], types or {})) for n in self.base[0]
         }
+        self._held = self._hold()
+        self.names = self._compared(own, again)
 
-    def errors(self, changes: Mapping[str, np.ndarray]) -> Errors:
+    def errors(self, changes: Mapping[str, np.ndarray], written: bool = False) -> Errors:
         """Run with these parameters changed.
+
+        The changed tensors become inputs of a session that is kept in memory, if one is. With `written`, the whole
+        model is written back instead, and the session is given up if its outputs differ.
 
         Args:
             changes: Arrays by parameter name.
+            written: Whether to write the model.
 
         Returns:
             The change of every compared output; infinite if the network no longer runs.
@@ -80,17 +85,18 @@ class Trial:
             Stopped: ONNX Runtime crashes or exceeds the time limit.
         """
         try:
-            new = self.network.run({**self.values, **changes}, self.feeds)
+            if written:
+                new = self.network.run({**self.values, **changes}, self.feeds)
+                if self._held is not None and not self._agree(new, self._run_changed(changes)):
+                    self._release()
+            else:
+                new = self._run_changed(changes)
         except Stopped:
             raise
         except NotRunnable:
             return dict.fromkeys(self.names, float("inf"))
-        if any(a.keys() != b.keys() for a, b in zip(self.base, new, strict=True)):
-            return dict.fromkeys(self.names, float("inf"))
-        return {
-            name: max(disagreement({"": a[name]}, {"": b[name]}) for a, b in zip(self.base, new, strict=True))
-            for name in sorted(self.names)
-        }
+        base = self.base if written or self._held is None else self._held
+        return _differences(base, new, self.names)
 
     def error(self, changes: Mapping[str, np.ndarray]) -> float:
         """The largest of the `errors`."""
@@ -154,20 +160,44 @@ class Trial:
         found = self.network.run(values, [*self.feeds] * 2)
         return found[: len(self.feeds)], found[len(self.feeds) :]
 
+    def _run_changed(self, changes: Mapping[str, np.ndarray]) -> list[Arrays]:
+        return self.network.run_changed(self.values, changes, self.feeds)
+
+    def _hold(self) -> list[Arrays] | None:
+        """The outputs of the network in memory, if it can be kept there and agrees with the written model."""
+        self.network.hold(self.values)
+        try:
+            found = self.network.held and self.network.held.run({}, self.feeds)
+        except NotRunnable:
+            found = None
+        if found and self._agree(self.base, found):
+            return found
+        self._release()
+        return None
+
+    def _release(self) -> None:
+        self._held = self.network.held = None
+
+    def _agree(self, written: Sequence[Arrays], held: Sequence[Arrays]) -> bool:
+        """Whether the outputs of the written model and those of the network in memory are equal but for rounding."""
+        names = set(self.tolerances)
+        return all(a.keys() == names for a in written) and self.excess(_differences(written, held, names)) < 1
+
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """The outputs that are reproducible and not all infinite or NaN. again: outputs of a second run."""
         changed = own if own is not self.values else perturbed_values(self.graph, own, self.rng)
-        other = self.network.run(changed, self.feeds)
+        other = self._run_changed(changed)
+        changes = _differences(self.base if self._held is None else self._held, other, self.tolerances)
         names = set()
         for name in self.base[0]:
-            runs = [(a[name], b.get(name), c.get(name)) for a, b, c in zip(self.base, again, other, strict=True)]
-            if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
+            runs = [(a[name], b.get(name)) for a, b in zip(self.base, again, strict=True)]
+            if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b in runs):
                 self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
-            elif not any(_any_finite(a) for a, _, _ in runs):
+            elif not any(_any_finite(a) for a, _ in runs):
                 self.skipped.append(f"output {name!r}: it has no finite entries")
             else:
                 names.add(name)
-                if all(c is not None and disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
+                if changes[name] == 0:
                     which = " that are on edges" if self.graph.num_opaque_parameters else ""
                     self.skipped.append(f"output {name!r}: it does not depend on the parameters{which}")
         for port in self.graph.outputs:
@@ -210,6 +240,14 @@ def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
+
+
+def _differences(base: Sequence[Arrays], new: Sequence[Arrays], names: Iterable[str]) -> Errors:
+    """The change of each output; infinite if outputs come or go."""
+    pairs = list(zip(base, new, strict=True))
+    if any(a.keys() != b.keys() for a, b in pairs):
+        return dict.fromkeys(names, float("inf"))
+    return {n: max(disagreement({"": a[n]}, {"": b[n]}) for a, b in pairs) for n in sorted(names)}
 
 
 def _finite(array: np.ndarray) -> bool:

@@ -243,6 +243,9 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
         best = np.clip(np.where(np.isfinite(at), np.rint(at), q.astype(np.float64)), low, high)
         # If integers are wider than the float mantissa, the nearest one may decode to another float: try neighbours.
         best = np.clip(best.astype(np.float32).astype(np.float64), low, high)
+        wrong = decode(best.astype(kind), scale, zero_point) != x
+        if not wrong.any():
+            return best.astype(kind)
         step = np.maximum(1.0, np.spacing(np.abs(best).astype(np.float32)).astype(np.float64))
         for move in (step, -step):
             other = np.clip(best + move, low, high)
