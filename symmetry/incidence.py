@@ -148,7 +148,8 @@ class Incidence:
         sums, more = (np.concatenate([[0], np.cumsum(x)]) for x in (marks.view(np.int64), self.multiplicity > 1))
         form, parallel = (x[self.start[1:]] - x[self.start[:-1]] for x in (sums, more))
         arrays = (self.start, self.other, self.colour, form, parallel == 0)
-        return tuple(memoryview(np.ascontiguousarray(a)) for a in arrays)  # type: ignore[return-value]
+        start, other, colour, forms, alone = (np.ascontiguousarray(a).data for a in arrays)
+        return start, other, colour, forms, alone
 
     @cached_property
     def shared(self) -> dict[str, list[int]]:

@@ -95,7 +95,8 @@ def _keys(
     view: ParameterView, forms: dict[Hashable, int], offsets: np.ndarray, axes: Iterable[tuple[int, int]]
 ) -> np.ndarray:
     """Keys of the rows that start at these offsets and extend along these axes (length, stride)."""
-    low, run = view.offset, []
+    low = view.offset
+    run: list[tuple[int, int]] = []
     for length, stride in sorted(((n, s) for n, s in axes if n > 1 and s), key=lambda a: abs(a[1])):
         low += min(0, (length - 1) * stride)
         if run and run[-1][0] * run[-1][1] == abs(stride):

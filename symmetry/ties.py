@@ -7,6 +7,7 @@ which inverts a strided view digit by digit, so that nothing expands a large ten
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
@@ -39,8 +40,8 @@ def forced_pairs(
     Returns:
         The pairs; None if a moved element is on an edge of another site and its image is not, which is a contradiction.
     """
-    pairs: set[tuple[int, int]] = set()
     speaker: dict[int, int] = {}
+    moving: dict[int, list[np.ndarray]] = defaultdict(list)
     for item, image in touched_bicliques(index, automorphism, new):
         if not index.shared_bicliques[item]:
             continue
@@ -49,12 +50,15 @@ def forced_pairs(
         if not others or speaker.setdefault(first, block) != block:
             continue
         move = biclique_map(index, automorphism, item, image)
-        for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
-            for site in others:
-                found = _at_site(index, site, old, new)
-                if found is None:
-                    return None
-                pairs |= found
+        moving[block] += map(np.stack, _entries(index, move, _probing(move, _PROBES), _PROBES))
+    pairs: set[tuple[int, int]] = set()
+    for block, parts in moving.items():
+        old, image_of = np.concatenate(parts, axis=1)
+        for site in index.other_sites[block][1]:
+            found = _at_site(index, site, old, image_of)
+            if found is None:
+                return None
+            pairs |= found
     return pairs
 
 
@@ -120,7 +124,8 @@ def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, l
                 parts.append(np.stack([old, new])[:, old != new])
         maps[block] = _ascending(np.concatenate(parts, axis=1))
     every = _ascending(np.concatenate(list(maps.values()), axis=1))
-    same = np.append(False, np.diff(every[0]) == 0)
+    same = np.zeros(every.shape[1], dtype=bool)
+    same[1:] = np.diff(every[0]) == 0
     if (same[1:] & (np.diff(every[1]) != 0)).any():
         return False
     every = every[:, ~same]

@@ -119,27 +119,25 @@ def _take(model: onnx_ir.Model, names: set[str]) -> dict[str, np.ndarray]:
     kept = {v.name for v in graph.outputs}
     taken: dict[str, np.ndarray] = {}
 
-    def fits(name: str | None, tensor: Any) -> bool:
-        if name not in names or name in kept or inside[name] != 1 or tensor is None:
-            return False
-        return tensor.dtype in _INPUTS
+    def fits(name: str | None, dtype: onnx_ir.DataType) -> bool:
+        return name in names and name not in kept and inside[name] == 1 and dtype in _INPUTS
 
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
-        if fits(name, tensor):
+        if tensor is not None and fits(name, tensor.dtype):
             taken[name] = np.ascontiguousarray(tensor.numpy())
             del graph.initializers[name]
             _declare(graph, value, tensor)
     for node in list(graph):
         attribute = node.attributes.get("value") if node.op_type == "Constant" else None
-        if attribute is not None and fits(node.outputs[0].name, attribute.as_tensor()):
-            tensor = attribute.as_tensor()
+        if attribute is not None and fits(node.outputs[0].name, attribute.as_tensor().dtype):
+            constant = attribute.as_tensor()
             name = str(node.outputs[0].name)
-            taken[name] = np.ascontiguousarray(tensor.numpy())
+            taken[name] = np.ascontiguousarray(constant.numpy())
             value = onnx_ir.Value(name=name)
             node.outputs[0].replace_all_uses_with(value)
             graph.remove(node, safe=True)
-            _declare(graph, value, tensor)
+            _declare(graph, value, constant)
     return taken
 
 
