@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 _EMPTY = np.zeros(0, dtype=np.int64)
+_MOSTLY = 8
+"""A batch is copied as a whole if at least one in so many of its edges moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,14 +164,34 @@ def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str
         if source.constant:
             continue
         move = biclique_map(index, automorphism, item, image)
-        for dst, src in move.boxes():
-            for name in (source.view.name, target.view.name):
-                if name not in new:
-                    new[name] = np.array(values[name], copy=True, order="C")
+        boxes = move.boxes()
+        if not boxes:
+            continue
+        for name in (source.view.name, target.view.name):
+            if name not in new:
+                new[name] = np.array(values[name], copy=True, order="C")
+        old = np.ascontiguousarray(values[source.view.name])
+        batches = move.source.batch, move.image.batch
+        by_strides = source.view.index is None and target.view.index is None
+        mostly = _MOSTLY * sum(len(d) * len(s) for d, s in boxes) >= len(move.dst) * len(move.src)
+        if by_strides and mostly and None not in batches:
+            batch = _rearranged(source.view.read(old)[batches[0]], move)
+            target.view.read(new[target.view.name])[batches[1]] = batch
+            continue
+        for dst, src in boxes:
             here, there = move.entries(dst, src)
-            old = np.ascontiguousarray(values[source.view.name])
             target.view.write(new[target.view.name], source.view.read(old, here), there)
     return new
+
+
+def _rearranged(batch: np.ndarray, move: BicliqueMap) -> np.ndarray:
+    """The edges [N, K, S] of a batch in the order of its image; axis by axis, which reads whole runs of memory."""
+    layout = sorted(range(3), key=lambda axis: -abs(batch.strides[axis]))
+    found = batch.transpose(layout)
+    for axis, images in ((0, move.dst), (1, move.src)):
+        if (images != np.arange(len(images))).any():
+            found = found.take(np.argsort(images), axis=layout.index(axis))
+    return found.transpose(np.argsort(layout))
 
 
 def describe(graph: ParameterGraph, automorphism: Automorphism) -> str:

@@ -46,6 +46,13 @@ class Biclique:
     src_b: np.ndarray
     src_k: np.ndarray
 
+    @property
+    def batch(self) -> int | None:
+        """The batch of the block, if it is only one; destinations and sources are then in the order of the block."""
+        first = int(self.dst_b[0] + self.src_b[0])
+        alone = (self.dst_b == self.dst_b[0]).all() and (self.src_b == self.src_b[0]).all()
+        return first if alone else None
+
     def index(self, dst: np.ndarray, src: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """View indices (b, n, k), broadcastable to [dst, src], of the edges at these positions of the biclique."""
         d, s = dst[:, None], src[None, :]

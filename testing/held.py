@@ -1,7 +1,8 @@
 """A network whose parameters are inputs of one ONNX Runtime session, so that a run takes only the tensors that change.
 
 Writing a whole model for each change of its parameters costs far more than running it. Here it is written once, and
-later changes are encoded as `backends.onnx.write` encodes them and passed as inputs.
+later changes are encoded as `backends.onnx.write` encodes them and passed as inputs. `HeldNetwork.matches` proves that
+this is the network of a model in which the changes are written.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir
+from google.protobuf.message import EncodeError
 
-from ..backends.external_data import external_tensors
-from ..backends.values import checked
+from ..backends.values import checked, same_bytes
 from ..backends.write_plan import plan_write
 from ..ir import Parameter, ParameterGraph
 from .processes import Feeds, Runner
@@ -37,7 +40,7 @@ class HeldNetwork:
     Args:
         graph: The graph.
         values: The values that were written, by parameter; those of all parameters on edges.
-        written: The model with these values, as `backends.onnx.write` returns it; changed in place.
+        written: The model with these values, serialised or as a path.
         runner: What runs it.
 
     Raises:
@@ -46,17 +49,14 @@ class HeldNetwork:
     """
 
     def __init__(
-        self, graph: ParameterGraph, values: Mapping[str, np.ndarray], written: onnx_ir.Model, runner: Runner
+        self, graph: ParameterGraph, values: Mapping[str, np.ndarray], written: bytes | Path, runner: Runner
     ) -> None:
         self._runner = runner
-        self._source = b""
         names = {n for n, p in graph.parameters.items() if p.origin == "initializer"}
-        self._stored = _take(written, names & _settable(graph, values))
+        self._names = names & _settable(graph, values)
+        self._source, self._stored = _divided(written, self._names)
         parameters = {n: _at(p, values, self._stored) for n, p in graph.parameters.items()}
         self._graph = replace(graph, parameters=parameters)
-        if next(external_tensors(written), None) is not None:
-            raise ValueError("tensors that are no parameters are in other files")
-        self._source = onnx_ir.to_proto(written).SerializeToString()
         self._hold()
 
     def run(self, changes: Mapping[str, np.ndarray], feeds: Feeds) -> list[Outputs] | None:
@@ -72,18 +72,57 @@ class HeldNetwork:
         Raises:
             NotRunnable: The model does not run.
         """
+        tensors = self._encoded(changes)
+        if tensors is None:
+            return None
+        if self._runner.holder is not self:
+            self._hold()
+        return self._runner.run_held(tensors, feeds)
+
+    def matches(self, changes: Mapping[str, np.ndarray], written: bytes | Path) -> bool:
+        """Whether a model in which these changes are written consists of the same bytes as what `run` runs.
+
+        Args:
+            changes: As for `run`.
+            written: The model, serialised or as a path.
+        """
+        tensors = self._encoded(changes)
+        if tensors is None:
+            return True
+        source, stored = _divided(written, self._names)
+        ours = {**self._stored, **tensors}
+        return (
+            source == self._source
+            and stored.keys() == ours.keys()
+            and all(a.dtype == ours[n].dtype and same_bytes(a, ours[n]) for n, a in stored.items())
+        )
+
+    def _encoded(self, changes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray] | None:
+        """The stored tensors that these changes replace, as they are written; None if one of them is no input."""
         parameters = self._graph.parameters
         new = {n: checked(parameters[n], v) for n, v in changes.items()}
         plan = plan_write(self._graph, new, rounded=True)
         tensors = {p.name: array for p, array in plan.tensors}
         if plan.floats or not tensors.keys() <= self._stored.keys():
             return None
-        if self._runner.holder is not self:
-            self._hold()
-        return self._runner.run_held(tensors, feeds)
+        return {n: array.reshape(self._stored[n].shape) for n, array in tensors.items()}
 
     def _hold(self) -> None:
         self._runner.hold(self._source, self._stored, self)
+
+
+def _divided(written: bytes | Path, names: set[str]) -> tuple[bytes, dict[str, np.ndarray]]:
+    """A model without these tensors, which become inputs, and the tensors; raises `ValueError` if that is too large."""
+    proto = (
+        onnx.load_from_string(written) if isinstance(written, bytes) else onnx.load(written, load_external_data=False)
+    )
+    model = onnx_ir.from_proto(proto)
+    tensors = _take(model, names)
+    onnx_ir.external_data.load_to_model(model)
+    try:
+        return onnx_ir.to_proto(model).SerializeToString(deterministic=True), tensors
+    except EncodeError as error:
+        raise ValueError("too large to be serialised") from error
 
 
 def _settable(graph: ParameterGraph, values: Mapping[str, np.ndarray]) -> set[str]:
@@ -125,7 +164,7 @@ def _take(model: onnx_ir.Model, names: set[str]) -> dict[str, np.ndarray]:
     for name, value in list(graph.initializers.items()):
         tensor = value.const_value
         if tensor is not None and fits(name, tensor.dtype):
-            taken[name] = np.ascontiguousarray(tensor.numpy())
+            taken[name] = np.array(tensor.numpy(), order="C")
             del graph.initializers[name]
             _declare(graph, value, tensor)
     for node in list(graph):
@@ -133,7 +172,7 @@ def _take(model: onnx_ir.Model, names: set[str]) -> dict[str, np.ndarray]:
         if attribute is not None and fits(node.outputs[0].name, attribute.as_tensor().dtype):
             constant = attribute.as_tensor()
             name = str(node.outputs[0].name)
-            taken[name] = np.ascontiguousarray(constant.numpy())
+            taken[name] = np.array(constant.numpy(), order="C")
             value = onnx_ir.Value(name=name)
             node.outputs[0].replace_all_uses_with(value)
             graph.remove(node, safe=True)

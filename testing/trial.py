@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Trial:
 
     Attributes:
         values: The weights of every parameter that has an edge, by name.
-        base: The outputs for each of the feeds, of the written model.
+        base: The outputs for each of the feeds.
         names: The outputs that are compared.
         skipped: Why other outputs are not compared.
         tolerances: Allowed change of each output.
@@ -65,18 +66,16 @@ class Trial:
         self.tolerances = {
             n: tolerance or tolerance_of(graph, _type(n, self.base[0][n], types or {})) for n in self.base[0]
         }
-        self._held = self._hold()
         self.names = self._compared(own, again)
 
     def errors(self, changes: Mapping[str, np.ndarray], written: bool = False) -> Errors:
         """Run with these parameters changed.
 
-        The changed tensors become inputs of a session that is kept in memory, if one is. With `written`, the whole
-        model is written back instead, and the session is given up if its outputs differ.
+        Only the changed tensors are passed to a network in memory, if one is held; see `Network.run_changed`.
 
         Args:
             changes: Arrays by parameter name.
-            written: Whether to write the model.
+            written: Whether to write the model, and to compare the network in memory with it.
 
         Returns:
             The change of every compared output; infinite if the network no longer runs.
@@ -85,18 +84,12 @@ class Trial:
             Stopped: ONNX Runtime crashes or exceeds the time limit.
         """
         try:
-            if written:
-                new = self.network.run({**self.values, **changes}, self.feeds)
-                if self._held is not None and not self._agree(new, self._run_changed(changes)):
-                    self._release()
-            else:
-                new = self._run_changed(changes)
+            new = self.network.run_changed(self.values, changes, self.feeds, written)
         except Stopped:
             raise
         except NotRunnable:
             return dict.fromkeys(self.names, float("inf"))
-        base = self.base if written or self._held is None else self._held
-        return _differences(base, new, self.names)
+        return _differences(self.base, new, self.names)
 
     def error(self, changes: Mapping[str, np.ndarray]) -> float:
         """The largest of the `errors`."""
@@ -156,38 +149,15 @@ class Trial:
         yield from ([n for n, w in zip(names, which, strict=True) if w == part] for part in sorted(set(which)))
 
     def _twice(self, values: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays]]:
-        """The outputs of two runs in one session."""
-        found = self.network.run(values, [*self.feeds] * 2)
+        """The outputs of two runs in one session; the network is then held in memory, if that is possible."""
+        found = self.network.hold(values, [*self.feeds] * 2)
         return found[: len(self.feeds)], found[len(self.feeds) :]
-
-    def _run_changed(self, changes: Mapping[str, np.ndarray]) -> list[Arrays]:
-        return self.network.run_changed(self.values, changes, self.feeds)
-
-    def _hold(self) -> list[Arrays] | None:
-        """The outputs of the network in memory, if it can be kept there and agrees with the written model."""
-        self.network.hold(self.values)
-        try:
-            found = self.network.held and self.network.held.run({}, self.feeds)
-        except NotRunnable:
-            found = None
-        if found and self._agree(self.base, found):
-            return found
-        self._release()
-        return None
-
-    def _release(self) -> None:
-        self._held = self.network.held = None
-
-    def _agree(self, written: Sequence[Arrays], held: Sequence[Arrays]) -> bool:
-        """Whether the outputs of the written model and those of the network in memory are equal but for rounding."""
-        names = set(self.tolerances)
-        return all(a.keys() == names for a in written) and self.excess(_differences(written, held, names)) < 1
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """The outputs that are reproducible and not all infinite or NaN. again: outputs of a second run."""
         changed = own if own is not self.values else perturbed_values(self.graph, own, self.rng)
-        other = self._run_changed(changed)
-        changes = _differences(self.base if self._held is None else self._held, other, self.tolerances)
+        other = self.network.run_changed(self.values, changed, self.feeds)
+        changes = _differences(self.base, other, self.tolerances)
         names = set()
         for name in self.base[0]:
             runs = [(a[name], b.get(name)) for a, b in zip(self.base, again, strict=True)]
@@ -233,11 +203,13 @@ def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Perturb a tensor so that equal values become distinct; a tensor of one sign keeps it."""
     if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
         return tensor
+    exact: Any = np.float64 if tensor.dtype == np.float64 else np.float32
     with np.errstate(over="ignore", invalid="ignore"):
-        new = tensor * np.exp(0.1 * rng.standard_normal(tensor.shape))
+        new = tensor * np.exp(exact(0.1) * rng.standard_normal(tensor.shape, dtype=exact))
         if not (tensor > 0).all() and not (tensor < 0).all():
-            spread = float(np.std(tensor.astype(np.float64)))
-            new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
+            spread = float(np.std(tensor, dtype=np.float64))
+            size = exact(0.05 * (spread if 0 < spread < _HUGE else 0.4))
+            new = new + size * rng.standard_normal(tensor.shape, dtype=exact)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
 
