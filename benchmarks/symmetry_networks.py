@@ -129,7 +129,7 @@ def encoder(path: Path, depth: int, width: int = 512, heads: int = 8, tokens: in
         return output
 
     def linear(x: str, name: str, k: int, n: int) -> str:
-        weight = stored(f"{name}.weight", rng.standard_normal((k, n)) / k**0.5)
+        weight = stored(f"{name}.weight", 0.02 * rng.standard_normal((k, n)))
         product = node("MatMul", [x, weight], f"{name}.product")
         return node("Add", [product, stored(f"{name}.bias", 0.02 * rng.standard_normal(n))], f"{name}.out")
 

@@ -17,8 +17,9 @@ __all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values"]
 Errors = dict[str, float]
 """Change of each output, relative to its largest magnitude."""
 
-_ROUNDING = 3e-7
-_AMPLIFIED = 30
+_NOISE = 3e-6
+_AMPLIFIED = 3
+_DRAWS = 2
 _HUGE = 1e6
 _PARTS = 8
 
@@ -100,12 +101,17 @@ class Trial:
         return max((e / self.tolerances[n] for n, e in errors.items()), default=0.0)
 
     def widen(self) -> None:
-        """Raise the tolerances to the network's own amplification of rounding errors; has an effect once only."""
+        """Raise the tolerances to the network's own amplification of rounding errors; has an effect once only.
+
+        The noise is ten times that of rounding, so that a network whose activations are rounded to integers rounds some
+        of them otherwise: that effect does not grow with the noise.
+        """
         if self.fixed:
             return
         self.fixed = True
-        for name, error in self.conditioning().items():
-            self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
+        for _ in range(_DRAWS):
+            for name, error in self.conditioning().items():
+                self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
 
     def allow_rounding(self, dtypes: Iterable[str]) -> None:
         """Raise the tolerances to those of outputs that are computed in these float types, to which weights round."""
@@ -118,12 +124,8 @@ class Trial:
         return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
 
     def conditioning(self) -> Errors:
-        """Errors when the weights change by rounding errors: a lower bound on any sensible tolerance."""
-        noise = {
-            n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
-            for n, v in self.values.items()
-            if v.dtype.kind == "f"
-        }
+        """Errors when the weights change by ten times float32's rounding errors."""
+        noise = {n: _noisy(v, self.rng) for n, v in self.values.items() if v.dtype.kind == "f"}
         return self.errors(noise)
 
     def reacting(self) -> float:
@@ -212,6 +214,11 @@ def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             new = new + size * rng.standard_normal(tensor.shape, dtype=exact)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
+
+
+def _noisy(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    kind: Any = np.float64 if tensor.dtype == np.float64 else np.float32
+    return np.asarray(tensor * (1 + kind(_NOISE) * rng.standard_normal(tensor.shape, dtype=kind))).astype(tensor.dtype)
 
 
 def _differences(base: Sequence[Arrays], new: Sequence[Arrays], names: Iterable[str]) -> Errors:

@@ -72,7 +72,7 @@ def verify(
         shapes: Shapes by input name, the option `inputs` of `gmnc.compile`.
         kinds: Kinds of symmetries to check: "permutation", "sign", "scale", "orthogonal", "linear".
         tolerance: Allowed relative change of all outputs. By default it depends on the float types in which an output
-            is computed and on the depth, and is raised to 30 times the network's own amplification of rounding.
+            is computed and on the depth, and is raised to the network's own amplification of rounding.
         controls: Number of negative controls of each form.
         timeout: Time limit of a run in seconds, in a child process that may crash; "auto" for 120, less if a Loop may
             be endless; None for no limit, in this process.

@@ -252,6 +252,8 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
     kind, result = dtype_of(stored), dtype_of(dtype)
     whole = stored.startswith(("int", "uint"))
     narrow = whole and ml_dtypes.iinfo(kind).bits <= 16  # so that float32 has every difference
+    low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max)) if whole else (0.0, 0.0)
+    low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
 
     def decode(q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None) -> np.ndarray:
         array = q.astype(np.int32 if whole and not narrow else np.float32)
@@ -264,12 +266,17 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
     def encode(
         x: np.ndarray, q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None
     ) -> np.ndarray:
+        if narrow and x.dtype == np.float32:
+            # Values on the grid, as those that a permutation moves, need no more than float32.
+            near = x if scale is None else x / scale.astype(np.float32)
+            near = near if zero_point is None else near + zero_point.astype(np.float32)
+            quick = np.clip(np.rint(near), low, high).astype(kind)
+            if (decode(quick, scale, zero_point) == x).all():
+                return quick
         at = x.astype(np.float64) / (1.0 if scale is None else scale.astype(np.float64))
         at = at + (0.0 if zero_point is None else zero_point.astype(np.float64))
         if not whole:
             return np.where(np.isfinite(at), at, q.astype(np.float64)).astype(kind)
-        low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max))
-        low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
         best = np.clip(np.where(np.isfinite(at), np.rint(at), q.astype(np.float64)), low, high)
         # If integers are wider than the float mantissa, the nearest one may decode to another float: try neighbours.
         best = np.clip(best.astype(np.float32).astype(np.float64), low, high)
