@@ -113,10 +113,7 @@ class HeldNetwork:
 
 def _divided(written: bytes | Path, names: set[str]) -> tuple[bytes, dict[str, np.ndarray]]:
     """A model without these tensors, which become inputs, and the tensors; raises `ValueError` if that is too large."""
-    proto = (
-        onnx.load_from_string(written) if isinstance(written, bytes) else onnx.load(written, load_external_data=False)
-    )
-    model = onnx_ir.from_proto(proto)
+    model = onnx_ir.load(written) if isinstance(written, Path) else onnx_ir.from_proto(onnx.load_from_string(written))
     tensors = _take(model, names)
     onnx_ir.external_data.load_to_model(model)
     try:
