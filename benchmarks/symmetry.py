@@ -1,12 +1,16 @@
-"""Time of finding all symmetries, beside that of lowering, and of verifying them, for networks of growing size.
+"""Time of lowering, of finding all symmetries and of verifying them, for networks of growing size.
 
-    python benchmarks/symmetry.py [--net resnet50 gpt2 wide unrolled crnn] [--runs 3] [--json]
-    python benchmarks/symmetry.py --net coat_lite_tiny convit_tiny xcit_nano_12_p16_224  # needs timm
-    python benchmarks/symmetry.py --verify transformer transformer_int8 trees
+    python benchmarks/symmetry.py [--find NETWORK ...] [--lower NETWORK ...] [--verify NETWORK ...] [--runs 3] [--json]
 
-Networks of `symmetry_networks` are run at n, 2n and 4n, and each row says by what factor its time exceeds that of the
-row before. Each run of the search starts from a graph that knows nothing of itself; each network is verified in a
-process of its own, whose peak memory is given beside the size of the file.
+Without names, all are run. The networks are made on the spot (those of timm and transformers only if these packages are
+installed), most of them at n, 2n and 4n. Each row gives
+
+* the seconds of the work, the median of the runs, and by what factor they exceed those of the row before;
+* the seconds of a floor in the same process, and the ratio of the two. For `find`, the floor is lowering the same
+  network; for `lower`, loading it and inferring its shapes with the onnx package; for `verify`, writing the model with
+  new values, loading it into ONNX Runtime and running it, once;
+* for `verify`, the verdict and the peak of memory, in a process of its own. `verify --command` starts ONNX Runtime in a
+  further process, as the command line does.
 """
 
 from __future__ import annotations
@@ -14,100 +18,149 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import numpy as np
-import symmetry_networks
+import onnx
+import symmetry_networks as networks
 from large_networks import write
 
 import gmnc
-from gmnc.testing import verify
+from gmnc.testing import random_inputs, verify
+from gmnc.testing.runtime import Network
 
 Row = dict[str, float | str]
+T = TypeVar("T")
+Work = Callable[[Path, int], Row]
 
 
-def searched(path: Path, runs: int) -> Row:
-    """Seconds of lowering and of the search, and what was found."""
-    lowering, finding = [], []
-    for _ in range(runs):
-        start = time.perf_counter()
-        graph = gmnc.compile(path)
-        middle = time.perf_counter()
-        found = gmnc.symmetries(replace(graph))
-        lowering.append(middle - start)
-        finding.append(time.perf_counter() - middle)
+def find(path: Path, runs: int) -> Row:
+    """The search; every run starts from a graph that knows nothing of itself."""
+    graph, floor = _timed(lambda: gmnc.compile(path), runs)
+    found, seconds = _timed(lambda: gmnc.symmetries(replace(graph)), runs)
     return {
         "nodes": graph.num_nodes,
         "edges": graph.num_parameter_edges,
         "generators": len(found.generators),
         "log10 size": found.log10_size,
-        "compile s": statistics.median(lowering),
-        "spread s": float(np.ptp(finding)),
-        "seconds": statistics.median(finding),
+        **_compared(seconds, floor),
     }
 
 
-def verified(path: Path, runs: int) -> Row:
-    """Seconds of `verify`, and the most memory that it takes, in a process of its own."""
+def lower(path: Path, runs: int) -> Row:
+    """Lowering, and the search after it."""
+    _, floor = _timed(lambda: onnx.shape_inference.infer_shapes(onnx.load(path)), runs)
+    graph, seconds = _timed(lambda: gmnc.compile(path), runs)
+    _, more = _timed(lambda: gmnc.symmetries(replace(graph)), runs)
+    return {
+        "nodes": graph.num_nodes,
+        "edges": graph.num_parameter_edges,
+        "find s": more,
+        **_compared(seconds, floor),
+    }
+
+
+def verified(path: Path, runs: int, command: bool = False) -> Row:
+    """Verifying, in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        rows = [pool.apply(_verified, (path,)) for _ in range(runs)]
-    return {**rows[0], "seconds": statistics.median(float(r["seconds"]) for r in rows)}
+        return pool.apply(_verified, (path, runs, command))
 
 
-def _verified(path: Path) -> Row:
-    start = time.perf_counter()
-    report = verify(path)
-    seconds = time.perf_counter() - start
+def _verified(path: Path, runs: int, command: bool) -> Row:
+    before = _peak()
+    report, seconds = _timed(lambda: verify(path, timeout="auto" if command else None), runs)
+    above = _peak() - before
+    graph = gmnc.compile(path)
+    values = {n: p.load() for n, p in graph.parameters.items()}
+    feeds = [random_inputs(onnx.load(path))]
+    _, floor = _timed(lambda: Network(graph).run(values, feeds), runs)
     return {
         "sound": str(report.sound),
         "generators": report.generators,
         "error": report.max_error,
         "file MB": path.stat().st_size / 1e6,
-        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-        "seconds": seconds,
+        "above MB": above,
+        **_compared(seconds, floor),
     }
 
 
-def rows(names: Sequence[str], folder: Path, runs: int, work: Callable[[Path, int], Row]) -> Iterator[Row]:
-    """One row per network and size, with the growth of its time."""
+def _timed(work: Callable[[], T], runs: int) -> tuple[T, float]:
+    """The last result, and the median of the seconds."""
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        found = work()
+        seconds.append(time.perf_counter() - start)
+    return found, statistics.median(seconds)
+
+
+def _compared(seconds: float, floor: float) -> Row:
+    return {"seconds": seconds, "floor s": floor, "ratio": seconds / floor}
+
+
+def _peak() -> float:
+    """The peak of this process's memory in MB, of its own program alone (Linux)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) / 1e3 for line in lines if line.startswith("VmHWM"))
+
+
+def rows(names: Sequence[str], folder: Path, runs: int, work: Work) -> Iterator[Row]:
+    """One row per network and size, with the growth of its time; one that says "skipped" if a package is missing."""
     for name in names:
-        own = name not in symmetry_networks.SEARCHED | symmetry_networks.VERIFIED
+        if package := networks.missing(name):
+            yield {"network": name, "skipped": f"{package} is not installed"}
+            continue
         before: float | None = None
-        for factor in (1,) if own else symmetry_networks.FACTORS:
-            path = write(name, folder) if own else symmetry_networks.write(name, factor, folder)
+        for factor in networks.FACTORS if name in networks.NETWORKS else (1,):
+            grows = name in networks.NETWORKS
+            path = networks.write(name, factor, folder) if grows else write(name, folder)
             found = work(path, runs)
             seconds = float(found["seconds"])
             yield {"network": path.stem, **found, "growth": seconds / before if before else ""}
             before = seconds
 
 
+def _cells(row: Row) -> str:
+    return "  ".join(f"{v:>22}" if isinstance(v, str) else f"{v:>10.4g}" for v in row.values())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--net", nargs="*", help="networks to search")
-    parser.add_argument("--verify", nargs="*", default=[], choices=symmetry_networks.VERIFIED, help="to verify")
+    parser.add_argument("--find", nargs="*", metavar="NETWORK", help=" ".join((*networks.LARGE, *networks.SEARCHED)))
+    parser.add_argument("--lower", nargs="*", metavar="NETWORK", help=" ".join(networks.LOWERED))
+    parser.add_argument("--verify", nargs="*", metavar="NETWORK", help=" ".join(networks.VERIFIED))
+    parser.add_argument("--command", action="store_true", help="verify as the command does, in a child process")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()) / "gmnc-benchmark")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     args.folder.mkdir(exist_ok=True)
-    default = [] if args.verify else ["resnet50", "gpt2", "wide", "unrolled", "crnn"]
-    net = default if args.net is None else args.net
-    every: list[Row] = []
-    for names, work in ((net, searched), (args.verify, verified)):
-        for number, row in enumerate(rows(names, args.folder, args.runs, work)):
-            every.append(row)
-            if not args.json:
-                cells = (f"{v:>12}" if isinstance(v, str) else f"{v:>12.4g}" for v in row.values())
-                lines = [] if number else ["  ".join(f"{key:>12}" for key in row)]
-                print("\n".join([*lines, "  ".join(cells)]), flush=True)
+    every = args.find is None and args.lower is None and args.verify is None
+    checking = partial(verified, command=args.command)
+    works: list[tuple[str, Sequence[str] | None, Sequence[str], Work]] = [
+        ("find", args.find, (*networks.LARGE, *networks.SEARCHED), find),
+        ("lower", args.lower, tuple(networks.LOWERED), lower),
+        ("verify", args.verify, tuple(networks.VERIFIED), checking),
+    ]
+    found: list[Row] = []
+    for title, chosen, usual, work in works:
+        header = False
+        for row in rows(usual if every or chosen == [] else chosen or (), args.folder, args.runs, work):
+            found.append({"work": title, **row})
+            if args.json:
+                continue
+            if not header and "skipped" not in row:
+                print(f"\n{title}\n" + "  ".join(f"{k:>22}" if k in ("network", "sound") else f"{k:>10}" for k in row))
+                header = True
+            print(_cells(row), flush=True)
     if args.json:
-        print(json.dumps(every))
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

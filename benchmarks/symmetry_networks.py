@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-__all__ = ["SEARCHED", "VERIFIED", "write"]
+__all__ = ["FACTORS", "LARGE", "LOWERED", "NETWORKS", "SEARCHED", "VERIFIED", "missing", "write"]
 
 Write = Callable[[Path, int], None]
 FACTORS = (1, 2, 4)
@@ -99,6 +100,59 @@ def timm(name: str) -> Write:
         _export(path, models.create_model(name, num_classes=10, img_size=size), torch.randn(1, 3, size, size))
 
     return write
+
+
+def deepseek_v3(path: Path, factor: int) -> None:
+    """A tiny DeepSeek-V3 of 2, 4 and 8 layers, which share their rotary tables."""
+    transformers: Any = importlib.import_module("transformers")
+    config = transformers.DeepseekV3Config(
+        vocab_size=40, hidden_size=24, num_hidden_layers=2 * factor, num_attention_heads=4, num_key_value_heads=4,
+        intermediate_size=40, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=12, n_shared_experts=1,
+        n_group=2, topk_group=1, first_k_dense_replace=1, kv_lora_rank=10, q_lora_rank=14, qk_nope_head_dim=6,
+        qk_rope_head_dim=4, v_head_dim=5, use_cache=False,
+    )  # fmt: skip
+    config._experts_implementation = "batched_mm"
+    _export(path, _Logits(transformers.DeepseekV3ForCausalLM(config)), torch.randint(1, 40, (1, 5)))
+
+
+class _Logits(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.model(ids).logits
+
+
+def table(path: Path, factor: int) -> None:
+    """A transformer with a position table of 512, 1,024 and 2,048 rows."""
+    encoder(path, 4, width=128, tokens=512 * factor)
+
+
+def concat(path: Path, factor: int) -> None:
+    """4,000, 8,000 and 16,000 inputs, concatenated."""
+    count = 4000 * factor
+    names = [f"x{i}" for i in range(count)]
+    weight = np.random.default_rng(0).standard_normal((count, 4)).astype(np.float32)
+    nodes = [helper.make_node("Concat", names, ["c"], axis=1), helper.make_node("MatMul", ["c", "w"], ["y"])]
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 1]) for n in names]
+    _save(path, nodes, [numpy_helper.from_array(weight, "w")], inputs, ("y", [1, 4]))
+
+
+def chain(path: Path, factor: int) -> None:
+    """25,000, 50,000 and 100,000 nodes, one after the other."""
+    count = 25_000 * factor
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h0"])]
+    nodes += [helper.make_node(("Relu", "Tanh")[i % 2], [f"h{i}"], [f"h{i + 1}"]) for i in range(count - 1)]
+    _save(path, nodes, [weight], ("x", [1, 4]), (nodes[-1].output[0], [1, 4]))
+
+
+def unused(path: Path, factor: int) -> None:
+    """25,000, 50,000 and 100,000 initializers that nothing reads."""
+    stored = [numpy_helper.from_array(np.ones(3, np.float32), f"u{i}") for i in range(25_000 * factor)]
+    stored.append(numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"))
+    _save(path, [helper.make_node("MatMul", ["x", "w"], ["y"])], stored, ("x", [1, 4]), ("y", [1, 4]))
 
 
 def transformer(path: Path, factor: int) -> None:
@@ -186,6 +240,7 @@ SEARCHED: Mapping[str, Write] = {
     "wide": wide,
     "unrolled": unrolled,
     "crnn": crnn,
+    "deepseek_v3": deepseek_v3,
     **{name: timm(name) for name in ("coat_lite_tiny", "convit_tiny", "xcit_nano_12_p16_224")},
 }
 """Networks whose symmetries are searched."""
@@ -193,13 +248,29 @@ SEARCHED: Mapping[str, Write] = {
 VERIFIED: Mapping[str, Write] = {"transformer": transformer, "transformer_int8": transformer_int8, "trees": trees}
 """Networks that are verified."""
 
+LOWERED: Mapping[str, Write] = {"table": table, "concat": concat, "chain": chain, "unused": unused}
+"""Networks that are lowered."""
+
+NETWORKS: Mapping[str, Write] = {**SEARCHED, **VERIFIED, **LOWERED}
+
+LARGE = ("resnet50", "gpt2")
+"""Networks of `large_networks` that are searched too, in one size."""
+
+_PACKAGES = {"deepseek_v3": "transformers"} | {n: "timm" for n in SEARCHED if n.startswith(("coat", "convit", "xcit"))}
+
+
+def missing(name: str) -> str | None:
+    """The package that a network needs and that is not installed; None if there is none."""
+    package = _PACKAGES.get(name)
+    return package if package and find_spec(package) is None else None
+
 
 def write(name: str, factor: int, folder: Path) -> Path:
     """Make `folder/name_factor.onnx`; kept if it is there already."""
     path = folder / f"{name}_{factor}.onnx"
     if not path.exists():
         torch.manual_seed(0)
-        {**SEARCHED, **VERIFIED}[name](path, factor)
+        NETWORKS[name](path, factor)
     return path
 
 
@@ -215,11 +286,12 @@ def _save(
     path: Path,
     nodes: list[onnx.NodeProto],
     initializers: list[TensorProto],
-    x: tuple[str, list[int]],
+    x: tuple[str, list[int]] | list[onnx.ValueInfoProto],
     y: tuple[str, list[int]],
     kind: int = TensorProto.FLOAT,
 ) -> None:
-    ends = helper.make_tensor_value_info(x[0], kind, x[1]), helper.make_tensor_value_info(y[0], TensorProto.FLOAT, y[1])
-    graph = helper.make_graph(nodes, path.stem, [ends[0]], [ends[1]], initializers)
+    inputs = x if isinstance(x, list) else [helper.make_tensor_value_info(x[0], kind, x[1])]
+    output = helper.make_tensor_value_info(y[0], TensorProto.FLOAT, y[1])
+    graph = helper.make_graph(nodes, path.stem, inputs, [output], initializers)
     opsets = [helper.make_opsetid("", 20), helper.make_opsetid("ai.onnx.ml", 3)]
     onnx.save_model(helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
