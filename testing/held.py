@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 import onnx_ir
 from google.protobuf.message import EncodeError
+from onnx_ir.serde import SerdeError
 
 from ..backends.values import checked, same_bytes
 from ..backends.write_plan import plan_write
@@ -112,8 +113,15 @@ class HeldNetwork:
 
 
 def _divided(written: bytes | Path, names: set[str]) -> tuple[bytes, dict[str, np.ndarray]]:
-    """A model without these tensors, which become inputs, and the tensors; raises `ValueError` if that is too large."""
-    model = onnx_ir.load(written) if isinstance(written, Path) else onnx_ir.from_proto(onnx.load_from_string(written))
+    """A model without these tensors, which become inputs, and the tensors.
+
+    Raises `ValueError` if that is too large, or holds what onnx-ir does not read (sparse tensors of nodes).
+    """
+    try:
+        given = onnx.load_from_string(written) if isinstance(written, bytes) else None
+        model = onnx_ir.load(written) if given is None else onnx_ir.from_proto(given)
+    except SerdeError as error:
+        raise ValueError("onnx-ir does not read it") from error
     tensors = _take(model, names)
     onnx_ir.external_data.load_to_model(model)
     try:
