@@ -118,3 +118,27 @@ def test_each_element_has_one_edge() -> None:
     graph = gmnc.compile(network("a matrix for all heads"))
     assert graph.num_parameter_edges == graph.num_parameters == 2 * 12 + 4 * 5 + 15 * 2
     assert sum(b.role == "source" and b.view.name == "m" for b in graph.edges) == 1
+
+
+BANK = """(float[5, 3] x) => (float[5, 2] y) {{
+    thin = Reshape(x, one_each) m = MatMul(thin, a) {} r = Relu(s) y = Einsum<equation = "teo,eoi->ti">(r, c)
+}}"""
+ADDED = {
+    "before tokens and experts are one axis": "q = Reshape(m, apart) s = Add(q, b)",
+    "while they are": "q = Reshape(m, merged) bt = Expand(b, tiled) bm = Reshape(bt, merged) z = Add(q, bm) "
+    "s = Reshape(z, apart)",
+    "and stretched while they are": "q = Reshape(m, merged) bt = Expand(b, tiled) bm = Reshape(bt, merged) "
+    "z = Mul(q, bm) s = Reshape(z, apart)",
+}
+
+
+@pytest.mark.parametrize("how", ADDED)
+def test_a_vector_of_each_expert_is_added_once(how: str) -> None:
+    """Three experts of 4 neurons, whose results are added: 12!. A neuron has one node, not one for each token."""
+    numbers = {"one_each": [5, 1, 1, 3], "apart": [5, 3, 4], "merged": [15, 4], "tiled": [5, 3, 4]}
+    model = build(BANK.format(ADDED[how]), {"a": (3, 3, 4), "b": (3, 4), "c": (3, 4, 2)}, numbers)
+    graph = gmnc.compile(model)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(F(12)))
+    assert graph.num_parameter_edges == graph.num_parameters
+    assert graph.num_nodes == 3 + 3 * 4 + 1 + 2  # inputs, neurons, the source of the vector, outputs
+    assert_sound(model)
