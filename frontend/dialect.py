@@ -101,6 +101,17 @@ def _ranked(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped 
     return [x and ((*x[0][:-1], node.attributes["k"].as_int(), x[0][-1]), x[1])]
 
 
+def _resized(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    """The shape of operand 0 with other sizes along some axes."""
+    x, axes = inputs[0], node.attributes.get_ints("axes", ())
+    sizes = dict(zip(axes, node.attributes.get_ints("sizes", ()), strict=True))
+    return [x and (tuple(sizes.get(a, n) for a, n in enumerate(x[0])), x[1])]
+
+
+def _as_given(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
+    return [(tuple(node.attributes.get_ints("shape", ())), node.attributes["dtype"].as_string())]
+
+
 def _number(node: onnx_ir.Node, inputs: Sequence[Shaped | None]) -> list[Shaped | None]:
     return [((), "int64")]
 
@@ -261,6 +272,17 @@ DIALECT: Mapping[str, InternalOp] = {
         weights=None,
     ),
     "Choice": InternalOp("One of two values of different shapes, by a condition.", ("then", "else", "condition")),
+    "ByData": InternalOp(
+        "x, whose sizes depend on data. along: the axes along which entries may move by data, as operator `of` moves "
+        "them; axes, sizes: other sizes that they get; settings: what is known of the operator's operands. fill: an "
+        "operand that new entries are made of.",
+        ("x", "data", "fill"), ("of", "along", "axes", "sizes", "settings", "part"), _resized,
+    ),
+    "FromData": InternalOp(
+        "A value of a given shape that is computed from all operands, in order, as operator `of` does. number: which "
+        "of several such values.",
+        ("*operands",), ("of", "shape", "dtype", "settings", "number"), _as_given,
+    ),
     "Carry": InternalOp("A loop-carried value at the start of an iteration.", ("initial",), starts=True, iterates=True),
     "Iteration": InternalOp("The iteration number.", (), shapes=_number, iterates=True),
     "Step": InternalOp(

@@ -17,6 +17,7 @@ from .plan import plan
 from .rewriting.cells import expand_cells
 from .rewriting.chains import merge_chains
 from .rewriting.control import flatten
+from .rewriting.data_sizes import fix_sizes
 from .rewriting.dequantised import fuse_dequantisation
 from .rewriting.expand import expand
 from .rewriting.experts import dense_experts
@@ -153,6 +154,12 @@ PASSES: tuple[RewritePass, ...] = (
         "expand-functions",
         "operators without a rule become the function body that ONNX defines",
         lambda model, context: expand(model, context.known(model), context.find(model)),
+        restarts=True,
+    ),
+    RewritePass(
+        "fix-sizes",
+        "operators whose sizes depend on data get default sizes, and a join with what determines the sizes",
+        lambda model, context: fix_sizes(model, context.known(model)),
         restarts=True,
     ),
     RewritePass(

@@ -477,6 +477,9 @@ STEPS: tuple[Step, ...] = (
     _other("AffineGrid", "sampling coordinates of an affine map", "align_corners over to", mixes_over="positions"),
     _other("DeformConv", "sampling at positions shifted by offsets", "grids offset_group pads", mixes_over="positions"),
     _other("Col2Im", "the sum of overlapping windows", "block grids strides to", mixes_over="positions"),
+    _other(
+        "ByData", "as many entries as the network computes", "axes grid grids of part settings", mixes_over="positions"
+    ),
     _other("DFT", "the discrete Fourier transform", "axis grid inverse length onesided", mixes_over="positions"),
     _other("STFT", "the short-time Fourier transform", "grid length onesided step", mixes_over="positions"),
     # Gather and scatter.
@@ -516,6 +519,12 @@ STEPS: tuple[Step, ...] = (
     _other("DynamicQuantizeZeroPoint", "that zero point", "over", mixes_over="neurons"),
     _other("Quant", "quantisation to a number of bits and back", "bits grid narrow signed"),
     _other("BipolarQuant", "quantisation to -1 or 1 and back", "grid"),
+    _other(
+        "FloatQuant",
+        "rounding to a float of few bits",
+        "exponent_bias exponent_bits grid has_inf has_nan has_subnormal "
+        "mantissa_bits max_float max_value rounding_mode saturating saturation scale",
+    ),
     _other("Regrid", "the stored integers with a second scale", "number"),
     # Classical models.
     _other("Branch", "the comparison of a decision tree's split", "missing mode"),

@@ -60,6 +60,8 @@ class Storage:
         dtype: Type of a stored element, e.g. "int8", "uint4", "float8_e4m3fn".
         values: Names of the ONNX values that hold the dequantised tensor; none if an operator reads the stored form.
         quant_params: Names of the scales and zero points that dequantisation needs.
+        codes: Identifies which values a stored element can represent, given its scales and zero points: stored forms
+            that differ in it cannot exchange values.
         load: Returns the stored tensor.
         decode: (stored tensor, scales and zero points by name) to dequantised values.
         encode: (values, scales and zero points by name, present stored tensor) to the nearest stored tensor; elements
@@ -69,6 +71,7 @@ class Storage:
     dtype: str
     values: tuple[str, ...]
     quant_params: tuple[str, ...]
+    codes: str
     load: Callable[[], np.ndarray] = field(repr=False)
     decode: Callable[[np.ndarray, Mapping[str, np.ndarray]], np.ndarray] = field(repr=False)
     encode: Callable[[np.ndarray, Mapping[str, np.ndarray], np.ndarray], np.ndarray] = field(repr=False)

@@ -176,6 +176,7 @@ class LinkRole(StrEnum):
     WHERE = "Where"
     WHILE = "While"
     XOR = "Xor"
+    BY_DATA = "ByData"
 
 
 SUFFIXES = ("", ".scale", ".zero_point", ".table")

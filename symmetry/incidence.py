@@ -258,8 +258,9 @@ class Incidence:
                 if block.constant:
                     what = ("constant", self.graph.values(block)[:1, :1, :1, :1].tobytes())
                 table = self.graph.constants if block.constant else self.graph.parameters
-                dtype = table[block.view.name].dtype
-                key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), dtype, what)
+                tensor = table[block.view.name]
+                holds = (tensor.dtype, tensor.storage and tensor.storage.codes)
+                key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), holds, what)
                 colour[bicliques.start : bicliques.stop] = self._number(key)
         colour[self.fixed] = len(self._numbers) + np.flatnonzero(self.fixed)
         return colour

@@ -14,22 +14,24 @@ __all__ = ["Failure", "OutputCheck", "Report"]
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A claimed generator that changes an output.
+    """A claim that is false: a claimed generator, or a change of tensors that are never read, changes an output.
 
     Attributes:
         error: The largest relative change of an output.
-        generator: Description, one line per node group.
+        generator: Description, one line per node group; the names of the tensors.
         groups: Node groups that it permutes or rescales.
         nodes: ONNX nodes whose weights or links it changes, as (name, operator, lowering rule).
+        claim: How the text begins.
     """
 
     error: float
     generator: str
     groups: tuple[int, ...] = ()
     nodes: tuple[tuple[str, str, str], ...] = ()
+    claim: str = "a claimed symmetry changes the output by"
 
     def __str__(self) -> str:
-        lines = [f"a claimed symmetry changes the output by {self.error:.3g}:"]
+        lines = [f"{self.claim} {self.error:.3g}:"]
         lines += [f"  {line}" for line in self.generator.splitlines()]
         if self.nodes:
             lines.append("it changes these ONNX nodes, lowered by:")

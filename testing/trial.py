@@ -11,7 +11,7 @@ from .precision import eps_of, tolerance_of
 from .processes import NotRunnable, Runner, Stopped
 from .runtime import Arrays, Network, disagreement
 
-__all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values"]
+__all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values", "shuffled"]
 
 Errors = dict[str, float]
 """Change of each output, relative to its largest magnitude."""
@@ -210,6 +210,13 @@ def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
             new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
+
+
+def shuffled(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A tensor of the same numbers in another order, of random signs."""
+    return np.asarray(
+        rng.permutation(tensor.reshape(-1)).reshape(tensor.shape) * rng.choice([-1, 1], tensor.shape)
+    ).astype(tensor.dtype)
 
 
 def _finite(array: np.ndarray) -> bool:

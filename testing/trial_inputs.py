@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import onnx
 import onnx_ir
 
 from ..backends.values import dtype_of
+from ..frontend.budget import elements
 from ..ir import GmncError, ParameterGraph
-from .inputs import SAMPLINGS, InputSpec, around_splits, draw_inputs, infer_model, input_specs, is_large
+from .inputs import SAMPLINGS, InferredModel, InputSpec, around_splits, draw_inputs, infer_model, input_specs, is_large
 from .precision import float_types
 from .processes import NotRunnable, Runner, Stopped
 from .trial import Trial
@@ -22,6 +23,8 @@ __all__ = ["responsive_trial"]
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 
 _ENOUGH = 0.9
+_MORE, _SMALL = 7, 4096
+_STEPS = frozenset(["Ceil", "Floor", "Round", "Sign"])
 
 
 def responsive_trial(
@@ -36,6 +39,7 @@ def responsive_trial(
 ) -> tuple[Trial, float]:
     """Set up a trial on random and given inputs whose outputs react to as many parameters as possible.
 
+    Small networks that turn numbers into integers or conditions run on several inputs, as one may hide a difference.
     The samplings of `inputs.SAMPLINGS` are tried in order until the outputs react to nearly all parameters. Given
     integers replace random ones in every feed, as they may be sizes, rates or choices.
 
@@ -65,12 +69,14 @@ def responsive_trial(
     large = {s.name for s in specs if is_large(s)}
     whole = {n: v for n, v in given.items() if v.dtype.kind not in "fc" or n in large}
     drawable = [s for s in specs if s.name not in whole]
+    more = _MORE if _decides(inferred) and sum(elements(s.shape) for s in specs) <= _SMALL else 0
     best: tuple[Trial, float] | None = None
     first: NotRunnable | None = None
     for sampling in SAMPLINGS:
         drawn = draw_inputs(drawable, rng, sampling)
         feeds = [{**drawn, **whole}, {**drawn, **given}] if given else [drawn]
         feeds += around_splits(graph, feeds[0], rng)
+        feeds += [{**draw_inputs(drawable, rng, sampling), **whole} for _ in range(more)]
         earlier = [] if best is None else best[0].feeds
         try:
             trial = Trial(graph, [*earlier, *feeds], rng, runner, types, tolerance)
@@ -87,6 +93,20 @@ def responsive_trial(
     if best is None:
         raise NotRunnable(f"{first}{_wanted(specs, given)}")
     return best
+
+
+def _decides(inferred: InferredModel) -> bool:
+    """Whether the network turns floats into integers, conditions or counts."""
+
+    def dtypes(values: Sequence[onnx_ir.Value | None]) -> set[str]:
+        known = [inferred.known.get(v) for v in values if v is not None]
+        return {k.dtype for k in known if k is not None and k.data is None}
+
+    return any(
+        (node.op_type in _STEPS or any(d.startswith(("int", "bool")) for d in dtypes(node.outputs)))
+        and any("float" in d for d in dtypes(node.inputs))
+        for node in inferred.model.graph.all_nodes()
+    )
 
 
 def _fitting(spec: InputSpec, array: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ from .precision import tolerance_of
 from .processes import ChildProcess, InProcess, NotRunnable, Runner, default_timeout
 from .report import Failure, OutputCheck, Report
 from .round_trip import round_trip
-from .trial import Errors, Trial
+from .trial import Errors, Trial, shuffled
 from .trial_inputs import responsive_trial
 
 __all__ = ["KINDS", "verify"]
@@ -28,6 +28,10 @@ __all__ = ["KINDS", "verify"]
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 Progress = Callable[[str, int, int], None]
 
+UNREAD = ("dead", "never read")
+"""Reasons in the account that say that a tensor has no effect."""
+
+_NEVER_READ = "tensors that are never read change the output by"
 _ROUNDS = 4
 _CLEARLY = 10
 
@@ -52,6 +56,8 @@ def verify(
     and run in ONNX Runtime (one CPU thread, no graph optimisation) on random inputs and on `inputs`. The weights are
     perturbed first so that all are distinct; signs, scales and matrices are drawn at random. The change of each output,
     relative to its largest magnitude, must stay below its tolerance.
+
+    Account: tensors that are called dead or never read are replaced by others, which must not change an output.
 
     Negative controls: changes that are not symmetries are run as well. One of them must change an output by ten times
     its tolerance; otherwise the check is undecided.
@@ -153,10 +159,22 @@ class _Check:
         """Run the claims and the negative controls."""
         self.trial = trial
         self.skipped += trial.skipped
+        self.unread(trial)
         self.run_products(trial, trials if self.claimed and trial.names else 0, registry)
         self.controls(trial, controls)
         if self.claimed and trial.names and not self.failures and not self._is_sensitive():
             self.skipped.append(self._why_undecided())
+
+    def unread(self, trial: Trial) -> None:
+        """Change all tensors that the account calls dead or never read: no output may change."""
+        parameters = self.graph.parameters
+        whole = {e.name for e in self.graph.account if e.where in UNREAD and e.count == parameters[e.name].size}
+        names = [n for n in sorted(whole) if parameters[n].storage is None and parameters[n].load().dtype.kind == "f"]
+        if not names or not trial.names:
+            return
+        errors = trial.errors({n: shuffled(parameters[n].load(), trial.rng) for n in names})
+        if trial.excess(errors) > 1:
+            self.failures = [Failure(max(errors.values()), ", ".join(names), claim=_NEVER_READ), *self.failures]
 
     def run_products(self, trial: Trial, trials: int, registry: Any) -> None:
         """Run products of generators, and bisect the first one that fails."""
@@ -175,7 +193,7 @@ class _Check:
                 failing = some
         if failing:
             self.on_progress("looking for the cause", trials, trials)
-            self.failures = culprits(trial, failing, registry)
+            self.failures += culprits(trial, failing, registry)
 
     def controls(self, trial: Trial, each: int) -> None:
         """Run up to four rounds of negative controls until one is detected; none if no output depends on parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx_ir
 
 from ...ir import LoweringError
 from ..model.traversal import subgraphs
+from .counted import differing
 from .value_info import ValueInfo
 
 __all__ = ["BODIES", "Walk"]
@@ -23,10 +24,12 @@ class Walk(Protocol):
     Attributes:
         known: What has been inferred so far.
         misfits: Branches that cannot run on these shapes.
+        unsure: Values of which the data is an assumption.
     """
 
     known: dict[onnx_ir.Value, ValueInfo]
     misfits: set[onnx_ir.Graph]
+    unsure: Collection[onnx_ir.Value]
 
     def graph(self, graph: onnx_ir.Graph) -> None:
         """Infer the nodes of a graph whose inputs are known."""
@@ -39,7 +42,7 @@ class Walk(Protocol):
 def _branches(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:
     """Outputs of the branch that is taken; if that is unknown, of the first branch that can run."""
     names = ["then_branch", "else_branch"]
-    condition = inputs[0].data if inputs and inputs[0] is not None else None
+    condition = _data(walk, node, inputs, 0)
     if condition is not None:
         names = names[:1] if condition.reshape(-1)[0] else names[1:]
     results: list[Infos] = []
@@ -54,19 +57,32 @@ def _branches(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:
             walk.misfits.add(branch)
     if not results:
         raise errors[0]
-    return [None if k is None else ValueInfo(k.shape, k.dtype, k.data if len(names) == 1 else None) for k in results[0]]
+    if len(names) == 1:
+        return [k and ValueInfo(k.shape, k.dtype, k.data) for k in results[0]]
+    return [k and ValueInfo(k.shape, k.dtype, None, differing(k, others)) for k, *others in zip(*results, strict=False)]
 
 
 def _loop(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:
     body = subgraphs(node)[0]
-    trips = inputs[0].data if inputs and inputs[0] is not None else None
+    trips, condition = _data(walk, node, inputs, 0), _data(walk, node, inputs, 1)
     count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
     start: Sequence[ValueInfo | None] = [ValueInfo((), "int64"), ValueInfo((), "bool"), *inputs[2:]]
     _enter(walk, body, start)
     ends = [walk.known.get(v) for v in body.outputs[1:]]
     carried = len(inputs) - 2
-    finals = [k and ValueInfo(k.shape, k.dtype) for k in ends[:carried]]
-    return finals + [k and ValueInfo((count, *k.shape), k.dtype) for k in ends[carried:]]
+    pairs = zip(ends, inputs[2:], strict=False)
+    finals = [k and ValueInfo(k.shape, k.dtype, None, differing(k, [at])) for k, at in pairs]
+    again = body.outputs[0]
+    steady = again is body.inputs[1] or ((known := walk.known.get(again)) is not None and known.data is not None)
+    exact = trips is not None and steady and (node.inputs[1] is None or condition is not None)
+    rows = frozenset[int]() if exact else frozenset({0})
+    return finals[:carried] + [k and ValueInfo((count, *k.shape), k.dtype, None, rows) for k in ends[carried:]]
+
+
+def _data(walk: Walk, node: onnx_ir.Node, inputs: Infos, place: int) -> np.ndarray | None:
+    """The data of an operand, None if it is only assumed."""
+    entry = inputs[place] if place < len(inputs) else None
+    return None if entry is None or node.inputs[place] in walk.unsure else entry.data
 
 
 def _scan(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:

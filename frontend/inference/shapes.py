@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..dialect import Shaped
 from ..errors import SMALLER, Unsupported
 from ..model.attributes import attribute_values
 from ..model.gc_pause import paused
-from ..model.keys import ML_DOMAIN
+from ..model.keys import DOMAIN, ML_DOMAIN
 from ..model.protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
 from ..model.traversal import describe
 from ..primitives.values import Op, Value
@@ -26,15 +26,17 @@ from ..rules.registry import Rule
 from . import ml_shapes
 from .bodies import BODIES
 from .contrib import output_shapes
+from .counted import counted, upper_bound
+from .data_sizes import Assumed
 from .fold_budget import fits_budget, python_work
 from .folding import elementwise, fold
 from .inference_guard import unsafe_reason
 from .program_data import initializer_data, quantised
 from .shape_checks import contradiction
-from .size_choice import choose_sizes
+from .size_choice import choose_sizes, with_assumed_sizes
 from .sizes import DEFAULTS, Sizes
 from .tables import partial_reads
-from .value_info import ValueInfo, hint, inference_key, of_array, of_type, shape_of, upper_bound
+from .value_info import ValueInfo, hint, inference_key, of_array, of_type, shape_of
 
 __all__ = ["ValueInfo", "infer", "of_operator"]
 
@@ -60,27 +62,46 @@ def infer(
         misfits: Gains the branches of If nodes that cannot run on these shapes.
 
     Returns:
-        Shape, dtype and known data by value. Values whose shape depends on data, and is not declared, are absent;
-        NonZero counts as if all entries were non-zero.
+        Shape, dtype and known data by value. Axes whose sizes depend on data have a default size and are marked;
+        NonZero counts as if all entries were non-zero. Values of which nothing is known are absent.
 
     Raises:
         LoweringError: Ranks or shapes contradict each other; the error names the node.
     """
     with paused():
         memo: dict[Hashable, list[ValueInfo | None]] = {}
-        start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find).initializers()
+        start = _Inference(model, Sizes({}, {}, DEFAULTS[0]), memo, find, Assumed(DEFAULTS[0])).initializers()
 
-        def infer_with(sizes: Sizes) -> _Inference:
-            inference = _Inference(model, sizes, memo, find)
+        def infer_with(sizes: Sizes, assumed: Assumed) -> _Inference:
+            inference = _Inference(model, sizes, memo, find, assumed)
+            inference.unsure = unsure
             inference.known.update(start)
             inference.inputs()
             inference.graph(model.graph)
             return inference
 
-        best = choose_sizes(infer_with, dims or {}, inputs or {})
+        def choose(guess: bool) -> _Inference:
+            return choose_sizes(
+                lambda sizes: infer_with(sizes, Assumed(sizes.default, guess)), dims or {}, inputs or {}
+            )
+
+        nodes, opset = list(model.graph.all_nodes()), model.opset_imports.get("", 1)
+        unsure: set[onnx_ir.Value] = set()
+        best, known = with_assumed_sizes(nodes, choose, infer_with, opset)
+        while new := _assumed_choices(nodes, best.known, known) - unsure:
+            unsure |= new
+            best, known = with_assumed_sizes(nodes, choose, infer_with, opset)
     if misfits is not None:
         misfits.update(best.misfits)
-    return best.known
+    return known
+
+
+def _assumed_choices(
+    nodes: Iterable[onnx_ir.Node], assumed: Mapping[onnx_ir.Value, ValueInfo], known: Mapping[onnx_ir.Value, ValueInfo]
+) -> set[onnx_ir.Value]:
+    """The conditions and trip counts of which only assumed sizes give the data."""
+    read = [v for n in nodes if n.op_type in ("If", "Loop") and not n.domain for v in n.inputs[:2] if v is not None]
+    return {v for v in read if v in known and known[v].data is None and assumed[v].data is not None}
 
 
 def of_operator(
@@ -115,7 +136,8 @@ def of_operator(
         domain, op, values, made, outputs=[onnx_ir.Value(name=f"o{i}") for i in range(outputs)], version=opset
     )
     graph = onnx_ir.Graph([], [], nodes=[], opset_imports={domain: opset})
-    inference = _Inference(onnx_ir.Model(graph, ir_version=10), Sizes({}, {}, DEFAULTS[0]), {}, lambda _: rule)
+    sizes, assumed = Sizes({}, {}, DEFAULTS[0]), Assumed(DEFAULTS[0], guess=False)
+    inference = _Inference(onnx_ir.Model(graph, ir_version=10), sizes, {}, lambda _: rule, assumed)
     inference.advice = ""
     return inference.outputs(node, list(inputs))
 
@@ -125,8 +147,10 @@ class _Inference:
 
     Attributes:
         memo: Inferred outputs by `value_info.inference_key`, shared between walks.
+        assumed: What is assumed of sizes that depend on data.
         known: What has been inferred so far.
         misfits: Branches that cannot run on these shapes.
+        unsure: Values whose data follows from sizes that depend on data.
         advice: What to do if sizes that were not guessed do not fit.
         folded: Bytes of the constants folded so far.
         python_work: Their work element by element in Python, see `budget.MAX_FOLD_WORK`.
@@ -138,13 +162,16 @@ class _Inference:
         sizes: Sizes,
         memo: dict[Hashable, list[ValueInfo | None]],
         find: Callable[[onnx_ir.Node], Rule | None],
+        assumed: Assumed,
     ) -> None:
         self.model = model
+        self.assumed = assumed
         self.sizes = sizes
         self.memo = memo
         self.find = find
         self.known: dict[onnx_ir.Value, ValueInfo] = {}
         self.misfits: set[onnx_ir.Graph] = set()
+        self.unsure: Collection[onnx_ir.Value] = ()
         self.advice = _FIXED
         self.folded = self.python_work = 0
         self.opsets = [onnx.OperatorSetIdProto(domain=d, version=v) for d, v in model.opset_imports.items()]
@@ -190,9 +217,39 @@ class _Inference:
                 outputs = self._node(node, inputs)
                 pairs = list(zip(node.outputs, outputs, strict=False))
                 found = {v: k or self._declared(v) or upper_bound(node, inputs) for v, k in pairs}
+                found = self._by_data(self.assumed, node, inputs, found)
             except (ValueError, LookupError, TypeError, ArithmeticError) as error:
                 raise self._misfit(node, inputs, str(error)) from error
             self.known.update((v, k) for v, k in found.items() if k is not None and v.name)
+
+    def _by_data(
+        self, assumed: Assumed, node: onnx_ir.Node, inputs: list[ValueInfo | None],
+        found: dict[onnx_ir.Value, ValueInfo | None],
+    ) -> dict[onnx_ir.Value, ValueInfo | None]:  # fmt: skip
+        """The outputs of a node, with default sizes where sizes depend on data."""
+        marks = counted(node, inputs, list(found.values()))
+        found = {v: k and assumed.counted(node, v, k, m) for (v, k), m in zip(found.items(), marks, strict=True)}
+        if not assumed.guess or all(k is not None or not v.name for v, k in found.items()):
+            return found
+        made: list[ValueInfo | None] | None = None
+        with suppress(LoweringError):
+            made = assumed.outputs(node, inputs, self.known, self.opset(node), lambda k: self._inferred(node, k))
+        if made is None and node.domain not in _WITH_SCHEMAS and self.find(node) is None:
+            made = [self._named(assumed, v) for v in node.outputs]
+            if any(k is not None for k in made):
+                assumed.nodes[node] = None
+        if made is None:
+            return found
+        self.sizes.guessed = True
+        return {v: k or m for (v, k), m in zip(found.items(), made, strict=True)}
+
+    def _named(self, assumed: Assumed, value: onnx_ir.Value) -> ValueInfo | None:
+        """The declared shape of an output of an operator of unknown structure."""
+        if not isinstance(value.type, onnx_ir.TensorType) or value.shape is None:
+            return None
+        if value.type.dtype is onnx_ir.DataType.UNDEFINED:
+            return None
+        return ValueInfo(assumed.named(value.shape, self.sizes.of_dim), dtype_name(value.type.dtype))
 
     def _node(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if node.op_type in BODIES and not node.domain:
@@ -203,7 +260,7 @@ class _Inference:
 
     def _outputs(self, node: onnx_ir.Node, inputs: list[ValueInfo | None]) -> list[ValueInfo | None]:
         if not node.domain and node.op_type in ("Shape", "Size") and inputs[0] is not None:
-            return [of_array(shape_of(node, inputs[0]))]
+            return [of_array(shape_of(node, inputs[0].shape))]
         if (
             node.op_type == "CastLike"
             and inputs[0] is not None
@@ -352,6 +409,7 @@ def _checked(given: object) -> Sequence[Shaped | None]:
 
 _DTYPES = {dtype_name(dtype) for dtype in onnx_ir.DataType if dtype is not onnx_ir.DataType.UNDEFINED}
 _NULLARY = frozenset({"Constant"})
+_WITH_SCHEMAS = frozenset({"", "ai.onnx", ML_DOMAIN, DOMAIN})
 _GUESSED = "give sizes that fit (--dim NAME=SIZE, --input NAME=1x3x224x224), or export the model again"
 _FIXED = "the model contradicts itself; export it again"
 

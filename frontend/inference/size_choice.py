@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
+import onnx_ir
+
 from ...ir import LoweringError
+from .data_sizes import Assumed
+from .size_marks import downstream, is_fixed, marked
 from .sizes import DEFAULTS, Sizes
 from .tables import LONGEST
+from .value_info import ValueInfo
 
-__all__ = ["Inference", "choose_sizes"]
+__all__ = ["AssumingInference", "Inference", "choose_sizes", "with_assumed_sizes"]
 
 
 class Inference(Protocol):
@@ -28,7 +34,15 @@ class Inference(Protocol):
         ...
 
 
+class AssumingInference(Inference, Protocol):
+    """The result of shape inference that may have assumed sizes."""
+
+    known: dict[onnx_ir.Value, ValueInfo]
+    assumed: Assumed
+
+
 W = TypeVar("W", bound=Inference)
+A = TypeVar("A", bound=AssumingInference)
 
 
 def choose_sizes(infer: Callable[[Sizes], W], dims: Mapping[str, int], inputs: Mapping[str, tuple[int, ...]]) -> W:
@@ -85,6 +99,65 @@ def _extend_to_tables(
                 if len(longer.misfits) <= len(found.misfits) and _unread(longer.partial_reads()) < _unread(reads):
                     dims, found, reads = {**dims, name: rows}, longer, longer.partial_reads()
     return found
+
+
+def with_assumed_sizes(
+    nodes: Sequence[onnx_ir.Node], choose: Callable[[bool], A], infer: Callable[[Sizes, Assumed], A], opset: int
+) -> tuple[A, dict[onnx_ir.Value, ValueInfo]]:
+    """Infer with default sizes for axes whose sizes depend on data.
+
+    If they fit nowhere, sizes that operands give are left unknown, and everything behind a count depends on it.
+
+    Args:
+        nodes: All nodes of the model, in order.
+        choose: Infers with the best sizes of symbolic dimensions; its argument says whether to guess sizes that
+            operands give.
+        infer: Infers with the sizes given.
+        opset: The version of the default operator set.
+
+    Returns:
+        The inference, and what is known, with axes whose sizes depend on data marked.
+
+    Raises:
+        LoweringError: No sizes fit.
+    """
+    guessed: A | None = None
+    with suppress(LoweringError):
+        guessed = choose(True)
+    if guessed is not None and not guessed.assumed.nodes:
+        return guessed, guessed.known
+    plain = choose(False) if guessed is None or guessed.misfits else None
+    if guessed is not None and (plain is None or len(plain.misfits) >= len(guessed.misfits)):
+        found = _marked(nodes, guessed, infer, opset)
+        if found is not None:
+            return guessed, found
+    plain = plain or choose(False)
+    return plain, _marked(nodes, plain, infer, opset) or _all_marked(nodes, plain)
+
+
+def _marked(
+    nodes: Sequence[onnx_ir.Node], best: A, infer: Callable[[Sizes, Assumed], A], opset: int
+) -> dict[onnx_ir.Value, ValueInfo] | None:
+    """What is known, with axes marked by another inference; None if no other numbers fit."""
+    if not best.assumed.nodes:
+        return best.known
+    if any(is_fixed(node) for node in nodes):
+        return None
+    for other in best.assumed.others(best.known):
+        with suppress(LoweringError):
+            found = marked(nodes, best.known, infer(best.sizes, other).known, other, opset)
+            if found is not None:
+                return found
+    return None
+
+
+def _all_marked(nodes: Sequence[onnx_ir.Node], best: A) -> dict[onnx_ir.Value, ValueInfo]:
+    """What is known, as if all sizes behind one that depends on data did so too."""
+    known = dict(best.known)
+    for value in downstream(nodes, known, best.assumed.nodes):
+        if value in known:
+            known[value] = replace(known[value], data=None, by_data=frozenset(range(len(known[value].shape))))
+    return known
 
 
 def _unread(cut: Iterable[tuple[int, int, int]]) -> int:

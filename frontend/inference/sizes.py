@@ -56,11 +56,11 @@ class Sizes:
         """The declared shape of a value, None if a dimension of it is not known yet."""
         if value.shape is None:
             return None
-        sizes = [self._known(dim) for dim in value.shape]
+        sizes = [self.of_dim(dim) for dim in value.shape]
         return None if None in sizes else tuple(s for s in sizes if s is not None)
 
     def _guess(self, dim: int | onnx_ir.SymbolicDim, axis: int, rank: int) -> int:
-        size = self._known(dim)
+        size = self.of_dim(dim)
         if size is not None:
             return size
         self.guessed = True
@@ -72,7 +72,8 @@ class Sizes:
             size = self._dims.setdefault(name, size)
         return size
 
-    def _known(self, dim: int | onnx_ir.SymbolicDim) -> int | None:
+    def of_dim(self, dim: int | onnx_ir.SymbolicDim) -> int | None:
+        """The size of a declared dimension, None if it is not known yet."""
         if isinstance(dim, int):
             return dim if dim > 0 else None
         if not dim.value:

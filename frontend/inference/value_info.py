@@ -1,8 +1,7 @@
-"""Shape, dtype and known data of a value, from arrays, from ONNX types, or as upper bounds."""
+"""Shape, dtype and known data of a value, from arrays or from ONNX types."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ import onnx_ir
 from ..budget import oversize_reason
 from ..model.protos import dtype_name
 
-__all__ = ["MAX_SHAPE_DATA", "ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of", "upper_bound"]
+__all__ = ["MAX_SHAPE_DATA", "ValueInfo", "hint", "inference_key", "of_array", "of_type", "shape_of"]
 
 
 MAX_SHAPE_DATA = 64
@@ -29,11 +28,13 @@ class ValueInfo:
         dtype: NumPy's name ("float32", "bfloat16", ...), "string" for strings, "" for a sequence or an optional.
         data: The value itself where it follows from shapes, integers and literals alone; None for parameters and
             whatever depends on them or on the inputs. May be a zero-stride view: do not write to it.
+        by_data: The axes whose sizes the network computes from its inputs and parameters.
     """
 
     shape: tuple[int, ...]
     dtype: str
     data: np.ndarray | None = None
+    by_data: frozenset[int] = frozenset()
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a shape beyond the budget."""
@@ -77,31 +78,10 @@ def hint(node: onnx_ir.Node, known: ValueInfo | None) -> np.ndarray | None:
     return None
 
 
-def shape_of(node: onnx_ir.Node, known: ValueInfo) -> np.ndarray:
+def shape_of(node: onnx_ir.Node, shape: Sequence[int]) -> np.ndarray:
     """The output of a Shape or Size node."""
     if node.op_type == "Size":
-        return np.array(np.prod(known.shape, dtype=np.int64))
+        return np.array(np.prod(shape, dtype=np.int64))
     start = node.attributes.get_int("start", 0)
-    end = node.attributes.get_int("end", len(known.shape))
-    return np.array(known.shape[start:end], dtype=np.int64)
-
-
-def upper_bound(node: onnx_ir.Node, inputs: Sequence[ValueInfo | None]) -> ValueInfo | None:
-    """The largest output of NonZero (all entries non-zero) and of Compress (all entries kept, if the mask is unknown).
-
-    Also the output of MaxUnpool whose shape is an operand, which ONNX does not infer.
-    """
-    if node.op_type not in ("NonZero", "Compress", "MaxUnpool") or node.domain or inputs[0] is None:
-        return None
-    shape = inputs[0].shape
-    if node.op_type == "MaxUnpool":
-        given = inputs[2].data if len(inputs) > 2 and inputs[2] is not None else None
-        return None if given is None else ValueInfo(tuple(given.tolist()), inputs[0].dtype)
-    if node.op_type == "NonZero":
-        return ValueInfo((len(shape), math.prod(shape)), "int64")
-    axis = node.attributes.get_int("axis", 0)
-    if "axis" not in node.attributes:
-        shape = (math.prod(shape),)
-    condition = inputs[1].data if inputs[1] is not None else None
-    kept = shape[axis] if condition is None else int(np.count_nonzero(condition[: shape[axis]]))
-    return ValueInfo((*shape[:axis], kept, *shape[axis % len(shape) + 1 :]), inputs[0].dtype)
+    end = node.attributes.get_int("end", len(shape))
+    return np.array(shape[start:end], dtype=np.int64)

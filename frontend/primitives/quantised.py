@@ -181,6 +181,12 @@ class QuantEncoding:
                 found[name] = float(f"{float(param.data):.6g}")
         return found
 
+    @property
+    def codes(self) -> str:
+        """Identifies which values an element can represent, given the parameters of its scales and zero points."""
+        literals = [(p.role, float(p.data)) for p in self.quant_params if p.data is not None]
+        return " ".join(map(str, (self.scheme.name, literals, [p.blocks for p in self.quant_params])))
+
     def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """Dequantise a tensor of the file, given the values of scales and zero points by name."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
@@ -244,7 +250,8 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
             best = np.where(wrong & (decode(other.astype(kind), scale, zero_point) == x), other, best)
         return best.astype(kind)
 
-    return QuantScheme(f"linear {stored}", dtype, decode, encode, (linear, (stored, dtype, bits)))
+    name = f"linear {stored} {bits}" if bits else f"linear {stored}"
+    return QuantScheme(name, dtype, decode, encode, (linear, (stored, dtype, bits)))
 
 
 def whole(bits: int) -> QuantScheme:

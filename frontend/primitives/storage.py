@@ -202,7 +202,8 @@ def _parameter(
 ) -> Parameter:
     """The parameter of dequantised values, which replaces that of stored elements."""
     form = _Form(raw, shape, encoding, parameters)
-    storage = Storage(raw.dtype, (value,) if value else (), encoding.names, raw.load, form.decode, form.encode)
+    values = (value,) if value else ()
+    storage = Storage(raw.dtype, values, encoding.names, encoding.codes, raw.load, form.decode, form.encode)
     return Parameter(raw.name, shape, encoding.scheme.dtype, raw.origin, form, storage=storage)
 
 

@@ -307,11 +307,11 @@ class GraphEditor:
             return self.add(before, "Unsqueeze", [value], {"axes": [axis]})[0]
         return self.add(before, "Unsqueeze", [value, self.literal(f"{before.name}.axes", np.array([axis]))])[0]
 
-    def replace_output(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> None:
-        """Replace output `index` of `node` by `value`, under the name of the output."""
+    def replace_output(self, node: onnx_ir.Node, index: int, value: onnx_ir.Value) -> onnx_ir.Value:
+        """Replace output `index` of `node` by `value`, under the name of the output; returns the new output."""
         output = node.outputs[index]
         if not output.name:
-            return
+            return value
         name, output.name = output.name, f"{output.name}.replaced"
         [same] = self.add(node, "Identity", [value], name=name)
         same.type, same.shape = output.type, output.shape
@@ -319,6 +319,7 @@ class GraphEditor:
         self.replaced.add(same)
         if output in self.known:
             self.known[same] = self.known[output]
+        return same
 
     def _free(self, stem: str, taken: set[str | None]) -> str:
         name, key = stem, (id(taken), stem)

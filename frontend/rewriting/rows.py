@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir
 
 from ..inference.shapes import ValueInfo
+from ..model.keys import DOMAIN
 from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
 
@@ -323,12 +324,20 @@ def _repeated(value: onnx_ir.Value | None, entry: tuple[int, ...], facts: Facts)
         shape, node = facts.shape(value), producer(value, "Expand", "Reshape", "Identity")
         if shape is not None and math.prod(shape) == 1:
             return value
-        source = None if node is None else node.inputs[0]
+        source = _expanded(value) if node is None else node.inputs[0]
         before = facts.shape(source)
         if node is not None and node.op_type == "Expand" and before is not None and _is_entry(before, entry):
             return source
         value = source
     return None
+
+
+def _expanded(value: onnx_ir.Value) -> onnx_ir.Value | None:
+    """What an Expand to a size that depends on data gives."""
+    node = value.producer()
+    if node is None or (node.domain, node.op_type) != (DOMAIN, "ByData"):
+        return None
+    return node.inputs[0] if node.attributes["of"].as_string() == "Expand" else None
 
 
 def _is_entry(shape: tuple[int, ...], entry: tuple[int, ...]) -> bool:

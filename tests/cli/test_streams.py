@@ -30,6 +30,7 @@ def ran(*arguments: object, shell: str = "", **env: str) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **env})
 
 
+@pytest.mark.full
 def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     model = build(
         "(float[2, 3] x) => (float[2, 4] y) { r = my.Riddle(x) y = MatMul(r, w) }", {"w": (3, 4)}, domains={"my": 1}
@@ -77,6 +78,7 @@ def test_numbers_that_are_none(options: tuple[str, ...]) -> None:
     assert "internal error" not in found.stderr
 
 
+@pytest.mark.full
 def test_given_arrays_are_read_as_the_input_is_typed(tmp_path: Path) -> None:
     """Numbers in the other order of bytes are the same numbers; those of another kind are refused."""
     model = build("(float[1, 2] x) => (float[1, 3] y) { y = MatMul(x, w) }", {"w": (2, 3)})

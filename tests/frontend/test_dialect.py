@@ -108,6 +108,12 @@ MODELS: dict[str, tuple[str, dict[str, np.ndarray], set[str]]] = {
         },
         {"Ranked"},
     ),
+    "slice by data": (
+        """(float[2, 4] x, int64[1] n) => (float[N, 1] y) { z = Constant<value_ints = [0]>() s = Slice(x, z, n, z)
+            y = MatMul(s, w) }""",
+        {"w": np.ones((4, 1), np.float32)},
+        {"ByData", "FromData"},
+    ),
     "loop": (
         f"(float[2, 4] x, int64[1] n, float[N, 4, 4] s) => (float[2, 4] y) {LOOP}",
         {},

@@ -13,6 +13,7 @@ import pytest
 from onnx import numpy_helper
 from support.paths import EXAMPLES
 from support.quantised_models import MLP, permuted, quantised_mlp, quantised_model, tensors
+from support.tiers import first
 
 import gmnc
 from gmnc.backends.onnx import off_grid, write
@@ -212,6 +213,60 @@ def test_blocks_limit_what_may_move() -> None:
     assert_sound(model)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "swaps"),
+    [
+        (ml_dtypes.int4, ml_dtypes.int4, 2),
+        (ml_dtypes.int4, np.int8, 1),
+        (np.uint8, np.int8, 1),
+        (np.int16, np.int8, 1),
+    ],
+    ids=["int4-int4", "int4-int8", "uint8-int8", "int16-int8"],
+)
+def test_branches_trade_places_only_if_each_can_store_the_values_of_the_other(
+    first: type, second: type, swaps: int
+) -> None:
+    """Two branches of four neurons: 4! 4! orders, times 2 if the branches may trade places."""
+    rng = np.random.default_rng(5)
+    grids = [
+        rng.integers(ml_dtypes.iinfo(t).min, ml_dtypes.iinfo(t).max + 1, (3, 4)).astype(t) for t in (first, second)
+    ]
+    model = quantised_model(
+        """(float[2, 3] x) => (float[2, N] y) {
+            wa = DequantizeLinear(a, s)
+            wb = DequantizeLinear(b, s)
+            p = MatMul(x, wa)
+            q = MatMul(x, wb)
+            h = Concat<axis = 1>(p, q)
+            r = Relu(h)
+            y = MatMul(r, v)
+        }""",
+        a=grids[0], b=grids[1], s=np.float32(0.25), v=rng.standard_normal((8, 2)).astype(np.float32),
+    )  # fmt: skip
+    found = gmnc.symmetries(gmnc.compile(model))
+    assert np.isclose(10**found.log10_size, 24 * 24 * swaps)
+    assert_sound(model)
+
+
+def test_packed_branches_trade_places_only_if_they_have_as_many_bits() -> None:
+    """As above, with codes of 4 and of 8 bits that are both stored as bytes: 4! 4!."""
+    rng = np.random.default_rng(6)
+    shapes = {"a": (4, 1, 8), "b": (4, 1, 16)}
+    model = quantised_model(
+        """(float[2, 16] x) => (float[2, N] y) {
+            p = com.microsoft.MatMulNBits<K = 16, N = 4, bits = 4, block_size = 16>(x, a, sa)
+            q = com.microsoft.MatMulNBits<K = 16, N = 4, bits = 8, block_size = 16>(x, b, sb)
+            h = Concat<axis = 1>(p, q)
+            r = Relu(h)
+            y = MatMul(r, v)
+        }""",
+        **{n: rng.integers(0, 256, shape).astype(np.uint8) for n, shape in shapes.items()},
+        **{n: rng.uniform(0.1, 0.2, 4).astype(np.float32) for n in ("sa", "sb")},
+        v=rng.standard_normal((8, 2)).astype(np.float32),
+    )  # fmt: skip
+    assert np.isclose(10 ** gmnc.symmetries(gmnc.compile(model)).log10_size, 24 * 24)
+
+
 def test_int8_behind_a_cast_is_stored() -> None:
     rng = np.random.default_rng(4)
     model = quantised_model(
@@ -232,9 +287,9 @@ def test_int8_behind_a_cast_is_stored() -> None:
         assert tensors(write(graph, permuted(graph)))["q"].dtype == np.int8
 
 
-@pytest.mark.parametrize("per_channel", [False, True], ids=["tensor", "channel"])
+@pytest.mark.parametrize("per_channel", first(1, [True, False]))
 @pytest.mark.parametrize("kind", ["QDQ", "QOperator", "dynamic"])
-@pytest.mark.parametrize("name", ["cnn", "mlp"])
+@pytest.mark.parametrize("name", first(1, ["cnn", "mlp"]))
 def test_networks_of_the_quantiser(name: str, kind: str, per_channel: bool, tmp_path: Path) -> None:
     model = _quantised(EXAMPLES / f"{name}.onnx", kind, per_channel, tmp_path)
     found = verify(model, trials=3)

@@ -66,7 +66,7 @@ def agrees(kernel: str, shapes: list[tuple[int, int, int, int]], d: int, residua
 
 @pytest.mark.usefixtures("small_tiles")
 @pytest.mark.parametrize("kernel", OTHERS)
-@pytest.mark.parametrize("shapes", some(["dense", "convolution", "grouped", "empty", "several"], SHAPES))
+@pytest.mark.parametrize("shapes", some(["convolution", "empty", "several"], SHAPES))
 @pytest.mark.parametrize(("d", "residual"), some([(6, True)], [(1, False), (6, True)]))
 def test_agrees_with_the_reference(kernel: str, shapes: str, d: int, residual: bool) -> None:
     agrees(kernel, SHAPES[shapes], d, residual)

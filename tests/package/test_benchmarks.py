@@ -86,6 +86,7 @@ def alone(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, cwd="/", check=False)
 
 
+@pytest.mark.full
 def test_runs_from_a_checkout_with_few_packages(tmp_path: Path) -> None:
     table = tmp_path / "out.csv"
     options = ("--device", "cpu", "--net", "tiny", "--width", 8, "--repeats", 1, "--csv", table)

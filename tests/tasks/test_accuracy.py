@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from support.fake_zoo import FakeZoo, fake_zoo
-from support.tiers import some
 
 from gmnc.ir import GmncError, LoadError
 from gmnc.tasks import accuracy, report
@@ -104,7 +103,8 @@ def trained(model: str, out: Path, epochs: int = 15, **more: object) -> dict[str
     return run(lambda s: accuracy.experiment(s, zoo()), settings(model, **more), options, out)
 
 
-@pytest.mark.parametrize("model", some(["statnn"], ["gmn", "deepsets", "statnn"]))
+@pytest.mark.full
+@pytest.mark.parametrize("model", ["gmn", "deepsets", "statnn"])
 def test_metanetworks_learn_what_values_say(model: str, tmp_path: Path) -> None:
     result = trained(model, tmp_path)
     assert result["metrics"]["r2"] > 0.5

@@ -13,10 +13,13 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
+import gmnc
 from gmnc.cli import app
+from gmnc.frontend.rules.registry import Rule, builtin
 from gmnc.testing import assert_sound, build, run, verify
 from gmnc.testing.inputs import SAMPLINGS, draw_inputs, input_specs
 from gmnc.testing.processes import ChildProcess, InProcess, NotRunnable, default_timeout
+from gmnc.testing.trial_inputs import responsive_trial
 
 MLP = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Relu(a) y = MatMul(b, v) }"
 
@@ -116,6 +119,29 @@ def test_other_inputs_are_drawn_where_outputs_do_not_move() -> None:
     model = build(text, {"w": (3, 5), "v": (5, 2)})
     for seed in range(4):
         assert assert_sound(model, seed=seed).reacting == 1.0
+
+
+def test_networks_that_decide_run_on_several_inputs() -> None:
+    """One input may hide a difference behind a threshold or a count."""
+    counting = """(float[1, 3] x) => (float[1, 2] y) {
+        a = MatMul(x, w) c = Floor(a) b = Sub(a, c) y = MatMul(b, v) }"""
+    for text, runs in ((MLP, 1), (counting, 8)):
+        model = build(text, {"w": (3, 5), "v": (5, 2)})
+        graph = gmnc.compile(model)
+        trial, _ = responsive_trial(model, graph, {}, {}, {}, np.random.default_rng(0), InProcess(), None)
+        assert len(trial.feeds) == runs
+
+
+def test_what_is_never_read_must_have_no_effect() -> None:
+    """A rule that loses its second operand: the account says that it is never read, and the output disagrees."""
+    text = "(float[1, 3] x) => (float[1, 2] y) { a = MatMul(x, w) b = Mul(a, s) c = Relu(b) y = MatMul(c, v) }"
+    model = build(text, {"w": (3, 5), "v": (5, 2), "s": (5,)})
+    rules = builtin().overlay()
+    rules.add(Rule("Mul", "", 1, lambda ctx, op: ctx.unary(op.input(0), "Abs", {}), weights=(1,)))
+    report = verify(model, registry=rules)
+    assert report.sound is False
+    assert any("never read" in str(failure) and failure.generator == "s" for failure in report.failures)
+    assert verify(model).sound
 
 
 def test_a_network_that_does_not_answer_is_not_called_sound() -> None:

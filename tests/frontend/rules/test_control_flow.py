@@ -69,6 +69,7 @@ def test_branches_of_different_shapes_are_opaque_but_their_weights_are_not() -> 
     assert ["different shapes" in o.reason for o in graph.opaque] == [True]
 
 
+@pytest.mark.full
 @pytest.mark.skipif(not corpus_file("silero_vad").exists(), reason="no corpus beside the repository")
 def test_a_network_in_each_branch() -> None:
     path = corpus_file("silero_vad")

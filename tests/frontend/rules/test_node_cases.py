@@ -34,7 +34,7 @@ def cases() -> tuple[NodeCase, ...]:
 
 
 @pytest.mark.xdist_group("node cases")
-@pytest.mark.parametrize("chunk", range(CHUNKS) if ALL else first(3, range(CHUNKS)))
+@pytest.mark.parametrize("chunk", range(CHUNKS) if ALL else first(1, range(CHUNKS)))
 def test_cases(chunk: int) -> None:
     found = [o for case in cases()[chunk::CHUNKS] for o in outcomes(case) if o.complaint]
     assert not found, "\n".join(f"{o.variant}: {o.complaint}" for o in found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from support.tiers import first
 from support.twins import BACK, CHANNELS_FIRST, OBLONG, SQUARE, twins
 
 import gmnc
@@ -219,7 +220,7 @@ CASES: dict[str, tuple[str, dict[str, tuple[int, ...]], dict[str, object], str]]
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", first(9, CASES))
 def test_what_differs_between_branches_keeps_their_weights_apart(name: str) -> None:
     assert_sound(twins(*CASES[name]), controls=2)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
+from support.tiers import first
 from support.twins import BACK, CHANNELS_FIRST, OBLONG, SQUARE, twins
 
 import gmnc
@@ -286,7 +287,7 @@ RANDOM = (
 )
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", first(9, CASES))
 def test_what_differs_between_branches_keeps_their_weights_apart(name: str) -> None:
     assert_sound(twins(*CASES[name]), controls=2)
 
