@@ -142,3 +142,21 @@ def test_a_vector_of_each_expert_is_added_once(how: str) -> None:
     assert graph.num_parameter_edges == graph.num_parameters
     assert graph.num_nodes == 3 + 3 * 4 + 1 + 2  # inputs, neurons, the source of the vector, outputs
     assert_sound(model)
+
+
+def test_steps_of_a_recurrence_stay_in_order() -> None:
+    """A gate makes nodes for all steps at once, but each is made of the one before: they are joined under the matrix.
+
+    The 4 features of the state and the 5 behind the matrix are alike: 4! 5!.
+    """
+    text = """(float[1, 3, 2] x) => (float[1, 3, 2] y) {
+        z0 = MatMul(x, wz) z = Sigmoid(z0) a0, a1, a2 = Split<axis = 1, num_outputs = 3>(x)
+        p0 = MatMul(a0, w) s0 = Tanh(p0) p1 = MatMul(a1, w) q1 = MatMul(s0, v) t1 = Add(p1, q1) s1 = Tanh(t1)
+        p2 = MatMul(a2, w) q2 = MatMul(s1, v) t2 = Add(p2, q2) s2 = Tanh(t2) s = Concat<axis = 1>(s0, s1, s2)
+        g = Mul(s, z) c = MatMul(g, m) r = Relu(c) y = MatMul(r, u)
+    }"""
+    model = build(text, {"w": (2, 4), "wz": (2, 4), "v": (4, 4), "m": (4, 5), "u": (5, 2)})
+    graph = gmnc.compile(model)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(F(4) * F(5)))
+    assert not {"product", "sum"} & {group.kind for group in graph.groups}
+    assert_sound(model)
