@@ -15,13 +15,13 @@ import onnx
 import onnx_ir
 
 from ..files.writing import target, write_bytes
-from ..ir import GmncError, ParameterGraph, StorageWarning
+from ..ir import GmncError, ModelSource, ParameterGraph, StorageWarning
 from .external_data import DataFolders, copy_data, external_tensors
 from .patching import Patcher
 from .values import array_of, checked, same_bytes, values_from_edges
 from .write_plan import OffGrid, plan_write
 
-__all__ = ["OffGrid", "off_grid", "values_from_edges", "write"]
+__all__ = ["OffGrid", "off_grid", "serialised", "values_from_edges", "write"]
 
 
 def write(
@@ -62,23 +62,8 @@ def write(
             parameter cannot be located in the model, or a file cannot be written.
         LoadError: A file of the model has changed since it was compiled.
     """
-    source = graph.source
-    if source is None:
-        raise GmncError(
-            f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
-        )
-    source.check()
-    plan = plan_write(graph, _changed(graph, values or {}), rounded)
-    for entry in plan.off_grid:
-        warnings.warn(StorageWarning(str(entry)), stacklevel=2)
-    changed = bool(plan.tensors or plan.floats)
-    original = source.original
-    proto = _proto(source.model, original)
-    patcher = Patcher(proto)
-    for parameter, array in plan.tensors:
-        patcher.set(parameter, array)
-    for name, array in plan.floats.items():
-        patcher.replace(name, array)
+    source, patcher, changed = _patched(graph, values or {}, rounded)
+    original, proto = source.original, patcher.proto
     folders = DataFolders(source.model)
     if path is None:
         patcher.internalise()
@@ -87,6 +72,25 @@ def write(
         moved = copy_data(proto, path, folders, patcher.external)
         _save(original if original is not None and not changed and not moved else proto, path)
     return _placed(source.parse(proto), folders, None if path is None else Path(path).parent)
+
+
+def serialised(graph: ParameterGraph, values: Mapping[str, Any], rounded: bool = False) -> bytes:
+    """Serialise the model that `write` returns, without parsing it; new values of external tensors are stored in it.
+
+    Args:
+        graph: A compiled graph.
+        values: New values by parameter name, as for `write`.
+        rounded: Always round quantised parameters to their grid.
+
+    Returns:
+        The bytes of the model.
+
+    Raises:
+        GmncError: As for `write`.
+    """
+    patcher = _patched(graph, values, rounded)[1]
+    patcher.internalise()
+    return patcher.proto.SerializeToString()
 
 
 def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
@@ -103,6 +107,25 @@ def off_grid(graph: ParameterGraph, values: Mapping[str, Any]) -> list[OffGrid]:
         GmncError: A name is no parameter, or a shape or dtype does not match.
     """
     return plan_write(graph, _changed(graph, values)).off_grid
+
+
+def _patched(graph: ParameterGraph, values: Mapping[str, Any], rounded: bool) -> tuple[ModelSource, Patcher, bool]:
+    """The source of a graph, a patcher that has set the new values in a copy of its model, and whether any differ."""
+    source = graph.source
+    if source is None:
+        raise GmncError(
+            f"{graph.name!r} has no model to write to (a store does not hold it): compile the ONNX file again"
+        )
+    source.check()
+    plan = plan_write(graph, _changed(graph, values), rounded)
+    for entry in plan.off_grid:
+        warnings.warn(StorageWarning(str(entry)), stacklevel=3)
+    patcher = Patcher(_proto(source.model, source.original))
+    for parameter, array in plan.tensors:
+        patcher.set(parameter, array)
+    for name, array in plan.floats.items():
+        patcher.replace(name, array)
+    return source, patcher, bool(plan.tensors or plan.floats)
 
 
 def _changed(graph: ParameterGraph, values: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -89,7 +89,8 @@ def _add_quantised(
     old = storage.load()
     new = storage.encode(values, quant_params, old)
     decoded = storage.decode(new, quant_params)
-    count = int((~((decoded == values) | (np.isnan(decoded) & np.isnan(values)))).sum())
+    alike = decoded == values
+    count = 0 if alike.all() else int((~(alike | (np.isnan(decoded) & np.isnan(values)))).sum())
     if count and storage.values and not rounded:
         plan.off_grid.append(OffGrid(name, count, "float", 0.0))
         plan.floats.update(dict.fromkeys(storage.values, values))

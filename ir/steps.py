@@ -480,6 +480,7 @@ STEPS: tuple[Step, ...] = (
     _other(
         "ByData", "as many entries as the network computes", "axes grid grids of part settings", mixes_over="positions"
     ),
+    _other("Complex", "a complex number of a real and an imaginary part", "grids", mixes_over="positions"),
     _other("DFT", "the discrete Fourier transform", "axis grid inverse length onesided", mixes_over="positions"),
     _other("STFT", "the short-time Fourier transform", "grid length onesided step", mixes_over="positions"),
     # Gather and scatter.

@@ -177,6 +177,7 @@ class LinkRole(StrEnum):
     WHILE = "While"
     XOR = "Xor"
     BY_DATA = "ByData"
+    COMPLEX = "Complex"
 
 
 SUFFIXES = ("", ".scale", ".zero_point", ".table")

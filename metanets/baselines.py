@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..backends.blocks import Blocks
 from ..ir import GmncError
-from .encode import RELATIVE_FEATURES, NodeEncoder, TypeEncoder, parameter_tensors, value_features
+from .encode import RELATIVE_FEATURES, NodeEncoder, TypeEncoder, finite, parameter_tensors, value_features
 from .layer import mlp
 
 __all__ = ["DMC", "DeepSets", "StatNN", "statistics"]
@@ -242,7 +242,7 @@ def statistics(graph: Blocks) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
         the size; the graph of each tensor, int64 [S]; its position in that graph, int64 [S].
     """
     found = parameter_tensors(graph)
-    size, own = found.size, graph.values.detach().double()[found.at]
+    size, own = found.size, finite(graph.values.detach().double())[found.at]
     mean = found.mean(own)
     deviation = found.mean((own - mean[found.tensor]).square()).sqrt()
     order = torch.argsort(own, stable=True)

@@ -12,12 +12,13 @@ from ..backends.blocks import Blocks
 from ..ir import NodeKind
 
 __all__ = [
-    "RELATIVE_FEATURES", "NodeEncoder", "ParameterTensors", "TypeEncoder", "fourier_features", "multiscale",
+    "RELATIVE_FEATURES", "NodeEncoder", "ParameterTensors", "TypeEncoder", "finite", "fourier_features", "multiscale",
     "parameter_tensors", "relative_features", "value_features",
 ]  # fmt: skip
 
 _FREQUENCIES = 8
 _RATIOS = (0.3, 0.6, 1.2, 2.4)
+_LARGE = 1e6
 RELATIVE_FEATURES = len(_RATIOS) + 2
 """Columns of `relative_features`."""
 
@@ -28,6 +29,11 @@ def fourier_features(x: torch.Tensor) -> torch.Tensor:
     angle = (math.pi / 2) * x.double()[..., None] * scale
     size = torch.log1p(x.double().abs())[..., None] * torch.sign(x.double())[..., None]
     return torch.cat([angle.sin(), angle.cos(), size], dim=-1).flatten(-2)
+
+
+def finite(values: torch.Tensor) -> torch.Tensor:
+    """Values with infinities (thresholds of splits that all or no features pass) replaced by a million; NaN stays."""
+    return torch.nan_to_num(values, float("nan"), _LARGE, -_LARGE)
 
 
 def multiscale(values: torch.Tensor, count: int) -> torch.Tensor:
@@ -83,7 +89,7 @@ def relative_features(graph: Blocks) -> torch.Tensor:
     Bounded functions of the ratio to the tensor's root mean square, and logarithms of that and of its size.
     """
     found = parameter_tensors(graph)
-    own = graph.values[found.at]
+    own = finite(graph.values[found.at])
     size = (found.mean(own.square()) + 1e-12).sqrt()
     ratio = own / size[found.tensor]
     of_tensor = torch.stack([size.log(), found.size.to(size).log() / 4], dim=1)
@@ -94,7 +100,7 @@ def relative_features(graph: Blocks) -> torch.Tensor:
 
 def value_features(values: torch.Tensor, graph: Blocks, count: int, relative: bool) -> torch.Tensor:
     """`multiscale` of values [rows] with `count` columns; if relative, `relative_features` as well."""
-    found = multiscale(values, count)
+    found = multiscale(finite(values), count)
     return torch.cat([found, relative_features(graph).to(found)], dim=1) if relative else found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,11 +22,14 @@ __all__ = [
     "compose",
     "compose_all",
     "describe",
+    "mapped",
     "touched_bicliques",
     "verify_exact",
 ]
 
 _EMPTY = np.zeros(0, dtype=np.int64)
+_MOSTLY = 8
+"""A batch is copied as a whole if at least one in so many of its edges moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,12 @@ class Automorphism:
         Returns:
             The automorphism, its `graph` not set.
         """
-        moved = np.array(sorted((x, y) for x, y in image.items() if x != y), dtype=np.int64).reshape(-1, 2)
-        split = int(np.searchsorted(moved[:, 0], num_nodes))
-        return cls(moved[:split, 0], moved[:split, 1], moved[split:, 0], moved[split:, 1])
+        src, dst = (np.fromiter(x, dtype=np.int64, count=len(image)) for x in (image, image.values()))
+        moved = np.flatnonzero(src != dst)
+        order = moved[np.argsort(src[moved])]
+        src, dst = src[order], dst[order]
+        split = int(np.searchsorted(src, num_nodes))
+        return cls(src[:split], dst[:split], src[split:], dst[split:])
 
 
 def compose(first: Automorphism, then: Automorphism) -> Automorphism:
@@ -128,10 +134,10 @@ def compose_all(graph: ParameterGraph, automorphisms: Iterable[Automorphism]) ->
         The composition; the identity for none.
     """
     index = incidence(graph)
-    image = np.arange(index.size)
+    image = np.arange(index.row_start)
     for each in automorphisms:
         image[each.src], image[each.biclique_src] = image[each.dst], image[each.biclique_dst]
-    moved = np.flatnonzero(image != np.arange(index.size))
+    moved = np.flatnonzero(image != np.arange(index.row_start))
     pairs = dict(zip(moved.tolist(), image[moved].tolist(), strict=True))
     return replace(Automorphism.of_items(pairs, graph.num_nodes), graph=graph)
 
@@ -158,14 +164,34 @@ def apply(graph: ParameterGraph, automorphism: Automorphism, values: Mapping[str
         if source.constant:
             continue
         move = biclique_map(index, automorphism, item, image)
-        for dst, src in move.boxes():
-            for name in (source.view.name, target.view.name):
-                if name not in new:
-                    new[name] = np.array(values[name], copy=True, order="C")
+        boxes = move.boxes()
+        if not boxes:
+            continue
+        for name in (source.view.name, target.view.name):
+            if name not in new:
+                new[name] = np.array(values[name], copy=True, order="C")
+        old = np.ascontiguousarray(values[source.view.name])
+        batches = move.source.batch, move.image.batch
+        by_strides = source.view.index is None and target.view.index is None
+        mostly = _MOSTLY * sum(len(d) * len(s) for d, s in boxes) >= len(move.dst) * len(move.src)
+        if by_strides and mostly and None not in batches:
+            batch = _rearranged(source.view.read(old)[batches[0]], move)
+            target.view.read(new[target.view.name])[batches[1]] = batch
+            continue
+        for dst, src in boxes:
             here, there = move.entries(dst, src)
-            old = np.ascontiguousarray(values[source.view.name])
             target.view.write(new[target.view.name], source.view.read(old, here), there)
     return new
+
+
+def _rearranged(batch: np.ndarray, move: BicliqueMap) -> np.ndarray:
+    """The edges [N, K, S] of a batch in the order of its image; axis by axis, which reads whole runs of memory."""
+    layout = sorted(range(3), key=lambda axis: -abs(batch.strides[axis]))
+    found = batch.transpose(layout)
+    for axis, images in ((0, move.dst), (1, move.src)):
+        if (images != np.arange(len(images))).any():
+            found = found.take(np.argsort(images), axis=layout.index(axis))
+    return found.transpose(np.argsort(layout))
 
 
 def describe(graph: ParameterGraph, automorphism: Automorphism) -> str:
@@ -195,12 +221,16 @@ def describe(graph: ParameterGraph, automorphism: Automorphism) -> str:
     return "\n".join(lines)
 
 
-def touched_bicliques(index: Incidence, automorphism: Automorphism) -> Iterator[tuple[int, int]]:
-    """(biclique, image) of every biclique that moves or has a moved end."""
+def touched_bicliques(
+    index: Incidence, automorphism: Automorphism, some: Collection[int] | None = None
+) -> Iterator[tuple[int, int]]:
+    """(biclique, image) of every biclique that moves or has a moved end; of these moved items alone, if given."""
     images = dict(zip(automorphism.biclique_src.tolist(), automorphism.biclique_dst.tolist(), strict=True))
-    ends = [index.other[index.start[x] : index.start[x + 1]] for x in automorphism.src.tolist()]
+    moved = [*automorphism.src.tolist(), *images] if some is None else some
+    ends = [index.other[index.start[x] : index.start[x + 1]] for x in moved if x < index.num_nodes]
     near = distinct(np.concatenate(ends or [_EMPTY]))
-    for item in sorted({*near[near >= index.num_nodes].tolist(), *images}):
+    near = near[(near >= index.num_nodes) & (near < index.row_start)]
+    for item in sorted({*near.tolist(), *(x for x in moved if index.num_nodes <= x < index.row_start)}):
         yield item, images.get(item, item)
 
 
@@ -222,11 +252,12 @@ class BicliqueMap:
     stays: bool
 
     def boxes(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Rectangles of (dst, src) positions that together cover every moved edge."""
+        """Rectangles of (dst, src) positions that together cover every moved edge, all of them if that is no more."""
         every = np.arange(len(self.dst)), np.arange(len(self.src))
-        if not self.stays:
-            return [every]
         moved = [e[e != place] for e, place in zip(every, (self.dst, self.src), strict=True)]
+        area = len(self.dst) * len(self.src)
+        if not self.stays or len(moved[0]) * len(self.src) + len(moved[1]) * len(self.dst) >= area:
+            return [every]
         return [b for b in ((moved[0], every[1]), (every[0], moved[1])) if len(b[0]) and len(b[1])]
 
     def entries(self, dst: np.ndarray, src: np.ndarray) -> tuple[Positions, Positions]:
@@ -284,12 +315,12 @@ def _compose(
     first: tuple[np.ndarray, np.ndarray], then: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
     points = np.union1d(first[0], then[0])
-    images = _moved(*then, _moved(*first, points))
+    images = mapped(*then, mapped(*first, points))
     keep = points != images
     return points[keep], images[keep]
 
 
-def _moved(src: np.ndarray, dst: np.ndarray, points: np.ndarray) -> np.ndarray:
+def mapped(src: np.ndarray, dst: np.ndarray, points: np.ndarray) -> np.ndarray:
     """The images of points under src -> dst (src ascending)."""
     points = points.astype(np.int64)
     if not len(src):
@@ -299,7 +330,7 @@ def _moved(src: np.ndarray, dst: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def _image(automorphism: Automorphism, nodes: np.ndarray) -> np.ndarray:
-    return _moved(automorphism.src, automorphism.dst, nodes)
+    return mapped(automorphism.src, automorphism.dst, nodes)
 
 
 def _match(

@@ -9,13 +9,15 @@ symmetry can be missed; none is wrong, since `_verify` checks the result arc by 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import islice
 from math import inf
 
 import numpy as np
 
 from ..ir.errors import GraphError
-from .automorphism import Automorphism
+from .automorphism import Automorphism, mapped
 from .incidence import Incidence
 from .ties import forced_pairs, ties_hold
 
@@ -91,7 +93,8 @@ class Closure:
 
     image: the involution so far, item to item. fits: candidate images of items that have none yet, as their neighbours'
     images allow. exact: queue of forced pairs. open: arcs whose order is still free. most: largest number of items to
-    move. followed: number of items in `image` whose vias have been followed to the blocks that they name.
+    move. followed, tied: number of items in `image` whose vias have been followed to the blocks that they name, and
+    whose shared parameters to sites of another form.
     """
 
     index: Incidence
@@ -101,63 +104,63 @@ class Closure:
     open: deque[_OpenArcs] = field(default_factory=deque)
     most: float = inf
     followed: int = 0
+    tied: int = 0
 
     def swap(self, a: int, b: int) -> Automorphism:
         """The automorphism that swaps items a and b; raises `Contradiction` if propagation finds none."""
         self.exact.append((a, b))
         while self.exact or self.open or self._queue_blocks() or self._queue_ties():
-            while self.exact:
-                self._map(*self.exact.popleft())
+            self._propagate()
             if self.open:
                 pair = self.open[0].next_pair(self.image)
                 if pair is None:
                     self.open.popleft()
                 else:
                     self.exact.append(pair)
-        found = Automorphism.of_items(self.image, self.index.num_nodes)
         self._verify()
+        found = self._found()
         if self.index.shared and not ties_hold(self.index, found):
             raise Contradiction("shared parameters would be permuted differently at their sites")
         return found
 
     def _queue_blocks(self) -> bool:
         """Queue the edge blocks that must move because vias that name them are mapped; True if there are new ones."""
-        index, items = self.index, list(self.image)[self.followed :]
+        index, items = self.index, list(islice(self.image, self.followed, None))
         self.followed = len(self.image)
         moved = np.array([x for x in items if self.image[x] != x], dtype=np.int64)
         if not index.has_via_blocks or not len(moved):
             return False
-        tails, arcs, here, there = self._mapped_arcs(moved)
-        same = (self._images(index.other[arcs])[here] == index.other[arcs][there]) & (
-            self._images(tails)[here] == tails[there]
-        )
-        pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)[same]
-        pairs = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+        arcs = _MappedArcs.of(index, moved, self._images)
+        vias = {(v, w) for v, w in arcs.vias(arcs.agree()) if v != w and min(v, w) >= 0}
         found = False
-        for a, b in index.via_block_pairs({(v, w) for v, w in pairs.tolist() if min(v, w) >= 0}):
+        for a, b in index.via_block_pairs(vias):
             ours, theirs = index.bicliques_of(a), index.bicliques_of(b)
             if len(ours) == len(theirs) == 1 and self.image.get(ours[0], ours[0]) != theirs[0]:
                 self.exact.append((ours[0], theirs[0]))
                 found = True
         return found
 
-    def _mapped_arcs(self, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The arcs of moved items, with their tails; and the orders in which images correspond to arcs of the items."""
-        index = self.index
-        degree = index.start[moved + 1] - index.start[moved]
-        skipped = np.repeat(index.start[moved] - np.cumsum(degree) + degree, degree)
-        arcs = skipped + np.arange(len(skipped))
-        tail, label, head = np.repeat(moved, degree), index.label[arcs], index.other[arcs]
-        here = np.lexsort((self._images(head), label, self._images(tail)))
-        return tail, arcs, here, np.lexsort((head, label, tail))
+    def _moved_items(self) -> tuple[np.ndarray, np.ndarray]:
+        """(moved items, ascending; their images), int64 [n] each."""
+        src, dst = (np.fromiter(x, dtype=np.int64, count=len(self.image)) for x in (self.image, self.image.values()))
+        moved = np.flatnonzero(src != dst)
+        order = moved[np.argsort(src[moved])]
+        return src[order], dst[order]
+
+    def _found(self) -> Automorphism:
+        """The image so far as an automorphism, without rows, which go where their ends go."""
+        src, dst = self._moved_items()
+        nodes, rows = np.searchsorted(src, [self.index.num_nodes, self.index.row_start])
+        return Automorphism(src[:nodes], dst[:nodes], src[nodes:rows], dst[nodes:rows])
 
     def _queue_ties(self) -> bool:
         """Queue the pairs that weight sharing forces; True if there are new ones."""
-        if not self.index.shared:
+        if not self.index.has_other_sites:
             return False
-        found = Automorphism.of_items(self.image, self.index.num_nodes)
+        items = [x for x in islice(self.image, self.tied, None) if self.image[x] != x]
+        self.tied = len(self.image)
         try:
-            pairs = forced_pairs(self.index, found)
+            pairs = forced_pairs(self.index, self._found(), items)
         except GraphError:
             raise Contradiction("a batch of edges has no image") from None
         if pairs is None:
@@ -166,28 +169,35 @@ class Closure:
         self.exact.extend(new)
         return bool(new)
 
-    def _map(self, x: int, y: int) -> None:
-        """Set image[x] = y and image[y] = x, and queue what their arcs force."""
-        image, index = self.image, self.index
-        if x in image or y in image:
-            if image.get(x) != y or image.get(y) != x:
-                raise Contradiction(f"{_name(index, x)} would need two images")
-            return
-        if x == y:
-            image[x] = x
-            return
-        for item in (x, y):
-            if item < index.num_nodes and index.fixed[item]:
-                raise Contradiction(f"it reaches {_name(index, item)}, which is pinned")
-        if index.colour[x] != index.colour[y]:
-            raise Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
-        image[x], image[y] = y, x
-        if len(image) > self.most:
-            raise Contradiction("it moves more than a swap that is already known")
-        here, there = (slice(index.start[i], index.start[i + 1]) for i in (x, y))
-        if not np.array_equal(index.label[here], index.label[there]):
-            raise Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
-        self._follow(index.other[here].tolist(), index.other[there].tolist(), index.multiplicity[here].tolist())
+    def _propagate(self) -> None:
+        """Empty the queue of forced pairs: set the image of either item, and queue what their arcs force."""
+        index, image, exact = self.index, self.image, self.exact
+        start, other, colour, form, alone = index.quick
+        while exact:
+            x, y = exact.popleft()
+            if x in image or y in image:
+                if image.get(x) != y or image.get(y) != x:
+                    raise Contradiction(f"{_name(index, x)} would need two images")
+                continue
+            if x == y:
+                image[x] = x
+                continue
+            for item in (x, y):
+                if item < index.num_nodes and index.fixed[item]:
+                    raise Contradiction(f"it reaches {_name(index, item)}, which is pinned")
+            if colour[x] != colour[y]:
+                raise Contradiction(f"{_name(index, x)} and {_name(index, y)} differ in structure")
+            image[x], image[y] = y, x
+            if len(image) > self.most:
+                raise Contradiction("it moves more than a swap that is already known")
+            if form[x] != form[y]:
+                raise Contradiction(f"{_name(index, x)} and {_name(index, y)} have different edges")
+            here = other[start[x] : start[x + 1]].tolist()
+            there = other[start[y] : start[y + 1]].tolist()
+            if alone[x]:
+                exact.extend(zip(here, there, strict=True))
+            else:
+                self._follow(here, there, index.multiplicity[start[x] : start[x + 1]].tolist())
 
     def _follow(self, here: list[int], there: list[int], runs: list[int]) -> None:
         """Queue the pairs that the arcs of two swapped items force; arcs whose order is open wait."""
@@ -224,23 +234,18 @@ class Closure:
         The check does not depend on how the image was found, so greedy choices above cannot make a false claim.
         """
         index = self.index
-        moved = np.array([x for x, y in self.image.items() if x != y], dtype=np.int64)
-        tail, arcs, here, there = self._mapped_arcs(moved)
-        label, head = index.label[arcs], index.other[arcs]
-        image = self._images(tail), self._images(head)
-        for ours, theirs in ((image[0], tail), (label, label), (image[1], head)):
-            differ = ours[here] != theirs[there]
-            if differ.any():
-                item = int(tail[here][differ.argmax()])
-                raise Contradiction(f"an edge of {_name(index, item)} has no image")
-        pairs = np.stack([index.via[arcs][here], index.via[arcs][there]], axis=1)
-        vias = {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
-        self._verify_vias(self._crossing(moved[moved >= index.num_nodes]), vias)
+        moved, images = self._moved_items()
+        arcs = _MappedArcs.of(index, moved, lambda items: mapped(moved, images, items))
+        agree = arcs.agree()
+        if not agree.all():
+            item = int(arcs.tail[arcs.here][agree.argmin()])
+            raise Contradiction(f"an edge of {_name(index, item)} has no image")
+        self._verify_vias(self._crossing(moved[(moved >= index.num_nodes) & (moved < index.row_start)]), arcs.vias())
 
     def _images(self, items: np.ndarray) -> np.ndarray:
-        """The image of each item, same shape."""
-        distinct, at = np.unique(items, return_inverse=True)
-        return np.array([self.image.get(i, i) for i in distinct.tolist()], dtype=np.int64)[at]
+        """The image of each item so far, same shape."""
+        get = self.image.get
+        return np.fromiter((get(x, x) for x in items.tolist()), dtype=np.int64, count=len(items))
 
     def _crossing(self, bicliques: np.ndarray) -> dict[int, int]:
         """Edge blocks whose bicliques move to another block: block index to block index."""
@@ -266,19 +271,59 @@ class Closure:
             target = index.bicliques_of(crossing.get(source, source))
             if any(self.image.get(r, r) not in target for r in index.bicliques_of(source)):
                 raise Contradiction("only part of an edge block that signals pass would move")
-        touching = np.array([v for v, blocks in enumerate(index.via_blocks) if blocks & crossing.keys()])
-        arcs = np.flatnonzero(np.isin(index.via, touching))
+        touching = index.vias_through(crossing)
+        arcs = index.arcs_with(touching)
         tails = np.searchsorted(index.start, arcs, side="right") - 1
         ends = zip(tails.tolist(), index.other[arcs].tolist(), strict=True)
-        ports = [p.via for p in (*index.graph.inputs, *index.graph.outputs)]
-        if any(np.isin(p, touching).any() for p in ports) or any(
+        if not touching.isdisjoint(index.port_vias) or any(
             self.image.get(x, x) == x and self.image.get(y, y) == y for x, y in ends
         ):
             raise Contradiction("a signal that stays passes an edge block that would move")
 
 
+@dataclass(frozen=True, slots=True)
+class _MappedArcs:
+    """The arcs of some items and those of their images, ordered so that they correspond if the images are right.
+
+    tail, label, head, via: int64 [arcs]. image_tail, image_head: the images of the ends. here: an order of the arcs by
+    the images of their ends. there: an order by the ends themselves, of the same arcs if their images are among them.
+    """
+
+    tail: np.ndarray
+    label: np.ndarray
+    head: np.ndarray
+    via: np.ndarray
+    image_tail: np.ndarray
+    image_head: np.ndarray
+    here: np.ndarray
+    there: np.ndarray
+
+    @classmethod
+    def of(cls, index: Incidence, items: np.ndarray, images: Callable[[np.ndarray], np.ndarray]) -> _MappedArcs:
+        """The arcs of items [n], which are a union of orbits; images maps items [n] to their images."""
+        degree = index.start[items + 1] - index.start[items]
+        skipped = np.repeat(index.start[items] - np.cumsum(degree) + degree, degree)
+        arcs = skipped + np.arange(len(skipped))
+        tail, label, head = np.repeat(items, degree), index.label[arcs], index.other[arcs]
+        image_tail, image_head = np.repeat(images(items), degree), images(head)
+        here, there = np.lexsort((image_head, label, image_tail)), np.lexsort((head, label, tail))
+        return cls(tail, label, head, index.via[arcs], image_tail, image_head, here, there)
+
+    def agree(self) -> np.ndarray:
+        """Whether each arc, in the order `here`, goes to one that exists, bool [arcs]."""
+        sides = ((self.image_tail, self.tail), (self.label, self.label), (self.image_head, self.head))
+        return np.logical_and.reduce([ours[self.here] == theirs[self.there] for ours, theirs in sides])
+
+    def vias(self, which: np.ndarray | slice = slice(None)) -> set[tuple[int, int]]:
+        """The distinct pairs (via, via of the image) of these arcs, which are numbered in the order `here`."""
+        pairs = np.stack([self.via[self.here], self.via[self.there]], axis=1)[which]
+        return {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
+
+
 def _name(index: Incidence, item: int) -> str:
     graph = index.graph
+    if item >= index.row_start:
+        return "a row of a shared parameter"
     if item >= index.num_nodes:
         block = graph.edges[index.block_of(item)]
         return f"a batch of {block.role} {block.view.name!r}"

@@ -178,7 +178,10 @@ class _Search:
                 yield from part.tolist()
 
     def _keep(self, group: Columns) -> None:
-        self.found.extend(group.swaps(self.index.num_nodes))
+        key = group.key()
+        if key not in self.known:
+            self.known.add(key)
+            self.found.extend(group.swaps(self.index.num_nodes))
         marked = group.items if group.tight else group.items[:1]
         self.column[marked] = self.columns + np.arange(len(marked))[:, None]
         self.columns += len(marked)
@@ -196,17 +199,19 @@ class _Search:
         for end in dict.fromkeys((chain.last, chain.start, chain.first)):
             closure = Closure(self.index, most=most)
             with suppress(Contradiction):
-                best, most = (closure, closure.swap(end, node)), len(closure.image) - 1
+                best, most = closure.swap(end, node), len(closure.image) - 1
             if most < chain.least < inf:
                 break
         if best is None:
             return False
-        self._note(*best)
+        self._note(best)
         chain.start, chain.last, chain.least = node, node, min(chain.least, most + 1)
         return True
 
-    def _note(self, closure: Closure, found: Automorphism) -> None:
-        self.met.update((self._place(x), self._place(y)) for x, y in closure.image.items() if x != y)
+    def _note(self, found: Automorphism) -> None:
+        pairs = (np.concatenate(x) for x in ((found.src, found.biclique_src), (found.dst, found.biclique_dst)))
+        places = (np.where(self.column[x] >= 0, self.column[x], ~x).tolist() for x in pairs)
+        self.met.update(zip(*places, strict=True))
         key = found.src.tobytes() + found.dst.tobytes()
         if key not in self.known:
             self.known.add(key)

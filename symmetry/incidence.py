@@ -2,21 +2,24 @@
 
 Each complete bipartite part of an edge block (a *biclique*) becomes one vertex, joined to its sources and destinations:
 permuting those maps the biclique to itself. No array here is as long as the parameters: a block has B * (N + K) arcs
-instead of B * N * K * S.
+instead of B * N * K * S. Each row of a shared parameter (see `tied_rows`) is a vertex too, joined to the ends that
+it meets at all sites.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
 
 import numpy as np
 
-from ..ir.arrays import distinct_tuples, mix64, occurrence
+from ..ir.arrays import distinct, distinct_tuples, mix64, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
 from .refinement import GOLDEN, refined
+from .tied_rows import Merged, RowKeys, aligned_sites, overlapping, row_keys, shared_rows
 
 __all__ = ["Biclique", "Incidence", "incidence"]
 
@@ -43,6 +46,13 @@ class Biclique:
     src_b: np.ndarray
     src_k: np.ndarray
 
+    @property
+    def batch(self) -> int | None:
+        """The batch of the block, if it is only one; destinations and sources are then in the order of the block."""
+        first = int(self.dst_b[0] + self.src_b[0])
+        alone = (self.dst_b == self.dst_b[0]).all() and (self.src_b == self.src_b[0]).all()
+        return first if alone else None
+
     def index(self, dst: np.ndarray, src: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """View indices (b, n, k), broadcastable to [dst, src], of the edges at these positions of the biclique."""
         d, s = dst[:, None], src[None, :]
@@ -50,11 +60,12 @@ class Biclique:
 
 
 class Incidence:
-    """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1 and then the bicliques.
+    """The incidence graph in CSR form: items are the nodes 0 .. num_nodes - 1, then the bicliques, then the rows.
 
     Bicliques stand for blocks of parameters and for constant blocks of one value; other constant blocks become arcs.
 
     Attributes:
+        row_start: The first row, that is, the number of nodes and bicliques.
         start: int64 [items + 1]; the arcs of item x are `slice(start[x], start[x + 1])` of the arrays [arcs], by label.
         label: int64 [arcs], one per (direction, role, via class, operand, slot, occurrence, colour of the other end).
         other: int64 [arcs], the other end.
@@ -77,9 +88,14 @@ class Incidence:
         self._bicliques: dict[int, Biclique] = {}
         self._biclique_of: list[np.ndarray] = []
         self._by_dst: list[bool] = []
+        self._rows: dict[int, RowKeys] = {}
+        self._row_forms: dict[Hashable, int] = {}
+        self._row_ends: list[tuple[np.ndarray, ...]] = []
         self.biclique_start = np.zeros(len(graph.edges) + 1, dtype=np.int64)
         parts = list(self._arcs())
-        self.size = int(self.num_nodes + self.biclique_start[-1])
+        self.row_start = self.size = int(self.num_nodes + self.biclique_start[-1])
+        if self._row_ends:
+            parts.append(self._row_arcs())
         none = np.zeros(0, dtype=np.int64)
         tail, head, label, via = (np.concatenate([none, *(p[i] for p in parts)]).astype(np.int64) for i in range(4))
         self.fixed = self._fixed()
@@ -128,6 +144,21 @@ class Incidence:
         )  # fmt: skip
 
     @cached_property
+    def quick(self) -> tuple[memoryview, memoryview, memoryview, memoryview, memoryview]:
+        """Views that return plain integers, which loops over items read faster than arrays.
+
+        start, other and colour, as above; a hash of the labels of each item's arcs, in order; whether no two arcs of an
+        item have one label.
+        """
+        place = np.arange(len(self.label)) - np.repeat(self.start[:-1], np.diff(self.start))
+        marks = mix64(self.label.astype(np.uint64) + mix64(place.astype(np.uint64)))
+        sums, more = (np.concatenate([[0], np.cumsum(x)]) for x in (marks.view(np.int64), self.multiplicity > 1))
+        form, parallel = (x[self.start[1:]] - x[self.start[:-1]] for x in (sums, more))
+        arrays = (self.start, self.other, self.colour, form, parallel == 0)
+        start, other, colour, forms, alone = (np.ascontiguousarray(a).data for a in arrays)
+        return start, other, colour, forms, alone
+
+    @cached_property
     def shared(self) -> dict[str, list[int]]:
         """Shared parameters: name to the indices of their edge blocks."""
         names = {b.view.name for b in self.graph.edges if b.tied}
@@ -136,6 +167,27 @@ class Incidence:
             if block.view.name in names and not block.constant:
                 sites[block.view.name].append(number)
         return sites
+
+    @cached_property
+    def other_sites(self) -> dict[int, tuple[int, list[int]]]:
+        """For each block of a shared parameter the first site with the same rows, and one site of each other kind.
+
+        Arcs of rows enforce sharing between sites with the same rows. A site that has no like is among its own others.
+        Sites of another kind are listed if they may have elements in common with it.
+        """
+        found = {}
+        for sites in self.shared.values():
+            groups = aligned_sites({b: self._rows[b] for b in sites if b in self._rows})
+            bounds = [self.graph.edges[g[0]].view.bounds() for g in groups]
+            for group, near in zip(groups, overlapping(bounds), strict=True):
+                others = [groups[n][0] for n in near]
+                found.update(dict.fromkeys(group, (group[0], [*others, *(group if len(group) == 1 else ())])))
+        return found
+
+    @cached_property
+    def has_other_sites(self) -> bool:
+        """Whether any shared parameter has sites that arcs of rows do not tie to each other."""
+        return any(others for _, others in self.other_sites.values())
 
     @cached_property
     def shared_bicliques(self) -> np.ndarray:
@@ -148,17 +200,50 @@ class Incidence:
         return mask
 
     @cached_property
-    def via_blocks(self) -> list[frozenset[int]]:
-        """For each via the edge blocks attached in it or in one of its ancestors."""
-        found: list[frozenset[int]] = []
-        for via in self.graph.vias:
-            found.append(frozenset(via.blocks).union(*(found[p] for p in via.parents)))
+    def has_via_blocks(self) -> bool:
+        """Whether any via names an edge block."""
+        return any(via.blocks for via in self.graph.vias)
+
+    @cached_property
+    def port_vias(self) -> frozenset[int]:
+        """The vias of the network's inputs and outputs."""
+        ports = (*self.graph.inputs, *self.graph.outputs)
+        return frozenset(v for p in ports for v in distinct(np.asarray(p.via).reshape(-1)).tolist())
+
+    def vias_through(self, blocks: Collection[int]) -> set[int]:
+        """The vias in which one of these edge blocks is attached, or in an ancestor of which it is."""
+        named, children = self._via_users
+        queue = [v for b in blocks for v in named.get(b, ())]
+        found = set(queue)
+        while queue:
+            new = [c for c in children.get(queue.pop(), ()) if c not in found]
+            found.update(new)
+            queue += new
         return found
 
     @cached_property
-    def has_via_blocks(self) -> bool:
-        """Whether any via names an edge block."""
-        return any(self.via_blocks)
+    def _via_users(self) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+        """For each edge block the vias that name it, and for each via those that continue it."""
+        named: dict[int, list[int]] = defaultdict(list)
+        children: dict[int, list[int]] = defaultdict(list)
+        for number, via in enumerate(self.graph.vias):
+            for block in via.blocks:
+                named[block].append(number)
+            for parent in via.parents:
+                children[parent].append(number)
+        return named, children
+
+    def arcs_with(self, vias: Collection[int]) -> np.ndarray:
+        """The arcs that have one of these vias, int64 [n]."""
+        wanted = np.sort(np.fromiter(vias, dtype=np.int64, count=len(vias)))
+        order, ordered = self._by_via
+        runs = zip(*(np.searchsorted(ordered, wanted, side=s).tolist() for s in ("left", "right")), strict=True)
+        return np.concatenate([order[:0], *(order[a:b] for a, b in runs)])
+
+    @cached_property
+    def _by_via(self) -> tuple[np.ndarray, np.ndarray]:
+        order = np.argsort(self.via, kind="stable")
+        return order, self.via[order]
 
     def via_block_pairs(self, vias: set[tuple[int, int]]) -> set[tuple[int, int]]:
         """The pairs of edge blocks (from, to) that mapping each first via to the second one implies.
@@ -212,10 +297,40 @@ class Incidence:
         src, via, src_item = block.src[s], block.via[s], item[s]
         dst, dst_item = dst.reshape(-1), np.repeat(dst_item, block.shape[1])
         src, via, src_item = src.reshape(-1), via.reshape(-1), np.repeat(src_item, block.shape[2])
-        place = occurrence(dst_item, dst)
-        yield dst_item, dst, self._labels(("dst",), place), np.full(len(dst), -1)
-        place = occurrence(src_item, src, via)
-        yield src, src_item, self._labels(("src",), self.via_class[via], place), via
+        dst_place, src_place = occurrence(dst_item, dst), occurrence(src_item, src, via)
+        yield dst_item, dst, self._labels(("dst",), dst_place), np.full(len(dst), -1)
+        yield src, src_item, self._labels(("src",), self.via_class[via], src_place), via
+        if block.view.name in self._shared_index and not block.constant:
+            merged = Merged(bicliques, first, by_dst)
+            rows = row_keys(block, merged, self._shared_index[block.view.name], self._row_forms)
+            self._rows[number] = rows
+            own = item[first]
+            self._row_ends += [
+                (dst, dst_item, self._labels(("row dst",), dst_place), rows.dst),
+                (src, src_item, self._labels(("row src",), self.via_class[via], src_place), rows.src),
+                (own, own, self._labels(("row whole",), np.zeros_like(own)), rows.whole),
+            ]
+
+    def _row_arcs(self) -> Arcs:
+        """The arcs between rows and the ends and bicliques that have them; counts the rows."""
+        ends, bicliques, label, keys = (np.concatenate([e[i] for e in self._row_ends]) for i in range(4))
+        row = shared_rows(keys)
+        self.size += int(row.max(initial=-1)) + 1
+        whole = np.arange(self.row_start)
+        shared = row >= 0
+        ends, bicliques, label, row = (x[shared] for x in (ends, bicliques, label, self.row_start + row))
+        own = ends == bicliques
+        whole[ends[own]] = row[own]
+        inside = np.unique(np.stack([row[~own], whole[bicliques[~own]]]), axis=1)
+        tail, head = np.concatenate([row, inside[0]]), np.concatenate([ends, inside[1]])
+        label = np.concatenate([label, self._labels(("row inside",), np.zeros_like(inside[0]))])
+        return tail, head, label, np.full(len(tail), -1)
+
+    @cached_property
+    def _shared_index(self) -> dict[str, bool]:
+        """Shared parameters: name to whether the view of any site has an index array."""
+        edges = self.graph.edges
+        return {name: any(edges[b].view.index is not None for b in sites) for name, sites in self.shared.items()}
 
     def _constant_arcs(self, block: EdgeBlock) -> Arcs:
         """The arcs of a constant block, one per (dst, src), labelled with its values: constants cannot be permuted."""
@@ -262,6 +377,7 @@ class Incidence:
                 holds = (tensor.dtype, tensor.storage and tensor.storage.codes)
                 key = ("biclique", block.role, block.slots.shape, block.slots.tobytes(), holds, what)
                 colour[bicliques.start : bicliques.stop] = self._number(key)
+        colour[self.row_start :] = self._number("row")
         colour[self.fixed] = len(self._numbers) + np.flatnonzero(self.fixed)
         return colour
 

@@ -31,6 +31,12 @@ class Columns:
     items: np.ndarray
     tight: bool
 
+    def key(self) -> bytes:
+        """Bytes that are equal for the same columns in any order, their entries permuted alike."""
+        lowest = self.items[self.items.min(axis=1).argmin()]
+        items = self.items[:, np.argsort(lowest)]
+        return items[np.argsort(items[:, 0])].tobytes()
+
     def swaps(self, num_nodes: int) -> Iterator[Automorphism]:
         """The n - 1 adjacent transpositions, which generate the group."""
         n = self.items.shape[1]
@@ -98,7 +104,9 @@ class Lockstep:
             for items in walk.columns:
                 walk.follow(items)
             walk.close()
-            found = Columns(np.array(walk.columns), walk.tight)
+            # Rows go where their ends go, and are no part of an automorphism.
+            columns = [items for items in walk.columns if items[0] < self.index.row_start]
+            found = Columns(np.array(columns), walk.tight)
             if walk.shared:
                 self._check_ties(found)
             return found
@@ -157,7 +165,7 @@ class _Walk:
         while at < len(runs):
             size = int(runs[at])
             if size > 1:
-                self._parallel(ends[:, at : at + size])
+                self._parallel(ends[:, at : at + size], arcs[:, at : at + size])
             elif not same[at]:
                 self._single(ends[:, at], arcs[:, at])
             at += size
@@ -188,12 +196,54 @@ class _Walk:
         elif (column != column[0]).any() or (self.position[ends] != np.arange(self.n)).any():
             raise _Open
 
-    def _parallel(self, ends: np.ndarray) -> None:
-        """Several arcs of one label per member: they must lead to the same set of ends for all members."""
-        ends = np.sort(ends, axis=1)
-        if (ends != ends[0]).any():
+    def _parallel(self, ends: np.ndarray, arcs: np.ndarray) -> None:
+        """Several arcs of one label per member: to the same set of ends for all, or to sets of their own.
+
+        ends: items [n, arcs]. arcs: their arcs, same shape.
+        """
+        ranked = np.sort(ends, axis=1)
+        if (ranked == ranked[0]).all():
+            self.whole.append(ranked[0])
+            return
+        if len(distinct(ends)) < ends.size or (self.index.colour[ends] != self.index.colour[ends[0, 0]]).any():
             raise _Open
-        self.whole.append(ends[0])
+        order = np.argsort(self._marks(ends), axis=1, kind="stable")
+        ends, arcs = (np.take_along_axis(x, order, axis=1) for x in (ends, arcs))
+        for place in range(ends.shape[1]):
+            self._single(ends[:, place], arcs[:, place])
+
+    def _marks(self, ends: np.ndarray) -> np.ndarray:
+        """Numbers [n, ends] that say which ends of the members correspond, distinct within a row.
+
+        They are columns, if the ends are in any, else the items that they meet by arcs of one label, if these are the
+        same for all members. Raises `_Apart` for the members that meet the same items, if no label has them all.
+        """
+        columns = self.column[ends]
+        if (columns >= 0).all():
+            if (np.diff(np.sort(columns, axis=1), axis=1) == 0).any():
+                raise _Open
+            return columns
+        index = self.index
+        degree = index.start[ends + 1] - index.start[ends]
+        if (columns >= 0).any() or (degree != degree[0, 0]).any():
+            raise _Open
+        apart: np.ndarray | None = None
+        for at in range(int(degree[0, 0])):
+            arcs = index.start[ends] + at
+            if index.multiplicity[arcs[0, 0]] > 1:
+                continue
+            met = index.other[arcs]
+            ranked = np.sort(met, axis=1)
+            if (np.diff(ranked, axis=1) == 0).any():
+                continue
+            if (ranked == ranked[0]).all():
+                return met
+            every, parts = np.unique(ranked, axis=0, return_inverse=True)
+            if len(every) < self.n and (apart is None or len(every) <= apart.max()):
+                apart = parts.reshape(-1)
+        if apart is None:
+            raise _Open
+        raise _Apart(apart)
 
     def close(self) -> None:
         """Raise `_Open` if an end that must stay is in a column, or a set that must map onto itself cuts one.

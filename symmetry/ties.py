@@ -7,8 +7,8 @@ which inverts a strided view digit by digit, so that nothing expands a large ten
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import permutations
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -25,22 +25,40 @@ Box = tuple[np.ndarray, np.ndarray]
 """A rectangle of (destination, source) positions of a biclique."""
 
 
-def forced_pairs(index: Incidence, automorphism: Automorphism) -> set[tuple[int, int]] | None:
+def forced_pairs(
+    index: Incidence, automorphism: Automorphism, new: Collection[int] | None = None
+) -> set[tuple[int, int]] | None:
     """The pairs (item, image) that a partial automorphism forces at the other sites of shared parameters.
 
-    None if a moved element is on an edge of another site and its image is not, which is a contradiction.
+    Sites with the same rows need no more than their arcs (see `tied_rows`), so one of them stands for all.
+
+    Args:
+        index: The incidence graph.
+        automorphism: What is known so far.
+        new: Follow only what these moved items touch; None for all.
+
+    Returns:
+        The pairs; None if a moved element is on an edge of another site and its image is not, which is a contradiction.
     """
-    pairs: set[tuple[int, int]] = set()
-    for item, image in touched_bicliques(index, automorphism):
-        if not index.shared_bicliques[item] and not index.shared_bicliques[image]:
+    speaker: dict[int, int] = {}
+    moving: dict[int, list[np.ndarray]] = defaultdict(list)
+    for item, image in touched_bicliques(index, automorphism, new):
+        if not index.shared_bicliques[item]:
+            continue
+        block = index.block_of(item)
+        first, others = index.other_sites[block]
+        if not others or speaker.setdefault(first, block) != block:
             continue
         move = biclique_map(index, automorphism, item, image)
-        for old, new in _entries(index, move, _probing(move, _PROBES), _PROBES):
-            for site in index.shared.get(index.graph.edges[move.source.block].view.name, ()):
-                found = _at_site(index, site, old, new)
-                if found is None:
-                    return None
-                pairs |= found
+        moving[block] += map(np.stack, _entries(index, move, _probing(move, _PROBES), _PROBES))
+    pairs: set[tuple[int, int]] = set()
+    for block, parts in moving.items():
+        old, image_of = np.concatenate(parts, axis=1)
+        for site in index.other_sites[block][1]:
+            found = _at_site(index, site, old, image_of)
+            if found is None:
+                return None
+            pairs |= found
     return pairs
 
 
@@ -50,10 +68,10 @@ def ties_hold(index: Incidence, automorphism: Automorphism) -> bool:
     for item, image in touched_bicliques(index, automorphism):
         if index.shared_bicliques[item] or index.shared_bicliques[image]:
             moves.setdefault(index.block_of(item), []).append(biclique_map(index, automorphism, item, image))
+    names = dict.fromkeys(index.graph.edges[b].view.name for b in moves)
     return all(
         _alike_by_axis(index, blocks, moves) or _alike_by_element(index, blocks, moves)
-        for blocks in index.shared.values()
-        if any(b in moves for b in blocks)
+        for blocks in (index.shared[name] for name in names if name in index.shared)
     )
 
 
@@ -97,7 +115,7 @@ def _axis_moves(view: ParameterView, move: BicliqueMap) -> dict[frozenset[tuple[
 
 
 def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, list[BicliqueMap]]) -> bool:
-    """The exact test: every site maps the elements that it has in common with another one as that one does."""
+    """The exact test: there is one map of elements, and every site maps those that it has as this map does."""
     maps: dict[int, np.ndarray] = {}
     for block in blocks:
         parts = [np.zeros((2, 0), dtype=np.int64)]
@@ -105,12 +123,18 @@ def _alike_by_element(index: Incidence, blocks: list[int], moves: Mapping[int, l
             for old, new in _entries(index, move, move.boxes()):
                 parts.append(np.stack([old, new])[:, old != new])
         maps[block] = _ascending(np.concatenate(parts, axis=1))
-    if any(((np.diff(m[0]) == 0) & (np.diff(m[1]) != 0)).any() for m in maps.values()):
+    every = _ascending(np.concatenate(list(maps.values()), axis=1))
+    same = np.zeros(every.shape[1], dtype=bool)
+    same[1:] = np.diff(every[0]) == 0
+    if (same[1:] & (np.diff(every[1]) != 0)).any():
         return False
-    for a, b in permutations(blocks, 2):
-        ours = maps[a]
-        inside = _found(index, b, ours[0])[0] >= 0
-        if not _contains(maps[b], ours[:, inside]):
+    every = every[:, ~same]
+    for block, ours in maps.items():
+        view = index.graph.edges[block].view
+        low, high = (index.base[view.name] + b for b in view.bounds())
+        some = every[:, slice(*np.searchsorted(every[0], [low, high + 1]))]
+        inside = _found(index, block, some[0])[0] >= 0
+        if not _contains(ours, some[:, inside]):
             return False
     return True
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import onnx_ir
@@ -19,7 +19,7 @@ from ..ir import GmncError
 from . import worker
 from .worker import Outputs
 
-__all__ = ["ChildProcess", "InProcess", "NotRunnable", "Runner", "Stopped", "default_timeout"]
+__all__ = ["ChildProcess", "Feeds", "InProcess", "NotRunnable", "Runner", "Stopped", "default_timeout"]
 
 Feeds = Sequence[Mapping[str, np.ndarray]]
 
@@ -37,7 +37,13 @@ class Stopped(NotRunnable):
 
 
 class Runner(Protocol):
-    """Runs models in ONNX Runtime."""
+    """Runs models in ONNX Runtime.
+
+    Attributes:
+        holder: Whose model is held; None if none is.
+    """
+
+    holder: object | None
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model, given as bytes or as a path, on each of the feeds.
@@ -53,6 +59,32 @@ class Runner(Protocol):
             NotRunnable: The model does not run.
         """
 
+    def hold(self, source: bytes, held: Mapping[str, np.ndarray], holder: object) -> None:
+        """Load a model and keep it, in place of the one before, with these arrays as inputs of every run.
+
+        Args:
+            source: The serialised model.
+            held: Arrays by input name.
+            holder: Becomes the attribute `holder`.
+
+        Raises:
+            NotRunnable: The model cannot be loaded.
+        """
+
+    def run_held(self, changes: Mapping[str, np.ndarray], feeds: Feeds) -> list[Outputs]:
+        """Run the model that `hold` loaded.
+
+        Args:
+            changes: Arrays that replace held ones in these runs.
+            feeds: Arrays of the other inputs, for each run.
+
+        Returns:
+            The outputs of each run, by name.
+
+        Raises:
+            NotRunnable: The model does not run, or none is held.
+        """
+
     def close(self) -> None:
         """Release what was started."""
 
@@ -60,19 +92,42 @@ class Runner(Protocol):
 class InProcess:
     """Runs models in this process, without limits."""
 
+    def __init__(self) -> None:
+        self.holder: object | None = None
+        self._held: worker.Held | None = None
+
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model on each of the feeds; see `Runner.run`."""
         try:
             running = worker.session(source if isinstance(source, bytes) else os.fspath(source))
         except Exception as error:
             raise Stopped(_first_line(error)) from error
+        return self._run(running, feeds)
+
+    def hold(self, source: bytes, held: Mapping[str, np.ndarray], holder: object) -> None:
+        """Load a model and keep it; see `Runner.hold`."""
+        self.close()
+        try:
+            self._held = worker.Held(worker.session(source), dict(held))
+        except Exception as error:
+            raise Stopped(_first_line(error)) from error
+        self.holder = holder
+
+    def run_held(self, changes: Mapping[str, np.ndarray], feeds: Feeds) -> list[Outputs]:
+        """Run the model that is held; see `Runner.run_held`."""
+        if self._held is None:
+            raise NotRunnable("no model is held")
+        return self._run(self._held.session, self._held.feeds(changes, feeds))
+
+    def _run(self, running: Any, feeds: Feeds) -> list[Outputs]:
         try:
             return worker.run_all(running, feeds)
         except Exception as error:
             raise NotRunnable(_first_line(error)) from error
 
     def close(self) -> None:
-        """Nothing to do."""
+        """Release the model that is held."""
+        self.holder = self._held = None
 
 
 class ChildProcess:
@@ -85,10 +140,27 @@ class ChildProcess:
 
     def __init__(self, timeout: float, size: int) -> None:
         self.timeout, self.memory = timeout, _BASE + _PER_BYTE * size
+        self.holder: object | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def run(self, source: bytes | Path, feeds: Feeds) -> list[Outputs]:
         """Run a model on each of the feeds; see `Runner.run`. The child is killed after the time limit."""
+        body = source if isinstance(source, bytes) else b""
+        path = "" if isinstance(source, bytes) else os.fspath(source)
+        return self._ask({"do": "run", "path": path, "size": len(body)}, feeds, body)
+
+    def hold(self, source: bytes, held: Mapping[str, np.ndarray], holder: object) -> None:
+        """Load a model and keep it in the child; see `Runner.hold`."""
+        self.holder = None
+        self._ask({"do": "hold", "path": "", "size": len(source)}, [held], source)
+        self.holder = holder
+
+    def run_held(self, changes: Mapping[str, np.ndarray], feeds: Feeds) -> list[Outputs]:
+        """Run the model that the child holds; see `Runner.run_held`."""
+        return self._ask({"do": "run held"}, [changes, *feeds])
+
+    def _ask(self, request: Mapping[str, Any], arrays: Feeds, body: bytes = b"") -> list[Outputs]:
+        """Send a request, and the bytes of a model, to the child; returns the arrays of its answer."""
         process = self._process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -101,9 +173,7 @@ class ChildProcess:
         timer = threading.Timer(self.timeout, stop)
         timer.start()
         try:
-            body = source if isinstance(source, bytes) else b""
-            where = "" if isinstance(source, bytes) else os.fspath(source)
-            worker.send(process.stdin, {"path": where, "size": len(body)}, feeds)
+            worker.send(process.stdin, request, arrays)
             process.stdin.write(body)
             process.stdin.flush()
             header, found = worker.receive(process.stdout)
@@ -119,7 +189,7 @@ class ChildProcess:
 
     def close(self) -> None:
         """Kill the child, if there is one."""
-        process, self._process = self._process, None
+        process, self._process, self.holder = self._process, None, None
         if process is None:
             return
         process.kill()

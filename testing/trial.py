@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,8 +17,9 @@ __all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values", "s
 Errors = dict[str, float]
 """Change of each output, relative to its largest magnitude."""
 
-_ROUNDING = 3e-7
-_AMPLIFIED = 30
+_NOISE = 3e-6
+_AMPLIFIED = 3
+_DRAWS = 2
 _HUGE = 1e6
 _PARTS = 8
 
@@ -61,17 +63,20 @@ class Trial:
         if not all(_finite(v) for outputs in self.base for v in outputs.values()):
             self.values = own
             self.base, again = self._twice(own)
-        self.names = self._compared(own, again)
         self.fixed = tolerance is not None
         self.tolerances = {
             n: tolerance or tolerance_of(graph, _type(n, self.base[0][n], types or {})) for n in self.base[0]
         }
+        self.names = self._compared(own, again)
 
-    def errors(self, changes: Mapping[str, np.ndarray]) -> Errors:
+    def errors(self, changes: Mapping[str, np.ndarray], written: bool = False) -> Errors:
         """Run with these parameters changed.
+
+        Only the changed tensors are passed to a network in memory, if one is held; see `Network.run_changed`.
 
         Args:
             changes: Arrays by parameter name.
+            written: Whether to write the model, and to compare the network in memory with it.
 
         Returns:
             The change of every compared output; infinite if the network no longer runs.
@@ -80,17 +85,12 @@ class Trial:
             Stopped: ONNX Runtime crashes or exceeds the time limit.
         """
         try:
-            new = self.network.run({**self.values, **changes}, self.feeds)
+            new = self.network.run_changed(self.values, changes, self.feeds, written)
         except Stopped:
             raise
         except NotRunnable:
             return dict.fromkeys(self.names, float("inf"))
-        if any(a.keys() != b.keys() for a, b in zip(self.base, new, strict=True)):
-            return dict.fromkeys(self.names, float("inf"))
-        return {
-            name: max(disagreement({"": a[name]}, {"": b[name]}) for a, b in zip(self.base, new, strict=True))
-            for name in sorted(self.names)
-        }
+        return _differences(self.base, new, self.names)
 
     def error(self, changes: Mapping[str, np.ndarray]) -> float:
         """The largest of the `errors`."""
@@ -101,12 +101,17 @@ class Trial:
         return max((e / self.tolerances[n] for n, e in errors.items()), default=0.0)
 
     def widen(self) -> None:
-        """Raise the tolerances to the network's own amplification of rounding errors; has an effect once only."""
+        """Raise the tolerances to the network's own amplification of rounding errors; has an effect once only.
+
+        The noise is ten times that of rounding, so that a network whose activations are rounded to integers rounds some
+        of them otherwise: that effect does not grow with the noise.
+        """
         if self.fixed:
             return
         self.fixed = True
-        for name, error in self.conditioning().items():
-            self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
+        for _ in range(_DRAWS):
+            for name, error in self.conditioning().items():
+                self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
 
     def allow_rounding(self, dtypes: Iterable[str]) -> None:
         """Raise the tolerances to those of outputs that are computed in these float types, to which weights round."""
@@ -119,12 +124,8 @@ class Trial:
         return sum(int((self.values[n] != v).sum()) for n, v in changes.items())
 
     def conditioning(self) -> Errors:
-        """Errors when the weights change by rounding errors: a lower bound on any sensible tolerance."""
-        noise = {
-            n: (v * (1 + _ROUNDING * self.rng.standard_normal(v.shape))).astype(v.dtype)
-            for n, v in self.values.items()
-            if v.dtype.kind == "f"
-        }
+        """Errors when the weights change by ten times float32's rounding errors."""
+        noise = {n: _noisy(v, self.rng) for n, v in self.values.items() if v.dtype.kind == "f"}
         return self.errors(noise)
 
     def reacting(self) -> float:
@@ -150,24 +151,25 @@ class Trial:
         yield from ([n for n, w in zip(names, which, strict=True) if w == part] for part in sorted(set(which)))
 
     def _twice(self, values: Mapping[str, np.ndarray]) -> tuple[list[Arrays], list[Arrays]]:
-        """The outputs of two runs in one session."""
-        found = self.network.run(values, [*self.feeds] * 2)
+        """The outputs of two runs in one session; the network is then held in memory, if that is possible."""
+        found = self.network.hold(values, [*self.feeds] * 2)
         return found[: len(self.feeds)], found[len(self.feeds) :]
 
     def _compared(self, own: Mapping[str, np.ndarray], again: list[Arrays]) -> set[str]:
         """The outputs that are reproducible and not all infinite or NaN. again: outputs of a second run."""
         changed = own if own is not self.values else perturbed_values(self.graph, own, self.rng)
-        other = self.network.run(changed, self.feeds)
+        other = self.network.run_changed(self.values, changed, self.feeds)
+        changes = _differences(self.base, other, self.tolerances)
         names = set()
         for name in self.base[0]:
-            runs = [(a[name], b.get(name), c.get(name)) for a, b, c in zip(self.base, again, other, strict=True)]
-            if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b, _ in runs):
+            runs = [(a[name], b.get(name)) for a, b in zip(self.base, again, strict=True)]
+            if any(b is None or disagreement({"": a}, {"": b}) > 0 for a, b in runs):
                 self.skipped.append(f"output {name!r}: two runs with the same inputs differ")
-            elif not any(_any_finite(a) for a, _, _ in runs):
+            elif not any(_any_finite(a) for a, _ in runs):
                 self.skipped.append(f"output {name!r}: it has no finite entries")
             else:
                 names.add(name)
-                if all(c is not None and disagreement({"": a}, {"": c}) == 0 for a, _, c in runs):
+                if changes[name] == 0:
                     which = " that are on edges" if self.graph.num_opaque_parameters else ""
                     self.skipped.append(f"output {name!r}: it does not depend on the parameters{which}")
         for port in self.graph.outputs:
@@ -203,11 +205,13 @@ def perturbed(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Perturb a tensor so that equal values become distinct; a tensor of one sign keeps it."""
     if tensor.dtype.kind in "iub" or tensor.dtype.itemsize < 2:
         return tensor
+    exact: Any = np.float64 if tensor.dtype == np.float64 else np.float32
     with np.errstate(over="ignore", invalid="ignore"):
-        new = tensor * np.exp(0.1 * rng.standard_normal(tensor.shape))
+        new = tensor * np.exp(exact(0.1) * rng.standard_normal(tensor.shape, dtype=exact))
         if not (tensor > 0).all() and not (tensor < 0).all():
-            spread = float(np.std(tensor.astype(np.float64)))
-            new = new + 0.05 * (spread if 0 < spread < _HUGE else 0.4) * rng.standard_normal(tensor.shape)
+            spread = float(np.std(tensor, dtype=np.float64))
+            size = exact(0.05 * (spread if 0 < spread < _HUGE else 0.4))
+            new = new + size * rng.standard_normal(tensor.shape, dtype=exact)
         cast = np.asarray(new).astype(tensor.dtype)
     return np.where(np.isfinite(cast), cast, tensor)
 
@@ -217,6 +221,19 @@ def shuffled(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.asarray(
         rng.permutation(tensor.reshape(-1)).reshape(tensor.shape) * rng.choice([-1, 1], tensor.shape)
     ).astype(tensor.dtype)
+
+
+def _noisy(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    kind: Any = np.float64 if tensor.dtype == np.float64 else np.float32
+    return np.asarray(tensor * (1 + kind(_NOISE) * rng.standard_normal(tensor.shape, dtype=kind))).astype(tensor.dtype)
+
+
+def _differences(base: Sequence[Arrays], new: Sequence[Arrays], names: Iterable[str]) -> Errors:
+    """The change of each output; infinite if outputs come or go."""
+    pairs = list(zip(base, new, strict=True))
+    if any(a.keys() != b.keys() for a, b in pairs):
+        return dict.fromkeys(names, float("inf"))
+    return {n: max(disagreement({"": a[n]}, {"": b[n]}) for a, b in pairs) for n in sorted(names)}
 
 
 def _finite(array: np.ndarray) -> bool:

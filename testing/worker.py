@@ -11,13 +11,26 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 
-__all__ = ["Outputs", "flat", "main", "receive", "run_all", "send", "session"]
+__all__ = ["Held", "Outputs", "flat", "main", "receive", "run_all", "send", "session"]
 
 Outputs = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A session and the arrays that its runs take unless they change."""
+
+    session: Any
+    arrays: Mapping[str, np.ndarray]
+
+    def feeds(self, changes: Mapping[str, np.ndarray], feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
+        """The inputs of each run."""
+        return [{**self.arrays, **changes, **feed} for feed in feeds]
 
 
 def run_all(running: Any, feeds: Sequence[Mapping[str, np.ndarray]]) -> list[Outputs]:
@@ -41,6 +54,8 @@ def session(source: bytes | str) -> Any:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    # Constants are not repacked for faster kernels, so that a tensor gives the same sums as a constant and as an input.
+    options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
@@ -112,17 +127,26 @@ def main() -> None:
     os.dup2(2, 1)
     _end_with(int(sys.argv[2]))
     _limit(int(sys.argv[1]))
+    held: Held | None = None
     while True:
         try:
-            header, feeds = receive(stdin)
+            header, arrays = receive(stdin)
         except EOFError:
             return
-        source = header["path"] or stdin.read(header["size"])
-        stage = "load"
+        source = header.get("path") or stdin.read(header.get("size", 0))
+        stage, found = "load", []
         try:
-            running = session(source)
-            stage = "run"
-            found = run_all(running, feeds)
+            if header["do"] == "hold":
+                held = None
+                held = Held(session(source), arrays[0])
+            elif header["do"] == "run held":
+                stage = "run"
+                assert held is not None, "no model is held"
+                found = run_all(held.session, held.feeds(arrays[0], arrays[1:]))
+            else:
+                running = session(source)
+                stage = "run"
+                found = run_all(running, arrays)
         except BaseException as error:
             send(stdout, {"error": str(error).strip() or type(error).__name__, "stage": stage}, [])
         else:

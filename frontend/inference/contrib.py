@@ -33,6 +33,7 @@ _LIKE_FIRST = frozenset(
         "MeanVarianceNormalization",
         "Quant",
         "BipolarQuant",
+        "FloatQuant",
         "Identity",
     ]
 )

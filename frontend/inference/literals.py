@@ -54,14 +54,16 @@ _WEIGHT_SLOTS = frozenset(
 ) | {(name, slot) for name, op in DIALECT.items() for slot in op.learned}
 
 
-# Operands that scale or shift operand 0 of a quantiser. Operand 3 is never a weight's: it is a bit width.
+# Operands that scale or shift operand 0 of a quantiser, and those that say to which numbers it rounds.
 _QUANTISERS = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
-    "Quant": (1, 2, 3),
+    "Quant": (1, 2),
     "BipolarQuant": (1,),
+    "FloatQuant": (1,),
     **{name: op.scales for name, op in DIALECT.items() if op.scales},
 }
+_FORMATS = frozenset({("Quant", 3), ("Dequantize", 3), *(("FloatQuant", i) for i in (2, 3, 4, 5))})
 _MASKING = -1e4
 """Attention masks add this or less to the scores that they exclude."""
 
@@ -114,10 +116,11 @@ def _fills_weight_slot(value: onnx_ir.Value) -> bool:
 
 
 def _is_of_activation(value: onnx_ir.Value) -> bool:
-    """Whether all uses of a value are as scale or zero point of an activation."""
+    """Whether all uses of a value are as scale or zero point of an activation, or as the format of rounded numbers."""
     uses = value.uses()
     return bool(uses) and all(
-        use.idx in _QUANTISERS.get(use.node.op_type, ()) and (use.idx == 3 or _depends_on_input(use.node.inputs[0]))
+        (use.node.op_type, use.idx) in _FORMATS
+        or (use.idx in _QUANTISERS.get(use.node.op_type, ()) and _depends_on_input(use.node.inputs[0]))
         for use in uses
     )
 

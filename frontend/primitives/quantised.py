@@ -38,6 +38,9 @@ TABLES = {
 """Lookup tables by the name of the code."""
 
 
+_PART = 1 << 16
+"""Number of elements of a large tensor that are decoded or encoded at once."""
+
 Made = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
@@ -190,15 +193,20 @@ class QuantEncoding:
     def decode(self, tensor: np.ndarray, values: Mapping[str, np.ndarray]) -> np.ndarray:
         """Dequantise a tensor of the file, given the values of scales and zero points by name."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
-        return self.scheme.decode(stored, **self._operands(values))
+        return _by_parts(self.scheme.decode, (stored,), self._operands(values))
 
     def encode(self, numbers: np.ndarray, values: Mapping[str, np.ndarray], tensor: np.ndarray) -> np.ndarray:
         """Quantise to the nearest stored elements; those of `tensor` that represent their value already are kept."""
         stored = (tensor if self.packing is None else self.packing.unwrap(tensor)).reshape(self.shape)
-        operands = self._operands(values)
-        with np.errstate(all="ignore"):
+
+        def nearest(stored: np.ndarray, numbers: np.ndarray, **operands: np.ndarray) -> np.ndarray:
             fitting = self.scheme.decode(stored, **operands) == numbers
-            new = np.where(fitting, stored, self.scheme.encode(numbers, stored, **operands)).astype(stored.dtype)
+            if fitting.all():
+                return stored
+            return np.where(fitting, stored, self.scheme.encode(numbers, stored, **operands)).astype(stored.dtype)
+
+        with np.errstate(all="ignore"):
+            new = _by_parts(nearest, (stored, numbers), self._operands(values))
         return (new if self.packing is None else self.packing.wrap(new)).reshape(tensor.shape)
 
     def _operands(self, values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -213,6 +221,26 @@ class QuantEncoding:
         return out
 
 
+def _by_parts(
+    function: Callable[..., np.ndarray], arrays: tuple[np.ndarray, ...], operands: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Apply an elementwise function part by part, so that what it computes on the way stays in the cache.
+
+    arrays: of one shape. operands: broadcastable to it, of its rank.
+    """
+    shape = arrays[0].shape
+    axis = next((a for a, n in enumerate(shape) if n > 1), 0)
+    if arrays[0].size <= _PART or not shape:
+        return function(*arrays, **operands)
+    step = max(1, _PART * shape[axis] // arrays[0].size)
+    parts = []
+    for start in range(0, shape[axis], step):
+        here = (*(slice(None),) * axis, slice(start, start + step))
+        some = {n: a[here] if a.ndim == len(shape) and a.shape[axis] > 1 else a for n, a in operands.items()}
+        parts.append(function(*(a[here] for a in arrays), **some))
+    return np.concatenate(parts, axis=axis)
+
+
 def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
     """(stored - zero point) * scale, as in DequantizeLinear.
 
@@ -223,26 +251,38 @@ def linear(stored: str, dtype: str, bits: int = 0) -> QuantScheme:
     """
     kind, result = dtype_of(stored), dtype_of(dtype)
     whole = stored.startswith(("int", "uint"))
+    narrow = whole and ml_dtypes.iinfo(kind).bits <= 16  # so that float32 has every difference
+    low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max)) if whole else (0.0, 0.0)
+    low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
 
     def decode(q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None) -> np.ndarray:
-        array = q.astype(np.int32 if whole else np.float32)
+        array = q.astype(np.int32 if whole and not narrow else np.float32)
         if zero_point is not None:
-            array = array - zero_point.astype(np.int32 if zero_point.dtype.kind in "iu" else np.float32)
-        number = array.astype(np.float32)
-        return (number if scale is None else number * scale.astype(np.float32)).astype(result)
+            exact = np.int32 if zero_point.dtype.kind in "iu" and not narrow else np.float32
+            array = array - zero_point.astype(exact)
+        number = array.astype(np.float32, copy=False)
+        return (number if scale is None else number * scale.astype(np.float32)).astype(result, copy=False)
 
     def encode(
         x: np.ndarray, q: np.ndarray, scale: np.ndarray | None = None, zero_point: np.ndarray | None = None
     ) -> np.ndarray:
+        if narrow and x.dtype == np.float32:
+            # Values on the grid, as those that a permutation moves, need no more than float32.
+            near = x if scale is None else x / scale.astype(np.float32)
+            near = near if zero_point is None else near + zero_point.astype(np.float32)
+            quick = np.clip(np.rint(near), low, high).astype(kind)
+            if (decode(quick, scale, zero_point) == x).all():
+                return quick
         at = x.astype(np.float64) / (1.0 if scale is None else scale.astype(np.float64))
         at = at + (0.0 if zero_point is None else zero_point.astype(np.float64))
         if not whole:
             return np.where(np.isfinite(at), at, q.astype(np.float64)).astype(kind)
-        low, high = (float(ml_dtypes.iinfo(kind).min), float(ml_dtypes.iinfo(kind).max))
-        low, high = (0.0, 2.0**bits - 1) if bits else (low, high)
         best = np.clip(np.where(np.isfinite(at), np.rint(at), q.astype(np.float64)), low, high)
         # If integers are wider than the float mantissa, the nearest one may decode to another float: try neighbours.
         best = np.clip(best.astype(np.float32).astype(np.float64), low, high)
+        wrong = decode(best.astype(kind), scale, zero_point) != x
+        if not wrong.any():
+            return best.astype(kind)
         step = np.maximum(1.0, np.spacing(np.abs(best).astype(np.float32)).astype(np.float64))
         for move in (step, -step):
             other = np.clip(best + move, low, high)

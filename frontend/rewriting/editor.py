@@ -130,6 +130,11 @@ class NodeWriter:
         """`x` quantised by operands `scale` and `zero` (indices)."""
         return self.internal("Quantize", x, self.input(scale), self.input(zero))
 
+    def insert(self) -> None:
+        """Insert the added nodes before the node, which stays."""
+        assert self.node.graph is not None
+        self.node.graph.insert_before(self.node, self._tape.nodes)
+
     def replace(self, outputs: Sequence[onnx_ir.Value]) -> None:
         """Replace the node by the added ones, and its outputs by `outputs`; nodes that become dead are removed."""
         node, graph = self.node, self.node.graph

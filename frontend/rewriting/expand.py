@@ -10,7 +10,7 @@ import onnx_ir
 
 from ..inference.shapes import ValueInfo
 from ..model.keys import BODY_DOMAIN
-from ..model.opsets import changed
+from ..model.opsets import upgrade
 from ..model.protos import type_proto
 from ..model.traversal import subgraphs
 from ..rules.registry import Rule
@@ -38,13 +38,15 @@ def expand(
         if find(node) is not None or node.domain not in _DOMAINS or subgraphs(node) or _is_data(node, known):
             continue
         body = _body(node, model.graph.opset_imports.get(node.domain, 1), known)
-        if body is None or not _raise_opset(body, model.graph.opset_imports):
+        if body is None:
             continue
-        count += 1
         del body.output[len(node.outputs) :]
         _produce_all(body)
-        body.domain, body.name = BODY_DOMAIN, f"{node.op_type}.{count}"
+        body.domain, body.name = BODY_DOMAIN, f"{node.op_type}.{count + 1}"
         function = onnx_ir.serde.deserialize_function(body)
+        if not _raise_opset(function, model.graph.opset_imports):
+            continue
+        count += 1
         _name_apart(function, count)
         model.functions[function.identifier()] = function
         node.domain, node.op_type = function.domain, function.name
@@ -88,13 +90,13 @@ def _is_data(node: onnx_ir.Node, known: Mapping[onnx_ir.Value, ValueInfo]) -> bo
     return all(v in known and known[v].data is not None for v in node.outputs)
 
 
-def _raise_opset(body: onnx.FunctionProto, imports: Mapping[str, int]) -> bool:
-    """Make a body import the model's opset if none of its operators differs there; returns whether it does."""
-    for entry in body.opset_import:
-        wanted = imports.get(entry.domain, entry.version)
-        if changed({n.op_type for n in body.node if n.domain == entry.domain}, entry.domain, entry.version, wanted):
+def _raise_opset(function: onnx_ir.Function, imports: Mapping[str, int]) -> bool:
+    """Upgrade a body to the opset versions of the model; returns whether that is possible."""
+    for domain, version in dict(function.opset_imports).items():
+        wanted = imports.get(domain, version)
+        if upgrade([n for n in function.all_nodes() if n.domain == domain], domain, version, wanted):
             return False
-        entry.version = wanted
+        function.opset_imports[domain] = wanted
     return True
 
 

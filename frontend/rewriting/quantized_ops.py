@@ -87,16 +87,48 @@ def _qlinear_matmul(w: NodeWriter) -> Output:
 
 
 def _matmul_integer(w: NodeWriter) -> Output:
+    _in_floats(w, w.node.outputs[0])
     return w.one("MatMul", w.dequantized_operand(0, None, 2, (-2,)), w.dequantized_operand(1, None, 3, (-1,)))
 
 
 def _conv_integer(w: NodeWriter) -> Output:
+    _in_floats(w, w.node.outputs[0])
     return w.one(
         "Conv",
         w.dequantized_operand(0, None, 2),
         w.dequantized_operand(1, None, 3, (0,)),
         attributes=w.attributes_but(),
     )
+
+
+def _in_floats(w: NodeWriter, total: onnx_ir.Value) -> None:
+    """Let the sums of an integer product and integers (a bias) be sums of floats, as the product becomes one."""
+    for use in list(total.uses()):
+        node, outer = use.node, use.node.graph
+        if node.op_type != "Add" or node.domain or outer is not w.node.graph:
+            continue
+        other = node.inputs[1 - use.idx]
+        if other is not None and other is not total:
+            before = NodeWriter(node)
+            node.replace_input_with(1 - use.idx, _numbers(before, other))
+            before.insert()
+        node.outputs[0].type = onnx_ir.TensorType(onnx_ir.DataType.FLOAT)
+        _in_floats(w, node.outputs[0])
+
+
+def _numbers(w: NodeWriter, value: onnx_ir.Value) -> onnx_ir.Value:
+    """Integers as floats: stored ones, also behind a reshape, are parameters."""
+    source = value.producer()
+    if value.const_value is not None:
+        return w.dequantize(value, None, None)
+    stored = None if source is None or source.op_type not in _RESHAPING or source.domain else source.inputs[0]
+    if source is not None and stored is not None and stored.const_value is not None:
+        rest = [w.dequantize(stored, None, None), *source.inputs[1:]]
+        return w.one(source.op_type, *rest, attributes=dict(source.attributes))
+    return w.one("Cast", value, attributes={"to": int(onnx_ir.DataType.FLOAT)})
+
+
+_RESHAPING = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
 
 
 def _gemm(w: NodeWriter) -> Output:

@@ -23,7 +23,16 @@ def dft(ctx: LoweringContext, op: Op) -> Value:
     attributes: dict[str, Any] = {n: int(op.attr(n, 0)) for n in ("inverse", "onesided")}
     length = op.data(1)
     attributes |= {"axis": where - x.rank, "length": x.shape[where] if length is None else int(np.reshape(length, ()))}
-    return ctx.order(x, (where, x.rank - 1), op.type, attributes, shape)
+    return ctx.order(_whole_pairs(ctx, x), (where, x.rank - 1), op.type, attributes, shape)
+
+
+def _whole_pairs(ctx: LoweringContext, x: Value) -> Value:
+    """Complex numbers, each of which is one neuron: real and imaginary parts that are neurons are joined."""
+    last = x.rank - 1
+    if all(f.shape[last] == 1 for f in x.factors):
+        return x
+    kept = range(last)
+    return ctx.join_all([x], "Complex", x.shape, {a: a for a in kept}, rows={a: (a,) for a in kept})
 
 
 @rule("STFT", weights=(2,))
@@ -37,7 +46,7 @@ def stft(ctx: LoweringContext, op: Op) -> Value:
     attributes = {"onesided": int(op.attr("onesided", 1)), "step": int(np.reshape(op.known(1), ())), "length": size}
     signal = ctx.unary(signal, "Frames", attributes)
     if signal.rank == 3:
-        signal = ctx.order(signal, (2,), "Parts", {}, (*signal.shape[:2], 1))
+        signal = ctx.order(_whole_pairs(ctx, signal), (2,), "Parts", {}, (*signal.shape[:2], 1))
     batch = tuple(f.reshape(f.shape[0], 1, 1, 1) for f in signal.factors)
     framed = signal.relabelled(batch, (shape[0], shape[1], size, 1))
     if window is not None:

@@ -302,3 +302,10 @@ def _trained() -> Iterator[Case]:
         yield rows("Quant", domain, text, domain=domain, floats={"wf": (6, 6)}, values=values)
         text = f"wq = {domain}.BipolarQuant(wf, s)\n m = MatMul(h, wq)\n o = {domain}.BipolarQuant(m, s)"
         yield rows("BipolarQuant", domain, text, domain=domain, floats={"wf": (6, 6)}, values=values)
+        if "finn" in domain:
+            continue
+        text = f"""wq = {domain}.FloatQuant<has_inf = 0, rounding_mode = "ROUND">(wf, s, e, mb, eb)
+            m = MatMul(h, wq)
+            o = {domain}.FloatQuant<has_inf = 0, rounding_mode = "ROUND">(m, s, e, mb, eb)"""
+        formats = {"s": scale, "e": np.float32(4), "mb": np.float32(3), "eb": np.float32(7)}
+        yield rows("FloatQuant", domain, text, domain=domain, floats={"wf": (6, 6)}, values=formats)
