@@ -78,7 +78,7 @@ MAX_EXPANDED = 1 << 20
 MAX_SHARED = 1 << 7
 """Neurons that share a weight and may trade places; more are joined, as positions are."""
 
-MAX_SHARED_LABELS = 1 << 15
+MAX_SHARED_LABELS = 1 << 13
 """The same, times the neurons that meet different entries of the weight."""
 
 MAX_LABELS = 1 << 23

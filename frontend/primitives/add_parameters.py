@@ -12,7 +12,7 @@ from ...ir import EdgeRole, LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows, occurrence
 from ..budget import MAX_POSITIONS, check_limit
 from .elements import Elements
-from .grid import free_axes, runs
+from .grid import free_axes, runs, unfold
 from .joins import Factors
 from .labels import map_via, nodes_of, unrepeated, varying, vias_of
 from .state import State
@@ -55,6 +55,10 @@ def add_parameters(
     Returns:
         The labels of the result.
     """
+    if len(parts) == 1:
+        found = _before_moves(state, factors, shape, parts[0], op, attributes)
+        if found is not None:
+            return found
     out = list(factors)
     blocks: dict[int, list[int]] = {}
     along: list[tuple[int, ...]] = []
@@ -78,6 +82,41 @@ def add_parameters(
             out[index],
             lambda v, n=tuple(numbers): state.builder.via(op, items, (v,), n),  # type: ignore[misc]
         )
+    return tuple(out)
+
+
+def _before_moves(
+    state: State, factors: Factors, shape: tuple[int, ...], part: Addend, op: str, attributes: dict[str, object]
+) -> Factors | None:
+    """Add a constant to arrays whose positions are the entries, if all positions of an array get the same element.
+
+    So a bias of each expert is added once, not for each token that is merged into the axis of the experts. None if it
+    is not like this.
+    """
+    elements = part.elements.squeezed()
+    axes = {a for a, n in enumerate(elements.shape) if n > 1}
+    own = [i for i, f in enumerate(factors) if axes <= set(varying(f))] if axes else []
+    if len(own) != 1:
+        return None
+    [index] = own
+    labels = factors[index]
+    found = unfold(state.moves, labels, tuple(shape[a] for a in free_axes(factors, shape)))
+    if found.places is not None:
+        return None
+    keys = np.broadcast_to(elements.keys, labels.shape)
+    first, _ = distinct_rows(found.which.reshape(-1, 1))
+    pairs, _ = distinct_rows(np.stack([found.which.reshape(-1), keys.reshape(-1)], axis=1))
+    arrays = found.origin(found.which.reshape(-1)[first])[0]
+    if len(pairs) > len(first) or len(first) == labels.size or not unrepeated(arrays):
+        return None
+    once = elements.move(lambda a: np.broadcast_to(a, labels.shape).reshape(-1)[first])
+    block = _attach(state, arrays, arrays.shape, [], Addend(once, part.role))
+
+    def step(vias: tuple[int, ...]) -> int:
+        return state.builder.via(op, attributes.items(), vias, (block,))
+
+    out = list(factors)
+    out[index] = map_via(labels, lambda v: state.moves.under((v,), step))
     return tuple(out)
 
 

@@ -131,7 +131,10 @@ def windows(
 
 
 def _made_alike(state: State, labels: np.ndarray, axis: int) -> bool:
-    """Whether the entries along an axis are of the same node groups, after the same steps."""
+    """Whether the entries along an axis are of the same node groups, made alike, after the same steps."""
     rows = np.moveaxis(labels, axis, 0).reshape(labels.shape[axis], -1)
     groups, vias = state.builder.group_of(nodes_of(rows)), vias_of(rows)
-    return bool((groups == groups[:1]).all() and (vias == vias[:1]).all())
+    if (groups != groups[:1]).any() or (vias != vias[:1]).any():
+        return False
+    colours = np.sort(state.lineage.colours(nodes_of(rows)), axis=1)
+    return bool((colours == colours[:1]).all())

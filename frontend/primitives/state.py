@@ -15,6 +15,7 @@ from .functions import Function, FunctionVias
 from .grid import Moves
 from .indivisible import IndivisibleGroups
 from .labels import map_via, nodes_of, to_labels, vias_of
+from .lineage import Lineage
 from .quantised import QuantEncoding
 from .regions import single_uses
 from .scales import quant_param_edges
@@ -51,6 +52,7 @@ class State:
         functions: The elementwise steps in vias.
         traces: The functions in `Elements`.
         indivisible: Which node groups are indivisible.
+        lineage: Which nodes were made alike.
     """
 
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(MAX_VIAS))
@@ -61,12 +63,14 @@ class State:
     functions: FunctionVias = field(init=False)
     traces: Traces = field(default_factory=Traces)
     indivisible: IndivisibleGroups = field(init=False)
+    lineage: Lineage = field(init=False)
     _constant: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         self.moves = Moves(self.builder)
         self.functions = FunctionVias(self.builder)
         self.indivisible = IndivisibleGroups(self.builder)
+        self.lineage = Lineage(self.builder)
 
     def nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Create a group of nodes at the current site; returns their ids, int32 [size]. Raises `TooLarge`."""

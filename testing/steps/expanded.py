@@ -73,10 +73,13 @@ def _experts(sketch: Sketch) -> None:
     rows = tokens.shape[0]
     thin = sketch.node("Unsqueeze", tokens, sketch.integers([1]))
     repeated = sketch.node("Expand", thin, sketch.integers([rows, chosen, width]))
-    flat = sketch.node("Reshape", index, sketch.integers([-1]))
+    flat, biased = sketch.node("Reshape", index, sketch.integers([-1])), sketch.chance(40)
     y = sketch.node("Reshape", repeated, sketch.integers([rows * chosen, 1, width]))
     for place, bank in enumerate((first, second)):
         y = sketch.node("MatMul", y, sketch.node("Gather", bank, flat, axis=0))
+        if biased:
+            bias = sketch.node("Gather", sketch.parameter((count, bank.shape[2])), flat, axis=0)
+            y = sketch.node("Add", y, sketch.node("Unsqueeze", bias, sketch.integers([1])))
         y = y if place else sketch.node("Relu", y)
     share = sketch.node("Reshape", gate, sketch.integers([rows * chosen, 1, 1]))
     apart = sketch.node("Reshape", sketch.node("Mul", y, share), sketch.integers([rows, chosen, out]))

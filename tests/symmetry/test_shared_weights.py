@@ -118,3 +118,45 @@ def test_each_element_has_one_edge() -> None:
     graph = gmnc.compile(network("a matrix for all heads"))
     assert graph.num_parameter_edges == graph.num_parameters == 2 * 12 + 4 * 5 + 15 * 2
     assert sum(b.role == "source" and b.view.name == "m" for b in graph.edges) == 1
+
+
+BANK = """(float[5, 3] x) => (float[5, 2] y) {{
+    thin = Reshape(x, one_each) m = MatMul(thin, a) {} r = Relu(s) y = Einsum<equation = "teo,eoi->ti">(r, c)
+}}"""
+ADDED = {
+    "before tokens and experts are one axis": "q = Reshape(m, apart) s = Add(q, b)",
+    "while they are": "q = Reshape(m, merged) bt = Expand(b, tiled) bm = Reshape(bt, merged) z = Add(q, bm) "
+    "s = Reshape(z, apart)",
+    "and stretched while they are": "q = Reshape(m, merged) bt = Expand(b, tiled) bm = Reshape(bt, merged) "
+    "z = Mul(q, bm) s = Reshape(z, apart)",
+}
+
+
+@pytest.mark.parametrize("how", ADDED)
+def test_a_vector_of_each_expert_is_added_once(how: str) -> None:
+    """Three experts of 4 neurons, whose results are added: 12!. A neuron has one node, not one for each token."""
+    numbers = {"one_each": [5, 1, 1, 3], "apart": [5, 3, 4], "merged": [15, 4], "tiled": [5, 3, 4]}
+    model = build(BANK.format(ADDED[how]), {"a": (3, 3, 4), "b": (3, 4), "c": (3, 4, 2)}, numbers)
+    graph = gmnc.compile(model)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(F(12)))
+    assert graph.num_parameter_edges == graph.num_parameters
+    assert graph.num_nodes == 3 + 3 * 4 + 1 + 2  # inputs, neurons, the source of the vector, outputs
+    assert_sound(model)
+
+
+def test_steps_of_a_recurrence_stay_in_order() -> None:
+    """A gate makes nodes for all steps at once, but each is made of the one before: they are joined under the matrix.
+
+    The 4 features of the state and the 5 behind the matrix are alike: 4! 5!.
+    """
+    text = """(float[1, 3, 2] x) => (float[1, 3, 2] y) {
+        z0 = MatMul(x, wz) z = Sigmoid(z0) a0, a1, a2 = Split<axis = 1, num_outputs = 3>(x)
+        p0 = MatMul(a0, w) s0 = Tanh(p0) p1 = MatMul(a1, w) q1 = MatMul(s0, v) t1 = Add(p1, q1) s1 = Tanh(t1)
+        p2 = MatMul(a2, w) q2 = MatMul(s1, v) t2 = Add(p2, q2) s2 = Tanh(t2) s = Concat<axis = 1>(s0, s1, s2)
+        g = Mul(s, z) c = MatMul(g, m) r = Relu(c) y = MatMul(r, u)
+    }"""
+    model = build(text, {"w": (2, 4), "wz": (2, 4), "v": (4, 4), "m": (4, 5), "u": (5, 2)})
+    graph = gmnc.compile(model)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(F(4) * F(5)))
+    assert not {"product", "sum"} & {group.kind for group in graph.groups}
+    assert_sound(model)
