@@ -16,6 +16,7 @@ from math import inf
 
 import numpy as np
 
+from ..ir.arrays import distinct
 from ..ir.errors import GraphError
 from .automorphism import Automorphism, mapped
 from .incidence import Incidence
@@ -127,10 +128,10 @@ class Closure:
         """Queue the edge blocks that must move because vias that name them are mapped; True if there are new ones."""
         index, items = self.index, list(islice(self.image, self.followed, None))
         self.followed = len(self.image)
-        moved = np.array([x for x in items if self.image[x] != x], dtype=np.int64)
-        if not index.has_via_blocks or not len(moved):
+        if not index.ambiguous.any():
             return False
-        arcs = _MappedArcs.of(index, moved, self._images)
+        moved = np.array([x for x in items if self.image[x] != x], dtype=np.int64)
+        arcs = _MappedArcs.of(index, moved, self._images, index.ambiguous)
         vias = {(v, w) for v, w in arcs.vias(arcs.agree()) if v != w and min(v, w) >= 0}
         found = False
         for a, b in index.via_block_pairs(vias):
@@ -299,13 +300,24 @@ class _MappedArcs:
     there: np.ndarray
 
     @classmethod
-    def of(cls, index: Incidence, items: np.ndarray, images: Callable[[np.ndarray], np.ndarray]) -> _MappedArcs:
-        """The arcs of items [n], which are a union of orbits; images maps items [n] to their images."""
+    def of(
+        cls,
+        index: Incidence,
+        items: np.ndarray,
+        images: Callable[[np.ndarray], np.ndarray],
+        some: np.ndarray | None = None,
+    ) -> _MappedArcs:
+        """The arcs of items [n], which are a union of orbits.
+
+        images: maps items [n] to their images. some: bool [arcs], which arcs to take, alike for those of one label.
+        """
         degree = index.start[items + 1] - index.start[items]
         skipped = np.repeat(index.start[items] - np.cumsum(degree) + degree, degree)
-        arcs = skipped + np.arange(len(skipped))
-        tail, label, head = np.repeat(items, degree), index.label[arcs], index.other[arcs]
-        image_tail, image_head = np.repeat(images(items), degree), images(head)
+        arcs, of_item = skipped + np.arange(len(skipped)), np.repeat(np.arange(len(items)), degree)
+        if some is not None:
+            arcs, of_item = arcs[some[arcs]], of_item[some[arcs]]
+        tail, label, head = items[of_item], index.label[arcs], index.other[arcs]
+        image_tail, image_head = images(items)[of_item], images(head)
         here, there = np.lexsort((image_head, label, image_tail)), np.lexsort((head, label, tail))
         return cls(tail, label, head, index.via[arcs], image_tail, image_head, here, there)
 
@@ -316,8 +328,9 @@ class _MappedArcs:
 
     def vias(self, which: np.ndarray | slice = slice(None)) -> set[tuple[int, int]]:
         """The distinct pairs (via, via of the image) of these arcs, which are numbered in the order `here`."""
-        pairs = np.stack([self.via[self.here], self.via[self.there]], axis=1)[which]
-        return {(v, w) for v, w in np.unique(pairs, axis=0).tolist()}
+        here, there = self.via[self.here][which] + 1, self.via[self.there][which] + 1
+        most = int(there.max(initial=0)) + 1
+        return {(key // most - 1, key % most - 1) for key in distinct(here * most + there).tolist()}
 
 
 def _name(index: Incidence, item: int) -> str:

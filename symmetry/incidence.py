@@ -200,9 +200,10 @@ class Incidence:
         return mask
 
     @cached_property
-    def has_via_blocks(self) -> bool:
-        """Whether any via names an edge block."""
-        return any(via.blocks for via in self.graph.vias)
+    def ambiguous(self) -> np.ndarray:
+        """Boolean [arcs]: those whose via may have another one as its image, which then names other edge blocks."""
+        several = np.append(np.bincount(self.via_class)[self.via_class] > 1, False)
+        return np.asarray(several[self.via])  # -1, for no via, is the last
 
     @cached_property
     def port_vias(self) -> frozenset[int]:

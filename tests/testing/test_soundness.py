@@ -72,3 +72,14 @@ def test_what_an_opaque_operator_reads_does_not_move(read: str) -> None:
     assert report.graph is not None
     assert len(report.graph.opaque) == 1
     assert report.generators == 0
+
+
+def test_a_network_that_rounds_may_change_by_three_steps() -> None:
+    """Noise moves some of 2,048 numbers of about 10^4 over a border, by one step; so does noise of a tenth of it."""
+    text = "(float[32, 3] x) => (float[32, 64] y) { k = Constant<value_float = 10000.0>() b = Mul(x, k)"
+    model = build(f"{text} a = MatMul(b, w) y = Round(a) }}", {"w": (3, 64)})
+    rng = np.random.default_rng(0)
+    trial = Trial(gmnc.compile(model), [random_inputs(model)], rng)
+    trial.widen()
+    step = 1 / np.abs(trial.base[0]["y"]).max()
+    assert trial.tolerances["y"] == pytest.approx(3 * step)
