@@ -17,8 +17,9 @@ import onnx_ir
 from ..errors import Unsupported
 from ..inference.shapes import ValueInfo
 from .choices import Region
+from .codes import Codes
 from .editor import GraphEditor
-from .patterns.matching import Facts, producer
+from .lookups import Lookups
 
 __all__ = ["dense_experts"]
 
@@ -36,65 +37,39 @@ def dense_experts(
     Returns:
         How many routers were rewritten.
     """
-    editor, found = GraphEditor(model.graph, known, set()), 0
+    editor = GraphEditor(model.graph, known, set())
+    codes = Codes(editor, overridden)
+    lookups, found = Lookups(codes), 0
     for node in list(model.graph):
-        if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx") and not overridden(node):
-            found += _ranks(node, editor)
-    for node in model.graph:
-        if node.op_type == "TopK" and not node.domain and len(node.outputs) > 1:
-            _leave_out_unread(node.outputs[1])
-    for node in list(model.graph):
-        if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is model.graph:
-            region = Region.of(node, editor, overridden)
-            try:
-                if region is not None and region.explore():
-                    _Dense(region, editor).rewrite()
-                    found += 1
-            except Unsupported:
-                continue
+        router = codes.router(node)
+        if router is None:
+            continue
+        found += lookups.compare(router)
+        _leave_out_unread(node)
+        if node.op_type == "TopK" and node.graph is not None:
+            found += _replaced(node, editor, overridden)
+        if node.graph is not None and node.outputs[-1].name:
+            found += lookups.resolve(router)
+            _leave_out_unread(node)
     return found
 
 
-def _leave_out_unread(indices: onnx_ir.Value) -> None:
-    """Leave out the indices that nobody reads: the values alone do not depend on the order of the entries."""
-    if not indices.uses() and not indices.is_graph_output():
-        indices.name = ""
-
-
-def _ranks(node: onnx_ir.Node, editor: GraphEditor) -> bool:
-    """Replace what says which entry each index of a TopK along the last axis is: OneHot, or Equal to 0, 1, 2, ..."""
-    facts = Facts(editor.known)
-    index = node.inputs[0]
-    if node.op_type == "Equal":
-        numbers = facts.data(node.inputs[1])
-        rise = producer(index, "Unsqueeze")
-        if rise is None or numbers is None or numbers.ndim < 1 or numbers.size != numbers.shape[-1]:
+def _replaced(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onnx_ir.Node], bool]) -> bool:
+    """Give what depends on a TopK all experts in place of the chosen ones, where that is understood."""
+    region = Region.of(node, editor, overridden)
+    try:
+        if region is None or not region.explore():
             return False
-        if facts.integers(rise.inputs[1]) != (-1,) and facts.integers(rise.inputs[1]) != (
-            len(facts.shape(index) or ()) - 1,
-        ):
-            return False
-        if (numbers.reshape(-1) != np.arange(numbers.size)).any():
-            return False
-        index = rise.inputs[0]
-    while index is not None and (cast := producer(index, "Cast", "Identity")) is not None:
-        index = cast.inputs[0]
-    router = producer(index, "TopK")
-    shape, made = facts.shape(index), facts.shape(node.outputs[0])
-    if router is None or index is not router.outputs[1] or shape is None or made is None:
+    except Unsupported:
         return False
-    scores = router.inputs[0]
-    entries = facts.shape(scores)
-    last = router.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
-    along = node.op_type == "Equal" or node.attributes.get_int("axis", -1) in (-1, len(shape))
-    if not last or not along or entries is None or made != (*shape, entries[-1]):
-        return False
-    settings = {"k": shape[-1], "largest": router.attributes.get_int("largest", 1)}
-    [value] = editor.internal(node, "Ranked", [scores], settings)
-    editor.known[value] = editor.known[node.outputs[0]]
-    editor.replace_output(node, 0, value)
-    editor.graph.remove(node, safe=True)
+    _Dense(region, editor).rewrite()
     return True
+
+
+def _leave_out_unread(node: onnx_ir.Node) -> None:
+    """Leave out indices that nobody reads: the values of a TopK alone do not depend on the order of the entries."""
+    if node.op_type == "TopK" and not node.outputs[1].uses() and not node.outputs[1].is_graph_output():
+        node.outputs[1].name = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +104,8 @@ class _Dense:
         scores = self.region.router.inputs[0]
         for node in self.region.masks:
             self._replace(node, self._chosen(node, [scores], {**settings, "mask": 1}))
+        for node in self.region.placed:
+            self._replace(node, self._placed(node, self._chosen(node, [scores], {**settings, "mask": 1})))
         for node in self.region.scores:
             self._replace(node, self._chosen(node, [node.inputs[0], scores], settings))
         if not self.region.router.outputs[0].uses():
@@ -140,6 +117,15 @@ class _Dense:
     ) -> onnx_ir.Value:
         [made] = self.editor.internal(node, "Chosen", inputs, settings)
         return made
+
+    def _placed(self, node: onnx_ir.Node, mask: onnx_ir.Value) -> onnx_ir.Value:
+        """What belongs to the chosen experts where they are, the rest as it was."""
+        shape = self.region.shape(node.outputs[0])
+        self.editor.known[mask] = ValueInfo(shape, self.editor.known[node.outputs[0]].dtype)
+        to = {"to": onnx_ir.AttrInt64("to", int(onnx_ir.DataType.BOOL))}
+        chosen = self._made(node, "Cast", [mask], shape, "bool", to)
+        dtype = self.editor.known[node.outputs[0]].dtype
+        return self._made(node, "Where", [chosen, node.inputs[2], node.inputs[0]], shape, dtype)
 
     def _constant(self, node: onnx_ir.Node, what: str, numbers: np.ndarray) -> onnx_ir.Value:
         value = self.editor.literal(f"{node.name}.{what}", numbers)
