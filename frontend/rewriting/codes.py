@@ -22,7 +22,7 @@ from .moves import MOVES, movement
 from .patterns.matching import Facts
 from .shaped import ShapedEditor
 
-__all__ = ["Codes", "Index", "Router"]
+__all__ = ["Codes", "Index", "Router", "thin"]
 
 _EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}
 
@@ -171,15 +171,15 @@ class Codes:
         key = (router.index, shape, index.numbers.tobytes())
         if key in self._made:
             return self._made[key]
-        thin, order = _thin(index.numbers), _order(index.numbers, math.prod(router.shape))
+        few, order = thin(index.numbers), _order(index.numbers, math.prod(router.shape))
         every = self._base(router)
         if order is None:
             flat = write.reshaped(node, every, (math.prod(router.shape), count))
-            picks = write.constant(node, "entries", thin.astype(np.int64))
-            value = write.like(node, "Gather", flat, [picks], (*thin.shape, count), axis=0)
+            picks = write.constant(node, "entries", few.astype(np.int64))
+            value = write.like(node, "Gather", flat, [picks], (*few.shape, count), axis=0)
         else:
             # In the order in which the router's entries count, then as the axes of the index lie.
-            lying = write.reshaped(node, every, (*(thin.shape[a] for a in order), count))
+            lying = write.reshaped(node, every, (*(few.shape[a] for a in order), count))
             back = [*np.argsort(order).tolist(), len(order)]
             value = write.transposed(node, lying, back)
         self._made[key] = value = write.expanded(node, value, (*shape, count))
@@ -216,7 +216,7 @@ class Codes:
         return self._made[key]
 
 
-def _thin(numbers: np.ndarray) -> np.ndarray:
+def thin(numbers: np.ndarray) -> np.ndarray:
     """The array with size 1 along axes on which it does not vary."""
     for axis, size in enumerate(numbers.shape):
         first = numbers.take([0], axis=axis)
@@ -227,11 +227,10 @@ def _thin(numbers: np.ndarray) -> np.ndarray:
 
 def _order(numbers: np.ndarray, count: int) -> list[int] | None:
     """The axes in the order in which 0, 1, ..., count - 1 lie in an array, None if they lie otherwise."""
-    thin = _thin(numbers)
-    if thin.size != count:
+    few = thin(numbers)
+    if few.size != count:
         return None
-    steps = [int(thin.take(1, axis=a).reshape(-1)[0] - thin.reshape(-1)[0]) if n > 1 else 0 for a, n in
-             enumerate(thin.shape)]  # fmt: skip
-    order = sorted(range(thin.ndim), key=lambda a: -steps[a])
-    lying = thin.transpose(order).reshape(-1)
+    steps = [int(few.take(1, axis=a).flat[0] - few.flat[0]) if n > 1 else 0 for a, n in enumerate(few.shape)]
+    order = sorted(range(few.ndim), key=lambda a: -steps[a])
+    lying = few.transpose(order).reshape(-1)
     return order if (lying == np.arange(count)).all() else None

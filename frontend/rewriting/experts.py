@@ -19,6 +19,7 @@ from ..inference.shapes import ValueInfo
 from .choices import Region
 from .codes import Codes
 from .editor import GraphEditor
+from .gathered import Gathered
 from .lookups import Lookups
 
 __all__ = ["dense_experts"]
@@ -49,6 +50,7 @@ def dense_experts(
         if node.op_type == "TopK" and node.graph is not None:
             found += _replaced(node, editor, overridden)
         if node.graph is not None and node.outputs[-1].name:
+            found += Gathered(codes, router).rewrite()
             found += lookups.resolve(router)
             _leave_out_unread(node)
     return found

@@ -19,10 +19,6 @@ __all__ = ["Lookups"]
 Make = Callable[[], onnx_ir.Value]
 
 _COMPARED = frozenset({"OneHot", "Equal"})
-_FLOATS = {
-    "float16": onnx_ir.DataType.FLOAT16, "bfloat16": onnx_ir.DataType.BFLOAT16,
-    "float32": onnx_ir.DataType.FLOAT, "float64": onnx_ir.DataType.DOUBLE,
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +48,12 @@ class Lookups:
 
     def resolve(self, router: Router) -> bool:
         """Replace all that reads the indices, unless something reads them that may count; returns whether it did."""
-        plans = [(node, self._reader(node, operand)) for node, operand in self.codes.readers(router)]
-        if not plans or any(make is None for _, make in plans):
+        readers = list(self.codes.readers(router))
+        if not readers or any(self._reader(node, operand) is None for node, operand in readers):
             return False
-        for node, make in plans:
+        for node, operand in readers:
+            # Anew, since one may read what replaced another.
+            make = self._reader(node, operand)
             if make is not None:
                 self.write.replace(node, make())
         return True
@@ -129,7 +127,7 @@ class Lookups:
 
     def _rows(self, node: onnx_ir.Node, table: onnx_ir.Value, axis: int, index: Index) -> Make | None:
         """Rows of a parameter, or of a computed table: the code times the table."""
-        if self.codes.editor.data(table) is not None or not self._floats(table):
+        if self.codes.editor.data(table) is not None or not self.write.is_float(table):
             return None
         shape, count = self.write.shape(table), index.router.count
         rest = [n for a, n in enumerate(shape) if a != axis]
@@ -137,7 +135,7 @@ class Lookups:
         def make() -> onnx_ir.Value:
             write, lead = self.write, index.numbers.shape
             rows = write.reshaped(node, write.moved_axis(node, table, axis, 0), (count, math.prod(rest)))
-            code = self._cast(node, self.codes.code(index), table)
+            code = self.write.as_type(node, self.codes.code(index), table)
             found = write.like(node, "MatMul", code, [rows], (*lead, math.prod(rest)))
             found = write.reshaped(node, found, (*lead, *rest))
             order = [*range(len(lead), len(lead) + axis), *range(len(lead)),
@@ -153,12 +151,17 @@ class Lookups:
         wide = shape[:axis] + shape[axis + 1 :] == index.numbers.shape[:axis] + index.numbers.shape[axis + 1 :]
         if operand != 1 or x is None or not wide or shape[axis] != index.router.count or rank > 20:
             return None
-        if self.codes.editor.data(x) is not None or not self._floats(x) or self.codes.editor.opset < 12:
+        if self.codes.editor.data(x) is not None or not self.write.is_float(x) or self.codes.editor.opset < 12:
             return None
         letters = "abcdefghijklmnopqrst"[:rank]
         equation = f"{letters[:axis]}z{letters[axis + 1 :]},{letters}z->{letters}"
         return lambda: self.write.like(
-            node, "Einsum", x, [self._cast(node, self.codes.code(index), x)], index.numbers.shape, equation=equation
+            node,
+            "Einsum",
+            x,
+            [self.write.as_type(node, self.codes.code(index), x)],
+            index.numbers.shape,
+            equation=equation,
         )
 
     def _scatter(self, node: onnx_ir.Node, operand: int, index: Index) -> Make | None:
@@ -183,16 +186,6 @@ class Lookups:
             return write.made(node, "Where", [chosen, updates, x], shape, self.codes.editor.known[x].dtype)
 
         return make
-
-    def _floats(self, value: onnx_ir.Value) -> bool:
-        return self.codes.editor.known[value].dtype in _FLOATS
-
-    def _cast(self, node: onnx_ir.Node, code: onnx_ir.Value, like: onnx_ir.Value) -> onnx_ir.Value:
-        """A code in the data type of another value."""
-        kind = self.codes.editor.known[like].dtype
-        if self.codes.editor.known[code].dtype == kind:
-            return code
-        return self.write.made(node, "Cast", [code], self.write.shape(code), kind, {"to": int(_FLOATS[kind])})
 
 
 _READERS: dict[str, Callable[[Lookups, onnx_ir.Node, int, Index], Make | None]] = {

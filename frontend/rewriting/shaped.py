@@ -14,6 +14,13 @@ from .editor import GraphEditor, remove_dead
 
 __all__ = ["ShapedEditor"]
 
+_FLOATS = {
+    "float16": onnx_ir.DataType.FLOAT16,
+    "bfloat16": onnx_ir.DataType.BFLOAT16,
+    "float32": onnx_ir.DataType.FLOAT,
+    "float64": onnx_ir.DataType.DOUBLE,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class ShapedEditor:
@@ -74,6 +81,19 @@ class ShapedEditor:
         order = [a for a in range(len(self.shape(value))) if a != axis]
         order.insert(to, axis)
         return self.transposed(node, value, order)
+
+    def is_float(self, value: onnx_ir.Value) -> bool:
+        """Whether a value has floats that a product takes."""
+        return self.editor.known[value].dtype in _FLOATS
+
+    def as_type(self, node: onnx_ir.Node, value: onnx_ir.Value, like: onnx_ir.Value) -> onnx_ir.Value:
+        """Add a Cast to the data type of another value unless it has it. Raises `Unsupported` if that is no float."""
+        kind = self.editor.known[like].dtype
+        if self.editor.known[value].dtype == kind:
+            return value
+        if kind not in _FLOATS:
+            raise Unsupported(f"a code is multiplied by {kind}")
+        return self.made(node, "Cast", [value], self.shape(value), kind, {"to": int(_FLOATS[kind])})
 
     def replace(self, node: onnx_ir.Node, value: onnx_ir.Value, output: int = 0) -> None:
         """Replace an output of a node by a value of its shape, and remove what nobody reads then."""

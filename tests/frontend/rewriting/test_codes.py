@@ -43,7 +43,8 @@ def one_by_one(mask: str) -> str:
 ROUTERS: dict[str, tuple[str, dict[str, tuple[int, ...]]]] = {
     "ArgMax and OneHot, times the greatest share": (
         f"{SCORES} p = Softmax<axis = -1>(s) i = ArgMax<axis = -1, keepdims = 0>(p)"
-        f" c = OneHot<axis = -1>(i, count, onoff) cf = Cast<to = 1>(c) m = ReduceMax(p, minus) w = Mul(cf, m) {EVERY}", EXPERTS,
+        f" c = OneHot<axis = -1>(i, count, onoff) cf = Cast<to = 1>(c) m = ReduceMax(p, minus) w = Mul(cf, m)"
+        f" {EVERY}", EXPERTS,
     ),
     "ArgMin with its axis kept, and Equal": (
         f"{SCORES} i = ArgMin<axis = -1>(s) c = Equal(i, numbers) w = Cast<to = 1>(c) {EVERY}", EXPERTS,
