@@ -8,7 +8,7 @@ same without numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -19,10 +19,11 @@ from ..errors import Unsupported
 from ..model.keys import DOMAIN
 from .editor import GraphEditor
 from .moves import MOVES, movement
-from .patterns.matching import Facts
+from .patterns.matching import Facts, operands
 from .shaped import ShapedEditor
+from .ties import may_tie
 
-__all__ = ["Codes", "Index", "Router", "thin"]
+__all__ = ["Codes", "Index", "Router", "runs", "thin"]
 
 _EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}
 
@@ -72,15 +73,28 @@ class Router:
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index that a router chose, moved.
+    """An index that a router chose, or several that choose among as many entries, moved and joined.
 
     Attributes:
-        router: The router.
-        numbers: Which entry of the router's index each entry is: int64, of the shape of the index.
+        routers: The routers.
+        numbers: Which entry of the routers' indices, one after the other, each entry is: int64, of the shape of the
+            index.
+        shift: What was added to each entry, None if nothing was: int64, of the shape of the index.
     """
 
-    router: Router
+    routers: tuple[Router, ...]
     numbers: np.ndarray
+    shift: np.ndarray | None = None
+
+    @property
+    def count(self) -> int:
+        """The number of entries that are chosen from."""
+        return self.routers[0].count
+
+    @property
+    def key(self) -> tuple[onnx_ir.Value, ...]:
+        """What two indices of the same routers share."""
+        return tuple(r.index for r in self.routers)
 
 
 @dataclass(slots=True)
@@ -89,7 +103,7 @@ class Codes:
 
     editor: GraphEditor
     overridden: Callable[[onnx_ir.Node], bool]
-    _made: dict[tuple[onnx_ir.Value, tuple[int, ...], bytes], onnx_ir.Value] = field(default_factory=dict)
+    _made: dict[Hashable, onnx_ir.Value] = field(default_factory=dict)
 
     @property
     def facts(self) -> Facts:
@@ -102,44 +116,86 @@ class Codes:
         return ShapedEditor(self.editor)
 
     def router(self, node: onnx_ir.Node) -> Router | None:
-        """The router that a node of the main graph is, unless a rule from outside lowers it."""
+        """The router that a node is, unless a rule from outside lowers it or its scores may be equal."""
         found = Router.of(node, self.facts)
-        usable = found is not None and node.graph is self.editor.graph and not self.overridden(node)
-        return found if usable and found is not None and not self.editor.is_constant(found.scores) else None
+        if found is None or node.graph is not self.editor.graph or self.overridden(node):
+            return None
+        unclear = self.editor.is_constant(found.scores) or may_tie(found.scores, self.facts)
+        return None if unclear else found
 
     def index(self, value: onnx_ir.Value | None) -> Index | None:
         """The index that a value is, None if it is no router's or was changed."""
-        moves: list[onnx_ir.Node] = []
-        while value is not None and (node := value.producer()) is not None:
-            router = self.router(node)
-            if router is not None:
-                return self._along(router, moves[::-1]) if value is router.index else None
-            if not self._keeps(node):
-                return None
-            moves.append(node)
-            value = node.inputs[0] if node.inputs and value is node.outputs[0] else None
-        return None
-
-    def _along(self, router: Router, moves: list[onnx_ir.Node]) -> Index | None:
-        if math.prod(router.shape) > MAX_LABELS:
+        node = None if value is None else value.producer()
+        if node is None or value is None:
             return None
-        numbers = np.arange(math.prod(router.shape)).reshape(router.shape)
+        router = self.router(node)
+        if router is not None:
+            size = math.prod(router.shape)
+            numbers = np.arange(size).reshape(router.shape) if size <= MAX_LABELS else None
+            return None if value is not router.index or numbers is None else Index((router,), numbers)
+        if node.op_type in ("Add", "Sub") and not node.domain:
+            return self._shifted(node)
+        if not self._keeps(node) or value is not node.outputs[0]:
+            return None
+        joined = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+        parts = [part for v in joined if (part := self.index(v)) is not None]
+        if len(joined) > 1 and any(part.shift is not None for part in parts):
+            return None
+        if len(parts) < len(joined) or len({part.count for part in parts}) != 1:
+            return None
+        if node.op_type == "Cast" and not self._counts(node, parts[0].count):
+            return None
+        if len(parts) > 1:
+            return self._joined(parts, node.attributes.get_int("axis", 0))
         try:
-            for node in moves:
-                if node.op_type == "Cast" and not self._counts(node, router.count):
-                    return None
-                numbers = movement(node, self.facts)(numbers)
-                if numbers.size > MAX_LABELS:
-                    return None
+            move = movement(node, self.facts)
+            numbers, shift = move(parts[0].numbers), None if parts[0].shift is None else move(parts[0].shift)
         except (Unsupported, ValueError, IndexError):
             return None
-        return Index(router, numbers)
+        return Index(parts[0].routers, numbers, shift) if numbers.size <= MAX_LABELS else None
+
+    def _shifted(self, node: onnx_ir.Node) -> Index | None:
+        """An index to which known integers are added, as where several tables lie in one."""
+        for value, other in operands(node):
+            numbers, index = self.facts.data(other), self.index(value)
+            turned = node.op_type == "Sub" and value is not node.inputs[0]
+            if index is None or numbers is None or numbers.dtype.kind not in "iu" or turned or self.overridden(node):
+                continue
+            shift = (-1 if node.op_type == "Sub" else 1) * numbers.astype(np.int64)
+            shape = np.broadcast_shapes(index.numbers.shape, shift.shape)
+            if math.prod(shape) > MAX_LABELS:
+                return None
+            before = np.zeros((), np.int64) if index.shift is None else index.shift
+            return Index(index.routers, np.broadcast_to(index.numbers, shape), np.broadcast_to(before + shift, shape))
+        return None
+
+    def _joined(self, parts: list[Index], axis: int) -> Index | None:
+        """Indices one after the other along an axis."""
+        routers = {router.index: router for part in parts for router in part.routers}
+        starts, size = {}, 0
+        for index, router in routers.items():
+            starts[index] = size
+            size += math.prod(router.shape)
+        if size > MAX_LABELS:
+            return None
+        found = []
+        for part in parts:
+            places = [starts[r.index] + np.arange(math.prod(r.shape)) for r in part.routers]
+            found.append(np.concatenate(places)[part.numbers])
+        return Index(tuple(routers.values()), np.concatenate(found, axis=axis))
 
     def _keeps(self, node: onnx_ir.Node) -> bool:
-        """Whether a node moves its first operand and changes no number."""
+        """Whether a node moves indices and changes no number."""
         if node.domain not in ("", "ai.onnx") or node.op_type not in MOVES or self.overridden(node):
             return False
-        return node.op_type not in ("Max", "Min", "Sum", "Mean", "Concat") or len(node.inputs) == 1
+        return node.op_type not in ("Max", "Min", "Sum", "Mean") or len(node.inputs) == 1
+
+    def _are_columns(self, node: onnx_ir.Node) -> bool:
+        """Whether a Concat joins columns of index tuples, which nothing but gathers read."""
+        made = node.outputs[0]
+        return bool(made.uses()) and not made.is_graph_output() and all(
+            use.node.op_type == "GatherND" and use.idx == 1 for use in made.uses()
+        )  # fmt: skip
 
     def _counts(self, node: onnx_ir.Node, count: int) -> bool:
         """Whether the type that a node casts to has all numbers below `count`."""
@@ -157,39 +213,68 @@ class Codes:
             if value.is_graph_output():
                 yield router.node, -1
             for use in value.uses():
-                if use.node.op_type in ("Shape", "Size"):
+                if _is_for_shape(use.node):
                     continue
-                if use.idx == 0 and self._keeps(use.node) and self.index(use.node.outputs[0]) is not None:
+                first = use.idx == 0 or use.node.op_type in ("Concat", "Add", "Sub")
+                if first and self.index(use.node.outputs[0]) is not None:
                     waiting += use.node.outputs
+                elif use.node.op_type == "Concat" and self._are_columns(use.node):
+                    yield from ((reader.node, reader.idx) for reader in use.node.outputs[0].uses())
                 else:
                     yield use.node, use.idx
 
     def code(self, index: Index) -> onnx_ir.Value:
         """The code of an index: [*its shape, entries]."""
-        router, shape = index.router, index.numbers.shape
-        count, write, node = router.count, self.write, router.node
-        key = (router.index, shape, index.numbers.tobytes())
-        if key in self._made:
-            return self._made[key]
-        few, order = thin(index.numbers), _order(index.numbers, math.prod(router.shape))
-        every = self._base(router)
-        if order is None:
-            flat = write.reshaped(node, every, (math.prod(router.shape), count))
+        shape, count, write, node = index.numbers.shape, index.count, self.write, self._last(index)
+        key = (index.key, shape, index.numbers.tobytes())
+        if (made := self._cached(key)) is not None:
+            return made
+        size = sum(math.prod(r.shape) for r in index.routers)
+        few = thin(index.numbers)
+        every, digits = self._every(index), _digits(few, size)
+        if digits is None:
+            flat = write.reshaped(node, every, (size, count))
             picks = write.constant(node, "entries", few.astype(np.int64))
             value = write.like(node, "Gather", flat, [picks], (*few.shape, count), axis=0)
         else:
-            # In the order in which the router's entries count, then as the axes of the index lie.
-            lying = write.reshaped(node, every, (*(few.shape[a] for a in order), count))
-            back = [*np.argsort(order).tolist(), len(order)]
-            value = write.transposed(node, lying, back)
+            # In the order in which the routers' entries count, then as the axes of the index lie.
+            sizes, order = digits
+            lying = write.reshaped(node, every, (*(sizes[a] for a in order), count))
+            turned = write.transposed(node, lying, [*np.argsort(order).tolist(), len(order)])
+            value = write.reshaped(node, turned, (*few.shape, count))
         self._made[key] = value = write.expanded(node, value, (*shape, count))
+        return value
+
+    def _cached(self, key: Hashable) -> onnx_ir.Value | None:
+        """What was made for a key, unless it was removed since, as nothing read it any more."""
+        value = self._made.get(key)
+        node = None if value is None else value.producer()
+        return value if node is not None and node.graph is not None else None
+
+    def _last(self, index: Index) -> onnx_ir.Node:
+        """The router that comes last in the graph."""
+        nodes = {router.node for router in index.routers}
+        return next(node for node in reversed(self.editor.graph) if node in nodes) if len(nodes) > 1 else nodes.pop()
+
+    def _every(self, index: Index) -> onnx_ir.Value:
+        """The code of the only router's own index, or those of all routers, one after the other."""
+        if len(index.routers) == 1:
+            return self._base(index.routers[0])
+        if (made := self._cached((index.key, "every"))) is not None:
+            return made
+        write, node, count = self.write, self._last(index), index.count
+        flat = [write.reshaped(r.node, self._base(r), (math.prod(r.shape), count)) for r in index.routers]
+        flat = [flat[0], *(write.as_type(node, code, flat[0]) for code in flat[1:])]
+        size = sum(math.prod(r.shape) for r in index.routers)
+        value = write.like(node, "Concat", flat[0], flat[1:], (size, count), axis=0)
+        self._made[(index.key, "every")] = value
         return value
 
     def _base(self, router: Router) -> onnx_ir.Value:
         """The code of the router's own index."""
-        key = (router.index, (), b"")
-        if key in self._made:
-            return self._made[key]
+        key = (router.index, "own")
+        if (made := self._cached(key)) is not None:
+            return made
         write, node = self.write, router.node
         last = len(write.shape(router.scores)) - 1
         if router.k == 1:
@@ -208,12 +293,22 @@ class Codes:
 
     def mask(self, router: Router) -> onnx_ir.Value:
         """Which entries were chosen, of the shape of the scores."""
-        key = (router.index, (), b"mask")
-        if key not in self._made:
-            settings = {"k": router.k, "axis": router.axis, "largest": int(router.largest), "mask": 1}
-            shape, kind = self.write.shape(router.scores), self.editor.known[router.scores].dtype
-            self._made[key] = self.write.made(router.node, "Chosen", [router.scores], shape, kind, settings, DOMAIN)
-        return self._made[key]
+        key = (router.index, "mask")
+        if (made := self._cached(key)) is not None:
+            return made
+        settings = {"k": router.k, "axis": router.axis, "largest": int(router.largest), "mask": 1}
+        shape, kind = self.write.shape(router.scores), self.editor.known[router.scores].dtype
+        self._made[key] = made = self.write.made(router.node, "Chosen", [router.scores], shape, kind, settings, DOMAIN)
+        return made
+
+
+def _is_for_shape(node: onnx_ir.Node) -> bool:
+    """Whether nothing but the shape of what a node reads or makes matters."""
+    if node.op_type in ("Shape", "Size"):
+        return True
+    uses = [use.node for value in node.outputs for use in value.uses()]
+    made = any(value.is_graph_output() for value in node.outputs)
+    return bool(uses) and not made and all(n.op_type in ("Shape", "Size") for n in uses)
 
 
 def thin(numbers: np.ndarray) -> np.ndarray:
@@ -225,12 +320,46 @@ def thin(numbers: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _order(numbers: np.ndarray, count: int) -> list[int] | None:
-    """The axes in the order in which 0, 1, ..., count - 1 lie in an array, None if they lie otherwise."""
-    few = thin(numbers)
-    if few.size != count:
+def runs(numbers: np.ndarray, axis: int) -> list[int]:
+    """The sizes of the nested runs of even steps of which an axis consists, the outermost first."""
+    parts = _line(np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)[:, 0])
+    return [numbers.shape[axis]] if parts is None else [n for n, _ in parts]
+
+
+def _digits(numbers: np.ndarray, count: int) -> tuple[list[int], list[int]] | None:
+    """How 0, 1, ..., count - 1 lie in an array: its shape with axes taken apart, and these in the order of their steps.
+
+    None if they do not all lie in it once, as in a mixed radix.
+    """
+    if numbers.size != count:
         return None
-    steps = [int(few.take(1, axis=a).flat[0] - few.flat[0]) if n > 1 else 0 for a, n in enumerate(few.shape)]
-    order = sorted(range(few.ndim), key=lambda a: -steps[a])
-    lying = few.transpose(order).reshape(-1)
-    return order if (lying == np.arange(count)).all() else None
+    sizes: list[int] = []
+    steps: list[int] = []
+    for axis, size in enumerate(numbers.shape):
+        parts = _line(np.moveaxis(numbers, axis, 0).reshape(size, -1)[:, 0])
+        if parts is None:
+            return None
+        sizes += [n for n, _ in parts]
+        steps += [step for _, step in parts]
+    order = sorted(range(len(sizes)), key=lambda a: -steps[a])
+    lying = numbers.reshape(sizes).transpose(order).reshape(-1)
+    return (sizes, order) if (lying == np.arange(count)).all() else None
+
+
+def _line(numbers: np.ndarray) -> list[tuple[int, int]] | None:
+    """Sizes and steps of nested runs of even steps, the outermost first; None if numbers do not lie like this."""
+    if len(numbers) == 1:
+        return [(1, 0)]
+    steps = np.diff(numbers)
+    breaks = np.flatnonzero(steps != steps[0])
+    run = int(breaks[0]) + 1 if len(breaks) else len(numbers)
+    if len(numbers) % run:
+        return None
+    runs = numbers.reshape(-1, run)
+    if (runs - runs[:, :1] != runs[0] - runs[0, 0]).any():
+        return None
+    inner = [(run, int(steps[0]))]
+    if run == len(numbers):
+        return inner
+    outer = _line(runs[:, 0])
+    return None if outer is None else outer + inner

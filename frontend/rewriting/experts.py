@@ -21,6 +21,7 @@ from .codes import Codes
 from .editor import GraphEditor
 from .gathered import Gathered
 from .lookups import Lookups
+from .ties import may_tie
 
 __all__ = ["dense_experts"]
 
@@ -43,14 +44,13 @@ def dense_experts(
     lookups, found = Lookups(codes), 0
     for node in list(model.graph):
         router = codes.router(node)
-        if router is None:
-            continue
-        found += lookups.compare(router)
+        found += router is not None and lookups.compare(router)
         _leave_out_unread(node)
-        if node.op_type == "TopK" and node.graph is not None:
+        if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is not None:
             found += _replaced(node, editor, overridden)
-        if node.graph is not None and node.outputs[-1].name:
-            found += Gathered(codes, router).rewrite()
+        router = codes.router(node)
+        if router is not None:
+            found += sum(gathered.rewrite() for gathered in list(Gathered.behind(router, codes)))
             found += lookups.resolve(router)
             _leave_out_unread(node)
     return found
@@ -60,7 +60,7 @@ def _replaced(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onn
     """Give what depends on a TopK all experts in place of the chosen ones, where that is understood."""
     region = Region.of(node, editor, overridden)
     try:
-        if region is None or not region.explore():
+        if region is None or may_tie(node.inputs[0], region.facts) or not region.explore():
             return False
     except Unsupported:
         return False
@@ -70,8 +70,10 @@ def _replaced(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onn
 
 def _leave_out_unread(node: onnx_ir.Node) -> None:
     """Leave out indices that nobody reads: the values of a TopK alone do not depend on the order of the entries."""
-    if node.op_type == "TopK" and not node.outputs[1].uses() and not node.outputs[1].is_graph_output():
-        node.outputs[1].name = ""
+    if node.op_type == "TopK" and not node.domain and len(node.outputs) > 1:
+        indices = node.outputs[1]
+        if not indices.uses() and not indices.is_graph_output():
+            indices.name = ""
 
 
 @dataclass(frozen=True, slots=True)
