@@ -17,7 +17,7 @@ from ..budget import MAX_LABELS
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from .editor import GraphEditor
-from .moves import reduced_axes
+from .moves import movement, reduced_axes
 from .patterns.matching import Facts, is_one_number
 
 __all__ = ["Choices", "Region"]
@@ -191,16 +191,6 @@ class Region:
             raise Unsupported("axes or sizes are unknown")
         return found
 
-    def _function(self, node: onnx_ir.Node) -> Callable[[np.ndarray], np.ndarray]:
-        """The data movement of a node as a function of an array."""
-        shape, made = self.shape(node.inputs[0]), self.shape(node.outputs[0])
-        if node.op_type == "Transpose":
-            order = tuple(node.attributes.get_ints("perm", ())) or tuple(range(len(shape)))[::-1]
-            return lambda a: a.transpose(order)
-        if node.op_type == "Expand":
-            return lambda a: np.broadcast_to(a, made)
-        return lambda a: a.reshape(made)
-
     def _found(self, numbers: np.ndarray) -> Choices:
         """Where the choice of each entry varies. Raises `Unsupported` unless it counts along one axis."""
         axes = [a for a, n in enumerate(numbers.shape) if n > 1 and (np.diff(numbers, axis=a) != 0).any()]
@@ -230,7 +220,7 @@ class Region:
         if here.weight:
             self._moved_weights(node, here)
             return
-        at = self._found(self._function(node)(self._numbered(shape, here)))
+        at = self._found(movement(node, self.facts)(self._numbered(shape, here)))
         self.where[node.outputs[0]] = Choices(at.axis, at.inner, here.index, gated=here.gated)
         self._resize(node, at)
 
@@ -277,7 +267,9 @@ class Region:
         if len(places) != 1:
             raise Unsupported("choices in different places meet")
         [(back, inner)] = places
-        gated = any(at.gated for _, _, at in inside)
+        # What is put side by side is gated only if each part is.
+        parts = [at.gated for _, _, at in inside]
+        gated = all(parts) and len(parts) == len(node.inputs) if node.op_type == "Concat" else any(parts)
         for value in node.inputs:
             if value is not None and value not in self.where:
                 self._ask(value, len(self.shape(value)) - back, inner)

@@ -21,6 +21,7 @@ from .codes import Codes
 from .editor import GraphEditor
 from .gathered import Gathered
 from .lookups import Lookups
+from .shaped import ShapedEditor
 from .ties import may_tie
 
 __all__ = ["dense_experts"]
@@ -83,6 +84,11 @@ class _Dense:
     region: Region
     editor: GraphEditor
 
+    @property
+    def write(self) -> ShapedEditor:
+        """The editor, with the shapes of what it adds."""
+        return ShapedEditor(self.editor)
+
     def rewrite(self) -> None:
         """Replace the router, the gathers and the sizes; record the new shapes."""
         known = self.editor.known
@@ -90,16 +96,16 @@ class _Dense:
         for value, at in self.region.where.items():
             known[value] = ValueInfo(self.region.scaled(old[value], at), known[value].dtype)
         for node, shape in self.region.shapes.items():
-            node.replace_input_with(1, self._constant(node, "shape", np.array(shape, np.int64)))
+            node.replace_input_with(1, self.write.constant(node, "shape", np.array(shape, np.int64)))
             node.attributes.pop("allowzero", None)
         for node, data in self.region.indices.items():
-            node.replace_input_with(1, self._constant(node, "indices", data))
+            node.replace_input_with(1, self.write.constant(node, "indices", data))
         for node, index in self.region.spread:
             node.replace_input_with(index, self._copied(node, index))
         for node, (terms, out, letter) in self.region.merged.items():
             self._replace(node, self._apart(node, terms, out, letter, old))
         for node, weights in self.region.gathers.items():
-            self._replace(node, self._reshaped(node, weights, self.region.shape(node.outputs[0])))
+            self._replace(node, self.write.reshaped(node, weights, self.region.shape(node.outputs[0])))
         settings = {
             "k": self.region.chosen,
             "axis": self.region.where[self.region.router.outputs[0]].axis,
@@ -126,27 +132,10 @@ class _Dense:
         """What belongs to the chosen experts where they are, the rest as it was."""
         shape = self.region.shape(node.outputs[0])
         self.editor.known[mask] = ValueInfo(shape, self.editor.known[node.outputs[0]].dtype)
-        to = {"to": onnx_ir.AttrInt64("to", int(onnx_ir.DataType.BOOL))}
-        chosen = self._made(node, "Cast", [mask], shape, "bool", to)
+        to = {"to": int(onnx_ir.DataType.BOOL)}
+        chosen = self.write.made(node, "Cast", [mask], shape, "bool", to)
         dtype = self.editor.known[node.outputs[0]].dtype
-        return self._made(node, "Where", [chosen, node.inputs[2], node.inputs[0]], shape, dtype)
-
-    def _constant(self, node: onnx_ir.Node, what: str, numbers: np.ndarray) -> onnx_ir.Value:
-        value = self.editor.literal(f"{node.name}.{what}", numbers)
-        self.editor.known[value] = ValueInfo(numbers.shape, str(numbers.dtype), numbers)
-        return value
-
-    def _made(
-        self, node: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None], shape: Sequence[int], dtype: str,
-        attributes: Mapping[str, onnx_ir.Attr | str] | None = None,
-    ) -> onnx_ir.Value:  # fmt: skip
-        [value] = self.editor.add(node, op, inputs, attributes)
-        self.editor.known[value] = ValueInfo(tuple(shape), dtype)
-        return value
-
-    def _reshaped(self, node: onnx_ir.Node, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        size = self._constant(node, "shape", np.array(shape, np.int64))
-        return self._made(node, "Reshape", [value, size], shape, self.editor.known[value].dtype)
+        return self.write.made(node, "Where", [chosen, node.inputs[2], node.inputs[0]], shape, dtype)
 
     def _replace(self, node: onnx_ir.Node, value: onnx_ir.Value) -> None:
         self.editor.known[value] = self.editor.known[node.outputs[0]]
@@ -171,7 +160,7 @@ class _Dense:
                     if weight
                     else (shape[axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
                 )
-                value = self._reshaped(node, value, (*shape[:axis], *sizes, *shape[axis + 1 :]))
+                value = self.write.reshaped(node, value, (*shape[:axis], *sizes, *shape[axis + 1 :]))
             inputs.append(value)
         attributes = dict(node.attributes)
         if node.op_type == "Einsum":
@@ -182,11 +171,11 @@ class _Dense:
             attributes["equation"] = onnx_ir.AttrString("equation", equation)
         shape = self.region.shape(result)
         split = (shape[at.axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
-        made = self._made(
+        made = self.write.made(
             node, node.op_type, inputs, (*shape[: at.axis], *split, *shape[at.axis + 1 :]),
             self.editor.known[result].dtype, attributes,
         )  # fmt: skip
-        return self._reshaped(node, made, shape)
+        return self.write.reshaped(node, made, shape)
 
     def _copied(self, node: onnx_ir.Node, index: int) -> onnx_ir.Value:
         """Gathered weights that are added to a value with the choices: a copy for each entry."""
@@ -198,7 +187,9 @@ class _Dense:
             return value
         apart = (size // (self.region.experts * at.inner), self.region.experts, at.inner)
         dtype = self.editor.known[value].dtype
-        thin = self._reshaped(node, value, (*shape[: own.axis], 1, self.region.experts, 1, *shape[own.axis + 1 :]))
+        thin = self.write.reshaped(node, value, (*shape[: own.axis], 1, self.region.experts, 1, *shape[own.axis + 1 :]))
         wide = (*shape[: own.axis], *apart, *shape[own.axis + 1 :])
-        every = self._made(node, "Expand", [thin, self._constant(node, "size", np.array(wide, np.int64))], wide, dtype)
-        return self._reshaped(node, every, (*shape[: own.axis], size, *shape[own.axis + 1 :]))
+        every = self.write.made(
+            node, "Expand", [thin, self.write.constant(node, "size", np.array(wide, np.int64))], wide, dtype
+        )
+        return self.write.reshaped(node, every, (*shape[: own.axis], size, *shape[own.axis + 1 :]))

@@ -181,7 +181,8 @@ TABLES: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         f"tables for groups of features, {how}": (
             "s = MatMul(x, r) sg = Reshape(s, grouped) k = Transpose<perm = [0, 2, 1]>(c)"
             f' d = Einsum<equation = "tgd,gdk->tgk">(sg, k) i = ArgMax<axis = 2, keepdims = 0>(d) {look}'
-            " qf = Reshape(q, square) y = MatMul(qf, w)", {"r": (3, 4), "c": (2, 3, 2), "w": (4, 2)}, F(2) * F(3) ** 2 * F(2) ** 2,
+            " qf = Reshape(q, square) y = MatMul(qf, w)", {"r": (3, 4), "c": (2, 3, 2), "w": (4, 2)},
+            F(2) * F(3) ** 2 * F(2) ** 2,
         )
         for how, look in {
             "one behind the other": "j = Add(i, starts) l = Reshape(c, listed) q = Gather<axis = 0>(l, j)",

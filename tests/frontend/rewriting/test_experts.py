@@ -168,6 +168,16 @@ def test_a_sum_without_weights_of_the_choices_keeps_the_router() -> None:
     assert_sound(model)
 
 
+def test_results_beside_the_weights_of_the_choices_are_not_weighted_by_them() -> None:
+    beside = "vu = Unsqueeze(v, minus) c = Concat<axis = 2>(vu, o) z = ReduceSum<keepdims = 0>(c, one) y = MatMul(z, w)"
+    model = network(f"{UNWEIGHTED} {beside}", {**SHAPES, "w": (3, 2)})
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == graph.num_parameters
+    # The two results of an expert, with the rows of w, as well: 2!.
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(ORDER * F(2)))
+    assert_sound(model)
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_uses_of_the_choices_make_no_false_claim(name: str) -> None:
     text, shapes = OTHERS[name]
