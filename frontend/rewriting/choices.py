@@ -17,7 +17,8 @@ from ..budget import MAX_LABELS
 from ..errors import Unsupported
 from ..primitives.functions import FUNCTIONS
 from .editor import GraphEditor
-from .patterns.matching import Facts, producer
+from .moves import movement, reduced_axes
+from .patterns.matching import Facts, is_one_number
 
 __all__ = ["Choices", "Region"]
 
@@ -28,13 +29,15 @@ class Choices:
 
     axis: the axis. inner: how many consecutive entries belong to one choice. index: whether the entries are the numbers
     of the chosen experts. copies: of gathered weights, the axes along which all entries are copies, the axis of choices
-    included as far as other axes are merged into it; None of other values.
+    included as far as other axes are merged into it; None of other values. gated: whether the value depends on the
+    scores of the choices, so that over all experts only the chosen ones count.
     """
 
     axis: int
     inner: int = 1
     index: bool = False
     copies: frozenset[int] | None = None
+    gated: bool = False
 
     @property
     def weight(self) -> bool:
@@ -48,7 +51,8 @@ class Region:
 
     where: the values with an axis of choices. shapes: values whose shape is a constant operand of a node, to be written
     anew. gathers: nodes that gather an expert's weights, with the weights. scores: nodes that gather scores.
-    masks: nodes that write one number where an expert is chosen. summed: whether the choices are summed somewhere.
+    masks: nodes that write one number where an expert is chosen. placed: nodes that write what the choices have to the
+    places of the experts. summed: whether the choices are summed somewhere.
     indices: nodes that gather by known indices, with those of all experts. asked: values outside that repeat something
     for each choice. merged: contractions with gathered weights along an axis that holds more than the choices, with
     their terms, result and letter of that axis. spread: operands of elementwise nodes that are gathered weights.
@@ -66,6 +70,7 @@ class Region:
     scores: set[onnx_ir.Node] = field(default_factory=set)
     indices: dict[onnx_ir.Node, np.ndarray] = field(default_factory=dict)
     masks: set[onnx_ir.Node] = field(default_factory=set)
+    placed: set[onnx_ir.Node] = field(default_factory=set)
     summed: bool = False
     asked: dict[onnx_ir.Value, Choices] = field(default_factory=dict)
     merged: dict[onnx_ir.Node, tuple[list[str], str, str]] = field(default_factory=dict)
@@ -84,7 +89,10 @@ class Region:
         if overridden(node):
             return None
         region = Region(node, editor, facts, made[axis], shape[axis], overridden)
-        region.where = {node.outputs[0]: Choices(axis), node.outputs[1]: Choices(axis, index=True)}
+        region.where = {
+            node.outputs[0]: Choices(axis, gated=True),
+            node.outputs[1]: Choices(axis, index=True),
+        }
         return region
 
     def explore(self) -> bool:
@@ -99,7 +107,7 @@ class Region:
             self.where[value] = asked
         if any(v.is_graph_output() for v in self.where):
             raise Unsupported("the choices are an output")
-        return bool(self.gathers or self.masks) or self.summed
+        return bool(self.gathers or self.masks or self.placed) or self.summed
 
     def _inside(self, node: onnx_ir.Node) -> bool:
         return any(v in self.where for v in node.inputs) or any(v in self.asked for v in node.outputs)
@@ -145,30 +153,30 @@ class Region:
             copies = frozenset(range(len(places) - (node.op_type == "GatherND"))) - {index.axis}
             self.where[node.outputs[0]] = Choices(index.axis, index.inner, copies=copies)
         elif node.op_type == "ScatterElements":
-            axis = node.attributes.get_int("axis", 0) % len(shape)
-            whole = shape == self.shape(self.router.inputs[0]) and (axis, index.inner) == (index.axis, 1)
-            plain = node.attributes.get_string("reduction", "none") == "none"
-            if not whole or not plain or not all(self._one_number(node.inputs[i]) for i in (0, 2)):
-                raise Unsupported("the chosen experts index another axis")
-            self.masks.add(node)
+            self._scattered(node, index)
         elif node.op_type == "GatherElements" and source not in self.where:
             axis = node.attributes.get_int("axis", 0) % len(shape)
             if axis != index.axis or index.inner != 1 or shape != self.shape(self.router.inputs[0]):
                 raise Unsupported("the chosen experts index another axis")
             self.scores.add(node)
-            self.where[node.outputs[0]] = Choices(axis)
+            self.where[node.outputs[0]] = Choices(axis, gated=True)
         else:
             raise Unsupported(f"{node.op_type} by the numbers of the chosen experts")
 
-    def _one_number(self, value: onnx_ir.Value | None) -> bool:
-        """Whether a program constant is one number throughout."""
-        data = self.facts.data(value)
-        if data is not None:
-            return bool(data.size) and bool((data == data.reshape(-1)[0]).all())
-        node = producer(value, "Expand", "ConstantOfShape", "Cast", "CastLike", "Identity")
-        if node is None or node.op_type == "ConstantOfShape":
-            return node is not None
-        return self._one_number(node.inputs[0])
+    def _scattered(self, node: onnx_ir.Node, index: Choices) -> None:
+        """One number, or what belongs to each of the choices, is written to their places among all experts."""
+        x, _, updates = node.inputs
+        shape, reduction = self.shape(x), node.attributes.get_string("reduction", "none")
+        axis = node.attributes.get_int("axis", 0) % len(shape)
+        if shape != self.shape(self.router.inputs[0]) or (axis, index.inner) != (index.axis, 1) or reduction != "none":
+            raise Unsupported("the chosen experts index another axis")
+        at = None if updates is None else self.where.get(updates)
+        if at is None and is_one_number(x, self.facts) and is_one_number(updates, self.facts):
+            self.masks.add(node)
+        elif at is not None and (at.axis, at.inner, at.weight) == (axis, 1, False) and x not in self.where:
+            self.placed.add(node)
+        else:
+            raise Unsupported("something is written for each of the choices")
 
     def shape(self, value: onnx_ir.Value | None) -> tuple[int, ...]:
         """The shape of a value. Raises `Unsupported` if it is unknown."""
@@ -182,23 +190,6 @@ class Region:
         if found is None:
             raise Unsupported("axes or sizes are unknown")
         return found
-
-    def _axes(self, node: onnx_ir.Node, rank: int) -> tuple[int, ...]:
-        """The axes of a reduction, Squeeze or Unsqueeze, by attribute or operand."""
-        own = tuple(node.attributes.get_ints("axes", ()))
-        if not own and len(node.inputs) > 1 and node.inputs[1] is not None:
-            own = self._numbers(node.inputs[1])
-        return tuple(a % rank for a in own)
-
-    def _function(self, node: onnx_ir.Node) -> Callable[[np.ndarray], np.ndarray]:
-        """The data movement of a node as a function of an array."""
-        shape, made = self.shape(node.inputs[0]), self.shape(node.outputs[0])
-        if node.op_type == "Transpose":
-            order = tuple(node.attributes.get_ints("perm", ())) or tuple(range(len(shape)))[::-1]
-            return lambda a: a.transpose(order)
-        if node.op_type == "Expand":
-            return lambda a: np.broadcast_to(a, made)
-        return lambda a: a.reshape(made)
 
     def _found(self, numbers: np.ndarray) -> Choices:
         """Where the choice of each entry varies. Raises `Unsupported` unless it counts along one axis."""
@@ -229,8 +220,8 @@ class Region:
         if here.weight:
             self._moved_weights(node, here)
             return
-        at = self._found(self._function(node)(self._numbered(shape, here)))
-        self.where[node.outputs[0]] = Choices(at.axis, at.inner, here.index)
+        at = self._found(movement(node, self.facts)(self._numbered(shape, here)))
+        self.where[node.outputs[0]] = Choices(at.axis, at.inner, here.index, gated=here.gated)
         self._resize(node, at)
 
     def _moved_weights(self, node: onnx_ir.Node, here: Choices) -> None:
@@ -242,7 +233,9 @@ class Region:
             order = tuple(node.attributes.get_ints("perm", ())) or tuple(range(len(shape)))[::-1]
             new = {old: place for place, old in enumerate(order)}
         else:
-            axes = self._axes(node, max(len(shape), len(self.shape(node.outputs[0]))))
+            if not self._names_axes(node):
+                raise Unsupported("which axes are squeezed is not said")
+            axes = reduced_axes(node, self.facts, max(len(shape), len(self.shape(node.outputs[0]))))
             if node.op_type == "Unsqueeze":
                 left = [a for a in range(len(shape) + len(axes)) if a not in axes]
                 new = dict(enumerate(left))
@@ -253,6 +246,9 @@ class Region:
             raise Unsupported("the axis of choices is dropped")
         copies = frozenset(new[a] for a in here.copies or () if a in new)
         self.where[node.outputs[0]] = Choices(new[here.axis], here.inner, copies=copies)
+
+    def _names_axes(self, node: onnx_ir.Node) -> bool:
+        return "axes" in node.attributes or (len(node.inputs) > 1 and node.inputs[1] is not None)
 
     def _resize(self, node: onnx_ir.Node, at: Choices) -> None:
         if node.op_type in ("Reshape", "Expand"):
@@ -271,12 +267,15 @@ class Region:
         if len(places) != 1:
             raise Unsupported("choices in different places meet")
         [(back, inner)] = places
+        # What is put side by side is gated only if each part is.
+        parts = [at.gated for _, _, at in inside]
+        gated = all(parts) and len(parts) == len(node.inputs) if node.op_type == "Concat" else any(parts)
         for value in node.inputs:
             if value is not None and value not in self.where:
                 self._ask(value, len(self.shape(value)) - back, inner)
         if not all(at.weight for _, _, at in inside):
             self.spread |= {(node, i) for i, _, at in inside if at.weight}
-            self.where[node.outputs[0]] = Choices(rank - back, inner)
+            self.where[node.outputs[0]] = Choices(rank - back, inner, gated=gated)
             return
         if not all(v is None or v in self.where or self.editor.is_constant(v) for v in node.inputs):
             self.spread |= {(node, i) for i, _, _ in inside}
@@ -348,20 +347,22 @@ class Region:
         source = node.inputs[0]
         assert source is not None
         here, shape = self.where[source], self.shape(source)
-        axes = self._axes(node, len(shape)) or tuple(range(len(shape)))
+        axes = reduced_axes(node, self.facts, len(shape))
         if here.axis in axes:
-            self._whole(source, here)
+            self._whole(source, here, here.gated)
             if node.op_type == "ReduceMean":
                 raise Unsupported("a mean over the chosen experts")
             return
         keep = node.attributes.get_int("keepdims", 1)
         axis = here.axis if keep else here.axis - sum(a < here.axis for a in axes)
-        self.where[node.outputs[0]] = Choices(axis, here.inner)
+        self.where[node.outputs[0]] = Choices(axis, here.inner, gated=here.gated)
 
-    def _whole(self, value: onnx_ir.Value, here: Choices) -> None:
-        """Check that an axis, over which there is a sum, has the choices alone."""
+    def _whole(self, value: onnx_ir.Value, here: Choices, gated: bool) -> None:
+        """Check that an axis, over which there is a sum, has the choices alone, and that only these count."""
         if here.inner != 1 or self.shape(value)[here.axis] != self.chosen:
             raise Unsupported("a sum over choices and others")
+        if not gated:
+            raise Unsupported("a sum that does not say which experts are chosen")
         self.summed = True
 
     def _normalised(self, node: onnx_ir.Node) -> None:
@@ -371,6 +372,8 @@ class Region:
         along = node.attributes.get_int("axis", -1) % len(self.shape(source)) == here.axis
         if along and (here.inner != 1 or self.shape(source)[here.axis] != self.chosen):
             raise Unsupported("a softmax over choices and others")
+        if along and not here.gated:
+            raise Unsupported("a softmax that does not say which experts are chosen")
         self.where[node.outputs[0]] = here
 
     def _split(self, node: onnx_ir.Node) -> None:
@@ -429,12 +432,13 @@ class Region:
                 if letter not in out and self.shape(value)[term.index(letter)] == 1:
                     raise Unsupported("an operand differs between the choices")
                 self._ask(value, term.index(letter), inner)
+        gated = any(self.where[v].gated for v in node.inputs if v is not None and v in self.where)
         if letter in out:
-            self.where[node.outputs[0]] = Choices(out.index(letter), inner)
+            self.where[node.outputs[0]] = Choices(out.index(letter), inner, gated=gated)
         else:
             value = next(v for v in node.inputs if v in self.where)
             assert value is not None
-            self._whole(value, self.where[value])
+            self._whole(value, self.where[value], gated)
             return
         weights = [(v, t) for v, t in zip(node.inputs, terms, strict=False) if v in self.where and self.where[v].weight]
         if len(weights) > 1:

@@ -17,8 +17,12 @@ import onnx_ir
 from ..errors import Unsupported
 from ..inference.shapes import ValueInfo
 from .choices import Region
+from .codes import Codes
 from .editor import GraphEditor
-from .patterns.matching import Facts, producer
+from .gathered import Gathered
+from .lookups import Lookups
+from .shaped import ShapedEditor
+from .ties import may_tie
 
 __all__ = ["dense_experts"]
 
@@ -36,65 +40,41 @@ def dense_experts(
     Returns:
         How many routers were rewritten.
     """
-    editor, found = GraphEditor(model.graph, known, set()), 0
+    editor = GraphEditor(model.graph, known, set())
+    codes = Codes(editor, overridden)
+    lookups, found = Lookups(codes), 0
     for node in list(model.graph):
-        if node.op_type in ("OneHot", "Equal") and node.domain in ("", "ai.onnx") and not overridden(node):
-            found += _ranks(node, editor)
-    for node in model.graph:
-        if node.op_type == "TopK" and not node.domain and len(node.outputs) > 1:
-            _leave_out_unread(node.outputs[1])
-    for node in list(model.graph):
-        if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is model.graph:
-            region = Region.of(node, editor, overridden)
-            try:
-                if region is not None and region.explore():
-                    _Dense(region, editor).rewrite()
-                    found += 1
-            except Unsupported:
-                continue
+        router = codes.router(node)
+        found += router is not None and lookups.compare(router)
+        _leave_out_unread(node)
+        if node.op_type == "TopK" and node.domain in ("", "ai.onnx") and node.graph is not None:
+            found += _replaced(node, editor, overridden)
+        router = codes.router(node)
+        if router is not None:
+            found += sum(gathered.rewrite() for gathered in list(Gathered.behind(router, codes)))
+            found += lookups.resolve(router)
+            _leave_out_unread(node)
     return found
 
 
-def _leave_out_unread(indices: onnx_ir.Value) -> None:
-    """Leave out the indices that nobody reads: the values alone do not depend on the order of the entries."""
-    if not indices.uses() and not indices.is_graph_output():
-        indices.name = ""
-
-
-def _ranks(node: onnx_ir.Node, editor: GraphEditor) -> bool:
-    """Replace what says which entry each index of a TopK along the last axis is: OneHot, or Equal to 0, 1, 2, ..."""
-    facts = Facts(editor.known)
-    index = node.inputs[0]
-    if node.op_type == "Equal":
-        numbers = facts.data(node.inputs[1])
-        rise = producer(index, "Unsqueeze")
-        if rise is None or numbers is None or numbers.ndim < 1 or numbers.size != numbers.shape[-1]:
+def _replaced(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onnx_ir.Node], bool]) -> bool:
+    """Give what depends on a TopK all experts in place of the chosen ones, where that is understood."""
+    region = Region.of(node, editor, overridden)
+    try:
+        if region is None or may_tie(node.inputs[0], region.facts) or not region.explore():
             return False
-        if facts.integers(rise.inputs[1]) != (-1,) and facts.integers(rise.inputs[1]) != (
-            len(facts.shape(index) or ()) - 1,
-        ):
-            return False
-        if (numbers.reshape(-1) != np.arange(numbers.size)).any():
-            return False
-        index = rise.inputs[0]
-    while index is not None and (cast := producer(index, "Cast", "Identity")) is not None:
-        index = cast.inputs[0]
-    router = producer(index, "TopK")
-    shape, made = facts.shape(index), facts.shape(node.outputs[0])
-    if router is None or index is not router.outputs[1] or shape is None or made is None:
+    except Unsupported:
         return False
-    scores = router.inputs[0]
-    entries = facts.shape(scores)
-    last = router.attributes.get_int("axis", -1) in (-1, len(shape) - 1)
-    along = node.op_type == "Equal" or node.attributes.get_int("axis", -1) in (-1, len(shape))
-    if not last or not along or entries is None or made != (*shape, entries[-1]):
-        return False
-    settings = {"k": shape[-1], "largest": router.attributes.get_int("largest", 1)}
-    [value] = editor.internal(node, "Ranked", [scores], settings)
-    editor.known[value] = editor.known[node.outputs[0]]
-    editor.replace_output(node, 0, value)
-    editor.graph.remove(node, safe=True)
+    _Dense(region, editor).rewrite()
     return True
+
+
+def _leave_out_unread(node: onnx_ir.Node) -> None:
+    """Leave out indices that nobody reads: the values of a TopK alone do not depend on the order of the entries."""
+    if node.op_type == "TopK" and not node.domain and len(node.outputs) > 1:
+        indices = node.outputs[1]
+        if not indices.uses() and not indices.is_graph_output():
+            indices.name = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +84,11 @@ class _Dense:
     region: Region
     editor: GraphEditor
 
+    @property
+    def write(self) -> ShapedEditor:
+        """The editor, with the shapes of what it adds."""
+        return ShapedEditor(self.editor)
+
     def rewrite(self) -> None:
         """Replace the router, the gathers and the sizes; record the new shapes."""
         known = self.editor.known
@@ -111,16 +96,16 @@ class _Dense:
         for value, at in self.region.where.items():
             known[value] = ValueInfo(self.region.scaled(old[value], at), known[value].dtype)
         for node, shape in self.region.shapes.items():
-            node.replace_input_with(1, self._constant(node, "shape", np.array(shape, np.int64)))
+            node.replace_input_with(1, self.write.constant(node, "shape", np.array(shape, np.int64)))
             node.attributes.pop("allowzero", None)
         for node, data in self.region.indices.items():
-            node.replace_input_with(1, self._constant(node, "indices", data))
+            node.replace_input_with(1, self.write.constant(node, "indices", data))
         for node, index in self.region.spread:
             node.replace_input_with(index, self._copied(node, index))
         for node, (terms, out, letter) in self.region.merged.items():
             self._replace(node, self._apart(node, terms, out, letter, old))
         for node, weights in self.region.gathers.items():
-            self._replace(node, self._reshaped(node, weights, self.region.shape(node.outputs[0])))
+            self._replace(node, self.write.reshaped(node, weights, self.region.shape(node.outputs[0])))
         settings = {
             "k": self.region.chosen,
             "axis": self.region.where[self.region.router.outputs[0]].axis,
@@ -129,6 +114,8 @@ class _Dense:
         scores = self.region.router.inputs[0]
         for node in self.region.masks:
             self._replace(node, self._chosen(node, [scores], {**settings, "mask": 1}))
+        for node in self.region.placed:
+            self._replace(node, self._placed(node, self._chosen(node, [scores], {**settings, "mask": 1})))
         for node in self.region.scores:
             self._replace(node, self._chosen(node, [node.inputs[0], scores], settings))
         if not self.region.router.outputs[0].uses():
@@ -141,22 +128,14 @@ class _Dense:
         [made] = self.editor.internal(node, "Chosen", inputs, settings)
         return made
 
-    def _constant(self, node: onnx_ir.Node, what: str, numbers: np.ndarray) -> onnx_ir.Value:
-        value = self.editor.literal(f"{node.name}.{what}", numbers)
-        self.editor.known[value] = ValueInfo(numbers.shape, str(numbers.dtype), numbers)
-        return value
-
-    def _made(
-        self, node: onnx_ir.Node, op: str, inputs: Sequence[onnx_ir.Value | None], shape: Sequence[int], dtype: str,
-        attributes: Mapping[str, onnx_ir.Attr | str] | None = None,
-    ) -> onnx_ir.Value:  # fmt: skip
-        [value] = self.editor.add(node, op, inputs, attributes)
-        self.editor.known[value] = ValueInfo(tuple(shape), dtype)
-        return value
-
-    def _reshaped(self, node: onnx_ir.Node, value: onnx_ir.Value, shape: Sequence[int]) -> onnx_ir.Value:
-        size = self._constant(node, "shape", np.array(shape, np.int64))
-        return self._made(node, "Reshape", [value, size], shape, self.editor.known[value].dtype)
+    def _placed(self, node: onnx_ir.Node, mask: onnx_ir.Value) -> onnx_ir.Value:
+        """What belongs to the chosen experts where they are, the rest as it was."""
+        shape = self.region.shape(node.outputs[0])
+        self.editor.known[mask] = ValueInfo(shape, self.editor.known[node.outputs[0]].dtype)
+        to = {"to": int(onnx_ir.DataType.BOOL)}
+        chosen = self.write.made(node, "Cast", [mask], shape, "bool", to)
+        dtype = self.editor.known[node.outputs[0]].dtype
+        return self.write.made(node, "Where", [chosen, node.inputs[2], node.inputs[0]], shape, dtype)
 
     def _replace(self, node: onnx_ir.Node, value: onnx_ir.Value) -> None:
         self.editor.known[value] = self.editor.known[node.outputs[0]]
@@ -181,7 +160,7 @@ class _Dense:
                     if weight
                     else (shape[axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
                 )
-                value = self._reshaped(node, value, (*shape[:axis], *sizes, *shape[axis + 1 :]))
+                value = self.write.reshaped(node, value, (*shape[:axis], *sizes, *shape[axis + 1 :]))
             inputs.append(value)
         attributes = dict(node.attributes)
         if node.op_type == "Einsum":
@@ -192,11 +171,11 @@ class _Dense:
             attributes["equation"] = onnx_ir.AttrString("equation", equation)
         shape = self.region.shape(result)
         split = (shape[at.axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
-        made = self._made(
+        made = self.write.made(
             node, node.op_type, inputs, (*shape[: at.axis], *split, *shape[at.axis + 1 :]),
             self.editor.known[result].dtype, attributes,
         )  # fmt: skip
-        return self._reshaped(node, made, shape)
+        return self.write.reshaped(node, made, shape)
 
     def _copied(self, node: onnx_ir.Node, index: int) -> onnx_ir.Value:
         """Gathered weights that are added to a value with the choices: a copy for each entry."""
@@ -208,7 +187,9 @@ class _Dense:
             return value
         apart = (size // (self.region.experts * at.inner), self.region.experts, at.inner)
         dtype = self.editor.known[value].dtype
-        thin = self._reshaped(node, value, (*shape[: own.axis], 1, self.region.experts, 1, *shape[own.axis + 1 :]))
+        thin = self.write.reshaped(node, value, (*shape[: own.axis], 1, self.region.experts, 1, *shape[own.axis + 1 :]))
         wide = (*shape[: own.axis], *apart, *shape[own.axis + 1 :])
-        every = self._made(node, "Expand", [thin, self._constant(node, "size", np.array(wide, np.int64))], wide, dtype)
-        return self._reshaped(node, every, (*shape[: own.axis], size, *shape[own.axis + 1 :]))
+        every = self.write.made(
+            node, "Expand", [thin, self.write.constant(node, "size", np.array(wide, np.int64))], wide, dtype
+        )
+        return self.write.reshaped(node, every, (*shape[: own.axis], size, *shape[own.axis + 1 :]))

@@ -19,6 +19,7 @@ from . import (
     normalisation,
     recurrent,
     reduction,
+    routed,
     sequences,
     shared,
     sources,
@@ -46,6 +47,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **indexed.STEPS,
     **shared.STEPS,
     **streams.STEPS,
+    **routed.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
 """Family -> step; a step takes values from the pool of a sketch and adds new ones."""

@@ -20,6 +20,7 @@ __all__ = [
     "core",
     "data_inputs",
     "difference",
+    "is_one_number",
     "operand",
     "operands",
     "producer",
@@ -101,6 +102,17 @@ class Facts:
             return None
         first = numbers.reshape(-1)[0]
         return float(first) if (numbers == first).all() else None
+
+
+def is_one_number(value: onnx_ir.Value | None, facts: Facts) -> bool:
+    """Whether a program constant is one number throughout."""
+    data = facts.data(value)
+    if data is not None:
+        return bool(data.size) and bool((data == data.reshape(-1)[0]).all())
+    node = producer(value, "Expand", "ConstantOfShape", "Cast", "CastLike", "Identity")
+    if node is None or node.op_type == "ConstantOfShape":
+        return node is not None
+    return is_one_number(node.inputs[0], facts)
 
 
 def producer(value: onnx_ir.Value | None, *ops: str) -> onnx_ir.Node | None:

@@ -72,6 +72,12 @@ FORMS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
     ),
 }  # fmt: skip
 
+# Without a weight for each choice, nothing but the router says which results are added.
+UNWEIGHTED = (
+    f"{ROUTED} wa = Gather<axis = 0>(a, i) wb = Gather<axis = 0>(b, i)"
+    ' h = Einsum<equation = "bi,bkih->bkh">(x, wa) g = Relu(h) o = Einsum<equation = "bkh,bkho->bko">(g, wb)'
+)
+
 
 def one_by_one(chain: bool) -> str:
     """Each expert reads the tokens that chose it, and adds its results to theirs."""
@@ -153,6 +159,23 @@ OTHERS = {
         ' y0 = Einsum<equation = "bk,bkh->bh">(v, h) y = MatMul(y0, c)', {**SHAPES, "c": (5, 2)},
     ),
 }  # fmt: skip
+
+
+def test_a_sum_without_weights_of_the_choices_keeps_the_router() -> None:
+    model = network(f"{UNWEIGHTED} y = ReduceSum<keepdims = 0>(o, one)", SHAPES)
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == graph.num_parameters
+    assert_sound(model)
+
+
+def test_results_beside_the_weights_of_the_choices_are_not_weighted_by_them() -> None:
+    beside = "vu = Unsqueeze(v, minus) c = Concat<axis = 2>(vu, o) z = ReduceSum<keepdims = 0>(c, one) y = MatMul(z, w)"
+    model = network(f"{UNWEIGHTED} {beside}", {**SHAPES, "w": (3, 2)})
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == graph.num_parameters
+    # The two results of an expert, with the rows of w, as well: 2!.
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(ORDER * F(2)))
+    assert_sound(model)
 
 
 @pytest.mark.parametrize("name", OTHERS)

@@ -307,7 +307,7 @@ def _scattered() -> Iterator[Case]:
     places = "a = ArgMax<axis = {}, keepdims = 0>(h)\n v = Constant<value = float[2] {{{}}}>()\n"
     places += " n = Constant<value_int = 6>()\n"
     hot = places + " o = OneHot(a, n, v)"
-    yield rows("OneHot", "features", hot.format(2, "0.0, 1.0"), variants=[hot.format(2, "0.5, 1.0")], symmetric=False)
+    yield rows("OneHot", "features", hot.format(2, "0.5, 1.0"), variants=[hot.format(2, "0.0, 1.0")], symmetric=False)
     turned = places.replace("(h)", "(g)") + " q = OneHot<axis = 1>(a, n, v)\n o = MatMul(m, q)"
     yield rows("OneHot", "positions", turned.format(1, "0.0, 1.0"), floats={"m": (4, 6)})
     eye = "s = Squeeze(h, zero)\n e = EyeLike{}(s)\n o = Add(h, e)"
