@@ -21,7 +21,7 @@ from .editor import GraphEditor
 from .moves import MOVES, movement
 from .patterns.matching import Facts, operands
 from .shaped import ShapedEditor
-from .ties import may_tie
+from .ties import all_distinct
 
 __all__ = ["Codes", "Index", "Router", "runs", "thin"]
 
@@ -120,8 +120,8 @@ class Codes:
         found = Router.of(node, self.facts)
         if found is None or node.graph is not self.editor.graph or self.overridden(node):
             return None
-        unclear = self.editor.is_constant(found.scores) or may_tie(found.scores, self.facts)
-        return None if unclear else found
+        clear = not self.editor.is_constant(found.scores) and all_distinct(found.scores, found.axis, self.editor)
+        return found if clear else None
 
     def index(self, value: onnx_ir.Value | None) -> Index | None:
         """The index that a value is, None if it is no router's or was changed."""

@@ -22,7 +22,7 @@ from .editor import GraphEditor
 from .gathered import Gathered
 from .lookups import Lookups
 from .shaped import ShapedEditor
-from .ties import may_tie
+from .ties import all_distinct
 
 __all__ = ["dense_experts"]
 
@@ -61,7 +61,9 @@ def _replaced(node: onnx_ir.Node, editor: GraphEditor, overridden: Callable[[onn
     """Give what depends on a TopK all experts in place of the chosen ones, where that is understood."""
     region = Region.of(node, editor, overridden)
     try:
-        if region is None or may_tie(node.inputs[0], region.facts) or not region.explore():
+        if region is None or node.inputs[0] is None or not region.explore():
+            return False
+        if not all_distinct(node.inputs[0], region.where[node.outputs[0]].axis, editor):
             return False
     except Unsupported:
         return False
