@@ -39,9 +39,6 @@ def marked(
         axes = frozenset(a for a, (n, m) in enumerate(zip(entry.shape, other[value].shape, strict=True)) if n != m)
         if not axes <= entry.by_data:
             out[value] = replace(entry, by_data=axes | entry.by_data)
-    for node in assumed.nodes:
-        if not any(v in out and out[v].by_data for v in node.outputs):
-            return None
     forgotten: set[onnx_ir.Value] = set()
     behind = downstream(nodes, one, assumed.nodes) if not assumed.exact else set()
     for node in nodes:
@@ -56,7 +53,7 @@ def marked(
             if out[value].data is not None and (value in behind or _follows(node, value, out, opset, forgotten)):
                 out[value] = replace(out[value], data=None)
                 forgotten.add(value)
-    return out
+    return out if all(any(v in out and out[v].by_data for v in n.outputs) for n in assumed.nodes) else None
 
 
 def downstream(nodes: Sequence[onnx_ir.Node], known: Known, sources: Mapping[onnx_ir.Node, None]) -> set[onnx_ir.Value]:
