@@ -23,6 +23,7 @@ from .rewriting.expand import expand
 from .rewriting.experts import dense_experts
 from .rewriting.idioms import recognise
 from .rewriting.linearity import distribute
+from .rewriting.lookups import dense_lookups
 from .rewriting.normalise import normalise
 from .rewriting.quantized_ops import decompose
 from .rewriting.rows import batch_rows
@@ -184,6 +185,11 @@ PASSES: tuple[RewritePass, ...] = (
         "batch-rows",
         "indices that number the rows of a batch become a batch axis",
         lambda model, context: batch_rows(model, context.known(model), context.overridden(model)) > 0,
+    ),
+    RewritePass(
+        "dense-lookups",
+        "rows that ArgMax or ArgMin looks up in a table become a product of a mask with the table",
+        lambda model, context: dense_lookups(model, context.known(model), context.overridden(model)) > 0,
     ),
     RewritePass(
         "dense-experts",

@@ -20,6 +20,7 @@ from . import (
     recurrent,
     reduction,
     sequences,
+    sizes,
     sources,
     streams,
     twins,
@@ -43,6 +44,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **derived.STEPS,
     **expanded.STEPS,
     **indexed.STEPS,
+    **sizes.STEPS,
     **streams.STEPS,
 }
 STEPS: Mapping[str, Callable[[Sketch], None]] = {**_PLAIN, "twins": twins.twins(_PLAIN)}
