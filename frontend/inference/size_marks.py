@@ -103,6 +103,9 @@ def _resized(node: onnx_ir.Node, value: onnx_ir.Value, out: Known, other: Known,
         entries = partly_known(given[0], out, opset)
         if entries is not None and len(entries) <= rank:
             axes = frozenset(a + rank - len(entries) for a, n in enumerate(entries) if n is None)
+            x = out.get(node.inputs[0]) if node.op_type == "Reshape" and node.inputs[0] is not None else None
+            if x is not None and not x.by_data and len(axes) == 1 and -1 not in entries:
+                return frozenset()  # It follows from the number of elements.
             alike = any(out[value].shape[a] == other[value].shape[a] for a in axes)
             rest = {a for a, n in enumerate(entries) if n == -1 and node.op_type == "Reshape"}
             return axes | rest if alike else axes
