@@ -65,7 +65,8 @@ def _branches(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:
 def _loop(walk: Walk, node: onnx_ir.Node, inputs: Infos) -> Infos:
     body = subgraphs(node)[0]
     trips, condition = _data(walk, node, inputs, 0), _data(walk, node, inputs, 1)
-    count = 1 if trips is None else max(int(trips.reshape(-1)[0]), 0)
+    assumed = inputs[0].data if inputs and inputs[0] is not None else None
+    count = 1 if assumed is None else max(int(assumed.reshape(-1)[0]), 0)
     start: Sequence[ValueInfo | None] = [ValueInfo((), "int64"), ValueInfo((), "bool"), *inputs[2:]]
     _enter(walk, body, start)
     ends = [walk.known.get(v) for v in body.outputs[1:]]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx_ir
 
+from ...ir import LoweringError
 from .folding import fold
 from .value_info import MAX_SHAPE_DATA, ValueInfo, shape_of
 
@@ -179,7 +180,8 @@ class Assumed:
         numbers = {i: self.data(v, known, opset) for i, v in given.items()}
         if all(known[v].data is not None for v in given.values()) or any(a is None for a in numbers.values()):
             return None
-        if node.op_type in _OPEN:
+        axes: frozenset[int] | None = None
+        if node.op_type in _OPEN and not _fits(node, inputs, numbers.get(1), known, opset):
             shapes, axes = _OPEN[node.op_type](self, node, inputs, known, opset)
             found: list[ValueInfo | None] = [
                 ValueInfo(
@@ -194,7 +196,8 @@ class Assumed:
             found = [k and ValueInfo(k.shape, k.dtype) for k in infer(assumed)]
         if any(k is None for k in found):
             return None
-        self.nodes[node] = None
+        if node.op_type != "Reshape" or axes is None or axes:
+            self.nodes[node] = None
         return found
 
     def _elsewhere(self, value: onnx_ir.Value, shape: tuple[int, ...], axes: frozenset[int]) -> tuple[int, ...]:
@@ -348,6 +351,42 @@ def _split(
     return parts, frozenset({axis})
 
 
+def _fits(
+    node: onnx_ir.Node, inputs: Sequence[ValueInfo | None], numbers: np.ndarray | None,
+    known: Mapping[onnx_ir.Value, ValueInfo], opset: int,
+) -> bool:  # fmt: skip
+    """Whether assumed numbers suit a Reshape of which several sizes are not known."""
+    if node.op_type != "Reshape" or numbers is None or inputs[0] is None:
+        return False
+    entries = partly_known(node.inputs[1], known, opset) or []
+    total, product = int(np.prod(inputs[0].shape)), int(np.prod([n for n in numbers.reshape(-1) if n != -1]))
+    several = entries.count(None) > 1 or -1 in entries
+    return several and product > 0 and (total % product == 0 if -1 in numbers else total == product)
+
+
+def _reshape(
+    assumed: Assumed, node: onnx_ir.Node, inputs: Sequence[ValueInfo | None],
+    known: Mapping[onnx_ir.Value, ValueInfo], opset: int,
+) -> _Open:  # fmt: skip
+    """One size that is not known follows from the others; of several, all but the last one get a factor of the rest."""
+    assert inputs[0] is not None
+    shape, target = inputs[0].shape, partly_known(node.inputs[1], known, opset)
+    assert target is not None
+    allow = node.attributes.get_int("allowzero", 0)
+    sizes = [shape[a] if n == 0 and not allow and a < len(shape) else n for a, n in enumerate(target)]
+    open_axes = [a for a, n in enumerate(sizes) if n is None or n == -1]
+    rest, known_part = int(np.prod(shape)), int(np.prod([n for n in sizes if n is not None and n != -1]))
+    if not known_part or rest % known_part or not open_axes:
+        raise LoweringError("the sizes do not fit")
+    rest //= known_part
+    for axis in open_axes[:-1]:
+        sizes[axis] = next((n for n in range(2, rest + 1) if rest % n == 0), 1)
+        rest //= sizes[axis] or 1
+    sizes[open_axes[-1]] = rest
+    several = frozenset(open_axes) if len(open_axes) > 1 else frozenset()
+    return [tuple(n or 0 for n in sizes)], several
+
+
 def _top(
     assumed: Assumed, node: onnx_ir.Node, inputs: Sequence[ValueInfo | None],
     known: Mapping[onnx_ir.Value, ValueInfo], opset: int,
@@ -362,7 +401,9 @@ def _top(
     return [(*shape[:axis], chosen, *shape[axis + 1 :])] * 2, frozenset({axis})
 
 
-_OPEN: Mapping[str, Callable[..., _Open]] = {"Pad": _pad, "Slice": _slice, "Split": _split, "TopK": _top}
+_OPEN: Mapping[str, Callable[..., _Open]] = {
+    "Pad": _pad, "Reshape": _reshape, "Slice": _slice, "Split": _split, "TopK": _top,
+}  # fmt: skip
 """Operators that may leave open whether the assumed numbers move entries along an axis."""
 
 

@@ -39,9 +39,6 @@ def marked(
         axes = frozenset(a for a, (n, m) in enumerate(zip(entry.shape, other[value].shape, strict=True)) if n != m)
         if not axes <= entry.by_data:
             out[value] = replace(entry, by_data=axes | entry.by_data)
-    for node in assumed.nodes:
-        if not any(v in out and out[v].by_data for v in node.outputs):
-            return None
     forgotten: set[onnx_ir.Value] = set()
     behind = downstream(nodes, one, assumed.nodes) if not assumed.exact else set()
     for node in nodes:
@@ -56,7 +53,7 @@ def marked(
             if out[value].data is not None and (value in behind or _follows(node, value, out, opset, forgotten)):
                 out[value] = replace(out[value], data=None)
                 forgotten.add(value)
-    return out
+    return out if all(any(v in out and out[v].by_data for v in n.outputs) for n in assumed.nodes) else None
 
 
 def downstream(nodes: Sequence[onnx_ir.Node], known: Known, sources: Mapping[onnx_ir.Node, None]) -> set[onnx_ir.Value]:
@@ -106,6 +103,9 @@ def _resized(node: onnx_ir.Node, value: onnx_ir.Value, out: Known, other: Known,
         entries = partly_known(given[0], out, opset)
         if entries is not None and len(entries) <= rank:
             axes = frozenset(a + rank - len(entries) for a, n in enumerate(entries) if n is None)
+            x = out.get(node.inputs[0]) if node.op_type == "Reshape" and node.inputs[0] is not None else None
+            if x is not None and not x.by_data and len(axes) == 1 and -1 not in entries:
+                return frozenset()  # It follows from the number of elements.
             alike = any(out[value].shape[a] == other[value].shape[a] for a in axes)
             rest = {a for a, n in enumerate(entries) if n == -1 and node.op_type == "Reshape"}
             return axes | rest if alike else axes

@@ -61,12 +61,13 @@ class _Fixing:
         x = node.inputs[0] if node.inputs else None
         if x is None or self._is_literal(node):
             return
-        if node.op_type in ("Shape", "Size"):
+        if node.op_type in ("Shape", "Size", "EyeLike"):
             entry = self.known.get(node.outputs[0])
             if entry is not None and entry.data is None and self._by_data(x):
                 number = self.numbers.setdefault(x, len(self.numbers))
                 roots = self._roots(x)
-                self._finish(node, [self.from_data(node, roots, self.known[node.outputs[0]], number)], None, roots)
+                settings = str(node.attributes.get_int("k", 0)) if node.op_type == "EyeLike" else ""
+                self._finish(node, [self.from_data(node, roots, entry, number, settings)], None, roots)
             return
         given = [node.inputs[i] for i in SIZE_OPERANDS.get(node.op_type, ()) if i < len(node.inputs)]
         deciders = [v for v in given if v is not None and v in self.known and self.known[v].data is None]
@@ -88,7 +89,9 @@ class _Fixing:
         for value, entry in zip([v for v in node.outputs if v.name], entries, strict=True):
             assert entry is not None
             assert entry.data is not None
-            value.replace_all_uses_with(self.editor.literal(f"{value.name}.data", np.array(entry.data)))
+            made = self.editor.literal(f"{value.name}.data", np.array(entry.data))
+            self.editor.known[made] = entry
+            value.replace_all_uses_with(made)
         self.editor.graph.remove(node, safe=True)
         return True
 

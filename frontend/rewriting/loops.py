@@ -12,6 +12,7 @@ from ...ir import LoweringError
 from ..budget import MAX_TRIPS
 from ..errors import Unsupported
 from ..inference.program_data import MOVEMENT
+from ..inference.value_info import ValueInfo
 from ..model.traversal import reads
 from .editor import GraphEditor, origin
 from .induction import counters, limit, program_values, read_by_step, same_number
@@ -101,6 +102,10 @@ def scan(editor: GraphEditor, node: onnx_ir.Node) -> None:
     ways = _ints(node, "scan_input_directions", shapes)
     new = _Loop(graph, operands[:count], shapes[0][axes[0]])
     new.scanned = [(v, a, way == 1) for v, a, way in zip(operands[count:], axes, ways, strict=True)]
+    for value in [v for v, a, _ in new.scanned if a in editor.known[v].by_data]:
+        new.deciders += editor.add(node, "Size", [value])
+        editor.known[new.deciders[-1]] = ValueInfo((), "int64")
+    new.exact = not new.deciders
     places, ways = _ints(node, "scan_output_axes", rows), _ints(node, "scan_output_directions", rows)
     ranks = [len(editor.known[row].shape) + 1 for row in rows]
     new.rows = [(a % rank, way == 1) for a, rank, way in zip(places, ranks, ways, strict=True)]

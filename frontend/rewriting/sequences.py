@@ -111,7 +111,7 @@ def _split(work: _Unpacking, node: onnx_ir.Node) -> list[Entry] | None:
         return None
     axis = node.attributes.get_int("axis", 0) % len(entry.shape)
     length, size = entry.shape[axis], max(int(sizes.reshape(-1).max(initial=1)), 1)
-    if length > size * MAX_SEQUENCE_ENTRIES:
+    if length > size * MAX_SEQUENCE_ENTRIES or axis in entry.by_data:
         return None
     if sizes.ndim == 0:
         sizes = np.array([min(size, length - at) for at in range(0, length, size)])

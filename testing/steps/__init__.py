@@ -22,6 +22,7 @@ from . import (
     routed,
     sequences,
     shared,
+    sizes,
     sources,
     streams,
     twins,
@@ -46,6 +47,7 @@ _PLAIN: Mapping[str, Callable[[Sketch], None]] = {
     **expanded.STEPS,
     **indexed.STEPS,
     **shared.STEPS,
+    **sizes.STEPS,
     **streams.STEPS,
     **routed.STEPS,
 }

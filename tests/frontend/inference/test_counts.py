@@ -18,11 +18,12 @@ HEAD = """(float[1, 5, 3] x) => (float[1, 5, 2] y) {{ a = MatMul(x, w) h = Tanh(
     mi = Cast<to = 7>(m) b = ReduceSum<keepdims = 0>(mi) k = Reshape(b, one)
     {} f = Cast<to = 1>(n) r = Mul(h, f) y = MatMul(r, v) }}"""
 INTS = {"zero": [0], "one": [1], "m1": [-1], "three": [3], "s0": 0, "s1": 1, "s3": 3, "ones30": [1] * 30, "two": [2],
-        "big": [1000], "table": [7, *[5] * 20, *[6] * 20]}  # fmt: skip
+        "big": [1000], "table": [7, *[5] * 20, *[6] * 20],
+        "short": [*[5] * 10, *[6] * 18]}  # fmt: skip
 LOOP = """t = Constant<value_int = 1000>() c = Constant<value_ints = [1]>() go = Cast<to = 9>(c) gs = Squeeze(go)
     q0 = Cast<to = 7>(zero) q, rows = Loop(t, gs, q0) <body = each (int64 i, bool before, int64[1] at)
-        => (bool again, int64[1] next, int64[1] row) {{
-        next = Add(at, one) left = Sub(k, next) lq = Squeeze(left) again = Greater(lq, s0) row = Identity(next) }}>"""
+        => (bool again, int64[1] next, int64[1] row) {
+        next = Add(at, one) left = Sub(k, next) lq = Squeeze(left) again = Greater(lq, s0) row = Identity(next) }>"""
 
 BODIES = {
     "NonZero": "z = NonZero(m) n = Shape<start = 1>(z)",
@@ -34,7 +35,7 @@ BODIES = {
     "Compress along an axis": """gi = Reshape(m, m1) j = Reshape(ones30, wide) z = Compress<axis = 1>(j, gi)
         n = Shape<start = 1>(z)""",
     "Unique": "e = Reshape(g, m1) d = Round(e) z = Unique(d) n = Shape(z)",
-    "the rows of a loop": LOOP.replace("{{", "{").replace("}}", "}") + " n = Shape<end = 1>(rows)",
+    "the rows of a loop": LOOP + " n = Shape<end = 1>(rows)",
     "the branch taken": """kq = Squeeze(k) o = Greater(kq, s3)
         z = If(o) <then_branch = yes () => (int64[1] ra) { ra = Identity(one) },
                    else_branch = no () => (int64[3] rb) { rb = Concat<axis = 0>(one, two, one) }>
@@ -48,6 +49,17 @@ BODIES = {
         n = If(o) <then_branch = yes () => (int64[1] ra) { ra = Identity(one) },
                    else_branch = no () => (int64[1] rb) { rb = Identity(two) }>""",
     "an index by the size": "z = NonZero(m) e = Shape<start = 1>(z) n = Gather(table, e)",
+    "an index beyond the table if all counted": "z = NonZero(m) e = Shape<start = 1>(z) n = Gather(short, e)",
+    "the length of a sequence": """z = NonZero(m) t = Transpose(z) e = SplitToSequence(t) l = SequenceLength(e)
+        n = Reshape(l, one)""",
+    "the number of iterations": """z = NonZero(m) e = Shape<start = 1>(z) t = Squeeze(e) n = Loop(t, , one) <body = each
+        (int64 i, bool before, int64[1] at) => (bool again, int64[1] next) {
+        again = Identity(before) next = Add(at, one) }>""",
+    "the number of rows that are scanned": """z = NonZero(m) t = Transpose(z)
+        n, q = Scan<num_scan_inputs = 1, body = each (int64[1] at, int64[3] row) => (int64[1] next, int64[3] same) {
+        next = Add(at, one) same = Identity(row) }>(one, t)""",
+    "a diagonal": """z = Slice(x, zero, k, one) e = Squeeze(z, zero) i = EyeLike<dtype = 7>(e)
+        l = ReduceSum<keepdims = 0>(i) n = Reshape(l, one)""",
 }  # fmt: skip
 
 

@@ -60,13 +60,23 @@ def test_the_greatest_features_are_ordered_by_their_values() -> None:
 
 def test_what_follows_a_shape_that_is_data() -> None:
     """It is entangled as well, but for what holds parameters: they are accounted for as under an opaque operator."""
-    reshaped = "s = Concat<axis = 0>(n, end)\n r = Reshape(t, s)"
-    model = network(f"{reshaped}\n p = Neg(r)", {}, {"end": [4]})
+    reshaped = "s = Concat<axis = 0>(n, rest)\n r = Reshape(t, s)"
+    model = network(f"{reshaped}\n p = Neg(r)", {}, {"rest": [-1]})
     assert not gmnc.compile(model).opaque
-    model = network(f"{reshaped}\n p = MatMul(r, b)", {"b": (4, 2)}, {"end": [4]})
+    model = network(f"{reshaped}\n p = MatMul(r, b)", {"b": (8, 2)}, {"rest": [-1]})
     graph = gmnc.compile(model)
     assert [o.op for o in graph.opaque] == ["MatMul"]
-    assert {(e.name, e.count, e.where) for e in graph.account} == {("b", 8, "opaque")}
+    assert {(e.name, e.count, e.where) for e in graph.account} == {("b", 16, "opaque")}
+
+
+def test_one_size_follows_from_the_others() -> None:
+    """All 2 x 4 entries in rows of 4 are 2 rows, whatever the input says: b is a weight of 4! free features."""
+    model = network("s = Concat<axis = 0>(n, end)\n r = Reshape(t, s)\n p = MatMul(r, b)", {"b": (4, 2)}, {"end": [4]})
+    graph = gmnc.compile(model)
+    assert not graph.opaque
+    assert graph.num_parameter_edges == graph.num_parameters
+    order = math.factorial(4) ** 2 * math.factorial(5)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(order))
 
 
 def test_entangled_operands_that_are_too_many() -> None:
