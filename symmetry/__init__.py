@@ -5,8 +5,8 @@ Imports neither ONNX nor torch. To read it, take the modules in this order:
 * The objects: `automorphism` (permutations of nodes and their action on parameters), `rescaling` (signs and scales),
   `mixing` (matrices), `products`, `symmetries` (all of a graph), `report` (the same as text).
 * Finding permutations: `incidence` (the graph in the form that is searched), `tied_rows` (weight sharing as arcs of
-  it), `closure` (what one swap forces), `ties` (sharing between sites of different form, and its proof), `lockstep`
-  (whole classes at once), `find` (generators), `group` (the order).
+  it), `passed_blocks` (edge blocks in vias), `closure` (what one swap forces), `ties` (sharing between sites of
+  different form, and its proof), `lockstep` (whole classes at once), `find` (generators), `group` (the order).
 * Finding signs and scales: `homogeneity` (degrees and parities of steps), `signals`, `scaling_equations`, `sharing`,
   `linear` (the solver).
 * Finding matrices: `spaces` (what they change), `space_search`, `rows`, `space_links`, `space_sharing` (the checks).

@@ -134,7 +134,7 @@ class Closure:
         arcs = _MappedArcs.of(index, moved, self._images, index.ambiguous)
         vias = {(v, w) for v, w in arcs.vias(arcs.agree()) if v != w and min(v, w) >= 0}
         found = False
-        for a, b in index.via_block_pairs(vias):
+        for a, b in index.passed.pairs(vias):
             ours, theirs = index.bicliques_of(a), index.bicliques_of(b)
             if len(ours) == len(theirs) == 1 and self.image.get(ours[0], ours[0]) != theirs[0]:
                 self.exact.append((ours[0], theirs[0]))
@@ -265,18 +265,18 @@ class Closure:
         index = self.index
         if not crossing and all(v == w for v, w in vias):
             return
-        pairs = index.via_block_pairs({(v, w) for v, w in vias if v >= 0})
+        pairs = index.passed.pairs({(v, w) for v, w in vias if v >= 0})
         if any(crossing.get(a, a) != b for a, b in pairs):
             raise Contradiction("a signal passes an edge block that does not move with it")
         for source, _ in pairs:
             target = index.bicliques_of(crossing.get(source, source))
             if any(self.image.get(r, r) not in target for r in index.bicliques_of(source)):
                 raise Contradiction("only part of an edge block that signals pass would move")
-        touching = index.vias_through(crossing)
+        touching = index.passed.through(crossing)
         arcs = index.arcs_with(touching)
         tails = np.searchsorted(index.start, arcs, side="right") - 1
         ends = zip(tails.tolist(), index.other[arcs].tolist(), strict=True)
-        if not touching.isdisjoint(index.port_vias) or any(
+        if not touching.isdisjoint(index.passed.at_ports) or any(
             self.image.get(x, x) == x and self.image.get(y, y) == y for x, y in ends
         ):
             raise Contradiction("a signal that stays passes an edge block that would move")

@@ -8,7 +8,6 @@ it meets at all sites.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,8 +15,9 @@ from itertools import accumulate
 
 import numpy as np
 
-from ..ir.arrays import distinct, distinct_tuples, mix64, occurrence
+from ..ir.arrays import distinct_tuples, mix64, occurrence
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
+from .passed_blocks import PassedBlocks
 from .refinement import GOLDEN, refined
 from .tied_rows import Merged, RowKeys, aligned_sites, overlapping, row_keys, shared_rows
 
@@ -74,14 +74,16 @@ class Incidence:
         twin: int64 [arcs], the index of the same arc seen from its other end.
         colour: int64 [items], classes of colour refinement by structure, without values.
         fixed: bool [items], pinned nodes, inputs and outputs.
-        via_class: int64 [vias], see `_via_classes`.
+        passed: What edge blocks vias pass.
+        via_class: int64 [vias], see `PassedBlocks`.
         base: Parameter name to the number of its first element, counting through the elements of all parameters.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
         self.graph = graph
         self.num_nodes = graph.num_nodes
-        self.via_class = _via_classes(graph)
+        self.passed = PassedBlocks(graph)
+        self.via_class = self.passed.classes
         sizes = {n: p.size for n, p in (*graph.parameters.items(), *graph.constants.items())}
         self.base = dict(zip(sizes, accumulate(sizes.values(), initial=0), strict=False))
         self._numbers: dict[Hashable, int] = {}
@@ -205,35 +207,6 @@ class Incidence:
         several = np.append(np.bincount(self.via_class)[self.via_class] > 1, False)
         return np.asarray(several[self.via])  # -1, for no via, is the last
 
-    @cached_property
-    def port_vias(self) -> frozenset[int]:
-        """The vias of the network's inputs and outputs."""
-        ports = (*self.graph.inputs, *self.graph.outputs)
-        return frozenset(v for p in ports for v in distinct(np.asarray(p.via).reshape(-1)).tolist())
-
-    def vias_through(self, blocks: Collection[int]) -> set[int]:
-        """The vias in which one of these edge blocks is attached, or in an ancestor of which it is."""
-        named, children = self._via_users
-        queue = [v for b in blocks for v in named.get(b, ())]
-        found = set(queue)
-        while queue:
-            new = [c for c in children.get(queue.pop(), ()) if c not in found]
-            found.update(new)
-            queue += new
-        return found
-
-    @cached_property
-    def _via_users(self) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
-        """For each edge block the vias that name it, and for each via those that continue it."""
-        named: dict[int, list[int]] = defaultdict(list)
-        children: dict[int, list[int]] = defaultdict(list)
-        for number, via in enumerate(self.graph.vias):
-            for block in via.blocks:
-                named[block].append(number)
-            for parent in via.parents:
-                children[parent].append(number)
-        return named, children
-
     def arcs_with(self, vias: Collection[int]) -> np.ndarray:
         """The arcs that have one of these vias, int64 [n]."""
         wanted = np.sort(np.fromiter(vias, dtype=np.int64, count=len(vias)))
@@ -245,21 +218,6 @@ class Incidence:
     def _by_via(self) -> tuple[np.ndarray, np.ndarray]:
         order = np.argsort(self.via, kind="stable")
         return order, self.via[order]
-
-    def via_block_pairs(self, vias: set[tuple[int, int]]) -> set[tuple[int, int]]:
-        """The pairs of edge blocks (from, to) that mapping each first via to the second one implies.
-
-        vias: pairs of one via class, so that their ancestors correspond one to one.
-        """
-        seen, queue = set(vias), list(vias)
-        pairs: set[tuple[int, int]] = set()
-        while queue:
-            v, w = (self.graph.vias[i] for i in queue.pop())
-            pairs.update(zip(v.blocks, w.blocks, strict=True))
-            parents = set(zip(v.parents, w.parents, strict=True)) - seen
-            seen |= parents
-            queue += parents
-        return pairs
 
     def _number(self, key: Hashable) -> int:
         return self._numbers.setdefault(key, len(self._numbers))
@@ -436,20 +394,6 @@ def _uniform(block: EdgeBlock) -> bool:
 def _broadcast(ids: np.ndarray) -> bool:
     """Whether all rows of [B, n] ids are equal."""
     return ids.strides[0] == 0 or bool((ids == ids[:1]).all())
-
-
-def _via_classes(graph: ParameterGraph) -> np.ndarray:
-    """The class of each via, int64 [vias]: equal for vias that differ only in which edge blocks they name.
-
-    Of a block its role and number of slots count. That the blocks correspond is checked later, by `Closure`.
-    """
-    known: dict[Hashable, int] = {}
-    classes: list[int] = []
-    for via in graph.vias:
-        blocks = tuple((graph.edges[b].role, graph.edges[b].shape[3]) for b in via.blocks)
-        key = (via.op, via.attributes, via.sizes, tuple(classes[p] for p in via.parents), blocks)
-        classes.append(known.setdefault(key, len(known)))
-    return np.array(classes, dtype=np.int64)
 
 
 def _refine(colour: np.ndarray, item: np.ndarray, other: np.ndarray, label: np.ndarray) -> np.ndarray:
