@@ -118,8 +118,10 @@ def _divided(written: bytes | Path, names: set[str]) -> tuple[bytes, dict[str, n
     Raises `ValueError` if that is too large, or holds what onnx-ir does not read (sparse tensors of nodes).
     """
     try:
-        given = onnx.load_from_string(written) if isinstance(written, bytes) else None
-        model = onnx_ir.load(written) if given is None else onnx_ir.from_proto(given)
+        if isinstance(written, bytes):
+            model = onnx_ir.from_proto(onnx.load_from_string(written))
+        else:
+            model = onnx_ir.load(written)
     except SerdeError as error:
         raise ValueError("onnx-ir does not read it") from error
     tensors = _take(model, names)
