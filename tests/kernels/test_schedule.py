@@ -70,6 +70,7 @@ def test_sums_are_complete(monkeypatch: pytest.MonkeyPatch, longest: int) -> Non
         assert added_up(sums, values).tolist() == torch.bincount(ids, minlength=count).tolist()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("flat", "longest"), [(50, 1000), (1000, 3)])
 def test_many_launches_and_long_sums(monkeypatch: pytest.MonkeyPatch, flat: int, longest: int) -> None:
     pytest.importorskip("triton", reason="no triton")

@@ -115,6 +115,7 @@ def test_metanetworks_learn_what_values_say(model: str, tmp_path: Path) -> None:
     assert found["r2"] == pytest.approx(result["metrics"]["r2"], abs=1e-4)
 
 
+@pytest.mark.full
 def test_a_run_is_repeated_to_the_bit_and_told_from_others(tmp_path: Path) -> None:
     first, second = (trained("gmn", tmp_path / name, 2) for name in ("a", "b"))
     assert first["metrics"] == second["metrics"]

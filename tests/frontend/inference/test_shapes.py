@@ -62,7 +62,7 @@ def _feed(value: onnx_ir.Value, known: ValueInfo) -> np.ndarray:
 _GIVEN = {"silero_vad": {"input": (1, 576), "state": (2, 1, 128)}}
 
 
-@pytest.mark.parametrize("path", [*first(0, CORPUS), *first(4, LIGHT)], ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [*first(0, CORPUS), *first(2, LIGHT)], ids=lambda p: p.stem)
 def test_agrees_with_onnxruntime(path: Path) -> None:
     given_shapes = _GIVEN.get(path.stem, {})
     known = _by_name(normalise(load(path)), inputs=given_shapes)
