@@ -1,4 +1,5 @@
-"""Which of many like tests a plain run has. What is given are the values of `parametrize`, tuples for several names."""
+"""Which of many like tests a plain run has. What is given are the values of `parametrize`: tuples for
+several names, or what `pytest.param` made."""
 
 from __future__ import annotations
 
@@ -32,4 +33,8 @@ def one_of_each(kind: Callable[[Any], Hashable], values: Iterable[Any]) -> list[
 
 
 def _in_tier(value: Any, plain: bool) -> Any:
-    return value if plain else pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.full)
+    if plain:
+        return value
+    if isinstance(value, type(pytest.param())):
+        return pytest.param(*value.values, marks=[*value.marks, pytest.mark.full], id=value.id)
+    return pytest.param(*(value if isinstance(value, tuple) else [value]), marks=pytest.mark.full)
