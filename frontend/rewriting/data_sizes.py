@@ -219,6 +219,14 @@ def _copies(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Valu
     return [fixing.editor.internal(node, "ByData", [v, data], {**attributes, "part": k})[0] for k, v in enumerate(made)]
 
 
+def _filled(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Value]) -> Sequence[onnx_ir.Value]:
+    """One number, more or less often (ConstantOfShape)."""
+    sizes = fixing.literal(node, fixing.known[node.outputs[0]].shape)
+    [made] = fixing.editor.add(node, node.op_type, [sizes], dict(node.attributes))
+    attributes = {"of": node.op_type, "settings": fixing.settings(node)}
+    return fixing.editor.internal(node, "ByData", [made, fixing.data(node, deciders)], attributes)
+
+
 def _moved(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Value]) -> Sequence[onnx_ir.Value]:
     """Entries move by data along some axes (Slice, Split, Pad, CenterCropPad)."""
     x = node.inputs[0]
@@ -297,6 +305,7 @@ _MASKS = {"NonZero": 0, "Compress": 1}
 
 _REWRITES: Mapping[str, Rewrite] = {
     "CenterCropPad": _moved,
+    "ConstantOfShape": _filled,
     "Expand": _copies,
     "Pad": _moved,
     "Reshape": _reshaped,

@@ -22,7 +22,7 @@ from gmnc.testing import assert_sound, brute_force, build
 HEAD = "(float[1, 5, 3] x{}) => (float[1, N, 2] y) {{ g = MatMul(x, w) h = Tanh(g) {} y = MatMul(r, v) }}"
 SIZE = """p = MatMul(h, u) q = Abs(p) s = ReduceMax<keepdims = 0>(q) c = Ceil(s) i = Cast<to = 7>(c) k = Reshape(i, one)
     n = Add(k, one)"""
-INTS = {"zero": [0], "one": [1], "two": [2], "five": [5], "big": [2**62], "m1": [-1], "z": 0, "d": 1, "around": [0, 2],
+INTS = {"zero": [0], "one": [1], "two": [2], "four": [4], "five": [5], "big": [2**62], "m1": [-1], "z": 0, "d": 1, "around": [0, 2],
         "none": [], "flat": [0, 1], "first": 1}  # fmt: skip
 BODIES = {
     "slice to": "r = Slice(h, zero, n, one)",
@@ -32,6 +32,8 @@ BODIES = {
         r = Concat<axis = 1>(rb, ra)""",
     "expand": "m = ReduceMean<keepdims = 1>(h, one) t = Concat<axis = 0>(one, n, one) r = Expand(m, t)",
     "tile": "t = Concat<axis = 0>(one, n, one) r = Tile(h, t)",
+    "fill": """t = Concat<axis = 0>(one, n, four) a = ConstantOfShape<value = float[1] {0.5}>(t)
+        m = ReduceSum<keepdims = 1>(a, one) r = Mul(h, m)""",
     "top": "r, at = TopK<axis = 1>(h, n)",
     "range": """e = Reshape(n, none) a = Range(z, e, d) f = Cast<to = 1>(a) b = Unsqueeze(f, around)
         m = ReduceMean<keepdims = 1>(h, one) r = Mul(b, m)""",
