@@ -22,8 +22,8 @@ from gmnc.testing import assert_sound, brute_force, build
 HEAD = "(float[1, 5, 3] x{}) => (float[1, N, 2] y) {{ g = MatMul(x, w) h = Tanh(g) {} y = MatMul(r, v) }}"
 SIZE = """p = MatMul(h, u) q = Abs(p) s = ReduceMax<keepdims = 0>(q) c = Ceil(s) i = Cast<to = 7>(c) k = Reshape(i, one)
     n = Add(k, one)"""
-INTS = {"zero": [0], "one": [1], "two": [2], "four": [4], "five": [5], "big": [2**62], "m1": [-1], "z": 0, "d": 1, "around": [0, 2],
-        "none": [], "flat": [0, 1], "first": 1}  # fmt: skip
+INTS = {"zero": [0], "one": [1], "two": [2], "four": [4], "five": [5], "big": [2**62], "m1": [-1], "z": 0, "d": 1,
+        "around": [0, 2], "none": [], "flat": [0, 1], "first": 1}  # fmt: skip
 BODIES = {
     "slice to": "r = Slice(h, zero, n, one)",
     "slice from": "r = Slice(h, n, big, one)",
