@@ -192,6 +192,15 @@ TABLES: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
             " ie = Expand(iu, entries) qe = GatherElements<axis = 2>(ce, ie) q = Squeeze(qe, two)",
         }.items()
     },
+    # Tables beside the scores: features of the scores and of the tables are permuted apart.
+    "tables for groups of features, one after the other": (
+        'u = MatMul(x, r) ug = Reshape(u, grouped) d = Einsum<equation = "tgd,gdk->tgk">(ug, kg)'
+        " i = ArgMax<axis = 2, keepdims = 0>(d) zero = Constant<value_int = 0>() next = Constant<value_int = 1>()"
+        " c0 = Gather<axis = 0>(c, zero) i0 = Gather<axis = 1>(i, zero) q0 = Gather<axis = 0>(c0, i0)"
+        " c1 = Gather<axis = 0>(c, next) i1 = Gather<axis = 1>(i, next) q1 = Gather<axis = 0>(c1, i1)"
+        " qf = Concat<axis = 1>(q0, q1) y = MatMul(qf, w)", {"r": (3, 4), "kg": (2, 2, 3), "c": (2, 3, 2), "w": (4, 2)},
+        F(2) * F(3) ** 2 * F(2) ** 4,
+    ),
     "the index is an output": (
         f"{NEAREST} i = ArgMax<axis = 1, keepdims = 0>(d) q = Gather<axis = 0>(c, i) y = MatMul(q, w)",
         CODEBOOK, F(4) ** 2,
