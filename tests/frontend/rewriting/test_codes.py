@@ -230,22 +230,30 @@ def test_experts_trade_places_with_their_router_rows_and_units_inside_each(name:
     found = gmnc.symmetries(graph)
     assert found.exact
     assert found.log10_size == pytest.approx(math.log10(ORDER))
-    assert_sound(model)
+
+
+def of_table(name: str, text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+    model = network(text, shapes)
+    if name == "the index is an output":
+        model.graph.output.append(onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [4]))
+    return model
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_of_a_table_trade_places_with_the_scores_that_choose_them(name: str) -> None:
     text, shapes, order = TABLES[name]
-    model = network(text, shapes)
-    if name == "the index is an output":
-        model.graph.output.append(onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [4]))
-    graph = gmnc.compile(model)
+    graph = gmnc.compile(of_table(name, text, shapes))
     assert not graph.opaque
     assert graph.num_parameter_edges == graph.num_parameters - (4 if name == "the next row" else 0)
     found = gmnc.symmetries(graph)
     assert found.exact
     assert found.log10_size == pytest.approx(math.log10(order))
-    assert_sound(model)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [*ROUTERS, *TABLES])
+def test_they_do_in_onnx_runtime(name: str) -> None:
+    assert_sound(network(*ROUTERS[name]) if name in ROUTERS else of_table(name, *TABLES[name][:2]))
 
 
 def test_an_index_that_is_also_a_number_keeps_the_experts_in_order() -> None:
