@@ -232,7 +232,10 @@ class Codes:
         size = sum(math.prod(r.shape) for r in index.routers)
         few = thin(index.numbers)
         every, digits = self._every(index), _digits(few, size)
-        if digits is None:
+        parts = _selection(few, index.routers[0].shape) if digits is None and len(index.routers) == 1 else None
+        if parts is not None:
+            value = self._selected(index.routers[0], parts, few.shape)
+        elif digits is None:
             flat = write.reshaped(node, every, (size, count))
             picks = write.constant(node, "entries", few.astype(np.int64))
             value = write.like(node, "Gather", flat, [picks], (*few.shape, count), axis=0)
@@ -244,6 +247,21 @@ class Codes:
             value = write.reshaped(node, turned, (*few.shape, count))
         self._made[key] = value = write.expanded(node, value, (*shape, count))
         return value
+
+    def _selected(
+        self, router: Router, parts: tuple[list[np.ndarray], list[int]], shape: tuple[int, ...]
+    ) -> onnx_ir.Value:
+        """The code of some entries along each axis of the router's own index, in another order of axes."""
+        write, node, value = self.write, router.node, self._base(router)
+        lines, order = parts
+        for axis, line in enumerate(lines):
+            now = write.shape(value)
+            if len(line) != now[axis] or (line != np.arange(now[axis])).any():
+                listed = write.constant(node, "entries", line)
+                value = write.like(
+                    node, "Gather", value, [listed], (*now[:axis], len(line), *now[axis + 1 :]), axis=axis
+                )
+        return write.reshaped(node, write.transposed(node, value, [*order, len(order)]), (*shape, router.count))
 
     def _cached(self, key: Hashable) -> onnx_ir.Value | None:
         """What was made for a key, unless it was removed since, as nothing read it any more."""
@@ -344,6 +362,20 @@ def _digits(numbers: np.ndarray, count: int) -> tuple[list[int], list[int]] | No
     order = sorted(range(len(sizes)), key=lambda a: -steps[a])
     lying = numbers.reshape(sizes).transpose(order).reshape(-1)
     return (sizes, order) if (lying == np.arange(count)).all() else None
+
+
+def _selection(numbers: np.ndarray, shape: tuple[int, ...]) -> tuple[list[np.ndarray], list[int]] | None:
+    """Which entries along each axis of an array of 0, 1, ... are picked, and the order of its axes afterwards.
+
+    None if the axes of what is picked are not those of the array.
+    """
+    places = [thin(place) for place in np.unravel_index(numbers, shape)]
+    axes = [[a for a, n in enumerate(place.shape) if n > 1] for place in places]
+    used = [a for own in axes for a in own]
+    if any(len(own) > 1 for own in axes) or len(set(used)) < len(used):
+        return None
+    order = sorted(range(len(shape)), key=lambda axis: axes[axis] or [-1])
+    return [place.reshape(-1).astype(np.int64) for place in places], order
 
 
 def _line(numbers: np.ndarray) -> list[tuple[int, int]] | None:

@@ -192,6 +192,15 @@ TABLES: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
             " ie = Expand(iu, entries) qe = GatherElements<axis = 2>(ce, ie) q = Squeeze(qe, two)",
         }.items()
     },
+    # Tables beside the scores: features of the scores and of the tables are permuted apart.
+    "tables for groups of features, one after the other": (
+        'u = MatMul(x, r) ug = Reshape(u, grouped) d = Einsum<equation = "tgd,gdk->tgk">(ug, kg)'
+        " i = ArgMax<axis = 2, keepdims = 0>(d) zero = Constant<value_int = 0>() next = Constant<value_int = 1>()"
+        " c0 = Gather<axis = 0>(c, zero) i0 = Gather<axis = 1>(i, zero) q0 = Gather<axis = 0>(c0, i0)"
+        " c1 = Gather<axis = 0>(c, next) i1 = Gather<axis = 1>(i, next) q1 = Gather<axis = 0>(c1, i1)"
+        " qf = Concat<axis = 1>(q0, q1) y = MatMul(qf, w)", {"r": (3, 4), "kg": (2, 2, 3), "c": (2, 3, 2), "w": (4, 2)},
+        F(2) * F(3) ** 2 * F(2) ** 4,
+    ),
     "the index is an output": (
         f"{NEAREST} i = ArgMax<axis = 1, keepdims = 0>(d) q = Gather<axis = 0>(c, i) y = MatMul(q, w)",
         CODEBOOK, F(4) ** 2,
@@ -221,22 +230,30 @@ def test_experts_trade_places_with_their_router_rows_and_units_inside_each(name:
     found = gmnc.symmetries(graph)
     assert found.exact
     assert found.log10_size == pytest.approx(math.log10(ORDER))
-    assert_sound(model)
+
+
+def of_table(name: str, text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+    model = network(text, shapes)
+    if name == "the index is an output":
+        model.graph.output.append(onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [4]))
+    return model
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_rows_of_a_table_trade_places_with_the_scores_that_choose_them(name: str) -> None:
     text, shapes, order = TABLES[name]
-    model = network(text, shapes)
-    if name == "the index is an output":
-        model.graph.output.append(onnx.helper.make_tensor_value_info("i", onnx.TensorProto.INT64, [4]))
-    graph = gmnc.compile(model)
+    graph = gmnc.compile(of_table(name, text, shapes))
     assert not graph.opaque
     assert graph.num_parameter_edges == graph.num_parameters - (4 if name == "the next row" else 0)
     found = gmnc.symmetries(graph)
     assert found.exact
     assert found.log10_size == pytest.approx(math.log10(order))
-    assert_sound(model)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", [*ROUTERS, *TABLES])
+def test_they_do_in_onnx_runtime(name: str) -> None:
+    assert_sound(network(*ROUTERS[name]) if name in ROUTERS else of_table(name, *TABLES[name][:2]))
 
 
 def test_an_index_that_is_also_a_number_keeps_the_experts_in_order() -> None:
