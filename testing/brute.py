@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations
 from typing import Any
@@ -39,6 +39,7 @@ KNOWN = {
 """Kinds of swaps that preserve the function but are never claimed, with the reason."""
 
 _DRAWS = 8
+_TRIES = 8
 _SMALLEST = 1e-6
 _AMPLIFIED = 30
 _APART = 10
@@ -132,7 +133,7 @@ def brute_force(
     specs, types = input_specs(inferred), float_types(inferred)
     try:
         tolerance = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
-        search = _Search(network, tolerance, [draw_inputs(specs, rng) for _ in range(_DRAWS)], rng, max_runs)
+        search = _Search(network, tolerance, lambda: draw_inputs(specs, rng), rng, max_runs)
     except Exception as error:  # whatever ONNX Runtime raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         return BruteForce((), (), 0, 0, False, (f"the network: {reason}",))
@@ -158,15 +159,18 @@ class _Search:
         self,
         network: StoredNetwork,
         tolerance: float,
-        feeds: Sequence[dict[str, np.ndarray]],
+        feed: Callable[[], dict[str, np.ndarray]],
         rng: np.random.Generator,
         max_runs: int,
     ) -> None:
-        self.network, self.feeds, self.rng, self.max_runs = network, feeds, rng, max_runs
+        self.network, self.rng, self.max_runs = network, rng, max_runs
         self.runs, self.complete = 0, True
         self.skipped: list[str] = []
-        self.values = [self._drawn() for _ in feeds]
-        self.base: list[Arrays] = [self._run(v, i) for i, v in enumerate(self.values)]
+        self.values: list[np.ndarray] = []
+        self.feeds: list[dict[str, np.ndarray]] = []
+        self.base: list[Arrays] = []
+        for _ in range(_DRAWS):
+            self._draw(feed)
         again = self._run(self.values[0], 0)
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
         # An output that is zero up to rounding, such as the mean of centred values, shows nothing.
@@ -176,6 +180,19 @@ class _Search:
         noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
         amplified = max(self._error(i, v) for i, v in enumerate(noise))
         self.tolerance = max(tolerance, _AMPLIFIED * amplified)
+
+    def _draw(self, feed: Callable[[], dict[str, np.ndarray]]) -> None:
+        """Add values, inputs and their outputs: if possible such that an output is not zero, which shows nothing."""
+        outputs: Arrays = {}
+        tries = 0
+        while tries < _TRIES and all(_largest(v) <= _SMALLEST for v in outputs.values()):
+            values, inputs = self._drawn(), feed()
+            outputs = self.network.run(values, inputs)
+            tries += 1
+        self.runs += 1
+        self.values.append(values)
+        self.feeds.append(inputs)
+        self.base.append(outputs)
 
     def _drawn(self) -> np.ndarray:
         """The stored values, shuffled within each tensor so that signs move too, and perturbed."""

@@ -232,7 +232,9 @@ def combine(
         The labels of the result.
     """
     out: list[np.ndarray] = []
-    for members in group_by_axes(state, operands, shape):
+    groups = group_by_axes(state, operands, shape)
+    wholes = _wholes(state, groups, len(operands), ranks)
+    for members in groups:
         if len(members) == 1:
             operand, labels = members[0]
             out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
@@ -243,9 +245,37 @@ def combine(
         else:
             grids = {_grid_sizes(operands[i], members, shape) for i, _ in members}
             own = [ranks[i] for i, _ in members]
-            new = join_before_moves(state, [f for _, f in members], role, own, grids.pop() if len(grids) == 1 else None)
+            met = [_tuple(state, [f, wholes[i]] if i in wholes else [f]) for i, f in members]
+            new = join_before_moves(state, met, role, own, grids.pop() if len(grids) == 1 else None)
             out.append(new if joined is None else map_via(new, joined))
     return independent(state, out)
+
+
+def _wholes(
+    state: State, groups: Sequence[Sequence[tuple[int, np.ndarray]]], operands: int, ranks: Sequence[int]
+) -> dict[int, np.ndarray]:
+    """A node for each operand whose labels in several groups belong together, linked from all of them.
+
+    Joins do not say which operand a label is of if operands are interchangeable. So in `a[i] * b[j] + c[i] * d[j]` the
+    joins of a and c and those of b and d alone would let b and d trade places without a and c.
+    """
+    own: dict[int, list[np.ndarray]] = defaultdict(list)
+    mixed: set[int] = set()
+    for members in groups:
+        first = members[0][1]
+        if len(members) == operands and all(np.array_equal(f, first) for _, f in members):
+            continue  # It says nothing about an operand.
+        for i, labels in members:
+            own[i].append(labels)
+        mixed |= {i for i, _ in members if any(j != i and ranks[j] == ranks[i] for j, _ in members)}
+    found = {}
+    for i in sorted(mixed):
+        if len(own[i]) > 1:
+            labels = np.unique(np.concatenate([f.reshape(-1) for f in own[i]]))
+            node = state.nodes(NodeKind.JOIN, 1, state.depth(labels))
+            state.links(np.repeat(node, len(labels)), labels, LinkRole.PAIR)
+            found[i] = to_labels(node).reshape([1] * own[i][0].ndim)
+    return found
 
 
 def group_by_axes(

@@ -146,10 +146,11 @@ MORE = {
 """Networks of steps that no rule case makes. What is between x W and o V."""
 
 ELSEWHERE = {
-    "Batch", "CastMap", "Compress", "Concat", "DictVectorizer", "Dropout",
+    "Batch", "ByData", "CastMap", "Complex", "Compress", "Concat", "DictVectorizer", "Dropout",
     "Scatter", "Scope", "SoftmaxZero", "SwiGLU", "While",
 }  # fmt: skip
-"""Steps that networks of other tests make: variants of rule cases, classical models, loops, parts of a softmax."""
+"""Steps that networks of other tests make: variants of rule cases, classical models, loops, parts of a softmax, sizes
+that depend on data, pairs that are complex numbers."""
 
 ON_ELEMENTS = {"Neg", "Regrid"}
 """Steps on stored elements, which graphs show in the text of `Reparametrize` alone."""

@@ -149,3 +149,34 @@ def test_sample_and_apply() -> None:
     np.testing.assert_array_equal(new["w0"][image], values["w0"])
     with pytest.raises(GraphError, match="does not know its graph"):
         Automorphism(chosen.src, chosen.dst).apply(values)
+
+
+# The rows of the result are ordered; a, b and c have 4 columns, and p, q and r weigh the rows of each.
+_ROWS = """h0 = MatMul(x, k) h = Tanh(h0) t = Transpose<perm = [1, 0]>(h) a0 = MatMul(t, wa) a = Tanh(a0)
+    b0 = MatMul(t, wb) b = Tanh(b0) p0 = MatMul(t, wp) p = Sigmoid(p0) q0 = MatMul(t, wq) q = Sigmoid(q0)"""
+_COLUMNS_AND_ROWS = {
+    # 4! columns, and the two products trade places: b and q with a and p.
+    "a sum of products": ("m = Mul(a, p) n = Mul(b, q) s = Add(m, n)", 2 * factorial(4)),
+    "a product of sums": ("m = Add(a, p) n = Add(b, q) s = Mul(m, n)", 2 * factorial(4)),
+    "the larger of two products": ("m = Mul(a, p) n = Mul(b, q) s = Max(m, n)", 2 * factorial(4)),
+    # The bias tells the products apart.
+    "a bias on one": ("m = Mul(a, p) e = Add(b, bias) n = Mul(e, q) s = Add(m, n)", factorial(4)),
+    # p has no columns.
+    "a product and rows": ("m = Mul(a, p) s = Add(m, q)", factorial(4)),
+    "three products": (
+        "c0 = MatMul(t, wc) c = Tanh(c0) r0 = MatMul(t, wr) r = Sigmoid(r0) m = Mul(a, p) n = Mul(b, q) o = Mul(c, r)"
+        " s = Sum(m, n, o)", factorial(3) * factorial(4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", _COLUMNS_AND_ROWS)
+def test_what_weighs_rows_stays_with_its_columns(name: str) -> None:
+    text, size = _COLUMNS_AND_ROWS[name]
+    shapes = {"k": (3, 5), **dict.fromkeys(("wa", "wb", "wc"), (2, 4)), **dict.fromkeys(("wp", "wq", "wr"), (2, 1))}
+    shapes |= {"bias": (4,), "v": (4, 2)}
+    body = f"{_ROWS} {text} y = MatMul(s, v)"
+    used = set(body.replace(",", " ").replace(")", " ").replace("(", " ").split())
+    model = build(f"(float[2, 3] x) => (float[N, M] y) {{ {body} }}", {n: s for n, s in shapes.items() if n in used})
+    assert gmnc.symmetries(gmnc.compile(model)).log10_size == pytest.approx(log10(size))
+    assert_sound(model)

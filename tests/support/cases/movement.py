@@ -159,7 +159,7 @@ def _lookups() -> Iterator[Case]:
         "r = Tanh(e)", "r = Transpose<perm = [1, 2, 0]>(e)"
     )
     yield Case("Gather", "embedding-columns", turned, {"table": (6, 4), "wo": (6, 2)})
-    yield rows("Gather", "by-activation", "a = ArgMax<axis = 2, keepdims = 0>(h)\n o = Gather(t, a)",
+    yield rows("Gather", "by-activation", "z = Relu(h)\n a = ArgMax<axis = 2, keepdims = 0>(z)\n o = Gather(t, a)",
                floats={"t": (6, 5)},
                width=5)  # fmt: skip
     yield rows("Gather", "activation-by-activation",

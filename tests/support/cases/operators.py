@@ -31,7 +31,7 @@ def _chosen() -> Iterator[Case]:
     yield rows(
         "GatherElements",
         "along-neurons",
-        "a = ArgMax<axis = 2, keepdims = 1>(g)\no = GatherElements<axis = 2>(h, a)",
+        "z = Relu(g)\na = ArgMax<axis = 2, keepdims = 1>(z)\no = GatherElements<axis = 2>(h, a)",
         width=1,
         symmetric=False,
     )
@@ -45,7 +45,7 @@ def _chosen() -> Iterator[Case]:
     yield rows(
         "Gather",
         "heads-by-activation",
-        "a = ArgMax<axis = 2, keepdims = 0>(g)\n o = Gather<axis = 2>(h, a)",
+        "z = Relu(g)\n a = ArgMax<axis = 2, keepdims = 0>(z)\n o = Gather<axis = 2>(h, a)",
         width=3,
         rank=4,
         symmetric=False,
