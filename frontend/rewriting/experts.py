@@ -157,11 +157,11 @@ class _Dense:
             if value is not None and letter in term:
                 axis, weight = term.index(letter), value in self.region.where and self.region.where[value].weight
                 shape = self.region.shape(value)
-                sizes = (
-                    (1, self.region.experts, 1)
-                    if weight
-                    else (shape[axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
-                )
+                sizes = (shape[axis] // (self.region.experts * at.inner), self.region.experts, at.inner)
+                if weight:
+                    sizes = (1, self.region.experts, 1)
+                elif shape[axis] == 1:  # broadcast
+                    sizes = (1, 1, 1)
                 value = self.write.reshaped(node, value, (*shape[:axis], *sizes, *shape[axis + 1 :]))
             inputs.append(value)
         attributes = dict(node.attributes)

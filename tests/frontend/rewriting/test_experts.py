@@ -52,6 +52,11 @@ FORMS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         " c = CastLike(two, g0) g = Min(g0, c) o = MatMul(g, wb)"
         f" q = Squeeze(o, one) {SUMMED}", SHAPES, ORDER,
     ),
+    # Each entry of the vector e1 trades places with a row of every expert: 3! more.
+    "one vector for all tokens": (
+        f"{ROUTED} {FLAT_INDEX} wa = GatherND(a, ju) wb = GatherND(b, ju) h = MatMul(e1, wa) g = Relu(h)"
+        f" o = MatMul(g, wb) q = Squeeze(o, one) {SUMMED}", {**SHAPES, "e1": (1, 1, 3)}, ORDER * F(3),
+    ),
     # The gate is another function of the router than the choice; the second half of the hidden units gates the first.
     "scores that are picked": (
         f"s = MatMul(x, r) t = Add(s, d) v0, i = TopK(t, two) l = Sigmoid(s) v = GatherElements<axis = 1>(l, i)"
