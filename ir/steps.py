@@ -512,8 +512,8 @@ STEPS: tuple[Step, ...] = (
     _other(
         "Dequantize",
         "dequantisation",
-        "bits function grid narrow rounding_mode saturate scale scale_of_rounding signed type zero_point "
-        "zero_point_of_rounding",
+        "bits exponent_bias exponent_bits function grid has_inf mantissa_bits narrow rounding_mode saturate scale "
+        "scale_of_rounding signed type zero_point zero_point_of_rounding",
     ),
     _other("DynamicQuantize", "quantisation with the scale of its own range", "over parts scope", mixes_over="neurons"),
     _other("DynamicQuantizeScale", "that scale", "over", mixes_over="neurons"),

@@ -155,7 +155,9 @@ that depend on data, pairs that are complex numbers."""
 ON_ELEMENTS = {"Neg", "Regrid"}
 """Steps on stored elements, which graphs show in the text of `Reparametrize` alone."""
 
-ROLES_ELSEWHERE = {"prototype", "member", "Clip", "Equal", "SwiGLU", "Compress", "Scatter", "Sum"}
+ROLES_ELSEWHERE = {
+    "prototype", "member", "ByData", "Clip", "Complex", "Equal", "SwiGLU", "Compress", "Scatter", "Sum",
+}  # fmt: skip
 
 
 def more(step: str) -> onnx.ModelProto:

@@ -117,7 +117,8 @@ def any_order(old: Any) -> Any:
 def stacked(old: Any) -> Any:
     def concat(self: Any, inputs: Any, axis: int) -> Any:
         values = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
-        labels, shape = stack(self.state, [Operand((self._tuple(v),), v.shape) for v in values], axis)
+        operands = [Operand((self._tuple(v),), v.shape) for v in values]
+        labels, shape = stack(self.state, operands, axis, [v.shape[axis] for v in values])
         return values[0].relabelled(self.moved(values[0].relabelled((labels,), shape), lambda a: a, shape), shape)
 
     return concat

@@ -94,6 +94,17 @@ def test_a_site_that_views_a_part() -> None:
     assert gmnc.symmetries(report.graph).log10_size == pytest.approx(log10(factorial(4) * factorial(2)))
 
 
+def test_a_site_that_views_a_part_of_each_column() -> None:
+    """The first two rows of W have a second use: its 6 columns trade places at both sites, 6!."""
+    text = """(float[1, 3] x, float[1, 2] z) => (float[1, 2] y, float[1, 2] w) {
+        a = MatMul(x, W) h = Relu(a) y = MatMul(h, U)
+        S = Slice(W, from, to, axis) b = MatMul(z, S) g = Relu(b) w = MatMul(g, V)
+    }"""
+    report = assert_sound(build(text, {"W": (3, 6), "U": (6, 2), "V": (6, 2)}, {"from": [0], "to": [2], "axis": [0]}))
+    assert report.graph is not None
+    assert gmnc.symmetries(report.graph).log10_size == pytest.approx(log10(factorial(6)))
+
+
 def test_a_transposed_use() -> None:
     """An autoencoder with tied weights: 5! hidden units, which are columns here and rows there."""
     text = """(float[1, 3] x) => (float[1, 3] y) {
