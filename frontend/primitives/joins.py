@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -243,7 +243,8 @@ def combine(
         if same is not None:
             out.append(_composite(same, step))
         else:
-            grids = {_grid_sizes(operands[i], members, shape) for i, _ in members}
+            labelled = {a for _, f in members for a in varying(f)}
+            grids = {_grid_sizes(operands[i], labelled, shape) for i, _ in members}
             own = [ranks[i] for i, _ in members]
             met = [_tuple(state, [f, wholes[i]] if i in wholes else [f]) for i, f in members]
             new = join_before_moves(state, met, role, own, grids.pop() if len(grids) == 1 else None)
@@ -335,10 +336,10 @@ def _tuple(state: State, labels: Sequence[np.ndarray]) -> np.ndarray:
     return join(state, labels, LinkRole.PAIR)
 
 
-def _grid_sizes(operand: Operand, members: Sequence[tuple[int, np.ndarray]], shape: tuple[int, ...]) -> Grid:
-    """The grid of an operand's labels in a group, see `_spread`."""
-    labelled = {a for _, f in members for a in varying(f)} | {a for f in operand.factors for a in varying(f)}
-    return tuple(n for a, n in enumerate(shape) if n > 1 and a not in labelled)
+def _grid_sizes(operand: Operand, labelled: Set[int], shape: tuple[int, ...]) -> Grid:
+    """The grid of an operand's labels in a group that varies along the axes `labelled`, see `_spread`."""
+    own = {a for f in operand.factors for a in varying(f)}
+    return tuple(n for a, n in enumerate(shape) if n > 1 and a not in labelled and a not in own)
 
 
 def _same_nodes(members: list[tuple[int, np.ndarray]], operands: int) -> list[np.ndarray] | None:
