@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -268,7 +268,8 @@ def _wholes(
             continue  # It says nothing about an operand.
         for i, labels in members:
             own[i].append(labels)
-        mixed |= {i for i, _ in members if any(j != i and ranks[j] == ranks[i] for j, _ in members)}
+        times = Counter(ranks[i] for i, _ in members)
+        mixed |= {i for i, _ in members if times[ranks[i]] > 1}
     found = {}
     for i in sorted(mixed):
         if len(own[i]) > 1:
