@@ -233,15 +233,14 @@ def combine(
     """
     out: list[np.ndarray] = []
     groups = group_by_axes(state, operands, shape)
-    wholes = _wholes(state, groups, len(operands), ranks)
-    for members in groups:
+    same = [_same_nodes(members, len(operands)) for members in groups]
+    wholes = _wholes(state, list(zip(groups, same, strict=True)), ranks)
+    for members, composed in zip(groups, same, strict=True):
         if len(members) == 1:
             operand, labels = members[0]
             out.append(map_via(labels, lambda v, operand=operand: touch(operand, v)))  # type: ignore[misc]
-            continue
-        same = _same_nodes(members, len(operands))
-        if same is not None:
-            out.append(_composite(same, step))
+        elif composed is not None:
+            out.append(_composite(composed, step))
         else:
             labelled = {a for _, f in members for a in varying(f)}
             grids = {_grid_sizes(operands[i], labelled, shape) for i, _ in members}
@@ -253,23 +252,27 @@ def combine(
 
 
 def _wholes(
-    state: State, groups: Sequence[Sequence[tuple[int, np.ndarray]]], operands: int, ranks: Sequence[int]
+    state: State,
+    groups: Sequence[tuple[Sequence[tuple[int, np.ndarray]], Sequence[np.ndarray] | None]],
+    ranks: Sequence[int],
 ) -> dict[int, np.ndarray]:
     """A node for each operand whose labels in several groups belong together, linked from all of them.
 
     Joins do not say which operand a label is of if operands are interchangeable. So in `a[i] * b[j] + c[i] * d[j]` the
     joins of a and c and those of b and d alone would let b and d trade places without a and c.
+
+    groups: Each with the labels of all operands if these have the same nodes.
     """
     own: dict[int, list[np.ndarray]] = defaultdict(list)
     mixed: set[int] = set()
-    for members in groups:
-        first = members[0][1]
-        if len(members) == operands and all(np.array_equal(f, first) for _, f in members):
+    for members, same in groups:
+        if same is not None and all(np.array_equal(f, same[0]) for f in same):
             continue  # It says nothing about an operand.
         for i, labels in members:
             own[i].append(labels)
-        times = Counter(ranks[i] for i, _ in members)
-        mixed |= {i for i, _ in members if times[ranks[i]] > 1}
+        if same is None:
+            times = Counter(ranks[i] for i, _ in members)
+            mixed |= {i for i, _ in members if times[ranks[i]] > 1}
     found = {}
     for i in sorted(mixed):
         if len(own[i]) > 1:

@@ -280,11 +280,13 @@ def test_mixer_block() -> None:
     )
     # Token mixing: the 2 tokens are free, so one join, linked from the 3 channels, feeds 4 hidden neurons by 2 slots
     # each; 2 neurons stand for the mixed tokens. The channels stay beside them as the other factor, so the first
-    # residual meets itself there. Channel mixing 3 -> 6 -> 3; the second residual joins 3 channels with 3 new ones
+    # residual meets itself there. Channel mixing 3 -> 6 -> 3; the second residual joins 3 channels with 3 new ones.
+    # Both of its operands vary over tokens too: a node for each, linked from its 3 + 2 labels, says which tokens belong
+    # to which channels, of which each is paired with it.
     assert count(graph) == {
-        "nodes": {"input": 5, "neuron": 3 + 4 + 2 + 6 + 3, "join": 1 + 3},
+        "nodes": {"input": 5, "neuron": 3 + 4 + 2 + 6 + 3, "join": 1 + 3 + 2 + 2 * 3},
         "edges": {"weight": 15 + 8 + 8 + 18 + 18},
-        "links": {"shared": 3, "Add": 6},
+        "links": {"shared": 3, "Add": 6, "pair": 2 * (3 + 2) + 2 * 3 * 2},
     }
     mixed = [block.shape for block in graph.edges if block.view.name == "w1"]
     assert mixed == [(1, 4, 1, 2)]

@@ -161,6 +161,11 @@ _COLUMNS_AND_ROWS = {
     "the larger of two products": ("m = Mul(a, p) n = Mul(b, q) s = Max(m, n)", 2 * factorial(4)),
     # The bias tells the products apart.
     "a bias on one": ("m = Mul(a, p) e = Add(b, bias) n = Mul(e, q) s = Add(m, n)", factorial(4)),
+    # The rows of one product are scaled, so that the two matrices keep their places: 4! 3! 4!.
+    "rows that are scaled before one of two matrices": (
+        "m = Mul(a, scale) m1 = MatMul(m, w1) m2 = MatMul(a, w2) s0 = Add(m1, m2) s1 = Tanh(s0) s = MatMul(s1, w3)",
+        factorial(4) ** 2 * factorial(3),
+    ),
     # p has no columns.
     "a product and rows": ("m = Mul(a, p) s = Add(m, q)", factorial(4)),
     "three products": (
@@ -174,7 +179,7 @@ _COLUMNS_AND_ROWS = {
 def test_what_weighs_rows_stays_with_its_columns(name: str) -> None:
     text, size = _COLUMNS_AND_ROWS[name]
     shapes = {"k": (3, 5), **dict.fromkeys(("wa", "wb", "wc"), (2, 4)), **dict.fromkeys(("wp", "wq", "wr"), (2, 1))}
-    shapes |= {"bias": (4,), "v": (4, 2)}
+    shapes |= {"bias": (4,), "v": (4, 2), "scale": (5, 1), "w1": (4, 3), "w2": (4, 3), "w3": (3, 4)}
     body = f"{_ROWS} {text} y = MatMul(s, v)"
     used = set(body.replace(",", " ").replace(")", " ").replace("(", " ").split())
     model = build(f"(float[2, 3] x) => (float[N, M] y) {{ {body} }}", {n: s for n, s in shapes.items() if n in used})
