@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch, PathPatch
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+from support.tiers import first
 
 from gmnc.backends.draw import MAX_NODES, draw, parts
 from gmnc.backends.draw.groups import group_picture
@@ -72,7 +73,7 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", first(2, PICTURES))
 def test_no_text_lies_on_text_or_leaves_the_page(name: str) -> None:
     figure = PICTURES[name]()
     found = texts(figure)

@@ -45,6 +45,7 @@ def test_what_the_terminal_cannot_show_is_escaped(tmp_path: Path) -> None:
     assert "\\u2192" in ran("inspect", tmp_path / "net.onnx", **plain).stdout
 
 
+@pytest.mark.full
 def test_closed_streams_change_no_exit_code() -> None:
     assert ran("compile", MLP, shell=">&-").returncode == 0
     assert ran("compile", "nowhere.onnx", shell="2>&-").returncode == 2

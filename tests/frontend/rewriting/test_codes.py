@@ -6,6 +6,7 @@ import math
 
 import onnx
 import pytest
+from support.tiers import first
 
 import gmnc
 from gmnc.testing import assert_sound, build
@@ -219,7 +220,7 @@ def network(text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("name", ROUTERS)
+@pytest.mark.parametrize("name", first(5, ROUTERS))
 def test_experts_trade_places_with_their_router_rows_and_units_inside_each(name: str) -> None:
     text, shapes = ROUTERS[name]
     model = network(text, shapes)
@@ -239,7 +240,7 @@ def of_table(name: str, text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.M
     return model
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", first(6, TABLES))
 def test_rows_of_a_table_trade_places_with_the_scores_that_choose_them(name: str) -> None:
     text, shapes, order = TABLES[name]
     graph = gmnc.compile(of_table(name, text, shapes))

@@ -6,6 +6,7 @@ import math
 
 import onnx
 import pytest
+from support.tiers import first
 
 import gmnc
 from gmnc.testing import assert_sound, build
@@ -127,7 +128,7 @@ def network(text: str, shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
     return build(f"{HEAD} {{ {' '.join(used)} {text} }}", shapes)
 
 
-@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize("name", first(7, FORMS))
 def test_experts_trade_places_with_their_router_rows_and_units_inside_each(name: str) -> None:
     text, shapes, order = FORMS[name]
     graph = gmnc.compile(network(text, shapes))
