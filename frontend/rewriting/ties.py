@@ -16,6 +16,8 @@ from .patterns.matching import Facts, is_one_number
 __all__ = ["all_distinct"]
 
 _DEEPEST = 200
+_FARTHEST = 100
+"""Steps back from scores to features that may all be zero."""
 _INCREASING = frozenset(
     {"Atan", "Cast", "CastLike", "Exp", "Identity", "Log", "Neg", "Sigmoid", "Softplus", "Softsign", "Sqrt", "Tanh"}
 )
@@ -28,11 +30,7 @@ _LEVEL = frozenset(
     | {"ThresholdedRelu", "Where"}
 )
 """Functions that are zero for many inputs."""
-_ZERO_AT_ZERO = frozenset(
-    {"Abs", "Atan", "AveragePool", "Celu", "Dropout", "Elu", "Erf", "Expand", "Gather", "Gelu", "GlobalAveragePool"}
-    | {"GlobalMaxPool", "LeakyRelu", "LpNormalization", "MaxPool", "Mish", "Neg", "PRelu", "Selu", "Silu", "Slice"}
-    | {"Softsign", "Split", "Sqrt", "Swish", "Tanh", "Transpose", "RMSNormalization", "RMSNormalize", "LpNormalize"}
-) | _MOVES | _NORMS  # fmt: skip
+_NEVER_ZERO = frozenset({"Cos", "Cosh", "Exp", "LogSoftmax", "Sigmoid", "Softmax", "Softplus", "RandomNormalLike"})
 
 
 def all_distinct(scores: onnx_ir.Value, axis: int, editor: GraphEditor) -> bool:
@@ -57,6 +55,7 @@ class _Ties:
 
     def __init__(self, editor: GraphEditor, facts: Facts, count: int) -> None:
         self.editor, self.facts, self.count = editor, facts, count
+        self.vanishing: dict[onnx_ir.Value, bool] = {}
 
     def distinct(self, value: onnx_ir.Value, place: int, depth: int) -> bool:
         """Whether parameters of their own tell the entries of a value apart."""
@@ -145,7 +144,7 @@ class _Ties:
             return _kind(node) == "Mul" and self.distinct(x, place, depth - 1)
         for one, other in ((x, y), (y, x)) if _kind(node) == "Mul" else ((x, y),):
             number = self.facts.scalar(other)
-            fine = bool(number) if number is not None else self._is_mask(other) or not self._vanishes(other, depth)
+            fine = bool(number) if number is not None else self._is_mask(other) or not self._vanishes(other, _FARTHEST)
             if fine and self.distinct(one, place, depth - 1):
                 return True
         return False
@@ -181,7 +180,7 @@ class _Ties:
         x, w = sides
         assert x is not None
         assert w is not None
-        return self._own(w, _DEEPEST) and not self._own(x, _DEEPEST) and not self._vanishes(x, depth - 1)
+        return self._own(w, _DEEPEST) and not self._own(x, _DEEPEST) and not self._vanishes(x, _FARTHEST)
 
     def _einsum_sides(self, node: onnx_ir.Node, place: int) -> tuple[onnx_ir.Value | None, onnx_ir.Value | None] | None:
         """The operand without the letter of the compared axis, and the one with it."""
@@ -197,19 +196,26 @@ class _Ties:
     def _vanishes(self, value: onnx_ir.Value | None, depth: int) -> bool:
         """Whether all entries may be zero at once for many inputs, as those of rectified features are."""
         node = None if value is None else value.producer()
-        if node is None or not depth or not node.inputs:
+        if value is None or node is None or not node.inputs:
             return False
-        kind = _kind(node)
-        if kind in _LEVEL:
+        if value not in self.vanishing:
+            self.vanishing[value] = depth > 0 and self._may_vanish(value, node, depth - 1)
+        return self.vanishing[value]
+
+    def _may_vanish(self, value: onnx_ir.Value, node: onnx_ir.Node, depth: int) -> bool:
+        kind, entry = _kind(node), self.editor.known.get(value)
+        if self._own(value, _DEEPEST) or kind in _NEVER_ZERO:
+            return False
+        if kind in _LEVEL or entry is None or "float" not in entry.dtype:
             return True
         if kind in ("Add", "Sub", "Sum", "Concat"):
-            return all(self._vanishes(v, depth - 1) for v in node.inputs if v is not None)
-        if kind in ("Mul", "Div"):
-            return any(self._vanishes(v, depth - 1) for v in node.inputs)
-        if kind in ("MatMul", "Gemm", "Conv", "Einsum"):
-            biased = kind in ("Gemm", "Conv") and len(node.inputs) > 2
-            return not biased and any(self._vanishes(v, depth - 1) for v in node.inputs[:2])
-        return kind in _ZERO_AT_ZERO and self._vanishes(node.inputs[0], depth - 1)
+            return all(self._vanishes(v, depth) for v in node.inputs if v is not None)
+        inputs = node.inputs
+        if kind in ("Gemm", "Conv", "LayerNormalization", "BatchNormalization") and len(inputs) > 2:
+            return False  # It has a bias.
+        if kind in _MOVES or kind in _PARTS or kind in _NORMS or kind in ("Gather", "GatherND", "Pad", "Tile"):
+            inputs = inputs[:1]
+        return any(self._vanishes(v, depth) for v in inputs)
 
     def _own(self, value: onnx_ir.Value, depth: int) -> bool:
         """Whether a value is a smooth function of stored numbers: entries are almost never equal, or zero."""

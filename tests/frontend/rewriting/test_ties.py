@@ -8,7 +8,7 @@ import gmnc
 from gmnc.testing import assert_sound, build
 
 HEAD = "(float[8, 3] x) => (float[8, 2] y)"
-SHAPES = {"r": (3, 4), "k": (4, 5), "b": (5,), "c": (5, 2), "u": (4,)}
+SHAPES = {"r": (3, 4), "k": (4, 5), "b": (5,), "c": (5, 2), "u": (4,), "o": (1, 4)}
 TABLE = "y = Gather<axis = 0>(c, i)"
 EQUAL = {
     "rectified scores": "s = MatMul(x, r) d = MatMul(s, k) e = Relu(d) i = ArgMax<axis = 1, keepdims = 0>(e)",
@@ -20,6 +20,10 @@ EQUAL = {
         "s0 = MatMul(x, r) s1 = Add(s0, u) s = Relu(s1) d = MatMul(s, k) i = ArgMax<axis = 1, keepdims = 0>(d)"
     ),
 }
+EQUAL["scores of a number that counts"] = (
+    "a = ArgMax<axis = 1>(x) f = Cast<to = 1>(a) g = Tanh(f) h = MatMul(g, o) d = MatMul(h, k)"
+    " i = ArgMax<axis = 1, keepdims = 0>(d)"
+)
 APART = {
     "scores of any features": "s = MatMul(x, r) d = MatMul(s, k) i = ArgMax<axis = 1, keepdims = 0>(d)",
     "rectified scores with a bias": (
