@@ -105,9 +105,12 @@ class GraphLowering(LoweringContext):
         self, x: Value, function: DataMovement, shape: tuple[int, ...], by_shape: bool = False,
         picks: Picks | None = None,
     ) -> Value:  # fmt: skip
-        """Labels move; entries that they show to be copies are known to be copies."""
+        """Labels move; entries that they show to be copies are known to be copies.
+
+        Not so for indices: of positions that are alike one is lowered, and others may be picked by other numbers.
+        """
         made = super().move(x, function, shape, by_shape, picks)
-        if not made.is_activation or made.copy_axes:
+        if not made.is_activation or made.copy_axes or picks is not None:
             return made
         return replace(made, copy_axes=copied_axes(self.state.moves, made.factors, made.shape))
 

@@ -338,3 +338,15 @@ def test_an_attribute_of_another_type_on_an_operator_that_is_rewritten() -> None
     model = build(text, {"s": (), "z": (), "w": (4, 2)}, domains={"com.microsoft": 1})
     with pytest.raises(LoweringError, match=r"QGemm.*attribute 'transB' is STRING, it must be INT"):
         gmnc.compile(model)
+
+
+def test_rows_that_pick_by_other_numbers_are_no_copies_because_one_of_them_is() -> None:
+    """The first row picks one number twice; the second row picks two."""
+    text = """(float[1, 3, 2] x) => (float[1, 3, 2] y) {
+        g = GatherElements<axis = 2>(x, i) m = ReduceMean<keepdims = 1>(g, last) e = Expand(m, shape)
+        zero = Constant<value_float = 0.0>() half = Constant<value_float = 0.5>() c = Greater(e, zero)
+        h = Where(c, g, half) y = MatMul(h, u)
+    }"""
+    model = build(text, {"u": (2, 2)}, {"i": [[[1, 1], [1, 0], [0, 0]]], "last": [2], "shape": [1, 3, 2]})
+    assert gmnc.symmetries(gmnc.compile(model)).log10_size == 0
+    assert_sound(model)
