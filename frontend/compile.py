@@ -181,9 +181,8 @@ def _lower(
     classes = interpreter.discover()
 
     carried: dict[str, np.ndarray] = {}
-    shared = frozenset(v.name or "" for v in constants.parameters if len(v.uses()) > 1)
     while True:
-        state = State(shared=shared)
+        state = State()
         lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried, constants.kernels)
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, guarded(tensor, source.states))

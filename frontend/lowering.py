@@ -439,11 +439,6 @@ class GraphLowering(LoweringContext):
         return join(self.state, x.factors, LinkRole.PAIR)
 
 
-def _varied(x: Value) -> set[int]:
-    """The axes along which labels of a value vary."""
-    return {a for f in x.factors for a in varying(f)}
-
-
 def _alike(x: Value, y: Value) -> bool:
     """Whether two values have the same labels."""
     return len(x.factors) == len(y.factors) and all(map(np.array_equal, x.factors, y.factors))

@@ -47,7 +47,6 @@ class State:
         builder: The graph under construction.
         site: The current node.
         encodings: The storage of quantised parameters, by name.
-        shared: Names of parameters that several operands read.
         scoped: Labels that are members of scopes, once per scope (see `reductions.normalize_over`).
         moves: The moves in vias.
         functions: The elementwise steps in vias.
@@ -59,7 +58,6 @@ class State:
     builder: GraphBuilder = field(default_factory=lambda: GraphBuilder(MAX_VIAS))
     site: Site = field(default_factory=Site)
     encodings: dict[str, QuantEncoding] = field(default_factory=dict)
-    shared: frozenset[str] = frozenset()
     scoped: list[np.ndarray] = field(default_factory=list)
     moves: Moves = field(init=False)
     functions: FunctionVias = field(init=False)

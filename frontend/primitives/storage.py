@@ -82,8 +82,8 @@ def store(
     scheme = scheme if quantiser is None else quantiser.scheme
     rest = () if quantiser is None else (quantiser.ranged, quantiser.attributes)
     encoding = QuantEncoding(tuple(elements.shape[a] for a in order), made, scheme, packing, *rest)
-    if quantiser is not None and (state.traces.depth(trace) > 1 or name in state.shared):
-        # A function of the rounded numbers (a clip to fewer steps, for one), or a tensor that others read unrounded.
+    if quantiser is not None:
+        # The tensor itself is not rounded: others may read it as it is stored.
         return replace(elements, trace=state.traces.encoded(trace, "Dequantize", name, encoding))
     known = state.encodings.get(name)
     if known is None and state.builder.used(name):

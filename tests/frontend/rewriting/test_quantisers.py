@@ -218,18 +218,32 @@ def test_a_store_keeps_what_a_quantised_tensor_absorbs(tmp_path: Path) -> None:
     assert [r.dimension for r in gmnc.symmetries(gmnc.load(path), KINDS).rescalings] == [0, 0]
 
 
-def test_a_tensor_that_is_read_unrounded_too_is_not_rounded_there() -> None:
+READS = {
+    "read twice": "r = QuantizeLinear(w, s, z) d = DequantizeLinear(r, s, z) p = MatMul(a, d) q = MatMul(b, w)",
+    "rounded last": "q = MatMul(b, w) r = QuantizeLinear(w, s, z) d = DequantizeLinear(r, s, z) p = MatMul(a, d)",
+    "moved once": """k = Transpose(wt) r = QuantizeLinear(k, s, z) d = DequantizeLinear(r, s, z) p = MatMul(a, d)
+        q = MatMul(b, k)""",
+    "moved once, rounded last": """k = Transpose(wt) q = MatMul(b, k) r = QuantizeLinear(k, s, z)
+        d = DequantizeLinear(r, s, z) p = MatMul(a, d)""",
+    "by its range": """k = Transpose(wt) r, g, o = DynamicQuantizeLinear(k) d = DequantizeLinear(r, g, o)
+        p = MatMul(a, d) q = MatMul(b, k)""",
+}
+
+
+@pytest.mark.parametrize("name", READS)
+def test_a_tensor_that_is_read_unrounded_too_is_not_rounded_there(name: str) -> None:
     """Both branches use w, one of them rounded: they keep their places; the 4 columns have 4! orders."""
     rng = np.random.default_rng(8)
+    weights = {n: rng.standard_normal(5).astype(np.float32) for n in ("u1", "u2")}
+    w = rng.standard_normal((5, 4)).astype(np.float32)
+    weights |= {"wt": w.T.copy()} if "wt" in READS[name] else {"w": w}
+    weights |= {} if name == "by its range" else {"s": np.float32(0.3), "z": np.int8(0)}
     model = quantised_model(
-        """(float[2, 5] x) => (float[2, 2] y) {
-            a0 = Mul(x, u1) a = Tanh(a0) r = QuantizeLinear(w, s, z) d = DequantizeLinear(r, s, z) p = MatMul(a, d)
-            b0 = Mul(x, u2) b = Tanh(b0) q = MatMul(b, w)
+        f"""(float[2, 5] x) => (float[2, 2] y) {{
+            a0 = Mul(x, u1) a = Tanh(a0) b0 = Mul(x, u2) b = Tanh(b0) {READS[name]}
             t = Add(p, q) h = Tanh(t) y = MatMul(h, v)
-        }""",
-        **{n: rng.standard_normal(5).astype(np.float32) for n in ("u1", "u2")},
-        w=rng.standard_normal((5, 4)).astype(np.float32), v=rng.standard_normal((4, 2)).astype(np.float32),
-        s=np.float32(0.3), z=np.int8(0),
+        }}""",
+        **weights, v=rng.standard_normal((4, 2)).astype(np.float32),
     )  # fmt: skip
     assert np.isclose(10 ** gmnc.symmetries(gmnc.compile(model)).log10_size, 24)
     assert_sound(model)
