@@ -154,7 +154,7 @@ class FeatureDiscovery(Tracing):
         tracked = [o for o in operands if (o >= 0).any()]
         if not tracked:
             return unlabelled(operands[0].ndim)
-        labels = np.broadcast_arrays(*tracked)
+        labels = np.broadcast_arrays(*tracked) if len(tracked) > 1 else tracked
         if len(labels) > 1:
             self._check_room("a value", labels[0].shape, 0 if labels[0].size <= MAX_FULLY_LABELLED else labels[0].size)
         if len(labels) == 1 or all((o == labels[0]).all() for o in labels):

@@ -53,6 +53,7 @@ class Entrywise(Tracing):
         self.lines = Lines()
         self._constants: dict[str, dict[int, list[Line]]] = {}
         self._seen: set[str] = set()
+        self._read: dict[int, tuple[np.ndarray, Line, bool]] = {}
 
     # Lines
 
@@ -61,14 +62,21 @@ class Entrywise(Tracing):
         out = []
         for factor in x.factors:
             if factor.size and factor.flat[0] >= 0:
-                number, axes = int(nodes_of(factor).flat[0]), varying(factor)
-                line = Line(number, axes[0] if axes else 0, vias_of(factor).reshape(-1))
-                whole = len(axes) == 1 and len(line.entry) == x.shape[line.axis]
-                if not whole or not self.lines.is_whole(line):
+                line, whole = self._line(factor)
+                if not whole or len(line.entry) != x.shape[line.axis]:
                     self.lines.end([line])
                 elif self.lines.live(line):
                     out.append(line)
         return out
+
+    def _line(self, factor: np.ndarray) -> tuple[Line, bool]:
+        """The line of a factor, and whether all its entries are present; read once per factor, which never changes."""
+        if id(factor) not in self._read:
+            number, axes = int(nodes_of(factor).flat[0]), varying(factor)
+            line = Line(number, axes[0] if axes else 0, vias_of(factor).reshape(-1))
+            # The factor is held too, so that no other one gets its id.
+            self._read[id(factor)] = factor, line, len(axes) == 1 and self.lines.is_whole(line)
+        return self._read[id(factor)][1:]
 
     def _labels(self, lines: Iterable[Line], rank: int) -> tuple[np.ndarray, ...]:
         """Lines as the factors of a value of this rank."""
@@ -274,10 +282,17 @@ class Entrywise(Tracing):
 
     def elementwise(self, name: str, /, *operands: Value | None, **attributes: Any) -> Value:
         """Unify the lines of the operands."""
-        shape = broadcast_shape(operands)
-        return elementwise_result(
-            operands, self._labels(self._meet([v for v in operands if v is not None], shape), len(shape))
-        )
+        shape, given = broadcast_shape(operands), [v for v in operands if v is not None]
+        if len(given) == 1 and self._goes_on(given[0]):
+            return given[0].relabelled(given[0].factors)
+        return elementwise_result(operands, self._labels(self._meet(given, shape), len(shape)))
+
+    def _goes_on(self, x: Value) -> bool:
+        """Whether each factor of a value is a line, along axes in order, so that they are its lines as they stand."""
+        lines = self._lines(x)
+        axes, roots = [w.axis for w in lines], {self.lines.root(w.number) for w in lines}
+        alone = axes == sorted(set(axes)) and len(roots) == len(lines) == len(x.factors)
+        return bool(lines) and alone and all(w.number in roots for w in lines)
 
     def add_parameters(
         self, x: Value, constants: Sequence[tuple[Value, str, int]], op: str, attributes: dict[str, Any]

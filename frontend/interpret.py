@@ -23,7 +23,7 @@ from .lines import Kept, kept_part, kept_places
 from .lowering import GraphLowering
 from .model.attributes import attribute_values
 from .model.keys import REASON
-from .model.traversal import needed_nodes, reads
+from .model.traversal import needed_nodes, reads, subgraphs
 from .plan import Plan
 from .primitives.elements import Arena
 from .primitives.state import Site
@@ -274,8 +274,7 @@ class Interpreter:
 
     def _op(self, ctx: LoweringContext, node: onnx_ir.Node) -> Op:
         """The node as its rule sees it."""
-        own = set(node.inputs)
-        captured = [v for v in dict.fromkeys(reads(node)) if v not in own and self._is_outer(v)]
+        captured = self._captured(node) if subgraphs(node) else []
         inputs = [
             None if v is None
             else self._as_activation(ctx, v) if (node, i) in self.plan.activation_operands
@@ -283,6 +282,11 @@ class Interpreter:
             for i, v in enumerate((*node.inputs, *captured))
         ]  # fmt: skip
         return self._with(node, inputs, self.known)
+
+    def _captured(self, node: onnx_ir.Node) -> list[onnx_ir.Value]:
+        """The values of the main graph that only the bodies of a node read."""
+        own = set(node.inputs)
+        return [v for v in dict.fromkeys(reads(node)) if v not in own and self._is_outer(v)]
 
     def _constant_op(self, node: onnx_ir.Node) -> Op:
         """The node with every operand whole and as a weight."""

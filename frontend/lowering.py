@@ -190,7 +190,8 @@ class GraphLowering(LoweringContext):
         inputs = self._apart([self._with_neurons(v, inputs) for v in inputs], names)
         factors = elementwise(self.state, self.constants, self.account_reasons, name, inputs, attributes)
         made = elementwise_result(operands, factors)
-        return replace(made, copy_axes=common_copies(inputs, names, {a - made.rank: a for a in range(made.rank)}))
+        copies = common_copies(inputs, names, {a - made.rank: a for a in range(made.rank)})
+        return replace(made, copy_axes=copies) if copies else made
 
     def _with_neurons(self, value: Value | None, operands: Sequence[Value | None]) -> Value | None:
         """Convert a constant operand that has neurons of its own (see `neuron_axes`) to an activation."""

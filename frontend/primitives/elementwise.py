@@ -117,7 +117,8 @@ def _condensed(active: list[Value], shape: tuple[int, ...], combined: Callable[[
 
 def broadcast_shape(inputs: Sequence[Value | None]) -> tuple[int, ...]:
     """The shape that all operands are broadcast to."""
-    return np.broadcast_shapes(*(v.shape for v in inputs if v is not None))
+    shapes = [v.shape for v in inputs if v is not None]
+    return shapes[0] if len(set(shapes)) == 1 else np.broadcast_shapes(*shapes)
 
 
 def traced(state: State, op: Op) -> Elements:

@@ -23,6 +23,7 @@ _Name = tuple[str, dict[str, object]]
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 _POSITIVE = np.array([0.003, 0.04, 0.3, 0.77, 1.0, 1.6, 2.2, 2.9, 3.1, 4.4, 5.9, 6.5, 11.0, 21.0, 150.0, 1e3])
 PROBES = np.concatenate([-_POSITIVE[::-1] * 1.07, [0.0], _POSITIVE])
+_ONE = int(np.flatnonzero(PROBES == 1)[0])  # where all known functions are finite
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -180,6 +181,7 @@ class FunctionVias:
         self._suffix: dict[int, tuple[int, np.ndarray]] = {}
         with np.errstate(all="ignore"):
             self._values = np.array([f(PROBES) for _, f in _NAMED], dtype=np.float64)
+        self._at_one = self._values[:, _ONE]
 
     def step(self, vias: tuple[int, ...], function: Function | None, op: str, attributes: dict[str, object]) -> int:
         """Append an elementwise step.
@@ -232,11 +234,17 @@ class FunctionVias:
         shift = float(samples[len(PROBES) // 2])
         factor = float(samples[-1] - shift) / float(PROBES[-1])
         if np.isfinite(factor) and np.isfinite(shift) and factor != 0:
-            line = factor * PROBES + shift
-            if np.allclose(samples, line, rtol=1e-5, atol=1e-6 * max(1.0, abs(shift))):
+            rtol, atol = 1e-5, 1e-6 * max(1.0, abs(shift))
+            one, line = float(samples[_ONE]), factor + shift
+            # Few functions agree with a line, or with a known function, even at one probe.
+            if abs(one - line) <= 2 * (atol + rtol * abs(line)) and np.allclose(
+                samples, factor * PROBES + shift, rtol=rtol, atol=atol
+            ):
                 return _affine(factor, shift)
-        same = np.isclose(samples, self._values, rtol=5e-4, atol=1e-6, equal_nan=True).all(axis=1)
-        return (_NAMED[int(same.argmax())][0], {}) if same.any() else None
+        for i in np.flatnonzero(np.abs(samples[_ONE] - self._at_one) <= 1e-5 + 1e-3 * np.abs(self._at_one)).tolist():
+            if np.isclose(samples, self._values[i], rtol=5e-4, atol=1e-6, equal_nan=True).all():
+                return _NAMED[i][0], {}
+        return None
 
 
 def _affine(factor: float, shift: float) -> _Name:

@@ -315,6 +315,8 @@ def group_by_axes(
 
 def broadcast(state: State, operand: Operand, shape: tuple[int, ...]) -> Factors:
     """The labels of an operand that is broadcast to `shape`."""
+    if operand.shape == shape:
+        return tuple(operand.factors)
     return tuple(_spread(state, operand, f, set(varying(f)), shape) for f in operand.factors)
 
 

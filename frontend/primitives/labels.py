@@ -86,6 +86,11 @@ def distinct_vias(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def map_via(labels: np.ndarray, step: Callable[[int], int]) -> np.ndarray:
     """Replace the via of every label by `step(via)`, which is called once per distinct via."""
+    vias = vias_of(labels)
+    if vias.size and (vias == vias.flat[0]).all():
+        via = int(vias.flat[0])
+        more = step(via) - via
+        return np.where(labels < 0, labels, labels + more) if more else labels
     vias, which = distinct_vias(labels)
     change = np.array([step(int(v)) - int(v) for v in vias], dtype=np.int64)
     return np.where(labels < 0, labels, labels + change[which]) if change.any() else labels

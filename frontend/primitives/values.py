@@ -62,10 +62,7 @@ class Value:
         Returns:
             The activation.
         """
-        shape = self.shape if shape is None else shape
-        return replace(
-            self, factors=factors, shape=shape, data=None, elements=None, derived=False, copy_axes=frozenset()
-        )
+        return Value(self.name, self.shape if shape is None else shape, self.dtype, factors)
 
     def reweighted(self, elements: Elements, dtype: str = "") -> Value:
         """Copy as a weight.

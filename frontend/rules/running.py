@@ -98,4 +98,4 @@ def _output(index: int, result: Result, value: object) -> Value:
     if value.data is not None and value.data.shape != shape:
         value = replace(value, data=np.broadcast_to(value.data, shape))
     dtype = result.dtype if value.elements is None else value.dtype
-    return replace(value, name=result.name, shape=shape, dtype=dtype, derived=False)
+    return Value(result.name, shape, dtype, value.factors, value.data, value.elements, copy_axes=value.copy_axes)
