@@ -13,7 +13,7 @@ from .inference.shapes import ValueInfo, infer
 from .interpret import opset_of, rule_lookup
 from .model.attribute_weights import attributes_to_operands
 from .model.protos import type_proto
-from .plan import plan
+from .plan import mixed_values
 from .rewriting.cells import expand_cells
 from .rewriting.chains import merge_chains
 from .rewriting.control import flatten
@@ -74,7 +74,7 @@ class PassContext:
     def mixed(self, model: onnx_ir.Model) -> Set[onnx_ir.Value]:
         """The values of `model` with entries that depend on several parameter elements."""
         if self._mixed is None:
-            self._mixed = plan(model, self.known(model), self.find(model)).mixed
+            self._mixed = mixed_values(model, self.known(model), self.find(model))
         return self._mixed
 
     def forget(self) -> None:

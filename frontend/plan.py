@@ -17,7 +17,7 @@ from .model.traversal import reads
 from .primitives.functions import FUNCTIONS
 from .rules.registry import Rule
 
-__all__ = ["CONTRACTIONS", "Plan", "plan"]
+__all__ = ["CONTRACTIONS", "Plan", "mixed_values", "plan"]
 
 Find = Callable[[onnx_ir.Node], Rule | None]
 
@@ -83,6 +83,24 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     Returns:
         The classification.
     """
+    made = _with_computed(model, known, find)
+    nodes = list(model.graph)
+    _mark_activations(made, nodes, model.graph.outputs, known, find)
+    matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
+    made.as_activations, made.activation_operands = set(), set()
+    _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
+    made.kernels = _kernel_sources(made, nodes)
+    made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
+    return made
+
+
+def mixed_values(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> set[onnx_ir.Value]:
+    """The computed values with entries that depend on several parameter elements; arguments as for `plan`."""
+    return _with_computed(model, known, find).mixed
+
+
+def _with_computed(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: Find) -> Plan:
+    """A classification of the initializers, and of the values that are computed from them."""
     made = Plan()
     stored = quantised(model.graph, find)
     for value in model.graph.initializers.values():
@@ -97,12 +115,6 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     nodes = list(model.graph)
     _mark_computed(made, nodes, known)
     _mark_traced(made, nodes, known, find)
-    _mark_activations(made, nodes, model.graph.outputs, known, find)
-    matrices = {v: k for v, k in _matrices_among(made, nodes, known).items() if math.prod(known[v].shape) > 1}
-    made.as_activations, made.activation_operands = set(), set()
-    _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
-    made.kernels = _kernel_sources(made, nodes)
-    made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
     return made
 
 

@@ -10,6 +10,7 @@ import onnx_ir
 from ..budget import MAX_FOLDED_ELEMENTS
 from ..dialect import internal_ops
 from ..model.keys import ML_DOMAIN
+from ..model.traversal import every_node
 from .literals import is_literal
 
 __all__ = ["MOVEMENT", "STORED", "initializer_data", "is_mask", "quantised"]
@@ -68,7 +69,7 @@ def quantised(graph: onnx_ir.Graph, find: Callable[[onnx_ir.Node], object | None
     Returns:
         The stored weights among the initializers.
     """
-    nodes = list(graph.all_nodes())
+    nodes = every_node(graph)
     stored = _sources(n for n in nodes if n.op_type in _QUANTISED_OPS)
     foreign = [n for n in nodes if n.domain not in ("", ML_DOMAIN) and find(n) is None]
     casts = [n for n in nodes if not n.domain and _makes_floats(n)]

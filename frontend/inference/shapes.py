@@ -19,7 +19,7 @@ from ..model.attributes import attribute_values
 from ..model.gc_pause import paused
 from ..model.keys import DOMAIN, ML_DOMAIN
 from ..model.protos import dtype_name, inference_reason, node_proto, schema_of, tensor_proto, type_proto
-from ..model.traversal import describe
+from ..model.traversal import describe, every_node
 from ..primitives.values import Op, Value
 from ..rules.foreign import plugin_errors
 from ..rules.registry import Rule
@@ -85,7 +85,7 @@ def infer(
                 lambda sizes: infer_with(sizes, Assumed(sizes.default, guess)), dims or {}, inputs or {}
             )
 
-        nodes, opset = list(model.graph.all_nodes()), model.opset_imports.get("", 1)
+        nodes, opset = every_node(model.graph), model.opset_imports.get("", 1)
         unsure: set[onnx_ir.Value] = set()
         best, known = with_assumed_sizes(nodes, choose, infer_with, opset)
         while new := _assumed_choices(nodes, best.known, known) - unsure:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx_ir
 
 from ...ir import LoweringError
+from ..model.traversal import every_node
 
 __all__ = ["check_sizes"]
 
@@ -35,7 +36,7 @@ def _check_names(what: str, given: Iterable[str], names: Iterable[str]) -> None:
 
 def _dimensions(model: onnx_ir.Model) -> Iterator[str]:
     """The dimension names in the shapes of all values, including those inside expressions (``2*seq``)."""
-    values = [*model.graph.inputs, *(o for node in model.graph.all_nodes() for o in node.outputs)]
+    values = [*model.graph.inputs, *(o for node in every_node(model.graph) for o in node.outputs)]
     for value in values:
         for dim in value.shape or ():
             if isinstance(dim, onnx_ir.SymbolicDim) and dim.value:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir
 
 from .keys import ML_DOMAIN, PARAMETERS
+from .traversal import every_node
 
 __all__ = ["attributes_to_operands", "own_inputs", "parameters", "slot"]
 
@@ -58,7 +59,7 @@ def parameters(node: onnx_ir.Node) -> Iterator[tuple[int, str, onnx_ir.TensorPro
 def attributes_to_operands(model: onnx_ir.Model) -> int:
     """Append the initializers made of attributes to the operands of their nodes, in place; returns how many."""
     count = 0
-    for node in model.graph.all_nodes():
+    for node in every_node(model.graph):
         for place, name in node.meta.get(PARAMETERS, {}).items():
             value = model.graph.initializers[name]
             if value not in node.inputs:

@@ -9,7 +9,7 @@ import onnx_ir
 
 from ...ir.printable import printable
 
-__all__ = ["CycleError", "Reads", "describe", "needed_nodes", "reads", "subgraphs", "topological"]
+__all__ = ["CycleError", "Reads", "describe", "every_node", "needed_nodes", "reads", "subgraphs", "topological"]
 
 Reads = dict[onnx_ir.Graph, dict[onnx_ir.Value, None]]
 """By graph: the values that its nodes read, nodes of nested bodies included."""
@@ -29,6 +29,19 @@ def describe(node: onnx_ir.Node) -> str:
     if node.name:
         return f"{op} node {node.name!r}"
     return f"{op} node with outputs {[o.name for o in node.outputs if o.name]}"
+
+
+def every_node(graph: onnx_ir.Graph | onnx_ir.Function) -> list[onnx_ir.Node]:
+    """The nodes of a graph and of all bodies, each node before those of its bodies.
+
+    The same as `list(graph.all_nodes())`, which takes several times longer where few nodes have bodies.
+    """
+    found: list[onnx_ir.Node] = []
+    for node in graph:
+        found.append(node)
+        for body in subgraphs(node):
+            found += every_node(body)
+    return found
 
 
 def subgraphs(node: onnx_ir.Node) -> list[onnx_ir.Graph]:

@@ -12,7 +12,7 @@ import onnx_ir
 
 from ...ir import LoadError
 from ..budget import MAX_AXES, MAX_OPERANDS, oversize_reason
-from ..model.traversal import CycleError, Reads, describe, topological
+from ..model.traversal import CycleError, Reads, describe, every_node, topological
 
 __all__ = ["check_graphs", "check_names", "check_tensor", "wrong_size"]
 
@@ -183,7 +183,7 @@ def _check_attributes(graph: onnx_ir.Graph, imports: Mapping[str, int], where: s
                 f"{where}: imports the impossible version {version} of operator set {domain or 'ai.onnx'!r}; "
                 "the file is damaged, export it again"
             )
-    for node in graph.all_nodes():
+    for node in every_node(graph):
         kinds, required, least, needed = _requirements(
             node.domain, node.op_type, imports.get(node.domain, imports.get("ai.onnx", 1))
         )

@@ -34,7 +34,7 @@ def expand_cells(
     Args:
         model: A normalised model.
         known: The result of `shapes.infer`.
-        mixed: The values with entries that depend on several parameter elements (see `Plan.mixed`).
+        mixed: The values with entries that depend on several parameter elements (see `plan.mixed_values`).
         keep: Whether a node stays, since it has a rule that is not built in.
 
     Returns:

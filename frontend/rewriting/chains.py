@@ -88,11 +88,14 @@ def merge_chains(
 
 def _fold_shapes(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) -> None:
     """Replace known sizes of values by constants, so that a value of which only the size is read is unused."""
+    sized = [node for node in graph if node.op_type in ("Shape", "Size") and not node.domain]
+    if not sized:
+        return
     editor = GraphEditor(graph, known, set())
-    for node in list(graph):
+    for node in sized:
         [output, *_] = node.outputs
         data = known[output].data if output in known else None
-        if node.op_type in ("Shape", "Size") and not node.domain and data is not None and not output.is_graph_output():
+        if data is not None and not output.is_graph_output():
             literal = editor.literal(f"{output.name}.known", data)
             known[literal] = known[output]
             output.replace_all_uses_with(literal)
@@ -101,10 +104,11 @@ def _fold_shapes(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) ->
 
 def _split_scatters(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo]) -> None:
     """Replace additions into the result of another one: both go into zeros, and their results are added up."""
+    scatters = [node for node in graph if _adds_entries(node)]
+    if not scatters:
+        return
     editor = GraphEditor(graph, known, set())
-    for node in list(graph):
-        if not _adds_entries(node):
-            continue
+    for node in scatters:
         data, entry = node.inputs[0], known.get(node.outputs[0])
         target = _unmoved(data)
         before = None if target is None else target.producer()
@@ -122,8 +126,8 @@ def _split_scatters(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo])
 
 
 def _adds_entries(node: onnx_ir.Node) -> bool:
-    adds = node.attributes.get_string("reduction", "none") == "add"
-    return adds and not node.domain and node.op_type in ("ScatterND", "ScatterElements")
+    scatter = node.op_type in ("ScatterND", "ScatterElements") and not node.domain
+    return scatter and node.attributes.get_string("reduction", "none") == "add"
 
 
 def _unmoved(value: onnx_ir.Value | None) -> onnx_ir.Value | None:

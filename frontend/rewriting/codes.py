@@ -23,7 +23,10 @@ from .patterns.matching import Facts, operands
 from .shaped import ShapedEditor
 from .ties import all_distinct
 
-__all__ = ["Codes", "Index", "Router", "runs", "thin"]
+__all__ = ["ROUTERS", "Codes", "Index", "Router", "runs", "thin"]
+
+ROUTERS = frozenset({"ArgMax", "ArgMin", "TopK"})
+"""The operators that routers are."""
 
 _EXACT = {"float16": 2**11, "bfloat16": 2**8, "float32": 2**24, "float64": 2**53}
 
@@ -55,7 +58,7 @@ class Router:
     @staticmethod
     def of(node: onnx_ir.Node, facts: Facts) -> Router | None:
         """The router that a node is, None if it is none or a size is unknown."""
-        if node.domain not in ("", "ai.onnx") or node.op_type not in ("ArgMax", "ArgMin", "TopK"):
+        if node.domain not in ("", "ai.onnx") or node.op_type not in ROUTERS:
             return None
         place = 1 if node.op_type == "TopK" else 0
         scores = node.inputs[0]

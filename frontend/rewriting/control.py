@@ -42,6 +42,8 @@ def flatten(
     Returns:
         Whether any node was rewritten.
     """
+    if not any(node.op_type in FORMS for node in model.graph):
+        return False
     editor = GraphEditor(model.graph, known, misfits)
     changed, stale = False, set[onnx_ir.Value]()
     for node in list(model.graph):

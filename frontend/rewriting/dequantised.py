@@ -16,6 +16,7 @@ import onnx_ir
 from ..dialect import declared
 from ..inference.program_data import is_mask
 from ..model.keys import DOMAIN
+from ..model.traversal import every_node
 from .editor import NodeWriter, remove_dead
 
 __all__ = ["fuse_dequantisation"]
@@ -33,7 +34,7 @@ def fuse_dequantisation(model: onnx_ir.Model, keep: Keep) -> int:
     keep: whether a node stays, since it has a rule that is not built in.
     """
     count = 0
-    for node in list(model.graph.all_nodes()):
+    for node in every_node(model.graph):
         if node.graph is not None and node.op_type == "Mul" and not node.domain and not keep(node):
             count += _dynamic(node, keep) or _written_out(node, keep)
     for value in list(model.graph.initializers.values()):

@@ -17,7 +17,7 @@ from ..budget import MAX_UNROLLED_NODES
 from ..dialect import declared
 from ..inference.shapes import ValueInfo
 from ..model.keys import DOMAIN, SYNTHETIC
-from ..model.traversal import describe, reads
+from ..model.traversal import describe, every_node, reads
 
 __all__ = ["GraphEditor", "NodeWriter", "origin", "remove_dead"]
 
@@ -169,7 +169,7 @@ class GraphEditor:
         self.opset = graph.opset_imports.get("", 1)
         self._names = {v.name for v in (*graph.inputs, *graph.initializers.values())}
         self._names.update(o.name for node in graph for o in node.outputs)
-        self._nodes = {node.name for node in graph.all_nodes()}
+        self._nodes = {node.name for node in every_node(graph)}
         self.replaced: set[onnx_ir.Value] = set()
         self._weights: dict[onnx_ir.Value, bool] = {}
         self._numbers: dict[tuple[int, str], int] = {}

@@ -17,7 +17,7 @@ import onnx_ir
 from ..errors import Unsupported
 from ..inference.shapes import ValueInfo
 from .choices import Region
-from .codes import Codes
+from .codes import ROUTERS, Codes
 from .editor import GraphEditor
 from .gathered import Gathered
 from .lookups import Lookups
@@ -40,6 +40,8 @@ def dense_experts(
     Returns:
         How many routers were rewritten.
     """
+    if not any(node.op_type in ROUTERS for node in model.graph):
+        return 0
     editor = GraphEditor(model.graph, known, set())
     codes = Codes(editor, overridden)
     lookups, found = Lookups(codes), 0

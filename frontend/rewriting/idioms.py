@@ -14,6 +14,7 @@ from onnx_ir.tape import Tape
 from ..dialect import declared
 from ..inference.shapes import ValueInfo, infer
 from ..model.keys import DOMAIN
+from ..model.traversal import every_node
 from .editor import remove_dead
 from .patterns.forms import Match, find
 from .patterns.matching import Facts, data_inputs, producer, same
@@ -38,7 +39,7 @@ def recognise(
     """
     known = infer(model) if known is None else known
     facts = Facts(known)
-    found = [match for node in model.graph.all_nodes() if (match := find(node, facts)) is not None]
+    found = [match for node in every_node(model.graph) if (match := find(node, facts)) is not None]
     chosen = _admissible([m for m in found if not any(map(keep, (m.anchor, *_inside(m, facts))))], facts)
     for match in reversed(chosen):
         _rewrite(match, known)

@@ -23,7 +23,7 @@ from ..model.attribute_weights import parameters
 from ..model.gc_pause import paused
 from ..model.keys import ATTRIBUTE, CONSTANT, DOMAIN, FUNCTION, LEARNED, PARAMETERS, SYNTHETIC
 from ..model.opsets import import_alike
-from ..model.traversal import Reads, reads, subgraphs, topological
+from ..model.traversal import Reads, every_node, reads, subgraphs, topological
 from .calls import check_calls
 from .inlining import Inliner
 
@@ -89,7 +89,7 @@ class _Copier:
         self.by_tensor: dict[int, onnx_ir.Value] = {}
         self.memo: Reads = {}
         self.numbers: dict[str, int] = {}
-        self.node_names = {n.name for n in graph.all_nodes() if n.name}
+        self.node_names = {n.name for n in every_node(graph) if n.name}
         self.value_names = {v.name for v in graph.inputs if v.name}
         self.value_names.update(o.name for n in graph for o in n.outputs if o.name)
         self.value_names.update(graph.initializers)

@@ -13,6 +13,7 @@ import onnx_ir
 
 from ..inference.signatures import unknown
 from ..model.keys import DOMAIN, REASON
+from ..model.traversal import every_node
 from .editor import NodeWriter
 
 __all__ = ["KERNELS", "decompose"]
@@ -34,7 +35,7 @@ def decompose(model: onnx_ir.Model, keep: Callable[[onnx_ir.Node], bool]) -> int
     built in.
     """
     count = 0
-    for node in list(model.graph.all_nodes()):
+    for node in every_node(model.graph):
         kernel = KERNELS.get((node.domain, node.op_type)) if node.graph is not None else None
         if kernel is None or keep(node):
             continue

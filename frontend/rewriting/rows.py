@@ -14,6 +14,7 @@ import onnx_ir
 
 from ..inference.shapes import ValueInfo
 from ..model.keys import DOMAIN
+from ..model.traversal import every_node
 from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
 
@@ -44,7 +45,7 @@ def batch_rows(
     """
     facts = Facts(known)
     found = 0
-    for node in list(model.graph.all_nodes()):
+    for node in every_node(model.graph):
         rewrite = _REWRITES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         inputs = [v for v in node.inputs if v is not None]
         if rewrite is not None and not keep(node) and len(inputs) > 1 and facts.data(inputs[1]) is None:

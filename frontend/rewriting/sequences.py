@@ -27,6 +27,8 @@ def unpack(model: onnx_ir.Model, known: dict[onnx_ir.Value, ValueInfo], keep: Ca
     by insertions and erasures at known indices or by SequenceMap. known: the result of `shapes.infer`. keep: whether a
     node stays, since it has a rule that is not built in.
     """
+    if not any(node.op_type in _READERS or node.op_type in _MAKERS for node in model.graph):
+        return False
     work = _Unpacking(GraphEditor(model.graph, known, set()))
     opset = model.graph.opset_imports.get("", 1)
     for node in list(model.graph):
