@@ -154,11 +154,12 @@ def replace_tensors(model: onnx_ir.Model, place: Callable[[onnx_ir.TensorProtoco
 class MessageTensor(onnx_ir.TensorProtoTensor):
     """A tensor in the message of the model, of which shape and data type are parsed once."""
 
-    __slots__ = ("_dtype", "_shape")
+    __slots__ = ("_dtype", "_shape", "_size")
 
     def __init__(self, proto: onnx.TensorProto) -> None:
         super().__init__(proto)
         self._shape, self._dtype = super().shape, super().dtype
+        self._size = super().size
 
     # onnx-ir's own classes make these read-only too, which its protocol does not say.
     @property
@@ -170,6 +171,11 @@ class MessageTensor(onnx_ir.TensorProtoTensor):
     def dtype(self) -> onnx_ir.DataType:  # type: ignore[override]
         """The data type."""
         return self._dtype
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._size
 
 
 def _keep_own(files: ExternalFiles, tensor: onnx_ir.TensorProtocol) -> onnx_ir.TensorProtocol:
