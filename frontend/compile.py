@@ -23,6 +23,7 @@ from .inference.shapes import ValueInfo
 from .inference.size_checks import check_sizes
 from .interpret import Interpreter, rule_lookup
 from .lowering import GraphLowering
+from .model.gc_pause import paused
 from .model.keys import ATTRIBUTE, SYNTHETIC
 from .passes import prepare
 from .plan import Plan, plan
@@ -77,7 +78,7 @@ def compile(
         raise GmncError(f"on_unsupported is {on_unsupported!r}: choose {' or '.join(map(repr, _POLICIES))}")
     rules = resolve_registry(registry)
     model, name, where = load_model(source, dims or {}, inputs or {})
-    with errors_in_file(where):
+    with errors_in_file(where), paused():
         if fold_weights:
             model, name = folded(model, dims or {}, inputs or {}, rules), f"{name}, its weights folded"
         network, known = prepare(model, dims or {}, inputs or {}, rules)

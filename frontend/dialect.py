@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import onnx_ir
 
-from .primitives.functions import FUNCTIONS
+from .primitives.elementwise import unary_step
+from .primitives.functions import FUNCTIONS, Steps
 from .primitives.quantised import TABLES, packed
 
 __all__ = ["DIALECT", "InternalOp", "Shaped", "declared", "internal_ops"]
@@ -138,6 +139,11 @@ def _aligned(node: onnx_ir.Node, param: np.ndarray | None, shape: tuple[int, ...
         if 1 < param.shape[axis] < size:
             param = param.repeat(block, axis)[(slice(None),) * axis + (slice(size),)]
     return param
+
+
+def _run(node: onnx_ir.Node, x: np.ndarray) -> np.ndarray:
+    steps = Steps([unary_step(text) for text in node.attributes["steps"].as_strings()])
+    return steps(x).astype(x.dtype)
 
 
 def _dequantize(
@@ -270,6 +276,11 @@ DIALECT: Mapping[str, InternalOp] = {
         "All operands combined by `op`: Add, Mul, Max, Min, And, Or or Xor, whose operands may come in any order.",
         ("*operands",), ("op",), _broadcast, lambda node, *xs: FUNCTIONS[node.attributes["op"].as_string()](*xs),
         weights=None,
+    ),
+    "Run": InternalOp(
+        "Elementwise operators of one operand, one after the other. steps: as JSON, the name, the attributes and the "
+        "operands of each, of which the value itself is null and the others are numbers.",
+        attributes=("steps",), evaluate=_run,
     ),
     "Choice": InternalOp("One of two values of different shapes, by a condition.", ("then", "else", "condition")),
     "ByData": InternalOp(

@@ -26,6 +26,7 @@ from .rewriting.linearity import distribute
 from .rewriting.normalise import normalise
 from .rewriting.quantized_ops import decompose
 from .rewriting.rows import batch_rows
+from .rewriting.runs import merge_runs
 from .rewriting.sequences import unpack
 from .rules.registry import Registry, Rule, builtin
 
@@ -127,6 +128,11 @@ PASSES: tuple[RewritePass, ...] = (
         "normalise",
         "inline functions, turn constants into initializers, sort, drop dead nodes, name everything",
         _normalise,
+    ),
+    RewritePass(
+        "merge-runs",
+        "long runs of elementwise operators on one value become one operator",
+        lambda model, context: merge_runs(model, context.overridden(model)) > 0,
     ),
     RewritePass(
         "fuse-dequantise",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,13 @@ from ..errors import Unsupported
 from .add_parameters import Addend, add_parameters
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
-from .functions import ASSOCIATIVE, COMMUTATIVE, FUNCTIONS
+from .functions import ASSOCIATIVE, COMMUTATIVE, FUNCTIONS, Function
 from .joins import Factors, Operand, broadcast, combine
 from .labels import map_via, nodes_of, varying, vias_of
 from .state import State
 from .values import Op, Value
 
-__all__ = ["broadcast_shape", "elementwise", "traced"]
+__all__ = ["broadcast_shape", "elementwise", "traced", "unary_step"]
 
 _ATTACHED_ROLES = {"Add": EdgeRole.BIAS, "Sub": EdgeRole.BIAS, "Mul": EdgeRole.SCALE, "Div": EdgeRole.SCALE}
 _NORMS = {"Standardize", "RMSNormalize"}
@@ -70,7 +72,7 @@ def elementwise(
         literals = dict(enumerate(literals.values(), len(active)))
     # Broadcasting pairs different positions of unlabelled axes: then it is not a function of one number.
     alike = not attached and len({v.shape for v in active}) == 1
-    function = _bind(name, attributes, literals, inputs) if alike else None
+    function = _bind(name, attributes, literals, [v is None for v in inputs]) if alike else None
     described = _describe(name, attributes, literals, attached, len(inputs))
     step = _Step(state, name, shape, described, function, _ranks(name, active))
     operands = [Operand(v.factors, v.shape) for v in active]
@@ -115,6 +117,23 @@ def _condensed(active: list[Value], shape: tuple[int, ...], combined: Callable[[
     return active
 
 
+@lru_cache(maxsize=1024)
+def unary_step(text: str) -> tuple[Function, str, dict[str, object]]:
+    """An operator on one activation and numbers, as a step of a via.
+
+    Args:
+        text: As JSON, its name, its attributes by name, and its operands, of which the activation is null.
+
+    Returns:
+        Its function of the activation, its name, and the attributes of the step.
+    """
+    name, attributes, operands = json.loads(text)
+    numbers = {i: number for i, number in enumerate(operands) if number is not None}
+    function = _bind(name, attributes, numbers, [False] * len(operands))
+    assert function is not None
+    return function, name, _describe(name, attributes, numbers, {}, len(operands))
+
+
 def broadcast_shape(inputs: Sequence[Value | None]) -> tuple[int, ...]:
     """The shape that all operands are broadcast to."""
     shapes = [v.shape for v in inputs if v is not None]
@@ -150,7 +169,7 @@ def traced(state: State, op: Op) -> Elements:
     if tables:
         numbers = range(len(first.tables), len(first.tables) + len(tables))
         attributes["tables"] = tuple(numbers)
-    function = None if tables else _bind(op.type, op.attributes, literals, inputs)
+    function = None if tables else _bind(op.type, op.attributes, literals, [v is None for v in inputs])
     new = tuple(np.broadcast_to(v.data, shape) for v in tables.values() if v.data is not None)
 
     def step(traces: tuple[int, ...]) -> int:
@@ -311,20 +330,22 @@ def _describe(
 
 
 def _bind(
-    op: str, own: Mapping[str, Any], literals: dict[int, Any], inputs: Sequence[Value | None]
+    op: str, own: Mapping[str, Any], literals: dict[int, Any], missing: Sequence[bool]
 ) -> Callable[..., np.ndarray] | None:
-    """The operator as a function of its activations, literals and attributes bound; None if it has no NumPy form."""
+    """The operator as a function of its activations, literals and attributes bound; None if it has no NumPy form.
+
+    missing: by operand, whether it is left out.
+    """
     function = FUNCTIONS.get(op)
     if function is None:
         return None
     keywords = {n: v for n, v in own.items() if n not in _NOT_OF_THE_FUNCTION}
-    missing = {i for i, v in enumerate(inputs) if v is None}
 
     def bound(*active: np.ndarray) -> np.ndarray:
         rest = iter(active)
         arguments = [
-            None if i in missing else np.float64(literals[i]) if i in literals else next(rest)
-            for i in range(len(inputs))
+            None if left_out else np.float64(literals[i]) if i in literals else next(rest)
+            for i, left_out in enumerate(missing)
         ]
         return function(*arguments, **keywords)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..context import LoweringContext
-from ..primitives.functions import FUNCTIONS
+from ..primitives.elementwise import unary_step
+from ..primitives.functions import FUNCTIONS, Steps
 from ..primitives.values import Op, Value
 from .registry import internal_rule, rule
 
@@ -27,6 +28,13 @@ def elementwise(ctx: LoweringContext, op: Op) -> Value:
 def chain(ctx: LoweringContext, op: Op) -> Value:
     """All operands of a chain of one operator."""
     return ctx.elementwise(str(op.attr("op")), *op.inputs)
+
+
+@internal_rule("Run")
+def run(ctx: LoweringContext, op: Op) -> Value:
+    """The steps one after the other."""
+    steps = Steps([unary_step(text) for text in op.attr("steps")])
+    return ctx.unary(op.input(0), op.type, {}, steps)
 
 
 def _bounds(ctx: LoweringContext, op: Op) -> list[Value | None]:

@@ -82,6 +82,13 @@ MODELS: dict[str, tuple[str, dict[str, np.ndarray], set[str]]] = {
         {"w": np.ones((4, 4), np.float32)},
         {"Chain"},
     ),
+    "long run": (
+        f"{HEAD} {{ h0 = MatMul(x, w) "
+        + " ".join(f"t{i} = Tanh(h{i}) h{i + 1} = LeakyRelu<alpha = 0.25>(t{i})" for i in range(40))
+        + " y = Identity(h40) }",
+        {"w": np.ones((4, 4), np.float32)},
+        {"Run"},
+    ),
     "branches of two shapes": (
         """(float[2, 4] x, bool c) => (float[N, M] y) {
             y = If(c) <then_branch = t () => (float[2, 3] o) { o = MatMul(x, w) },

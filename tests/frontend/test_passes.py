@@ -119,5 +119,5 @@ def test_a_model_whose_shapes_contradict_each_other_is_shown_before_they_are_inf
 
 
 def test_an_unknown_pass_is_refused_with_the_names_of_all() -> None:
-    with pytest.raises(GmncError, match=r"no pass 'fold'.*normalise, fuse-dequantise"):
+    with pytest.raises(GmncError, match=r"no pass 'fold'.*normalise, merge-runs, fuse-dequantise"):
         passes_up_to("fold")
