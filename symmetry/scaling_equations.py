@@ -112,7 +112,7 @@ class ScalingEquations:
         dst = block.dst.astype(np.int64)
         before, after = np.zeros(dst.shape), np.zeros(dst.shape)
         new = np.zeros(dst.shape, dtype=np.int64)
-        values = self.signals.value[block.via]
+        values = self.signals.target[block.via]
         for via in distinct(values).tolist():
             here = (values == via).any(axis=1)
             outgoing = self.signals.after.get((number, via))

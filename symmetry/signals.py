@@ -8,7 +8,7 @@ import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph
-from ..ir.vocabulary import REPARAMETRIZE, LinkRole, NodeKind
+from ..ir.vocabulary import DEQUANTIZE, REPARAMETRIZE, LinkRole, NodeKind
 
 __all__ = ["Signals"]
 
@@ -25,6 +25,8 @@ class Signals:
         hub_block: int64 [num_nodes], the edge block that enters a hub; -1 for other nodes.
         value: int64 [vias], the via of the value that an edge multiplies: without a trailing `Reparametrize`, which is
             a function of the parameter.
+        target: int64 [vias], the via of the target to which a block of one source per target is attached: without
+            trailing `Reparametrize` and `Dequantize` either.
     """
 
     def __init__(self, graph: ParameterGraph) -> None:
@@ -37,6 +39,9 @@ class Signals:
         }
         self.hub_block = _hub_blocks(graph)
         self.value = np.array([v.parents[0] if v.op == REPARAMETRIZE else i for i, v in enumerate(graph.vias)])
+        self.target = np.array([v.parents[0] if v.op == DEQUANTIZE else i for i, v in enumerate(graph.vias)])[
+            self.value
+        ]
         self.nodes_by_via = _closed(graph, self._met(graph))
         keys = [_key(nodes, via) for via, nodes in self.nodes_by_via.items()]
         self._keys = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *keys]))
@@ -76,7 +81,7 @@ class Signals:
 
     def _attached(self, number: int, block: EdgeBlock) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The signals of a block's targets before and after the steps that attach it to them."""
-        values = self.value[block.via]
+        values = self.target[block.via]
         for via in distinct(values).tolist():
             if (number, via) in self.after:
                 here = block.dst[(values == via).any(axis=1)]

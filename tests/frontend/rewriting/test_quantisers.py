@@ -115,6 +115,43 @@ JOINED = """(float[5, 4] x) => (float[5, 2] y) {
 }"""
 
 
+OPERANDS = {
+    "stored, per head": ("w = DequantizeLinear<axis = 0>(i, s, z)", (3,)),
+    "stored, per column": ("w = DequantizeLinear<axis = 2>(i, s, z)", (3,)),
+    "stored, per tensor": ("w = DequantizeLinear(i, s, z)", ()),
+    "rounded, per row": ("q = QuantizeLinear<axis = 1>(f, s, z) w = DequantizeLinear<axis = 1>(q, s, z)", (3,)),
+    "rounded, per column": ("q = QuantizeLinear<axis = 2>(f, s, z) w = DequantizeLinear<axis = 2>(q, s, z)", (3,)),
+    "rounded, by its range": ("q, s, z = DynamicQuantizeLinear(f) w = DequantizeLinear(q, s, z)", None),
+}
+
+
+@pytest.mark.parametrize("name", OPERANDS)
+def test_a_quantised_operand_of_a_product_absorbs_nothing(name: str) -> None:
+    """In each of 3 heads w mixes the tokens of h, and all heads and features are summed, so nothing is free.
+
+    If w could absorb a factor, a head of h and that of w would change their signs together.
+    """
+    step, shape = OPERANDS[name]
+    rng = np.random.default_rng(11)
+    values = {"a": rng.normal(size=(2, 9)).astype(np.float32)}
+    if "(f" in step:
+        values["f"] = rng.normal(size=(3, 3, 3)).astype(np.float32)
+    else:
+        values["i"] = rng.integers(-100, 100, (3, 3, 3)).astype(np.int8)
+    if shape is not None:
+        values |= {"s": rng.uniform(0.01, 0.03, shape).astype(np.float32), "z": np.zeros(shape, np.int8)}
+    values |= {"heads": np.array([1, 3, 3, 3]), "axes": np.array([1, 3])}
+    model = quantised_model(
+        f"""(float[1, 3, 2] x) => (float[1, 3] y) {{
+            h = MatMul(x, a) r = Reshape(h, heads) t = Transpose<perm = [0, 2, 1, 3]>(r) {step} m = MatMul(w, t)
+            y = ReduceSum<keepdims = 0>(m, axes)
+        }}""",
+        **values,
+    )
+    report = assert_sound(model, kinds=KINDS, trials=4)
+    assert (report.kinds["sign"], report.kinds["scale"]) == (0, 0)
+
+
 def joined(step: str, **values: np.ndarray) -> onnx.ModelProto:
     """6 hidden neurons, and 3 + 3 more behind weights that `step` makes of `f` and `g`; all six enter one layer."""
     rng = np.random.default_rng(5)
