@@ -21,7 +21,7 @@ from .held import HeldNetwork
 from .processes import InProcess, NotRunnable, Runner, Stopped
 from .worker import run_all, session
 
-__all__ = ["Arrays", "Network", "disagreement", "run"]
+__all__ = ["Arrays", "Network", "disagreement", "magnitude", "run"]
 
 Arrays = dict[str, np.ndarray]
 
@@ -148,22 +148,32 @@ def run(model: onnx.ModelProto | str | os.PathLike[str], inputs: Mapping[str, np
     return run_all(session(source), [inputs])[0]
 
 
-def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> float:
+def disagreement(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray], otherwise: float = 0.0) -> float:
     """Compute the largest difference of two sets of outputs, relative to each output's largest magnitude in `a`.
 
     Args:
         a: Outputs by name.
         b: Outputs by name.
+        otherwise: The magnitude of outputs that are all zeros in `a`, if it is known from other runs.
 
     Returns:
         The difference; infinite if names, shapes or finiteness differ.
     """
     if a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
         return float("inf")
-    return max((_relative(a[name], b[name]) for name in a), default=0.0)
+    return max((_relative(a[name], b[name], otherwise) for name in a), default=0.0)
 
 
-def _relative(a: np.ndarray, b: np.ndarray) -> float:
+def magnitude(array: np.ndarray) -> float:
+    """The largest magnitude of finite entries; 0 for text, and if there are none."""
+    if array.dtype.kind in "OUS":
+        return 0.0
+    return float(
+        np.abs(np.asarray(array, np.float64), where=np.isfinite(array), out=np.zeros(array.shape)).max(initial=0)
+    )
+
+
+def _relative(a: np.ndarray, b: np.ndarray, otherwise: float) -> float:
     if a.dtype.kind in "OUS":
         return 0.0 if np.array_equal(a, b) else float("inf")
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
@@ -172,4 +182,4 @@ def _relative(a: np.ndarray, b: np.ndarray) -> float:
     known = np.isfinite(x)
     if not known.any():
         return 0.0
-    return float(np.abs(x[known] - y[known]).max() / max(np.abs(x[known]).max(), 1e-30))
+    return float(np.abs(x[known] - y[known]).max() / max(magnitude(a) or otherwise, 1e-30))

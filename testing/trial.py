@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import ParameterGraph
 from .precision import eps_of, tolerance_of
 from .processes import NotRunnable, Runner, Stopped
-from .runtime import Arrays, Network, disagreement
+from .runtime import Arrays, Network, disagreement, magnitude
 
 __all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values", "shuffled"]
 
@@ -233,7 +233,8 @@ def _differences(base: Sequence[Arrays], new: Sequence[Arrays], names: Iterable[
     pairs = list(zip(base, new, strict=True))
     if any(a.keys() != b.keys() for a, b in pairs):
         return dict.fromkeys(names, float("inf"))
-    return {n: max(disagreement({"": a[n]}, {"": b[n]}) for a, b in pairs) for n in sorted(names)}
+    largest = {n: max(magnitude(a[n]) for a in base) for n in names}
+    return {n: max(disagreement({"": a[n]}, {"": b[n]}, largest[n]) for a, b in pairs) for n in sorted(names)}
 
 
 def _finite(array: np.ndarray) -> bool:

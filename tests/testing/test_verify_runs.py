@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import gmnc
 from gmnc.cli import app
 from gmnc.frontend.rules.registry import Rule, builtin
-from gmnc.testing import assert_sound, build, run, verify
+from gmnc.testing import assert_sound, build, disagreement, run, verify
 from gmnc.testing.inputs import SAMPLINGS, draw_inputs, input_specs
 from gmnc.testing.processes import ChildProcess, InProcess, NotRunnable, default_timeout
 from gmnc.testing.trial_inputs import responsive_trial
@@ -290,3 +290,10 @@ def test_what_to_give_is_said(tmp_path: Path) -> None:
     assert report.sound is None
     assert "give suitable arrays with --inputs" in report.skipped[0]
     assert "shape (int64 [2])" in report.skipped[0]
+
+
+@pytest.mark.parametrize("zeros", [np.zeros(2), np.zeros((), np.int64)])
+def test_outputs_of_zeros_are_compared_with_their_magnitude_in_other_runs(zeros: np.ndarray) -> None:
+    other = zeros + 2
+    assert disagreement({"y": zeros}, {"y": other}, 4.0) == 0.5
+    assert disagreement({"y": other}, {"y": zeros}, 4.0) == 1
