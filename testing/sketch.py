@@ -155,7 +155,7 @@ class Sketch:
         node = helper.make_node(op, ["" if t is None else t.name for t in operands], names, **attributes)
         node.name = f"n{number}.{op}"
         made = [Tensor(n, like.shape, like.kind) for n in names] if like is not None else self._infer(schema, node)
-        if any(math.prod(t.shape) > LARGEST or 0 in t.shape or t.rank > _HIGHEST for t in made):
+        if any(math.prod(t.shape) > LARGEST or min(t.shape, default=1) < 1 or t.rank > _HIGHEST for t in made):
             raise NotApplicable
         self.nodes.append(node)
         for tensor in made:
