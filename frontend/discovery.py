@@ -8,7 +8,7 @@ labels. The classes that are left are the features. Values behind the first weig
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,7 @@ class FeatureDiscovery(Tracing):
     def __init__(self, along: Mapping[str, Sequence[int]] | None = None) -> None:
         """along: the axes along which the labels of a source vary, for sources that are not labelled fully."""
         self.count = 0
+        self._starts: list[int] = []
         self.shapes: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.large: dict[str, tuple[int, ...]] = {}
         self._along = along or {}
@@ -68,10 +69,17 @@ class FeatureDiscovery(Tracing):
         Raises `LoweringError` if even the labels along the chosen axes exceed the limit.
         """
         if name not in self.shapes:
-            self.shapes[name] = (self.count, self._labelled(name, shape))
-            self.count += math.prod(self.shapes[name][1])
+            labelled = self._labelled(name, shape)
+            self.shapes[name] = (self.count, labelled)
+            self._new(math.prod(labelled))
         start, shape = self.shapes[name]
         return (compress(to_labels(np.arange(start, start + math.prod(shape))).reshape(shape)),)
+
+    def _new(self, size: int) -> np.ndarray:
+        """So many new elements, of one origin."""
+        self._starts.append(self.count)
+        self.count += size
+        return np.arange(self._starts[-1], self.count)
 
     def _labelled(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the labels of a source."""
@@ -121,20 +129,32 @@ class FeatureDiscovery(Tracing):
 
     def _unify_operands(self, parent: np.ndarray) -> np.ndarray:
         for made, operands in reversed(self._made):
-            _, first, inverse = np.unique(parent[made], return_index=True, return_inverse=True)
             for operand in operands:
-                twin = operand[first][inverse]
-                use = (operand >= 0) & (twin >= 0)
-                parent = _unify(parent, operand[use], twin[use])
+                for part in self._by_origin(operand):
+                    own = np.flatnonzero(part >= 0)
+                    _, first, inverse = np.unique(parent[made[own]], return_index=True, return_inverse=True)
+                    parent = _unify(parent, part[own], part[own][first][inverse])
         return parent
+
+    def _by_origin(self, ids: np.ndarray) -> Iterator[np.ndarray]:
+        """The elements of each source or merged value, with -1 in place of all others.
+
+        Elements of two sources are never one feature, though they meet one weight at two positions: if they were,
+        so would all that meets either, as do the features of a class token beside values chosen by one index.
+        """
+        origins = np.searchsorted(self._starts, ids, side="right")
+        found = distinct(origins[origins > 0])
+        if len(found) <= 1:
+            yield ids
+        else:
+            yield from (np.where(origins == origin, ids, -1) for origin in found)
 
     def _share(self, x: Value, axes: Sequence[int], weak: bool = False) -> None:
         """Unify positions along `axes`: a weight is shared over them."""
-        for factor in x.factors:
-            ids = nodes_of(factor)
+        for ids in (ids for factor in x.factors for ids in self._by_origin(nodes_of(factor))):
             whole = bool((ids >= 0).all())
             for axis in axes:
-                if factor.shape[axis] > 1:
+                if ids.shape[axis] > 1:
                     greatest = ids.max(axis=axis, keepdims=True)
                     twin = np.broadcast_to(greatest, ids.shape)
                     use = (ids >= 0) & (twin >= 0)
@@ -160,8 +180,7 @@ class FeatureDiscovery(Tracing):
         if len(labels) == 1 or all((o == labels[0]).all() for o in labels):
             return compress(labels[0])
         self._check_room("a value", labels[0].shape, labels[0].size)
-        made = np.arange(self.count, self.count + labels[0].size)
-        self.count += len(made)
+        made = self._new(labels[0].size)
         self._made.append((made, [nodes_of(o).reshape(-1) for o in labels]))
         return compress(to_labels(made).reshape(labels[0].shape))
 
@@ -258,8 +277,7 @@ class FeatureDiscovery(Tracing):
         """New elements."""
         size = math.prod(initial.shape)
         self._check_room(name, initial.shape, size)
-        made = np.arange(self.count, self.count + size).reshape(initial.shape)
-        self.count += size
+        made = self._new(size).reshape(initial.shape)
         return initial.relabelled((compress(to_labels(made)),))
 
     def close(self, carry: Value, initial: Value, end: Value) -> None:

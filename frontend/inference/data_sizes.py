@@ -28,6 +28,7 @@ SIZE_OPERANDS: Mapping[str, tuple[int, ...]] = {
     "Pad": (1, 3),
     "Range": (0, 1, 2),
     "Reshape": (1,),
+    "Resize": (2, 3),
     "Slice": (1, 2, 3, 4),
     "Split": (1,),
     "Tile": (1,),

@@ -251,6 +251,27 @@ def _moved(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Value
     return made
 
 
+def _resized(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Value]) -> Sequence[onnx_ir.Value]:
+    """Interpolation between entries (Resize); axes whose sizes are known to stay are left alone."""
+    x, output, attributes = node.inputs[0], node.outputs[0], node.attributes
+    region = node.inputs[1] if attributes.get_string("coordinate_transformation_mode", "") == _CROPS else None
+    if region is not None or attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return _from_all(fixing, node, deciders)
+    assert x is not None
+    old, new = fixing.known[x].shape, fixing.known[output].shape
+    resized = [a % len(old) for a in attributes.get_ints("axes", range(len(old)))]
+    sizes = partly_known(node.inputs[3], fixing.known, fixing.opset) if len(node.inputs) > 3 else None
+    along = [a for a, n in zip(resized, sizes or [None] * len(resized), strict=True) if n != old[a]]
+    axes = [a for a, (n, m) in enumerate(zip(old, new, strict=True)) if n != m]
+    lists = {"along": sorted({*along, *axes}), "axes": axes, "sizes": [new[a] for a in axes]}
+    how = [f"{n}={a.value}" for n, a in sorted(attributes.items()) if n != "axes"]
+    made: dict[str, onnx_ir.Attr | int | str] = {
+        "of": node.op_type, "settings": ";".join([fixing.settings(node), *how]),
+        **{name: onnx_ir.AttrInt64s(name, numbers) for name, numbers in lists.items()},
+    }  # fmt: skip
+    return fixing.editor.internal(node, "ByData", [x, fixing.data(node, deciders)], made)
+
+
 def _reshaped(fixing: _Fixing, node: onnx_ir.Node, deciders: Sequence[onnx_ir.Value]) -> Sequence[onnx_ir.Value]:
     """A reshape for any size if axes of such sizes stay apart; else a join of everything."""
     x, output = node.inputs[0], node.outputs[0]
@@ -300,6 +321,8 @@ def _alike(before: _Axes, old: range, after: _Axes, new: range) -> bool:
     return other[2] == 1 and (one[0] == other[0] or one[1] == other[1])
 
 
+_CROPS = "tf_crop_and_resize"
+
 _MASKS = {"NonZero": 0, "Compress": 1}
 """The operand whose entries an operator counts."""
 
@@ -309,6 +332,7 @@ _REWRITES: Mapping[str, Rewrite] = {
     "Expand": _copies,
     "Pad": _moved,
     "Reshape": _reshaped,
+    "Resize": _resized,
     "Slice": _moved,
     "Split": _moved,
     "Tile": _copies,

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx_ir
 
 from ..model.keys import DOMAIN
 from .editor import GraphEditor
-from .patterns.matching import Facts, is_one_number
+from .patterns.matching import Facts, is_one_number, producer
 
 __all__ = ["all_distinct"]
 
@@ -24,7 +25,10 @@ _INCREASING = frozenset(
 _MOVES = frozenset({"Cast", "CastLike", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 _PARTS = frozenset({"Expand", "Slice", "Split", "TopK"})
 _NORMS = frozenset({"ReduceL1", "ReduceL2", "ReduceMean", "ReduceSum", "ReduceSumSquare"})
-_SMOOTH = _MOVES | _NORMS | {"Add", "Sub", "Sum", "Mul", "Pow", "Neg", "Exp", "DequantizeLinear", "Dequantize"}
+_EXTREMES = frozenset({"ReduceMax", "ReduceMin"})
+_SMOOTH = (
+    _MOVES | _NORMS | {"Add", "Sub", "Sum", "Mul", "MatMul", "Pow", "Neg", "Exp", "DequantizeLinear", "Dequantize"}
+)
 _LEVEL = frozenset(
     {"Ceil", "Clip", "Floor", "HardSigmoid", "HardSwish", "Max", "Min", "Relu", "Round", "Shrink", "Sign"}
     | {"ThresholdedRelu", "Where"}
@@ -71,7 +75,7 @@ class _Ties:
             return False
         if kind in _INCREASING:
             return self.distinct(first, place, depth - 1)
-        if kind in _MOVES or kind in _NORMS:
+        if kind in _MOVES or kind in _NORMS or kind in _EXTREMES:
             before = self._before(node, place)
             if before is None:
                 return self._split_off(node, place, depth)
@@ -225,7 +229,34 @@ class _Ties:
         if node is None:
             return value.is_initializer()
         given = [v for v in node.inputs if v is not None and self.editor.data(v) is None]
-        return _kind(node) in _SMOOTH and all(self._own(v, depth - 1) for v in given)
+        if self._on_a_sphere(node):
+            given = [v for v in node.inputs[:1] if v is not None]
+        elif _kind(node) not in _SMOOTH and not self._picks_each_once(node):
+            return False
+        return all(self._own(v, depth - 1) for v in given)
+
+    def _picks_each_once(self, node: onnx_ir.Node) -> bool:
+        """Whether a node returns entries of its operand, none of them twice."""
+        if _kind(node) in ("Slice", "Split"):
+            return True
+        numbers, shape = self.facts.data(node.inputs[-1]), self.facts.shape(node.inputs[0])
+        if _kind(node) != "Gather" or numbers is None or not shape:
+            return False
+        return len(np.unique(numbers % shape[node.attributes.get_int("axis", 0)])) == numbers.size
+
+    def _on_a_sphere(self, node: onnx_ir.Node) -> bool:
+        """Whether a node divides vectors of at least two entries by one number each, such as their norms."""
+        shape = self.facts.shape(node.outputs[0])
+        if _kind(node) in ("LpNormalize", "RMSNormalize") and shape is not None:
+            return math.prod(shape[a] for a in node.attributes.get_ints("axes", ())) > 1
+        divisor = node.inputs[1] if _kind(node) == "Div" else None
+        while (spread := producer(divisor, "Expand")) is not None:
+            divisor = spread.inputs[0]
+        by = self.facts.shape(divisor)
+        if shape is None or by is None:
+            return False
+        each = (*(1 for _ in shape[len(by) :]), *by)
+        return any(n == 1 < m for n, m in zip(each, shape, strict=True))
 
     def _varies(self, value: onnx_ir.Value, place: int) -> bool:
         shape = self.facts.shape(value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 import gmnc
 from gmnc.frontend import discovery
 from gmnc.ir import LoweringError
 from gmnc.symmetry import isomorphic
-from gmnc.testing import build
+from gmnc.testing import assert_exact, build
 
 TEXTS = {
     "convolution": ("(float[1, 3, 6, 6] x) => (float[1, 4, 4, 4] y) { y = Conv(x, w) }", {"w": (4, 3, 3, 3)}),
@@ -45,3 +47,19 @@ def test_more_features_than_can_be_held_is_an_error(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(discovery, "MAX_SOURCE_LABELS", 11)
     with pytest.raises(LoweringError, match=r"'x' of shape \[2, 3, 4\]: .*--dim"):
         gmnc.compile(model)
+
+
+@pytest.mark.parametrize("more", ["", " c = Add(c0, p)"])
+def test_a_token_beside_values_that_one_index_chose_keeps_its_features(more: str) -> None:
+    """4! features of the token and of the layer; the index reaches all of them, but makes none of them equal."""
+    joined = "c" if not more else "c0"
+    model = build(
+        "(float[1, 5, 3] x, int64[1, 2, 1] ids) => (float[1, 3, 2] y) { h = MatMul(x, a)"
+        " size = Constant<value_ints = [1, 2, 4]>() i = Expand(ids, size) g = GatherElements<axis = 1>(h, i)"
+        f" {joined} = Concat<axis = 1>(g, t){more} r = Tanh(c) y = MatMul(r, b) }}",
+        {"a": (3, 4), "t": (1, 1, 4), "b": (4, 2), **({"p": (1, 3, 4)} if more else {})},
+    )
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == graph.num_parameters
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(math.factorial(4)))
+    assert_exact(model)

@@ -35,6 +35,8 @@ BODIES = {
     "fill": """t = Concat<axis = 0>(one, n, four) a = ConstantOfShape<value = float[1] {0.5}>(t)
         m = ReduceSum<keepdims = 1>(a, one) r = Mul(h, m)""",
     "top": "r, at = TopK<axis = 1>(h, n)",
+    "resize": """t = Concat<axis = 0>(one, n, four) r = Resize<mode = "linear">(h, , , t)""",
+    "resize one axis": """r = Resize<mode = "nearest", axes = [1]>(h, , , n)""",
     "range": """e = Reshape(n, none) a = Range(z, e, d) f = Cast<to = 1>(a) b = Unsqueeze(f, around)
         m = ReduceMean<keepdims = 1>(h, one) r = Mul(b, m)""",
     "mean over a slice": "a = Slice(h, zero, n, one) m = ReduceMean<keepdims = 1>(a, one) r = Add(h, m)",
@@ -91,6 +93,14 @@ def test_labelled_axes_that_data_moves_are_pinned() -> None:
 def test_unknown_widths_pin_the_features_that_they_may_shift() -> None:
     """All six widths are an input; those of the feature axis could be 1 and -1."""
     graph = gmnc.compile(network("r = Pad(h, wide)", "", ", int64[6] wide"))
+    assert (graph.num_parameter_edges, len(graph.opaque)) == (20, 0)
+    assert gmnc.symmetries(graph).log10_size == 0
+
+
+def test_unknown_sizes_pin_the_features_that_they_may_resize() -> None:
+    """All three sizes are an input: to resize 4 features to 3 leaves out one of them."""
+    body = 'a = Resize<mode = "nearest">(h, , , wide) b = ReduceSum<keepdims = 0>(a) r = Mul(h, b)'
+    graph = gmnc.compile(network(body, "", ", int64[3] wide"))
     assert (graph.num_parameter_edges, len(graph.opaque)) == (20, 0)
     assert gmnc.symmetries(graph).log10_size == 0
 

@@ -48,6 +48,18 @@ CODEBOOKS = {
         d = ReduceSum<keepdims = 0>(uu, two) i = ArgMin<axis = 1, keepdims = 0>(d) q1 = Gather(e, i) {STRAIGHT}""",
         QUANTISER,
     ),
+    "the nearest code of one of two books": (
+        f"""n1 = Constant<value_int = 1>() e = Gather<axis = 0>(books, n1) {DISTANCES}
+        i = ArgMin<axis = 1, keepdims = 0>(d) q1 = Gather(e, i) {STRAIGHT}""",
+        {"w": (3, 4), "books": (2, 6, 4), "v": (4, 2)},
+    ),
+    "the nearest direction": (
+        f"""tiny = Constant<value_float = 0.001>() n0 = ReduceL2<keepdims = 1>(c, one) n1 = Clip(n0, tiny)
+        full = Constant<value_ints = [6, 4]>() n = Expand(n1, full) e = Div(c, n)
+        h = MatMul(x, w) et = Transpose(e) s = MatMul(h, et)
+        i = ArgMax<axis = 2, keepdims = 0>(s) {READ}""",
+        {"w": (3, 4), "c": (6, 4), "v": (4, 2)},
+    ),
 }  # fmt: skip
 
 

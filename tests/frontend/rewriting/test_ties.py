@@ -8,7 +8,7 @@ import gmnc
 from gmnc.testing import assert_sound, build
 
 HEAD = "(float[8, 3] x) => (float[8, 2] y)"
-SHAPES = {"r": (3, 4), "k": (4, 5), "b": (5,), "c": (5, 2), "u": (4,), "o": (1, 4)}
+SHAPES = {"r": (3, 4), "k": (4, 5), "k2": (4, 10), "b": (5,), "c": (5, 2), "u": (4,), "o": (1, 4)}
 TABLE = "y = Gather<axis = 0>(c, i)"
 EQUAL = {
     "rectified scores": "s = MatMul(x, r) d = MatMul(s, k) e = Relu(d) i = ArgMax<axis = 1, keepdims = 0>(e)",
@@ -20,6 +20,10 @@ EQUAL = {
         "s0 = MatMul(x, r) s1 = Add(s0, u) s = Relu(s1) d = MatMul(s, k) i = ArgMax<axis = 1, keepdims = 0>(d)"
     ),
 }
+EQUAL["the greatest of rectified scores of each group"] = (
+    "s = MatMul(x, r) d0 = MatMul(s, k2) d = Relu(d0) t = Constant<value_ints = [8, 5, 2]>() e = Reshape(d, t)"
+    " two = Constant<value_ints = [2]>() f = ReduceMax<keepdims = 0>(e, two) i = ArgMax<axis = 1, keepdims = 0>(f)"
+)
 EQUAL["scores of a number that counts"] = (
     "a = ArgMax<axis = 1>(x) f = Cast<to = 1>(a) g = Tanh(f) h = MatMul(g, o) d = MatMul(h, k)"
     " i = ArgMax<axis = 1, keepdims = 0>(d)"
@@ -31,6 +35,11 @@ APART = {
     ),
     "scores of few rectified features with a bias": (
         "s0 = MatMul(x, r) s = Relu(s0) d = MatMul(s, k) f = Add(d, b) i = ArgMax<axis = 1, keepdims = 0>(f)"
+    ),
+    "the greatest score of each group": (
+        "s = MatMul(x, r) d = MatMul(s, k2) t = Constant<value_ints = [8, 5, 2]>() e = Reshape(d, t)"
+        " two = Constant<value_ints = [2]>() f = ReduceMax<keepdims = 0>(e, two)"
+        " i = ArgMax<axis = 1, keepdims = 0>(f)"
     ),
 }
 
