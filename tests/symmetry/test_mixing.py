@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import factorial, log10
 
 import numpy as np
 import onnx
@@ -107,6 +108,31 @@ def test_steps_between_two_layers(step: str, expected: tuple[int, int]) -> None:
 def test_values_and_queries_of_every_head_have_a_matrix() -> None:
     """2 heads of 2 neurons: GL(2) for queries and keys, GL(2) for values and outputs of each, 4 * 4 dimensions."""
     assert checked(separate_attention()) == checked(packed_attention()) == (0, 16)
+
+
+def one_key(heads: int, dims: int) -> onnx.ModelProto:
+    """Attention of several query heads with one key and one value."""
+    text = """(float[1, 4, 2] x) => (float[1, 4, 2] y) { q0 = MatMul(x, wq) q1 = Reshape(q0, split)
+        q = Transpose<perm = [0, 2, 1, 3]>(q1) k0 = MatMul(x, wk) k1 = Unsqueeze(k0, one)
+        k = Transpose<perm = [0, 1, 3, 2]>(k1) s = MatMul(q, k) p = Softmax(s) v0 = MatMul(x, wv)
+        v = Unsqueeze(v0, one) a = MatMul(p, v) a1 = Transpose<perm = [0, 2, 1, 3]>(a) o = Reshape(a1, flat)
+        y = MatMul(o, wo) }"""
+    width = heads * dims
+    floats = {"wq": (2, width), "wk": (2, dims), "wv": (2, dims), "wo": (width, 2)}
+    return build(text, floats, {"one": [1], "split": [1, 4, heads, dims], "flat": [1, 4, width]})
+
+
+@pytest.mark.parametrize(("heads", "dims"), [(2, 3), (3, 5), (2, 4)])
+def test_query_heads_that_share_a_key_share_its_matrix(heads: int, dims: int) -> None:
+    """GL(d) for the key and all queries, GL(d) for the value; the heads and d features of each trade places.
+
+    With 2 heads of 3 features, exchanges of two heads and of two features of all heads move equally many neurons.
+    """
+    model = one_key(heads, dims)
+    found = gmnc.symmetries(gmnc.compile(model))
+    assert found.exact
+    assert found.log10_size == pytest.approx(log10(factorial(heads) * factorial(dims) ** 2))
+    assert checked(model) == (0, 2 * dims**2)
 
 
 SHARED = {
