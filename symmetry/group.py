@@ -20,6 +20,13 @@ from .automorphism import Automorphism
 __all__ = ["Component", "SymmetricGroup", "components", "innermost"]
 
 
+_MOST_COMPARED = 1000
+"""Generators that move equally many items of which each is compared with each."""
+
+_MOST_ALONE = 4
+"""Symmetric groups of one shape that are tried alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class SymmetricGroup:
     """A symmetric group acting alike on several columns of items.
@@ -102,9 +109,10 @@ def innermost(component: Component, automorphisms: Sequence[Automorphism]) -> li
     items, place = _item_places(inner)
     by_group: dict[int, list[int]] = {}
     for number in component.generators:
-        at = _index_of(items, automorphisms[number].src)
+        at, to = (_index_of(items, x) for x in (automorphisms[number].src, automorphisms[number].dst))
         groups = distinct(place[at[at >= 0], 0])
-        if len(groups) == 1:
+        stays = (place[at[at >= 0], 1] == place[to[at >= 0], 1]).all()
+        if len(groups) == 1 and stays:  # Others exchange whole columns.
             by_group.setdefault(int(groups[0]), []).append(number)
     found: list[np.ndarray] = []
     for numbers in by_group.values():
@@ -161,13 +169,42 @@ def _peel(moves: _Permutations) -> tuple[list[SymmetricGroup], _Permutations] | 
     """
     ids, sizes = np.unique(moves.gen, return_counts=True)
     for size in distinct(sizes)[:8]:
-        inner = moves.of(ids[sizes <= size])
-        parts = [_transposed_group(part) for part in _split(inner)]
-        factors = [f for f in parts if f is not None]
-        others = moves.of(ids[sizes > size])
-        if len(factors) == len(parts) and _normal(factors, others):
-            return factors, _quotient(factors, others)
+        for some in _choices(moves, ids[sizes < size], ids[sizes == size]):
+            parts = [_transposed_group(part) for part in _split(moves.of(some))]
+            factors = [f for f in parts if f is not None]
+            others = moves.take(~np.isin(moves.gen, some))
+            if len(factors) == len(parts) and _normal(factors, others):
+                return factors, _quotient(factors, others)
     return None
+
+
+def _choices(moves: _Permutations, smaller: np.ndarray, same: np.ndarray) -> Iterator[np.ndarray]:
+    """Which generators may be inner ones: all up to a size; of those of that size, the ones of one shape.
+
+    Of query heads that share a key, the exchange of two heads may move as many items as that of two features of all
+    heads does. Exchanges of neighbours in one symmetric group have half of their items in common. Of groups of one
+    shape that act on the same items, either may be the inner one.
+    """
+    yield np.concatenate([smaller, same])
+    if not 1 < len(same) <= _MOST_COMPARED:
+        return
+    some = moves.of(same)
+    items, column = np.unique(some.src, return_inverse=True)
+    images = np.full((len(same), len(items)), -1)
+    images[np.searchsorted(same, some.gen), column.reshape(-1)] = some.dst
+    moved = (images >= 0).astype(np.float32)
+    number = np.unique(images, axis=0, return_inverse=True)[1].reshape(-1)
+    neighbours = 2 * (moved @ moved.T) == moved[0].sum()
+    classes = connected(*np.nonzero(neighbours | (number[:, None] == number)))[1]
+    shapes: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for part in distinct(classes).tolist():
+        group = _transposed_group(some.of(same[classes == part]))
+        shapes.setdefault(() if group is None else group.columns.shape, []).append(same[classes == part])
+    shapes.pop((), None)
+    for alike in shapes.values():
+        yield np.concatenate([smaller, *alike])
+    for single in (part for alike in shapes.values() for part in alike[:_MOST_ALONE]):
+        yield np.concatenate([smaller, single])
 
 
 def _transposed_group(moves: _Permutations) -> SymmetricGroup | None:

@@ -11,10 +11,13 @@ from ..ir.graph import ParameterGraph
 from ..ir.vocabulary import Combine, LinkRole
 from .homogeneity import links, sums
 from .rows import Rows
+from .signals import Signals
 
 __all__ = ["Meetings", "meetings"]
 
-_SUM, _PRODUCT, _QUOTIENT, _OTHER = range(4)
+_SUM, _PRODUCT, _QUOTIENT, _COMMON, _OTHER = range(5)
+"""How links act: sums, products, quotients, a parameter that all neurons have in common, anything else."""
+_SUMMING = frozenset({"ReduceMean", "ReduceSum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,13 @@ class _Links:
         return np.concatenate([np.stack(ends, axis=1), rest, self.slot[here]], axis=1)
 
 
-def meetings(graph: ParameterGraph, rows: Rows, impure: set[tuple[int, int]]) -> Meetings:
+def meetings(graph: ParameterGraph, rows: Rows, signals: Signals, impure: set[tuple[int, int]]) -> Meetings:
     """Check all links at rows, and reject candidates whose links do not carry matrices on.
 
     Args:
         graph: The graph.
         rows: The rows.
+        signals: The signals of the graph.
         impure: Signals (row, via) that are multiplied by a vector; no link may read them.
 
     Returns:
@@ -73,15 +77,16 @@ def meetings(graph: ParameterGraph, rows: Rows, impure: set[tuple[int, int]]) ->
     bad |= inside & (rows.place[found.dst] != rows.place[found.src])
     bad |= factor & (found.law == _QUOTIENT) & (found.operand != 0)
     reads = np.array([(r, v) in impure for r, v in zip(found.source.tolist(), found.via.tolist(), strict=True)], bool)
-    outward = leaving & (reads | (found.role != _sum_role(graph)))
+    outward = leaving & (reads | ((found.role != _role(graph, LinkRole.SUM)) & ~_reduced(graph, signals, found)))
     ends = np.where(inside, found.source, -2 - found.src)
     rejected = {*found.row[bad | (inside & reads)].tolist(), *found.source[outward].tolist()}
     rejected |= _uneven(rows, found.keys(entering, (found.row[entering], ends[entering])), found.dst[entering])
     rejected |= _uneven(rows, found.keys(leaving, (found.source[leaving], found.dst[leaving])), found.src[leaving])
-    rejected |= _repeated(np.unique(np.stack([found.row[entering], found.law[entering]]), axis=1)[0])
+    joining = entering & (found.law != _COMMON)
+    rejected |= _repeated(np.unique(np.stack([found.row[joining], found.law[joining]]), axis=1)[0])
     pairs = np.unique(np.stack([found.row[summed], found.source[summed]]), axis=1).T.tolist()
     relations = [(a, b, False) for a, b in pairs]
-    factors: dict[int, list[int]] = {int(r): [] for r in found.row[entering & (found.law != _SUM)]}
+    factors: dict[int, list[int]] = {int(r): [] for r in found.row[joining & (found.law != _SUM)]}
     first = factor & (rows.place[found.dst] == 0)
     for row, source in zip(found.row[first].tolist(), found.source[first].tolist(), strict=True):
         factors[row].append(source)
@@ -120,14 +125,27 @@ def _collected(graph: ParameterGraph, rows: Rows) -> _Links:
 def _law(role: str) -> int:
     if sums(role):
         return _SUM
+    if role == LinkRole.HUB:
+        return _COMMON
     combine = Combine.PRODUCT if role == LinkRole.PRODUCT else links(role, sign=False)
     return {Combine.PRODUCT: _PRODUCT, Combine.QUOTIENT: _QUOTIENT}.get(combine, _OTHER) if combine else _OTHER
 
 
-def _sum_role(graph: ParameterGraph) -> int:
-    """The number of the role of links to a contraction, -1 if there are none."""
+def _role(graph: ParameterGraph, role: str) -> int:
+    """The number of a role of links, -1 if there are none."""
     names = list(dict.fromkeys(link.role for link in graph.links))
-    return names.index(LinkRole.SUM) if LinkRole.SUM in names else -1
+    return names.index(role) if role in names else -1
+
+
+def _reduced(graph: ParameterGraph, signals: Signals, found: _Links) -> np.ndarray:
+    """Which links lead to sums or means over neurons, bool [n]."""
+    here = found.role == _role(graph, LinkRole.REDUCE)
+    if not here.any():
+        return here
+    targets = distinct(found.dst[here])
+    first = [v for v in signals.nodes_by_via if 0 in graph.vias[v].parents]
+    others = [signals.nodes_by_via[v] for v in first if graph.vias[v].op not in _SUMMING or graph.vias[v].blocks]
+    return here & np.isin(found.dst, np.setdiff1d(targets, np.concatenate([np.zeros(0, np.int64), *others])))
 
 
 def _uneven(rows: Rows, keys: np.ndarray, nodes: np.ndarray) -> set[int]:

@@ -8,6 +8,8 @@ that meets them must carry the matrix on or absorb it. Each via, edge and link a
 * A step that commutes with the matrices carries them on; normalisations restrict them.
 * A weight absorbs them, as do a bias and a position table.
 * A vector that multiplies the values is taken into the weights behind it.
+* A parameter that all neurons have in common, and numbers of the program, that multiply the values or the weight,
+  carry them on.
 * Sums and concatenations of rows carry them on, as do products of a row with a value that all neurons have in common.
 * Products of two rows, neuron by neuron, that are only summed, absorb M in one row and its transposed inverse in the
   other.
@@ -25,7 +27,7 @@ import numpy as np
 
 from ..ir.arrays import distinct
 from ..ir.graph import EdgeBlock, ParameterGraph, Via
-from ..ir.vocabulary import REPARAMETRIZE, EdgeRole, Matrices, NodeKind
+from ..ir.vocabulary import REPARAMETRIZE, EdgeRole, LinkRole, Matrices, NodeKind
 from .homogeneity import additive, commuting, scales, shifts
 from .rows import Rows
 from .signals import Signals
@@ -113,7 +115,10 @@ class _Search:
             sources[group.start : group.stop] = group.kind == NodeKind.PARAM
         for number, block in enumerate(graph.edges):
             self._block(number, block, sources)
-        met = meetings(graph, rows, {signal for signal, by in self.vectors.items() if by})
+        for link in graph.links:
+            if link.role == LinkRole.HUB:  # A parameter that the step of no via attaches is part of the value.
+                rows.reject(link.dst[self.signals.after_hub(link) == 0])
+        met = meetings(graph, rows, self.signals, {signal for signal, by in self.vectors.items() if by})
         weighted = {row for row, *_ in self.actions} | self.special
         wrong = (met.contracted & weighted) | (met.products & self.entered)
         rows.reject_rows(np.array(sorted(wrong), dtype=np.int64))
@@ -128,7 +133,11 @@ class _Search:
 
     def _carried(self, row: int, via: int, entry: Via, vectors: tuple[int, ...]) -> bool:
         """Whether a step carries matrices from the signal of a row before it to the one after it."""
-        if entry.blocks:
+        if entry.blocks and all((self.signals.hub_block[self.graph.edges[b].dst] >= 0).all() for b in entry.blocks):
+            # `meetings` checks that it is one number for all neurons.
+            if len(entry.parents) > 1 or not scales(entry):
+                return False
+        elif entry.blocks:
             self.special.add(row)
             if len(entry.blocks) > 1 or len(entry.parents) > 1:
                 return False
@@ -137,7 +146,7 @@ class _Search:
             elif not shifts(entry):
                 return False
         elif len(entry.parents) == 1:
-            matrices = commuting(entry)
+            matrices = Matrices.ALL if entry.op == REPARAMETRIZE and _multiple(entry) else commuting(entry)
             if matrices is None:
                 return False
             if matrices is not Matrices.ALL:
@@ -166,7 +175,7 @@ class _Search:
         vias = (self.graph.vias[v] for v in distinct(block.via).tolist())
         parameter = None if block.constant else self.graph.parameters[block.view.name]
         plain = parameter is not None and parameter.dtype in FLOATS and parameter.storage is None
-        if not plain or any(v.op == REPARAMETRIZE for v in vias):
+        if not plain or any(v.op == REPARAMETRIZE and not _multiple(v) for v in vias):
             rows.reject(block.src)
             rows.reject(block.dst)
         elif sources[block.src].all() and block.src.shape[1] == 1:
@@ -226,6 +235,12 @@ class _Search:
                 if changed_alike(self.graph, space):
                     yield from [space] if space.dimension else []
                     break
+
+
+def _multiple(via: Via) -> bool:
+    """Whether an edge of this via carries its element times one number of the program."""
+    steps = str(dict(via.attributes)["function"]).split(" > ")
+    return not via.blocks and all(step == "Neg" or step.startswith("Scale[factor=") for step in steps)
 
 
 def _coloured(met: Meetings, rows: Rows) -> tuple[dict[int, bool], set[int]]:

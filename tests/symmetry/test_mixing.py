@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import factorial, log10
 
 import numpy as np
 import onnx
@@ -62,6 +63,8 @@ BETWEEN = {
     "a residual layer": ("n = MatMul(a, u) h = Add(a, n)", (0, 16)),
     "a shared layer, twice": ("n = MatMul(a, u) k = MatMul(n, u) h = Add(a, k)", (0, 16)),
     "a common factor": ("r = MatMul(x, z) h = Mul(a, r)", (0, 16)),
+    "a learned number that multiplies": ("h = Mul(a, one_scale)", (0, 16)),
+    "a learned number behind a norm": ("n = LpNormalization<axis = -1>(a) h = Mul(n, one_scale)", (6, 0)),
     "a common divisor": ("r = MatMul(x, z) e = Exp(r) h = Div(a, e)", (0, 16)),
     "a root mean square": ("h = RMSNormalization<axis = -1>(a, g)", (6, 0)),
     "a 2-norm": ("h = LpNormalization<axis = -1, p = 2>(a)", (6, 0)),
@@ -82,6 +85,7 @@ BETWEEN = {
     "softmax": ("h = Softmax(a)", (0, 0)),
     "its square": ("h = Mul(a, a)", (0, 0)),
     "a number that is added": ("f = Constant<value_float = 30.0>() h = Add(f, a)", (0, 0)),
+    "a learned number that is added": ("h = Add(a, one_scale)", (0, 0)),
     "a mean over the neurons": ("r = ReduceMean<keepdims = 1>(a, last) h = Sub(a, r)", (0, 0)),
     "a gate for each neuron": ("n = MatMul(x, w2) h = Mul(a, n)", (0, 0)),
     "a maximum of two positions": ("h = ReduceMax<keepdims = 1>(a, one)", (0, 0)),
@@ -94,7 +98,7 @@ BETWEEN = {
     "a scaled norm in the stream": ("n = RMSNormalization<axis = -1>(a, g) u1 = MatMul(n, u) h = Add(n, u1)", (0, 0)),
     "a vector that is used twice": ("s = Mul(a, g) p = Softmax(g) h = Mul(s, p)", (0, 0)),
 }
-MORE = {"g": (4,), "c": (4,), "t": (5, 4), "u": (4, 4), "z": (3, 1), "w2": (3, 4)}
+MORE = {"one_scale": (1,), "g": (4,), "c": (4,), "t": (5, 4), "u": (4, 4), "z": (3, 1), "w2": (3, 4)}
 
 
 @pytest.mark.parametrize(("step", "expected"), BETWEEN.values(), ids=BETWEEN)
@@ -107,6 +111,31 @@ def test_steps_between_two_layers(step: str, expected: tuple[int, int]) -> None:
 def test_values_and_queries_of_every_head_have_a_matrix() -> None:
     """2 heads of 2 neurons: GL(2) for queries and keys, GL(2) for values and outputs of each, 4 * 4 dimensions."""
     assert checked(separate_attention()) == checked(packed_attention()) == (0, 16)
+
+
+def one_key(heads: int, dims: int) -> onnx.ModelProto:
+    """Attention of several query heads with one key and one value."""
+    text = """(float[1, 4, 2] x) => (float[1, 4, 2] y) { q0 = MatMul(x, wq) q1 = Reshape(q0, split)
+        q = Transpose<perm = [0, 2, 1, 3]>(q1) k0 = MatMul(x, wk) k1 = Unsqueeze(k0, one)
+        k = Transpose<perm = [0, 1, 3, 2]>(k1) s = MatMul(q, k) p = Softmax(s) v0 = MatMul(x, wv)
+        v = Unsqueeze(v0, one) a = MatMul(p, v) a1 = Transpose<perm = [0, 2, 1, 3]>(a) o = Reshape(a1, flat)
+        y = MatMul(o, wo) }"""
+    width = heads * dims
+    floats = {"wq": (2, width), "wk": (2, dims), "wv": (2, dims), "wo": (width, 2)}
+    return build(text, floats, {"one": [1], "split": [1, 4, heads, dims], "flat": [1, 4, width]})
+
+
+@pytest.mark.parametrize(("heads", "dims"), [(2, 3), (3, 5), (2, 4)])
+def test_query_heads_that_share_a_key_share_its_matrix(heads: int, dims: int) -> None:
+    """GL(d) for the key and all queries, GL(d) for the value; the heads and d features of each trade places.
+
+    With 2 heads of 3 features, exchanges of two heads and of two features of all heads move equally many neurons.
+    """
+    model = one_key(heads, dims)
+    found = gmnc.symmetries(gmnc.compile(model))
+    assert found.exact
+    assert found.log10_size == pytest.approx(log10(factorial(heads) * factorial(dims) ** 2))
+    assert checked(model) == (0, 2 * dims**2)
 
 
 SHARED = {
@@ -126,6 +155,37 @@ SHARED = {
         "a = MatMul(x, w) b = MatMul(a, v) c = MatMul(x, w) r = Relu(c) d = ReduceSum<keepdims = 1>(r) y = Add(b, d)",
         {"w": (4, 4), "v": (4, 2)},
         (0, 0),
+    ),
+    "a low-rank update with a factor": (
+        "f = Constant<value_float = 2.0>() fb = Mul(b, f) p = MatMul(a, fb) s = Add(w, p) h = MatMul(x, s) r = Relu(h)"
+        " y = MatMul(r, v)",
+        {"w": (4, 5), "a": (4, 3), "b": (3, 5), "v": (5, 2)},
+        (0, 9),
+    ),
+    # A function of each element of B, so that its rows cannot be mixed.
+    "a low-rank update of squares": (
+        "fb = Mul(b, b) p = MatMul(a, fb) s = Add(w, p) h = MatMul(x, s) r = Relu(h) y = MatMul(r, v)",
+        {"w": (4, 5), "a": (4, 3), "b": (3, 5), "v": (5, 2)},
+        (0, 0),
+    ),
+    # Two vectors of 3 features each, whose product is all that is read: M and its transposed inverse.
+    "products that are summed": (
+        "t = Constant<value_ints = [1]>() a = MatMul(x, w) b = MatMul(x, u) m = Mul(a, b)"
+        " s = ReduceSum<keepdims = 1>(m, t) y = Mul(s, g)",
+        {"w": (4, 3), "u": (4, 3), "g": (2,)},
+        (0, 9),
+    ),
+    "the greatest of products": (
+        "t = Constant<value_ints = [1]>() a = MatMul(x, w) b = MatMul(x, u) m = Mul(a, b)"
+        " s = ReduceMax<keepdims = 1>(m, t) y = Mul(s, g)",
+        {"w": (4, 3), "u": (4, 3), "g": (2,)},
+        (0, 0),
+    ),
+    "sums of some products": (
+        "t = Constant<value_ints = [2]>() d = Constant<value_ints = [7, 2, 2]>() a = MatMul(x, w) b = MatMul(x, u)"
+        " m0 = Mul(a, b) m = Reshape(m0, d) y = ReduceSum<keepdims = 0>(m, t)",
+        {"w": (4, 4), "u": (4, 4)},
+        (0, 8),
     ),
     # A sum of A B and C: neurons between A and B.
     "a low-rank update": (
