@@ -229,7 +229,8 @@ class _Search:
         # Quantised parameters and attributes have to be written into the model.
         written, feeds = Network(graph), [self.feeds[number]]
         [before], [after] = written.run(named, feeds), written.run({**named, **moved}, feeds)
-        return disagreement(*({n: v for n, v in found.items() if n in self.base[0]} for found in (before, after)))
+        some, others = ({n: v for n, v in found.items() if n in self.base[0]} for found in (before, after))
+        return disagreement(some, others)
 
     def swaps(self) -> Iterator[tuple[tuple[SlicedAxis, ...], tuple[int, int]]]:
         """Minimal sets of axes whose slices i and j can be exchanged together.
