@@ -184,7 +184,9 @@ def _lower(
     carried: dict[str, np.ndarray] = {}
     while True:
         state = State()
-        lowering = GraphLowering(state, lambda name: _lazy_constant(network, known, name), carried, constants.kernels)
+        lowering = GraphLowering(
+            state, lambda name: _lazy_constant(network, known, name), carried, constants.kernels, constants.shared
+        )
         for value, tensor in (*constants.parameters.items(), *constants.literals.items()):
             state.builder.parameters[value.name or ""] = _parameter(value, guarded(tensor, source.states))
         values = interpreter.lower(lowering, classes)

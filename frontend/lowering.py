@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
-from ..ir.arrays import occurrence
+from ..ir.arrays import distinct, occurrence
 from .budget import MAX_EXPANDED, MAX_LABELS, MAX_POSITIONS, check_limit
 from .context import LoweringContext, elementwise_result, reduced_shape
 from .primitives.add_parameters import Addend, add_parameters
@@ -23,7 +23,7 @@ from .primitives.elementwise import elementwise, traced
 from .primitives.grid import copied_axes, free_axes, moved, placed, unfold
 from .primitives.interface import DataMovement, Picks, Rows
 from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
-from .primitives.labels import compress, map_via, to_labels, unrepeated, varying
+from .primitives.labels import compress, map_via, nodes_of, to_labels, unrepeated, varying
 from .primitives.loop_carried import carry, close
 from .primitives.opaque import opaque, opaque_join
 from .primitives.pairing import matrix_axes, neuron_axes, paired, paired_by_group
@@ -47,15 +47,16 @@ class GraphLowering(LoweringContext):
     evaluate: makes the table of a computed constant by name. account_reasons: why elements have no edge, by tensor or
     value name. carried: the partition of each loop-carried value into nodes (see `loop_carried`), by value name.
     finer: partitions that turned out too coarse, refined; if there are any, the lowering has to be repeated. kernels:
-    names of constants from which the kernel of a convolution is computed.
+    names of constants from which the kernel of a convolution is computed. shared: names of parameters that several
+    contractions read.
     """
 
     def __init__(
         self, state: State, evaluate: Callable[[str], Parameter], carried: Mapping[str, np.ndarray] | None = None,
-        kernels: Set[str] = frozenset(),
+        kernels: Set[str] = frozenset(), shared: Set[str] = frozenset(),
     ) -> None:  # fmt: skip
         self.state = state
-        self.kernels = kernels
+        self.kernels, self.shared = kernels, shared
         self.carried = dict(carried or {})
         self.finer: dict[str, np.ndarray] = {}
         self.account_reasons: dict[str, str] = {}
@@ -255,6 +256,9 @@ class GraphLowering(LoweringContext):
         copies = [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
             x = replace(x, factors=(self._copied(x, copies),))
+        if self._is_shared(weight):
+            meets = [i for i, t in enumerate(spec.x) if t in spec.w and t not in spec.out]
+            x = x.relabelled(tuple(self._numbers_apart(f, meets) for f in x.factors))
         copy_axes = frozenset(
             spec.out.index(spec.x[i]) for i in x.copy_axes if spec.x[i] in spec.out and spec.x[i] not in spec.w
         )
@@ -426,6 +430,35 @@ class GraphLowering(LoweringContext):
             beside = free_axes(x.factors, x.shape)
             labels = shared_neuron(self.state, labels, varying(labels), beside=beside)
         return labels
+
+    def _is_shared(self, weight: Elements) -> bool:
+        """Whether other contractions read the same parameter."""
+        array, arena = weight.array, weight.arena
+        if not self.shared or arena.constant or not array.size:
+            return False
+        number = arena.number_of(array) if array.dtype == np.int8 else int(array.flat[0])
+        return arena.owner(number)[0] in self.shared
+
+    def _numbers_apart(self, labels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+        """A node for each entry along axes that is one number of the program, if there are several beside others.
+
+        So the columns of a weight that meet these entries here, and others elsewhere, may trade places: those for the
+        state of a cell, which is zero in the first step.
+        """
+        here = nodes_of(labels) == self.state.program_node
+        if not here.any() or here.all():
+            return labels
+        place = np.arange(labels.size).reshape(labels.shape)
+        for axis in set(range(labels.ndim)) - {*axes}:
+            place = np.broadcast_to(place.min(axis=axis, keepdims=True), labels.shape)
+        pairs, which = np.unique(np.stack([labels[here], place[here]]), axis=1, return_inverse=True)
+        if len(distinct(pairs[0])) == pairs.shape[1]:
+            return labels
+        nodes = self.state.nodes(NodeKind.JOIN, pairs.shape[1], 0)
+        self.state.links(nodes, pairs[0], LinkRole.COPY)
+        apart = labels.copy()
+        apart[here] = to_labels(nodes)[which.reshape(-1)]
+        return apart
 
     def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
         """A node per copy along these axes of a value with a single label."""

@@ -47,6 +47,7 @@ class Plan:
         paired: Parameters and traced values that are lowered like activations whose rows and columns are both neurons,
             like those of a weight matrix; the number of groups for the kernel of a convolution, else 0.
         kernels: Names of constants from which the kernel of a convolution is computed, together with activations.
+        shared: Names of parameters that several contractions read.
     """
 
     parameters: dict[onnx_ir.Value, onnx_ir.TensorProtocol] = field(default_factory=dict)
@@ -57,6 +58,7 @@ class Plan:
     activation_operands: set[tuple[onnx_ir.Node, int]] = field(default_factory=set)
     paired: dict[onnx_ir.Value, int] = field(default_factory=dict)
     kernels: set[str] = field(default_factory=set)
+    shared: set[str] = field(default_factory=set)
 
     def is_weight(self, value: onnx_ir.Value | None) -> bool:
         """Whether each entry of a value is a parameter element or a function of one."""
@@ -90,6 +92,7 @@ def plan(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo], find: F
     made.as_activations, made.activation_operands = set(), set()
     _mark_activations(made, nodes, model.graph.outputs, known, find, matrices.keys())
     made.kernels = _kernel_sources(made, nodes)
+    made.shared = _shared_weights(made, nodes)
     made.paired = {v: matrices[v] for v in matrices if v in made.as_activations and made.is_weight(v)}
     return made
 
@@ -262,6 +265,19 @@ def _kernel_sources(made: Plan, nodes: list[onnx_ir.Node]) -> set[str]:
         if maker is not None and not made.is_weight(value) and not contraction:
             waiting += [v for v in maker.inputs if v is not None]
     return {v.name or "" for v in seen if made.is_weight(v)}
+
+
+def _shared_weights(made: Plan, nodes: list[onnx_ir.Node]) -> set[str]:
+    """Names of the parameters that several contractions read, moved or not."""
+    readers: dict[str, set[onnx_ir.Node]] = {}
+    for node in nodes:
+        for index in CONTRACTIONS.get(f"{node.domain}.{node.op_type}".lstrip("."), ()):
+            value = node.inputs[index] if index < len(node.inputs) else None
+            while value is not None and made.is_weight(value) and (maker := value.producer()) is not None:
+                value = maker.inputs[0] if len(maker.inputs) else None
+            if value is not None and made.is_weight(value):
+                readers.setdefault(value.name or "", set()).add(node)
+    return {name for name, by in readers.items() if len(by) > 1}
 
 
 def _long_axes(known: Mapping[onnx_ir.Value, ValueInfo], value: onnx_ir.Value | None, rank: int) -> frozenset[int]:

@@ -142,10 +142,13 @@ def _reduced(graph: ParameterGraph, signals: Signals, found: _Links) -> np.ndarr
     here = found.role == _role(graph, LinkRole.REDUCE)
     if not here.any():
         return here
-    targets = distinct(found.dst[here])
-    first = [v for v in signals.nodes_by_via if 0 in graph.vias[v].parents]
-    others = [signals.nodes_by_via[v] for v in first if graph.vias[v].op not in _SUMMING or graph.vias[v].blocks]
-    return here & np.isin(found.dst, np.setdiff1d(targets, np.concatenate([np.zeros(0, np.int64), *others])))
+    firsts: tuple[list[np.ndarray], list[np.ndarray]] = ([np.zeros(0, np.int64)], [np.zeros(0, np.int64)])
+    for number, nodes in signals.nodes_by_via.items():
+        entry = graph.vias[number]
+        if 0 in entry.parents:
+            firsts[entry.op in _SUMMING and not entry.blocks].append(nodes)
+    others, summed = map(np.concatenate, firsts)
+    return here & np.isin(found.dst, np.setdiff1d(summed, others))
 
 
 def _uneven(rows: Rows, keys: np.ndarray, nodes: np.ndarray) -> set[int]:

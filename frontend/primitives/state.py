@@ -89,6 +89,11 @@ class State:
             self._constant = self.nodes(NodeKind.HUB, 1, 0, pinned=True)
         return self._constant
 
+    @property
+    def program_node(self) -> int:
+        """The id of the constant node; -2, which is no node, if there is none yet."""
+        return -2 if self._constant is None else int(self._constant[0])
+
     def labelled_nodes(self, kind: str, size: int, depth: int, pinned: bool = False) -> np.ndarray:
         """Create a group of nodes; returns their labels, int64 [size]."""
         return to_labels(self.nodes(kind, size, depth, pinned))

@@ -70,6 +70,8 @@ def merge_chains(
     _split_scatters(model.graph, known)
     _drop_zeros(model.graph, known)
     facts = _Facts(model.graph, known, find)
+    if _split_gemms(model.graph, known, facts):
+        facts = _Facts(model.graph, known, find)
     merged: set[onnx_ir.Node] = set()
     count = 0
     for node in reversed(list(model.graph)):
@@ -125,6 +127,30 @@ def _split_scatters(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo])
         remove_dead([data])
 
 
+def _split_gemms(graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo], facts: _Facts) -> int:
+    """Replace a Gemm that adds an activation (`addmm`) by one without and an addition; returns how many."""
+    adding = [node for node in graph if _adds_activation(node, facts)]
+    for node in adding:
+        output, attributes = node.outputs[0], {n: a for n, a in node.attributes.items() if n != "beta"}
+        gemm = onnx_ir.node("Gemm", node.inputs[:2], attributes, name=node.name)
+        total = onnx_ir.node("Add", [gemm.outputs[0], node.inputs[2]], name=node.name)
+        gemm.outputs[0].name = f"{output.name}/Gemm"
+        for made in (gemm, total):
+            made.metadata_props.update(node.metadata_props)
+            known[made.outputs[0]] = known[output]
+        total.outputs[0].metadata_props.update(output.metadata_props)
+        onnx_ir.convenience.replace_nodes_and_values(graph, node, [node], [gemm, total], [output], total.outputs)
+    return len(adding)
+
+
+def _adds_activation(node: onnx_ir.Node, facts: _Facts) -> bool:
+    if node.op_type != "Gemm" or node.domain or len(node.inputs) < 3 or node.attributes.get_float("beta", 1.0) != 1:
+        return False
+    added, rule = node.inputs[2], facts.find(node)
+    known = added is not None and node.outputs[0] in facts.known
+    return known and not facts.is_constant(added) and rule is not None and not rule.foreign  # type: ignore[arg-type]
+
+
 def _adds_entries(node: onnx_ir.Node) -> bool:
     scatter = node.op_type in ("ScatterND", "ScatterElements") and not node.domain
     return scatter and node.attributes.get_string("reduction", "none") == "add"
@@ -161,6 +187,7 @@ class _Facts:
 
     Attributes:
         known: Shapes and known data of its values.
+        find: The rule of a node.
         family: The operator, by node, of nodes that may be part of a chain.
         joins: How many activations such a node combines, of nodes that combine several or apply constants to a chain.
     """
@@ -168,7 +195,7 @@ class _Facts:
     def __init__(
         self, graph: onnx_ir.Graph, known: dict[onnx_ir.Value, ValueInfo], find: Callable[[onnx_ir.Node], Rule | None]
     ) -> None:
-        self.known = known
+        self.known, self.find = known, find
         self.family: dict[onnx_ir.Node, str] = {}
         self.joins: dict[onnx_ir.Node, int] = {}
         self._constant: set[onnx_ir.Value] = set(graph.initializers.values())

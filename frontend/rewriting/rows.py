@@ -12,16 +12,17 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx_ir
 
+from ..budget import MAX_LABELS
 from ..inference.shapes import ValueInfo
 from ..model.keys import DOMAIN
 from ..model.traversal import every_node
+from .bounds import below, narrows
 from .editor import NodeWriter
 from .patterns.matching import Facts, core, operands, producer, same
 
 __all__ = ["batch_rows"]
 
 _IN_ORDER = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten"})
-_SAME_NUMBERS = _IN_ORDER | {"Expand", "Transpose"}
 
 
 def batch_rows(
@@ -32,6 +33,7 @@ def batch_rows(
     | found | replaced by |
     |---|---|
     | GatherND(x, [row, i, ...]), the row in any column | GatherND<batch_dims = 1>(x, [i, ...]), x with its rows first |
+    | the same, x a stored tensor of few entries per row | Einsum of x and the code of i (OneHot) |
     | GatherND(x, [i]), x a stored tensor | Gather(x, i) |
     | Gather(x as [rows * n, m], row * n + i), 0 <= i < n | GatherND<batch_dims = 1>(x, [i]) |
     | Gather(x as [n * rows, m], i * rows + row), 0 <= i < n | likewise |
@@ -66,7 +68,7 @@ class _Rewriter(NodeWriter):
         shape: Sequence[int],
         like: onnx_ir.Value,
         *inputs: onnx_ir.Value,
-        **attributes: int | Sequence[int],
+        **attributes: int | str | Sequence[int],
     ) -> onnx_ir.Value:
         """Add a node whose output has this shape and the type of `like`."""
         value = self.one(op, *inputs, attributes=attributes)
@@ -79,11 +81,14 @@ class _Rewriter(NodeWriter):
 
     def numbers_of(self, numbers: Sequence[int]) -> onnx_ir.Value:
         """Add an int64 constant."""
-        array = np.array(numbers, dtype=np.int64)
+        return self.constant(np.array(numbers, dtype=np.int64))
+
+    def constant(self, array: np.ndarray) -> onnx_ir.Value:
+        """Add a constant."""
         value = self.one(
             "Constant", attributes={"value": onnx_ir.Attr("value", onnx_ir.AttributeType.TENSOR, onnx_ir.Tensor(array))}
         )
-        self._known[value] = ValueInfo(array.shape, "int64", array)
+        self._known[value] = ValueInfo(array.shape, str(array.dtype), array)
         return value
 
 
@@ -97,26 +102,70 @@ def _gather_nd(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> 
     if all_indices[-1] == 1:
         return _gather(writer, inputs, facts) or _of_table(writer, x, indices, facts)
     for place, (axis, column) in enumerate(columns):
-        if not _counts(facts.data(column), shape[axis]):
+        along = _counts_along(facts.data(column), shape[axis], all_indices[:-1])
+        if along is None:
             continue
         others = [v for i, (_, v) in enumerate(columns) if i != place]
         rest = (*all_indices[:-1], all_indices[-1] - 1)
         picked = writer.shaped("Concat", rest, indices, *others, axis=-1) if len(others) > 1 else others[0]
+        order = (axis, *(a for a in range(len(shape)) if a != axis))
         if axis:
-            order = (axis, *(a for a in range(len(shape)) if a != axis))
             x = writer.shaped("Transpose", [shape[a] for a in order], x, x, perm=order)
-        writer.replace([writer.shaped("GatherND", out, x, x, picked, batch_dims=1)])
+        if rest[-1] == 1 and _has_codes(writer, x, math.prod(rest) * shape[order[1]], facts):
+            _by_code(writer, x, picked, along, facts)
+            return True
+        if facts.shape(picked) != rest:
+            picked = writer.shaped("Expand", rest, indices, picked, writer.numbers_of(rest))
+        first = (along, *(a for a in range(len(out)) if a != along))
+        if along:
+            turned = (*first[: len(rest) - 1], len(rest) - 1)
+            picked = writer.shaped("Transpose", [rest[a] for a in turned], indices, picked, perm=turned)
+        found = writer.shaped("GatherND", [out[a] for a in first], x, x, picked, batch_dims=1)
+        back = sorted(range(len(out)), key=first.__getitem__)
+        writer.replace([writer.shaped("Transpose", out, x, found, perm=back) if along else found])
         return True
     return False
 
 
+def _by_code(writer: _Rewriter, x: onnx_ir.Value, index: onnx_ir.Value, along: int, facts: Facts) -> None:
+    """Write a number of each row's own table as a product of the table with the code of the index.
+
+    x: [rows, entries, ...]. index: [*grid, 1], whose axis `along` is that of the rows. So a row is a feature, which
+    its table distinguishes from others.
+    """
+    shape, out = facts.shape(x), facts.shape(writer.node.outputs[0])
+    assert shape is not None
+    assert out is not None
+    grid, dtype = out[: len(out) - len(shape) + 2], facts.known[x].dtype
+    row_of = writer.reshaped(index, *(facts.shape(index) or ())[:-1])
+    ends = writer.constant(np.array([0, 1], dtype=dtype))
+    code = writer.shaped(
+        "OneHot", (*(facts.shape(row_of) or ()), shape[1]), x, row_of, writer.numbers_of([shape[1]]), ends
+    )
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    places, rest = letters[: len(grid)], letters[len(grid) : len(out)]
+    equation = f"{places}Z,{places[along]}Z{rest}->{places}{rest}"
+    writer.replace([writer.shaped("Einsum", out, x, code, x, equation=equation)])
+
+
+def _has_codes(writer: _Rewriter, x: onnx_ir.Value, size: int, facts: Facts) -> bool:
+    """Whether codes of this size may pick from a stored tensor."""
+    graph, floats = writer.node.graph, ("float16", "float32", "float64")
+    einsum = graph is not None and graph.opset_imports.get("", 1) >= 12
+    return einsum and size <= MAX_LABELS and _is_stored(x, facts) and facts.known[x].dtype in floats
+
+
+def _is_stored(value: onnx_ir.Value | None, facts: Facts) -> bool:
+    """Whether a value is a stored tensor, moved or not, that is a parameter."""
+    while (move := producer(value, "Transpose", "Identity")) is not None:
+        value = move.inputs[0]
+    return value is not None and value.is_initializer() and facts.data(value) is None
+
+
 def _of_table(writer: _Rewriter, x: onnx_ir.Value, indices: onnx_ir.Value, facts: Facts) -> bool:
     """Write rows of a stored tensor, moved or not, as an embedding does."""
-    table: onnx_ir.Value | None = x
-    while (move := producer(table, "Transpose", "Identity")) is not None:
-        table = move.inputs[0]
     shape, out = facts.shape(indices), facts.shape(writer.node.outputs[0])
-    if table is None or not table.is_initializer() or facts.data(table) is not None or shape is None or out is None:
+    if not _is_stored(x, facts) or shape is None or out is None:
         return False
     writer.replace([writer.shaped("Gather", out, x, x, writer.reshaped(indices, *shape[:-1]), axis=0)])
     return True
@@ -153,13 +202,19 @@ def _gather(writer: _Rewriter, inputs: list[onnx_ir.Value], facts: Facts) -> boo
         if numbers is None or numbers.dtype.kind not in "iu" or not count:
             continue
         first, second = shape[:2]
+        along = _counts_along(_column(numbers, count, second), first, count)
+        coded = _has_codes(writer, x, math.prod(count) * second, facts)
+        if along is not None and coded and below(index, second, facts):
+            whole = writer.shaped("Expand", count, index, index, writer.numbers_of(count))
+            _by_code(writer, x, writer.reshaped(whole, *count, 1), along, facts)
+            return True
         after = _row_numbers(np.broadcast_to(numbers, count), first, second)
         beside = None if after else _factor(index, second, facts)
-        if after and _below(index, second, facts):
+        if after and below(index, second, facts):
             rows, own = first, index
         elif (
             beside is not None
-            and _below(beside, first, facts)
+            and below(beside, first, facts)
             and _row_numbers(np.broadcast_to(numbers, count), second, 1)
         ):
             rows, own = second, beside
@@ -193,7 +248,7 @@ def _in_order(value: onnx_ir.Value, size: int, facts: Facts) -> onnx_ir.Value:
     while True:
         value = _unmoved(value, facts)
         node = producer(value, *_IN_ORDER)
-        if node is None or node.inputs[0] is None or _narrows(node, size):
+        if node is None or node.inputs[0] is None or narrows(node, size):
             return value
         value = node.inputs[0]
 
@@ -202,6 +257,13 @@ def _row_numbers(numbers: np.ndarray, rows: int, step: int) -> bool:
     """Whether numbers are `step` times the index of the row that they belong to, with equally many per row."""
     flat = numbers.reshape(-1)
     return len(flat) % rows == 0 and bool((flat.reshape(rows, -1) == step * np.arange(rows)[:, None]).all())
+
+
+def _column(numbers: np.ndarray, grid: Sequence[int], by: int) -> np.ndarray | None:
+    """Multiples of `by` on a grid, divided by it, as a column of index tuples; None if they are no multiples."""
+    if by < 1 or (numbers % by).any():
+        return None
+    return np.broadcast_to(numbers // by, grid)[..., None]
 
 
 def _factor(index: onnx_ir.Value, by: int, facts: Facts) -> onnx_ir.Value | None:
@@ -278,34 +340,15 @@ def _counts(numbers: np.ndarray | None, rows: int) -> bool:
     return bool((numbers == np.arange(rows).reshape(-1, *(1 for _ in numbers.shape[1:]))).all())
 
 
-def _below(index: onnx_ir.Value | None, size: int, facts: Facts) -> bool:
-    """Whether indices are known to lie between 0 and `size` - 1."""
-    while index is not None:
-        numbers, node = facts.data(index), producer(index)
-        if numbers is not None:
-            return numbers.size > 0 and bool((numbers >= 0).all() and (numbers < size).all())
-        if node is None:
-            return False
-        if node.op_type in ("ArgMax", "ArgMin", "TopK"):
-            picked, last = (1, -1) if node.op_type == "TopK" else (0, 0)
-            shape = facts.shape(node.inputs[0]) if index is node.outputs[picked] else None
-            return shape is not None and shape[node.attributes.get_int("axis", last)] <= size
-        if node.op_type == "Mod":
-            divisor = facts.integers(node.inputs[1])
-            whole = not node.attributes.get_int("fmod", 0)
-            return whole and divisor is not None and all(0 < d <= size for d in divisor)
-        if node.op_type == "Clip":
-            limits = [facts.integers(v) or () for v in node.inputs[1:]]
-            return len(limits) == 2 and all(limits) and min(limits[0]) >= 0 and max(limits[1]) < size
-        index = node.inputs[0] if node.op_type in _SAME_NUMBERS and not _narrows(node, size) else None
-    return False
-
-
-def _narrows(node: onnx_ir.Node, size: int) -> bool:
-    """Whether it casts to a type that cannot represent all indices of an axis of this size."""
-    to = node.attributes.get_int("to", 0) if node.op_type == "Cast" else 0
-    kind = onnx_ir.DataType(to).numpy() if to else np.dtype(np.int64)
-    return kind.kind not in "iu" or size - 1 > np.iinfo(kind).max
+def _counts_along(numbers: np.ndarray | None, rows: int, grid: Sequence[int]) -> int | None:
+    """The axis of a grid of index tuples along which a column [..., 1] is 0, 1, ..., as many as there are rows."""
+    if numbers is None or numbers.dtype.kind not in "iu" or numbers.ndim != len(grid) + 1 or numbers.shape[-1] != 1:
+        return None
+    for axis, size in enumerate(grid):
+        count = np.arange(rows).reshape(-1, *(1 for _ in grid[axis + 1 :]), 1)
+        if size == rows == numbers.shape[axis] and (numbers == count).all():
+            return axis
+    return None
 
 
 def _narrowest(mask: onnx_ir.Value, covered: tuple[int, ...], facts: Facts) -> tuple[onnx_ir.Value, tuple[int, ...]]:

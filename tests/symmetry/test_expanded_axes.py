@@ -79,6 +79,24 @@ NETWORKS: dict[str, tuple[str, dict[str, tuple[int, ...]], int]] = {
         " m = Mul(h, g) y = MatMul(m, b) }",
         {"a": (2, 4), "c": (2, 4), "k": (4,), "b": (4, 2)}, F(4),
     ),
+    # A cell that reads its input and its state, zeros at first, side by side: 4! features of the state.
+    "an unrolled cell that starts from zeros": (
+        "(float[1, 2] x0, float[1, 2] x1) => (float[1, 2] y) {"
+        " size = Constant<value_ints = [1, 4]>() h0 = ConstantOfShape(size) c0 = Concat<axis = 1>(x0, h0)"
+        " g0 = MatMul(c0, w) h1 = Tanh(g0) c1 = Concat<axis = 1>(x1, h1) g1 = MatMul(c1, w) h2 = Tanh(g1)"
+        " y = MatMul(h2, v) }",
+        {"w": (6, 4), "v": (4, 2)}, F(4),
+    ),
+    # The same with a reset gate in front of the state, and a kernel of 3 positions.
+    "an unrolled convolutional cell that starts from zeros": (
+        "(float[1, 2, 5] x0, float[1, 2, 5] x1) => (float[1, 2, 5] y) {"
+        " size = Constant<value_ints = [1, 4, 5]>() h0 = ConstantOfShape(size) c0 = Concat<axis = 1>(x0, h0)"
+        " q0 = Conv(c0, r) s0 = Sigmoid(q0) t0 = Mul(s0, h0) d0 = Concat<axis = 1>(x0, t0)"
+        " g0 = Conv<pads = [1, 1]>(d0, w) h1 = Tanh(g0) c1 = Concat<axis = 1>(x1, h1) q1 = Conv(c1, r)"
+        " s1 = Sigmoid(q1) t1 = Mul(s1, h1) d1 = Concat<axis = 1>(x1, t1) g1 = Conv<pads = [1, 1]>(d1, w)"
+        " h2 = Tanh(g1) y = Conv(h2, v) }",
+        {"r": (4, 6, 1), "w": (4, 6, 3), "v": (2, 4, 1)}, F(4),
+    ),
     # Positions are mixed separately in each of 4 channels, with a residual: 4!; no positions.
     "token mixing per channel with a residual": (
         "(float[1, 3, 2] x) => (float[1, 3, 2] y) { e = MatMul(x, a) et = Transpose<perm = [0, 2, 1]>(e)"

@@ -49,6 +49,8 @@ SUMS = {
     "Sum": "y = Sum(c, a, b)",
     "Sum of two": "s = Sum(a, b) y = Sum(s, c)",
     "Sum and Add": "s = Sum(a, b) y = Add(c, s)",
+    "Gemm": "s = Gemm(tb, vb, a) y = Gemm(tc, vc, s)",
+    "Gemm and Add": "s = Gemm(tb, vb, a) y = Add(c, s)",
 }
 
 

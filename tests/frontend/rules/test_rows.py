@@ -189,3 +189,45 @@ def test_a_matrix_of_a_bank_for_each_row(how: str) -> None:
     assert_sound(model)
     if "moved" not in how:
         assert_isomorphic(model, build(BANK.format(BANKS["rows of the bank"]), {"w": (3, 3, 4), "v": (4, 2)}))
+
+
+# Each of 4 hidden features looks up one of 3 pairs in a table of its own: the pairs are summed.
+LOOKUPS = """(float[5, 3] x) => (float[5, 2] y) {{
+    zero = Constant<value_float = 0.0>() two = Constant<value_float = 2.0>() last = Constant<value_ints = [-1]>()
+    middle = Constant<value_ints = [1]>() three = Constant<value_float = 3.0>() h = MatMul(x, w) f = Sigmoid(h)
+    g = Mul(f, three) c = Clip(g, zero, two) i = Cast<to = 7>(c) {} fu = Unsqueeze(f, last) q = Mul(p, fu)
+    y = ReduceSum<keepdims = 0>(q, middle)
+}}"""
+TABLES = {
+    "index tuples": ("u = Unsqueeze(i, last) j = Concat<axis = -1>(n, u) p = GatherND(t, j)", (4, 3, 2)),
+    "index tuples, entries first": ("u = Unsqueeze(i, last) j = Concat<axis = -1>(u, n) p = GatherND(t, j)", (3, 4, 2)),
+    "all tables in one": ("b = Flatten<axis = 2>(t) s = Add(i, starts) p = Gather<axis = 0>(b, s)", (4, 3, 2)),
+    "the next entry": (
+        "k = Constant<value_int = 1>() e = Add(i, k) b = Flatten<axis = 2>(t) s = Add(e, starts)"
+        " p = Gather<axis = 0>(b, s)", (4, 4, 2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", TABLES)
+def test_a_table_of_each_feature(how: str) -> None:
+    """The 4 features trade places with their tables."""
+    body, shape = TABLES[how]
+    rows = np.broadcast_to(np.arange(4)[:, None], (5, 4, 1)).tolist()
+    ints = {"n": rows, "starts": [shape[1] * k for k in range(4)]}
+    model = build(LOOKUPS.format(body), {"w": (3, 4), "t": shape}, ints)
+    graph = gmnc.compile(model)
+    assert graph.num_parameter_edges == 12 + math.prod(shape)
+    assert gmnc.symmetries(graph).log10_size == pytest.approx(math.log10(24))
+    assert_sound(model)
+    assert not brute_force(model, max_runs=400).false
+
+
+def test_indices_that_may_leave_their_table_are_not_taken_for_entries_of_it() -> None:
+    """3 more is an entry of the table of the next feature."""
+    body = "k = Constant<value_int = 3>() e = Add(i, k) b = Flatten<axis = 2>(t) s = Mod(e, nine) z = Add(s, starts)"
+    model = build(
+        LOOKUPS.format(f"{body} p = Gather<axis = 0>(b, z)"), {"w": (3, 4), "t": (4, 3, 2)},
+        {"starts": [0, 3, 6, 9], "nine": 4},
+    )  # fmt: skip
+    assert gmnc.symmetries(gmnc.compile(model)).log10_size == 0
