@@ -16,6 +16,7 @@ Imports neither ONNX nor torch. To read it, take the modules in this order:
 
 from .automorphism import Automorphism, apply, compose, describe, verify_exact
 from .find import Rejection, swap
+from .interchange import Interchangeable, interchangeable
 from .isomorphism import colours, fingerprint, isomorphic
 from .kinds import KINDS, checked_kinds, plural
 from .mixing import Mixing, Mixings
@@ -29,6 +30,7 @@ __all__ = [
     "KINDS",
     "Automorphism",
     "Factor",
+    "Interchangeable",
     "Mixing",
     "Mixings",
     "Product",
@@ -44,6 +46,7 @@ __all__ = [
     "compose",
     "describe",
     "fingerprint",
+    "interchangeable",
     "isomorphic",
     "plural",
     "product",

@@ -17,7 +17,7 @@ import numpy as np
 from ..ir.arrays import connected, distinct
 from .automorphism import Automorphism
 
-__all__ = ["Component", "SymmetricGroup", "components", "innermost"]
+__all__ = ["Component", "SymmetricGroup", "components", "innermost", "symmetric_group"]
 
 
 _MOST_COMPARED = 1000
@@ -91,6 +91,21 @@ def components(automorphisms: Sequence[Automorphism]) -> list[Component]:
     gen = np.repeat(np.arange(len(parts)), [len(p[0]) for p in parts])
     moves = _Permutations(gen, np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts]))
     return [_component(part) for part in _split(moves)]
+
+
+def symmetric_group(moves: Sequence[tuple[np.ndarray, np.ndarray]]) -> SymmetricGroup | None:
+    """The symmetric group of which some permutations are transpositions, the same one on each of their orbits.
+
+    Args:
+        moves: The moved items of each permutation, and their images; int64.
+
+    Returns:
+        The group with all of its columns; None if they generate another group.
+    """
+    if not moves:
+        return None
+    gen = np.repeat(np.arange(len(moves)), [len(src) for src, _ in moves])
+    return _transposed_group(_Permutations(gen, *(np.concatenate([m[i] for m in moves]) for i in (0, 1))))
 
 
 def innermost(component: Component, automorphisms: Sequence[Automorphism]) -> list[np.ndarray]:

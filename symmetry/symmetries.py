@@ -17,6 +17,7 @@ from .automorphism import Automorphism
 from .find import determined, generators, orbits, sample
 from .group import Component, components, innermost
 from .incidence import incidence
+from .interchange import Interchangeable, interchangeable
 from .kinds import MIXINGS, RESCALINGS, checked_kinds, plural
 from .mixing import Mixings
 from .products import Factor, Product
@@ -66,6 +67,11 @@ class Symmetries:
         free = ~determined(incidence(self.graph))
         moves = ((g, free[g.src]) for g in self.generators)
         return components([replace(g, src=g.src[keep], dst=g.dst[keep]) for g, keep in moves])
+
+    @cached_property
+    def positions(self) -> list[Interchangeable]:
+        """The outermost positions that may be put in any order; parts of the group of another form are left out."""
+        return interchangeable(self.graph, self.components, self.generators)
 
     @property
     def log10_size(self) -> float:

@@ -37,9 +37,9 @@ FACES = {
         DMC DeepSets GMN GMNConfig HEADS NAMES NFN READOUTS StatNN header load metanetwork mlp save statistics
     """,
     "symmetry": """
-        Automorphism Factor KINDS Mixing Mixings Product Rejection Rescaling Rescalings Space Symmetries
-        SymmetryFamily apply checked_kinds colours compose describe fingerprint isomorphic plural product swap
-        symmetries verify_exact
+        Automorphism Factor Interchangeable KINDS Mixing Mixings Product Rejection Rescaling Rescalings Space
+        Symmetries SymmetryFamily apply checked_kinds colours compose describe fingerprint interchangeable isomorphic
+        plural product swap symmetries verify_exact
     """,
     "tasks": """
         Experiment History OnProgress Options Prediction Predictor SHIPPED Settings Task WithProbeResponses Zoo
@@ -49,6 +49,10 @@ FACES = {
     "testing": """
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound
         brute_force build count disagreement networks random_inputs run values verify with_values
+    """,
+    "transforms": """
+        Alignment Correspondence Difference LayerDistance Matching Merged Proof Scrambled align correspondence diff
+        distance fingerprints match merge prove scramble
     """,
 }
 
