@@ -2,7 +2,7 @@
 
 The names here are for everyday work; each is loaded on first use, so that `import gmnc` is instant. The rooms
 (`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.files`,
-`gmnc.tasks`, `gmnc.testing`) hold the rest.
+`gmnc.tasks`, `gmnc.testing`, `gmnc.transforms`) hold the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .metanets import GMN
     from .symmetry import Symmetries, fingerprint, isomorphic, symmetries
     from .testing import verify
+    from .transforms import align, diff, merge, scramble
 
 __all__ = [
     "GMN",
@@ -31,17 +32,21 @@ __all__ = [
     "LowerToParameterGraph",
     "ParameterGraph",
     "Symmetries",
+    "align",
     "batch",
     "blocks",
     "compile",
     "coo",
+    "diff",
     "draw",
     "fingerprint",
     "from_torch",
     "isomorphic",
     "load",
+    "merge",
     "networkx",
     "save",
+    "scramble",
     "symmetries",
     "verify",
     "write",
@@ -49,7 +54,19 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_ROOMS = ("backends", "cli", "files", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing")
+_ROOMS = (
+    "backends",
+    "cli",
+    "files",
+    "frontend",
+    "ir",
+    "kernels",
+    "metanets",
+    "symmetry",
+    "tasks",
+    "testing",
+    "transforms",
+)
 _HOMES = {
     "GMN": "metanets",
     "Blocks": "backends.blocks",
@@ -57,17 +74,21 @@ _HOMES = {
     "LowerToParameterGraph": "frontend",
     "ParameterGraph": "ir",
     "Symmetries": "symmetry",
+    "align": "transforms",
     "batch": "backends.blocks",
     "blocks": "backends.blocks",
     "compile": "frontend",
     "coo": "backends.coo",
+    "diff": "transforms",
     "draw": "backends.draw",
     "fingerprint": "symmetry",
     "from_torch": "frontend",
     "isomorphic": "symmetry",
     "load": "backends.store",
+    "merge": "transforms",
     "networkx": "backends.networkx",
     "save": "backends.store",
+    "scramble": "transforms",
     "symmetries": "symmetry",
     "verify": "testing",
     "write": "backends.onnx",

@@ -19,6 +19,7 @@ from .predict import predict_accuracy
 from .session import errors_to_exit_codes, prepare_streams
 from .symmetries import list_symmetries
 from .train import train_metanetwork
+from .transforms import align_models, diff_models, fingerprint_model, merge_models, scramble_model
 from .verify import verify_model
 from .zoo import zoo
 
@@ -41,6 +42,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed_models,
     "symmetries": list_symmetries,
     "verify": verify_model,
+    "diff": diff_models,
+    "fingerprint": fingerprint_model,
+    "align": align_models,
+    "merge": merge_models,
+    "scramble": scramble_model,
     "plugins": list_plugins,
     "train": train_metanetwork,
     "evaluate": evaluate_runs,

@@ -159,6 +159,62 @@ class Rescalings:
             _multiply(block, new[name], self._factors(sides[1][:, :, None] + sides[2][:, None, :])[..., None])
         return {n: v for n, v in new.items() if not np.array_equal(v, values[n])}
 
+    def exponents(self, changes: np.ndarray) -> list[np.ndarray]:
+        """The change of the parameters of every edge block.
+
+        Args:
+            changes: As returned by `changes`.
+
+        Returns:
+            float64, broadcastable to [B, N, K], by block: log2 of the factor; for signs, odd where the sign changes.
+        """
+        sides = ((self._total(gain, axis, changes) for axis in (1, 2)) for gain in self._gains)
+        return [targets[:, :, None] + sources[:, None, :] for targets, sources in sides]
+
+    def pulled_back(self, weights: Sequence[np.ndarray | None]) -> np.ndarray:
+        """The derivative of a sum over all parameters by the amounts: the transpose of `exponents` after `changes`.
+
+        Args:
+            weights: The derivative of the sum by the exponents, [B, N, K] by block; None for a block without any.
+
+        Returns:
+            float64 [dimension].
+        """
+        found = np.zeros(len(self._solution.root))
+        for gain, weight in zip(self._gains, weights, strict=True):
+            for (times, ids), axis in gain if weight is not None else ():
+                summed = weight.sum(axis=3 - axis)  # type: ignore[union-attr]
+                times, ids, summed = np.broadcast_arrays(np.abs(times) if self.kind == "sign" else times, ids, summed)
+                np.add.at(found, self._solution.root[ids], times * summed)
+        total = np.zeros(self.dimension)
+        np.add.at(total, self._solution.free, self._solution.coefficient * found[self._solution.at])
+        return total
+
+    def depends(self, numbers: np.ndarray) -> list[np.ndarray]:
+        """Which parameters change under some of the generators.
+
+        Args:
+            numbers: int64 [n], indices of generators.
+
+        Returns:
+            bool, broadcastable to [B, N, K], by edge block; true where the factor depends on one of them.
+        """
+        moved = np.zeros(len(self._solution.root), dtype=bool)
+        moved[self._solution.at[np.isin(self._solution.free, numbers)]] = True
+        moved = moved[self._solution.root]
+        found = []
+        for gain in self._gains:
+            sides = [
+                np.any(
+                    [np.broadcast_arrays(times, moved[ids])[1] for (times, ids), axis in gain if axis == side], axis=0
+                )
+                if any(axis == side for _, axis in gain)
+                else np.zeros((1, 1), dtype=bool)
+                for side in (1, 2)
+            ]
+            found.append(sides[0][:, :, None] | sides[1][:, None, :])
+        return found
+
     def touched(self, changes: np.ndarray) -> np.ndarray:
         """The nodes of the signals that change.
 

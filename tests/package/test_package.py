@@ -30,7 +30,20 @@ MAY_IMPORT = {
     "metanets": {"ir", "files", "kernels", "backends"},
     "tasks": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "symmetry", "frontend", "backends"},
-    "cli": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
+    "transforms": {"ir", "symmetry", "frontend", "backends", "testing"},
+    "cli": {
+        "ir",
+        "files",
+        "symmetry",
+        "kernels",
+        "backends",
+        "metanets",
+        "frontend",
+        "tasks",
+        "testing",
+        "transforms",
+        "",
+    },
 }
 FLOORS = (
     ("errors",),
@@ -158,8 +171,8 @@ def test_the_testing_kit_loads_no_torch() -> None:
 
 EVERYDAY = [
     "GMN", "Blocks", "GmncError", "LowerToParameterGraph", "ParameterGraph", "Symmetries",
-    "batch", "blocks", "compile", "coo", "draw", "fingerprint", "from_torch", "isomorphic", "load", "networkx",
-    "save", "symmetries", "verify", "write",
+    "align", "batch", "blocks", "compile", "coo", "diff", "draw", "fingerprint", "from_torch", "isomorphic", "load",
+    "merge", "networkx", "save", "scramble", "symmetries", "verify", "write",
 ]  # fmt: skip
 
 

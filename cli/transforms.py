@@ -1,0 +1,276 @@
+"""`gmnc diff`, `fingerprint`, `align`, `merge` and `scramble`: what a symmetry is good for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
+from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..ir import ParameterGraph
+    from ..transforms import Alignment, LayerDistance, Proof
+
+__all__ = ["Method", "align_models", "diff_models", "fingerprint_model", "merge_models", "scramble_model"]
+
+First = Annotated[Path, typer.Argument(metavar="A", help="An ONNX file.", show_default=False)]
+Second = Annotated[Path, typer.Argument(metavar="B", help="Another one of the same architecture.", show_default=False)]
+Several = Annotated[
+    list[Path], typer.Argument(metavar="A B [C ...]", help="ONNX files of one architecture.", show_default=False)
+]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The file to write.", show_default=False)
+]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
+Starts = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders of the layers that are tried.")]
+Arrays = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz", help="Arrays by input name for the check in ONNX Runtime; others are random.",
+        show_default=False,
+    ),
+]  # fmt: skip
+_LISTED = 20
+"""The most layers that are printed."""
+
+
+class Method(StrEnum):
+    """How parameters are merged."""
+
+    mean = "mean"
+    slerp = "slerp"
+    task_arithmetic = "task-arithmetic"
+    ties = "ties"
+
+
+def diff_models(
+    a: First,
+    b: Second,
+    kinds: Kinds = "permutation",
+    inputs: Arrays = None,
+    seed: Seed = 0,
+    dim: Dims = None,
+    input: Inputs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two networks up to the symmetries of their architecture.
+
+    Exit code 0 if a symmetry takes one to the other, 1 if they differ.
+
+    Example: gmnc diff before.onnx after.onnx --kinds permutation,sign
+    """
+    with errors_to_exit_codes():
+        options = _options(dim, input)
+        given = _arrays(inputs)
+        from ..transforms import diff
+
+        with progress_bar(quiet) as on_progress:
+            made = diff(a, b, kinds=kinds.split(","), inputs=given, seed=seed, on_progress=on_progress, **options)
+    if json:
+        print_json({"a": str(a), "b": str(b), **made.to_json()})
+    else:
+        console = output()
+        console.print(cell(made.summary), soft_wrap=True)
+        for line in made.structure:
+            console.print(cell(line), soft_wrap=True)
+        if made.alignment is not None:
+            if not made.equal:
+                _print_layers(made.alignment.layers)
+            console.print(cell(made.alignment.proof.summary), soft_wrap=True)
+    if not made.equal:
+        raise typer.Exit(CHECK_FAILED)
+
+
+def fingerprint_model(
+    model: Model, dim: Dims = None, input: Inputs = None, json: Json = False, quiet: Quiet = False
+) -> None:
+    """Print two hashes of MODEL: of its structure, and of the network, both up to the order of its neurons.
+
+    Example: gmnc fingerprint model.onnx
+    """
+    with errors_to_exit_codes():
+        options = _options(dim, input)
+        from ..transforms import fingerprints
+
+        with progress_bar(quiet) as on_progress:
+            on_progress("hashing", 0, 1)
+            structure, network = fingerprints(model, **options)
+    if json:
+        print_json({"model": str(model), "structure": structure, "network": network})
+    else:
+        output().print(f"structure {structure}\nnetwork   {network}")
+
+
+def align_models(
+    a: First,
+    b: Second,
+    output_file: Output,
+    kinds: Kinds = "permutation",
+    starts: Starts = 4,
+    inputs: Arrays = None,
+    seed: Seed = 0,
+    dim: Dims = None,
+    input: Inputs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write network B with its neurons in the order of network A; it computes the same as before.
+
+    Example: gmnc align a.onnx b.onnx -o b_in_order.onnx
+    """
+    with errors_to_exit_codes():
+        options = _options(dim, input)
+        given = _arrays(inputs)
+        from ..transforms import align
+
+        with progress_bar(quiet) as on_progress:
+            made = align(
+                a, b, kinds=kinds.split(","), starts=starts, inputs=given, seed=seed, on_progress=on_progress, **options
+            )
+            on_progress("writing", 0, 1)
+            _write(made.networks.b, made.values, output_file)
+    if json:
+        print_json({"a": str(a), "b": str(b), "output": str(output_file), **made.to_json()})
+    else:
+        _print_alignment(made)
+    _fail_unless_proved(made.proof)
+
+
+def scramble_model(
+    model: Model,
+    output_file: Output,
+    seed: Seed = 0,
+    kinds: Kinds = "permutation",
+    inputs: Arrays = None,
+    dim: Dims = None,
+    input: Inputs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write MODEL changed by a random symmetry: other numbers that compute the same.
+
+    Example: gmnc scramble model.onnx --seed 1 -o scrambled.onnx
+    """
+    with errors_to_exit_codes():
+        options = _options(dim, input)
+        given = _arrays(inputs)
+        from ..transforms import scramble
+
+        with progress_bar(quiet) as on_progress:
+            made = scramble(model, seed=seed, kinds=kinds.split(","), inputs=given, on_progress=on_progress, **options)
+            on_progress("writing", 0, 1)
+            _write(made.graph, made.values, output_file)
+    if json:
+        print_json({"model": str(model), "output": str(output_file), **made.to_json()})
+    else:
+        output().print(cell(made.summary), soft_wrap=True)
+        output().print(cell(made.proof.summary), soft_wrap=True)
+    _fail_unless_proved(made.proof)
+
+
+def merge_models(
+    models: Several,
+    output_file: Output,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="W1,W2,...", help="A weight per network; equal by default.", show_default=False),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="How parameters are merged.")] = Method.mean,
+    base: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What the networks were fine-tuned from.", show_default=False),
+    ] = None,
+    align: Annotated[bool, typer.Option(help="Put the networks in the order of the first one before.")] = True,
+    kinds: Kinds = "permutation",
+    inputs: Arrays = None,
+    seed: Seed = 0,
+    dim: Dims = None,
+    input: Inputs = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge networks of one architecture: average their parameters after putting their neurons in one order.
+
+    Example: gmnc merge a.onnx b.onnx -o merged.onnx
+    """
+    with errors_to_exit_codes():
+        options = _options(dim, input)
+        given = _arrays(inputs)
+        from ..transforms import merge
+
+        with progress_bar(quiet) as on_progress:
+            made = merge(
+                models, weights=_numbers(weights), method=method.value, base=base, aligned=align,
+                kinds=kinds.split(","), inputs=given, seed=seed, on_progress=on_progress, **options,
+            )  # fmt: skip
+            on_progress("writing", 0, 1)
+            _write(made.graph, made.values, output_file)
+    if json:
+        print_json({"models": [str(m) for m in models], "output": str(output_file), **made.to_json()})
+    else:
+        for alignment in made.alignments:
+            output().print(cell(f"{alignment.networks.b.name}: {alignment.summary}"), soft_wrap=True)
+            output().print(cell(alignment.proof.summary), soft_wrap=True)
+        output().print(cell(made.summary), soft_wrap=True)
+    for alignment in made.alignments:
+        _fail_unless_proved(alignment.proof)
+
+
+def _options(dim: list[str] | None, input: list[str] | None) -> dict[str, Any]:
+    return {"dims": parse_dims(dim), "shapes": parse_inputs(input)}
+
+
+def _arrays(path: Path | None) -> dict[str, np.ndarray] | None:
+    from ..backends.npz import read_arrays
+
+    return None if path is None else dict(read_arrays(path))
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: expected numbers, as in 0.5,0.5", param_hint="--weights") from None
+
+
+def _write(graph: ParameterGraph, values: Mapping[str, np.ndarray], path: Path) -> None:
+    from ..backends.onnx import write
+
+    write(graph, values, path)
+
+
+def _print_alignment(made: Alignment) -> None:
+    output().print(cell(made.summary), soft_wrap=True)
+    _print_layers(made.layers)
+    output().print(cell(made.proof.summary), soft_wrap=True)
+
+
+def _print_layers(layers: tuple[LayerDistance, ...]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("parameter", overflow="fold")
+    table.add_column("distance before", justify="right")
+    table.add_column("after", justify="right")
+    for layer in layers[:_LISTED]:
+        table.add_row(cell(layer.name), f"{layer.before:.4g}", f"{layer.after:.4g}")
+    output().print(table)
+    if len(layers) > _LISTED:
+        output().print(f"and {len(layers) - _LISTED:,} nearer ones")
+
+
+def _fail_unless_proved(proof: Proof) -> None:
+    if not proof.holds:
+        say(f"not proved: {proof.summary}", err=True)
+        raise typer.Exit(CHECK_FAILED)

@@ -1,0 +1,38 @@
+"""What a symmetry is good for: compare, align and merge networks, and change one by a random symmetry.
+
+Works on ONNX files by their parameter graphs; every result is checked in ONNX Runtime. Imports no torch.
+
+* `diff`, `align`, `merge` and `scramble` are the verbs, one module each.
+* `correspondence` says which parameters of two networks stand for each other, `similarity` how well a position of one
+  fits a position of the other, `matching` finds the best order, `rescaling` the best signs and scales.
+* `distance` and `proof` measure the result.
+"""
+
+from .align import Alignment, align
+from .correspondence import Correspondence, correspondence
+from .diff import Difference, diff, fingerprints
+from .distance import LayerDistance, distance
+from .matching import Matching, match
+from .merge import Merged, merge
+from .proof import Proof, prove
+from .scramble import Scrambled, scramble
+
+__all__ = [
+    "Alignment",
+    "Correspondence",
+    "Difference",
+    "LayerDistance",
+    "Matching",
+    "Merged",
+    "Proof",
+    "Scrambled",
+    "align",
+    "correspondence",
+    "diff",
+    "distance",
+    "fingerprints",
+    "match",
+    "merge",
+    "prove",
+    "scramble",
+]

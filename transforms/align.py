@@ -1,0 +1,184 @@
+"""`align`: put the neurons of a network in the order of another one of the same architecture."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from ..frontend import compile
+from ..ir import GmncError, ParameterGraph
+from ..symmetry import Automorphism, Factor, Product, checked_kinds
+from ..symmetry.automorphism import compose_all
+from ..testing.processes import NotRunnable
+from .correspondence import Correspondence, correspondence, first_difference
+from .distance import LayerDistance, distance, layer_distances
+from .matching import match
+from .proof import Proof, feeds_for, prove
+from .rescaling import balancing, best_signs
+from .similarity import Values
+
+__all__ = ["Alignment", "Progress", "Source", "align", "compiled", "proof_of"]
+
+Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | ParameterGraph
+Progress = Callable[[str, int, int], None]
+
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """A network in the order of another one.
+
+    Attributes:
+        networks: The graphs of the reference and of the other network.
+        symmetry: What was applied to the other network.
+        reference: Parameters of the reference, by its names.
+        aligned: Parameters of the other network in the new order, as tensors of the reference.
+        values: The tensors of the other network that changed, by its own names.
+        before: The distance of all parameters, relative to the size of the reference's.
+        after: The same after the alignment.
+        layers: Both by layer, the farthest first.
+        moved: How many neurons have another place.
+        proof: That the other network computes what it did.
+    """
+
+    networks: Correspondence
+    symmetry: Product
+    reference: Values
+    aligned: Values
+    values: Values
+    before: float
+    after: float
+    layers: tuple[LayerDistance, ...]
+    moved: int
+    proof: Proof
+
+    @property
+    def summary(self) -> str:
+        """What was done in one line."""
+        what = (
+            f"{self.moved:,} neurons moved" if self.moved else "no neuron moved: the networks are in one order already"
+        )
+        return f"{what}; distance {self.before:.4g} before, {self.after:.4g} after"
+
+    def to_json(self) -> dict[str, Any]:
+        """The alignment as JSON data, without tensors."""
+        return {
+            "moved": self.moved, "before": self.before, "after": self.after,
+            "layers": [layer.to_json() for layer in self.layers], "proof": self.proof.to_json(),
+        }  # fmt: skip
+
+
+def align(
+    a: Source,
+    b: Source,
+    *,
+    kinds: Sequence[str] = ("permutation",),
+    inputs: Mapping[str, np.ndarray] | None = None,
+    starts: int = 4,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **options: Any,
+) -> Alignment:
+    """Find the symmetry of network B that brings its parameters closest to those of network A.
+
+    B computes the same before and after; this is checked in ONNX Runtime. Both must have one architecture.
+
+    Args:
+        a: The reference: an ONNX model, its path, or its graph.
+        b: The network that is put in order.
+        kinds: Kinds of symmetries to use: "permutation", "sign", "scale".
+        inputs: Arrays by input name for the check; missing inputs are random.
+        starts: How many orders of the layers are tried.
+        seed: Seed of everything random.
+        on_progress: Called with (activity, steps done, steps in total).
+        **options: Options of `gmnc.compile` (`dims`, ...); its option `inputs` is called `shapes` here.
+
+    Returns:
+        The alignment; `gmnc.write(alignment.networks.b, alignment.values, path)` writes B in the new order.
+
+    Raises:
+        GmncError: The architectures differ, or a model cannot be compiled.
+    """
+    report = on_progress or (lambda what, done, total: None)
+    kinds, rng = checked_kinds(kinds), np.random.default_rng(seed)
+    report("lowering", 0, 1)
+    graphs = compiled(a, **options), compiled(b, **options)
+    networks = correspondence(*graphs)
+    if networks is None:
+        raise GmncError(
+            f"{graphs[0].name} and {graphs[1].name} have different architectures: {first_difference(*graphs)}; "
+            "only networks of one architecture can be aligned"
+        )
+    reference, other = networks.values()
+    symmetry, aligned = _aligned(networks.a, reference, other, kinds, starts, rng, report)
+    values = networks.back(aligned, {n: v for n, v in aligned.items() if not np.array_equal(v, other[n])})
+    report("running", 0, 1)
+    proof = proof_of(networks.b, b, values, inputs or {}, rng, options)
+    orders = [f for f in reversed(symmetry.factors) if isinstance(f, Automorphism)]
+    moved = len(compose_all(networks.a, orders).src)
+    return Alignment(
+        networks, symmetry, reference, aligned, values, distance(reference, other), distance(reference, aligned),
+        layer_distances(networks.a, reference, other, aligned), moved, proof,
+    )  # fmt: skip
+
+
+def compiled(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None, **options: Any) -> ParameterGraph:
+    """The graph of a model; a graph as it is."""
+    return source if isinstance(source, ParameterGraph) else compile(source, inputs=shapes, **options)
+
+
+def _aligned(
+    graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
+    report: Progress,
+) -> tuple[Product, Values]:  # fmt: skip
+    """The best symmetry, and the parameters after it."""
+    factors: list[Automorphism | Factor] = []
+
+    def apply(more: Automorphism | Factor | None, values: Values) -> Values:
+        if more is None:
+            return values
+        factors.append(more)
+        return {**values, **more.apply(values)}
+
+    back = None
+    if "scale" in kinds:
+        own = balancing(graph, a)
+        back = None if own is None else own.inverse()
+        a = a if own is None else {**a, **own.apply(a)}
+        b = apply(balancing(graph, b), b)
+    signed = "sign" in kinds
+    for number in range(_ROUNDS if signed else 1):
+        if "permutation" in kinds:
+            # Until signs are known, magnitudes alone are compared.
+            pair = (_magnitudes(a), _magnitudes(b)) if signed and not number else (a, b)
+            found = match(graph, *pair, starts if not number else 0, rng, report)
+            b = apply(found.symmetry if len(found.symmetry.src) else None, b)
+        if signed:
+            b = apply(best_signs(graph, a, b), b)
+    return Product(tuple(factors)), apply(back, b)
+
+
+def _magnitudes(values: Values) -> Values:
+    return {n: np.abs(v) for n, v in values.items()}
+
+
+def proof_of(
+    graph: ParameterGraph, model: Source, values: Values, inputs: Mapping[str, np.ndarray], rng: np.random.Generator,
+    options: Mapping[str, Any],
+) -> Proof:  # fmt: skip
+    """Run a network with its own and with new parameters, on given and on random inputs."""
+    source = graph.model if isinstance(model, ParameterGraph) else model
+    if source is None:
+        return Proof(None, 0.0, 0, "a store holds no network to run")
+    try:
+        feeds = feeds_for(source, graph, inputs, rng, options.get("dims"), options.get("shapes"))
+    except NotRunnable as error:
+        return Proof(None, 0.0, 0, str(error))
+    return prove(graph, values, feeds, rng, source)

@@ -1,0 +1,144 @@
+"""Which parameters of two networks of one architecture stand for each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph, Port
+from .similarity import Values
+
+__all__ = ["Correspondence", "correspondence", "first_difference"]
+
+
+@dataclass(frozen=True, slots=True)
+class Correspondence:
+    """Two networks with one graph; their tensors may have other names and layouts.
+
+    Attributes:
+        a: The graph of the reference.
+        b: The graph of the other network; its nodes, edges and links are the same.
+    """
+
+    a: ParameterGraph
+    b: ParameterGraph
+
+    def values(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The parameters on edges of both networks, as tensors of the reference."""
+        names = sorted({block.view.name for block in self.a.edges if not block.constant})
+        own = {n: np.asarray(self.a.parameters[n].load()) for n in names}
+        return own, _carried(self.b, self.a, {}, own)
+
+    def back(self, values: Values, changed: Values) -> dict[str, np.ndarray]:
+        """Parameters given as tensors of the reference, as tensors of the other network.
+
+        Args:
+            values: All parameters on edges.
+            changed: Of these, the ones that changed.
+
+        Returns:
+            The changed tensors of the other network.
+        """
+        names = {
+            theirs.view.name
+            for mine, theirs in zip(self.a.edges, self.b.edges, strict=True)
+            if not mine.constant and mine.view.name in changed
+        }
+        own = {n: np.array(self.b.parameters[n].load()) for n in sorted(names)}
+        return _carried(self.a, self.b, values, own)
+
+
+def _carried(
+    source: ParameterGraph, target: ParameterGraph, values: Values, own: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Tensors of one graph with the parameters of another one on their edges.
+
+    values: tensors of the source, which are loaded if they are not given; own: those of the target to fill.
+    """
+    new: dict[str, np.ndarray] = {}
+    for mine, theirs in zip(target.edges, source.edges, strict=True):
+        name, other = mine.view.name, theirs.view.name
+        if mine.constant or mine.tied or name not in own:
+            continue
+        read = values[other] if other in values else np.asarray(source.parameters[other].load())
+        if name not in new:
+            if _same_layout(mine, theirs) and read.shape == own[name].shape and read.size == mine.view.size:
+                new[name] = np.asarray(read, dtype=own[name].dtype)
+                continue
+            new[name] = np.array(own[name], order="C")
+        elif not new[name].flags.writeable or np.shares_memory(new[name], read):
+            new[name] = np.array(new[name], order="C")
+        mine.view.write(new[name], theirs.view.read(np.ascontiguousarray(read)).astype(new[name].dtype))
+    return new
+
+
+def _same_layout(a: EdgeBlock, b: EdgeBlock) -> bool:
+    """Whether two views number their elements alike."""
+    if a.view.index is not None or b.view.index is not None:
+        return False
+    return (a.view.offset, a.view.shape, a.view.strides) == (b.view.offset, b.view.shape, b.view.strides)
+
+
+def correspondence(a: ParameterGraph, b: ParameterGraph) -> Correspondence | None:
+    """How the parameters of two networks correspond.
+
+    Args:
+        a: The graph of the reference.
+        b: The graph of the other network.
+
+    Returns:
+        The correspondence; None if the graphs differ.
+    """
+    return Correspondence(a, b) if first_difference(a, b) is None else None
+
+
+def first_difference(a: ParameterGraph, b: ParameterGraph) -> str | None:
+    """The first difference between two graphs, parameters and names aside, in words; None if there is none."""
+    counts = (("node groups", a.groups, b.groups), ("edge blocks", a.edges, b.edges), ("link blocks", a.links, b.links))
+    for what, x, y in counts:
+        if len(x) != len(y):
+            return f"{len(x):,} against {len(y):,} {what}"
+    for g, h in zip(a.groups, b.groups, strict=True):
+        if (g.kind, g.size) != (h.kind, h.size):
+            return (
+                f"{g.size:,} nodes of kind {g.kind} at {g.value!r} against {h.size:,} of kind {h.kind} at {h.value!r}"
+            )
+    if not np.array_equal(a.pinned, b.pinned):
+        return "other neurons are in a fixed order"
+    for n, (v, w) in enumerate(zip(a.vias, b.vias, strict=False)):
+        if (v.op, v.attributes, v.parents, v.blocks) != (w.op, w.attributes, w.parents, w.blocks):
+            return f"{a.via_text(n)} against {b.via_text(n)}"
+    for e, f in zip(a.edges, b.edges, strict=True):
+        if not _same_block(a, b, e, f):
+            return f"the parameters {e.view.name!r} of shape {list(e.shape)} against {f.view.name!r} of {list(f.shape)}"
+    for k, m in zip(a.links, b.links, strict=True):
+        if not _same_link(k, m):
+            return f"links of role {k.role} at node {k.node!r} against {m.role} at {m.node!r}"
+    ports = (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs))
+    return next((f"other {what}" for what, x, y in ports if not _same_ports(x, y)), None)
+
+
+def _same_block(a: ParameterGraph, b: ParameterGraph, e: EdgeBlock, f: EdgeBlock) -> bool:
+    same = (e.shape, e.role, e.constant, e.tied) == (f.shape, f.role, f.constant, f.tied)
+    pairs = ((e.dst, f.dst), (e.src, f.src), (e.via, f.via), (e.slots, f.slots))
+    if not same or not all(np.array_equal(x, y) for x, y in pairs):
+        return False
+    return not e.constant or np.array_equal(a.values(e), b.values(f), equal_nan=True)
+
+
+def _same_link(k: LinkBlock, m: LinkBlock) -> bool:
+    pairs = [(k.dst, m.dst), (k.src, m.src), (k.via, m.via)]
+    for x, y in ((k.operand, m.operand), (k.slot, m.slot)):
+        if (x is None) != (y is None):
+            return False
+        if x is not None and y is not None:
+            pairs.append((x, y))
+    return k.role == m.role and all(np.array_equal(x, y) for x, y in pairs)
+
+
+def _same_ports(some: tuple[Port, ...], others: tuple[Port, ...]) -> bool:
+    return len(some) == len(others) and all(
+        np.array_equal(x.nodes, y.nodes) and np.array_equal(x.via, y.via) for x, y in zip(some, others, strict=True)
+    )

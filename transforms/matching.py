@@ -1,0 +1,210 @@
+"""Weight matching: the order of a network's neurons in which its parameters are closest to those of another network.
+
+One set of interchangeable positions after the other is put into the best order for the present order of all others, a
+linear assignment problem, until none changes (Ainsworth, Hayase, Srinivasa 2023, algorithm 1). What is inside positions
+(the features of heads) is solved for every pair of positions before the positions themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ..ir.graph import ParameterGraph
+from ..symmetry import Automorphism, Interchangeable, symmetries
+from ..symmetry.automorphism import compose_all
+from .similarity import Positions, Values, inner_product, similarity
+
+__all__ = ["Matching", "match"]
+
+_SWEEPS = 50
+_CLOSE = 0.01
+"""Squared distance, relative to the size of the networks, below which no other order is tried."""
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matching:
+    """An order of a network's neurons.
+
+    Attributes:
+        symmetry: The symmetry that puts them into this order.
+        values: The parameters in this order.
+        product: The inner product with the parameters of the other network, which is as large as possible.
+    """
+
+    symmetry: Automorphism
+    values: Values
+    product: float
+
+
+def match(
+    graph: ParameterGraph,
+    a: Values,
+    b: Values,
+    starts: int = 4,
+    rng: np.random.Generator | None = None,
+    on_progress: Progress = lambda what, done, total: None,
+) -> Matching:
+    """Find the order of the neurons of a network in which its parameters are closest to another network's.
+
+    Args:
+        graph: The graph of both networks.
+        a: Parameters of the reference, by name.
+        b: Parameters of the network that is put in order.
+        starts: How many orders of the layers are tried; 0 to improve the present order.
+        rng: Source of randomness for the order in which layers are solved.
+        on_progress: Called with what is done.
+
+    Returns:
+        The best order that was found.
+    """
+    rng = rng or np.random.default_rng(0)
+    found = symmetries(graph)
+    groups = found.positions
+    if not starts:
+        return _descended(graph, groups, a, _applied(graph, Matching(compose_all(graph, []), b, 0.0), [], a))
+    best: Matching | None = None
+    for number in range(starts):
+        on_progress("matching", number, starts)
+        order = list(range(len(groups)))
+        if number == 1:
+            order.reverse()
+        elif number:
+            order = rng.permutation(len(groups)).tolist()
+        made = _descended(graph, [groups[i] for i in order], a, _started(graph, [groups[i] for i in order], a, b))
+        if best is None or made.product > best.product:
+            best = made
+        if _are_close(graph, a, best):
+            break
+    assert best is not None
+    return best
+
+
+def _started(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values, b: Values) -> Matching:
+    """Each set of positions in its best order by the parameters whose order is known by then."""
+    known = np.ones(graph.num_nodes, dtype=bool)
+    for group in groups:
+        known[group.nodes] = False
+    state = Matching(compose_all(graph, []), b, 0.0)
+    for group in groups:
+        state = _applied(graph, state, [_best(group, a, state.values, known)], a)
+        known[group.nodes] = True
+    return state
+
+
+def _descended(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values, state: Matching) -> Matching:
+    """Improve one set of positions after the other until none gets better."""
+    for _ in range(_SWEEPS):
+        before = state.product
+        for group in groups:
+            made = _applied(graph, state, [_best(group, a, state.values, None)], a)
+            if made.product > state.product:
+                state = made
+        if not state.product > before + 1e-9 * abs(before):
+            break
+    return state
+
+
+def _applied(graph: ParameterGraph, state: Matching, more: Sequence[Automorphism], a: Values) -> Matching:
+    """The matching followed by further symmetries."""
+    values, symmetry = state.values, state.symmetry
+    for each in more:
+        values = {**values, **each.apply(values)}
+        symmetry = each @ symmetry
+    return Matching(symmetry, values, inner_product(graph, a, values))
+
+
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """Interchangeable positions of all outer positions together.
+
+    own: the positions without what is inside them. inner: the levels inside, each with `width` positions per position
+    of this level, in the same order.
+    """
+
+    items: np.ndarray
+    own: Positions
+    inner: tuple[tuple[_Level, int], ...]
+
+
+def _level(graph: ParameterGraph, items: np.ndarray, templates: Sequence[Interchangeable], frame: np.ndarray) -> _Level:
+    """A level with the levels inside, of which the first position has these."""
+    row = {item: r for r, item in enumerate(items[:, 0].tolist())}
+    inner, used = [], np.zeros(len(items), dtype=bool)
+    for each in templates:
+        rows = np.array([[row[i] for i in column] for column in each.items.tolist()])
+        merged = items[rows].swapaxes(1, 2).reshape(len(rows), -1)
+        inner.append((_level(graph, merged, each.inside[0] if each.inside else (), frame), each.degree))
+        used[rows] = True
+    skipped = np.zeros(graph.num_nodes, dtype=bool)
+    inside = items[used]
+    skipped[inside[inside < graph.num_nodes]] = True
+    return _Level(items, Positions(graph, items[~used], frame, skipped), tuple(inner))
+
+
+def _best(group: Interchangeable, a: Values, b: Values, known: np.ndarray | None) -> Automorphism:
+    """The best symmetry of some positions and of all that is inside them."""
+    level = _level(group.graph, group.items, group.inside[0] if group.inside else (), group.items)
+    scores, solved = _scores(level, a, b, known)
+    order = _assigned(scores)
+    return compose_all(group.graph, _symmetries(group.graph, level, order, np.argsort(order), solved))
+
+
+_Solved = list[tuple[dict[tuple[int, int], np.ndarray], Any]]
+"""By inner level: the order inside for each pair of positions, and the same for the levels inside it."""
+
+
+def _scores(level: _Level, a: Values, b: Values, known: np.ndarray | None) -> tuple[np.ndarray, _Solved]:
+    """The value of each position of the second network at each position, and the best order inside it there."""
+    scores = similarity(level.own, a, b, known)
+    solved: _Solved = []
+    for inner, width in level.inner:
+        finer, deeper = _scores(inner, a, b, known)
+        blocks = finer.reshape(len(scores), width, len(scores), width).swapaxes(1, 2)
+        orders = {(i, j): _assigned(blocks[i, j]) for i, j in np.ndindex(scores.shape)}
+        for (i, j), order in orders.items():
+            scores[i, j] += blocks[i, j][np.arange(width), order].sum()
+        solved.append((orders, deeper))
+    return scores, solved
+
+
+def _assigned(scores: np.ndarray) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment
+
+    return np.asarray(linear_sum_assignment(scores, maximize=True)[1])
+
+
+def _symmetries(
+    graph: ParameterGraph, level: _Level, order: np.ndarray, target: np.ndarray, solved: _Solved
+) -> Iterator[Automorphism]:
+    """The symmetries whose product puts positions in order, and what is inside each: the last one is applied first.
+
+    Groups inside one position may move the same nodes, one their rows and one their columns, so each has its own.
+    order: what comes to each place of this level. target: where each position of it ends after all outer levels.
+    """
+    yield _moved(graph, level.items, order)
+    for (inner, width), (orders, deeper) in zip(level.inner, solved, strict=True):
+        pairs = list(enumerate(target.tolist()))
+        places = np.concatenate([j * width + orders[i, j] for j, i in pairs])
+        ends = np.empty_like(places)
+        ends[places] = np.concatenate([i * width + np.arange(width) for _, i in pairs])
+        yield from _symmetries(graph, inner, places, ends, deeper)
+
+
+def _moved(graph: ParameterGraph, items: np.ndarray, order: np.ndarray) -> Automorphism:
+    """The symmetry after which the items at a place are those that were at place order[...], column by column."""
+    moved = np.flatnonzero(order != np.arange(len(order)))
+    pairs = (items[:, x].reshape(-1).tolist() for x in (order[moved], moved))
+    return replace(Automorphism.of_items(dict(zip(*pairs, strict=True)), graph.num_nodes), graph=graph)
+
+
+def _are_close(graph: ParameterGraph, a: Values, found: Matching) -> bool:
+    """Whether the networks are so close that no other order can be meant."""
+    sizes = [inner_product(graph, v, v) for v in (a, found.values)]
+    return sum(sizes) - 2 * found.product <= _CLOSE * min(sizes)

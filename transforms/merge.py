@@ -1,0 +1,183 @@
+"""`merge`: average the parameters of networks of one architecture, each put in the order of the first one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from ..ir import GmncError, ParameterGraph
+from .align import Alignment, Progress, Source, align, compiled
+from .correspondence import correspondence, first_difference
+from .similarity import Values
+
+__all__ = ["Merged", "Method", "merge"]
+
+Method = Literal["mean", "slerp", "task-arithmetic", "ties"]
+
+_KEPT = 0.2
+"""The share of changes, the largest ones, that ties keeps (Yadav et al. 2023, section 4)."""
+_PARALLEL = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """A network merged from several.
+
+    Attributes:
+        graph: The graph of the first one, into whose model the parameters are written.
+        values: The merged parameters by name.
+        alignments: Of every further network; none if they were not aligned.
+    """
+
+    graph: ParameterGraph
+    values: Values
+    alignments: tuple[Alignment, ...]
+
+    @property
+    def summary(self) -> str:
+        """What was done in one line."""
+        if not self.alignments:
+            return "merged as they are"
+        moved = sum(a.moved for a in self.alignments)
+        return f"merged after {moved:,} neurons moved" if moved else "merged; the networks were in one order already"
+
+    def to_json(self) -> dict[str, Any]:
+        """What was done as JSON data."""
+        return {"alignments": [a.to_json() for a in self.alignments], "tensors": sorted(self.values)}
+
+
+def merge(
+    models: Sequence[Source],
+    *,
+    weights: Sequence[float] | None = None,
+    method: Method = "mean",
+    base: Source | None = None,
+    aligned: bool = True,
+    kinds: Sequence[str] = ("permutation",),
+    inputs: Mapping[str, np.ndarray] | None = None,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+    **options: Any,
+) -> Merged:
+    """Merge networks of one architecture into one.
+
+    Args:
+        models: At least two ONNX models, paths or graphs; the others are put in the order of the first one.
+        weights: A weight per network, by default equal ones. For "mean" and "slerp" they are divided by their sum; for
+            "task-arithmetic" and "ties" each scales what its network adds to the base.
+        method: "mean": the weighted mean of all parameters. "slerp": along the arc between two tensors, of two networks
+            (Shoemake 1985). "task-arithmetic": the base plus the weighted differences to it (Ilharco et al. 2023).
+            "ties": the same with the largest differences only, of those that agree in sign (Yadav et al. 2023).
+        base: The network that the models were fine-tuned from, for the last two methods.
+        aligned: Whether to align the networks first.
+        kinds: Kinds of symmetries to align by, see `align`.
+        inputs: Arrays by input name for the checks in ONNX Runtime.
+        seed: Seed of everything random.
+        on_progress: Called with (activity, steps done, steps in total).
+        **options: Options of `gmnc.compile`; its option `inputs` is called `shapes` here.
+
+    Returns:
+        The merged parameters; `gmnc.write(merged.graph, merged.values, path)` writes them into the first model.
+
+    Raises:
+        GmncError: The architectures differ, or the method does not fit what is given.
+    """
+    weights = _checked(models, weights, method, base)
+    graphs = [compiled(m, **options) for m in models]
+    first = graphs[0]
+    reference, alignments, parts = None, [], []
+    for graph in [*graphs[1:], *([] if base is None else [compiled(base, **options)])]:
+        if aligned:
+            made = align(first, graph, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+            alignments.append(made)
+            reference, own = made.reference, made.aligned
+        else:
+            networks = correspondence(first, graph)
+            if networks is None:
+                raise GmncError(
+                    f"{first.name} and {graph.name} have different architectures: {first_difference(first, graph)}"
+                )
+            reference, own = networks.values()
+        parts.append(own)
+    assert reference is not None
+    start = None if base is None else parts.pop()
+    every = [reference, *parts]
+    merged = {
+        n: _merged(method, [v[n] for v in every], weights, None if start is None else start[n]) for n in reference
+    }
+    return Merged(first, merged, tuple(alignments))
+
+
+def _checked(
+    models: Sequence[Source], weights: Sequence[float] | None, method: str, base: Source | None
+) -> list[float]:
+    """The weights; raises `GmncError` if the options do not fit each other."""
+    if method not in get_args(Method):
+        raise GmncError(f"there is no method {method!r}: choose {', '.join(get_args(Method))}")
+    if len(models) < 2:
+        raise GmncError("merging takes at least two networks")
+    if method == "slerp" and len(models) != 2:
+        raise GmncError(f"slerp merges two networks, not {len(models)}; use the mean, or merge them one by one")
+    if (method in ("task-arithmetic", "ties")) != (base is not None):
+        raise GmncError(
+            "task-arithmetic and ties need the base that the networks were fine-tuned from, others take none"
+        )
+    found = [1.0] * len(models) if weights is None else [float(w) for w in weights]
+    if len(found) != len(models) or not np.isfinite(found).all():
+        raise GmncError(f"{len(models)} networks need as many finite weights, not {found}")
+    if base is None and not sum(found) > 0:
+        raise GmncError(f"the weights {found} have no positive sum")
+    return found if base is not None else [w / sum(found) for w in found]
+
+
+def _merged(
+    method: str, tensors: Sequence[np.ndarray], weights: Sequence[float], base: np.ndarray | None
+) -> np.ndarray:
+    """One merged tensor, computed in float64."""
+    if tensors[0].dtype.kind not in "fV" and tensors[0].dtype.name != "bfloat16":
+        return tensors[0]
+    exact = [np.asarray(t, dtype=np.float64) for t in tensors]
+    if base is None:
+        made = _METHODS[method](exact, weights)
+    else:
+        start = np.asarray(base, dtype=np.float64)
+        made = start + _METHODS[method]([t - start for t in exact], weights)
+    return made.astype(tensors[0].dtype)
+
+
+def _weighted(tensors: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    return np.asarray(sum(w * t for w, t in zip(weights, tensors, strict=True)))
+
+
+def _slerp(tensors: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Along the great circle between two directions; the norm is the weighted mean of both."""
+    a, b = tensors
+    sizes = [float(np.linalg.norm(t)) for t in tensors]
+    cosine = float(np.vdot(a, b)) / (sizes[0] * sizes[1]) if all(sizes) else 1.0
+    angle = float(np.arccos(np.clip(cosine, -1, 1)))
+    if np.sin(angle) < _PARALLEL:
+        return _weighted(tensors, weights)
+    parts = [np.sin(w * angle) / np.sin(angle) * t / s for w, t, s in zip(weights, tensors, sizes, strict=True)]
+    return np.asarray(sum(parts)) * float(np.dot(weights, sizes))
+
+
+def _ties(changes: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
+    """Trim each change to its largest entries, elect a sign per entry, and average the changes of that sign."""
+    kept = np.stack([w * _trimmed(c) for w, c in zip(weights, changes, strict=True)])
+    agree = np.sign(kept) == np.sign(kept.sum(axis=0))
+    count = (agree & (kept != 0)).sum(axis=0)
+    return np.where(count > 0, np.where(agree, kept, 0).sum(axis=0) / np.maximum(count, 1), 0)
+
+
+def _trimmed(change: np.ndarray) -> np.ndarray:
+    size = np.abs(change)
+    least = np.quantile(size, 1 - _KEPT) if size.size else 0
+    return np.where(size >= least, change, 0)
+
+
+_METHODS: Mapping[str, Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]] = {
+    "mean": _weighted, "slerp": _slerp, "task-arithmetic": _weighted, "ties": _ties,
+}  # fmt: skip
