@@ -13,10 +13,10 @@ from math import comb
 import numpy as np
 
 from ..ir.errors import GraphError
-from ..ir.graph import ParameterGraph
+from ..ir.graph import EdgeBlock, ParameterGraph
 from ..ir.vocabulary import Matrices
 
-__all__ = ["Action", "Ones", "Space", "apply_matrix", "random_matrix"]
+__all__ = ["Action", "Ones", "Space", "apply_matrix", "gram", "mean_axis", "random_matrix"]
 
 _CHUNK = 1 << 22
 """Number of elements that are converted to float64 at a time."""
@@ -121,11 +121,15 @@ def random_matrix(space: Space, rng: np.random.Generator) -> np.ndarray:
         return _orthogonal(d, rng)
     inner = np.eye(d)
     inner[1:, 1:] = _orthogonal(d - 1, rng)
-    # A reflection that maps the first unit vector to the direction of the all-ones vector.
+    return np.asarray(mean_axis(d) @ inner @ mean_axis(d))
+
+
+def mean_axis(d: int) -> np.ndarray:
+    """The reflection that exchanges the first unit vector and the direction of the all-ones vector, [d, d]."""
     normal = np.full(d, d**-0.5)
     normal[0] -= 1.0
-    reflection = np.eye(d) - 2 * np.outer(normal, normal) / (normal @ normal)
-    return np.asarray(reflection @ inner @ reflection)
+    size = float(normal @ normal)
+    return np.eye(d) - (2 * np.outer(normal, normal) / size if size else 0)
 
 
 def _orthogonal(d: int, rng: np.random.Generator) -> np.ndarray:
@@ -170,6 +174,61 @@ def apply_matrix(
             graph.edges[one.block].view.write(
                 tensor(one.block), np.ones((), np.float32), _at(one.axis, one.batch, one.places)
             )
+
+
+def gram(
+    graph: ParameterGraph,
+    space: Space,
+    x: Mapping[str, np.ndarray],
+    y: Mapping[str, np.ndarray],
+    dual: bool,
+    known: np.ndarray | None = None,
+) -> np.ndarray:
+    """Inner products between the parameters at each neuron of a space in two networks.
+
+    Args:
+        graph: The graph.
+        space: One of its spaces.
+        x: Parameters of the first network by name.
+        y: Those of the second one.
+        dual: Whether to take those that the transposed inverse of a matrix multiplies, not those that it multiplies.
+        known: bool [num_nodes], the nodes at the other ends whose parameters count; all by default.
+
+    Returns:
+        float64 [d, d]: of neuron i in the first network and neuron j in the second one; vectors that are taken into the
+        weights count there.
+    """
+    total = np.zeros((space.size, space.size))
+    vectors = [
+        [_vector(graph, one, values[graph.edges[one.block].view.name]) for one in space.ones] for values in (x, y)
+    ]
+    for action in space.actions:
+        block = graph.edges[action.block]
+        if block.tied or action.dual != dual:
+            continue
+        for places in action.places:
+            rows = []
+            for values, own in zip((x, y), vectors, strict=True):
+                at = _at(action.axis, action.batch, places)
+                old = block.view.read(values[block.view.name], at).astype(np.float64)
+                if action.ones:
+                    factor = np.prod([own[i] for i in action.ones], axis=0)
+                    expanded = np.expand_dims(factor, [a for a in range(4) if a != action.axis])
+                    old = _scaled(old, expanded, action.power, block.view.name)
+                if known is not None:
+                    old = np.where(_ends(block, action, places, known), old, 0)
+                rows.append(np.moveaxis(old, action.axis, 0).reshape(space.size, -1))
+            total += rows[0] @ rows[1].T
+    return total
+
+
+def _ends(block: EdgeBlock, action: Action, places: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Whether the other end of each parameter of an action is known, broadcastable to what it reads."""
+    dst, src = known[block.dst][:, :, None, None], known[block.src][:, None, :, None]
+    if action.axis == 0:
+        return src[places]
+    here = slice(action.batch, action.batch + 1)
+    return (src if action.axis == 1 else dst)[here]
 
 
 def _mix(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,12 +14,13 @@ import onnx_ir
 
 from ..frontend import compile
 from ..ir import GmncError, ParameterGraph
-from ..symmetry import Automorphism, Factor, Product, checked_kinds
+from ..symmetry import Automorphism, Factor, Product, checked_kinds, symmetries
 from ..symmetry.automorphism import compose_all
 from ..testing.processes import NotRunnable
 from .correspondence import Correspondence, correspondence, first_difference
 from .distance import LayerDistance, distance, layer_distances
 from .matching import match
+from .mixing import absorbed, best_mixing, normal_form
 from .proof import Proof, feeds_for, prove
 from .rescaling import balancing, best_signs
 from .similarity import Values
@@ -29,6 +31,7 @@ Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | ParameterGra
 Progress = Callable[[str, int, int], None]
 
 _ROUNDS = 3
+_MIXED = ("linear", "orthogonal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ def align(
     Args:
         a: The reference: an ONNX model, its path, or its graph.
         b: The network that is put in order.
-        kinds: Kinds of symmetries to use: "permutation", "sign", "scale".
+        kinds: Kinds of symmetries to use, see `gmnc.symmetries`. With "orthogonal" or "linear" the scales of some
+            normalisations are taken into the weights, of the reference too.
         inputs: Arrays by input name for the check; missing inputs are random.
         starts: How many orders of the layers are tried.
         seed: Seed of everything random.
@@ -117,7 +121,9 @@ def align(
             "only networks of one architecture can be aligned"
         )
     reference, other = networks.values()
-    symmetry, aligned = _aligned(networks.a, reference, other, kinds, starts, rng, report)
+    own, course = _aligned(networks.a, reference, other, kinds, starts, rng, report)
+    symmetry, aligned = Product(tuple(course.factors)), course.values
+    reference = own.values if _changes(kinds) else reference
     values = networks.back(aligned, {n: v for n, v in aligned.items() if not np.array_equal(v, other[n])})
     report("running", 0, 1)
     proof = proof_of(networks.b, b, values, inputs or {}, rng, options)
@@ -137,32 +143,89 @@ def compiled(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None
 def _aligned(
     graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
     report: Progress,
-) -> tuple[Product, Values]:  # fmt: skip
-    """The best symmetry, and the parameters after it."""
-    factors: list[Automorphism | Factor] = []
+) -> tuple[_Course, _Course]:  # fmt: skip
+    """What is done to the reference and to the other network to bring them as close as possible."""
+    found = [_descended(graph, a, b, kinds, starts, rng, report, normal=False)]
+    if "linear" in kinds and symmetries(graph, ("linear",)).mixings[0].spaces:
+        found.append(_descended(graph, a, b, kinds, starts, rng, report, normal=True))
+    return min(found, key=lambda pair: distance(pair[0].values, pair[1].values))
 
-    def apply(more: Automorphism | Factor | None, values: Values) -> Values:
-        if more is None:
-            return values
-        factors.append(more)
-        return {**values, **more.apply(values)}
 
-    back = None
+def _descended(
+    graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
+    report: Progress, normal: bool,
+) -> tuple[_Course, _Course]:  # fmt: skip
+    """Bring one kind of symmetries after the other to its best.
+
+    normal: whether both networks are put into their normal forms by linear maps first; by scales they always are.
+    """
+    own, other = _Course(graph, a), _Course(graph, b)
+    back: list[Factor] = []
     if "scale" in kinds:
-        own = balancing(graph, a)
-        back = None if own is None else own.inverse()
-        a = a if own is None else {**a, **own.apply(a)}
-        b = apply(balancing(graph, b), b)
-    signed = "sign" in kinds
-    for number in range(_ROUNDS if signed else 1):
+        back += _put_into_form(own, other, balancing)
+    for kind in _MIXED:
+        if kind in kinds:
+            # Scales of normalisations that are 1 in one network must be 1 in the other.
+            _put_into_form(own, other, partial(absorbed, kind=kind))
+    if normal:
+        back += _put_into_form(own, other, normal_form)
+    if "orthogonal" in kinds:
+        other.apply(best_mixing(graph, own.values, other.values, "orthogonal", _unmoved(graph)))
+    for number in range(1 if set(kinds) <= {"permutation", "scale"} else _ROUNDS):
         if "permutation" in kinds:
             # Until signs are known, magnitudes alone are compared.
-            pair = (_magnitudes(a), _magnitudes(b)) if signed and not number else (a, b)
-            found = match(graph, *pair, starts if not number else 0, rng, report)
-            b = apply(found.symmetry if len(found.symmetry.src) else None, b)
-        if signed:
-            b = apply(best_signs(graph, a, b), b)
-    return Product(tuple(factors)), apply(back, b)
+            unsigned = "sign" in kinds and not number
+            pair = [_magnitudes(c.values) if unsigned else c.values for c in (own, other)]
+            made = match(graph, *pair, starts if not number else 0, rng, report).symmetry
+            other.apply(made if len(made.src) else None)
+        if "sign" in kinds:
+            other.apply(best_signs(graph, own.values, other.values))
+        for kind in _MIXED:
+            if kind in kinds:
+                other.apply(best_mixing(graph, own.values, other.values, kind))
+    for each in reversed(back):
+        own.apply(each)
+        other.apply(each)
+    return own, other
+
+
+def _put_into_form(
+    own: _Course, other: _Course, form: Callable[[ParameterGraph, Values], Factor | None]
+) -> list[Factor]:
+    """Put two networks into a normal form; returns what takes the first one back, if anything changes."""
+    made = form(own.graph, own.values)
+    if made is None:
+        return []
+    own.apply(made)
+    other.apply(form(other.graph, other.values))
+    return [made.inverse()]
+
+
+@dataclass
+class _Course:
+    """What has been applied to a network so far, and its parameters after it."""
+
+    graph: ParameterGraph
+    values: Values
+    factors: list[Automorphism | Factor] = field(default_factory=list)
+
+    def apply(self, more: Automorphism | Factor | None) -> None:
+        if more is not None:
+            self.factors.append(more)
+            self.values = {**self.values, **more.apply(self.values)}
+
+
+def _changes(kinds: Sequence[str]) -> bool:
+    """Whether the reference is changed too."""
+    return not set(kinds).isdisjoint(_MIXED)
+
+
+def _unmoved(graph: ParameterGraph) -> np.ndarray:
+    """The nodes that no permutation moves, bool [num_nodes]."""
+    found = np.ones(graph.num_nodes, dtype=bool)
+    for orbit in symmetries(graph).orbits:
+        found[orbit] = False
+    return found
 
 
 def _magnitudes(values: Values) -> Values:

@@ -17,7 +17,7 @@ from .similarity import Values
 
 __all__ = ["balancing", "best_signs"]
 
-_STEPS = 200
+_PRECISE = {"maxiter": 5000, "maxfun": 10000, "ftol": 0, "gtol": 1e-9, "maxcor": 30}
 _LN2 = float(np.log(2))
 
 
@@ -45,7 +45,7 @@ def balancing(graph: ParameterGraph, values: Values) -> Rescaling | None:
         total = sum(float(p.sum()) for p in parts if p is not None)
         return float(np.log(total)), 2 * _LN2 * group.pulled_back(parts) / total
 
-    found = minimize(size, np.zeros(group.dimension), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
+    found = minimize(size, np.zeros(group.dimension), jac=True, method="L-BFGS-B", options=_PRECISE)
     return Rescaling(group, numbers, found.x)
 
 

@@ -114,3 +114,23 @@ def test_forms(form: str, tmp_path: Path) -> None:
     assert alignment.proof.holds
     gmnc.write(alignment.networks.b, alignment.values, ordered)
     assert ordered.read_bytes() == original.read_bytes()
+
+
+ALL = ("permutation", "sign", "scale", "linear", "orthogonal")
+
+
+@pytest.mark.parametrize("kinds", [("permutation", "sign"), ("permutation", "scale"), ALL], ids="-".join)
+@pytest.mark.parametrize(("name", "how"), by_export(["perceptron", "resnet", "vit", "gpt"], hows=["dynamo"]))
+def test_symmetries_of_other_kinds_are_undone(
+    name: str, how: How, kinds: tuple[str, ...], compiled: Compiled, tmp_path: Path
+) -> None:
+    graph = compiled(name, how)
+    original, scrambled = (tmp_path / f"{n}.onnx" for n in "ab")
+    gmnc.write(graph, parameters(graph), original)
+    made = scramble(original, seed=1, kinds=kinds)
+    assert made.proof.holds
+    gmnc.write(made.graph, made.values, scrambled)
+    found = align(original, scrambled, kinds=kinds)
+    assert found.proof.holds
+    assert found.before > 0.1
+    assert found.after < 1e-6
