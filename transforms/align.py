@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -13,22 +13,28 @@ import onnx_ir
 
 from ..frontend import compile
 from ..ir import GmncError, ParameterGraph
-from ..symmetry import Automorphism, Factor, Product, checked_kinds
+from ..symmetry import Automorphism, Factor, Product, checked_kinds, symmetries
 from ..symmetry.automorphism import compose_all
 from ..testing.processes import NotRunnable
+from .activations import Correlations, correlations
 from .correspondence import Correspondence, correspondence, first_difference
 from .distance import LayerDistance, distance, layer_distances
 from .matching import match
-from .proof import Proof, feeds_for, prove
+from .probing import batches, first_rows
+from .proof import Feeds, Proof, feeds_for, prove
 from .rescaling import balancing, best_signs
 from .similarity import Values
 
-__all__ = ["Alignment", "Progress", "Source", "align", "compiled", "proof_of"]
+__all__ = ["Alignment", "Criterion", "Progress", "Source", "align", "compiled", "proof_of"]
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | ParameterGraph
 Progress = Callable[[str, int, int], None]
+Criterion = Literal["weights", "activations"]
+"""What tells which neurons belong together."""
 
 _ROUNDS = 3
+_RANDOM = 32
+"""How many random inputs activations are computed on, if none are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class Alignment:
         layers: Both by layer, the farthest first.
         moved: How many neurons have another place.
         proof: That the other network computes what it did.
+        criterion: What neurons were matched by, in words.
     """
 
     networks: Correspondence
@@ -58,6 +65,7 @@ class Alignment:
     layers: tuple[LayerDistance, ...]
     moved: int
     proof: Proof
+    criterion: str = "weights"
 
     @property
     def summary(self) -> str:
@@ -65,12 +73,13 @@ class Alignment:
         what = (
             f"{self.moved:,} neurons moved" if self.moved else "no neuron moved: the networks are in one order already"
         )
-        return f"{what}; distance {self.before:.4g} before, {self.after:.4g} after"
+        by = "" if self.criterion == "weights" else f"by {self.criterion}: "
+        return f"{by}{what}; distance {self.before:.4g} before, {self.after:.4g} after"
 
     def to_json(self) -> dict[str, Any]:
         """The alignment as JSON data, without tensors."""
         return {
-            "moved": self.moved, "before": self.before, "after": self.after,
+            "by": self.criterion, "moved": self.moved, "before": self.before, "after": self.after,
             "layers": [layer.to_json() for layer in self.layers], "proof": self.proof.to_json(),
         }  # fmt: skip
 
@@ -80,13 +89,14 @@ def align(
     b: Source,
     *,
     kinds: Sequence[str] = ("permutation",),
+    by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
     starts: int = 4,
     seed: int = 0,
     on_progress: Progress | None = None,
     **options: Any,
 ) -> Alignment:
-    """Find the symmetry of network B that brings its parameters closest to those of network A.
+    """Find the symmetry of network B that brings its neurons closest to those of network A.
 
     B computes the same before and after; this is checked in ONNX Runtime. Both must have one architecture.
 
@@ -94,7 +104,10 @@ def align(
         a: The reference: an ONNX model, its path, or its graph.
         b: The network that is put in order.
         kinds: Kinds of symmetries to use: "permutation", "sign", "scale".
-        inputs: Arrays by input name for the check; missing inputs are random.
+        by: "weights": neurons whose parameters are closest belong together. "activations": those whose values on
+            `inputs` correlate most, in ONNX Runtime; neurons without such values are matched by weights.
+        inputs: Arrays by input name, samples along the first axis, for activations and for the check; without them,
+            random ones.
         starts: How many orders of the layers are tried.
         seed: Seed of everything random.
         on_progress: Called with (activity, steps done, steps in total).
@@ -104,9 +117,11 @@ def align(
         The alignment; `gmnc.write(alignment.networks.b, alignment.values, path)` writes B in the new order.
 
     Raises:
-        GmncError: The architectures differ, or a model cannot be compiled.
+        GmncError: The architectures differ, a model cannot be compiled, or does not run on the inputs.
     """
     report = on_progress or (lambda what, done, total: None)
+    if by not in get_args(Criterion):
+        raise GmncError(f"networks cannot be aligned by {by!r}: choose {' or '.join(get_args(Criterion))}")
     kinds, rng = checked_kinds(kinds), np.random.default_rng(seed)
     report("lowering", 0, 1)
     graphs = compiled(a, **options), compiled(b, **options)
@@ -117,15 +132,24 @@ def align(
             "only networks of one architecture can be aligned"
         )
     reference, other = networks.values()
-    symmetry, aligned = _aligned(networks.a, reference, other, kinds, starts, rng, report)
+    criterion, alike = "weights", None
+    if by == "activations":
+        report("running", 0, 1)
+        feeds = _feeds(networks, a, inputs or {}, rng, options)
+        criterion = f"activations on {'the given' if inputs else 'random'} inputs"
+        groups = symmetries(networks.a).positions
+        alike = correlations(
+            networks, groups, (feeds, [_renamed(networks, f) for f in feeds]), "sign" in kinds, **options
+        )
+    symmetry, aligned = _aligned(networks.a, reference, other, kinds, starts, rng, report, alike)
     values = networks.back(aligned, {n: v for n, v in aligned.items() if not np.array_equal(v, other[n])})
     report("running", 0, 1)
-    proof = proof_of(networks.b, b, values, inputs or {}, rng, options)
+    proof = proof_of(networks.b, b, values, _renamed(networks, inputs or {}), rng, options)
     orders = [f for f in reversed(symmetry.factors) if isinstance(f, Automorphism)]
     moved = len(compose_all(networks.a, orders).src)
     return Alignment(
         networks, symmetry, reference, aligned, values, distance(reference, other), distance(reference, aligned),
-        layer_distances(networks.a, reference, other, aligned), moved, proof,
+        layer_distances(networks.a, reference, other, aligned), moved, proof, criterion,
     )  # fmt: skip
 
 
@@ -136,7 +160,7 @@ def compiled(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None
 
 def _aligned(
     graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
-    report: Progress,
+    report: Progress, alike: Correlations | None = None,
 ) -> tuple[Product, Values]:  # fmt: skip
     """The best symmetry, and the parameters after it."""
     factors: list[Automorphism | Factor] = []
@@ -158,11 +182,30 @@ def _aligned(
         if "permutation" in kinds:
             # Until signs are known, magnitudes alone are compared.
             pair = (_magnitudes(a), _magnitudes(b)) if signed and not number else (a, b)
-            found = match(graph, *pair, starts if not number else 0, rng, report)
+            found = match(graph, *pair, starts if not number else 0, rng, report, alike)
             b = apply(found.symmetry if len(found.symmetry.src) else None, b)
         if signed:
             b = apply(best_signs(graph, a, b), b)
     return Product(tuple(factors)), apply(back, b)
+
+
+def _feeds(
+    networks: Correspondence, model: Source, inputs: Mapping[str, np.ndarray], rng: np.random.Generator,
+    options: Mapping[str, Any],
+) -> Feeds:  # fmt: skip
+    """Inputs of the reference: the given ones, or random ones."""
+    source = networks.a.model if isinstance(model, ParameterGraph) else model
+    if source is None or networks.b.model is None:
+        raise GmncError("a store holds no network to run: align by weights, or compile the ONNX files")
+    if inputs:
+        return batches(networks.a.model, inputs)
+    return feeds_for(source, networks.a, {}, rng, options.get("dims"), options.get("shapes"), _RANDOM)
+
+
+def _renamed(networks: Correspondence, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs of the reference by the names of the other network's inputs, whose order is the same."""
+    names = {p.name: q.name for p, q in zip(networks.a.inputs, networks.b.inputs, strict=True)}
+    return {names.get(n, n): v for n, v in feed.items()}
 
 
 def _magnitudes(values: Values) -> Values:
@@ -178,7 +221,9 @@ def proof_of(
     if source is None:
         return Proof(None, 0.0, 0, "a store holds no network to run")
     try:
-        feeds = feeds_for(source, graph, inputs, rng, options.get("dims"), options.get("shapes"))
+        feeds = feeds_for(
+            source, graph, first_rows(graph.model, inputs), rng, options.get("dims"), options.get("shapes")
+        )
     except NotRunnable as error:
         return Proof(None, 0.0, 0, str(error))
     return prove(graph, values, feeds, rng, source)

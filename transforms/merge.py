@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..ir import GmncError, ParameterGraph
-from .align import Alignment, Progress, Source, align, compiled
+from .align import Alignment, Criterion, Progress, Source, align, compiled
 from .correspondence import correspondence, first_difference
 from .similarity import Values
 
@@ -57,6 +57,7 @@ def merge(
     base: Source | None = None,
     aligned: bool = True,
     kinds: Sequence[str] = ("permutation",),
+    by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -74,7 +75,8 @@ def merge(
         base: The network that the models were fine-tuned from, for the last two methods.
         aligned: Whether to align the networks first.
         kinds: Kinds of symmetries to align by, see `align`.
-        inputs: Arrays by input name for the checks in ONNX Runtime.
+        by: What neurons are matched by, see `align`.
+        inputs: Arrays by input name for activations, and for the checks in ONNX Runtime.
         seed: Seed of everything random.
         on_progress: Called with (activity, steps done, steps in total).
         **options: Options of `gmnc.compile`; its option `inputs` is called `shapes` here.
@@ -91,7 +93,7 @@ def merge(
     reference, alignments, parts = None, [], []
     for graph in [*graphs[1:], *([] if base is None else [compiled(base, **options)])]:
         if aligned:
-            made = align(first, graph, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+            made = align(first, graph, kinds=kinds, by=by, inputs=inputs, seed=seed, on_progress=on_progress, **options)
             alignments.append(made)
             reference, own = made.reference, made.aligned
         else:
