@@ -206,6 +206,14 @@ def merge_models(
     kinds: Kinds = "permutation",
     by: By = Criterion.weights,
     inputs: Arrays = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Arrays by input name to set the statistics of the merged channels from.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
@@ -218,13 +226,14 @@ def merge_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given = _arrays(inputs)
+        given, data = _arrays(inputs), _arrays(repair)
         from ..transforms import merge
 
         with progress_bar(quiet) as on_progress:
             made = merge(
                 models, weights=_numbers(weights), method=method.value, base=base, aligned=align,
-                kinds=kinds.split(","), by=by.value, inputs=given, seed=seed, on_progress=on_progress, **options,
+                kinds=kinds.split(","), by=by.value, inputs=given, repair=data, seed=seed, on_progress=on_progress,
+                **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.graph, made.values, output_file)
@@ -235,6 +244,10 @@ def merge_models(
             output().print(cell(f"{alignment.networks.b.name}: {alignment.summary}"), soft_wrap=True)
             output().print(cell(alignment.proof.summary), soft_wrap=True)
         output().print(cell(made.summary), soft_wrap=True)
+        if made.repaired is not None:
+            output().print(cell(made.repaired.summary), soft_wrap=True)
+            for layer in made.repaired.skipped:
+                output().print(cell(f"not repaired: {layer.name}: {layer.reason}"), soft_wrap=True)
     for alignment in made.alignments:
         _fail_unless_proved(alignment.proof)
 
