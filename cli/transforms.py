@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..ir import ParameterGraph
     from ..transforms import Alignment, LayerDistance, Proof
 
-__all__ = ["Method", "align_models", "diff_models", "fingerprint_model", "merge_models", "scramble_model"]
+__all__ = ["Criterion", "Method", "align_models", "diff_models", "fingerprint_model", "merge_models", "scramble_model"]
 
 First = Annotated[Path, typer.Argument(metavar="A", help="An ONNX file.", show_default=False)]
 Second = Annotated[Path, typer.Argument(metavar="B", help="Another one of the same architecture.", show_default=False)]
@@ -33,12 +33,24 @@ Starts = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders 
 Arrays = Annotated[
     Path | None,
     typer.Option(
-        metavar="FILE.npz", help="Arrays by input name for the check in ONNX Runtime; others are random.",
+        metavar="FILE.npz", help="Arrays by input name for activations and the check in ONNX Runtime; else random.",
         show_default=False,
     ),
 ]  # fmt: skip
 _LISTED = 20
 """The most layers that are printed."""
+
+
+class Criterion(StrEnum):
+    """What tells which neurons belong together."""
+
+    weights = "weights"
+    activations = "activations"
+
+
+By = Annotated[
+    Criterion, typer.Option(help="What tells which neurons belong together: parameters, or values on --inputs.")
+]
 
 
 class Method(StrEnum):
@@ -114,6 +126,7 @@ def align_models(
     b: Second,
     output_file: Output,
     kinds: Kinds = "permutation",
+    by: By = Criterion.weights,
     starts: Starts = 4,
     inputs: Arrays = None,
     seed: Seed = 0,
@@ -133,8 +146,9 @@ def align_models(
 
         with progress_bar(quiet) as on_progress:
             made = align(
-                a, b, kinds=kinds.split(","), starts=starts, inputs=given, seed=seed, on_progress=on_progress, **options
-            )
+                a, b, kinds=kinds.split(","), by=by.value, starts=starts, inputs=given, seed=seed,
+                on_progress=on_progress, **options,
+            )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.networks.b, made.values, output_file)
     if json:
@@ -190,7 +204,16 @@ def merge_models(
     ] = None,
     align: Annotated[bool, typer.Option(help="Put the networks in the order of the first one before.")] = True,
     kinds: Kinds = "permutation",
+    by: By = Criterion.weights,
     inputs: Arrays = None,
+    repair: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.npz",
+            help="Arrays by input name to set the statistics of the merged channels from.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
@@ -203,13 +226,14 @@ def merge_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given = _arrays(inputs)
+        given, data = _arrays(inputs), _arrays(repair)
         from ..transforms import merge
 
         with progress_bar(quiet) as on_progress:
             made = merge(
                 models, weights=_numbers(weights), method=method.value, base=base, aligned=align,
-                kinds=kinds.split(","), inputs=given, seed=seed, on_progress=on_progress, **options,
+                kinds=kinds.split(","), by=by.value, inputs=given, repair=data, seed=seed, on_progress=on_progress,
+                **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.graph, made.values, output_file)
@@ -220,6 +244,10 @@ def merge_models(
             output().print(cell(f"{alignment.networks.b.name}: {alignment.summary}"), soft_wrap=True)
             output().print(cell(alignment.proof.summary), soft_wrap=True)
         output().print(cell(made.summary), soft_wrap=True)
+        if made.repaired is not None:
+            output().print(cell(made.repaired.summary), soft_wrap=True)
+            for layer in made.repaired.skipped:
+                output().print(cell(f"not repaired: {layer.name}: {layer.reason}"), soft_wrap=True)
     for alignment in made.alignments:
         _fail_unless_proved(alignment.proof)
 

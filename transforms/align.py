@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnx
@@ -14,24 +13,26 @@ import onnx_ir
 
 from ..frontend import compile
 from ..ir import GmncError, ParameterGraph
-from ..symmetry import Automorphism, Factor, Product, checked_kinds, symmetries
+from ..symmetry import Automorphism, Product, checked_kinds, symmetries
 from ..symmetry.automorphism import compose_all
 from ..testing.processes import NotRunnable
+from .activations import correlations
 from .correspondence import Correspondence, correspondence, first_difference
+from .descent import Search, closest
 from .distance import LayerDistance, distance, layer_distances
-from .matching import match
-from .mixing import absorbed, best_mixing, normal_form
-from .proof import Proof, feeds_for, prove
-from .rescaling import balancing, best_signs
+from .probing import batches, first_rows
+from .proof import Feeds, Proof, feeds_for, prove
 from .similarity import Values
 
-__all__ = ["Alignment", "Progress", "Source", "align", "compiled", "proof_of"]
+__all__ = ["Alignment", "Criterion", "Progress", "Source", "align", "compiled", "proof_of"]
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model | ParameterGraph
 Progress = Callable[[str, int, int], None]
+Criterion = Literal["weights", "activations"]
+"""What tells which neurons belong together."""
 
-_ROUNDS = 3
-_MIXED = ("linear", "orthogonal")
+_RANDOM = 32
+"""How many random inputs activations are computed on, if none are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Alignment:
         layers: Both by layer, the farthest first.
         moved: How many neurons have another place.
         proof: That the other network computes what it did.
+        criterion: What neurons were matched by, in words.
     """
 
     networks: Correspondence
@@ -61,6 +63,7 @@ class Alignment:
     layers: tuple[LayerDistance, ...]
     moved: int
     proof: Proof
+    criterion: str = "weights"
 
     @property
     def summary(self) -> str:
@@ -68,12 +71,13 @@ class Alignment:
         what = (
             f"{self.moved:,} neurons moved" if self.moved else "no neuron moved: the networks are in one order already"
         )
-        return f"{what}; distance {self.before:.4g} before, {self.after:.4g} after"
+        by = "" if self.criterion == "weights" else f"by {self.criterion}: "
+        return f"{by}{what}; distance {self.before:.4g} before, {self.after:.4g} after"
 
     def to_json(self) -> dict[str, Any]:
         """The alignment as JSON data, without tensors."""
         return {
-            "moved": self.moved, "before": self.before, "after": self.after,
+            "by": self.criterion, "moved": self.moved, "before": self.before, "after": self.after,
             "layers": [layer.to_json() for layer in self.layers], "proof": self.proof.to_json(),
         }  # fmt: skip
 
@@ -83,13 +87,14 @@ def align(
     b: Source,
     *,
     kinds: Sequence[str] = ("permutation",),
+    by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
     starts: int = 4,
     seed: int = 0,
     on_progress: Progress | None = None,
     **options: Any,
 ) -> Alignment:
-    """Find the symmetry of network B that brings its parameters closest to those of network A.
+    """Find the symmetry of network B that brings its neurons closest to those of network A.
 
     B computes the same before and after; this is checked in ONNX Runtime. Both must have one architecture.
 
@@ -98,7 +103,10 @@ def align(
         b: The network that is put in order.
         kinds: Kinds of symmetries to use, see `gmnc.symmetries`. With "orthogonal" or "linear" the scales of some
             normalisations are taken into the weights, of the reference too.
-        inputs: Arrays by input name for the check; missing inputs are random.
+        by: "weights": neurons whose parameters are closest belong together. "activations": those whose values on
+            `inputs` correlate most, in ONNX Runtime; neurons without such values are matched by weights.
+        inputs: Arrays by input name, samples along the first axis, for activations and for the check; without them,
+            random ones.
         starts: How many orders of the layers are tried.
         seed: Seed of everything random.
         on_progress: Called with (activity, steps done, steps in total).
@@ -108,9 +116,11 @@ def align(
         The alignment; `gmnc.write(alignment.networks.b, alignment.values, path)` writes B in the new order.
 
     Raises:
-        GmncError: The architectures differ, or a model cannot be compiled.
+        GmncError: The architectures differ, a model cannot be compiled, or does not run on the inputs.
     """
     report = on_progress or (lambda what, done, total: None)
+    if by not in get_args(Criterion):
+        raise GmncError(f"networks cannot be aligned by {by!r}: choose {' or '.join(get_args(Criterion))}")
     kinds, rng = checked_kinds(kinds), np.random.default_rng(seed)
     report("lowering", 0, 1)
     graphs = compiled(a, **options), compiled(b, **options)
@@ -121,17 +131,25 @@ def align(
             "only networks of one architecture can be aligned"
         )
     reference, other = networks.values()
-    own, course = _aligned(networks.a, reference, other, kinds, starts, rng, report)
+    criterion, alike = "weights", None
+    if by == "activations":
+        report("running", 0, 1)
+        feeds = _feeds(networks, a, inputs or {}, rng, options)
+        criterion = f"activations on {'the given' if inputs else 'random'} inputs"
+        groups = symmetries(networks.a).positions
+        alike = correlations(
+            networks, groups, (feeds, [_renamed(networks, f) for f in feeds]), "sign" in kinds, **options
+        )
+    own, course = closest(Search(networks.a, kinds, starts, rng, report, alike), reference, other)
     symmetry, aligned = Product(tuple(course.factors)), course.values
-    reference = own.values if _changes(kinds) else reference
     values = networks.back(aligned, {n: v for n, v in aligned.items() if not np.array_equal(v, other[n])})
     report("running", 0, 1)
-    proof = proof_of(networks.b, b, values, inputs or {}, rng, options)
+    proof = proof_of(networks.b, b, values, _renamed(networks, inputs or {}), rng, options)
     orders = [f for f in reversed(symmetry.factors) if isinstance(f, Automorphism)]
     moved = len(compose_all(networks.a, orders).src)
     return Alignment(
-        networks, symmetry, reference, aligned, values, distance(reference, other), distance(reference, aligned),
-        layer_distances(networks.a, reference, other, aligned), moved, proof,
+        networks, symmetry, own.values, aligned, values, distance(own.values, other), distance(own.values, aligned),
+        layer_distances(networks.a, own.values, other, aligned), moved, proof, criterion,
     )  # fmt: skip
 
 
@@ -140,96 +158,23 @@ def compiled(source: Source, shapes: Mapping[str, tuple[int, ...]] | None = None
     return source if isinstance(source, ParameterGraph) else compile(source, inputs=shapes, **options)
 
 
-def _aligned(
-    graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
-    report: Progress,
-) -> tuple[_Course, _Course]:  # fmt: skip
-    """What is done to the reference and to the other network to bring them as close as possible."""
-    found = [_descended(graph, a, b, kinds, starts, rng, report, normal=False)]
-    if "linear" in kinds and symmetries(graph, ("linear",)).mixings[0].spaces:
-        found.append(_descended(graph, a, b, kinds, starts, rng, report, normal=True))
-    return min(found, key=lambda pair: distance(pair[0].values, pair[1].values))
+def _feeds(
+    networks: Correspondence, model: Source, inputs: Mapping[str, np.ndarray], rng: np.random.Generator,
+    options: Mapping[str, Any],
+) -> Feeds:  # fmt: skip
+    """Inputs of the reference: the given ones, or random ones."""
+    source = networks.a.model if isinstance(model, ParameterGraph) else model
+    if source is None or networks.b.model is None:
+        raise GmncError("a store holds no network to run: align by weights, or compile the ONNX files")
+    if inputs:
+        return batches(networks.a.model, inputs)
+    return feeds_for(source, networks.a, {}, rng, options.get("dims"), options.get("shapes"), _RANDOM)
 
 
-def _descended(
-    graph: ParameterGraph, a: Values, b: Values, kinds: Sequence[str], starts: int, rng: np.random.Generator,
-    report: Progress, normal: bool,
-) -> tuple[_Course, _Course]:  # fmt: skip
-    """Bring one kind of symmetries after the other to its best.
-
-    normal: whether both networks are put into their normal forms by linear maps first; by scales they always are.
-    """
-    own, other = _Course(graph, a), _Course(graph, b)
-    back: list[Factor] = []
-    if "scale" in kinds:
-        back += _put_into_form(own, other, balancing)
-    for kind in _MIXED:
-        if kind in kinds:
-            # Scales of normalisations that are 1 in one network must be 1 in the other.
-            _put_into_form(own, other, partial(absorbed, kind=kind))
-    if normal:
-        back += _put_into_form(own, other, normal_form)
-    if "orthogonal" in kinds:
-        other.apply(best_mixing(graph, own.values, other.values, "orthogonal", _unmoved(graph)))
-    for number in range(1 if set(kinds) <= {"permutation", "scale"} else _ROUNDS):
-        if "permutation" in kinds:
-            # Until signs are known, magnitudes alone are compared.
-            unsigned = "sign" in kinds and not number
-            pair = [_magnitudes(c.values) if unsigned else c.values for c in (own, other)]
-            made = match(graph, *pair, starts if not number else 0, rng, report).symmetry
-            other.apply(made if len(made.src) else None)
-        if "sign" in kinds:
-            other.apply(best_signs(graph, own.values, other.values))
-        for kind in _MIXED:
-            if kind in kinds:
-                other.apply(best_mixing(graph, own.values, other.values, kind))
-    for each in reversed(back):
-        own.apply(each)
-        other.apply(each)
-    return own, other
-
-
-def _put_into_form(
-    own: _Course, other: _Course, form: Callable[[ParameterGraph, Values], Factor | None]
-) -> list[Factor]:
-    """Put two networks into a normal form; returns what takes the first one back, if anything changes."""
-    made = form(own.graph, own.values)
-    if made is None:
-        return []
-    own.apply(made)
-    other.apply(form(other.graph, other.values))
-    return [made.inverse()]
-
-
-@dataclass
-class _Course:
-    """What has been applied to a network so far, and its parameters after it."""
-
-    graph: ParameterGraph
-    values: Values
-    factors: list[Automorphism | Factor] = field(default_factory=list)
-
-    def apply(self, more: Automorphism | Factor | None) -> None:
-        if more is not None:
-            self.factors.append(more)
-            self.values = {**self.values, **more.apply(self.values)}
-
-
-def _changes(kinds: Sequence[str]) -> bool:
-    """Whether the reference is changed too."""
-    return not set(kinds).isdisjoint(_MIXED)
-
-
-def _unmoved(graph: ParameterGraph) -> np.ndarray:
-    """The nodes that no permutation moves, bool [num_nodes]."""
-    found = np.ones(graph.num_nodes, dtype=bool)
-    for orbit in symmetries(graph).orbits:
-        found[orbit] = False
-    return found
-
-
-def _magnitudes(values: Values) -> Values:
-    return {n: np.abs(v) for n, v in values.items()}
+def _renamed(networks: Correspondence, feed: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Inputs of the reference by the names of the other network's inputs, whose order is the same."""
+    names = {p.name: q.name for p, q in zip(networks.a.inputs, networks.b.inputs, strict=True)}
+    return {names.get(n, n): v for n, v in feed.items()}
 
 
 def proof_of(
@@ -241,7 +186,9 @@ def proof_of(
     if source is None:
         return Proof(None, 0.0, 0, "a store holds no network to run")
     try:
-        feeds = feeds_for(source, graph, inputs, rng, options.get("dims"), options.get("shapes"))
+        feeds = feeds_for(
+            source, graph, first_rows(graph.model, inputs), rng, options.get("dims"), options.get("shapes")
+        )
     except NotRunnable as error:
         return Proof(None, 0.0, 0, str(error))
     return prove(graph, values, feeds, rng, source)

@@ -16,6 +16,7 @@ import numpy as np
 from ..ir.graph import ParameterGraph
 from ..symmetry import Automorphism, Interchangeable, symmetries
 from ..symmetry.automorphism import compose_all
+from .activations import Correlations
 from .similarity import Positions, Values, inner_product, similarity
 
 __all__ = ["Matching", "match"]
@@ -24,8 +25,14 @@ _SWEEPS = 50
 _CLOSE = 0.01
 """Squared distance, relative to the size of the networks, below which no other order is tried."""
 
+_TIE = 1e-6
+"""The most that parameters add to correlations, which are otherwise equal."""
+
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how much of it is done, and how much there is."""
+
+Scorer = Callable[[Positions], np.ndarray]
+"""The value of each position of the second network at each one of the first, float64 [positions, positions]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,7 @@ def match(
     starts: int = 4,
     rng: np.random.Generator | None = None,
     on_progress: Progress = lambda what, done, total: None,
+    by: Correlations | None = None,
 ) -> Matching:
     """Find the order of the neurons of a network in which its parameters are closest to another network's.
 
@@ -60,15 +68,21 @@ def match(
         starts: How many orders of the layers are tried; 0 to improve the present order.
         rng: Source of randomness for the order in which layers are solved.
         on_progress: Called with what is done.
+        by: How alike activations are. Positions that have some are put in order by them, once (not if `starts` is 0);
+            the parameters then say the order of the others.
 
     Returns:
         The best order that was found.
     """
     rng = rng or np.random.default_rng(0)
-    found = symmetries(graph)
-    groups = found.positions
-    if not starts:
-        return _descended(graph, groups, a, _applied(graph, Matching(compose_all(graph, []), b, 0.0), [], a))
+    groups = symmetries(graph).positions
+    first = _applied(graph, Matching(compose_all(graph, []), b, 0.0), [], a)
+    if by is not None:
+        if starts:
+            first = _matched_by_activations(graph, groups, a, first, by)
+        groups = [g for g in groups if not by.covers(g)]
+    if not starts or not groups:
+        return _descended(graph, groups, a, first)
     best: Matching | None = None
     for number in range(starts):
         on_progress("matching", number, starts)
@@ -77,7 +91,8 @@ def match(
             order.reverse()
         elif number:
             order = rng.permutation(len(groups)).tolist()
-        made = _descended(graph, [groups[i] for i in order], a, _started(graph, [groups[i] for i in order], a, b))
+        ordered = [groups[i] for i in order]
+        made = _descended(graph, ordered, a, _started(graph, ordered, a, first))
         if best is None or made.product > best.product:
             best = made
         if _are_close(graph, a, best):
@@ -86,14 +101,42 @@ def match(
     return best
 
 
-def _started(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values, b: Values) -> Matching:
-    """Each set of positions in its best order by the parameters whose order is known by then."""
+def _matched_by_activations(
+    graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values, state: Matching, by: Correlations
+) -> Matching:
+    """The positions that have activations in their best order."""
+    score = _with_ties(by, _by_parameters(a, state.values, _known(graph, groups)))
+    # Activations are those of neurons in their first order, which no group but their own changes.
+    return _applied(graph, state, [_best(group, score) for group in groups if by.covers(group)], a)
+
+
+def _known(graph: ParameterGraph, groups: Sequence[Interchangeable]) -> np.ndarray:
+    """The nodes that are in one order in both networks while that of these groups is not known, bool [num_nodes]."""
     known = np.ones(graph.num_nodes, dtype=bool)
     for group in groups:
         known[group.nodes] = False
-    state = Matching(compose_all(graph, []), b, 0.0)
+    return known
+
+
+def _by_parameters(a: Values, b: Values, known: np.ndarray | None) -> Scorer:
+    return lambda places: similarity(places, a, b, known)
+
+
+def _with_ties(by: Correlations, others: Scorer) -> Scorer:
+    """Correlations; where they are equal, as of neurons that never change, others decide."""
+
+    def scores(places: Positions) -> np.ndarray:
+        more = others(places)
+        return by.scores(places) + _TIE * more / max(np.abs(more).max(initial=0), np.finfo(float).tiny)
+
+    return scores
+
+
+def _started(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values, state: Matching) -> Matching:
+    """Each set of positions in its best order by the parameters whose order is known by then."""
+    known = _known(graph, groups)
     for group in groups:
-        state = _applied(graph, state, [_best(group, a, state.values, known)], a)
+        state = _applied(graph, state, [_best(group, _by_parameters(a, state.values, known))], a)
         known[group.nodes] = True
     return state
 
@@ -103,7 +146,7 @@ def _descended(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Valu
     for _ in range(_SWEEPS):
         before = state.product
         for group in groups:
-            made = _applied(graph, state, [_best(group, a, state.values, None)], a)
+            made = _applied(graph, state, [_best(group, _by_parameters(a, state.values, None))], a)
             if made.product > state.product:
                 state = made
         if not state.product > before + 1e-9 * abs(before):
@@ -148,10 +191,10 @@ def _level(graph: ParameterGraph, items: np.ndarray, templates: Sequence[Interch
     return _Level(items, Positions(graph, items[~used], frame, skipped), tuple(inner))
 
 
-def _best(group: Interchangeable, a: Values, b: Values, known: np.ndarray | None) -> Automorphism:
+def _best(group: Interchangeable, score: Scorer) -> Automorphism:
     """The best symmetry of some positions and of all that is inside them."""
     level = _level(group.graph, group.items, group.inside[0] if group.inside else (), group.items)
-    scores, solved = _scores(level, a, b, known)
+    scores, solved = _scores(level, score)
     order = _assigned(scores)
     return compose_all(group.graph, _symmetries(group.graph, level, order, np.argsort(order), solved))
 
@@ -160,12 +203,12 @@ _Solved = list[tuple[dict[tuple[int, int], np.ndarray], Any]]
 """By inner level: the order inside for each pair of positions, and the same for the levels inside it."""
 
 
-def _scores(level: _Level, a: Values, b: Values, known: np.ndarray | None) -> tuple[np.ndarray, _Solved]:
+def _scores(level: _Level, score: Scorer) -> tuple[np.ndarray, _Solved]:
     """The value of each position of the second network at each position, and the best order inside it there."""
-    scores = similarity(level.own, a, b, known)
+    scores = score(level.own)
     solved: _Solved = []
     for inner, width in level.inner:
-        finer, deeper = _scores(inner, a, b, known)
+        finer, deeper = _scores(inner, score)
         blocks = finer.reshape(len(scores), width, len(scores), width).swapaxes(1, 2)
         orders = {(i, j): _assigned(blocks[i, j]) for i, j in np.ndindex(scores.shape)}
         for (i, j), order in orders.items():

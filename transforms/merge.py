@@ -9,8 +9,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ..ir import GmncError, ParameterGraph
-from .align import Alignment, Progress, Source, align, compiled
+from .align import Alignment, Criterion, Progress, Source, align, compiled
 from .correspondence import correspondence, first_difference
+from .probing import batches
+from .repair import Repaired, Repairer
 from .similarity import Values
 
 __all__ = ["Merged", "Method", "merge"]
@@ -30,11 +32,13 @@ class Merged:
         graph: The graph of the first one, into whose model the parameters are written.
         values: The merged parameters by name.
         alignments: Of every further network; none if they were not aligned.
+        repaired: How statistics were set from data, if they were; `values` are those after it.
     """
 
     graph: ParameterGraph
     values: Values
     alignments: tuple[Alignment, ...]
+    repaired: Repaired | None = None
 
     @property
     def summary(self) -> str:
@@ -46,7 +50,10 @@ class Merged:
 
     def to_json(self) -> dict[str, Any]:
         """What was done as JSON data."""
-        return {"alignments": [a.to_json() for a in self.alignments], "tensors": sorted(self.values)}
+        return {
+            "alignments": [a.to_json() for a in self.alignments], "tensors": sorted(self.values),
+            "repaired": None if self.repaired is None else self.repaired.to_json(),
+        }  # fmt: skip
 
 
 def merge(
@@ -57,7 +64,9 @@ def merge(
     base: Source | None = None,
     aligned: bool = True,
     kinds: Sequence[str] = ("permutation",),
+    by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
+    repair: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
     **options: Any,
@@ -74,7 +83,10 @@ def merge(
         base: The network that the models were fine-tuned from, for the last two methods.
         aligned: Whether to align the networks first.
         kinds: Kinds of symmetries to align by, see `align`.
-        inputs: Arrays by input name for the checks in ONNX Runtime.
+        by: What neurons are matched by, see `align`.
+        inputs: Arrays by input name for activations, and for the checks in ONNX Runtime.
+        repair: Arrays by input name, samples along the first axis, from which the statistics of the merged network's
+            channels are set: running means and variances, and scale and shift of layers that have none (`Repairer`).
         seed: Seed of everything random.
         on_progress: Called with (activity, steps done, steps in total).
         **options: Options of `gmnc.compile`; its option `inputs` is called `shapes` here.
@@ -83,7 +95,8 @@ def merge(
         The merged parameters; `gmnc.write(merged.graph, merged.values, path)` writes them into the first model.
 
     Raises:
-        GmncError: The architectures differ, or the method does not fit what is given.
+        GmncError: The architectures differ, the method does not fit what is given, or a network does not run on the
+            data for repair.
     """
     weights = _checked(models, weights, method, base)
     graphs = [compiled(m, **options) for m in models]
@@ -91,7 +104,7 @@ def merge(
     reference, alignments, parts = None, [], []
     for graph in [*graphs[1:], *([] if base is None else [compiled(base, **options)])]:
         if aligned:
-            made = align(first, graph, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+            made = align(first, graph, kinds=kinds, by=by, inputs=inputs, seed=seed, on_progress=on_progress, **options)
             alignments.append(made)
             reference, own = made.reference, made.aligned
         else:
@@ -108,7 +121,24 @@ def merge(
     merged = {
         n: _merged(method, [v[n] for v in every], weights, None if start is None else start[n]) for n in reference
     }
-    return Merged(first, merged, tuple(alignments))
+    repaired = None
+    if repair is not None:
+        endpoints = every if start is None else [*every, start]
+        shares = weights if start is None else [*weights, 1 - sum(weights)]
+        repaired = _repaired(first, merged, endpoints, shares, repair, on_progress, options)
+    return Merged(first, merged if repaired is None else repaired.values, tuple(alignments), repaired)
+
+
+def _repaired(
+    graph: ParameterGraph, merged: Values, endpoints: Sequence[Values], shares: Sequence[float],
+    data: Mapping[str, np.ndarray], on_progress: Progress | None, options: Mapping[str, Any],
+) -> Repaired:  # fmt: skip
+    """The merged network with its statistics set from data."""
+    if graph.model is None:
+        raise GmncError("a store holds no network to run: merge the ONNX files to repair the result")
+    repairer = Repairer(graph, batches(graph.model, data), options.get("dims"))
+    report = on_progress or (lambda what, done, total: None)
+    return repairer.repaired(merged, [repairer.moments(v) for v in endpoints], shares, report)
 
 
 def _checked(

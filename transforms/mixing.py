@@ -84,7 +84,8 @@ def normal_form(graph: ParameterGraph, values: Values) -> Mixing | None:
 
 def _best(graph: ParameterGraph, space: Space, a: Values, b: Values, known: np.ndarray | None) -> np.ndarray:
     if space.matrices is not Matrices.ALL:
-        return _procrustes(sum(gram(graph, space, a, b, dual, known) for dual in (False, True)), space.matrices)
+        front, behind = (gram(graph, space, a, b, dual, known) for dual in (False, True))
+        return _procrustes(front + behind, space.matrices)
     own, other = (_balancing(graph, space, values) for values in (a, b))
     front, behind = (gram(graph, space, a, b, dual, known) for dual in (False, True))
     turned = own @ front @ other.T + np.linalg.inv(own).T @ behind @ np.linalg.inv(other)
