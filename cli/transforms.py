@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -142,6 +142,7 @@ def align_models(
     with errors_to_exit_codes():
         options = _options(dim, input)
         given = _arrays(inputs)
+        _check_output(output_file, [a, b, inputs])
         from ..transforms import align
 
         with progress_bar(quiet) as on_progress:
@@ -176,6 +177,7 @@ def scramble_model(
     with errors_to_exit_codes():
         options = _options(dim, input)
         given = _arrays(inputs)
+        _check_output(output_file, [model, inputs])
         from ..transforms import scramble
 
         with progress_bar(quiet) as on_progress:
@@ -227,6 +229,7 @@ def merge_models(
     with errors_to_exit_codes():
         options = _options(dim, input)
         given, data = _arrays(inputs), _arrays(repair)
+        _check_output(output_file, [*models, base, inputs, repair])
         from ..transforms import merge
 
         with progress_bar(quiet) as on_progress:
@@ -269,6 +272,13 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError:
         raise typer.BadParameter(f"{text!r}: expected numbers, as in 0.5,0.5", param_hint="--weights") from None
+
+
+def _check_output(path: Path, read: Sequence[Path | None]) -> None:
+    """Refuse an output that cannot be written, or that the command reads, before anything that takes time."""
+    from ..files.writing import target
+
+    target(path, [p for p in read if p is not None])
 
 
 def _write(graph: ParameterGraph, values: Mapping[str, np.ndarray], path: Path) -> None:
