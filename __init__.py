@@ -2,7 +2,7 @@
 
 The names here are for everyday work; each is loaded on first use, so that `import gmnc` is instant. The rooms
 (`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.files`,
-`gmnc.tasks`, `gmnc.testing`, `gmnc.transforms`) hold the rest.
+`gmnc.tasks`, `gmnc.testing`, `gmnc.transforms`, and `gmnc.passes`) hold the rest.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ _ROOMS = (
     "ir",
     "kernels",
     "metanets",
+    "passes",
     "symmetry",
     "tasks",
     "testing",
