@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from networkx.utils import UnionFind
 
-from ..ir.graph import ParameterGraph
+from ..ir.graph import ParameterGraph, ParameterView
 from .automorphism import Automorphism
 from .group import Component, SymmetricGroup, symmetric_group
 
@@ -46,6 +47,33 @@ class Interchangeable:
     def nodes(self) -> np.ndarray:
         """The columns of nodes, int64 [columns, degree]."""
         return self.items[self.items[:, 0] < self.graph.num_nodes]
+
+    @property
+    def axes(self) -> tuple[tuple[str, int], ...]:
+        """The stored tensors that an order moves, and the axis of each along which it does.
+
+        Several axes of one tensor are several entries. Positions that fill only a part of an axis, such as heads, count
+        with the axis.
+        """
+        found: dict[tuple[str, int], None] = {}
+        nodes = self.nodes
+        place = np.full(self.graph.num_nodes, -1)
+        place[nodes] = np.arange(self.degree)
+        column = np.full(self.graph.num_nodes, -1)
+        column[nodes] = np.arange(len(nodes))[:, None]
+        for block in self.graph.edges:
+            if block.constant or not block.size:
+                continue
+            shape = self.graph.parameters[block.view.name].shape
+            for ends, forward in ((block.dst, True), (block.src, False)):
+                batch, row = np.nonzero(place[ends] >= 0)
+                for pair in _apart(ends[batch, row], place, column):
+                    at = [(int(batch[i]), int(row[i])) for i in pair]
+                    entries = [(b, r, 0, 0) if forward else (b, 0, r, 0) for b, r in at]
+                    numbers = [_element(block.view, entry) for entry in entries]
+                    coordinates = np.array(np.unravel_index(numbers, shape))
+                    found.update({(block.view.name, int(a)): None for a in np.flatnonzero(np.ptp(coordinates, axis=1))})
+        return tuple(found)
 
     def permutation(self, order: Sequence[int] | np.ndarray) -> Automorphism:
         """The symmetry that puts the positions in another order.
@@ -181,15 +209,14 @@ def _spanning(group: SymmetricGroup, moves: Sequence[Moves], done: Sequence[Inte
     """Swaps that join all positions of a group, without those that close a cycle."""
     leads = _leads(done)
     place = {int(i): p for p, i in enumerate(group.columns[0].tolist())}
-    root = list(range(group.degree))
+    joined = UnionFind(range(group.degree))
     kept = []
     for src, dst in moves:
         pairs = zip(_lead(leads, src).tolist(), _lead(leads, dst).tolist(), strict=True)
         ends = {(place[a], place[b]) for a, b in pairs if a in place and b in place and a != b}
-        roots = {root[x] for pair in ends for x in pair}
+        roots = {joined[x] for pair in ends for x in pair}
         if len(roots) == 2:
-            low, high = sorted(roots)
-            root = [low if r == high else r for r in root]
+            joined.union(*roots)
             kept.append((src, dst))
     return kept
 
@@ -208,3 +235,18 @@ def _oriented(columns: np.ndarray, done: Sequence[Interchangeable]) -> np.ndarra
             if columns[column[item], 0] != item:
                 columns[column[item]] = columns[column[item], ::-1]
     return columns
+
+
+def _apart(nodes: np.ndarray, place: np.ndarray, column: np.ndarray) -> Iterator[tuple[int, int]]:
+    """For each column the indices of two of its nodes at different positions, if both are there."""
+    order = np.lexsort((place[nodes], column[nodes]))
+    for run in np.split(order, np.flatnonzero(np.diff(column[nodes[order]])) + 1):
+        if len(run) > 1:
+            yield int(run[0]), int(run[-1])
+
+
+def _element(view: ParameterView, at: tuple[int, int, int, int]) -> int:
+    """The number of an element of a view in its tensor."""
+    if view.index is not None:
+        return int(view.index[at])
+    return view.offset + sum(i * s for i, s in zip(at, view.strides, strict=True))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from math import factorial, prod
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..ir.printable import counted
 from ..ir.vocabulary import EdgeRole, NodeKind
 from .automorphism import Automorphism
 from .group import Component, SymmetricGroup
+from .interchange import Interchangeable, interchangeable
 from .kinds import plural
 from .mixing import Mixings
 from .rescaling import Rescalings
@@ -45,6 +47,7 @@ class SymmetryFamily:
         scales: Number of independent scales whose first node is here; None unless scales were asked for.
         orthogonal: Dimension of the groups of orthogonal matrices that mix nodes from here on; None unless asked for.
         linear: Dimension of the groups of invertible matrices that mix nodes from here on; None unless asked for.
+        find: Finds the positions, on first use.
     """
 
     name: str
@@ -58,6 +61,15 @@ class SymmetryFamily:
     scales: int | None = None
     orthogonal: int | None = None
     linear: int | None = None
+    find: Callable[[], list[Interchangeable]] = field(default=list, repr=False, compare=False)
+
+    @property
+    def positions(self) -> list[Interchangeable]:
+        """The outermost positions that may be put in any order, with the tensors and axes that an order moves.
+
+        `permutation` of these gives the symmetry, whose `inverse()` and `@` go on with it.
+        """
+        return self.find()
 
     @property
     def dimensions(self) -> dict[str, int]:
@@ -130,7 +142,10 @@ def _family(graph: ParameterGraph, component: Component, automorphisms: Sequence
     groups = distinct(graph.group_of(moved)).tolist() if len(moved) else []
     degrees = tuple(tuple(f.degree for f in level) for level in component.levels)
     name, what = _names(graph, groups), _what(graph, groups, component)
-    return SymmetryFamily(name, what, tuple(groups), component.generators, degrees, component.log10, component.exact)
+    return SymmetryFamily(
+        name, what, tuple(groups), component.generators, degrees, component.log10, component.exact,
+        find=partial(interchangeable, graph, [component], automorphisms),
+    )  # fmt: skip
 
 
 def _what(graph: ParameterGraph, groups: list[int], component: Component) -> str:

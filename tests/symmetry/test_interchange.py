@@ -47,6 +47,26 @@ def test_a_position_gets_what_the_order_names() -> None:
     np.testing.assert_array_equal(new["v"], values["v"][order])
 
 
+def test_a_family_names_the_tensors_and_axes_that_an_order_moves() -> None:
+    graph = gmnc.compile(build(LAYERS, {"w": (3, 4), "v": (4, 2)}))
+    [family] = [f for f in gmnc.symmetries(graph).families if f.generators]
+    [group] = family.positions
+    assert group.axes == (("w", 1), ("v", 0))
+    assert group.nodes.shape == (1, 4)
+    moved = group.permutation([1, 2, 3, 0])
+    back = moved.inverse() @ moved
+    assert not len(back.src)
+
+
+def test_heads_count_with_the_axis_that_they_fill_a_part_of() -> None:
+    graph = gmnc.compile(build(PAIR, BRANCHES))
+    [outer] = gmnc.symmetries(graph).positions
+    assert [inner.axes for inner in outer.inside[0]] == [(("wa", 1), ("va", 0))]
+    transposed = build(LAYERS.replace("MatMul(b, v)", "Gemm<transB = 1>(b, v)"), {"w": (3, 4), "v": (2, 4)})
+    [group] = gmnc.symmetries(gmnc.compile(transposed)).positions
+    assert group.axes == (("w", 1), ("v", 1))
+
+
 def test_what_is_inside_a_position_moves_with_it() -> None:
     graph = gmnc.compile(build(PAIR, BRANCHES))
     [outer] = gmnc.symmetries(graph).positions
