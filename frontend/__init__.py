@@ -6,6 +6,7 @@ from .compile import compile
 from .context import LoweringContext
 from .errors import Unsupported
 from .ir_pass import LowerToParameterGraph
+from .labelled import LabelledModel, label_values
 from .primitives.contraction import Spec
 from .primitives.values import Op, Value
 from .rules.plugins import installed
@@ -13,6 +14,7 @@ from .rules.registry import Registry, Rule, builtin, rule
 from .torch import from_torch
 
 __all__ = [
+    "LabelledModel",
     "LowerToParameterGraph",
     "LoweringContext",
     "Op",
@@ -25,5 +27,6 @@ __all__ = [
     "compile",
     "from_torch",
     "installed",
+    "label_values",
     "rule",
 ]

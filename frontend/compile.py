@@ -38,6 +38,8 @@ from .rules.registry import Registry
 
 __all__ = ["build", "compile", "load_model", "resolve_registry"]
 
+Labels = dict[str, tuple[np.ndarray, ...]]
+
 _POLICIES = ("opaque", "error")
 
 
@@ -119,6 +121,7 @@ def build(
     known: Mapping[onnx_ir.Value, ValueInfo],
     on_unsupported: str,
     rules: Registry,
+    labels: Labels | None = None,
 ) -> ParameterGraph:
     """Lower a prepared model; if it acts entrywise along an axis (the batch), only the first entry is lowered.
 
@@ -132,6 +135,7 @@ def build(
         known: Shapes and known data of its values.
         on_unsupported: "opaque" or "error".
         rules: The rules to lower it with.
+        labels: Gains the labels of the activations by name, see `Interpreter.labels`.
 
     Returns:
         The parameter graph.
@@ -143,7 +147,7 @@ def build(
     refused: dict[tuple[str, int, str], tuple[str, str]] = {}
     while True:
         try:
-            return _built(model, name, network, known, on_unsupported, rules, refused)
+            return _built(model, name, network, known, on_unsupported, rules, refused, labels)
         except CallsCaught as caught:
             refused |= caught.calls
 
@@ -156,6 +160,7 @@ def _built(
     on_unsupported: str,
     rules: Registry,
     refused: Calls,
+    labels: Labels | None,
 ) -> ParameterGraph:
     constants = plan(network, known, rule_lookup(rules, network))
     whole = Interpreter(network, known, constants, rules, refused=refused)
@@ -164,10 +169,10 @@ def _built(
         one = whole.of_one_entry()
         problems = len(whole.problems)
         if one is not None:
-            graph = _lower(model, name, network, known, one, on_unsupported)
+            graph = _lower(model, name, network, known, one, on_unsupported, labels)
             if len(graph.unsupported) <= problems:
                 return graph
-    return _lower(model, name, network, known, whole, on_unsupported)
+    return _lower(model, name, network, known, whole, on_unsupported, labels)
 
 
 def _lower(
@@ -177,6 +182,7 @@ def _lower(
     known: Mapping[onnx_ir.Value, ValueInfo],
     interpreter: Interpreter,
     on_unsupported: str,
+    labels: Labels | None,
 ) -> ParameterGraph:
     constants, source = interpreter.plan, LoadedModel(model)
     classes = interpreter.discover()
@@ -196,6 +202,9 @@ def _lower(
     outputs = _outputs(lowering, network, values)
     _pin_ends_of_opaque(state, lowering, _account_reasons(network, constants, lowering))
     _drop_unused_constants(state)
+    if labels is not None:
+        labels.clear()
+        labels.update(interpreter.labels())
     return state.builder.finish(
         name,
         _account(network, constants, lowering),

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..ir import EdgeRole
 from .context import elementwise_result, reduced_shape
-from .lines import Kept, Line, Lines, copied, first_places, moved_alike, shared
+from .lines import Kept, Line, Lines, copied, first_places, moved_alike, rank_in_entry, shared
 from .primitives.contraction import Spec
 from .primitives.elements import Elements
 from .primitives.elementwise import broadcast_shape
@@ -149,6 +149,11 @@ class Entrywise(Tracing):
             found = {key: self._first(x) for key, x in values.items()}
             if self.lines.ended == ended:
                 return {key: kept for key, kept in found.items() if kept}
+
+    def ranks(self, x: Value) -> dict[int, np.ndarray]:
+        """By axis of an activation that lies on lines, where each position stands among those of its entry."""
+        lines = self._lines(x) if x.is_activation else []
+        return {axis: rank_in_entry([w for w in lines if w.axis == axis]) for axis in {w.axis for w in lines}}
 
     def _first(self, x: Value) -> dict[int, np.ndarray]:
         lines = self._lines(x) if x.is_activation else []

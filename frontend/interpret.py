@@ -96,6 +96,7 @@ class Interpreter:
         self._constants: dict[onnx_ir.Value, Value] = {}
         self._activations: dict[onnx_ir.Value, Value] = {}
         self._attributes: dict[onnx_ir.Node, dict[str, Any]] = {}
+        self._ranks: Mapping[onnx_ir.Value, Mapping[int, np.ndarray]] = {}
 
     def of_one_entry(self) -> Interpreter | None:
         """The interpreter of one entry of every axis along which the model acts entrywise; None if there is none."""
@@ -107,6 +108,7 @@ class Interpreter:
         known = {v: kept_part(k, kept[v]) if v in kept else k for v, k in self.known.items()}
         one = Interpreter(self.model, known, self.plan, self._registry, kept, self.known, self._caller.refused)
         one._attributes = self._attributes
+        one._ranks = {v: ctx.ranks(x) for v, x in self._values.items() if v in kept}
         return one
 
     def discover(self) -> dict[str, np.ndarray]:
@@ -136,6 +138,14 @@ class Interpreter:
             lambda v, x: ctx.source(x, classes[x.name]),
         )
         return self._values
+
+    def labels(self) -> dict[str, tuple[np.ndarray, ...]]:
+        """The labels of every activation of the last walk by name, those of whole values, broadcastable to their shape."""
+        return {
+            v.name or "": tuple(_spread(f, self._ranks.get(v, {})) for f in x.factors)
+            for v, x in self._values.items()
+            if x.is_activation
+        }
 
     def _walk(self, ctx: LoweringContext, enter: Start, source: Start) -> None:
         """enter, source: the labels of an input, and of a constant that is lowered as an activation."""
@@ -354,6 +364,14 @@ def _typed(value: onnx_ir.Value, known: Mapping[onnx_ir.Value, ValueInfo]) -> Va
     if entry is None:
         raise LoweringError(f"value {value.name!r} has no known shape; give one with --input or --dim")
     return Value(value.name or "", entry.shape, entry.dtype)
+
+
+def _spread(labels: np.ndarray, ranks: Mapping[int, np.ndarray]) -> np.ndarray:
+    """The labels of all entries of an axis, from those of the first one."""
+    for axis, rank in ranks.items():
+        if labels.shape[axis] > 1:
+            labels = labels.take(rank, axis=axis)
+    return labels
 
 
 def _holds_parameters(value: Value | None) -> bool:

@@ -27,6 +27,7 @@ __all__ = [
     "kept_part",
     "kept_places",
     "moved_alike",
+    "rank_in_entry",
     "shared",
 ]
 
@@ -156,6 +157,12 @@ def first_places(lines: Sequence[Line]) -> np.ndarray | None:
     return places if every == len(distinct[0].entry) else None
 
 
+def rank_in_entry(lines: Sequence[Line]) -> np.ndarray:
+    """Where each position on an axis stands among those of its entry of all these lines along it, int64 [size]."""
+    entries = [w.entry for w in lines]
+    return occurrence(np.ravel_multi_index(entries, [int(e.max()) + 1 for e in entries]))
+
+
 def moved_alike(
     x: Value,
     lines: Sequence[Line],
@@ -174,9 +181,9 @@ def moved_alike(
     """
     numbers = np.zeros((1,) * x.rank, np.int64)
     for axis, size in enumerate(x.shape):
-        entries = [w.entry for w in lines if w.axis == axis]
-        mine = np.ravel_multi_index(entries, [int(e.max()) + 1 for e in entries]) if entries else np.zeros(size, int)
-        numbers = numbers * size + occurrence(mine).reshape([-1 if a == axis else 1 for a in range(x.rank)])
+        along = [w for w in lines if w.axis == axis]
+        rank = rank_in_entry(along) if along else np.arange(size)
+        numbers = numbers * size + rank.reshape([-1 if a == axis else 1 for a in range(x.rank)])
     places = function(np.broadcast_to(numbers, x.shape)).reshape(shape)
     return all(constant_along(digits(places, w), w.axis + 1) for w in moved)
 

@@ -21,8 +21,8 @@ FACES = {
     """,
     "files": "FileState MappedFile inside make_folder replacing sweep target write_bytes write_json",
     "frontend": """
-        LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile from_torch
-        installed rule
+        LabelledModel LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile from_torch
+        installed label_values rule
     """,
     "ir": """
         AccountEntry DEQUANTIZE Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock

@@ -48,7 +48,7 @@ FLOORS = (
     ("passes",),
     ("fold",),
     ("compile",),
-    ("check", "torch", "ir_pass"),
+    ("check", "torch", "ir_pass", "labelled"),
 )
 """The front end's files and folders from the ground up; one of a floor imports only what lies below it."""
 HEAVY = ("torch", "onnx", "onnx_ir", "numpy", "networkx", "torch_geometric", "matplotlib", "onnxruntime")

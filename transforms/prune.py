@@ -1,0 +1,87 @@
+"""`prune`: whole channels, neurons, heads, groups or experts leave an ONNX file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from ..frontend import LabelledModel, label_values
+from ..ir import GmncError
+from ..symmetry import symmetries
+from .pruning.choice import Choice, choose, removed_nodes
+from .pruning.cuts import Uncuttable
+from .pruning.importance import CRITERIA, position_scores, weight_scores
+from .pruning.positions import PositionGroup, position_groups
+from .pruning.rewrite import rewritten
+from .pruning.sizes import settle_sizes
+
+__all__ = ["Pruned", "prune"]
+
+Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """A pruned model, and what was done.
+
+    Attributes:
+        model: The smaller model.
+        choices: The positions that left it.
+        kept_whole: Why families are left as they are, by name.
+    """
+
+    model: onnx_ir.Model
+    choices: tuple[Choice, ...]
+    kept_whole: Mapping[str, str] = field(default_factory=dict)
+
+
+def prune(
+    source: Source,
+    ratio: float = 0.5,
+    *,
+    importance: str = "l2",
+    only: str = "",
+    round_to: int = 1,
+    level: Literal["inner", "outer"] = "inner",
+    seed: int = 0,
+    dims: Mapping[str, int] | None = None,
+    inputs: Mapping[str, tuple[int, ...]] | None = None,
+) -> Pruned:
+    """Remove whole positions of symmetric families from a model."""
+    if not 0 < ratio < 1:
+        raise GmncError(f"the ratio is {ratio}: give the share of positions to remove, between 0 and 1")
+    labelled = label_values(source, dims=dims, inputs=inputs)
+    groups = position_groups(symmetries(labelled.graph))
+    scores = None if importance == "random" else weight_scores(labelled.graph, 1 if importance == "l1" else 2)
+    choices = choose(groups, position_scores(groups, scores, {}, seed), ratio, level, only, round_to)
+    refused: dict[str, str] = {}
+    while True:
+        removed = removed_nodes(labelled.graph, choices)
+        try:
+            cuts = rewritten(labelled, removed)
+            settle_sizes(labelled, cuts, dims or {}, inputs or {})
+            return Pruned(labelled.model, tuple(choices), refused)
+        except Uncuttable as reason:
+            culprits = _culprits(choices, reason.nodes, labelled)
+            if not culprits:
+                raise
+            refused |= dict.fromkeys(culprits, reason.reason)
+            choices = [c for c in choices if c.group.name not in culprits]
+            if os.environ.get("PRUNE_DEBUG"):
+                print("refused", culprits, reason)
+        labelled = label_values(source, dims=dims, inputs=inputs)
+
+
+def _culprits(choices: list[Choice], nodes: np.ndarray, labelled: LabelledModel) -> set[str]:
+    """The names of the families whose removal concerns these nodes."""
+    found = set()
+    for choice in choices:
+        if np.isin(np.concatenate([choice.group.positions[i] for i in choice.positions]), nodes).any():
+            found.add(choice.group.name)
+    return found

@@ -1,0 +1,81 @@
+"""Which positions of which groups leave the network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...ir import GmncError, ParameterGraph
+from .positions import PositionGroup, closure
+
+__all__ = ["Choice", "choose", "removed_nodes"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Choice:
+    """The positions of a group that are removed.
+
+    Attributes:
+        group: The group.
+        positions: Their numbers, int64, ascending.
+    """
+
+    group: PositionGroup
+    positions: np.ndarray
+
+
+def choose(
+    groups: Sequence[PositionGroup], scores: Sequence[np.ndarray], ratio: float, level: str, only: str, round_to: int
+) -> list[Choice]:
+    """Choose the positions of least score in every group.
+
+    Args:
+        groups: The groups, see `position_groups`.
+        scores: float64 [degree] each.
+        ratio: The share of positions to remove.
+        level: "inner" for features, neurons and channels, "outer" for heads, groups and experts where there are any.
+        only: A regular expression that the names of families must contain; "" for all.
+        round_to: The number of positions that are left is a multiple of this, as far as there are so many.
+
+    Returns:
+        One choice per group in which a position is removed.
+
+    Raises:
+        GmncError: `only` is no regular expression, or no family has such a name.
+    """
+    try:
+        pattern = re.compile(only)
+    except re.error as error:
+        raise GmncError(f"{only!r} is no regular expression: {error}") from error
+    some = [(g, s) for g, s in zip(groups, scores, strict=True) if pattern.search(g.name)]
+    if only and not some:
+        names = ", ".join(dict.fromkeys(g.name for g in groups))
+        raise GmncError(f"no family has a name that matches {only!r}; the families are: {names}")
+    found = []
+    for group, score in some:
+        if group.outer if level == "outer" else group.level == 0:
+            count = group.degree - kept_count(group.degree, ratio, round_to)
+            if count:
+                found.append(Choice(group, np.sort(np.argsort(score, kind="stable")[:count])))
+    return found
+
+
+def kept_count(degree: int, ratio: float, round_to: int) -> int:
+    """How many of `degree` positions are kept: at least 1, and a multiple of `round_to` unless there are fewer."""
+    kept = max(1, round(degree * (1 - ratio)))
+    if round_to > 1:
+        kept = max(round_to, round(kept / round_to) * round_to)
+    return min(kept, degree)
+
+
+def removed_nodes(graph: ParameterGraph, choices: Sequence[Choice]) -> np.ndarray:
+    """The nodes that leave the graph with the chosen positions, bool [num_nodes]."""
+    removed = np.zeros(graph.num_nodes, bool)
+    for choice in choices:
+        some = np.zeros(graph.num_nodes, bool)
+        some[np.concatenate([choice.group.positions[i] for i in choice.positions.tolist()])] = True
+        removed |= closure(graph, some, choice.group.moved)
+    return closure(graph, removed, np.zeros(0, np.int64))

@@ -1,0 +1,274 @@
+"""Operators that compute: the cuts of their constant operands, of results without labels, and sizes in attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .cuts import Cut, Uncuttable, cut_of, whole
+from .step import Step
+
+__all__ = ["COMPUTING", "PASSIVE", "elementwise", "is_elementwise", "needed"]
+
+PASSIVE = frozenset({
+    "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
+    "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "ArgMax",
+    "ArgMin", "TopK", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
+    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements", "GatherND",
+    "ScatterElements", "ScatterND", "SequenceAt", "SplitToSequence", "ConcatFromSequence",
+})  # fmt: skip
+"""Operators that have neither attributes nor operands with a size of an axis of features."""
+
+
+def needed(out: Cut, shape: tuple[int, ...]) -> Cut:
+    """The cut of an operand of this shape that is broadcast to a value of this cut."""
+    more = len(out.shape) - len(shape)
+    gone = np.broadcast_to(out.removed, tuple(max(n, 1) for n in out.removed.shape))
+    for axis in range(len(out.shape)):
+        if axis < more or (shape[axis - more] == 1 and out.shape[axis] != 1):
+            gone = gone.all(axis=axis, keepdims=True)
+    return cut_of(gone.reshape(gone.shape[more:]), shape)
+
+
+def is_elementwise(step: Step) -> bool:
+    """Whether every operand can be broadcast to the first result, and every result has its shape."""
+    shapes = [c.shape for c in step.ins if c is not None]
+    out = step.all.known.get(step.node.outputs[0])
+    try:
+        return out is not None and np.broadcast_shapes(out.shape, *shapes) == out.shape
+    except ValueError:
+        return False
+
+
+def elementwise(step: Step) -> None:
+    """Operands are broadcast against each other."""
+    shape = step.all.known[step.node.outputs[0]].shape
+    if step.outs[0] is None:
+        gone = np.zeros((1,) * len(shape), bool)
+        for cut in step.ins:
+            if cut is not None and cut.any:
+                removed = cut.removed.reshape((1,) * (len(shape) - len(cut.shape)) + cut.removed.shape)
+                gone = gone | removed
+        step.outs[0] = cut_of(gone, shape)
+    for index in range(1, len(step.outs)):
+        value = step.node.outputs[index]
+        if step.outs[index] is None and value in step.all.known:
+            step.outs[index] = needed(step.out(), step.all.known[value].shape)
+    for index, cut in enumerate(step.ins):
+        if cut is not None:
+            step.use(index, needed(step.out(), cut.shape))
+
+
+def _vector(step: Step, index: int, cut: Cut, axis: int) -> None:
+    """A vector along an axis of a value is cut as that axis is."""
+    have = step.ins[index] if index < len(step.ins) else None
+    if have is None or have.shape in ((), (1,)):
+        return
+    size = cut.shape[axis]
+    if len(have.shape) != 1 or have.shape[0] != size:
+        return
+    gone = np.ones(size, bool)
+    if axis in cut.axes:
+        gone[cut.indices(axis)] = False
+        step.use(index, cut_of(gone, have.shape))
+
+
+def _reduced(step: Step) -> None:
+    """A reduction: what is removed on a whole line is removed from the result."""
+    value = step.node.outputs[0]
+    if step.outs[0] is None and value in step.all.known:
+        shape, cut = step.all.known[value].shape, step.cut(0)
+        axes = step.data(1) if step.operand(1) is not None else step.attr("axes")
+        every = range(len(cut.shape)) if axes is None else [int(a) % len(cut.shape) for a in np.asarray(axes).reshape(-1)]
+        gone = np.broadcast_to(cut.removed, cut.shape).all(axis=tuple(every))
+        step.outs[0] = cut_of(gone.reshape(shape), shape)
+
+
+def _matmul(step: Step) -> None:
+    a, b = step.cut(0), step.cut(1)
+    value = step.node.outputs[0]
+    if step.outs[0] is None and value in step.all.known:
+        shape = step.all.known[value].shape
+        if not a.any and not b.any:
+            step.outs[0] = whole(shape)
+            return
+        rows = np.broadcast_to(a.removed, a.shape).all(axis=-1)[..., None]
+        columns = np.broadcast_to(b.removed, b.shape)
+        columns = columns.all(axis=-2)[..., None, :] if len(b.shape) > 1 else np.zeros(1, bool)
+        gone = rows | columns
+        step.outs[0] = cut_of(gone if gone.ndim == len(shape) else gone.reshape((1,) * len(shape)), shape)
+    _weight(step)
+
+
+def _weight(step: Step) -> None:
+    """A matrix that lies on no edge (all its elements are zero, say) follows what it meets."""
+    out, x, w = step.out(), step.cut(0), step.cut(1)
+    if len(w.shape) != 2 or w.any or not (out.any or x.any):
+        return
+    gone = np.zeros(w.shape, bool)
+    for axis, cut in ((0, x), (1, out)):
+        last = len(cut.shape) - 1
+        if last in cut.axes:
+            left = np.zeros(w.shape[axis], bool)
+            left[cut.indices(last)] = True
+            gone |= ~left[:, None] if axis == 0 else ~left[None, :]
+    if gone.any():
+        step.use(1, cut_of(gone, w.shape))
+
+
+def _gemm(step: Step) -> None:
+    if step.operand(2) is not None and step.ins[2] is not None:
+        step.use(2, needed(step.out(), step.ins[2].shape))
+
+
+def _conv(step: Step, weight: int = 1, bias: int = 2) -> None:
+    x, w = step.cut(0), step.cut(weight)
+    value = step.node.outputs[0]
+    if step.outs[0] is None and value in step.all.known:
+        shape = step.all.known[value].shape
+        gone = np.broadcast_to(w.removed, w.shape).reshape(w.shape[0], -1).all(axis=1)
+        step.outs[0] = cut_of(gone.reshape(1, -1, *(1,) * (len(shape) - 2)), shape)
+    _vector(step, bias, step.out(), 1)
+    groups = int(step.attr("group", 1))
+    if groups > 1 and (x.any or w.any):
+        new = x.new[1] // w.new[1]
+        if new * w.new[1] != x.new[1] or step.out().new[1] % new:
+            raise Uncuttable("its groups would get different sizes")
+        step.set_attr("group", new)
+
+
+def _conv_transpose(step: Step) -> None:
+    x, w, out = step.cut(0), step.cut(1), step.out()
+    _vector(step, 2, out, 1)
+    groups = int(step.attr("group", 1))
+    if groups > 1 and (x.any or w.any):
+        new = out.new[1] // w.new[1]
+        if new * w.new[1] != out.new[1] or x.new[1] % new:
+            raise Uncuttable("its groups would get different sizes")
+        step.set_attr("group", new)
+
+
+def _qlinear_conv(step: Step) -> None:
+    _conv(step, weight=3, bias=8)
+    for index in (4, 5):
+        _vector(step, index, step.out(), 1)
+
+
+def _qlinear_matmul(step: Step) -> None:
+    for index in (4, 5, 6, 7):
+        _vector(step, index, step.out(), len(step.out().shape) - 1)
+
+
+def _channels(step: Step) -> None:
+    """Vectors over the channels of the first operand."""
+    _first(step)
+    for index in range(1, len(step.ins)):
+        _vector(step, index, step.out(), 1)
+
+
+def _first(step: Step) -> None:
+    """The result has the shape of the first operand."""
+    if step.outs[0] is None:
+        step.outs[0] = step.cut(0)
+    for index in range(1, len(step.outs)):
+        value = step.node.outputs[index]
+        if step.outs[index] is None and value in step.all.known:
+            step.outs[index] = whole(step.all.known[value].shape)
+
+
+def _group_norm(step: Step) -> None:
+    groups = int(step.attr("num_groups"))
+    cut = step.cut(0)
+    _channels(step)
+    for index in (1, 2):
+        have = step.cut(index)
+        if have.shape == (groups,) and groups != cut.shape[1] and 1 in cut.axes:
+            left = np.zeros(cut.shape[1], bool)
+            left[cut.indices(1)] = True
+            step.use(index, cut_of(~left.reshape(groups, -1).any(axis=1), (groups,)))
+    if 1 in cut.axes:
+        left = np.zeros(cut.shape[1], bool)
+        left[cut.indices(1)] = True
+        counts = left.reshape(groups, -1).sum(axis=1)
+        counts = counts[counts > 0]
+        if (counts != counts[0]).any():
+            raise Uncuttable("its groups would get different sizes")
+        step.set_attr("num_groups", len(counts))
+
+
+def _quantised(step: Step) -> None:
+    """QuantizeLinear and DequantizeLinear: scales per tensor, per entry of an axis, or per block along it."""
+    _first(step)
+    out = step.out()
+    axis = int(step.attr("axis", 1))
+    for index in (1, 2):
+        have = step.ins[index] if index < len(step.ins) else None
+        if have is not None and len(have.shape) == 1 and out.shape:
+            _vector(step, index, out, axis % len(out.shape))
+        elif have is not None and len(have.shape) > 1 and out.any and not have.any:
+            raise Uncuttable("scales of blocks lie on no edge")
+
+
+def _layer_norm(step: Step) -> None:
+    _first(step)
+    out = step.out()
+    for index in range(1, len(step.ins)):
+        have = step.ins[index]
+        if have is not None:
+            step.use(index, needed(out, have.shape))
+
+
+def _recurrent(gates: int) -> Callable[[Step], None]:
+    def follow(step: Step) -> None:
+        r = step.cut(2)
+        if not any(c is not None and c.any for c in (*step.ins, *step.outs)):
+            return
+        hidden = r.new[2]
+        if r.new[1] != gates * hidden:
+            raise Uncuttable("its gates would get different sizes")
+        step.set_attr("hidden_size", hidden)
+        state = r.indices(2)
+        left = np.zeros(r.shape[2], bool)
+        left[state] = True
+        for index, copies in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
+            have = step.ins[index] if index < len(step.ins) else None
+            if have is not None and not have.any and len(state) < r.shape[2]:
+                step.use(index, cut_of(~np.tile(left, copies).reshape((1,) * (len(have.shape) - 1) + (-1,)), have.shape))
+
+    return follow
+
+
+COMPUTING: dict[str, Callable[[Step], None]] = {
+    "MatMul": _matmul,
+    "MatMulInteger": _matmul,
+    "Gemm": _gemm,
+    "Conv": _conv,
+    "ConvInteger": _conv,
+    "ConvTranspose": _conv_transpose,
+    "QLinearConv": _qlinear_conv,
+    "QLinearMatMul": _qlinear_matmul,
+    "BatchNormalization": _channels,
+    "InstanceNormalization": _channels,
+    "GroupNormalization": _group_norm,
+    "LayerNormalization": _layer_norm,
+    "SimplifiedLayerNormalization": _layer_norm,
+    "RMSNormalization": _layer_norm,
+    "QuantizeLinear": _quantised,
+    "DequantizeLinear": _quantised,
+    "LSTM": _recurrent(4),
+    "GRU": _recurrent(3),
+    "RNN": _recurrent(1),
+    "Softmax": _first,
+    "LogSoftmax": _first,
+    "Dropout": _first,
+    "LRN": _first,
+    "CumSum": _first,
+    "Trilu": _first,
+    "Clip": _first,
+    **dict.fromkeys(
+        ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+         "ReduceLogSum", "ReduceLogSumExp"), _reduced,
+    ),
+}  # fmt: skip
+"""How nodes of an operator follow the cuts, by operator."""

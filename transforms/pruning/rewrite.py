@@ -1,0 +1,181 @@
+"""Rewrites a model so that it lacks some nodes of its graph: tensors are cut, and sizes follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import onnx_ir
+
+from ...frontend import LabelledModel
+from .contrib import CONTRIB
+from .cuts import Uncuttable, cut_of, whole
+from .movement import MOVEMENT
+from .operators import COMPUTING, PASSIVE, elementwise, is_elementwise
+from .step import Cuts, Step
+from .stored import stored_cuts
+
+__all__ = ["rewritten"]
+
+_DROPPING = frozenset({"Add", "Sum", "Concat"})
+"""Operators whose operands may vanish."""
+
+
+def rewritten(labelled: LabelledModel, removed: np.ndarray) -> Cuts:
+    """Rewrite the model of `labelled` in place, so that it lacks the removed nodes.
+
+    Args:
+        labelled: The model; it is modified.
+        removed: bool [num_nodes], the nodes that leave its graph.
+
+    Returns:
+        The cuts of its values.
+
+    Raises:
+        Uncuttable: What is left has no shape, or an operator cannot follow; `nodes` says what is concerned.
+    """
+    model = labelled.model
+    cuts = Cuts(
+        model.graph, model.graph.opset_imports.get("", 1), dict(labelled.known), labelled.nodes, removed,
+        stored_cuts(labelled.graph, removed),
+    )  # fmt: skip
+    for value in model.graph.inputs:
+        cuts.of[value] = cuts.labelled(value) or whole(cuts.known[value].shape)
+    _walk(cuts, list(model.graph))
+    for value in model.graph.outputs:
+        cut = cuts.get(value)
+        if cut is not None and cut.any:
+            raise Uncuttable(f"output {value.name!r} would change its shape")
+    _drop_replaced(cuts)
+    return cuts
+
+
+def _walk(cuts: Cuts, nodes: Iterable[onnx_ir.Node]) -> None:
+    for node in nodes:
+        try:
+            _visit(cuts, node)
+        except Uncuttable as reason:
+            concerned = [reason.nodes, *(_nodes(cuts, v) for v in (*node.inputs, *node.outputs))]
+            raise Uncuttable(
+                f"{node.op_type} node {node.name!r}: {reason.reason}", np.unique(np.concatenate(concerned))
+            ) from reason
+
+
+def _nodes(cuts: Cuts, value: onnx_ir.Value | None) -> np.ndarray:
+    """The removed nodes that a value is made of."""
+    factors = cuts.nodes.get((value.name or "") if value is not None else "", ())
+    some = [np.zeros(0, np.int64), *(f[(f >= 0) & cuts.removed[f]] for f in factors)]
+    return np.concatenate(some)
+
+
+def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:
+    outs = [cuts.labelled(v) for v in node.outputs]
+    if outs and all(c is not None and c.empty for c in outs):
+        cuts.of.update((v, c) for v, c in zip(node.outputs, outs, strict=True) if c is not None)
+        return
+    step = Step(cuts, node, [cuts.get(v) for v in node.inputs], outs)
+    if any(c is not None and c.empty for c in step.ins):
+        _without_vanished(step)
+        node = step.node
+    for attribute in list(node.attributes.values()):
+        if attribute.type == onnx_ir.AttributeType.GRAPH:
+            _body(step, attribute.as_graph())
+    _follow(step)
+    for index, value in enumerate(step.node.inputs):
+        cut = step.ins[index] if index < len(step.ins) else None
+        if value is not None and cut is not None and cut.any and value.is_initializer() and value.graph is cuts.graph:
+            step.node.replace_input_with(index, cuts.shortened(value, cut))
+    for value, found in zip(step.node.outputs, step.outs, strict=True):
+        if found is not None:
+            cuts.of[value] = found
+
+
+def _follow(step: Step) -> None:
+    """Apply the rule of the operator, if anything around the node is cut."""
+    if not any(c is not None and c.any for c in (*step.ins, *step.outs)):
+        step.outs = [
+            c or (whole(step.all.known[v].shape) if v in step.all.known else None)
+            for c, v in zip(step.outs, step.node.outputs, strict=True)
+        ]
+        return
+    op, domain = step.node.op_type, step.node.domain
+    if domain in ("", "ai.onnx"):
+        rule = MOVEMENT.get(op) or COMPUTING.get(op)
+    else:
+        rule = CONTRIB.get((domain, op))
+    if rule is not None:
+        rule(step)
+    elif op in PASSIVE and domain in ("", "ai.onnx"):
+        _passive(step)
+    elif is_elementwise(step):
+        elementwise(step)
+    else:
+        raise Uncuttable("how its sizes follow from those of its operands is not known")
+
+
+def _passive(step: Step) -> None:
+    for index, value in enumerate(step.node.outputs):
+        if step.outs[index] is None and value in step.all.known:
+            if step.node.op_type not in ("Shape", "Size"):
+                raise Uncuttable("its result has no labels")
+            step.outs[index] = whole(step.all.known[value].shape)
+
+
+def _body(step: Step, graph: onnx_ir.Graph) -> None:
+    """A branch, or the body of a loop: its inputs are cut as their labels say, or as the operands that enter it."""
+    cuts, op = step.all, step.node.op_type
+    skip = {"Loop": 2, "Scan": 0}.get(op, 0)
+    scanned = int(step.attr("num_scan_inputs", 0)) if op == "Scan" else 0
+    for index, value in enumerate(graph.inputs):
+        found = cuts.labelled(value)
+        if found is None and index >= skip:
+            have = step.ins[index] if index < len(step.ins) else None
+            if have is not None and op == "Scan" and index >= len(graph.inputs) - scanned:
+                have = cut_of(have.removed[0], have.shape[1:]) if have.any else None
+            known = cuts.known.get(value)
+            found = have if known is not None and have is not None and have.shape == known.shape else None
+        if found is not None:
+            cuts.of[value] = found
+    _walk(cuts, list(graph))
+
+
+def _without_vanished(step: Step) -> None:
+    """Drop operands of which nothing is left."""
+    node = step.node
+    left = [(v, c) for v, c in zip(node.inputs, step.ins, strict=True) if c is None or not c.empty]
+    if node.op_type not in _DROPPING or node.domain not in ("", "ai.onnx") or not left:
+        raise Uncuttable("nothing is left of one of its operands")
+    if len(left) == 1:
+        step.replace("Identity", [left[0][0]])
+    else:
+        for index in reversed(range(len(node.inputs))):
+            cut = step.ins[index]
+            if cut is not None and cut.empty:
+                rest = [v for i, v in enumerate(node.inputs) if i != index]
+                for i, v in enumerate(rest):
+                    node.replace_input_with(i, v)
+                node.resize_inputs(len(rest))
+                del step.ins[index]
+        return
+    step.ins = [c for _, c in left]
+
+
+def _drop_replaced(cuts: Cuts) -> None:
+    """Remove nodes and tensors that nothing reads any more; a tensor that is left in one form keeps its name."""
+    graph = cuts.graph
+    for node in reversed(list(graph)):
+        dead = all(not v.uses() and not v.is_graph_output() for v in node.outputs)
+        if dead and all((c := cuts.of.get(v)) is not None and c.empty for v in node.outputs):
+            graph.remove(node, safe=True)
+    for name, made in cuts.made.items():
+        old = graph.initializers.get(name)
+        if old is not None and not old.uses():
+            del graph.initializers[name]
+            if made:
+                _rename(graph, made[0][1], name)
+
+
+def _rename(graph: onnx_ir.Graph, value: onnx_ir.Value, name: str) -> None:
+    del graph.initializers[value.name or ""]
+    value.name = name
+    graph.register_initializer(value)
