@@ -14,12 +14,12 @@ import onnx_ir
 from ..frontend import LabelledModel, label_values
 from ..ir import GmncError
 from ..symmetry import symmetries
-from .pruning.choice import Choice, choose, removed_nodes
+from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
 from .pruning.cuts import Uncuttable
 from .pruning.importance import CRITERIA, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
 from .pruning.rewrite import rewritten
-from .pruning.sizes import settle_sizes
+from .pruning.sizes import check_sizes
 
 __all__ = ["Pruned", "prune"]
 
@@ -64,8 +64,8 @@ def prune(
     while True:
         removed = removed_nodes(labelled.graph, choices)
         try:
-            cuts = rewritten(labelled, removed)
-            settle_sizes(labelled, cuts, dims or {}, inputs or {})
+            cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, groups))
+            check_sizes(labelled, cuts, dims or {}, inputs or {})
             return Pruned(labelled.model, tuple(choices), refused)
         except Uncuttable as reason:
             culprits = _culprits(choices, reason.nodes, labelled)

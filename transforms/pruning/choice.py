@@ -11,7 +11,7 @@ import numpy as np
 from ...ir import GmncError, ParameterGraph
 from .positions import PositionGroup, closure
 
-__all__ = ["Choice", "choose", "removed_nodes"]
+__all__ = ["Choice", "choose", "group_of_nodes", "removed_nodes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,3 +79,12 @@ def removed_nodes(graph: ParameterGraph, choices: Sequence[Choice]) -> np.ndarra
         some[np.concatenate([choice.group.positions[i] for i in choice.positions.tolist()])] = True
         removed |= closure(graph, some, choice.group.moved)
     return closure(graph, removed, np.zeros(0, np.int64))
+
+
+def group_of_nodes(graph: ParameterGraph, groups: Sequence[PositionGroup]) -> np.ndarray:
+    """The number of the innermost group that each node belongs to, int64 [num_nodes]; -1 for none."""
+    found = np.full(graph.num_nodes, -1)
+    for number, group in enumerate(groups):
+        if group.level == 0:
+            found[np.concatenate(group.positions)] = number
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -68,17 +69,9 @@ class Cut:
                 array = array.take(kept, axis=axis)
         if self.ragged is None:
             return np.ascontiguousarray(array)
-        left = np.moveaxis(np.broadcast_to(~self._inside(), array.shape), self.ragged, -1)
+        left = np.moveaxis(np.broadcast_to(~_inside(self.removed, self.kept), array.shape), self.ragged, -1)
         moved = np.moveaxis(array, self.ragged, -1)
         return np.ascontiguousarray(np.moveaxis(moved[left].reshape(*moved.shape[:-1], -1), -1, self.ragged))
-
-    def _inside(self) -> np.ndarray:
-        """`removed` within the box of `kept`."""
-        found = self.removed
-        for axis, kept in enumerate(self.kept):
-            if kept is not None and found.shape[axis] > 1:
-                found = found.take(kept, axis=axis)
-        return found
 
 
 def whole(shape: tuple[int, ...]) -> Cut:
@@ -86,12 +79,14 @@ def whole(shape: tuple[int, ...]) -> Cut:
     return Cut(shape, np.zeros((1,) * len(shape), bool), (None,) * len(shape), None, shape)
 
 
-def cut_of(removed: np.ndarray, shape: tuple[int, ...]) -> Cut:
+def cut_of(removed: np.ndarray, shape: tuple[int, ...], along: Sequence[int] = ()) -> Cut:
     """The cut that removes these entries.
 
     Args:
         removed: bool, broadcastable to `shape`, of its rank.
         shape: The shape of the array.
+        along: Axes along which other entries may be removed on each line, in order of preference; then come the last
+            axes. Two axes are possible if equally many are removed on each line along both.
 
     Raises:
         Uncuttable: What is left has no rectangular shape.
@@ -102,21 +97,36 @@ def cut_of(removed: np.ndarray, shape: tuple[int, ...]) -> Cut:
         short = tuple(a for a, n in enumerate(removed.shape) if n > 1) or tuple(range(len(shape)))[-1:]
         kept = tuple(np.zeros(0, np.int64) if a in short else None for a in range(len(shape)))
         return Cut(shape, removed, kept, None, tuple(0 if a in short else n for a, n in enumerate(shape)))
-    kept, new, inside = [], list(shape), removed
-    for axis, size in enumerate(removed.shape):
-        gone = removed.all(axis=tuple(a for a in range(removed.ndim) if a != axis))
-        kept.append(np.flatnonzero(~gone) if size > 1 and gone.any() else None)
-    for axis, indices in enumerate(kept):
-        if indices is not None:
-            new[axis] = len(indices)
-            inside = inside.take(indices, axis=axis)
-    ragged = None
-    if inside.any():
-        ragged = next((a for a in range(inside.ndim) if _even(inside, a)), None)
-        if ragged is None:
-            raise Uncuttable("what is left of it is not rectangular")
-        new[ragged] -= int(inside.sum(axis=ragged).flat[0])
-    return Cut(shape, removed, tuple(kept), ragged, tuple(new))
+    box = [_left(removed, axis) for axis in range(removed.ndim)]
+    if not _inside(removed, box).any():
+        return Cut(shape, removed, tuple(box), None, _sizes(shape, box))
+    for axis in (*along, *reversed(range(removed.ndim))):
+        some = [None if a == axis else indices for a, indices in enumerate(box)]
+        inside = _inside(removed, some)
+        count = inside.sum(axis=axis)
+        if removed.shape[axis] > 1 and (count == count.flat[0]).all():
+            new = list(_sizes(shape, some))
+            new[axis] -= int(count.flat[0])
+            return Cut(shape, removed, tuple(some), axis, tuple(new))
+    raise Uncuttable("what is left of it is not rectangular")
+
+
+def _left(removed: np.ndarray, axis: int) -> np.ndarray | None:
+    """The indices along an axis at which something is left, None if that is so everywhere."""
+    gone = removed.all(axis=tuple(a for a in range(removed.ndim) if a != axis))
+    return np.flatnonzero(~gone) if gone.any() and removed.shape[axis] > 1 else None
+
+
+def _inside(removed: np.ndarray, box: Sequence[np.ndarray | None]) -> np.ndarray:
+    """`removed` within a box."""
+    for axis, kept in enumerate(box):
+        if kept is not None and removed.shape[axis] > 1:
+            removed = removed.take(kept, axis=axis)
+    return removed
+
+
+def _sizes(shape: tuple[int, ...], box: Sequence[np.ndarray | None]) -> tuple[int, ...]:
+    return tuple(n if kept is None else len(kept) for n, kept in zip(shape, box, strict=True))
 
 
 def same_cut(a: Cut, b: Cut) -> bool:
@@ -125,8 +135,3 @@ def same_cut(a: Cut, b: Cut) -> bool:
         return True
     return a.shape == b.shape and a.new == b.new and bool((a.removed == b.removed).all())
 
-
-def _even(removed: np.ndarray, axis: int) -> bool:
-    """Whether equally many entries are removed on each line along an axis."""
-    count = removed.sum(axis=axis)
-    return removed.shape[axis] > 1 and bool((count == count.flat[0]).all())

@@ -279,6 +279,40 @@ def _resize(step: Step) -> None:
         _sizes(step, index)
 
 
+def _split_to_sequence(step: Step) -> None:
+    """The sizes of the parts are those of the values that are taken out of the sequence."""
+    value = step.node.outputs[0]
+    if step.outs[0] is None and value in step.all.known:
+        step.outs[0] = cut_of(np.zeros((1,) * len(step.all.known[value].shape), bool), step.all.known[value].shape)
+    cut, split = step.cut(0), step.data(1)
+    axis = int(step.attr("axis", 0)) % len(cut.shape)
+    if axis not in cut.axes:
+        return
+    if split is None or not int(step.attr("keepdims", 1)):
+        raise Uncuttable("it is split into parts of size 1, or of computed sizes")
+    if split.ndim:
+        ends = np.cumsum(split)
+    else:
+        ends = np.minimum(np.arange(1, -(-cut.shape[axis] // int(split)) + 1) * int(split), cut.shape[axis])
+    kept = cut.indices(axis)
+    sizes = np.diff([0, *(int((kept < end).sum()) for end in ends)])
+    if split.ndim:
+        step.numbers(1, dict(enumerate(sizes.tolist())))
+    elif (sizes == sizes[0]).all():
+        step.numbers(1, {0: int(sizes[0])})
+    else:
+        step.set_operand(1, step.all.initializer(sizes.astype(np.int64), f"{step.node.name}_sizes"))
+
+
+def _labelled(step: Step) -> None:
+    step.out()
+
+
+def _like(step: Step) -> None:
+    """The second operand lends its type."""
+    _moved(step, lambda a: a)
+
+
 MOVEMENT: dict[str, Callable[[Step], None]] = {
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -296,5 +330,8 @@ MOVEMENT: dict[str, Callable[[Step], None]] = {
     "Tile": _tile,
     "Pad": _pad,
     "Resize": _resize,
+    "CastLike": _like,
+    "SplitToSequence": _split_to_sequence,
+    "SequenceAt": _labelled,
 }
 """How nodes of an operator that moves entries follow the cuts, by operator."""

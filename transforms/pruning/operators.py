@@ -16,7 +16,7 @@ PASSIVE = frozenset({
     "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "ArgMax",
     "ArgMin", "TopK", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
     "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements", "GatherND",
-    "ScatterElements", "ScatterND", "SequenceAt", "SplitToSequence", "ConcatFromSequence",
+    "ScatterElements", "ScatterND", "ConcatFromSequence",
 })  # fmt: skip
 """Operators that have neither attributes nor operands with a size of an axis of features."""
 

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_ir
 
 from ...frontend import LabelledModel
+from .computed import computed
 from .contrib import CONTRIB
 from .cuts import Uncuttable, cut_of, whole
 from .movement import MOVEMENT
@@ -21,12 +22,13 @@ _DROPPING = frozenset({"Add", "Sum", "Concat"})
 """Operators whose operands may vanish."""
 
 
-def rewritten(labelled: LabelledModel, removed: np.ndarray) -> Cuts:
+def rewritten(labelled: LabelledModel, removed: np.ndarray, block: np.ndarray) -> Cuts:
     """Rewrite the model of `labelled` in place, so that it lacks the removed nodes.
 
     Args:
         labelled: The model; it is modified.
         removed: bool [num_nodes], the nodes that leave its graph.
+        block: int64 [num_nodes], a number for the group of positions that each node belongs to, -1 for none.
 
     Returns:
         The cuts of its values.
@@ -37,7 +39,7 @@ def rewritten(labelled: LabelledModel, removed: np.ndarray) -> Cuts:
     model = labelled.model
     cuts = Cuts(
         model.graph, model.graph.opset_imports.get("", 1), dict(labelled.known), labelled.nodes, removed,
-        stored_cuts(labelled.graph, removed),
+        block, stored_cuts(labelled.graph, removed),
     )  # fmt: skip
     for value in model.graph.inputs:
         cuts.of[value] = cuts.labelled(value) or whole(cuts.known[value].shape)
@@ -55,23 +57,18 @@ def _walk(cuts: Cuts, nodes: Iterable[onnx_ir.Node]) -> None:
         try:
             _visit(cuts, node)
         except Uncuttable as reason:
-            concerned = [reason.nodes, *(_nodes(cuts, v) for v in (*node.inputs, *node.outputs))]
+            concerned = [reason.nodes, *(cuts.removed_of(v) for v in (*node.inputs, *node.outputs))]
             raise Uncuttable(
                 f"{node.op_type} node {node.name!r}: {reason.reason}", np.unique(np.concatenate(concerned))
             ) from reason
-
-
-def _nodes(cuts: Cuts, value: onnx_ir.Value | None) -> np.ndarray:
-    """The removed nodes that a value is made of."""
-    factors = cuts.nodes.get((value.name or "") if value is not None else "", ())
-    some = [np.zeros(0, np.int64), *(f[(f >= 0) & cuts.removed[f]] for f in factors)]
-    return np.concatenate(some)
 
 
 def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:
     outs = [cuts.labelled(v) for v in node.outputs]
     if outs and all(c is not None and c.empty for c in outs):
         cuts.of.update((v, c) for v, c in zip(node.outputs, outs, strict=True) if c is not None)
+        return
+    if computed(cuts, node):
         return
     step = Step(cuts, node, [cuts.get(v) for v in node.inputs], outs)
     if any(c is not None and c.empty for c in step.ins):

@@ -13,22 +13,7 @@ from ...frontend.inference.shapes import ValueInfo
 from .cuts import Cut, Uncuttable, cut_of, same_cut, whole
 from .stored import StoredCuts
 
-__all__ = ["Cuts", "Pending", "Step"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pending:
-    """Numbers that an operand must have where the network computes it from sizes.
-
-    Attributes:
-        node: The node.
-        index: The index of the operand.
-        numbers: Entry of the operand to its number.
-    """
-
-    node: onnx_ir.Node
-    index: int
-    numbers: Mapping[int, int]
+__all__ = ["Cuts", "Step"]
 
 
 @dataclass(slots=True, eq=False)
@@ -41,10 +26,11 @@ class Cuts:
         known: Shape, dtype and known data of the original values.
         nodes: The nodes of the graph of each entry, see `LabelledModel.nodes`.
         removed: bool [num_nodes], the nodes that leave the graph.
+        block: int64 [num_nodes], a number for the group of positions that each node belongs to, -1 for none.
         stored: The cuts of stored tensors.
         of: The cut of each value so far.
         made: Cut copies of initializers, by name.
-        pending: Numbers that computed operands must have.
+        now: The data that values with known data have after rewriting, None where that is not known.
     """
 
     graph: onnx_ir.Graph
@@ -52,10 +38,11 @@ class Cuts:
     known: dict[onnx_ir.Value, ValueInfo]
     nodes: Mapping[str, tuple[np.ndarray, ...]]
     removed: np.ndarray
+    block: np.ndarray
     stored: StoredCuts
     of: dict[onnx_ir.Value, Cut] = field(default_factory=dict)
     made: dict[str, list[tuple[Cut, onnx_ir.Value]]] = field(default_factory=dict)
-    pending: list[Pending] = field(default_factory=list)
+    now: dict[onnx_ir.Value, np.ndarray | None] = field(default_factory=dict)
     numbers: int = 0
 
     def labelled(self, value: onnx_ir.Value) -> Cut | None:
@@ -65,13 +52,22 @@ class Cuts:
             return None
         shape = self.known[value].shape
         gone = np.zeros((1,) * len(shape), bool)
+        along: list[int] = []
         for factor in factors:
-            gone = gone | ((factor >= 0) & self.removed[factor])
+            mine = (factor >= 0) & self.removed[factor]
+            gone = gone | mine
+            if mine.any():
+                along += _axes_inside(self.block[factor])
         try:
-            return cut_of(gone, shape)
+            return cut_of(gone, shape, along)
         except Uncuttable as reason:
             nodes = np.concatenate([f[(f >= 0) & self.removed[f]] for f in factors])
             raise Uncuttable(f"value {value.name!r}: {reason.reason}", nodes) from reason
+
+    def removed_of(self, value: onnx_ir.Value | None) -> np.ndarray:
+        """The removed nodes that a value is made of, int64."""
+        factors = self.nodes.get((value.name or "") if value is not None else "", ())
+        return np.concatenate([np.zeros(0, np.int64), *(f[(f >= 0) & self.removed[f]] for f in factors)])
 
     def get(self, value: onnx_ir.Value | None) -> Cut | None:
         """The cut of an operand as it is read now; None if its shape is not known."""
@@ -83,6 +79,15 @@ class Cuts:
         if value.is_initializer() and value.graph is self.graph:
             return self.stored.of(value.name or "", shape)
         return whole(shape)
+
+    def data(self, value: onnx_ir.Value) -> np.ndarray | None:
+        """The data of a value after rewriting, None if it is not known."""
+        if value in self.now:
+            return self.now[value]
+        if value.const_value is not None:
+            return value.const_value.numpy()
+        entry = self.known.get(value)
+        return None if entry is None else entry.data
 
     def initializer(self, array: np.ndarray, stem: str, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
         """A new initializer."""
@@ -111,6 +116,12 @@ class Cuts:
         made.meta.update(value.meta)
         self.made[value.name or ""].append((cut, made))
         return made
+
+
+def _axes_inside(blocks: np.ndarray) -> list[int]:
+    """The axes along which all nodes are of one group, last ones first."""
+    axes = [a for a in reversed(range(blocks.ndim)) if blocks.shape[a] > 1]
+    return [a for a in axes if (blocks >= 0).any() and (blocks == blocks.take([0], axis=a)).all()]
 
 
 @dataclass(slots=True, eq=False)
@@ -181,9 +192,18 @@ class Step:
                 raise Uncuttable(f"operand {value.name!r} is cut in another way than its edges")
         elif have.any or value.producer() is None:
             raise Uncuttable(f"operand {value.name!r} is cut in another way than what it meets")
-        else:
+        elif not self._adapts(value, cut):
             self._pick(index, value, cut)
         self.ins[index] = cut
+
+    def _adapts(self, value: onnx_ir.Value, cut: Cut) -> bool:
+        """Whether a computed constant follows by itself. Raises `Uncuttable` if it becomes something else."""
+        old, new = self.all.known[value].data, self.all.data(value)
+        if old is not None and new is not None and np.array_equal(new, cut.apply(np.broadcast_to(old, cut.shape))):
+            return True
+        if old is not None and (new is None or not np.array_equal(old, new)):
+            raise Uncuttable(f"the constant {value.name!r} follows sizes in another way than what it meets")
+        return False
 
     def _pick(self, index: int, value: onnx_ir.Value, cut: Cut) -> None:
         """Put Gather nodes between a computed value and this node."""
@@ -235,4 +255,20 @@ class Step:
             if not np.array_equal(array, tensor.numpy()):
                 self.node.replace_input_with(index, self.all.initializer(array, f"{value.name}", tensor.dtype))
             return
-        self.all.pending.append(Pending(self.node, index, dict(numbers)))
+        now = self.all.data(value)
+        if now is None or any(now.reshape(-1)[at] != number for at, number in numbers.items()):
+            self._overwrite(index, value, numbers)
+
+    def _overwrite(self, index: int, value: onnx_ir.Value, numbers: Mapping[int, int]) -> None:
+        """Put a Where in front of a computed operand that sets some of its entries."""
+        graph, entry = self.node.graph, self.all.known[value]
+        assert graph is not None
+        mask, array = np.zeros(entry.shape, bool), np.zeros(entry.shape, np.int64)
+        for at, number in numbers.items():
+            mask.reshape(-1)[at], array.reshape(-1)[at] = True, number
+        stem = f"{self.node.name}_{index}"
+        parts = [self.all.initializer(mask, f"{stem}_cut"), self.all.initializer(array.astype(entry.dtype), f"{stem}_sizes")]
+        made = onnx_ir.Node("", "Where", [*parts, value], name=f"{stem}_where", num_outputs=1)
+        made.outputs[0].name = f"{stem}_where"
+        graph.insert_before(self.node, made)
+        self.node.replace_input_with(index, made.outputs[0])
