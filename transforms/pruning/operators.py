@@ -99,6 +99,22 @@ def _matmul(step: Step) -> None:
         gone = rows | columns
         step.outs[0] = cut_of(gone if gone.ndim == len(shape) else gone.reshape((1,) * len(shape)), shape)
     _weight(step)
+    _batch(step)
+
+
+def _batch(step: Step) -> None:
+    """Operands are broadcast along all axes but the last two."""
+    out = step.out()
+    for index in (0, 1):
+        have = step.cut(index)
+        more = len(out.shape) - len(have.shape)
+        for axis in range(len(have.shape) - 2):
+            if axis + more in out.axes and axis + more != out.ragged and have.shape[axis] > 1 and axis not in have.axes:
+                gone = np.ones(have.shape[axis], bool)
+                gone[out.indices(axis + more)] = False
+                along = gone.reshape([-1 if a == axis else 1 for a in range(len(have.shape))])
+                step.use(index, cut_of(have.removed | along, have.shape))
+                have = step.cut(index)
 
 
 def _weight(step: Step) -> None:

@@ -190,14 +190,16 @@ class Step:
         if value.is_initializer() and value.graph is self.all.graph:
             if (value.name or "") in self.all.stored.cuts and (value.name or "") not in self.all.stored.partly:
                 raise Uncuttable(f"operand {value.name!r} is cut in another way than its edges")
-        elif have.any or value.producer() is None:
+        elif (have.removed & ~cut.removed).any():
             raise Uncuttable(f"operand {value.name!r} is cut in another way than what it meets")
         elif not self._adapts(value, cut):
-            self._pick(index, value, cut)
+            self._pick(index, value, have, cut)
         self.ins[index] = cut
 
     def _adapts(self, value: onnx_ir.Value, cut: Cut) -> bool:
         """Whether a computed constant follows by itself. Raises `Uncuttable` if it becomes something else."""
+        if value not in self.all.known:
+            return False
         old, new = self.all.known[value].data, self.all.data(value)
         if old is not None and new is not None and np.array_equal(new, cut.apply(np.broadcast_to(old, cut.shape))):
             return True
@@ -205,14 +207,17 @@ class Step:
             raise Uncuttable(f"the constant {value.name!r} follows sizes in another way than what it meets")
         return False
 
-    def _pick(self, index: int, value: onnx_ir.Value, cut: Cut) -> None:
-        """Put Gather nodes between a computed value and this node."""
+    def _pick(self, index: int, value: onnx_ir.Value, have: Cut, cut: Cut) -> None:
+        """Put Gather nodes between a computed value and this node; entries that are copies, say, have one label."""
         for axis in cut.axes:
-            indices = self.all.initializer(cut.indices(axis), f"{value.name}_kept")
+            if have.new[axis] == cut.new[axis]:
+                continue
+            kept = np.searchsorted(have.indices(axis), cut.indices(axis))
+            indices = self.all.initializer(kept, f"{value.name}_kept")
             node = onnx_ir.Node(
                 "", "Gather", [value, indices], [onnx_ir.AttrInt64("axis", axis)], name=f"{self.node.name}_{index}_{axis}"
             )
-            node.outputs[0].name = f"{value.name}_kept{len(self.all.of)}_{axis}_{index}"
+            node.outputs[0].name = f"{self.node.outputs[0].name}_operand{index}_{axis}"
             graph = self.node.graph
             assert graph is not None
             graph.insert_before(self.node, node)
