@@ -14,10 +14,14 @@ import onnx_ir
 from ..frontend import LabelledModel, label_values
 from ..ir import GmncError
 from ..symmetry import symmetries
+from ..testing import random_inputs
+from ..testing.precision import tolerance_of
 from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
 from .pruning.cuts import Uncuttable
 from .pruning.importance import CRITERIA, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
+from .pruning.proof import Proof, proved
+from .pruning.reference import masked_original
 from .pruning.rewrite import rewritten
 from .pruning.sizes import check_sizes
 
@@ -38,6 +42,7 @@ class Pruned:
 
     model: onnx_ir.Model
     choices: tuple[Choice, ...]
+    proof: Proof
     kept_whole: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +71,13 @@ def prune(
         try:
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, groups))
             check_sizes(labelled, cuts, dims or {}, inputs or {})
-            return Pruned(labelled.model, tuple(choices), refused)
+            by_name = {v.name or "": c for v, c in cuts.of.items() if v.name in {w.name for w in cuts.known}}
+            data = {v.name or "": k.data for v, k in cuts.known.items() if k.data is not None}
+            reference = masked_original(labelled.graph, removed, by_name, data)
+            feeds = [random_inputs(source, s, dims, inputs) for s in (seed, seed + 1)]
+            tolerance = 4 * tolerance_of(labelled.graph)
+            proof = proved(labelled.model, reference, labelled.graph.model, feeds, tolerance)
+            return Pruned(labelled.model, tuple(choices), proof, refused)
         except Uncuttable as reason:
             culprits = _culprits(choices, reason.nodes, labelled)
             if not culprits:

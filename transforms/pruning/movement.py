@@ -244,6 +244,18 @@ def _cut_indices(step: Step, indices: np.ndarray, axis: int, kept: np.ndarray | 
     step.node.replace_input_with(1, made)
 
 
+def _gather_nd(step: Step) -> None:
+    indices = step.data(1)
+    if indices is None or int(step.attr("batch_dims", 0)):
+        if step.outs[0] is None:
+            raise Uncuttable("entries are picked by computed indices")
+        return
+    cut, places = step.cut(0), tuple(np.moveaxis(indices, -1, 0))
+    if any(a in cut.axes for a in range(len(places))):
+        raise Uncuttable("entries of an axis that is cut are picked by several indices")
+    _moved(step, lambda a: a[places])
+
+
 def _tile(step: Step) -> None:
     repeats = step.data(1)
     if repeats is None:
@@ -327,6 +339,7 @@ MOVEMENT: dict[str, Callable[[Step], None]] = {
     "Split": _split,
     "Slice": _slice,
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Tile": _tile,
     "Pad": _pad,
     "Resize": _resize,

@@ -15,7 +15,7 @@ PASSIVE = frozenset({
     "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
     "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "ArgMax",
     "ArgMin", "TopK", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
-    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements", "GatherND",
+    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements",
     "ScatterElements", "ScatterND", "ConcatFromSequence",
 })  # fmt: skip
 """Operators that have neither attributes nor operands with a size of an axis of features."""

@@ -1,0 +1,272 @@
+"""What a pruned model must compute: the original, with the removed positions masked.
+
+The parameters on all edges of removed nodes are zeros. Where the network takes a statistic over an axis that loses
+entries (a mean over features, a softmax over experts), zeros would still count: there the statistic of the reference is
+taken over the entries that are left, which is said in the proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+import onnx
+import onnx_ir
+
+from ...backends.onnx import write
+from ...frontend.rewriting.normalise import normalise
+from ...ir import ParameterGraph
+from .cuts import Cut
+
+__all__ = ["Reference", "masked_original"]
+
+_KEEP = (".zero_point", ".var")
+_LEAST = {"float16": -6e4}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """The masked original.
+
+    Attributes:
+        model: The model.
+        statistics: The names of the nodes whose statistic is taken over the entries that are left.
+    """
+
+    model: onnx.ModelProto
+    statistics: tuple[str, ...]
+
+
+def masked_original(
+    graph: ParameterGraph, removed: np.ndarray, cuts: Mapping[str, Cut], known: Mapping[str, np.ndarray]
+) -> Reference:
+    """The original in which the parameters of removed nodes are zeros, and statistics leave removed entries out.
+
+    Args:
+        graph: The graph of the original.
+        removed: bool [num_nodes], the removed nodes.
+        cuts: The cuts of its values, by name.
+        known: The known data of its values, by name.
+    """
+    model = write(graph, _zeroed(graph, removed), rounded=True)
+    plain = normalise(model)
+    changed = _Masks(plain, cuts, known).run()
+    return Reference(onnx_ir.to_proto(plain if changed else model), tuple(changed))
+
+
+def _zeroed(graph: ParameterGraph, removed: np.ndarray) -> dict[str, np.ndarray]:
+    """Parameters with zeros on the edges of removed nodes; scales of stored integers and variances stay."""
+    found: dict[str, np.ndarray] = {}
+    for block in graph.edges:
+        quantiser = block.role.endswith(".scale") and block.role != "norm.scale"
+        if block.constant or block.role.endswith(_KEEP) or quantiser:
+            continue
+        gone = removed[block.dst][:, :, None] | removed[block.src][:, None, :]
+        if gone.any():
+            name = block.view.name
+            if name not in found:
+                found[name] = np.array(graph.parameters[name].load(), copy=True, order="C")
+            values = block.view.read(found[name]).copy()
+            values[np.broadcast_to(gone[..., None], block.shape)] = 0
+            block.view.write(found[name], values)
+    return found
+
+
+class _Masks:
+    """Inserts masks into a model, in front of what takes a statistic over an axis that loses entries."""
+
+    def __init__(self, model: onnx_ir.Model, cuts: Mapping[str, Cut], known: Mapping[str, np.ndarray]) -> None:
+        self.model = model
+        self.known = known
+        self.cuts = cuts
+        self.opset = model.graph.opset_imports.get("", 1)
+        self.number = 0
+
+    def run(self) -> list[str]:
+        """Insert all masks; the names of the nodes that got one."""
+        changed = []
+        for node in list(self.model.graph):
+            rule = _RULES.get(node.op_type)
+            if rule is not None and rule(self, node):
+                changed.append(node.name or "")
+        return changed
+
+    def data(self, value: onnx_ir.Value) -> np.ndarray | None:
+        """The data of a value, None if it is not known."""
+        return value.const_value.numpy() if value.const_value is not None else self.known.get(value.name or "")
+
+    def cut(self, value: onnx_ir.Value | None) -> Cut | None:
+        """The cut of a value that loses entries."""
+        cut = self.cuts.get(value.name or "") if value is not None else None
+        return cut if cut is not None and cut.any else None
+
+    def constant(self, array: np.ndarray) -> onnx_ir.Value:
+        """A new initializer."""
+        self.number += 1
+        name = f"mask.{self.number}"
+        value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name), shape=onnx_ir.Shape(array.shape))
+        value.type = onnx_ir.TensorType(value.const_value.dtype)  # type: ignore[union-attr]
+        self.model.graph.register_initializer(value)
+        return value
+
+    def node(self, before: onnx_ir.Node, op: str, *inputs: onnx_ir.Value, **attributes: int) -> onnx_ir.Value:
+        """The result of a new node in front of another one."""
+        self.number += 1
+        attrs = [onnx_ir.AttrInt64(n, v) for n, v in attributes.items()]
+        made = onnx_ir.Node("", op, inputs, attrs, name=f"mask.node.{self.number}", num_outputs=1)
+        made.outputs[0].name = f"mask.value.{self.number}"
+        graph = before.graph
+        assert graph is not None
+        graph.insert_before(before, made)
+        return made.outputs[0]
+
+    def typed(self, number: float | np.ndarray, like: onnx_ir.Value) -> np.ndarray:
+        """A number of the float type of a value."""
+        dtype = like.type.dtype.numpy() if like.type is not None else np.dtype(np.float32)  # type: ignore[union-attr]
+        return np.asarray(number).astype(dtype if dtype.kind in "fV" else np.float32)
+
+    def masked(self, node: onnx_ir.Node, index: int, cut: Cut, fill: float = 0.0) -> onnx_ir.Value:
+        """An operand with `fill` in place of what is removed."""
+        value = node.inputs[index]
+        assert value is not None
+        least = self.constant(self.typed(fill, value))
+        return self.node(node, "Where", self.constant(cut.removed), least, value)
+
+
+def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
+    found = node.attributes.get("axes")
+    axes = None if found is None else found.value
+    if len(node.inputs) > 1 and node.inputs[1] is not None:
+        data = masks.data(node.inputs[1])
+        axes = [*range(len(cut.shape))] if data is None else data.reshape(-1).tolist()
+    rank = len(cut.shape)
+    return list(range(rank)) if axes is None else [int(a) % rank for a in axes]
+
+
+def _reduction(fill: float) -> Callable[[_Masks, onnx_ir.Node], bool]:
+    def rule(masks: _Masks, node: onnx_ir.Node) -> bool:
+        cut = masks.cut(node.inputs[0])
+        if cut is None or not {*cut.axes} & {*_axes(masks, node, cut)}:
+            return False
+        node.replace_input_with(0, masks.masked(node, 0, cut, fill))
+        return True
+
+    return rule
+
+
+def _mean(masks: _Masks, node: onnx_ir.Node) -> bool:
+    cut = masks.cut(node.inputs[0])
+    axes = [] if cut is None else _axes(masks, node, cut)
+    if cut is None or not {*cut.axes} & {*axes}:
+        return False
+    value = node.inputs[0]
+    assert value is not None
+    node.replace_input_with(0, masks.masked(node, 0, cut))
+    _scale_result(masks, node, _more(cut, axes), value)
+    return True
+
+
+def _more(cut: Cut, axes: list[int]) -> float:
+    """By how much a mean over all entries of these axes is too small, the removed ones being 0."""
+    return prod(cut.shape[a] for a in axes) / max(prod(cut.new[a] for a in axes), 1)
+
+
+def _scale_result(masks: _Masks, node: onnx_ir.Node, by: float, like: onnx_ir.Value) -> None:
+    old = node.outputs[0]
+    graph = node.graph
+    assert graph is not None
+    made = onnx_ir.Node("", "Mul", [old, masks.constant(masks.typed(by, like))], name=f"{node.name}.scaled", num_outputs=1)
+    made.outputs[0].name = f"{old.name}.scaled"
+    graph.insert_after(node, made)
+    onnx_ir.convenience.replace_all_uses_with(old, made.outputs[0], replace_graph_outputs=True)
+    made.replace_input_with(0, old)
+
+
+def _softmax(masks: _Masks, node: onnx_ir.Node) -> bool:
+    cut = masks.cut(node.inputs[0])
+    if cut is None:
+        return False
+    rank = len(cut.shape)
+    found = node.attributes.get("axis")
+    axis = (int(found.value) if found is not None else (-1 if masks.opset >= 13 else 1)) % rank
+    axes = {axis} if masks.opset >= 13 else {*range(axis, rank)}
+    if not {*cut.axes} & axes:
+        return False
+    node.replace_input_with(0, masks.masked(node, 0, cut, -1e30))
+    return True
+
+
+def _normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
+    """LayerNormalization, RMSNormalization, InstanceNormalization and GroupNormalization, written out."""
+    cut = masks.cut(node.inputs[0])
+    if cut is None:
+        return False
+    rank, op = len(cut.shape), node.op_type
+    value, attributes = node.inputs[0], node.attributes
+    assert value is not None
+    if op == "InstanceNormalization":
+        axes = [*range(2, rank)]
+    else:
+        found = attributes.get("axis")
+        axes = [*range((int(found.value) if found is not None else -1) % rank, rank)]
+    if not {*cut.axes} & {*axes}:
+        return False
+    epsilon = float(attributes["epsilon"].value) if "epsilon" in attributes else 1e-5
+    by = _more(cut, axes)
+
+    def mean(x: onnx_ir.Value) -> onnx_ir.Value:
+        return masks.node(node, "Mul", _mean_of(masks, node, x, axes), masks.constant(masks.typed(by, value)))
+
+    x = masks.masked(node, 0, cut)
+    kept = masks.constant(masks.typed(~cut.removed, value))
+    if "RMS" not in op and "Simplified" not in op:
+        x = masks.node(node, "Mul", masks.node(node, "Sub", x, mean(x)), kept)
+    square = masks.node(node, "Add", mean(masks.node(node, "Mul", x, x)), masks.constant(masks.typed(epsilon, value)))
+    y = masks.node(node, "Div", x, masks.node(node, "Sqrt", square))
+    for operand, step in zip(node.inputs[1:3], ("Mul", "Add"), strict=False):
+        if operand is not None:
+            if op == "InstanceNormalization":
+                shape = masks.constant(np.array([1, -1, *(1,) * (rank - 2)], np.int64))
+                operand = masks.node(node, "Reshape", operand, shape)
+            y = masks.node(node, step, y, operand)
+    name, node.outputs[0].name = node.outputs[0].name, f"{node.outputs[0].name}.whole"
+    onnx_ir.convenience.replace_all_uses_with(node.outputs[0], y, replace_graph_outputs=True)
+    y.name = name
+    return True
+
+
+def _mean_of(masks: _Masks, node: onnx_ir.Node, x: onnx_ir.Value, axes: list[int]) -> onnx_ir.Value:
+    if masks.opset >= 18:
+        return masks.node(node, "ReduceMean", x, masks.constant(np.array(axes, np.int64)))
+    made = masks.node(node, "ReduceMean", x)
+    producer = made.producer()
+    assert producer is not None
+    producer.attributes["axes"] = onnx_ir.AttrInt64s("axes", axes)
+    return made
+
+
+def _product(masks: _Masks, node: onnx_ir.Node) -> bool:
+    """A product of two activations: removed features do not count, whatever their value."""
+    operands = [v for v in node.inputs if v is not None]
+    if len(operands) < 2 or any(v.is_initializer() for v in operands):
+        return False
+    cut = masks.cut(node.inputs[0])
+    if cut is None or (node.op_type == "MatMul" and len(cut.shape) - 1 not in cut.axes):
+        return False
+    node.replace_input_with(0, masks.masked(node, 0, cut))
+    return False  # no statistic: it only guards against functions that are not 0 at 0
+
+
+_RULES: dict[str, Callable[[_Masks, onnx_ir.Node], bool]] = {
+    "ReduceMean": _mean,
+    **dict.fromkeys(("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"), _reduction(0.0)),
+    **dict.fromkeys(("ReduceMax", "ReduceLogSumExp", "TopK", "ArgMax"), _reduction(-1e30)),
+    **dict.fromkeys(("ReduceMin", "ArgMin"), _reduction(1e30)),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
+    **dict.fromkeys(
+        ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "InstanceNormalization"),
+        _normalisation,
+    ),
+}
