@@ -64,9 +64,12 @@ def prune(
     labelled = label_values(source, dims=dims, inputs=inputs)
     groups = position_groups(symmetries(labelled.graph))
     scores = None if importance == "random" else weight_scores(labelled.graph, 1 if importance == "l1" else 2)
-    choices = choose(groups, position_scores(groups, scores, {}, seed), ratio, level, only, round_to)
+    all_scores = position_scores(groups, scores, {}, seed)
     refused: dict[str, str] = {}
+    alike: set[int] = set()
     while True:
+        every = choose(groups, all_scores, ratio, level, only, round_to, alike)
+        choices = [c for c in every if c.group.name not in refused]
         removed = removed_nodes(labelled.graph, choices)
         try:
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, groups))
@@ -79,20 +82,18 @@ def prune(
             proof = proved(labelled.model, reference, labelled.graph.model, feeds, tolerance)
             return Pruned(labelled.model, tuple(choices), proof, refused)
         except Uncuttable as reason:
-            culprits = _culprits(choices, reason.nodes, labelled)
+            culprits = _culprits(choices, reason.nodes)
             if not culprits:
                 raise
-            refused |= dict.fromkeys(culprits, reason.reason)
-            choices = [c for c in choices if c.group.name not in culprits]
+            if reason.ragged and not {c.group.family for c in culprits} <= alike:
+                alike |= {c.group.family for c in culprits}
+            else:
+                refused |= {c.group.name: reason.reason for c in culprits}
             if os.environ.get("PRUNE_DEBUG"):
                 print("refused", culprits, reason)
         labelled = label_values(source, dims=dims, inputs=inputs)
 
 
-def _culprits(choices: list[Choice], nodes: np.ndarray, labelled: LabelledModel) -> set[str]:
-    """The names of the families whose removal concerns these nodes."""
-    found = set()
-    for choice in choices:
-        if np.isin(np.concatenate([choice.group.positions[i] for i in choice.positions]), nodes).any():
-            found.add(choice.group.name)
-    return found
+def _culprits(choices: list[Choice], nodes: np.ndarray) -> list[Choice]:
+    """The choices that concern these nodes."""
+    return [c for c in choices if np.isin(np.concatenate([c.group.positions[i] for i in c.positions]), nodes).any()]

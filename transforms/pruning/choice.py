@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,13 @@ class Choice:
 
 
 def choose(
-    groups: Sequence[PositionGroup], scores: Sequence[np.ndarray], ratio: float, level: str, only: str, round_to: int
+    groups: Sequence[PositionGroup],
+    scores: Sequence[np.ndarray],
+    ratio: float,
+    level: str,
+    only: str,
+    round_to: int,
+    alike: Collection[int] = (),
 ) -> list[Choice]:
     """Choose the positions of least score in every group.
 
@@ -39,6 +45,8 @@ def choose(
         level: "inner" for features, neurons and channels, "outer" for heads, groups and experts where there are any.
         only: A regular expression that the names of families must contain; "" for all.
         round_to: The number of positions that are left is a multiple of this, as far as there are so many.
+        alike: The families all groups of which, as far as they are equally large, lose the same positions (dimensions of
+            all heads, say).
 
     Returns:
         One choice per group in which a position is removed.
@@ -55,12 +63,23 @@ def choose(
         names = ", ".join(dict.fromkeys(g.name for g in groups))
         raise GmncError(f"no family has a name that matches {only!r}; the families are: {names}")
     found = []
-    for group, score in some:
+    for group, score in _with_common_scores(some, alike):
         if group.outer if level == "outer" else group.level == 0:
             count = group.degree - kept_count(group.degree, ratio, round_to)
             if count:
                 found.append(Choice(group, np.sort(np.argsort(score, kind="stable")[:count])))
     return found
+
+
+def _with_common_scores(
+    some: Sequence[tuple[PositionGroup, np.ndarray]], alike: Collection[int]
+) -> list[tuple[PositionGroup, np.ndarray]]:
+    """The groups with their scores; groups that are to lose the same positions have their sums."""
+    sums: dict[tuple[int, int, int], np.ndarray] = {}
+    for group, score in some:
+        key = (group.family, group.level, group.degree)
+        sums[key] = sums.get(key, 0) + score
+    return [(g, sums[g.family, g.level, g.degree] if g.family in alike else s) for g, s in some]
 
 
 def kept_count(degree: int, ratio: float, round_to: int) -> int:

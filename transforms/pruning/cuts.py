@@ -14,12 +14,16 @@ __all__ = ["Cut", "Uncuttable", "cut_of", "same_cut", "whole"]
 
 
 class Uncuttable(GmncError):
-    """Entries cannot be removed; the message is the reason. `nodes`: the nodes of the graph that are concerned."""
+    """Entries cannot be removed; the message is the reason.
 
-    def __init__(self, reason: str, nodes: np.ndarray | None = None) -> None:
+    nodes: the nodes of the graph that are concerned. ragged: whether it may help to remove the same entries of all lines.
+    """
+
+    def __init__(self, reason: str, nodes: np.ndarray | None = None, ragged: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.nodes = np.zeros(0, np.int64) if nodes is None else nodes
+        self.ragged = ragged
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +62,7 @@ class Cut:
     def indices(self, axis: int) -> np.ndarray:
         """The indices that are left along an axis, int64. Raises `Uncuttable` if they differ from line to line."""
         if axis == self.ragged:
-            raise Uncuttable("other entries are removed on each line of an axis that is indexed")
+            raise Uncuttable("other entries are removed on each line of an axis that is indexed", ragged=True)
         found = self.kept[axis]
         return np.arange(self.shape[axis]) if found is None else found
 
@@ -108,7 +112,7 @@ def cut_of(removed: np.ndarray, shape: tuple[int, ...], along: Sequence[int] = (
             new = list(_sizes(shape, some))
             new[axis] -= int(count.flat[0])
             return Cut(shape, removed, tuple(some), axis, tuple(new))
-    raise Uncuttable("what is left of it is not rectangular")
+    raise Uncuttable("what is left of it is not rectangular", ragged=True)
 
 
 def _left(removed: np.ndarray, axis: int) -> np.ndarray | None:
@@ -133,5 +137,5 @@ def same_cut(a: Cut, b: Cut) -> bool:
     """Whether two cuts remove the same entries."""
     if not a.any and not b.any:
         return True
-    return a.shape == b.shape and a.new == b.new and bool((a.removed == b.removed).all())
+    return a.shape == b.shape and a.new == b.new and a.ragged == b.ragged and bool((a.removed == b.removed).all())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import prod
 
 import numpy as np
 
@@ -24,8 +25,30 @@ def _moved(step: Step, function: Callable[[np.ndarray], np.ndarray], index: int 
         step.outs[index] = cut_of(function(np.broadcast_to(cut.removed, cut.shape)).reshape(shape), shape)
 
 
+def _in_order(step: Step, old: Callable[[np.ndarray], np.ndarray], new: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Check that what is left of the operand becomes, entry by entry, what is left of the result.
+
+    Where other entries are removed on each line, merging axes may bring what is left into another order.
+    """
+    cut, out = step.cut(0), step.out()
+    if cut.ragged is None and out.ragged is None:
+        return
+    numbers = np.arange(prod(cut.shape)).reshape(cut.shape)
+    if not np.array_equal(new(cut.apply(numbers)), out.apply(old(numbers))):
+        raise Uncuttable("what is left of its operand gets into another order", ragged=True)
+
+
+def _across(step: Step, axis: int) -> None:
+    """Refuse an operator along an axis on each line of which other entries are removed."""
+    for cut in (*step.ins, *step.outs):
+        if cut is not None and cut.ragged == axis:
+            raise Uncuttable("other entries are removed on each line of its axis", ragged=True)
+
+
 def _reshape(step: Step) -> None:
-    _moved(step, lambda a: a.reshape(step.all.known[step.node.outputs[0]].shape))
+    shape = step.all.known[step.node.outputs[0]].shape
+    _moved(step, lambda a: a.reshape(shape))
+    _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
     _sizes(step, 1)
 
 
@@ -43,11 +66,17 @@ def _sizes(step: Step, index: int) -> None:
 
 
 def _flatten(step: Step) -> None:
+    shape = step.all.known[step.node.outputs[0]].shape
     _moved(step, lambda a: a)
+    _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
 
 
 def _transpose(step: Step) -> None:
-    _moved(step, lambda a: a.transpose(step.attr("perm")))
+    def transposed(array: np.ndarray) -> np.ndarray:
+        return array.transpose(step.attr("perm"))
+
+    _moved(step, transposed)
+    _in_order(step, transposed, transposed)
 
 
 def _expand(step: Step) -> None:
@@ -71,7 +100,8 @@ def _concat(step: Step) -> None:
         gone = np.concatenate([np.broadcast_to(c.removed, c.shape) for c in parts], axis=step.attr("axis", 0))
         step.outs[0] = cut_of(gone, shape)
     elif step.outs[0] is not None and step.outs[0].any:
-        _constant_parts(step, step.out(), step.attr("axis", 0))
+        _constant_parts(step, step.out(), step.attr("axis", 0) % len(step.out().shape))
+    _across(step, step.attr("axis", 0) % len(step.out().shape))
 
 
 def _constant_parts(step: Step, out: Cut, axis: int) -> None:
@@ -94,6 +124,7 @@ def _split(step: Step) -> None:
         places = range(start, start + size)
         _moved(step, lambda a, p=places: a.take(p, axis=axis), index)  # type: ignore[misc]
         start += size
+    _across(step, axis)
     outs = [step.out(i) for i in range(len(step.node.outputs))]
     if not step.cut(0).any or not any(axis in c.axes for c in outs):
         return

@@ -146,23 +146,28 @@ def _conv(step: Step, weight: int = 1, bias: int = 2) -> None:
         gone = np.broadcast_to(w.removed, w.shape).reshape(w.shape[0], -1).all(axis=1)
         step.outs[0] = cut_of(gone.reshape(1, -1, *(1,) * (len(shape) - 2)), shape)
     _vector(step, bias, step.out(), 1)
+    _groups(step, x, step.out())
+
+
+def _groups(step: Step, x: Cut, out: Cut) -> None:
+    """The groups of a convolution: what is left of each has one size; whole groups may go."""
     groups = int(step.attr("group", 1))
-    if groups > 1 and (x.any or w.any):
-        new = x.new[1] // w.new[1]
-        if new * w.new[1] != x.new[1] or step.out().new[1] % new:
-            raise Uncuttable("its groups would get different sizes")
-        step.set_attr("group", new)
+    if groups == 1 or not (x.any or out.any):
+        return
+    left = []
+    for cut in (x, out):
+        gone = np.ones(cut.shape[1], bool)
+        gone[cut.indices(1)] = False
+        left.append((~gone).reshape(groups, -1).sum(axis=1))
+    stays = left[0] > 0
+    if ((left[1] > 0) != stays).any() or any((n[stays] != n[stays][0]).any() for n in left):
+        raise Uncuttable("its groups would get different sizes", ragged=True)
+    step.set_attr("group", int(stays.sum()))
 
 
 def _conv_transpose(step: Step) -> None:
-    x, w, out = step.cut(0), step.cut(1), step.out()
-    _vector(step, 2, out, 1)
-    groups = int(step.attr("group", 1))
-    if groups > 1 and (x.any or w.any):
-        new = out.new[1] // w.new[1]
-        if new * w.new[1] != out.new[1] or x.new[1] % new:
-            raise Uncuttable("its groups would get different sizes")
-        step.set_attr("group", new)
+    _vector(step, 2, step.out(), 1)
+    _groups(step, step.cut(0), step.out())
 
 
 def _qlinear_conv(step: Step) -> None:
@@ -209,7 +214,7 @@ def _group_norm(step: Step) -> None:
         counts = left.reshape(groups, -1).sum(axis=1)
         counts = counts[counts > 0]
         if (counts != counts[0]).any():
-            raise Uncuttable("its groups would get different sizes")
+            raise Uncuttable("its groups would get different sizes", ragged=True)
         step.set_attr("num_groups", len(counts))
 
 

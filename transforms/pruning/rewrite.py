@@ -58,9 +58,8 @@ def _walk(cuts: Cuts, nodes: Iterable[onnx_ir.Node]) -> None:
             _visit(cuts, node)
         except Uncuttable as reason:
             concerned = [reason.nodes, *(cuts.removed_of(v) for v in (*node.inputs, *node.outputs))]
-            raise Uncuttable(
-                f"{node.op_type} node {node.name!r}: {reason.reason}", np.unique(np.concatenate(concerned))
-            ) from reason
+            nodes = np.unique(np.concatenate(concerned))
+            raise Uncuttable(f"{node.op_type} node {node.name!r}: {reason.reason}", nodes, reason.ragged) from reason
 
 
 def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:

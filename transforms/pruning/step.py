@@ -62,7 +62,7 @@ class Cuts:
             return cut_of(gone, shape, along)
         except Uncuttable as reason:
             nodes = np.concatenate([f[(f >= 0) & self.removed[f]] for f in factors])
-            raise Uncuttable(f"value {value.name!r}: {reason.reason}", nodes) from reason
+            raise Uncuttable(f"value {value.name!r}: {reason.reason}", nodes, reason.ragged) from reason
 
     def removed_of(self, value: onnx_ir.Value | None) -> np.ndarray:
         """The removed nodes that a value is made of, int64."""

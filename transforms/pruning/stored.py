@@ -67,7 +67,7 @@ def _add(
         found.cuts[name] = cut_of(cut, shape)
     except Uncuttable as reason:
         ends = [x[removed[x]] for b in blocks for x in (b.dst, b.src)]
-        found.refused[name] = Uncuttable(f"tensor {name!r}: {reason.reason}", np.concatenate(ends))
+        found.refused[name] = Uncuttable(f"tensor {name!r}: {reason.reason}", np.concatenate(ends), reason.ragged)
 
 
 def _states(shape: tuple[int, ...], blocks: list[EdgeBlock], removed: np.ndarray) -> np.ndarray:
