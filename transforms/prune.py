@@ -18,6 +18,7 @@ from ..testing import random_inputs
 from ..testing.precision import tolerance_of
 from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
 from .pruning.cuts import Uncuttable
+from .pruning.finish import finish
 from .pruning.importance import CRITERIA, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
 from .pruning.proof import Proof, proved
@@ -74,6 +75,7 @@ def prune(
         try:
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, groups))
             check_sizes(labelled, cuts, dims or {}, inputs or {})
+            finish(labelled.model)
             by_name = {v.name or "": c for v, c in cuts.of.items() if v.name in {w.name for w in cuts.known}}
             data = {v.name or "": k.data for v, k in cuts.known.items() if k.data is not None}
             reference = masked_original(labelled.graph, removed, by_name, data)

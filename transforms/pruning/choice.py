@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 
@@ -84,7 +85,7 @@ def _with_common_scores(
 
 def kept_count(degree: int, ratio: float, round_to: int) -> int:
     """How many of `degree` positions are kept: at least 1, and a multiple of `round_to` unless there are fewer."""
-    kept = max(1, round(degree * (1 - ratio)))
+    kept = max(1, ceil(degree * (1 - ratio) - 1e-9))
     if round_to > 1:
         kept = max(round_to, round(kept / round_to) * round_to)
     return min(kept, degree)

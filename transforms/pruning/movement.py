@@ -31,7 +31,7 @@ def _in_order(step: Step, old: Callable[[np.ndarray], np.ndarray], new: Callable
     Where other entries are removed on each line, merging axes may bring what is left into another order.
     """
     cut, out = step.cut(0), step.out()
-    if cut.ragged is None and out.ragged is None:
+    if not cut.ragged and not out.ragged:
         return
     numbers = np.arange(prod(cut.shape)).reshape(cut.shape)
     if not np.array_equal(new(cut.apply(numbers)), out.apply(old(numbers))):
@@ -41,7 +41,7 @@ def _in_order(step: Step, old: Callable[[np.ndarray], np.ndarray], new: Callable
 def _across(step: Step, axis: int) -> None:
     """Refuse an operator along an axis on each line of which other entries are removed."""
     for cut in (*step.ins, *step.outs):
-        if cut is not None and cut.ragged == axis:
+        if cut is not None and axis in cut.ragged:
             raise Uncuttable("other entries are removed on each line of its axis", ragged=True)
 
 
@@ -174,7 +174,7 @@ def _slice(step: Step) -> None:
             if int(ends[at]) == cut.shape[axis]:
                 new_ends[at] = cut.new[axis]
             continue
-        found = _new_slice(step, cut, axis, old, int(steps[at]))
+        found = _new_slice(cut, axis, old, int(steps[at]))
         if found is None:
             by_index.append((axis, at))
         else:
@@ -201,19 +201,10 @@ def _slice_of(start: int, end: int, step: int, size: int) -> slice:
     return slice(start, min(end, size), step)
 
 
-def _new_slice(step: Step, cut: Cut, axis: int, old: np.ndarray, by: int) -> tuple[int, int] | None:
+def _new_slice(cut: Cut, axis: int, old: np.ndarray, by: int) -> tuple[int, int] | None:
     """Start and end that pick what is left of the entries `old`; None if no slice with this step does."""
-    if axis == cut.ragged:
-        if abs(by) != 1 or by < 0:
-            raise Uncuttable("other entries are removed on each line of an axis that is sliced in steps")
-        gone = np.broadcast_to(cut.removed, cut.shape)
-        for a, kept in enumerate(cut.kept):
-            gone = gone if kept is None else gone.take(kept, axis=a)
-        before = (~gone.take(range(int(old[0])) if len(old) else (), axis=axis)).sum(axis=axis)
-        inside = (~gone.take(old, axis=axis)).sum(axis=axis)
-        if (before != before.flat[0]).any() or (inside != inside.flat[0]).any():
-            raise Uncuttable("other entries are removed on each line of an axis that is sliced")
-        return int(before.flat[0]), int(before.flat[0]) + int(inside.flat[0])
+    if axis in cut.ragged:
+        return _same_slice(cut, axis, old, by)
     kept = cut.indices(axis)
     places = np.searchsorted(kept, old[np.isin(old, kept)])
     if not len(places):
@@ -223,6 +214,16 @@ def _new_slice(step: Step, cut: Cut, axis: int, old: np.ndarray, by: int) -> tup
         return None
     end = stop + (1 if by > 0 else -1)
     return start, end if end >= 0 else -(2**31)
+
+
+def _same_slice(cut: Cut, axis: int, old: np.ndarray, by: int) -> tuple[int, int]:
+    """Start and end of a slice of an axis along which other entries are removed on each line."""
+    left = np.moveaxis(~np.broadcast_to(cut.removed, cut.shape), axis, -1).reshape(-1, cut.shape[axis])
+    left = left[left.any(axis=1)]
+    before, inside = left[:, : int(old[0]) if len(old) else 0].sum(axis=1), left[:, old].sum(axis=1)
+    if by != 1 or (before != before[0]).any() or (inside != inside[0]).any():
+        raise Uncuttable("other entries are removed on each line of an axis that is sliced", ragged=True)
+    return int(before[0]), int(before[0] + inside[0])
 
 
 def _index_instead(step: Step, cut: Cut, where: list[slice], axes: list[tuple[int, int]], count: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from .cuts import Cut, Uncuttable, cut_of, whole
 from .step import Step
 
-__all__ = ["COMPUTING", "PASSIVE", "elementwise", "is_elementwise", "needed"]
+__all__ = ["COMPUTING", "PASSIVE", "dynamic_lstm", "elementwise", "is_elementwise", "needed"]
 
 PASSIVE = frozenset({
     "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
@@ -109,7 +109,7 @@ def _batch(step: Step) -> None:
         have = step.cut(index)
         more = len(out.shape) - len(have.shape)
         for axis in range(len(have.shape) - 2):
-            if axis + more in out.axes and axis + more != out.ragged and have.shape[axis] > 1 and axis not in have.axes:
+            if axis + more in out.axes and axis + more not in out.ragged and have.shape[axis] > 1 and axis not in have.axes:
                 gone = np.ones(have.shape[axis], bool)
                 gone[out.indices(axis + more)] = False
                 along = gone.reshape([-1 if a == axis else 1 for a in range(len(have.shape))])
@@ -240,24 +240,35 @@ def _layer_norm(step: Step) -> None:
             step.use(index, needed(out, have.shape))
 
 
+def _states(step: Step, r: Cut, transposed: bool, gates: int) -> None:
+    """The hidden size, and operands that lie on no edge: initial states of zeros, say."""
+    state = 1 if transposed else 2
+    hidden = r.new[state]
+    if r.new[3 - state] != gates * hidden:
+        raise Uncuttable("its gates would get different sizes")
+    step.set_attr("hidden_size", hidden)
+    gone = np.broadcast_to(r.removed, r.shape).all(axis=3 - state)
+    for index, copies in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
+        have = step.ins[index] if index < len(step.ins) else None
+        if have is not None and not have.any and gone.any():
+            mask = np.tile(gone, (1, copies))
+            step.use(index, cut_of(mask if len(have.shape) == 2 else mask[:, None, :], have.shape))
+
+
 def _recurrent(gates: int) -> Callable[[Step], None]:
     def follow(step: Step) -> None:
         r = step.cut(2)
         if not any(c is not None and c.any for c in (*step.ins, *step.outs)):
             return
-        hidden = r.new[2]
-        if r.new[1] != gates * hidden:
-            raise Uncuttable("its gates would get different sizes")
-        step.set_attr("hidden_size", hidden)
-        state = r.indices(2)
-        left = np.zeros(r.shape[2], bool)
-        left[state] = True
-        for index, copies in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
-            have = step.ins[index] if index < len(step.ins) else None
-            if have is not None and not have.any and len(state) < r.shape[2]:
-                step.use(index, cut_of(~np.tile(left, copies).reshape((1,) * (len(have.shape) - 1) + (-1,)), have.shape))
+        _states(step, r, transposed=False, gates=gates)
 
     return follow
+
+
+def dynamic_lstm(step: Step) -> None:
+    """DynamicQuantizeLSTM, whose weights are transposed and have a scale per direction, or per column."""
+    r = step.cut(2)
+    _states(step, r, transposed=True, gates=4)
 
 
 COMPUTING: dict[str, Callable[[Step], None]] = {

@@ -65,10 +65,17 @@ def _groups(component: Component, number: int, family: SymmetryFamily, found: Sy
             columns = [[inside.get(i, np.array([i])) for i in column] for column in factor.columns.tolist()]
             positions = [np.concatenate([c[j] for c in columns]) for j in range(factor.degree)]
             parts = tuple(distinct(np.sort(p[p < nodes])) for p in positions)
-            yield PositionGroup(number, family.name, level, outer, parts, _moved(parts, automorphisms, nodes))
+            if not _vectors(found.graph, parts):
+                yield PositionGroup(number, family.name, level, outer, parts, _moved(parts, automorphisms, nodes))
         for factor in factors:
             for column in factor.columns:
                 inside[int(column.min())] = np.concatenate([inside.get(i, np.array([i])) for i in column.tolist()])
+
+
+def _vectors(graph: ParameterGraph, positions: Sequence[np.ndarray]) -> bool:
+    """Whether the positions are no neurons but vectors: two biases of one cell can be swapped, but none can go."""
+    groups = distinct(np.sort(graph.group_of(np.concatenate(positions))))
+    return all(graph.groups[g].kind == NodeKind.PARAM for g in groups.tolist())
 
 
 def _moved(positions: Sequence[np.ndarray], automorphisms: Sequence[Automorphism], nodes: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from ...backends.onnx import write
 from ...frontend.rewriting.normalise import normalise
 from ...ir import ParameterGraph
 from .cuts import Cut
+from .finish import finish
 
 __all__ = ["Reference", "masked_original"]
 
@@ -52,6 +53,7 @@ def masked_original(
     """
     model = write(graph, _zeroed(graph, removed), rounded=True)
     plain = normalise(model)
+    finish(plain)
     changed = _Masks(plain, cuts, known).run()
     return Reference(onnx_ir.to_proto(plain if changed else model), tuple(changed))
 

@@ -8,9 +8,10 @@ import numpy as np
 import onnx_ir
 
 from ...frontend import LabelledModel
+from ...frontend.inference.value_info import ValueInfo
 from .computed import computed
 from .contrib import CONTRIB
-from .cuts import Uncuttable, cut_of, whole
+from .cuts import Cut, Uncuttable, cut_of, same_cut, whole
 from .movement import MOVEMENT
 from .operators import COMPUTING, PASSIVE, elementwise, is_elementwise
 from .step import Cuts, Step
@@ -73,10 +74,10 @@ def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:
     if any(c is not None and c.empty for c in step.ins):
         _without_vanished(step)
         node = step.node
-    for attribute in list(node.attributes.values()):
-        if attribute.type == onnx_ir.AttributeType.GRAPH:
-            _body(step, attribute.as_graph())
-    _follow(step)
+    if any(a.type == onnx_ir.AttributeType.GRAPH for a in node.attributes.values()):
+        _control(step)
+    else:
+        _follow(step)
     for index, value in enumerate(step.node.inputs):
         cut = step.ins[index] if index < len(step.ins) else None
         if value is not None and cut is not None and cut.any and value.is_initializer() and value.graph is cuts.graph:
@@ -117,22 +118,62 @@ def _passive(step: Step) -> None:
             step.outs[index] = whole(step.all.known[value].shape)
 
 
-def _body(step: Step, graph: onnx_ir.Graph) -> None:
-    """A branch, or the body of a loop: its inputs are cut as their labels say, or as the operands that enter it."""
-    cuts, op = step.all, step.node.op_type
-    skip = {"Loop": 2, "Scan": 0}.get(op, 0)
-    scanned = int(step.attr("num_scan_inputs", 0)) if op == "Scan" else 0
-    for index, value in enumerate(graph.inputs):
-        found = cuts.labelled(value)
-        if found is None and index >= skip:
-            have = step.ins[index] if index < len(step.ins) else None
-            if have is not None and op == "Scan" and index >= len(graph.inputs) - scanned:
-                have = cut_of(have.removed[0], have.shape[1:]) if have.any else None
-            known = cuts.known.get(value)
-            found = have if known is not None and have is not None and have.shape == known.shape else None
+def _control(step: Step) -> None:
+    """If, Loop and Scan: operands that enter a body are cut as its inputs are, results as its outputs are."""
+    op, node = step.node.op_type, step.node
+    bodies = [a.as_graph() for a in node.attributes.values() if a.type == onnx_ir.AttributeType.GRAPH]
+    if op == "If":
+        for body in bodies:
+            _walk(step.all, list(body))
+        for index, value in enumerate(node.outputs):
+            _agree(step, index, [step.all.get(b.outputs[index]) for b in bodies], value)
+        return
+    if op not in ("Loop", "Scan"):
+        raise Uncuttable("its body is not understood")
+    [body] = bodies
+    first, scanned = (2, 0) if op == "Loop" else (0, int(step.attr("num_scan_inputs")))
+    carried = len(body.inputs) - first - scanned
+    if op == "Scan" and any(step.attr(f"scan_{x}_axes") for x in ("input", "output")):
+        raise Uncuttable("it scans along another axis than the first")
+    for index, value in enumerate(body.inputs[first:], first):
+        _enter(step, index, value, entry=index - first >= carried)
+    _walk(step.all, list(body))
+    skip = 1 if op == "Loop" else 0
+    for index, value in enumerate(node.outputs):
+        inner = step.all.get(body.outputs[skip + index])
+        if inner is not None and index >= carried:
+            length = step.all.known[value].shape[0] if value in step.all.known else 1
+            inner = cut_of(inner.removed[None], (length, *inner.shape))
+        elif inner is not None:
+            entered = step.all.get(body.inputs[first + index])
+            if entered is None or not same_cut(entered, inner):
+                raise Uncuttable(f"carried value {body.inputs[first + index].name!r} would change its shape")
+        _agree(step, index, [inner], value)
+
+
+def _enter(step: Step, index: int, value: onnx_ir.Value, entry: bool) -> None:
+    """An input of a loop's body; entry: whether it is one entry of the operand along its first axis."""
+    have = step.ins[index] if index < len(step.ins) else None
+    found = step.all.labelled(value)
+    if have is None:
         if found is not None:
-            cuts.of[value] = found
-    _walk(cuts, list(graph))
+            step.all.of[value] = found
+        return
+    if found is None:
+        found = cut_of(have.removed[0], have.shape[1:]) if entry else have
+    step.all.of[value] = found
+    step.all.known.setdefault(value, ValueInfo(found.shape, step.all.known[step.node.inputs[index]].dtype))  # type: ignore[index]
+    step.use(index, cut_of(found.removed[None], have.shape) if entry else found)
+
+
+def _agree(step: Step, index: int, inner: list[Cut | None], value: onnx_ir.Value) -> None:
+    """Set the cut of a result from those of the body's outputs, which must be the same."""
+    out = step.outs[index]
+    for cut in inner:
+        if cut is not None and out is not None and cut.new != out.new:
+            raise Uncuttable(f"{value.name!r} would have another shape than the output of the body")
+        out = out or cut
+    step.outs[index] = out
 
 
 def _without_vanished(step: Step) -> None:

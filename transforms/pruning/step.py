@@ -188,7 +188,7 @@ class Step:
         if value is None or have is None or same_cut(have, cut):
             return
         if value.is_initializer() and value.graph is self.all.graph:
-            if (value.name or "") in self.all.stored.cuts and (value.name or "") not in self.all.stored.partly:
+            if have.any and (value.name or "") not in self.all.stored.partly:
                 raise Uncuttable(f"operand {value.name!r} is cut in another way than its edges")
         elif (have.removed & ~cut.removed).any():
             raise Uncuttable(f"operand {value.name!r} is cut in another way than what it meets")
