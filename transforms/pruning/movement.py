@@ -46,7 +46,7 @@ def _across(step: Step, axis: int) -> None:
 
 
 def _reshape(step: Step) -> None:
-    shape = step.all.known[step.node.outputs[0]].shape
+    shape = step.shape()
     _moved(step, lambda a: a.reshape(shape))
     _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
     _sizes(step, 1)
@@ -66,7 +66,7 @@ def _sizes(step: Step, index: int) -> None:
 
 
 def _flatten(step: Step) -> None:
-    shape = step.all.known[step.node.outputs[0]].shape
+    shape = step.shape()
     _moved(step, lambda a: a)
     _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
 
@@ -81,7 +81,7 @@ def _transpose(step: Step) -> None:
 
 def _expand(step: Step) -> None:
     def expanded(array: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(array, step.all.known[step.node.outputs[0]].shape)
+        return np.broadcast_to(array, step.shape())
 
     _moved(step, expanded)
     _sizes(step, 1)
@@ -241,10 +241,10 @@ def _gather(step: Step) -> None:
     indices = step.data(1)
     cut = step.cut(0)
     if indices is None:
-        if step.outs[0] is None:
-            raise Uncuttable("entries are picked by computed indices")
-        if axis in cut.axes:
+        if cut.removed.shape[axis] > 1:
             raise Uncuttable("entries of an axis that is cut are picked by computed indices")
+        more = len(step.cut(1).shape)
+        _moved(step, lambda a: _repicked(a, axis, more, step.shape()))
         return
     size = cut.shape[axis]
     places = np.where(indices < 0, indices + size, indices)
@@ -253,6 +253,13 @@ def _gather(step: Step) -> None:
         _cut_indices(step, indices, axis, None)
         return
     _cut_indices(step, indices, axis, cut.indices(axis))
+
+
+def _repicked(removed: np.ndarray, axis: int, more: int, shape: tuple[int, ...]) -> np.ndarray:
+    """What is removed of entries that are picked along an axis on which the same is removed everywhere."""
+    one = removed.take(0, axis=axis)
+    one = one.reshape(*one.shape[:axis], *(1,) * more, *one.shape[axis:])
+    return np.broadcast_to(one, shape)
 
 
 def _cut_indices(step: Step, indices: np.ndarray, axis: int, kept: np.ndarray | None) -> None:

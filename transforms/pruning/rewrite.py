@@ -136,7 +136,8 @@ def _control(step: Step) -> None:
     if op == "Scan" and any(step.attr(f"scan_{x}_axes") for x in ("input", "output")):
         raise Uncuttable("it scans along another axis than the first")
     for index, value in enumerate(body.inputs[first:], first):
-        _enter(step, index, value, entry=index - first >= carried)
+        leaves = body.outputs[(1 if op == "Loop" else 0) + index - first] if index - first < carried else None
+        _enter(step, index, value, leaves)
     _walk(step.all, list(body))
     skip = 1 if op == "Loop" else 0
     for index, value in enumerate(node.outputs):
@@ -151,10 +152,11 @@ def _control(step: Step) -> None:
         _agree(step, index, [inner], value)
 
 
-def _enter(step: Step, index: int, value: onnx_ir.Value, entry: bool) -> None:
-    """An input of a loop's body; entry: whether it is one entry of the operand along its first axis."""
+def _enter(step: Step, index: int, value: onnx_ir.Value, leaves: onnx_ir.Value | None) -> None:
+    """An input of a loop's body; leaves: its value after an iteration, None if it is one entry of the operand."""
+    entry = leaves is None
     have = step.ins[index] if index < len(step.ins) else None
-    found = step.all.labelled(value)
+    found = step.all.labelled(value) or (step.all.labelled(leaves) if leaves is not None else None)
     if have is None:
         if found is not None:
             step.all.of[value] = found

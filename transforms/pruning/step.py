@@ -207,12 +207,27 @@ class Step:
             raise Uncuttable(f"the constant {value.name!r} follows sizes in another way than what it meets")
         return False
 
+    def _is_uniform(self, value: onnx_ir.Value) -> bool:
+        """Whether all entries of a value are known to be equal, as those of an initial state of zeros."""
+        entry = self.all.known.get(value)
+        return entry is not None and entry.data is not None and bool((entry.data == entry.data.reshape(-1)[:1]).all())
+
+    def shape(self, index: int = 0) -> tuple[int, ...]:
+        """The original shape of a result. Raises `Uncuttable` if it is not known."""
+        entry = self.all.known.get(self.node.outputs[index])
+        if entry is None:
+            raise Uncuttable("the shape of its result is not known")
+        return entry.shape
+
     def _pick(self, index: int, value: onnx_ir.Value, have: Cut, cut: Cut) -> None:
         """Put Gather nodes between a computed value and this node; entries that are copies, say, have one label."""
         for axis in cut.axes:
             if have.new[axis] == cut.new[axis]:
                 continue
-            kept = np.searchsorted(have.indices(axis), cut.indices(axis))
+            if axis in cut.ragged and self._is_uniform(value):
+                kept = np.arange(cut.new[axis])
+            else:
+                kept = np.searchsorted(have.indices(axis), cut.indices(axis))
             indices = self.all.initializer(kept, f"{value.name}_kept")
             node = onnx_ir.Node(
                 "", "Gather", [value, indices], [onnx_ir.AttrInt64("axis", axis)], name=f"{self.node.name}_{index}_{axis}"
