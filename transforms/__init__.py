@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .prune import Pruned, prune
+from .prune import prune
+from .pruning.report import FamilyReport, Pruned
 
-__all__ = ["Pruned", "prune"]
+__all__ = ["FamilyReport", "Pruned", "prune"]

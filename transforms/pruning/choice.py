@@ -27,6 +27,11 @@ class Choice:
     group: PositionGroup
     positions: np.ndarray
 
+    @property
+    def nodes(self) -> np.ndarray:
+        """The nodes of these positions, int64, without those that follow from others."""
+        return np.concatenate([self.group.positions[i] for i in self.positions.tolist()])
+
 
 def choose(
     groups: Sequence[PositionGroup],
@@ -96,7 +101,7 @@ def removed_nodes(graph: ParameterGraph, choices: Sequence[Choice]) -> np.ndarra
     removed = np.zeros(graph.num_nodes, bool)
     for choice in choices:
         some = np.zeros(graph.num_nodes, bool)
-        some[np.concatenate([choice.group.positions[i] for i in choice.positions.tolist()])] = True
+        some[choice.nodes] = True
         removed |= closure(graph, some, choice.group.moved)
     return closure(graph, removed, np.zeros(0, np.int64))
 

@@ -11,6 +11,7 @@ from math import prod
 
 import numpy as np
 
+from ...frontend.primitives.labels import compress
 from ...ir import GmncError
 
 __all__ = ["Cut", "Uncuttable", "cut_of", "same_cut", "whole"]
@@ -107,6 +108,7 @@ def cut_of(removed: np.ndarray, shape: tuple[int, ...], along: Sequence[int] = (
     """
     if not removed.any():
         return whole(shape)
+    removed = compress(removed)
     box = tuple(_left(removed, axis) for axis in range(removed.ndim))
     if removed.all():
         axis = next((a for a, n in enumerate(removed.shape) if n > 1), len(shape) - 1)

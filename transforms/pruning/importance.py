@@ -5,11 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import onnx_ir
 
+from ...frontend import LabelledModel
+from ...frontend.rewriting.normalise import normalise
 from ...ir import ParameterGraph
+from ...testing.processes import InProcess
+from .finish import finish
 from .positions import PositionGroup
+from .saving import serialised
 
-__all__ = ["CRITERIA", "position_scores", "weight_scores"]
+__all__ = ["CRITERIA", "activation_scores", "position_scores", "weight_scores"]
 
 CRITERIA = ("l2", "l1", "activations", "random")
 
@@ -38,6 +44,47 @@ def weight_scores(graph: ParameterGraph, power: int) -> np.ndarray:
         np.add.at(scores, block.dst, sizes.sum(axis=(2, 3)))
         np.add.at(scores, block.src, sizes.sum(axis=(1, 3)))
     return scores
+
+
+def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
+    """For every node the mean absolute value of its entries in the values of the network, the first time it appears.
+
+    Args:
+        labelled: The model.
+        feeds: Arrays by input name.
+
+    Returns:
+        float64 [num_nodes]; 0 for nodes of no value that ONNX Runtime computes in floats.
+    """
+    model = normalise(labelled.graph.model)
+    finish(model)
+    wanted = [v for n in model.graph for v in n.outputs if labelled.nodes.get(v.name or "") and not v.is_graph_output()]
+    wanted = [v for v in wanted if v in _floats(labelled, wanted)]
+    model.graph.outputs.extend(wanted)
+    total, scored = np.zeros(labelled.graph.num_nodes), np.zeros(labelled.graph.num_nodes, bool)
+    outputs = InProcess().run(serialised(model), feeds)
+    for value in (*wanted, *labelled.model.graph.outputs):
+        factors = labelled.nodes.get(value.name or "", ())
+        arrays = [np.abs(np.asarray(out[value.name], np.float64)) for out in outputs if value.name in out]
+        if len(factors) != 1 or not arrays or arrays[0].ndim != factors[0].ndim:
+            continue
+        mean = np.mean([_mean_over(a, factors[0]) for a in arrays], axis=0)
+        nodes = factors[0].reshape(-1)
+        new = (nodes >= 0) & ~scored[nodes]
+        np.maximum.at(total, nodes[new], mean.reshape(-1)[new])
+        scored[nodes[new]] = True
+    return total
+
+
+def _floats(labelled: LabelledModel, values: Sequence[onnx_ir.Value]) -> set[onnx_ir.Value]:
+    """The values that are arrays of floats."""
+    dtypes = {v.name: k.dtype for v, k in labelled.known.items()}
+    return {v for v in values if dtypes.get(v.name, "").startswith("float")}
+
+
+def _mean_over(array: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The mean along the axes on which labels are constant."""
+    return array.mean(axis=tuple(a for a, n in enumerate(labels.shape) if n == 1), keepdims=True)
 
 
 def position_scores(

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-import onnx
 import onnx_ir
 
 from ...backends.onnx import write
+from ...frontend.model.traversal import every_node
 from ...frontend.rewriting.normalise import normalise
 from ...ir import ParameterGraph
 from .cuts import Cut
@@ -36,7 +36,7 @@ class Reference:
         statistics: The names of the nodes whose statistic is taken over the entries that are left.
     """
 
-    model: onnx.ModelProto
+    model: onnx_ir.Model
     statistics: tuple[str, ...]
 
 
@@ -55,7 +55,7 @@ def masked_original(
     plain = normalise(model)
     finish(plain)
     changed = _Masks(plain, cuts, known).run()
-    return Reference(onnx_ir.to_proto(plain if changed else model), tuple(changed))
+    return Reference(plain if changed else model, tuple(changed))
 
 
 def _zeroed(graph: ParameterGraph, removed: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,7 +89,7 @@ class _Masks:
     def run(self) -> list[str]:
         """Insert all masks; the names of the nodes that got one."""
         changed = []
-        for node in list(self.model.graph):
+        for node in list(every_node(self.model.graph)):
             rule = _RULES.get(node.op_type)
             if rule is not None and rule(self, node):
                 changed.append(node.name or "")

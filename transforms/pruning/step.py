@@ -45,6 +45,10 @@ class Cuts:
     now: dict[onnx_ir.Value, np.ndarray | None] = field(default_factory=dict)
     numbers: int = 0
 
+    def by_name(self) -> dict[str, Cut]:
+        """The cuts of the original values, by name."""
+        return {v.name or "": c for v, c in self.of.items() if v in self.known}
+
     def labelled(self, value: onnx_ir.Value) -> Cut | None:
         """The cut of a value that has labels. Raises `Uncuttable` if what is left of it has no shape."""
         factors = self.nodes.get(value.name or "")
