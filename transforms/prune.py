@@ -269,6 +269,8 @@ def _rewritten(
             finish(labelled.model)
             return _Attempt(labelled, cuts, choices, Proof(None, reason="nothing was removed"), refused)
         except Uncuttable as reason:
+            if not choices:
+                raise GmncError(f"the model cannot be rewritten: {reason}") from reason
             culprits = {c.group.family for c in choices if np.isin(c.nodes, reason.nodes).any()}
             if not culprits:
                 culprits = {c.group.family for c in choices}

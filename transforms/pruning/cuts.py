@@ -110,6 +110,8 @@ def cut_of(removed: np.ndarray, shape: tuple[int, ...], along: Sequence[int] = (
         return whole(shape)
     removed = compress(removed)
     box = tuple(_left(removed, axis) for axis in range(removed.ndim))
+    if removed.all() and not shape:
+        raise Uncuttable("it is one number, and nothing is left of it")
     if removed.all():
         axis = next((a for a, n in enumerate(removed.shape) if n > 1), len(shape) - 1)
         box = tuple(np.zeros(0, np.int64) if a == axis else None for a in range(len(shape)))

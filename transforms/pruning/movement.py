@@ -241,7 +241,7 @@ def _gather(step: Step) -> None:
     indices = step.data(1)
     cut = step.cut(0)
     if indices is None:
-        if cut.removed.shape[axis] > 1:
+        if cut.removed.shape[axis] > 1 and not _names(step, cut, axis):
             raise Uncuttable("entries of an axis that is cut are picked by computed indices")
         more = len(step.cut(1).shape)
         _moved(step, lambda a: _repicked(a, axis, more, step.shape()))
@@ -255,9 +255,17 @@ def _gather(step: Step) -> None:
     _cut_indices(step, indices, axis, cut.indices(axis))
 
 
+def _names(step: Step, cut: Cut, axis: int) -> bool:
+    """Whether the indices name what is left of an axis, see `Cuts.named`."""
+    named = step.all.named.get(step.node.inputs[1])  # type: ignore[arg-type]
+    return named is not None and axis in cut.axes and np.array_equal(named, cut.indices(axis))
+
+
 def _repicked(removed: np.ndarray, axis: int, more: int, shape: tuple[int, ...]) -> np.ndarray:
     """What is removed of entries that are picked along an axis on which the same is removed everywhere."""
-    one = removed.take(0, axis=axis)
+    rest = tuple(a for a in range(removed.ndim) if a != axis)
+    left = np.flatnonzero(~removed.all(axis=rest))
+    one = removed.take(left[0] if len(left) else 0, axis=axis)
     one = one.reshape(*one.shape[:axis], *(1,) * more, *one.shape[axis:])
     return np.broadcast_to(one, shape)
 

@@ -13,8 +13,7 @@ __all__ = ["COMPUTING", "PASSIVE", "dynamic_lstm", "elementwise", "is_elementwis
 
 PASSIVE = frozenset({
     "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
-    "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "ArgMax",
-    "ArgMin", "TopK", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
+    "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
     "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements",
     "ScatterElements", "ScatterND", "ConcatFromSequence",
 })  # fmt: skip
@@ -83,6 +82,70 @@ def _reduced(step: Step) -> None:
         every = range(len(cut.shape)) if axes is None else [int(a) % len(cut.shape) for a in np.asarray(axes).reshape(-1)]
         gone = np.broadcast_to(cut.removed, cut.shape).all(axis=tuple(every))
         step.outs[0] = cut_of(gone.reshape(shape), shape)
+
+
+def _ranked(step: Step) -> None:
+    """TopK, ArgMax and ArgMin: indices are numbers of entries, which are numbered anew where the axis is cut."""
+    cut = step.cut(0)
+    axis = int(step.attr("axis", -1 if step.node.op_type == "TopK" else 0)) % max(len(cut.shape), 1)
+    if axis in cut.ragged:
+        raise Uncuttable("other entries are removed on each line of its axis", ragged=True)
+    along = cut.removed.all(axis=tuple(a for a in range(cut.removed.ndim) if a != axis), keepdims=True)
+    gone = (cut.removed & ~along).any(axis=axis, keepdims=True) if cut.removed.shape[axis] > 1 else cut.removed
+    for index, value in enumerate(step.node.outputs):
+        if value in step.all.known:
+            shape = step.all.known[value].shape
+            here = gone if len(shape) == len(cut.shape) else gone.squeeze(axis)
+            step.outs[index] = cut_of(here, shape)
+            if step.node.op_type == "TopK" and shape[axis] > cut.new[axis]:
+                raise Uncuttable(f"it takes {shape[axis]} of {cut.new[axis]} entries that would be left")
+    if axis in cut.axes:
+        step.all.named[step.node.outputs[-1]] = cut.indices(axis)
+
+
+def _one_hot(step: Step) -> None:
+    """OneHot of numbers that are numbered anew has as many entries as are left."""
+    named = step.all.named.get(step.node.inputs[0])  # type: ignore[arg-type]
+    if named is None:
+        step.out()
+        return
+    depth = step.data(1)
+    value = step.node.outputs[0]
+    axis = int(step.attr("axis", -1)) % len(step.shape())
+    gone = np.ones(step.shape()[axis], bool)
+    gone[named] = False
+    removed = gone.reshape([-1 if a == axis else 1 for a in range(len(step.shape()))])
+    if step.outs[0] is None and value in step.all.known:
+        step.outs[0] = cut_of(removed, step.shape())
+    if depth is None or step.out().new[axis] != len(named):
+        raise Uncuttable("its number of entries does not follow")
+    step.numbers(1, {0: len(named)})
+
+
+def _equal(step: Step) -> None:
+    """A comparison with constants that name entries: these are numbered anew too."""
+    for index in (0, 1):
+        named = step.all.named.get(step.node.inputs[index])  # type: ignore[arg-type]
+        other = step.data(1 - index)
+        if named is None:
+            continue
+        if other is None:
+            raise Uncuttable("numbers of entries are compared with computed ones")
+        shape = other.shape
+        if step.outs[0] is None:
+            gone = np.broadcast_to(~np.isin(other, named), shape)
+            step.outs[0] = cut_of(gone.reshape((1,) * (len(step.shape()) - len(shape)) + shape), step.shape())
+        left = needed(step.out(), shape).apply(other)
+        if not np.isin(left, named).all():
+            raise Uncuttable("a number of an entry that is removed is compared")
+        new = np.searchsorted(named, left).astype(other.dtype)
+        step.ins[1 - index] = None
+        step.node.replace_input_with(1 - index, step.all.initializer(new, f"{step.node.name}_numbers"))
+        have = step.ins[index]
+        if have is not None:
+            step.use(index, needed(step.out(), have.shape))
+        return
+    elementwise(step)
 
 
 def _matmul(step: Step) -> None:
@@ -296,6 +359,11 @@ COMPUTING: dict[str, Callable[[Step], None]] = {
     "Dropout": _first,
     "LRN": _first,
     "CumSum": _first,
+    "TopK": _ranked,
+    "ArgMax": _ranked,
+    "ArgMin": _ranked,
+    "OneHot": _one_hot,
+    "Equal": _equal,
     "Trilu": _first,
     "Clip": _first,
     **dict.fromkeys(

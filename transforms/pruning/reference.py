@@ -7,7 +7,7 @@ taken over the entries that are left, which is said in the proof.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -129,17 +129,25 @@ class _Masks:
         dtype = like.type.dtype.numpy() if like.type is not None else np.dtype(np.float32)  # type: ignore[union-attr]
         return np.asarray(number).astype(dtype if dtype.kind in "fV" else np.float32)
 
-    def masked(self, node: onnx_ir.Node, index: int, cut: Cut, fill: float = 0.0) -> onnx_ir.Value:
-        """An operand with `fill` in place of what is removed."""
+    def masked(
+        self, node: onnx_ir.Node, index: int, cut: Cut, fill: float = 0.0, axes: Sequence[int] = ()
+    ) -> onnx_ir.Value:
+        """An operand with `fill` in place of what is removed, but 0 where nothing is left along `axes`."""
         value = node.inputs[index]
         assert value is not None
-        least = self.constant(self.typed(fill, value))
+        along = tuple(a for a in axes if cut.removed.shape[a] > 1)
+        nothing = cut.removed.all(axis=along, keepdims=True) & cut.removed
+        least = self.constant(self.typed(np.where(nothing, 0.0, fill), value))
         return self.node(node, "Where", self.constant(cut.removed), least, value)
 
 
 def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
     found = node.attributes.get("axes")
     axes = None if found is None else found.value
+    if node.op_type in ("TopK", "ArgMax", "ArgMin"):
+        found = node.attributes.get("axis")
+        default = -1 if node.op_type == "TopK" else 0
+        return [(default if found is None else int(found.value)) % len(cut.shape)]
     if len(node.inputs) > 1 and node.inputs[1] is not None:
         data = masks.data(node.inputs[1])
         axes = [*range(len(cut.shape))] if data is None else data.reshape(-1).tolist()
@@ -150,9 +158,10 @@ def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
 def _reduction(fill: float) -> Callable[[_Masks, onnx_ir.Node], bool]:
     def rule(masks: _Masks, node: onnx_ir.Node) -> bool:
         cut = masks.cut(node.inputs[0])
-        if cut is None or not {*cut.axes} & {*_axes(masks, node, cut)}:
+        axes = [] if cut is None else _axes(masks, node, cut)
+        if cut is None or not {*cut.axes} & {*axes}:
             return False
-        node.replace_input_with(0, masks.masked(node, 0, cut, fill))
+        node.replace_input_with(0, masks.masked(node, 0, cut, fill, axes))
         return True
 
     return rule
@@ -196,7 +205,7 @@ def _softmax(masks: _Masks, node: onnx_ir.Node) -> bool:
     axes = {axis} if masks.opset >= 13 else {*range(axis, rank)}
     if not {*cut.axes} & axes:
         return False
-    node.replace_input_with(0, masks.masked(node, 0, cut, -1e30))
+    node.replace_input_with(0, masks.masked(node, 0, cut, -1e30, [*axes]))
     return True
 
 

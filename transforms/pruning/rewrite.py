@@ -9,6 +9,7 @@ import onnx_ir
 
 from ...frontend import LabelledModel
 from ...frontend.inference.value_info import ValueInfo
+from ...ir import ParameterGraph
 from .computed import computed
 from .contrib import CONTRIB
 from .cuts import Cut, Uncuttable, cut_of, same_cut, whole
@@ -21,6 +22,13 @@ __all__ = ["rewritten"]
 
 _DROPPING = frozenset({"Add", "Sum", "Concat"})
 """Operators whose operands may vanish."""
+_NAMES_MOVE = frozenset({
+    "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Slice", "Split", "Concat", "Expand",
+    "Gather", "GatherElements",
+})  # fmt: skip
+"""Operators whose results are numbers of entries if their first operand is."""
+_NAMES_READ = frozenset({"OneHot", "Equal", "GatherND", "ScatterElements", "ScatterND", "Shape", "Size"})
+"""Operators that use numbers of entries as names."""
 
 
 def rewritten(labelled: LabelledModel, removed: np.ndarray, block: np.ndarray) -> Cuts:
@@ -42,6 +50,10 @@ def rewritten(labelled: LabelledModel, removed: np.ndarray, block: np.ndarray) -
         model.graph, model.graph.opset_imports.get("", 1), dict(labelled.known), labelled.nodes, removed,
         block, stored_cuts(labelled.graph, removed),
     )  # fmt: skip
+    for name in {*cuts.stored.cuts, *cuts.stored.refused}:
+        parameter = labelled.graph.parameters.get(name)
+        if parameter is not None and parameter.origin == "attribute":
+            raise Uncuttable(f"{name!r} is stored in an attribute", _ends(labelled.graph, removed, name))
     for value in model.graph.inputs:
         cuts.of[value] = cuts.labelled(value) or whole(cuts.known[value].shape)
     _walk(cuts, list(model.graph))
@@ -51,6 +63,12 @@ def rewritten(labelled: LabelledModel, removed: np.ndarray, block: np.ndarray) -
             raise Uncuttable(f"output {value.name!r} would change its shape")
     _drop_replaced(cuts)
     return cuts
+
+
+def _ends(graph: ParameterGraph, removed: np.ndarray, name: str) -> np.ndarray:
+    """The removed nodes at the edges of a tensor."""
+    ends = [x[removed[x]] for b in graph.edges if b.view.name == name for x in (b.dst, b.src)]
+    return np.concatenate(ends)
 
 
 def _walk(cuts: Cuts, nodes: Iterable[onnx_ir.Node]) -> None:
@@ -72,8 +90,13 @@ def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:
         return
     step = Step(cuts, node, [cuts.get(v) for v in node.inputs], outs)
     if any(c is not None and c.empty for c in step.ins):
+        if _vanishes(step):
+            return
         _without_vanished(step)
         node = step.node
+    named = [cuts.named[v] for v in node.inputs if v in cuts.named]
+    if named and node.op_type not in (*_NAMES_MOVE, *_NAMES_READ):
+        raise Uncuttable("it computes with the numbers of entries")
     if any(a.type == onnx_ir.AttributeType.GRAPH for a in node.attributes.values()):
         _control(step)
     else:
@@ -82,6 +105,8 @@ def _visit(cuts: Cuts, node: onnx_ir.Node) -> None:
         cut = step.ins[index] if index < len(step.ins) else None
         if value is not None and cut is not None and cut.any and value.is_initializer() and value.graph is cuts.graph:
             step.node.replace_input_with(index, cuts.shortened(value, cut))
+    if named and node.op_type in _NAMES_MOVE and all(np.array_equal(n, named[0]) for n in named):
+        cuts.named.update(dict.fromkeys(step.node.outputs, named[0]))
     for value, found in zip(step.node.outputs, step.outs, strict=True):
         if found is not None:
             cuts.of[value] = found
@@ -133,7 +158,8 @@ def _control(step: Step) -> None:
     [body] = bodies
     first, scanned = (2, 0) if op == "Loop" else (0, int(step.attr("num_scan_inputs")))
     carried = len(body.inputs) - first - scanned
-    if op == "Scan" and any(step.attr(f"scan_{x}_axes") for x in ("input", "output")):
+    other = op == "Scan" and any(any(step.attr(f"scan_{x}_axes") or ()) for x in ("input", "output"))
+    if other and any(c is not None and c.any for c in (*step.ins, *step.outs)):
         raise Uncuttable("it scans along another axis than the first")
     for index, value in enumerate(body.inputs[first:], first):
         leaves = body.outputs[(1 if op == "Loop" else 0) + index - first] if index - first < carried else None
@@ -176,6 +202,23 @@ def _agree(step: Step, index: int, inner: list[Cut | None], value: onnx_ir.Value
             raise Uncuttable(f"{value.name!r} would have another shape than the output of the body")
         out = out or cut
     step.outs[index] = out
+
+
+def _vanishes(step: Step) -> bool:
+    """Whether nothing is left of the results of a node, since nothing is left of an operand; then they are marked."""
+    node, cuts = step.node, step.all
+    operands = [c for v, c in zip(node.inputs, step.ins, strict=True)
+                if c is not None and v is not None and not v.is_initializer() and v not in cuts.now]  # fmt: skip
+    every = all(c.empty for c in operands)
+    if not every and (node.op_type in _DROPPING or not is_elementwise(step)):
+        return False
+    if any(c is not None and not c.empty for c in step.outs):
+        return False
+    for value in node.outputs:
+        if value in cuts.known:
+            shape = cuts.known[value].shape
+            cuts.of[value] = cut_of(np.ones((1,) * len(shape), bool), shape)
+    return all(v in cuts.of for v in node.outputs)
 
 
 def _without_vanished(step: Step) -> None:

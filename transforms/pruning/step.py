@@ -30,6 +30,8 @@ class Cuts:
         stored: The cuts of stored tensors.
         of: The cut of each value so far.
         made: Cut copies of initializers, by name.
+        named: Values whose numbers name entries of an axis that is cut (choices of a router), with the indices that are
+            left of it; they are numbered anew.
         now: The data that values with known data have after rewriting, None where that is not known.
     """
 
@@ -42,6 +44,7 @@ class Cuts:
     stored: StoredCuts
     of: dict[onnx_ir.Value, Cut] = field(default_factory=dict)
     made: dict[str, list[tuple[Cut, onnx_ir.Value]]] = field(default_factory=dict)
+    named: dict[onnx_ir.Value, np.ndarray] = field(default_factory=dict)
     now: dict[onnx_ir.Value, np.ndarray | None] = field(default_factory=dict)
     numbers: int = 0
 
