@@ -2,7 +2,7 @@
 
 The names here are for everyday work; each is loaded on first use, so that `import gmnc` is instant. The rooms
 (`gmnc.ir`, `gmnc.symmetry`, `gmnc.frontend`, `gmnc.backends`, `gmnc.kernels`, `gmnc.metanets`, `gmnc.files`,
-`gmnc.tasks`, `gmnc.testing`) hold the rest.
+`gmnc.tasks`, `gmnc.testing`, `gmnc.transforms`) hold the rest.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .metanets import GMN
     from .symmetry import Symmetries, fingerprint, isomorphic, symmetries
     from .testing import verify
+    from .transforms import prune
 
 __all__ = [
     "GMN",
@@ -41,6 +42,7 @@ __all__ = [
     "isomorphic",
     "load",
     "networkx",
+    "prune",
     "save",
     "symmetries",
     "verify",
@@ -49,7 +51,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_ROOMS = ("backends", "cli", "files", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing")
+_ROOMS = ("backends", "cli", "files", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing", "transforms")
 _HOMES = {
     "GMN": "metanets",
     "Blocks": "backends.blocks",
@@ -67,6 +69,7 @@ _HOMES = {
     "isomorphic": "symmetry",
     "load": "backends.store",
     "networkx": "backends.networkx",
+    "prune": "transforms",
     "save": "backends.store",
     "symmetries": "symmetry",
     "verify": "testing",

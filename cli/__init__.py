@@ -16,6 +16,7 @@ from .evaluate import evaluate_runs
 from .inspect import inspect_model
 from .plugins import list_plugins
 from .predict import predict_accuracy
+from .prune import prune_model
 from .session import errors_to_exit_codes, prepare_streams
 from .symmetries import list_symmetries
 from .train import train_metanetwork
@@ -41,6 +42,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "embed": embed_models,
     "symmetries": list_symmetries,
     "verify": verify_model,
+    "prune": prune_model,
     "plugins": list_plugins,
     "train": train_metanetwork,
     "evaluate": evaluate_runs,

@@ -17,7 +17,7 @@ from ..frontend.inference.shapes import infer
 from ..ir import GmncError
 from ..symmetry import Symmetries, symmetries
 from ..testing.inputs import SAMPLINGS, InferredModel, draw_inputs, input_specs
-from ..testing.precision import float_types, eps_of, tolerance_of
+from ..testing.precision import eps_of, float_types, tolerance_of
 from ..testing.processes import ChildProcess, InProcess, NotRunnable, Runner, default_timeout
 from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
 from .pruning.costs import Costs, latency, macs, parameters
@@ -25,7 +25,7 @@ from .pruning.cuts import Uncuttable
 from .pruning.finish import finish
 from .pruning.importance import CRITERIA, activation_scores, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
-from .pruning.proof import Proof, proved
+from .pruning.proof import NOT_FINITE, Proof, proved
 from .pruning.reference import masked_original
 from .pruning.report import Pruned, family_reports
 from .pruning.rewrite import rewritten
@@ -234,8 +234,6 @@ def _settled(
     refused: dict[int, str] = {}
     while True:
         attempt = _rewritten(source, options, plan, how, refused)
-        if not attempt.choices:
-            return attempt
         attempt = replace(attempt, proof=_proof(attempt, feeds, runner))
         if attempt.proof.holds or attempt.proof.error is None:
             return attempt
@@ -263,14 +261,15 @@ def _rewritten(
         every = choose(plan.groups, plan.scores, how.ratio, how.level, how.only, how.round_to, alike)
         choices = [c for c in every if c.group.family not in refused]
         removed = removed_nodes(labelled.graph, choices)
+        if not choices:
+            reasons = "; ".join(dict.fromkeys(refused.values())) or "no family has positions to remove"
+            raise GmncError(f"nothing can be pruned: {reasons}")
         try:
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, plan.groups))
             check_sizes(labelled, cuts, options.dims, options.shapes)
             finish(labelled.model)
             return _Attempt(labelled, cuts, choices, Proof(None, reason="nothing was removed"), refused)
         except Uncuttable as reason:
-            if not choices:
-                raise GmncError(f"the model cannot be rewritten: {reason}") from reason
             culprits = {c.group.family for c in choices if np.isin(c.nodes, reason.nodes).any()}
             if not culprits:
                 culprits = {c.group.family for c in choices}
@@ -287,11 +286,14 @@ def _proof(attempt: _Attempt, feeds: _Feeds, runner: Runner) -> Proof:
     except NotRunnable as reason:
         return Proof(None, reason=str(reason))
     data = {v.name or "": k.data for v, k in cuts.known.items() if k.data is not None}
-    reference = masked_original(graph, cuts.removed, cuts.by_name(), data)
     dtype = max(feeds.types.values(), key=eps_of, default="float32")
-    return proved(
-        attempt.labelled.model, reference, feeds.original, inputs, _MARGIN * tolerance_of(graph, dtype), runner
-    )
+    tolerance = _MARGIN * tolerance_of(graph, dtype)
+    for outgoing in (False, True):
+        reference = masked_original(graph, cuts.removed, cuts.by_name(), data, outgoing)
+        proof = proved(attempt.labelled.model, reference, feeds.original, inputs, tolerance, runner)
+        if proof.reason != NOT_FINITE:
+            break
+    return proof
 
 
 def _reported(attempt: _Attempt, plan: _Plan, options: _Options, feeds: _Feeds, measure: bool) -> Pruned:

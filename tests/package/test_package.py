@@ -30,7 +30,8 @@ MAY_IMPORT = {
     "metanets": {"ir", "files", "kernels", "backends"},
     "tasks": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "symmetry", "frontend", "backends"},
-    "cli": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", ""},
+    "transforms": {"ir", "files", "symmetry", "frontend", "backends", "testing"},
+    "cli": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", "transforms", ""},
 }
 FLOORS = (
     ("errors",),

@@ -7,7 +7,7 @@ from math import prod
 
 import numpy as np
 
-from .cuts import Cut, Uncuttable, cut_of
+from .cuts import Cut, Uncuttable, cut_of, same_cut
 from .step import Step
 
 __all__ = ["MOVEMENT"]
@@ -303,6 +303,40 @@ def _gather_nd(step: Step) -> None:
     _moved(step, lambda a: a[places])
 
 
+def _elements(step: Step) -> None:
+    """GatherElements and ScatterElements: an index for each entry that is read or written."""
+    data = step.cut(0)
+    axis = int(step.attr("axis", 0)) % len(data.shape)
+    places = step.cut(2) if step.node.op_type.startswith("Scatter") else step.out()
+    step.out()
+    indices = step.data(1)
+    if indices is None:
+        if places.any and not same_cut(step.cut(1), places):
+            raise Uncuttable("computed indices would have another shape")
+        if axis in data.axes and not _names(step, data, axis):
+            raise Uncuttable("entries of an axis that is cut are picked by computed indices")
+        return
+    new = np.where(indices < 0, indices + data.shape[axis], indices)
+    new = places.apply(np.broadcast_to(new, places.shape))
+    if axis in data.axes:
+        kept = data.indices(axis)
+        if not np.isin(new, kept).all():
+            raise Uncuttable("an entry that is removed is picked")
+        new = np.searchsorted(kept, new)
+    step.ins[1] = None
+    if not np.array_equal(new, indices):
+        step.node.replace_input_with(1, step.all.initializer(np.asarray(new, np.int64), f"{step.node.name}_indices"))
+
+
+def _scatter_nd(step: Step) -> None:
+    indices = step.cut(1)
+    if any(a < indices.shape[-1] for a in step.cut(0).axes) or any(
+        a < len(indices.shape) - 1 for a in step.cut(2).axes
+    ):
+        raise Uncuttable("entries of an axis that is cut are written to at several indices")
+    step.out()
+
+
 def _tile(step: Step) -> None:
     repeats = step.data(1)
     if repeats is None:
@@ -387,6 +421,9 @@ MOVEMENT: dict[str, Callable[[Step], None]] = {
     "Slice": _slice,
     "Gather": _gather,
     "GatherND": _gather_nd,
+    "GatherElements": _elements,
+    "ScatterElements": _elements,
+    "ScatterND": _scatter_nd,
     "Tile": _tile,
     "Pad": _pad,
     "Resize": _resize,

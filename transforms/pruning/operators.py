@@ -6,18 +6,39 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ...frontend.primitives.functions import FUNCTIONS
 from .cuts import Cut, Uncuttable, cut_of, whole
 from .step import Step
 
-__all__ = ["COMPUTING", "PASSIVE", "dynamic_lstm", "elementwise", "is_elementwise", "needed"]
+__all__ = [
+    "COMPUTING",
+    "ELEMENTWISE",
+    "PASSIVE",
+    "conv",
+    "dynamic_lstm",
+    "elementwise",
+    "first",
+    "is_elementwise",
+    "labelled",
+    "layer_norm",
+    "needed",
+    "qlinear_conv",
+    "quantised",
+    "vector",
+]
 
 PASSIVE = frozenset({
     "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
     "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
-    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "GatherElements",
-    "ScatterElements", "ScatterND", "ConcatFromSequence",
+    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "ConcatFromSequence",
 })  # fmt: skip
 """Operators that have neither attributes nor operands with a size of an axis of features."""
+
+
+ELEMENTWISE = frozenset([
+    *FUNCTIONS, "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot", "BitShift", "BitCast", "PRelu",
+])  # fmt: skip
+"""Operators whose operands are broadcast against each other."""
 
 
 def needed(out: Cut, shape: tuple[int, ...]) -> Cut:
@@ -59,7 +80,7 @@ def elementwise(step: Step) -> None:
             step.use(index, needed(step.out(), cut.shape))
 
 
-def _vector(step: Step, index: int, cut: Cut, axis: int) -> None:
+def vector(step: Step, index: int, cut: Cut, axis: int) -> None:
     """A vector along an axis of a value is cut as that axis is."""
     have = step.ins[index] if index < len(step.ins) else None
     if have is None or have.shape in ((), (1,)):
@@ -201,14 +222,14 @@ def _gemm(step: Step) -> None:
         step.use(2, needed(step.out(), step.ins[2].shape))
 
 
-def _conv(step: Step, weight: int = 1, bias: int = 2) -> None:
+def conv(step: Step, weight: int = 1, bias: int = 2) -> None:
     x, w = step.cut(0), step.cut(weight)
     value = step.node.outputs[0]
     if step.outs[0] is None and value in step.all.known:
         shape = step.all.known[value].shape
         gone = np.broadcast_to(w.removed, w.shape).reshape(w.shape[0], -1).all(axis=1)
         step.outs[0] = cut_of(gone.reshape(1, -1, *(1,) * (len(shape) - 2)), shape)
-    _vector(step, bias, step.out(), 1)
+    vector(step, bias, step.out(), 1)
     _groups(step, x, step.out())
 
 
@@ -229,29 +250,29 @@ def _groups(step: Step, x: Cut, out: Cut) -> None:
 
 
 def _conv_transpose(step: Step) -> None:
-    _vector(step, 2, step.out(), 1)
+    vector(step, 2, step.out(), 1)
     _groups(step, step.cut(0), step.out())
 
 
-def _qlinear_conv(step: Step) -> None:
-    _conv(step, weight=3, bias=8)
+def qlinear_conv(step: Step) -> None:
+    conv(step, weight=3, bias=8)
     for index in (4, 5):
-        _vector(step, index, step.out(), 1)
+        vector(step, index, step.out(), 1)
 
 
 def _qlinear_matmul(step: Step) -> None:
     for index in (4, 5, 6, 7):
-        _vector(step, index, step.out(), len(step.out().shape) - 1)
+        vector(step, index, step.out(), len(step.out().shape) - 1)
 
 
 def _channels(step: Step) -> None:
     """Vectors over the channels of the first operand."""
-    _first(step)
+    first(step)
     for index in range(1, len(step.ins)):
-        _vector(step, index, step.out(), 1)
+        vector(step, index, step.out(), 1)
 
 
-def _first(step: Step) -> None:
+def first(step: Step) -> None:
     """The result has the shape of the first operand."""
     if step.outs[0] is None:
         step.outs[0] = step.cut(0)
@@ -259,6 +280,11 @@ def _first(step: Step) -> None:
         value = step.node.outputs[index]
         if step.outs[index] is None and value in step.all.known:
             step.outs[index] = whole(step.all.known[value].shape)
+
+
+def labelled(step: Step) -> None:
+    """The result has labels, and nothing else has a size."""
+    step.out()
 
 
 def _group_norm(step: Step) -> None:
@@ -281,21 +307,28 @@ def _group_norm(step: Step) -> None:
         step.set_attr("num_groups", len(counts))
 
 
-def _quantised(step: Step) -> None:
+def quantised(step: Step) -> None:
     """QuantizeLinear and DequantizeLinear: scales per tensor, per entry of an axis, or per block along it."""
-    _first(step)
+    first(step)
     out = step.out()
     axis = int(step.attr("axis", 1))
+    block = int(step.attr("block_size", 0))
     for index in (1, 2):
         have = step.ins[index] if index < len(step.ins) else None
-        if have is not None and len(have.shape) == 1 and out.shape:
-            _vector(step, index, out, axis % len(out.shape))
+        if have is not None and block and (have.any or out.any):
+            along = axis % len(out.shape)
+            if have.new != tuple(n // block if a == along else n for a, n in enumerate(out.new)) or out.new[along] % block:
+                raise Uncuttable("entries of one block share a scale; only whole blocks can go (level outer)")
+            if along in out.axes and (np.diff(out.indices(along).reshape(-1, block), axis=1) != 1).any():
+                raise Uncuttable("entries of one block share a scale; only whole blocks can go (level outer)")
+        elif have is not None and len(have.shape) == 1 and out.shape:
+            vector(step, index, out, axis % len(out.shape))
         elif have is not None and len(have.shape) > 1 and out.any and not have.any:
             raise Uncuttable("scales of blocks lie on no edge")
 
 
-def _layer_norm(step: Step) -> None:
-    _first(step)
+def layer_norm(step: Step) -> None:
+    first(step)
     out = step.out()
     for index in range(1, len(step.ins)):
         have = step.ins[index]
@@ -338,34 +371,38 @@ COMPUTING: dict[str, Callable[[Step], None]] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "Gemm": _gemm,
-    "Conv": _conv,
-    "ConvInteger": _conv,
+    "Conv": conv,
+    "ConvInteger": conv,
     "ConvTranspose": _conv_transpose,
-    "QLinearConv": _qlinear_conv,
+    "QLinearConv": qlinear_conv,
     "QLinearMatMul": _qlinear_matmul,
     "BatchNormalization": _channels,
     "InstanceNormalization": _channels,
     "GroupNormalization": _group_norm,
-    "LayerNormalization": _layer_norm,
-    "SimplifiedLayerNormalization": _layer_norm,
-    "RMSNormalization": _layer_norm,
-    "QuantizeLinear": _quantised,
-    "DequantizeLinear": _quantised,
+    "LayerNormalization": layer_norm,
+    "SimplifiedLayerNormalization": layer_norm,
+    "RMSNormalization": layer_norm,
+    "QuantizeLinear": quantised,
+    "DequantizeLinear": quantised,
     "LSTM": _recurrent(4),
     "GRU": _recurrent(3),
     "RNN": _recurrent(1),
-    "Softmax": _first,
-    "LogSoftmax": _first,
-    "Dropout": _first,
-    "LRN": _first,
-    "CumSum": _first,
+    "Softmax": first,
+    "LogSoftmax": first,
+    "Dropout": first,
+    "LRN": first,
+    "CumSum": first,
     "TopK": _ranked,
     "ArgMax": _ranked,
     "ArgMin": _ranked,
     "OneHot": _one_hot,
     "Equal": _equal,
-    "Trilu": _first,
-    "Clip": _first,
+    "Trilu": first,
+    "Hardmax": first,
+    "LpNormalization": first,
+    "MeanVarianceNormalization": first,
+    "DynamicQuantizeLinear": first,
+    "Clip": first,
     **dict.fromkeys(
         ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
          "ReduceLogSum", "ReduceLogSumExp"), _reduced,

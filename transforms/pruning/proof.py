@@ -16,7 +16,9 @@ from ...testing.processes import NotRunnable, Runner
 from .reference import Reference
 from .saving import written
 
-__all__ = ["Proof", "proved"]
+__all__ = ["NOT_FINITE", "Proof", "proved"]
+
+NOT_FINITE = "outputs of the masked original are not finite"
 
 _NOISE, _ALLOWED = 3e-6, 3.0
 """Relative noise on the parameters, ten times their rounding errors, and how much of its effect is allowed."""
@@ -86,7 +88,7 @@ def proved(
         except NotRunnable as reason:
             return Proof(None, reason=str(reason))
         if not all(np.isfinite(a).all() for out in masked for a in out.values() if a.dtype.kind == "f"):
-            return Proof(None, reason="outputs of the masked original are not finite")
+            return Proof(None, reason=NOT_FINITE)
         try:
             found = runner.run(written(small, folder, "small.onnx"), feeds)
         except NotRunnable as reason:

@@ -41,7 +41,11 @@ class Reference:
 
 
 def masked_original(
-    graph: ParameterGraph, removed: np.ndarray, cuts: Mapping[str, Cut], known: Mapping[str, np.ndarray]
+    graph: ParameterGraph,
+    removed: np.ndarray,
+    cuts: Mapping[str, Cut],
+    known: Mapping[str, np.ndarray],
+    outgoing: bool = False,
 ) -> Reference:
     """The original in which the parameters of removed nodes are zeros, and statistics leave removed entries out.
 
@@ -50,22 +54,25 @@ def masked_original(
         removed: bool [num_nodes], the removed nodes.
         cuts: The cuts of its values, by name.
         known: The known data of its values, by name.
+        outgoing: Whether only parameters on edges that leave removed nodes are zeros; for networks that divide by what
+            then would be 0.
     """
-    model = write(graph, _zeroed(graph, removed), rounded=True)
+    model = write(graph, _zeroed(graph, removed, outgoing), rounded=True)
     plain = normalise(model)
     finish(plain)
     changed = _Masks(plain, cuts, known).run()
     return Reference(plain if changed else model, tuple(changed))
 
 
-def _zeroed(graph: ParameterGraph, removed: np.ndarray) -> dict[str, np.ndarray]:
+def _zeroed(graph: ParameterGraph, removed: np.ndarray, outgoing: bool) -> dict[str, np.ndarray]:
     """Parameters with zeros on the edges of removed nodes; scales of stored integers and variances stay."""
     found: dict[str, np.ndarray] = {}
     for block in graph.edges:
         quantiser = block.role.endswith(".scale") and block.role != "norm.scale"
         if block.constant or block.role.endswith(_KEEP) or quantiser:
             continue
-        gone = removed[block.dst][:, :, None] | removed[block.src][:, None, :]
+        ends = removed[block.dst][:, :, None]
+        gone = removed[block.src][:, None, :] & ~ends if outgoing else ends | removed[block.src][:, None, :]
         if gone.any():
             name = block.view.name
             if name not in found:
@@ -144,6 +151,8 @@ class _Masks:
 def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
     found = node.attributes.get("axes")
     axes = None if found is None else found.value
+    if node.op_type.startswith("Global"):
+        return [*range(2, len(cut.shape))]
     if node.op_type in ("TopK", "ArgMax", "ArgMin"):
         found = node.attributes.get("axis")
         default = -1 if node.op_type == "TopK" else 0
@@ -152,7 +161,10 @@ def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
         data = masks.data(node.inputs[1])
         axes = [*range(len(cut.shape))] if data is None else data.reshape(-1).tolist()
     rank = len(cut.shape)
-    return list(range(rank)) if axes is None else [int(a) % rank for a in axes]
+    noop = node.attributes.get("noop_with_empty_axes")
+    if axes is None or not len(axes):
+        return [] if noop is not None and noop.value else [*range(rank)]
+    return [int(a) % rank for a in axes]
 
 
 def _reduction(fill: float) -> Callable[[_Masks, onnx_ir.Node], bool]:
@@ -219,6 +231,8 @@ def _normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
     assert value is not None
     if op == "InstanceNormalization":
         axes = [*range(2, rank)]
+    elif op == "MeanVarianceNormalization":
+        axes = [int(a) % rank for a in (attributes["axes"].value if "axes" in attributes else (0, 2, 3))]
     else:
         found = attributes.get("axis")
         axes = [*range((int(found.value) if found is not None else -1) % rank, rank)]
@@ -234,6 +248,7 @@ def _normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
     kept = masks.constant(masks.typed(~cut.removed, value))
     if "RMS" not in op and "Simplified" not in op:
         x = masks.node(node, "Mul", masks.node(node, "Sub", x, mean(x)), kept)
+    epsilon = 1e-18 if op == "MeanVarianceNormalization" else epsilon
     square = masks.node(node, "Add", mean(masks.node(node, "Mul", x, x)), masks.constant(masks.typed(epsilon, value)))
     y = masks.node(node, "Div", x, masks.node(node, "Sqrt", square))
     for operand, step in zip(node.inputs[1:3], ("Mul", "Add"), strict=False):
@@ -242,10 +257,82 @@ def _normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
                 shape = masks.constant(np.array([1, -1, *(1,) * (rank - 2)], np.int64))
                 operand = masks.node(node, "Reshape", operand, shape)
             y = masks.node(node, step, y, operand)
-    name, node.outputs[0].name = node.outputs[0].name, f"{node.outputs[0].name}.whole"
+    _instead(masks, node, y)
+    return True
+
+
+def _instead(masks: _Masks, node: onnx_ir.Node, y: onnx_ir.Value) -> None:
+    """Let the readers of the first result of a node read another value."""
+    masks.number += 1
+    name, node.outputs[0].name = node.outputs[0].name, f"mask.whole.{masks.number}"
     onnx_ir.convenience.replace_all_uses_with(node.outputs[0], y, replace_graph_outputs=True)
     y.name = name
+
+
+def _group_normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
+    """GroupNormalization, written out for groups that lose channels."""
+    cut, value = masks.cut(node.inputs[0]), node.inputs[0]
+    if cut is None or 1 not in cut.axes:
+        return False
+    groups = int(node.attributes["num_groups"].value)
+    epsilon = float(node.attributes["epsilon"].value) if "epsilon" in node.attributes else 1e-5
+    assert value is not None
+    batch, channels, *space = cut.shape
+    left = np.zeros(channels, bool)
+    left[cut.indices(1)] = True
+    counts = left.reshape(groups, -1).sum(axis=1)
+    by = masks.constant(masks.typed(channels / groups / counts.max(), value))
+    apart = masks.constant(np.array([batch, groups, -1], np.int64))
+    kept = np.repeat(left, prod(space)).reshape(1, groups, -1)
+    mask = masks.constant(masks.typed(kept, value))
+    x = masks.node(node, "Mul", masks.node(node, "Reshape", masks.masked(node, 0, cut), apart), mask)
+
+    def mean(of: onnx_ir.Value) -> onnx_ir.Value:
+        return masks.node(node, "Mul", _mean_of(masks, node, of, [2]), by)
+
+    x = masks.node(node, "Mul", masks.node(node, "Sub", x, mean(x)), mask)
+    square = masks.node(node, "Add", mean(masks.node(node, "Mul", x, x)), masks.constant(masks.typed(epsilon, value)))
+    y = masks.node(node, "Div", x, masks.node(node, "Sqrt", square))
+    per_group = masks.opset < 21
+    if not per_group:
+        y = masks.node(node, "Reshape", y, masks.constant(np.array(cut.shape, np.int64)))
+    shape = masks.constant(np.array([1, -1, *(1,) * (1 if per_group else len(space))], np.int64))
+    for operand, step in zip(node.inputs[1:3], ("Mul", "Add"), strict=True):
+        assert operand is not None
+        y = masks.node(node, step, y, masks.node(node, "Reshape", operand, shape))
+    if per_group:
+        y = masks.node(node, "Reshape", y, masks.constant(np.array(cut.shape, np.int64)))
+    _instead(masks, node, y)
     return True
+
+
+def _skip_normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
+    """SkipLayerNormalization: the sum in front of it becomes a node of its own."""
+    simple = "Simplified" in node.op_type
+    cut = masks.cut(node.inputs[0])
+    if cut is None or len(cut.shape) - 1 not in cut.axes:
+        return False
+    gamma, beta = node.inputs[2], None if simple else (node.inputs[3] if len(node.inputs) > 3 else None)
+    bias = node.inputs[3 if simple else 4] if len(node.inputs) > (3 if simple else 4) else None
+    a, b = node.inputs[:2]
+    assert a is not None
+    assert b is not None
+    total = masks.node(node, "Add", a, b)
+    if bias is not None:
+        total = masks.node(node, "Add", total, bias)
+    epsilon = node.attributes.get("epsilon")
+    operands = [v for v in (gamma, beta) if v is not None]
+    made = masks.node(node, "RMSNormalization" if simple else "LayerNormalization", total, *operands)
+    producer = made.producer()
+    assert producer is not None
+    total.type = made.type = a.type
+    if epsilon is not None:
+        producer.attributes["epsilon"] = epsilon
+    masks.cuts = {**masks.cuts, total.name or "": cut}
+    _instead(masks, node, made)
+    if len(node.outputs) > 3:
+        onnx_ir.convenience.replace_all_uses_with(node.outputs[3], total, replace_graph_outputs=True)
+    return _normalisation(masks, producer)
 
 
 def _mean_of(masks: _Masks, node: onnx_ir.Node, x: onnx_ir.Value, axes: list[int]) -> onnx_ir.Value:
@@ -272,8 +359,14 @@ def _product(masks: _Masks, node: onnx_ir.Node) -> bool:
 
 _RULES: dict[str, Callable[[_Masks, onnx_ir.Node], bool]] = {
     "ReduceMean": _mean,
-    **dict.fromkeys(("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare"), _reduction(0.0)),
+    "GlobalAveragePool": _mean,
+    "GlobalMaxPool": _reduction(-1e30),
+    "GroupNormalization": _group_normalisation,
+    "MeanVarianceNormalization": _normalisation,
+    **dict.fromkeys(("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"), _skip_normalisation),
+    **dict.fromkeys(("ReduceSum", "ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum"), _reduction(0.0)),
     **dict.fromkeys(("ReduceMax", "ReduceLogSumExp", "TopK", "ArgMax"), _reduction(-1e30)),
+    "ReduceProd": _reduction(1.0),
     **dict.fromkeys(("ReduceMin", "ArgMin"), _reduction(1e30)),
     **dict.fromkeys(("Softmax", "LogSoftmax"), _softmax),
     **dict.fromkeys(

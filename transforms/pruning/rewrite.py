@@ -11,10 +11,10 @@ from ...frontend import LabelledModel
 from ...frontend.inference.value_info import ValueInfo
 from ...ir import ParameterGraph
 from .computed import computed
-from .contrib import CONTRIB
+from .contrib import CONTRIB, attention
 from .cuts import Cut, Uncuttable, cut_of, same_cut, whole
 from .movement import MOVEMENT
-from .operators import COMPUTING, PASSIVE, elementwise, is_elementwise
+from .operators import COMPUTING, ELEMENTWISE, PASSIVE, elementwise, is_elementwise
 from .step import Cuts, Step
 from .stored import stored_cuts
 
@@ -122,14 +122,14 @@ def _follow(step: Step) -> None:
         return
     op, domain = step.node.op_type, step.node.domain
     if domain in ("", "ai.onnx"):
-        rule = MOVEMENT.get(op) or COMPUTING.get(op)
+        rule = attention if op == "Attention" else MOVEMENT.get(op) or COMPUTING.get(op)
     else:
         rule = CONTRIB.get((domain, op))
     if rule is not None:
         rule(step)
     elif op in PASSIVE and domain in ("", "ai.onnx"):
         _passive(step)
-    elif is_elementwise(step):
+    elif op in ELEMENTWISE and domain in ("", "ai.onnx") and is_elementwise(step):
         elementwise(step)
     else:
         raise Uncuttable("how its sizes follow from those of its operands is not known")
@@ -154,7 +154,9 @@ def _control(step: Step) -> None:
             _agree(step, index, [step.all.get(b.outputs[index]) for b in bodies], value)
         return
     if op not in ("Loop", "Scan"):
-        raise Uncuttable("its body is not understood")
+        if any(c is not None and c.any for c in (*step.ins, *step.outs)):
+            raise Uncuttable("its body is not understood")
+        return
     [body] = bodies
     first, scanned = (2, 0) if op == "Loop" else (0, int(step.attr("num_scan_inputs")))
     carried = len(body.inputs) - first - scanned
@@ -198,7 +200,7 @@ def _agree(step: Step, index: int, inner: list[Cut | None], value: onnx_ir.Value
     """Set the cut of a result from those of the body's outputs, which must be the same."""
     out = step.outs[index]
     for cut in inner:
-        if cut is not None and out is not None and cut.new != out.new:
+        if cut is not None and out is not None and (cut.any or out.any) and cut.new != out.new:
             raise Uncuttable(f"{value.name!r} would have another shape than the output of the body")
         out = out or cut
     step.outs[index] = out

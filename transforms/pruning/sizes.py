@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir
 
-from ...frontend import LabelledModel
+from ...frontend import LabelledModel, installed
 from ...frontend.inference.shapes import infer
+from ...frontend.interpret import rule_lookup
 from ...ir import GmncError
 from .cuts import Uncuttable
 from .step import Cuts
@@ -37,7 +38,7 @@ def check_sizes(
             value.shape = onnx_ir.Shape([n if m != n and isinstance(d, int) else d for d, m, n in pairs])
     sizes = {v.name or "": labelled.known[v].shape for v in graph.inputs if v in labelled.known}
     try:
-        shapes = infer(labelled.model, dims, {**sizes, **inputs})
+        shapes = infer(labelled.model, dims, {**sizes, **inputs}, rule_lookup(installed(), labelled.model))
     except GmncError as error:
         raise Uncuttable(f"the shapes that are left contradict each other: {error}") from error
     for value, cut in cuts.of.items():
