@@ -302,10 +302,10 @@ def _reported(attempt: _Attempt, plan: _Plan, options: _Options, feeds: _Feeds, 
     costs = []
     for model, shapes, counted in ((feeds.inferred.model, feeds.inferred.known, feeds.original), (small, known, small)):
         data = serialised(counted)
-        time = None
-        if measure and attempt.proof.holds:
-            time = latency(data, feeds.get()[0])
-        costs.append(Costs(parameters(model, graph.parameters), macs(model, shapes), len(data), time))
+        time = latency(data, feeds.get()[0]) if measure and attempt.proof.holds else None
+        original = graph.source.original if counted is feeds.original and graph.source is not None else None
+        size = len(data) if original is None or _has_data(attempt.labelled) else len(original)
+        costs.append(Costs(parameters(model, graph.parameters), macs(model, shapes), size, time))
     removed: dict[str, list[list[int]]] = {}
     for choice in attempt.choices:
         removed.setdefault(choice.group.name, []).append(choice.positions.tolist())

@@ -47,7 +47,7 @@ def weight_scores(graph: ParameterGraph, power: int) -> np.ndarray:
 
 
 def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
-    """For every node the mean absolute value of its entries in the values of the network, the first time it appears.
+    """For every node the mean absolute value of its entries in the last value of the network that holds it.
 
     Args:
         labelled: The model.
@@ -61,7 +61,7 @@ def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.n
     wanted = [v for n in model.graph for v in n.outputs if labelled.nodes.get(v.name or "") and not v.is_graph_output()]
     wanted = [v for v in wanted if v in _floats(labelled, wanted)]
     model.graph.outputs.extend(wanted)
-    total, scored = np.zeros(labelled.graph.num_nodes), np.zeros(labelled.graph.num_nodes, bool)
+    total = np.zeros(labelled.graph.num_nodes)
     outputs = InProcess().run(serialised(model), feeds)
     for value in (*wanted, *labelled.model.graph.outputs):
         factors = labelled.nodes.get(value.name or "", ())
@@ -70,9 +70,9 @@ def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.n
             continue
         mean = np.mean([_mean_over(a, factors[0]) for a in arrays], axis=0)
         nodes = factors[0].reshape(-1)
-        new = (nodes >= 0) & ~scored[nodes]
-        np.maximum.at(total, nodes[new], mean.reshape(-1)[new])
-        scored[nodes[new]] = True
+        some = nodes >= 0
+        total[nodes[some]] = 0
+        np.maximum.at(total, nodes[some], mean.reshape(-1)[some])
     return total
 
 

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PASSIVE = frozenset({
-    "Einsum", "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
+    "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
     "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
     "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "ConcatFromSequence",
 })  # fmt: skip
@@ -217,6 +217,21 @@ def _weight(step: Step) -> None:
         step.use(1, cut_of(gone, w.shape))
 
 
+def _einsum(step: Step) -> None:
+    """Axes of one letter must keep one size: an axis that is cut to size 1 would be broadcast."""
+    step.out()
+    text = step.attr("equation").replace(" ", "")
+    sizes: dict[str, int] = {}
+    for term, cut in zip(text.split("->")[0].split(","), step.ins, strict=True):
+        if cut is None or "." in term:
+            if cut is None or cut.any:
+                raise Uncuttable("its equation leaves out axes")
+            continue
+        for letter, size in zip(term, cut.new, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise Uncuttable(f"axis {letter!r} of its equation would get two sizes")
+
+
 def _gemm(step: Step) -> None:
     if step.operand(2) is not None and step.ins[2] is not None:
         step.use(2, needed(step.out(), step.ins[2].shape))
@@ -344,11 +359,20 @@ def _states(step: Step, r: Cut, transposed: bool, gates: int) -> None:
         raise Uncuttable("its gates would get different sizes")
     step.set_attr("hidden_size", hidden)
     gone = np.broadcast_to(r.removed, r.shape).all(axis=3 - state)
+    x = step.cut(0)
+    batch = 0 if int(step.attr("layout", 0)) else 1
+    rows = np.zeros(x.shape[batch], bool)
+    if batch in x.axes:
+        rows[:] = True
+        rows[x.indices(batch)] = False
     for index, copies in ((3, 2 * gates), (5, 1), (6, 1), (7, 3)):
         have = step.ins[index] if index < len(step.ins) else None
-        if have is not None and not have.any and gone.any():
-            mask = np.tile(gone, (1, copies))
-            step.use(index, cut_of(mask if len(have.shape) == 2 else mask[:, None, :], have.shape))
+        mask = np.tile(gone, (1, copies))
+        if len(have.shape if have is not None else ()) == 3:
+            mask = mask[:, None, :] | rows[None, :, None]
+            mask = mask.transpose(1, 0, 2) if batch == 0 else mask
+        if have is not None and not have.any and mask.any():
+            step.use(index, cut_of(mask, have.shape))
 
 
 def _recurrent(gates: int) -> Callable[[Step], None]:
@@ -371,6 +395,7 @@ COMPUTING: dict[str, Callable[[Step], None]] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "Gemm": _gemm,
+    "Einsum": _einsum,
     "Conv": conv,
     "ConvInteger": conv,
     "ConvTranspose": _conv_transpose,

@@ -60,8 +60,9 @@ def masked_original(
     model = write(graph, _zeroed(graph, removed, outgoing), rounded=True)
     plain = normalise(model)
     finish(plain)
-    changed = _Masks(plain, cuts, known).run()
-    return Reference(plain if changed else model, tuple(changed))
+    masks = _Masks(plain, cuts, known)
+    statistics = masks.run()
+    return Reference(plain if masks.number else model, tuple(statistics))
 
 
 def _zeroed(graph: ParameterGraph, removed: np.ndarray, outgoing: bool) -> dict[str, np.ndarray]:
@@ -201,9 +202,8 @@ def _scale_result(masks: _Masks, node: onnx_ir.Node, by: float, like: onnx_ir.Va
     graph = node.graph
     assert graph is not None
     made = onnx_ir.Node("", "Mul", [old, masks.constant(masks.typed(by, like))], name=f"{node.name}.scaled", num_outputs=1)
-    made.outputs[0].name = f"{old.name}.scaled"
     graph.insert_after(node, made)
-    onnx_ir.convenience.replace_all_uses_with(old, made.outputs[0], replace_graph_outputs=True)
+    _instead(masks, node, made.outputs[0])
     made.replace_input_with(0, old)
 
 
@@ -357,7 +357,20 @@ def _product(masks: _Masks, node: onnx_ir.Node) -> bool:
     return False  # no statistic: it only guards against functions that are not 0 at 0
 
 
+def _sum(masks: _Masks, node: onnx_ir.Node) -> bool:
+    """A summand that leaves a sum which stays (one of several branches) is 0, whatever functions made of it."""
+    out = masks.cut(node.outputs[0])
+    for index, value in enumerate(node.inputs):
+        cut = masks.cut(value)
+        if cut is not None and (out is None or (cut.empty and not out.empty)):
+            node.replace_input_with(index, masks.masked(node, index, cut))
+    return False
+
+
 _RULES: dict[str, Callable[[_Masks, onnx_ir.Node], bool]] = {
+    "Add": _sum,
+    "Sum": _sum,
+    **dict.fromkeys(("MatMul", "Einsum"), _product),
     "ReduceMean": _mean,
     "GlobalAveragePool": _mean,
     "GlobalMaxPool": _reduction(-1e30),

@@ -56,12 +56,13 @@ def rewritten(labelled: LabelledModel, removed: np.ndarray, block: np.ndarray) -
             raise Uncuttable(f"{name!r} is stored in an attribute", _ends(labelled.graph, removed, name))
     for value in model.graph.inputs:
         cuts.of[value] = cuts.labelled(value) or whole(cuts.known[value].shape)
+    read = [n for n, v in model.graph.initializers.items() if v.uses()]
     _walk(cuts, list(model.graph))
     for value in model.graph.outputs:
         cut = cuts.get(value)
         if cut is not None and cut.any:
             raise Uncuttable(f"output {value.name!r} would change its shape")
-    _drop_replaced(cuts)
+    _drop_replaced(cuts, read)
     return cuts
 
 
@@ -244,19 +245,22 @@ def _without_vanished(step: Step) -> None:
     step.ins = [c for _, c in left]
 
 
-def _drop_replaced(cuts: Cuts) -> None:
-    """Remove nodes and tensors that nothing reads any more; a tensor that is left in one form keeps its name."""
+def _drop_replaced(cuts: Cuts, read: Iterable[str]) -> None:
+    """Remove nodes and tensors that nothing reads any more; what takes the place of a tensor gets its name.
+
+    read: the names of the initializers that something read before.
+    """
     graph = cuts.graph
     for node in reversed(list(graph)):
         dead = all(not v.uses() and not v.is_graph_output() for v in node.outputs)
         if dead and all((c := cuts.of.get(v)) is not None and c.empty for v in node.outputs):
             graph.remove(node, safe=True)
-    for name, made in cuts.made.items():
-        old = graph.initializers.get(name)
-        if old is not None and not old.uses():
+    for name in read:
+        if not graph.initializers[name].uses():
             del graph.initializers[name]
-            if made:
-                _rename(graph, made[0][1], name)
+            copy = next((v for v in cuts.copies.get(name, ()) if v.uses()), None)
+            if copy is not None:
+                _rename(graph, copy, name)
 
 
 def _rename(graph: onnx_ir.Graph, value: onnx_ir.Value, name: str) -> None:

@@ -30,8 +30,11 @@ class Cuts:
         stored: The cuts of stored tensors.
         of: The cut of each value so far.
         made: Cut copies of initializers, by name.
+        copies: New initializers, by the name that each was made for.
         named: Values whose numbers name entries of an axis that is cut (choices of a router), with the indices that are
             left of it; they are numbered anew.
+        names: The names of the original values.
+        numbers: How many names were changed.
         now: The data that values with known data have after rewriting, None where that is not known.
     """
 
@@ -44,8 +47,10 @@ class Cuts:
     stored: StoredCuts
     of: dict[onnx_ir.Value, Cut] = field(default_factory=dict)
     made: dict[str, list[tuple[Cut, onnx_ir.Value]]] = field(default_factory=dict)
+    copies: dict[str, list[onnx_ir.Value]] = field(default_factory=dict)
     named: dict[onnx_ir.Value, np.ndarray] = field(default_factory=dict)
     now: dict[onnx_ir.Value, np.ndarray | None] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
     numbers: int = 0
 
     def by_name(self) -> dict[str, Cut]:
@@ -99,7 +104,7 @@ class Cuts:
     def initializer(self, array: np.ndarray, stem: str, dtype: onnx_ir.DataType | None = None) -> onnx_ir.Value:
         """A new initializer."""
         name = stem
-        while name in self.graph.initializers or name in self._names():
+        while name in self.graph.initializers or name in self._taken():
             self.numbers += 1
             name = f"{stem}_cut{self.numbers}"
         tensor = onnx_ir.Tensor(array, dtype=dtype, name=name) if dtype is not None else onnx_ir.tensor(array, name=name)
@@ -107,10 +112,13 @@ class Cuts:
             name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
         )
         self.graph.register_initializer(value)
+        self.copies.setdefault(stem, []).append(value)
         return value
 
-    def _names(self) -> set[str]:
-        return {v.name or "" for v in self.known}
+    def _taken(self) -> set[str]:
+        if not self.names:
+            self.names.update(v.name or "" for v in self.known)
+        return self.names
 
     def shortened(self, value: onnx_ir.Value, cut: Cut) -> onnx_ir.Value:
         """The initializer of what is left of one."""
