@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .prune import prune
+from .prune_pass import Prune
 from .pruning.report import FamilyReport, Pruned
 
-__all__ = ["FamilyReport", "Pruned", "prune"]
+__all__ = ["FamilyReport", "Prune", "Pruned", "prune"]

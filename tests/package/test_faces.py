@@ -50,7 +50,7 @@ FACES = {
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound
         brute_force build count disagreement networks random_inputs run values verify with_values
     """,
-    "transforms": "FamilyReport Pruned prune",
+    "transforms": "FamilyReport Prune Pruned prune",
 }
 
 

@@ -21,7 +21,7 @@ from gmnc import prune
 from gmnc.ir import GmncError
 from gmnc.testing import build, run
 from gmnc.testing.strategies import network
-from gmnc.transforms import Pruned
+from gmnc.transforms import Prune, Pruned
 
 FUZZ = int(os.environ.get("GMNC_FUZZ", "20"))
 FUSED = [c for c in CASES if c.runs and ("Attention" in c.op or c.op in ("SkipLayerNormalization", "MoE", "FusedConv"))]
@@ -222,6 +222,22 @@ def test_networks_made_by_others_lose_a_third(path: Path) -> None:
     pruned = prune(path, 0.3, inputs=GIVEN.get(path.stem), measure=False)
     assert pruned.proof.holds, pruned.proof.line()
     assert pruned.after.parameters < 0.9 * pruned.before.parameters
+
+
+def test_it_is_a_pass_among_others() -> None:
+    import onnxscript.optimizer
+
+    model = onnx_ir.from_proto(build(MLP, {"w": (3, 8), "u": (8,), "v": (8, 2)}))
+    pipeline = onnx_ir.passes.Sequential(
+        onnx_ir.passes.common.CheckerPass(), Prune(0.5), onnx_ir.passes.common.CheckerPass(),
+        onnx_ir.passes.common.RemoveUnusedNodesPass(),
+    )  # fmt: skip
+    small = pipeline(model).model
+    assert weights(small)["u"].shape == (4,)
+    assert weights(model)["u"].shape == (8,)
+    feed = {"x": np.ones((1, 3), np.float32)}
+    optimised = onnxscript.optimizer.optimize(small)
+    np.testing.assert_allclose(outputs(optimised, feed)["y"], outputs(small, feed)["y"], rtol=1e-6)
 
 
 def test_nothing_to_prune_is_said() -> None:
