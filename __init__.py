@@ -51,7 +51,19 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_ROOMS = ("backends", "cli", "files", "frontend", "ir", "kernels", "metanets", "symmetry", "tasks", "testing", "transforms")
+_ROOMS = (
+    "backends",
+    "cli",
+    "files",
+    "frontend",
+    "ir",
+    "kernels",
+    "metanets",
+    "symmetry",
+    "tasks",
+    "testing",
+    "transforms",
+)
 _HOMES = {
     "GMN": "metanets",
     "Blocks": "backends.blocks",

@@ -18,7 +18,19 @@ import gmnc
 __all__ = ["imports", "picture"]
 
 ROOT = Path(gmnc.__file__).parent
-ROOMS = ("cli", "tasks", "transforms", "testing", "metanets", "backends", "symmetry", "frontend", "files", "kernels", "ir")
+ROOMS = (
+    "cli",
+    "tasks",
+    "transforms",
+    "testing",
+    "metanets",
+    "backends",
+    "symmetry",
+    "frontend",
+    "files",
+    "kernels",
+    "ir",
+)
 _WIDE, _HIGH, _GAP, _RISE, _EDGE = 118, 30, 22, 30, 20
 _INK, _GREY, _FILLS = "#1f2933", "#697586", ("#d3e8fb", "#f4f5f7")
 

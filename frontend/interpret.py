@@ -140,7 +140,7 @@ class Interpreter:
         return self._values
 
     def labels(self) -> dict[str, tuple[np.ndarray, ...]]:
-        """The labels of every activation of the last walk by name, those of whole values, broadcastable to their shape."""
+        """The labels of every activation of the last walk by name: of whole values, broadcastable to their shapes."""
         return {
             v.name or "": tuple(_spread(f, self._ranks.get(v, {})) for f in x.factors)
             for v, x in self._values.items()

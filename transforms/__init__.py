@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .prune import prune
+from .prune import NothingToPrune, prune
 from .prune_pass import Prune
 from .pruning.report import FamilyReport, Pruned
 
-__all__ = ["FamilyReport", "Prune", "Pruned", "prune"]
+__all__ = ["FamilyReport", "NothingToPrune", "Prune", "Pruned", "prune"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -33,7 +34,7 @@ from .pruning.saving import is_external, save, serialised
 from .pruning.sizes import check_sizes
 from .pruning.step import Cuts
 
-__all__ = ["prune"]
+__all__ = ["NothingToPrune", "prune"]
 
 Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 Progress = Callable[[str, int, int], None]
@@ -41,6 +42,10 @@ Progress = Callable[[str, int, int], None]
 _LEVELS = ("inner", "outer")
 _MARGIN = 4
 """A smaller matrix is summed in another order than a larger one: more rounding than among equal shapes."""
+
+
+class NothingToPrune(GmncError):
+    """No family can lose a position; the message has the reasons."""
 
 
 def prune(
@@ -88,7 +93,8 @@ def prune(
         The smaller model, what was removed, costs before and after, and the proof.
 
     Raises:
-        GmncError: An option has no such value, no family can be pruned, the pruned model differs from the masked
+        NothingToPrune: No family can be pruned.
+        GmncError: An option has no such value, the pruned model differs from the masked
             original, or the file cannot be written.
         LoadError: The source is not a usable model.
     """
@@ -112,7 +118,7 @@ def prune(
     finally:
         runner.close()
     report("measuring", 3, 4)
-    pruned = _reported(attempt, plan, options, feeds, measure)
+    pruned = _reported(attempt, plan, how, options, feeds, measure)
     if path is not None:
         save(pruned.model, path, is_external(pruned.model) or _has_data(labelled), labelled.graph.files)
     report("done", 4, 4)
@@ -227,9 +233,7 @@ def _plan(
     return _Plan(found, groups, position_scores(groups, scores, given, seed))
 
 
-def _settled(
-    source: Source, options: _Options, plan: _Plan, how: _How, feeds: _Feeds, runner: Runner
-) -> _Attempt:
+def _settled(source: Source, options: _Options, plan: _Plan, how: _How, feeds: _Feeds, runner: Runner) -> _Attempt:
     """Prune all families that can be pruned, and prove it; those that cannot are left out one by one."""
     refused: dict[int, str] = {}
     while True:
@@ -251,9 +255,7 @@ def _settled(
         refused |= wrong
 
 
-def _rewritten(
-    source: Source, options: _Options, plan: _Plan, how: _How, refused: dict[int, str]
-) -> _Attempt:
+def _rewritten(source: Source, options: _Options, plan: _Plan, how: _How, refused: dict[int, str]) -> _Attempt:
     """Prune what can be rewritten."""
     refused, alike = dict(refused), set[int]()
     while True:
@@ -263,7 +265,7 @@ def _rewritten(
         removed = removed_nodes(labelled.graph, choices)
         if not choices:
             reasons = "; ".join(dict.fromkeys(refused.values())) or "no family has positions to remove"
-            raise GmncError(f"nothing can be pruned: {reasons}")
+            raise NothingToPrune(f"nothing can be pruned: {reasons}")
         try:
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, plan.groups))
             check_sizes(labelled, cuts, options.dims, options.shapes)
@@ -296,7 +298,14 @@ def _proof(attempt: _Attempt, feeds: _Feeds, runner: Runner) -> Proof:
     return proof
 
 
-def _reported(attempt: _Attempt, plan: _Plan, options: _Options, feeds: _Feeds, measure: bool) -> Pruned:
+def _unchosen(group: PositionGroup, how: _How) -> str:
+    """Why a family that could be pruned was not to be."""
+    if how.only and not re.search(how.only, group.name):
+        return "kept whole: not among those to prune"
+    return "kept whole: too few positions to remove this share of them"
+
+
+def _reported(attempt: _Attempt, plan: _Plan, how: _How, options: _Options, feeds: _Feeds, measure: bool) -> Pruned:
     small, graph = attempt.labelled.model, attempt.labelled.graph
     known = infer(small, options.dims, options.shapes)
     costs = []
@@ -310,6 +319,6 @@ def _reported(attempt: _Attempt, plan: _Plan, options: _Options, feeds: _Feeds, 
     for choice in attempt.choices:
         removed.setdefault(choice.group.name, []).append(choice.positions.tolist())
     chosen = {g.family for g in plan.groups}
-    others = {n: "not chosen" for n in chosen}
+    others = dict.fromkeys(chosen, "not chosen")
     families = family_reports(plan.found.families, attempt.choices, attempt.refused, others)
     return Pruned(small, families, costs[0], costs[1], attempt.proof, removed)

@@ -21,8 +21,8 @@ FACES = {
     """,
     "files": "FileState MappedFile inside make_folder replacing sweep target write_bytes write_json",
     "frontend": """
-        LabelledModel LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile from_torch
-        installed label_values rule
+        LabelledModel LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile
+        from_torch installed label_values rule
     """,
     "ir": """
         AccountEntry DEQUANTIZE Deferred EdgeBlock EdgeRole GmncError GraphBuilder GraphError Held LinkBlock
@@ -50,7 +50,7 @@ FACES = {
         BruteForce Failure Llama Report assert_exact assert_isomorphic assert_same_up_to_symmetry assert_sound
         brute_force build count disagreement networks random_inputs run values verify with_values
     """,
-    "transforms": "FamilyReport Prune Pruned prune",
+    "transforms": "FamilyReport NothingToPrune Prune Pruned prune",
 }
 
 

@@ -31,7 +31,19 @@ MAY_IMPORT = {
     "tasks": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "symmetry", "frontend", "backends"},
     "transforms": {"ir", "files", "symmetry", "frontend", "backends", "testing"},
-    "cli": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", "tasks", "testing", "transforms", ""},
+    "cli": {
+        "ir",
+        "files",
+        "symmetry",
+        "kernels",
+        "backends",
+        "metanets",
+        "frontend",
+        "tasks",
+        "testing",
+        "transforms",
+        "",
+    },
 }
 FLOORS = (
     ("errors",),

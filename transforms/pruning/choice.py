@@ -51,8 +51,8 @@ def choose(
         level: "inner" for features, neurons and channels, "outer" for heads, groups and experts where there are any.
         only: A regular expression that the names of families must contain; "" for all.
         round_to: The number of positions that are left is a multiple of this, as far as there are so many.
-        alike: The families all groups of which, as far as they are equally large, lose the same positions (dimensions of
-            all heads, say).
+        alike: The families all groups of which, as far as they are equally large, lose the same positions
+            (dimensions of all heads, say).
 
     Returns:
         One choice per group in which a position is removed.

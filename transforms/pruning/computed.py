@@ -16,8 +16,8 @@ __all__ = ["computed"]
 def computed(cuts: Cuts, node: onnx_ir.Node) -> bool:
     """Compute the new data of a node whose results are known numbers; False if they are not.
 
-    Integers (sizes, positions) follow the new sizes. A float that would change, as 1 / sqrt of the size of a head, stays
-    what it was: it becomes a constant.
+    Integers (sizes, positions) follow the new sizes. A float that would change, as 1 / sqrt of the size of a head,
+    stays what it was: it becomes a constant.
     """
     known = [cuts.known.get(v) for v in node.outputs]
     if not known or any(k is None or k.data is None for k in known):

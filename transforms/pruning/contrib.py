@@ -64,9 +64,8 @@ def _multi_head(step: Step) -> None:
     count = int(step.attr("num_heads"))
     q = step.cut(0)
     if len(q.shape) == 5:
-        stays, new = q.new[2], q.new[4]
-        step.set_attr("num_heads", stays)
-        _keep_scale(step, q.shape[4], new)
+        step.set_attr("num_heads", q.new[2])
+        _keep_scale(step, q.shape[4], q.new[4])
         _caches(step)
         return
     k, v = step.ins[1], step.ins[2]
@@ -89,7 +88,7 @@ def _multi_head(step: Step) -> None:
 
 
 def _left(cut: Cut, axis: int) -> np.ndarray:
-    """bool [n]: which indices are left along an axis."""
+    """Bool [n]: which indices are left along an axis."""
     left = np.zeros(cut.shape[axis], bool)
     left[cut.indices(axis)] = True
     return left

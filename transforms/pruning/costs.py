@@ -51,7 +51,10 @@ def macs(model: onnx_ir.Model, known: Mapping[onnx_ir.Value, ValueInfo]) -> int:
     for node in every_node(model.graph):
         count = _COUNTS.get(node.op_type)
         if count is not None:
-            ins, outs = ([known[v].shape if v in known else None for v in some] for some in (node.inputs, node.outputs))
+            ins, outs = (
+                [known[v].shape if v is not None and v in known else None for v in some]
+                for some in (node.inputs, node.outputs)
+            )
             attributes = {n: a.value for n, a in node.attributes.items()}
             total += count(ins, outs, attributes) if ins[0] is not None and outs[0] is not None else 0
     return total
@@ -67,7 +70,8 @@ def latency(source: bytes | Path, feed: Mapping[str, np.ndarray]) -> float:
     given = source if isinstance(source, bytes) else str(source)
     session = onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
     session.run(None, dict(feed))
-    times, start = [], time.perf_counter()
+    times: list[float] = []
+    start = time.perf_counter()
     while len(times) < _RUNS and (len(times) < 3 or time.perf_counter() - start < _SECONDS):
         before = time.perf_counter()
         session.run(None, dict(feed))

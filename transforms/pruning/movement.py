@@ -7,22 +7,11 @@ from math import prod
 
 import numpy as np
 
-from .cuts import Cut, Uncuttable, cut_of, same_cut
+from .cuts import Cut, Uncuttable, cut_of
+from .moved import moved
 from .step import Step
 
 __all__ = ["MOVEMENT"]
-
-
-def _moved(step: Step, function: Callable[[np.ndarray], np.ndarray], index: int = 0) -> None:
-    """Set the cut of a result that has no labels: the operator runs on the entries that are removed."""
-    out = step.node.outputs[index]
-    if step.outs[index] is not None or out not in step.all.known:
-        return
-    cut, shape = step.cut(0), step.all.known[out].shape
-    if not cut.any:
-        step.outs[index] = cut_of(np.zeros((1,) * len(shape), bool), shape)
-    else:
-        step.outs[index] = cut_of(function(np.broadcast_to(cut.removed, cut.shape)).reshape(shape), shape)
 
 
 def _in_order(step: Step, old: Callable[[np.ndarray], np.ndarray], new: Callable[[np.ndarray], np.ndarray]) -> None:
@@ -47,7 +36,7 @@ def _across(step: Step, axis: int) -> None:
 
 def _reshape(step: Step) -> None:
     shape = step.shape()
-    _moved(step, lambda a: a.reshape(shape))
+    moved(step, lambda a: a.reshape(shape))
     _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
     _sizes(step, 1)
 
@@ -67,7 +56,7 @@ def _sizes(step: Step, index: int) -> None:
 
 def _flatten(step: Step) -> None:
     shape = step.shape()
-    _moved(step, lambda a: a)
+    moved(step, lambda a: a)
     _in_order(step, lambda a: a.reshape(shape), lambda a: a.reshape(step.out().new))
 
 
@@ -75,7 +64,7 @@ def _transpose(step: Step) -> None:
     def transposed(array: np.ndarray) -> np.ndarray:
         return array.transpose(step.attr("perm"))
 
-    _moved(step, transposed)
+    moved(step, transposed)
     _in_order(step, transposed, transposed)
 
 
@@ -83,7 +72,7 @@ def _expand(step: Step) -> None:
     def expanded(array: np.ndarray) -> np.ndarray:
         return np.broadcast_to(array, step.shape())
 
-    _moved(step, expanded)
+    moved(step, expanded)
     _sizes(step, 1)
 
 
@@ -122,7 +111,7 @@ def _split(step: Step) -> None:
     for index, value in enumerate(step.node.outputs):
         size = step.all.known[value].shape[axis]
         places = range(start, start + size)
-        _moved(step, lambda a, p=places: a.take(p, axis=axis), index)  # type: ignore[misc]
+        moved(step, lambda a, p=places: a.take(p, axis=axis), index)  # type: ignore[misc]
         start += size
     _across(step, axis)
     outs = [step.out(i) for i in range(len(step.node.outputs))]
@@ -156,7 +145,7 @@ def _slice(step: Step) -> None:
     if starts is None or ends is None:
         if cut.any:
             raise Uncuttable("the network computes from its inputs where it slices")
-        _moved(step, lambda a: a)
+        moved(step, lambda a: a)
         return
     rank = len(cut.shape)
     axes = np.arange(len(starts)) if axes is None else np.asarray(axes) % rank
@@ -164,7 +153,7 @@ def _slice(step: Step) -> None:
     where: list[slice] = [slice(None)] * rank
     for a, s, e, d in zip(axes, starts, ends, steps, strict=True):
         where[int(a)] = _slice_of(int(s), int(e), int(d), cut.shape[int(a)])
-    _moved(step, lambda a: a[tuple(where)])
+    moved(step, lambda a: a[tuple(where)])
     new_starts, new_ends, by_index = {}, {}, []
     for at, axis in enumerate(int(a) for a in axes):
         if axis not in cut.axes:
@@ -236,112 +225,11 @@ def _index_instead(step: Step, cut: Cut, where: list[slice], axes: list[tuple[in
     step.replace("Gather", [step.node.inputs[0], step.all.initializer(places, f"{step.node.name}_indices")], axis=axis)
 
 
-def _gather(step: Step) -> None:
-    axis = int(step.attr("axis", 0)) % max(len(step.cut(0).shape), 1)
-    indices = step.data(1)
-    cut = step.cut(0)
-    if indices is None:
-        if cut.removed.shape[axis] > 1 and not _names(step, cut, axis):
-            raise Uncuttable("entries of an axis that is cut are picked by computed indices")
-        more = len(step.cut(1).shape)
-        _moved(step, lambda a: _repicked(a, axis, more, step.shape()))
-        return
-    size = cut.shape[axis]
-    places = np.where(indices < 0, indices + size, indices)
-    _moved(step, lambda a: a.take(places, axis=axis))
-    if axis not in cut.axes:
-        _cut_indices(step, indices, axis, None)
-        return
-    _cut_indices(step, indices, axis, cut.indices(axis))
-
-
-def _names(step: Step, cut: Cut, axis: int) -> bool:
-    """Whether the indices name what is left of an axis, see `Cuts.named`."""
-    named = step.all.named.get(step.node.inputs[1])  # type: ignore[arg-type]
-    return named is not None and axis in cut.axes and np.array_equal(named, cut.indices(axis))
-
-
-def _repicked(removed: np.ndarray, axis: int, more: int, shape: tuple[int, ...]) -> np.ndarray:
-    """What is removed of entries that are picked along an axis on which the same is removed everywhere."""
-    rest = tuple(a for a in range(removed.ndim) if a != axis)
-    left = np.flatnonzero(~removed.all(axis=rest))
-    one = removed.take(left[0] if len(left) else 0, axis=axis)
-    one = one.reshape(*one.shape[:axis], *(1,) * more, *one.shape[axis:])
-    return np.broadcast_to(one, shape)
-
-
-def _cut_indices(step: Step, indices: np.ndarray, axis: int, kept: np.ndarray | None) -> None:
-    """Indices into what is left of an axis, and only those that are left of the result."""
-    out, rank = step.out(), indices.ndim
-    size = step.cut(0).shape[axis]
-    mine = range(axis, axis + rank)
-    new = np.where(indices < 0, indices + size, indices)
-    if any(a in out.axes for a in mine):
-        for a in mine:
-            if a in out.axes:
-                new = new.take(out.indices(a), axis=a - axis)
-    elif kept is None:
-        return
-    if kept is not None:
-        if not np.isin(new, kept).all():
-            raise Uncuttable("an entry that is removed is picked")
-        new = np.searchsorted(kept, new)
-    made = step.all.initializer(np.asarray(new, np.int64), f"{step.node.name}_indices")
-    step.ins[1] = None
-    step.node.replace_input_with(1, made)
-
-
-def _gather_nd(step: Step) -> None:
-    indices = step.data(1)
-    if indices is None or int(step.attr("batch_dims", 0)):
-        if step.outs[0] is None:
-            raise Uncuttable("entries are picked by computed indices")
-        return
-    cut, places = step.cut(0), tuple(np.moveaxis(indices, -1, 0))
-    if any(a in cut.axes for a in range(len(places))):
-        raise Uncuttable("entries of an axis that is cut are picked by several indices")
-    _moved(step, lambda a: a[places])
-
-
-def _elements(step: Step) -> None:
-    """GatherElements and ScatterElements: an index for each entry that is read or written."""
-    data = step.cut(0)
-    axis = int(step.attr("axis", 0)) % len(data.shape)
-    places = step.cut(2) if step.node.op_type.startswith("Scatter") else step.out()
-    step.out()
-    indices = step.data(1)
-    if indices is None:
-        if places.any and not same_cut(step.cut(1), places):
-            raise Uncuttable("computed indices would have another shape")
-        if axis in data.axes and not _names(step, data, axis):
-            raise Uncuttable("entries of an axis that is cut are picked by computed indices")
-        return
-    new = np.where(indices < 0, indices + data.shape[axis], indices)
-    new = places.apply(np.broadcast_to(new, places.shape))
-    if axis in data.axes:
-        kept = data.indices(axis)
-        if not np.isin(new, kept).all():
-            raise Uncuttable("an entry that is removed is picked")
-        new = np.searchsorted(kept, new)
-    step.ins[1] = None
-    if not np.array_equal(new, indices):
-        step.node.replace_input_with(1, step.all.initializer(np.asarray(new, np.int64), f"{step.node.name}_indices"))
-
-
-def _scatter_nd(step: Step) -> None:
-    indices = step.cut(1)
-    if any(a < indices.shape[-1] for a in step.cut(0).axes) or any(
-        a < len(indices.shape) - 1 for a in step.cut(2).axes
-    ):
-        raise Uncuttable("entries of an axis that is cut are written to at several indices")
-    step.out()
-
-
 def _tile(step: Step) -> None:
     repeats = step.data(1)
     if repeats is None:
         raise Uncuttable("the network computes how often it repeats a value")
-    _moved(step, lambda a: np.tile(a, repeats.tolist()))
+    moved(step, lambda a: np.tile(a, repeats.tolist()))
 
 
 def _pad(step: Step) -> None:
@@ -352,7 +240,7 @@ def _pad(step: Step) -> None:
             raise Uncuttable("the network computes where it pads")
         return
     both = np.asarray(pads).reshape(2, -1).T.tolist()
-    _moved(step, lambda a: np.pad(a, both))
+    moved(step, lambda a: np.pad(a, both))
     for axis in step.out().axes:
         before, after = both[axis]
         if before == after == 0:
@@ -403,7 +291,7 @@ def _labelled(step: Step) -> None:
 
 def _like(step: Step) -> None:
     """The second operand lends its type."""
-    _moved(step, lambda a: a)
+    moved(step, lambda a: a)
 
 
 MOVEMENT: dict[str, Callable[[Step], None]] = {
@@ -419,11 +307,6 @@ MOVEMENT: dict[str, Callable[[Step], None]] = {
     "Concat": _concat,
     "Split": _split,
     "Slice": _slice,
-    "Gather": _gather,
-    "GatherND": _gather_nd,
-    "GatherElements": _elements,
-    "ScatterElements": _elements,
-    "ScatterND": _scatter_nd,
     "Tile": _tile,
     "Pad": _pad,
     "Resize": _resize,

@@ -14,6 +14,7 @@ __all__ = [
     "COMPUTING",
     "ELEMENTWISE",
     "PASSIVE",
+    "all_along",
     "conv",
     "dynamic_lstm",
     "elementwise",
@@ -29,8 +30,9 @@ __all__ = [
 
 PASSIVE = frozenset({
     "DepthToSpace", "SpaceToDepth", "Shape", "Size", "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool",
-    "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "Upsample", "MaxUnpool", "Compress", "Unique", "ReverseSequence",
-    "NonMaxSuppression", "StringNormalizer", "Loop", "If", "Scan", "DFT", "STFT", "ConcatFromSequence",
+    "GlobalMaxPool", "GlobalLpPool", "AffineGrid", "GridSample", "RoiAlign", "MaxRoiAlign", "NonZero", "Upsample",
+    "MaxUnpool", "Compress", "Unique", "ReverseSequence", "NonMaxSuppression", "StringNormalizer", "DFT", "STFT",
+    "ConcatFromSequence",
 })  # fmt: skip
 """Operators that have neither attributes nor operands with a size of an axis of features."""
 
@@ -47,8 +49,13 @@ def needed(out: Cut, shape: tuple[int, ...]) -> Cut:
     gone = np.broadcast_to(out.removed, tuple(max(n, 1) for n in out.removed.shape))
     for axis in range(len(out.shape)):
         if axis < more or (shape[axis - more] == 1 and out.shape[axis] != 1):
-            gone = gone.all(axis=axis, keepdims=True)
+            gone = all_along(gone, axis, keepdims=True)
     return cut_of(gone.reshape(gone.shape[more:]), shape)
+
+
+def all_along(mask: np.ndarray, axis: int | tuple[int, ...], keepdims: bool = False) -> np.ndarray:
+    """`numpy.all` along axes, as an array."""
+    return np.asarray(mask.all(axis=axis, keepdims=keepdims))
 
 
 def is_elementwise(step: Step) -> bool:
@@ -100,73 +107,11 @@ def _reduced(step: Step) -> None:
     if step.outs[0] is None and value in step.all.known:
         shape, cut = step.all.known[value].shape, step.cut(0)
         axes = step.data(1) if step.operand(1) is not None else step.attr("axes")
-        every = range(len(cut.shape)) if axes is None else [int(a) % len(cut.shape) for a in np.asarray(axes).reshape(-1)]
-        gone = np.broadcast_to(cut.removed, cut.shape).all(axis=tuple(every))
+        every = (
+            range(len(cut.shape)) if axes is None else [int(a) % len(cut.shape) for a in np.asarray(axes).reshape(-1)]
+        )
+        gone = all_along(np.broadcast_to(cut.removed, cut.shape), tuple(every))
         step.outs[0] = cut_of(gone.reshape(shape), shape)
-
-
-def _ranked(step: Step) -> None:
-    """TopK, ArgMax and ArgMin: indices are numbers of entries, which are numbered anew where the axis is cut."""
-    cut = step.cut(0)
-    axis = int(step.attr("axis", -1 if step.node.op_type == "TopK" else 0)) % max(len(cut.shape), 1)
-    if axis in cut.ragged:
-        raise Uncuttable("other entries are removed on each line of its axis", ragged=True)
-    along = cut.removed.all(axis=tuple(a for a in range(cut.removed.ndim) if a != axis), keepdims=True)
-    gone = (cut.removed & ~along).any(axis=axis, keepdims=True) if cut.removed.shape[axis] > 1 else cut.removed
-    for index, value in enumerate(step.node.outputs):
-        if value in step.all.known:
-            shape = step.all.known[value].shape
-            here = gone if len(shape) == len(cut.shape) else gone.squeeze(axis)
-            step.outs[index] = cut_of(here, shape)
-            if step.node.op_type == "TopK" and shape[axis] > cut.new[axis]:
-                raise Uncuttable(f"it takes {shape[axis]} of {cut.new[axis]} entries that would be left")
-    if axis in cut.axes:
-        step.all.named[step.node.outputs[-1]] = cut.indices(axis)
-
-
-def _one_hot(step: Step) -> None:
-    """OneHot of numbers that are numbered anew has as many entries as are left."""
-    named = step.all.named.get(step.node.inputs[0])  # type: ignore[arg-type]
-    if named is None:
-        step.out()
-        return
-    depth = step.data(1)
-    value = step.node.outputs[0]
-    axis = int(step.attr("axis", -1)) % len(step.shape())
-    gone = np.ones(step.shape()[axis], bool)
-    gone[named] = False
-    removed = gone.reshape([-1 if a == axis else 1 for a in range(len(step.shape()))])
-    if step.outs[0] is None and value in step.all.known:
-        step.outs[0] = cut_of(removed, step.shape())
-    if depth is None or step.out().new[axis] != len(named):
-        raise Uncuttable("its number of entries does not follow")
-    step.numbers(1, {0: len(named)})
-
-
-def _equal(step: Step) -> None:
-    """A comparison with constants that name entries: these are numbered anew too."""
-    for index in (0, 1):
-        named = step.all.named.get(step.node.inputs[index])  # type: ignore[arg-type]
-        other = step.data(1 - index)
-        if named is None:
-            continue
-        if other is None:
-            raise Uncuttable("numbers of entries are compared with computed ones")
-        shape = other.shape
-        if step.outs[0] is None:
-            gone = np.broadcast_to(~np.isin(other, named), shape)
-            step.outs[0] = cut_of(gone.reshape((1,) * (len(step.shape()) - len(shape)) + shape), step.shape())
-        left = needed(step.out(), shape).apply(other)
-        if not np.isin(left, named).all():
-            raise Uncuttable("a number of an entry that is removed is compared")
-        new = np.searchsorted(named, left).astype(other.dtype)
-        step.ins[1 - index] = None
-        step.node.replace_input_with(1 - index, step.all.initializer(new, f"{step.node.name}_numbers"))
-        have = step.ins[index]
-        if have is not None:
-            step.use(index, needed(step.out(), have.shape))
-        return
-    elementwise(step)
 
 
 def _matmul(step: Step) -> None:
@@ -177,9 +122,9 @@ def _matmul(step: Step) -> None:
         if not a.any and not b.any:
             step.outs[0] = whole(shape)
             return
-        rows = np.broadcast_to(a.removed, a.shape).all(axis=-1)[..., None]
+        rows = all_along(np.broadcast_to(a.removed, a.shape), -1)[..., None]
         columns = np.broadcast_to(b.removed, b.shape)
-        columns = columns.all(axis=-2)[..., None, :] if len(b.shape) > 1 else np.zeros(1, bool)
+        columns = all_along(columns, -2)[..., None, :] if len(b.shape) > 1 else np.zeros(1, bool)
         gone = rows | columns
         step.outs[0] = cut_of(gone if gone.ndim == len(shape) else gone.reshape((1,) * len(shape)), shape)
     _weight(step)
@@ -193,7 +138,12 @@ def _batch(step: Step) -> None:
         have = step.cut(index)
         more = len(out.shape) - len(have.shape)
         for axis in range(len(have.shape) - 2):
-            if axis + more in out.axes and axis + more not in out.ragged and have.shape[axis] > 1 and axis not in have.axes:
+            if (
+                axis + more in out.axes
+                and axis + more not in out.ragged
+                and have.shape[axis] > 1
+                and axis not in have.axes
+            ):
                 gone = np.ones(have.shape[axis], bool)
                 gone[out.indices(axis + more)] = False
                 along = gone.reshape([-1 if a == axis else 1 for a in range(len(have.shape))])
@@ -238,11 +188,12 @@ def _gemm(step: Step) -> None:
 
 
 def conv(step: Step, weight: int = 1, bias: int = 2) -> None:
+    """A convolution: its bias and the number of its groups."""
     x, w = step.cut(0), step.cut(weight)
     value = step.node.outputs[0]
     if step.outs[0] is None and value in step.all.known:
         shape = step.all.known[value].shape
-        gone = np.broadcast_to(w.removed, w.shape).reshape(w.shape[0], -1).all(axis=1)
+        gone = all_along(np.broadcast_to(w.removed, w.shape).reshape(w.shape[0], -1), 1)
         step.outs[0] = cut_of(gone.reshape(1, -1, *(1,) * (len(shape) - 2)), shape)
     vector(step, bias, step.out(), 1)
     _groups(step, x, step.out())
@@ -270,6 +221,7 @@ def _conv_transpose(step: Step) -> None:
 
 
 def qlinear_conv(step: Step) -> None:
+    """A convolution of integers, with scales and zero points per output channel."""
     conv(step, weight=3, bias=8)
     for index in (4, 5):
         vector(step, index, step.out(), 1)
@@ -332,7 +284,10 @@ def quantised(step: Step) -> None:
         have = step.ins[index] if index < len(step.ins) else None
         if have is not None and block and (have.any or out.any):
             along = axis % len(out.shape)
-            if have.new != tuple(n // block if a == along else n for a, n in enumerate(out.new)) or out.new[along] % block:
+            if (
+                have.new != tuple(n // block if a == along else n for a, n in enumerate(out.new))
+                or out.new[along] % block
+            ):
                 raise Uncuttable("entries of one block share a scale; only whole blocks can go (level outer)")
             if along in out.axes and (np.diff(out.indices(along).reshape(-1, block), axis=1) != 1).any():
                 raise Uncuttable("entries of one block share a scale; only whole blocks can go (level outer)")
@@ -343,6 +298,7 @@ def quantised(step: Step) -> None:
 
 
 def layer_norm(step: Step) -> None:
+    """A normalisation over the last axes: its vectors are aligned with them."""
     first(step)
     out = step.out()
     for index in range(1, len(step.ins)):
@@ -358,7 +314,7 @@ def _states(step: Step, r: Cut, transposed: bool, gates: int) -> None:
     if r.new[3 - state] != gates * hidden:
         raise Uncuttable("its gates would get different sizes")
     step.set_attr("hidden_size", hidden)
-    gone = np.broadcast_to(r.removed, r.shape).all(axis=3 - state)
+    gone = all_along(np.broadcast_to(r.removed, r.shape), 3 - state)
     x = step.cut(0)
     batch = 0 if int(step.attr("layout", 0)) else 1
     rows = np.zeros(x.shape[batch], bool)
@@ -417,11 +373,6 @@ COMPUTING: dict[str, Callable[[Step], None]] = {
     "Dropout": first,
     "LRN": first,
     "CumSum": first,
-    "TopK": _ranked,
-    "ArgMax": _ranked,
-    "ArgMin": _ranked,
-    "OneHot": _one_hot,
-    "Equal": _equal,
     "Trilu": first,
     "Hardmax": first,
     "LpNormalization": first,

@@ -130,7 +130,7 @@ def closure(graph: ParameterGraph, removed: np.ndarray, moved: np.ndarray) -> np
 
 
 def _weighted(graph: ParameterGraph) -> np.ndarray:
-    """bool [num_nodes]: nodes into which a weight leads, not only vectors that are added to them."""
+    """Bool [num_nodes]: nodes into which a weight leads, not only vectors that are added to them."""
     found = np.zeros(graph.num_nodes, bool)
     for block in graph.edges:
         sources = {graph.groups[g].kind for g in distinct(graph.group_of(block.src[:, :1]).reshape(-1)).tolist()}

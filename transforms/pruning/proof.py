@@ -58,7 +58,9 @@ class Proof:
         masked = "the masked original"
         if self.statistics:
             more = f" and {len(self.statistics) - 1} more" if len(self.statistics) > 1 else ""
-            masked += f" with statistics over what is left (not exact: a statistic spans it at {self.statistics[0]!r}{more})"
+            masked += (
+                f" with statistics over what is left (not exact: a statistic spans it at {self.statistics[0]!r}{more})"
+            )
         change = "" if self.change is None else f"; pruning changes the outputs by {self.change:.2g}"
         return f"outputs {what} {masked}: error {self.error:.1e}, tolerance {self.tolerance:.1e}{change}"
 

@@ -117,7 +117,7 @@ class _Masks:
         self.number += 1
         name = f"mask.{self.number}"
         value = onnx_ir.Value(name=name, const_value=onnx_ir.tensor(array, name=name), shape=onnx_ir.Shape(array.shape))
-        value.type = onnx_ir.TensorType(value.const_value.dtype)  # type: ignore[union-attr]
+        value.type = onnx_ir.TensorType(onnx_ir.DataType.from_numpy(array.dtype))
         self.model.graph.register_initializer(value)
         return value
 
@@ -134,7 +134,7 @@ class _Masks:
 
     def typed(self, number: float | np.ndarray, like: onnx_ir.Value) -> np.ndarray:
         """A number of the float type of a value."""
-        dtype = like.type.dtype.numpy() if like.type is not None else np.dtype(np.float32)  # type: ignore[union-attr]
+        dtype = like.type.dtype.numpy() if like.type is not None else np.dtype(np.float32)
         return np.asarray(number).astype(dtype if dtype.kind in "fV" else np.float32)
 
     def masked(
@@ -201,7 +201,9 @@ def _scale_result(masks: _Masks, node: onnx_ir.Node, by: float, like: onnx_ir.Va
     old = node.outputs[0]
     graph = node.graph
     assert graph is not None
-    made = onnx_ir.Node("", "Mul", [old, masks.constant(masks.typed(by, like))], name=f"{node.name}.scaled", num_outputs=1)
+    made = onnx_ir.Node(
+        "", "Mul", [old, masks.constant(masks.typed(by, like))], name=f"{node.name}.scaled", num_outputs=1
+    )
     graph.insert_after(node, made)
     _instead(masks, node, made.outputs[0])
     made.replace_input_with(0, old)

@@ -13,13 +13,17 @@ from ...ir import ParameterGraph
 from .computed import computed
 from .contrib import CONTRIB, attention
 from .cuts import Cut, Uncuttable, cut_of, same_cut, whole
+from .indexed import INDEXED
 from .movement import MOVEMENT
 from .operators import COMPUTING, ELEMENTWISE, PASSIVE, elementwise, is_elementwise
+from .ranked import RANKED
 from .step import Cuts, Step
 from .stored import stored_cuts
 
 __all__ = ["rewritten"]
 
+_RULES = {**MOVEMENT, **INDEXED, **RANKED, **COMPUTING, "Attention": attention}
+"""How nodes of a standard operator follow the cuts."""
 _DROPPING = frozenset({"Add", "Sum", "Concat"})
 """Operators whose operands may vanish."""
 _NAMES_MOVE = frozenset({
@@ -122,10 +126,7 @@ def _follow(step: Step) -> None:
         ]
         return
     op, domain = step.node.op_type, step.node.domain
-    if domain in ("", "ai.onnx"):
-        rule = attention if op == "Attention" else MOVEMENT.get(op) or COMPUTING.get(op)
-    else:
-        rule = CONTRIB.get((domain, op))
+    rule = _RULES.get(op) if domain in ("", "ai.onnx") else CONTRIB.get((domain, op))
     if rule is not None:
         rule(step)
     elif op in PASSIVE and domain in ("", "ai.onnx"):

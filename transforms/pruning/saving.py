@@ -1,4 +1,4 @@
-"""Files of pruned models: written whole or not at all, large tensors beside the model where the original had them so."""
+"""Files of pruned models: written whole or not at all, tensors beside the model where the original had them so."""
 
 from __future__ import annotations
 

@@ -107,7 +107,9 @@ class Cuts:
         while name in self.graph.initializers or name in self._taken():
             self.numbers += 1
             name = f"{stem}_cut{self.numbers}"
-        tensor = onnx_ir.Tensor(array, dtype=dtype, name=name) if dtype is not None else onnx_ir.tensor(array, name=name)
+        tensor = (
+            onnx_ir.Tensor(array, dtype=dtype, name=name) if dtype is not None else onnx_ir.tensor(array, name=name)
+        )
         value = onnx_ir.Value(
             name=name, shape=onnx_ir.Shape(array.shape), type=onnx_ir.TensorType(tensor.dtype), const_value=tensor
         )
@@ -245,7 +247,11 @@ class Step:
                 kept = np.searchsorted(have.indices(axis), cut.indices(axis))
             indices = self.all.initializer(kept, f"{value.name}_kept")
             node = onnx_ir.Node(
-                "", "Gather", [value, indices], [onnx_ir.AttrInt64("axis", axis)], name=f"{self.node.name}_{index}_{axis}"
+                "",
+                "Gather",
+                [value, indices],
+                [onnx_ir.AttrInt64("axis", axis)],
+                name=f"{self.node.name}_{index}_{axis}",
             )
             node.outputs[0].name = f"{self.node.outputs[0].name}_operand{index}_{axis}"
             graph = self.node.graph
@@ -302,7 +308,10 @@ class Step:
         for at, number in numbers.items():
             mask.reshape(-1)[at], array.reshape(-1)[at] = True, number
         stem = f"{self.node.name}_{index}"
-        parts = [self.all.initializer(mask, f"{stem}_cut"), self.all.initializer(array.astype(entry.dtype), f"{stem}_sizes")]
+        parts = [
+            self.all.initializer(mask, f"{stem}_cut"),
+            self.all.initializer(array.astype(entry.dtype), f"{stem}_sizes"),
+        ]
         made = onnx_ir.Node("", "Where", [*parts, value], name=f"{stem}_where", num_outputs=1)
         made.outputs[0].name = f"{stem}_where"
         graph.insert_before(self.node, made)

@@ -51,9 +51,7 @@ def stored_cuts(graph: ParameterGraph, removed: np.ndarray) -> StoredCuts:
     return found
 
 
-def _add(
-    found: StoredCuts, name: str, shape: tuple[int, ...], blocks: list[EdgeBlock], removed: np.ndarray
-) -> None:
+def _add(found: StoredCuts, name: str, shape: tuple[int, ...], blocks: list[EdgeBlock], removed: np.ndarray) -> None:
     state = _states(shape, blocks, removed)
     cut, kept = state == 1, state == 0
     if (state < 0).any():
@@ -84,5 +82,5 @@ def _states(shape: tuple[int, ...], blocks: list[EdgeBlock], removed: np.ndarray
                 view = block.view.read(state)
                 view[~gone] = 0
             else:
-                block.view.write(state, np.int8(1))
+                block.view.write(state, np.ones(1, np.int8))
     return state
