@@ -318,7 +318,6 @@ def _reported(attempt: _Attempt, plan: _Plan, how: _How, options: _Options, feed
     removed: dict[str, list[list[int]]] = {}
     for choice in attempt.choices:
         removed.setdefault(choice.group.name, []).append(choice.positions.tolist())
-    chosen = {g.family for g in plan.groups}
-    others = dict.fromkeys(chosen, "not chosen")
+    others = {g.family: _unchosen(g, how) for g in plan.groups}
     families = family_reports(plan.found.families, attempt.choices, attempt.refused, others)
     return Pruned(small, families, costs[0], costs[1], attempt.proof, removed)

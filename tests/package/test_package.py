@@ -172,7 +172,7 @@ def test_the_testing_kit_loads_no_torch() -> None:
 EVERYDAY = [
     "GMN", "Blocks", "GmncError", "LowerToParameterGraph", "ParameterGraph", "Symmetries",
     "batch", "blocks", "compile", "coo", "draw", "fingerprint", "from_torch", "isomorphic", "load", "networkx",
-    "save", "symmetries", "verify", "write",
+    "prune", "save", "symmetries", "verify", "write",
 ]  # fmt: skip
 
 

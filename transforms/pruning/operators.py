@@ -263,7 +263,7 @@ def _group_norm(step: Step) -> None:
         if have.shape == (groups,) and groups != cut.shape[1] and 1 in cut.axes:
             left = np.zeros(cut.shape[1], bool)
             left[cut.indices(1)] = True
-            step.use(index, cut_of(~left.reshape(groups, -1).any(axis=1), (groups,)))
+            step.use(index, cut_of(all_along(~left.reshape(groups, -1), 1), (groups,)))
     if 1 in cut.axes:
         left = np.zeros(cut.shape[1], bool)
         left[cut.indices(1)] = True
