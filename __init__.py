@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .metanets import GMN
     from .symmetry import Symmetries, fingerprint, isomorphic, symmetries
     from .testing import verify
-    from .transforms import align, diff, merge, scramble
+    from .transforms import align, diff, merge, prune, scramble
 
 __all__ = [
     "GMN",
@@ -45,6 +45,7 @@ __all__ = [
     "load",
     "merge",
     "networkx",
+    "prune",
     "save",
     "scramble",
     "symmetries",
@@ -88,6 +89,7 @@ _HOMES = {
     "load": "backends.store",
     "merge": "transforms",
     "networkx": "backends.networkx",
+    "prune": "transforms",
     "save": "backends.store",
     "scramble": "transforms",
     "symmetries": "symmetry",

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from .transforms.passes import Align, Scramble
+from .transforms.prune_pass import Prune
 
-__all__ = ["Align", "Scramble"]
+__all__ = ["Align", "Prune", "Scramble"]

@@ -16,6 +16,7 @@ from .evaluate import evaluate_runs
 from .inspect import inspect_model
 from .plugins import list_plugins
 from .predict import predict_accuracy
+from .prune import prune_model
 from .session import errors_to_exit_codes, prepare_streams
 from .symmetries import list_symmetries
 from .train import train_metanetwork
@@ -46,6 +47,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "fingerprint": fingerprint_model,
     "align": align_models,
     "merge": merge_models,
+    "prune": prune_model,
     "scramble": scramble_model,
     "plugins": list_plugins,
     "train": train_metanetwork,

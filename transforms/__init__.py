@@ -1,8 +1,8 @@
-"""What a symmetry is good for: compare, align and merge networks, and change one by a random symmetry.
+"""What a symmetry is good for: compare, align, merge and prune networks, change one by a random symmetry.
 
 Works on ONNX files by their parameter graphs; every result is checked in ONNX Runtime. Imports no torch.
 
-* `diff`, `align`, `merge` and `scramble` are the verbs, one module each.
+* `diff`, `align`, `merge`, `prune` and `scramble` are the verbs, one module each; `passes` has them for onnx-ir.
 * `correspondence` says which parameters of two networks stand for each other, `similarity` how well a position of one
   fits a position of the other, `matching` finds the best order, `rescaling` the best signs and scales.
 * `distance` and `proof` measure the result.
@@ -15,16 +15,22 @@ from .distance import LayerDistance, distance
 from .matching import Matching, match
 from .merge import Merged, merge
 from .proof import Proof, prove
+from .prune import prune
+from .prune_pass import Prune
+from .pruning.report import FamilyReport, Pruned
 from .scramble import Scrambled, scramble
 
 __all__ = [
     "Alignment",
     "Correspondence",
     "Difference",
+    "FamilyReport",
     "LayerDistance",
     "Matching",
     "Merged",
     "Proof",
+    "Prune",
+    "Pruned",
     "Scrambled",
     "align",
     "correspondence",
@@ -34,5 +40,6 @@ __all__ = [
     "match",
     "merge",
     "prove",
+    "prune",
     "scramble",
 ]

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "metanets": {"ir", "files", "kernels", "backends"},
     "tasks": {"ir", "files", "symmetry", "kernels", "backends", "metanets", "frontend", ""},
     "testing": {"ir", "symmetry", "frontend", "backends"},
-    "transforms": {"ir", "symmetry", "frontend", "backends", "testing"},
+    "transforms": {"ir", "files", "symmetry", "frontend", "backends", "testing"},
     "cli": {
         "ir",
         "files",
@@ -172,7 +172,7 @@ def test_the_testing_kit_loads_no_torch() -> None:
 EVERYDAY = [
     "GMN", "Blocks", "GmncError", "LowerToParameterGraph", "ParameterGraph", "Symmetries",
     "align", "batch", "blocks", "compile", "coo", "diff", "draw", "fingerprint", "from_torch", "isomorphic", "load",
-    "merge", "networkx", "save", "scramble", "symmetries", "verify", "write",
+    "merge", "networkx", "prune", "save", "scramble", "symmetries", "verify", "write",
 ]  # fmt: skip
 
 
