@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,29 +107,64 @@ def first_difference(a: ParameterGraph, b: ParameterGraph) -> str | None:
             )
     if not np.array_equal(a.pinned, b.pinned):
         return "other neurons are in a fixed order"
-    for n, (v, w) in enumerate(zip(a.vias, b.vias, strict=False)):
-        if (v.op, v.attributes, v.parents, v.blocks) != (w.op, w.attributes, w.parents, w.blocks):
-            return f"{a.via_text(n)} against {b.via_text(n)}"
+    known: dict[Hashable, int] = {}
+    one, other = (_Steps(graph, _via_keys(graph, known)) for graph in (a, b))
     for e, f in zip(a.edges, b.edges, strict=True):
         if not _same_block(a, b, e, f):
             return f"the parameters {e.view.name!r} of shape {list(e.shape)} against {f.view.name!r} of {list(f.shape)}"
+        if text := one.difference(e.via, other, f.via):
+            return f"{text} in front of {e.view.name!r}"
     for k, m in zip(a.links, b.links, strict=True):
         if not _same_link(k, m):
             return f"links of role {k.role} at node {k.node!r} against {m.role} at {m.node!r}"
-    ports = (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs))
-    return next((f"other {what}" for what, x, y in ports if not _same_ports(x, y)), None)
+        if text := one.difference(k.via, other, m.via):
+            return f"{text} at node {k.node!r}"
+    for what, x, y in (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs)):
+        if not _same_ports(x, y):
+            return f"other {what}"
+        for p, q in zip(x, y, strict=True):
+            if text := one.difference(np.asarray(p.via), other, np.asarray(q.via)):
+                return f"{text} at {p.name!r}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    """The vias of a graph, with numbers that are equal for equal vias of two graphs."""
+
+    graph: ParameterGraph
+    keys: np.ndarray
+
+    def difference(self, mine: np.ndarray, other: _Steps, theirs: np.ndarray) -> str | None:
+        """The first pair of vias that differ, as text; None if there is none."""
+        differs = self.keys[mine] != other.keys[theirs]
+        if not np.any(differs):
+            return None
+        at = np.unravel_index(int(np.argmax(differs)), np.shape(differs))
+        texts = (g.via_text(int(np.broadcast_to(v, np.shape(differs))[at])) for g, v in
+                 ((self.graph, mine), (other.graph, theirs)))  # fmt: skip
+        return " against ".join(text or "nothing" for text in texts)
+
+
+def _via_keys(graph: ParameterGraph, known: dict[Hashable, int]) -> np.ndarray:
+    """A number per via, int64 [vias]; equal for equal steps behind equal vias, of all graphs that share `known`."""
+    keys: list[int] = []
+    for via in graph.vias:
+        key = (via.op, via.attributes, via.sizes, tuple(keys[p] for p in via.parents), via.blocks)
+        keys.append(known.setdefault(key, len(known)))
+    return np.array(keys, dtype=np.int64)
 
 
 def _same_block(a: ParameterGraph, b: ParameterGraph, e: EdgeBlock, f: EdgeBlock) -> bool:
     same = (e.shape, e.role, e.constant, e.tied) == (f.shape, f.role, f.constant, f.tied)
-    pairs = ((e.dst, f.dst), (e.src, f.src), (e.via, f.via), (e.slots, f.slots))
-    if not same or not all(np.array_equal(x, y) for x, y in pairs):
+    pairs = ((e.dst, f.dst), (e.src, f.src), (e.slots, f.slots))
+    if not same or e.via.shape != f.via.shape or not all(np.array_equal(x, y) for x, y in pairs):
         return False
     return not e.constant or np.array_equal(a.values(e), b.values(f), equal_nan=True)
 
 
 def _same_link(k: LinkBlock, m: LinkBlock) -> bool:
-    pairs = [(k.dst, m.dst), (k.src, m.src), (k.via, m.via)]
+    pairs = [(k.dst, m.dst), (k.src, m.src)]
     for x, y in ((k.operand, m.operand), (k.slot, m.slot)):
         if (x is None) != (y is None):
             return False
@@ -139,6 +174,4 @@ def _same_link(k: LinkBlock, m: LinkBlock) -> bool:
 
 
 def _same_ports(some: tuple[Port, ...], others: tuple[Port, ...]) -> bool:
-    return len(some) == len(others) and all(
-        np.array_equal(x.nodes, y.nodes) and np.array_equal(x.via, y.via) for x, y in zip(some, others, strict=True)
-    )
+    return len(some) == len(others) and all(np.array_equal(x.nodes, y.nodes) for x, y in zip(some, others, strict=True))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from support.corpus import CORPUS, FOLDER
-from support.exports import Compiled, How, by_export
+from support.exports import Compiled, How, by_export, by_network
 from support.tiers import first
 
 import gmnc
@@ -133,4 +133,14 @@ def test_symmetries_of_other_kinds_are_undone(
     found = align(original, scrambled, kinds=kinds)
     assert found.proof.holds
     assert found.before > 0.1
+    assert found.after < 1e-6
+
+
+@pytest.mark.parametrize("name", by_network())
+def test_exports_of_two_exporters_are_put_in_one_order(name: str, compiled: Compiled) -> None:
+    """Tensors have other names and layouts there, and activations are written in other ways."""
+    graph = compiled(name, "torchscript")
+    other = scramble(graph, seed=1)
+    found = align(compiled(name, "dynamo"), gmnc.write(graph, other.values))
+    assert found.proof.holds
     assert found.after < 1e-6
