@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ..transforms import Pruned
 
-__all__ = ["prune_model"]
+__all__ = ["Level", "prune_model"]
 
 
 class Level(StrEnum):

@@ -15,7 +15,7 @@ from .distance import LayerDistance, distance
 from .matching import Matching, match
 from .merge import Merged, merge
 from .proof import Proof, prove
-from .prune import prune
+from .prune import NothingToPrune, prune
 from .prune_pass import Prune
 from .pruning.report import FamilyReport, Pruned
 from .scramble import Scrambled, scramble
@@ -28,6 +28,7 @@ __all__ = [
     "LayerDistance",
     "Matching",
     "Merged",
+    "NothingToPrune",
     "Proof",
     "Prune",
     "Pruned",

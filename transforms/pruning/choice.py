@@ -12,7 +12,7 @@ import numpy as np
 from ...ir import GmncError, ParameterGraph
 from .positions import PositionGroup, closure
 
-__all__ = ["Choice", "choose", "group_of_nodes", "removed_nodes"]
+__all__ = ["Choice", "choose", "group_of_nodes", "kept_count", "removed_nodes"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
