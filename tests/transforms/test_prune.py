@@ -103,6 +103,16 @@ def test_a_statistic_over_removed_channels_is_named() -> None:
     assert "not exact" in pruned.proof.line()
 
 
+@pytest.mark.parametrize("opset", [8, 17])
+def test_statistics_are_masked_in_old_operator_sets_too(opset: int) -> None:
+    """There is no Where before 9."""
+    text = """(float[1, 3] x) => (float[1, 2] y) {
+        a = MatMul(x, w) m = ReduceMax<axes = [1]>(a) c = Sub(a, m) y = MatMul(c, v) }"""
+    pruned = prune(build(text, {"w": (3, 6), "v": (6, 2)}, opset=opset), 0.5, measure=False)
+    assert pruned.proof.holds
+    assert len(pruned.proof.statistics) == 1
+
+
 def test_the_scale_of_attention_stays() -> None:
     """1 / sqrt of the size of a head is computed from the shape of the queries, which pruning changes."""
     text = """(float[1, 5, 3] x) => (float[1, 5, 4] y) {

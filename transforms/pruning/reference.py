@@ -26,6 +26,9 @@ __all__ = ["Reference", "masked_original"]
 _KEEP = (".zero_point", ".var")
 _LEAST = {"float16": -6e4}
 
+_WHERE = 9
+"""The operator set that introduces Where."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
@@ -145,8 +148,11 @@ class _Masks:
         assert value is not None
         along = tuple(a for a in axes if cut.removed.shape[a] > 1)
         nothing = cut.removed.all(axis=along, keepdims=True) & cut.removed
-        least = self.constant(self.typed(np.where(nothing, 0.0, fill), value))
-        return self.node(node, "Where", self.constant(cut.removed), least, value)
+        least = np.where(nothing, 0.0, fill)
+        if self.model.graph.opset_imports.get("", 1) >= _WHERE:
+            return self.node(node, "Where", self.constant(cut.removed), self.constant(self.typed(least, value)), value)
+        kept = self.node(node, "Mul", value, self.constant(self.typed(~cut.removed, value)))
+        return self.node(node, "Add", kept, self.constant(self.typed(np.where(cut.removed, least, 0.0), value)))
 
 
 def _axes(masks: _Masks, node: onnx_ir.Node, cut: Cut) -> list[int]:
