@@ -119,7 +119,11 @@ def first_difference(a: ParameterGraph, b: ParameterGraph) -> str | None:
             return f"links of role {k.role} at node {k.node!r} against {m.role} at {m.node!r}"
         if text := one.difference(k.via, other, m.via):
             return f"{text} at node {k.node!r}"
-    for what, x, y in (("inputs", a.inputs, b.inputs), ("outputs", a.outputs, b.outputs)):
+    ports: tuple[tuple[str, tuple[Port, ...], tuple[Port, ...]], ...] = (
+        ("inputs", a.inputs, b.inputs),
+        ("outputs", a.outputs, b.outputs),
+    )
+    for what, x, y in ports:
         if not _same_ports(x, y):
             return f"other {what}"
         for p, q in zip(x, y, strict=True):
