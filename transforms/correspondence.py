@@ -96,38 +96,52 @@ def correspondence(a: ParameterGraph, b: ParameterGraph) -> Correspondence | Non
 
 def first_difference(a: ParameterGraph, b: ParameterGraph) -> str | None:
     """The first difference between two graphs, parameters and names aside, in words; None if there is none."""
-    counts = (("node groups", a.groups, b.groups), ("edge blocks", a.edges, b.edges), ("link blocks", a.links, b.links))
-    for what, x, y in counts:
-        if len(x) != len(y):
-            return f"{len(x):,} against {len(y):,} {what}"
+    known: dict[Hashable, int] = {}
+    steps = _Steps(a, _via_keys(a, known)), _Steps(b, _via_keys(b, known))
+    return _other_nodes(a, b) or _other_edges(*steps) or _other_links(*steps) or _other_ports(*steps)
+
+
+def _other_nodes(a: ParameterGraph, b: ParameterGraph) -> str | None:
+    counts = (
+        ("node groups", len(a.groups), len(b.groups)),
+        ("edge blocks", len(a.edges), len(b.edges)),
+        ("link blocks", len(a.links), len(b.links)),
+    )
+    for what, mine, theirs in counts:
+        if mine != theirs:
+            return f"{mine:,} against {theirs:,} {what}"
     for g, h in zip(a.groups, b.groups, strict=True):
         if (g.kind, g.size) != (h.kind, h.size):
-            return (
-                f"{g.size:,} nodes of kind {g.kind} at {g.value!r} against {h.size:,} of kind {h.kind} at {h.value!r}"
-            )
-    if not np.array_equal(a.pinned, b.pinned):
-        return "other neurons are in a fixed order"
-    known: dict[Hashable, int] = {}
-    one, other = (_Steps(graph, _via_keys(graph, known)) for graph in (a, b))
-    for e, f in zip(a.edges, b.edges, strict=True):
-        if not _same_block(a, b, e, f):
+            at = f"{h.size:,} of kind {h.kind} at {h.value!r}"
+            return f"{g.size:,} nodes of kind {g.kind} at {g.value!r} against {at}"
+    return None if np.array_equal(a.pinned, b.pinned) else "other neurons are in a fixed order"
+
+
+def _other_edges(a: _Steps, b: _Steps) -> str | None:
+    for e, f in zip(a.graph.edges, b.graph.edges, strict=True):
+        if not _same_block(a.graph, b.graph, e, f):
             return f"the parameters {e.view.name!r} of shape {list(e.shape)} against {f.view.name!r} of {list(f.shape)}"
-        if text := one.difference(e.via, other, f.via):
+        if text := a.difference(e.via, b, f.via):
             return f"{text} in front of {e.view.name!r}"
-    for k, m in zip(a.links, b.links, strict=True):
+    return None
+
+
+def _other_links(a: _Steps, b: _Steps) -> str | None:
+    for k, m in zip(a.graph.links, b.graph.links, strict=True):
         if not _same_link(k, m):
             return f"links of role {k.role} at node {k.node!r} against {m.role} at {m.node!r}"
-        if text := one.difference(k.via, other, m.via):
+        if text := a.difference(k.via, b, m.via):
             return f"{text} at node {k.node!r}"
-    ports: tuple[tuple[str, tuple[Port, ...], tuple[Port, ...]], ...] = (
-        ("inputs", a.inputs, b.inputs),
-        ("outputs", a.outputs, b.outputs),
-    )
-    for what, x, y in ports:
-        if not _same_ports(x, y):
+    return None
+
+
+def _other_ports(a: _Steps, b: _Steps) -> str | None:
+    for what in ("inputs", "outputs"):
+        mine, theirs = getattr(a.graph, what), getattr(b.graph, what)
+        if not _same_ports(mine, theirs):
             return f"other {what}"
-        for p, q in zip(x, y, strict=True):
-            if text := one.difference(np.asarray(p.via), other, np.asarray(q.via)):
+        for p, q in zip(mine, theirs, strict=True):
+            if text := a.difference(p.via, b, q.via):
                 return f"{text} at {p.name!r}"
     return None
 
