@@ -370,7 +370,8 @@ def _sum(masks: _Masks, node: onnx_ir.Node) -> bool:
     out = masks.cut(node.outputs[0])
     for index, value in enumerate(node.inputs):
         cut = masks.cut(value)
-        if cut is not None and (out is None or (cut.empty and not out.empty)):
+        stored = value is not None and value.is_initializer()
+        if cut is not None and not stored and (out is None or (cut.empty and not out.empty)):
             node.replace_input_with(index, masks.masked(node, index, cut))
     return False
 

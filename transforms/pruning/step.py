@@ -54,8 +54,8 @@ class Cuts:
     numbers: int = 0
 
     def by_name(self) -> dict[str, Cut]:
-        """The cuts of the original values, by name."""
-        return {v.name or "": c for v, c in self.of.items() if v in self.known}
+        """The cuts of the original values and stored tensors, by name."""
+        return {**self.stored.cuts, **{v.name or "": c for v, c in self.of.items() if v in self.known}}
 
     def labelled(self, value: onnx_ir.Value) -> Cut | None:
         """The cut of a value that has labels. Raises `Uncuttable` if what is left of it has no shape."""
