@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,9 +43,8 @@ from gmnc.transforms.repair import Repairer
 Values = Mapping[str, np.ndarray]
 POINTS = np.linspace(0, 1, 11)
 REPAIRED = 400
-BY_WEIGHTS: dict[str, Any] = {"by": "weights"}
 ALIGNED: dict[str, dict[str, Any]] = {
-    "weights": BY_WEIGHTS,
+    "weights": {"by": "weights"},
     "activations": {"by": "activations"},
     "signs, scales": {"kinds": ("permutation", "sign", "scale")},
     "continuous": {"kinds": ("permutation", "sign", "scale", "orthogonal", "linear")},
@@ -225,7 +225,11 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for network in options.networks:
-            found = [c for n in range(options.pairs) for c in curves(made(network, n, data, folder))]
+            found = []
+            for pair in (made(network, n, data, folder) for n in range(options.pairs)):
+                for line in curves(pair):
+                    found.append(line)
+                    print(f"  pair {pair.number}, {line.method}: {line.barrier:.3f}", file=sys.stderr, flush=True)
             print_table(network, found)
             if options.draw:
                 draw(network, found, options.draw)
