@@ -78,16 +78,22 @@ def closest(search: Search, a: Values, b: Values) -> tuple[Course, Course]:
     Returns:
         The reference, which changes only if kinds of `MIXED` are used, and the other network.
     """
-    found = [_descended(search, a, b, normal=False)]
-    if "linear" in search.kinds and symmetries(search.graph, ("linear",)).mixings[0].spaces:
-        found.append(_descended(search, a, b, normal=True))
+    linear = "linear" in search.kinds and bool(symmetries(search.graph, ("linear",)).mixings[0].spaces)
+    signed = "sign" in search.kinds and bool(symmetries(search.graph, ("sign",)).rescalings[0].dimension)
+    # A start that undoes any signs or matrices is worse than a plain one where there are none to undo.
+    starts = [(normal, unsigned) for normal in (False, True)[: 1 + linear] for unsigned in (False, True)[: 1 + signed]]
+    found = [_descended(search, a, b, *start) for start in starts]
     own, other = min(found, key=lambda pair: distance(pair[0].values, pair[1].values))
     # Going to a normal form and back leaves the reference as it was, but for rounding.
     return (own, other) if not set(search.kinds).isdisjoint(MIXED) else (Course(search.graph, a), other)
 
 
-def _descended(search: Search, a: Values, b: Values, normal: bool) -> tuple[Course, Course]:
-    """normal: whether both are put into their normal forms by linear maps first; by scales they always are."""
+def _descended(search: Search, a: Values, b: Values, normal: bool, unsigned: bool) -> tuple[Course, Course]:
+    """The networks after all kinds have been brought to their best in turn.
+
+    normal: whether both are put into their normal forms by linear maps first; by scales they always are. unsigned:
+    whether magnitudes alone are compared at first, as if no sign were known.
+    """
     graph, kinds = search.graph, search.kinds
     own, other = Course(graph, a), Course(graph, b)
     back: list[Factor] = []
@@ -102,18 +108,18 @@ def _descended(search: Search, a: Values, b: Values, normal: bool) -> tuple[Cour
     if "orthogonal" in kinds:
         other.apply(best_mixing(graph, own.values, other.values, "orthogonal", _unmoved(graph)))
     for number in range(1 if set(kinds) <= {"permutation", "scale"} else _ROUNDS):
-        _improve(search, own, other, first=not number)
+        _improve(search, own, other, first=not number, unsigned=unsigned and not number)
     for each in reversed(back):
         own.apply(each)
         other.apply(each)
     return own, other
 
 
-def _improve(search: Search, own: Course, other: Course, first: bool) -> None:
-    """Bring every kind to its best once; until signs are known, magnitudes alone are compared."""
+def _improve(search: Search, own: Course, other: Course, first: bool, unsigned: bool) -> None:
+    """Bring every kind to its best once."""
     kinds = search.kinds
     if "permutation" in kinds:
-        a, b = (_magnitudes(c.values) if first and "sign" in kinds else c.values for c in (own, other))
+        a, b = (_magnitudes(c.values) if unsigned else c.values for c in (own, other))
         starts = search.starts if first else 0
         made = match(search.graph, a, b, starts, search.rng, search.on_progress, search.alike).symmetry
         other.apply(made if len(made.src) else None)
