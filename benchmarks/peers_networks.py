@@ -82,8 +82,9 @@ def arrays(module: nn.Module) -> Values:
 
 
 def loaded(path: Path) -> Values:
+    """The float tensors of a file, without masks of infinities."""
     found = {n: np.asarray(p.load()) for n, p in gmnc.compile(path).parameters.items()}
-    return {n: v for n, v in found.items() if v.dtype.kind == "f"}
+    return {n: v for n, v in found.items() if v.dtype.kind == "f" and np.isfinite(v).all()}
 
 
 def moved(before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]) -> int:
