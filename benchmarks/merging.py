@@ -206,7 +206,7 @@ def draw(network: str, found: Sequence[Curve], folder: Path) -> None:
     right.set(xlabel="share of the second network", ylabel="test accuracy, %")
     left.legend(fontsize="small")
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"merging-{network}.svg")
+    figure.savefig(folder / f"merging-{network}.png")
     plt.close(figure)
 
 
