@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import numpy as np
 import onnx_ir
 import onnxscript.optimizer
@@ -12,6 +14,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 import gmnc
 from gmnc import passes
 from gmnc.testing import build, random_inputs, run
+from gmnc.transforms import Proof
 
 TEXT = "(float[2, 3] x) => (float[2, 2] y) { u = Mul(x, x) a = MatMul(x, w) b = Tanh(a) y = MatMul(b, v) }"
 MODEL = build(TEXT, {"w": (3, 6), "v": (6, 2)})
@@ -65,3 +68,10 @@ def test_another_architecture_is_refused() -> None:
     other = build(TEXT.replace("Tanh", "Relu"), {"w": (3, 6), "v": (6, 2)})
     with pytest.raises(gmnc.GmncError, match="different architectures"):
         passes.Align(other).call(onnx_ir.from_proto(MODEL))
+
+
+def test_a_pass_whose_proof_fails_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("gmnc.transforms.scramble")
+    monkeypatch.setattr(module, "proof_of", lambda *_: Proof(1.0, 1e-6, 1))
+    with pytest.raises(gmnc.GmncError, match="is not the same"):
+        passes.Scramble(seed=1).call(onnx_ir.from_proto(MODEL))
