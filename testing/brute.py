@@ -47,6 +47,7 @@ _ROUNDING = 3e-7
 _BETWEEN = (0.31, 0.74)
 _GENERATORS = 200
 _CLAIM_DRAWS = 3
+_CONFIRMING_DRAWS = 64
 _JOINED = 4
 
 
@@ -112,7 +113,8 @@ def brute_force(
 
     A swap exchanges slices i and j of an axis, possibly reshaped to [outer, n, inner]; tensors of equal shape, stacked,
     count as an axis too. All combinations of axes with equally many slices are tried, with perturbed, distinct values
-    and several inputs. Quantised tensors, attributes and tensors in bodies are not swapped.
+    and several inputs; before a swap counts as missed, with many more. Quantised tensors, attributes and tensors in
+    bodies are not swapped.
 
     Args:
         model: The network, or the path of its file.
@@ -143,7 +145,8 @@ def brute_force(
     claims = symmetries(graph).generators[:_GENERATORS]
     false = tuple(w for g in claims if (w := search.failure(graph, g)))
     classifier = _Classifier(source, search, options, graph)
-    found = [classifier.finding(some, pair) for some, pair in search.swaps()]
+    swaps = [classifier.finding(some, pair) for some, pair in search.swaps()]
+    found = [f for f in swaps if f.kind != "missed" or search.confirmed(f.axes, f.pair)]
     return BruteForce(false, tuple(found), len(claims), search.runs, search.complete, tuple(search.skipped))
 
 
@@ -163,30 +166,33 @@ class _Search:
         rng: np.random.Generator,
         max_runs: int,
     ) -> None:
-        self.network, self.rng, self.max_runs = network, rng, max_runs
+        self.network, self.feed, self.rng, self.max_runs = network, feed, rng, max_runs
         self.runs, self.complete = 0, True
         self.skipped: list[str] = []
         self.values: list[np.ndarray] = []
         self.feeds: list[dict[str, np.ndarray]] = []
         self.base: list[Arrays] = []
         for _ in range(_DRAWS):
-            self._draw(feed)
+            self._draw()
         again = self._run(self.values[0], 0)
         steady = {n for n, v in again.items() if disagreement({"": v}, {"": self.base[0][n]}) == 0}
         # An output that is zero up to rounding, such as the mean of centred values, shows nothing.
         informative = {n for n in steady if not all(_largest(b[n]) <= _SMALLEST for b in self.base)}
         self.skipped += [f"output {n!r}: it is zero up to rounding" for n in sorted(steady - informative)]
         self.base = [{n: v for n, v in b.items() if n in informative} for b in self.base]
-        noise = [v * (1 + _ROUNDING * rng.standard_normal(v.shape)) for v in self.values]
-        amplified = max(self._error(i, v) for i, v in enumerate(noise))
-        self.tolerance = max(tolerance, _AMPLIFIED * amplified)
+        self.tolerance = max(tolerance, *(self._amplified(i) for i in range(_DRAWS)))
 
-    def _draw(self, feed: Callable[[], dict[str, np.ndarray]]) -> None:
+    def _amplified(self, number: int) -> float:
+        """What rounding of the values may change in the outputs of a draw."""
+        values = self.values[number]
+        return _AMPLIFIED * self._error(number, values * (1 + _ROUNDING * self.rng.standard_normal(values.shape)))
+
+    def _draw(self) -> None:
         """Add values, inputs and their outputs: if possible such that an output is not zero, which shows nothing."""
         outputs: Arrays = {}
         tries = 0
         while tries < _TRIES and all(_largest(v) <= _SMALLEST for v in outputs.values()):
-            values, inputs = self._drawn(), feed()
+            values, inputs = self._drawn(), self.feed()
             outputs = self.network.run(values, inputs)
             tries += 1
         self.runs += 1
@@ -265,6 +271,20 @@ class _Search:
         """Whether no output depends on these elements (bool [elements])."""
         noise = np.where(elements, 1 + 0.3 * self.rng.standard_normal(len(elements)), 1)
         return all(self._error(i, values * noise) < self.tolerance for i, values in enumerate(self.values))
+
+    def confirmed(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> bool:
+        """Whether a swap preserves the outputs of many more draws: through steps such as Floor a few may agree."""
+        names = self.base[0]
+        for _ in range(_CONFIRMING_DRAWS):
+            self._draw()
+            last = len(self.values) - 1
+            self.base[last] = {n: self.base[last][n] for n in names}
+            differs = self._error(last, self.swapped(last, some, pair)) > max(self.tolerance, self._amplified(last))
+            for drawn in (self.values, self.feeds, self.base):
+                drawn.pop()
+            if differs:
+                return False
+        return True
 
     def known(self, some: tuple[SlicedAxis, ...], pair: tuple[int, int]) -> str:
         """The key of `KNOWN` that explains why a swap preserves the function, or ""."""
