@@ -186,13 +186,13 @@ class ViT(nn.Module):
 
 
 class Llama(nn.Module):
-    """A causal transformer with rotary positions and gated layers; pixels of 5 x 5 in 16 steps are its tokens."""
+    """A causal transformer with rotary positions and gated layers; pixels of 7 x 7 in 16 steps are its tokens."""
 
     def __init__(self, width: int = 48, depth: int = 2) -> None:
         super().__init__()
         self.embedding = nn.Embedding(16, width)
         self.blocks = nn.Sequential(*(
-            Block(lambda: nn.RMSNorm(width, eps=1e-5), Attention(width, 4, 2, False, True, 25), Gated(width, 2 * width))
+            Block(lambda: nn.RMSNorm(width, eps=1e-5), Attention(width, 4, 2, False, True, 49), Gated(width, 2 * width))
             for _ in range(depth)
         ))  # fmt: skip
         self.norm, self.head = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, 10, bias=False)
@@ -202,8 +202,8 @@ class Llama(nn.Module):
 
 
 def as_tokens(x: Tensor) -> Tensor:
-    """Images as sequences of 25 numbers below 16."""
-    small = F.adaptive_avg_pool2d(x, 5).flatten(1)
+    """Images as sequences of 49 numbers below 16."""
+    small = F.adaptive_avg_pool2d(x, 7).flatten(1)
     return ((small - small.min()) / (small.max() - small.min()) * 15.999).long()
 
 

@@ -14,7 +14,7 @@ from .activations import Correlations
 from .distance import distance
 from .matching import Progress, match
 from .mixing import absorbed, best_mixing, normal_form
-from .rescaling import balancing, best_signs
+from .rescaling import balancing, best_scales, best_signs
 from .similarity import Values
 
 __all__ = ["MIXED", "Course", "Search", "closest"]
@@ -70,6 +70,9 @@ class Course:
 def closest(search: Search, a: Values, b: Values) -> tuple[Course, Course]:
     """What is done to the reference and to another network to bring them as close as possible.
 
+    Two starts are tried: the networks as they are, the best for networks that were trained alike, and normal forms that
+    no sign, scale or matrix changes.
+
     Args:
         search: What is searched.
         a: Parameters of the reference, by name.
@@ -78,56 +81,60 @@ def closest(search: Search, a: Values, b: Values) -> tuple[Course, Course]:
     Returns:
         The reference, which changes only if kinds of `MIXED` are used, and the other network.
     """
-    linear = "linear" in search.kinds and bool(symmetries(search.graph, ("linear",)).mixings[0].spaces)
-    signed = "sign" in search.kinds and bool(symmetries(search.graph, ("sign",)).rescalings[0].dimension)
-    # A start that undoes any signs or matrices is worse than a plain one where there are none to undo.
-    starts = [(normal, unsigned) for normal in (False, True)[: 1 + linear] for unsigned in (False, True)[: 1 + signed]]
-    found = [_descended(search, a, b, *start) for start in starts]
+    found = [_descended(search, a, b, normal) for normal in (False, True)[: 1 + _has_forms(search)]]
     own, other = min(found, key=lambda pair: distance(pair[0].values, pair[1].values))
     # Going to a normal form and back leaves the reference as it was, but for rounding.
     return (own, other) if not set(search.kinds).isdisjoint(MIXED) else (Course(search.graph, a), other)
 
 
-def _descended(search: Search, a: Values, b: Values, normal: bool, unsigned: bool) -> tuple[Course, Course]:
+def _has_forms(search: Search) -> bool:
+    """Whether there are other symmetries than permutations."""
+    found = [symmetries(search.graph, (k,)) for k in search.kinds if k != "permutation"]
+    return any(r.dimension for s in found for r in s.rescalings) or any(m.spaces for s in found for m in s.mixings)
+
+
+def _descended(search: Search, a: Values, b: Values, normal: bool) -> tuple[Course, Course]:
     """The networks after all kinds have been brought to their best in turn.
 
-    normal: whether both are put into their normal forms by linear maps first; by scales they always are. unsigned:
-    whether magnitudes alone are compared at first, as if no sign were known.
+    normal: whether both are put into normal forms first, and magnitudes are compared as long as no sign is known.
     """
     graph, kinds = search.graph, search.kinds
     own, other = Course(graph, a), Course(graph, b)
     back: list[Factor] = []
-    if "scale" in kinds:
+    if normal and "scale" in kinds:
         back += _put_into_form(own, other, balancing)
     for kind in MIXED:
         if kind in kinds:
             # Scales of normalisations that are 1 in one network must be 1 in the other.
             _put_into_form(own, other, partial(absorbed, kind=kind))
-    if normal:
+    if normal and "linear" in kinds:
         back += _put_into_form(own, other, normal_form)
     if "orthogonal" in kinds:
         other.apply(best_mixing(graph, own.values, other.values, "orthogonal", _unmoved(graph)))
-    for number in range(1 if set(kinds) <= {"permutation", "scale"} else _ROUNDS):
-        _improve(search, own, other, first=not number, unsigned=unsigned and not number)
+    for number in range(1 if set(kinds) == {"permutation"} else _ROUNDS):
+        _improve(search, own, other, not number, normal)
     for each in reversed(back):
         own.apply(each)
         other.apply(each)
     return own, other
 
 
-def _improve(search: Search, own: Course, other: Course, first: bool, unsigned: bool) -> None:
+def _improve(search: Search, own: Course, other: Course, first: bool, normal: bool) -> None:
     """Bring every kind to its best once."""
-    kinds = search.kinds
+    graph, kinds = search.graph, search.kinds
     if "permutation" in kinds:
+        unsigned = first and normal and "sign" in kinds
         a, b = (_magnitudes(c.values) if unsigned else c.values for c in (own, other))
         starts = search.starts if first else 0
-        made = match(search.graph, a, b, starts, search.rng, search.on_progress, search.alike).symmetry
+        made = match(graph, a, b, starts, search.rng, search.on_progress, search.alike).symmetry
         other.apply(made if len(made.src) else None)
     if "sign" in kinds:
-        other.apply(best_signs(search.graph, own.values, other.values))
+        other.apply(best_signs(graph, own.values, other.values))
+    if "scale" in kinds:
+        other.apply(best_scales(graph, own.values, other.values))
     for kind in MIXED:
         if kind in kinds:
-            other.apply(best_mixing(search.graph, own.values, other.values, kind))
+            other.apply(best_mixing(graph, own.values, other.values, kind, None, normal))
 
 
 def _put_into_form(own: Course, other: Course, form: Callable[[ParameterGraph, Values], Factor | None]) -> list[Factor]:

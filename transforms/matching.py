@@ -76,7 +76,7 @@ def match(
     """
     rng = rng or np.random.default_rng(0)
     groups = symmetries(graph).positions
-    first = _applied(graph, Matching(compose_all(graph, []), b, 0.0), [], a)
+    first = Matching(compose_all(graph, []), b, inner_product(graph, a, b))
     if by is not None:
         if starts:
             first = _matched_by_activations(graph, groups, a, first, by)
@@ -107,7 +107,7 @@ def _matched_by_activations(
     """The positions that have activations in their best order."""
     score = _with_ties(by, _by_parameters(a, state.values, _known(graph, groups)))
     # Activations are those of neurons in their first order, which no group but their own changes.
-    return _applied(graph, state, [_best(group, score) for group in groups if by.covers(group)], a)
+    return _applied(state, [_best(group, score) for group in groups if by.covers(group)], a)
 
 
 def _known(graph: ParameterGraph, groups: Sequence[Interchangeable]) -> np.ndarray:
@@ -136,7 +136,7 @@ def _started(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Values
     """Each set of positions in its best order by the parameters whose order is known by then."""
     known = _known(graph, groups)
     for group in groups:
-        state = _applied(graph, state, [_best(group, _by_parameters(a, state.values, known))], a)
+        state = _applied(state, [_best(group, _by_parameters(a, state.values, known))], a)
         known[group.nodes] = True
     return state
 
@@ -146,7 +146,7 @@ def _descended(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Valu
     for _ in range(_SWEEPS):
         before = state.product
         for group in groups:
-            made = _applied(graph, state, [_best(group, _by_parameters(a, state.values, None))], a)
+            made = _applied(state, [_best(group, _by_parameters(a, state.values, None))], a)
             if made.product > state.product:
                 state = made
         if not state.product > before + 1e-9 * abs(before):
@@ -154,13 +154,19 @@ def _descended(graph: ParameterGraph, groups: Sequence[Interchangeable], a: Valu
     return state
 
 
-def _applied(graph: ParameterGraph, state: Matching, more: Sequence[Automorphism], a: Values) -> Matching:
+def _applied(state: Matching, more: Sequence[Automorphism], a: Values) -> Matching:
     """The matching followed by further symmetries."""
-    values, symmetry = state.values, state.symmetry
+    values, symmetry, product = state.values, state.symmetry, state.product
     for each in more:
-        values = {**values, **each.apply(values)}
+        changed = each.apply(values)
+        product += sum(_inner(a[n], v) - _inner(a[n], values[n]) for n, v in changed.items())
+        values = {**values, **changed}
         symmetry = each @ symmetry
-    return Matching(symmetry, values, inner_product(graph, a, values))
+    return Matching(symmetry, values, product)
+
+
+def _inner(x: np.ndarray, y: np.ndarray) -> float:
+    return float(np.vdot(x.astype(np.float64), y.astype(np.float64)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -37,7 +37,7 @@ def absorbed(graph: ParameterGraph, values: Values, kind: str) -> Mixing | None:
 
 
 def best_mixing(
-    graph: ParameterGraph, a: Values, b: Values, kind: str, known: np.ndarray | None = None
+    graph: ParameterGraph, a: Values, b: Values, kind: str, known: np.ndarray | None = None, balanced: bool = True
 ) -> Mixing | None:
     """The matrices of a kind that bring a network's parameters closest to another network's.
 
@@ -47,12 +47,13 @@ def best_mixing(
         b: Parameters of the network that is mixed.
         kind: "orthogonal" or "linear".
         known: bool [num_nodes], the nodes whose order is the same in both networks; all by default.
+        balanced: Whether spaces that any matrix may mix are balanced in both networks; else they are turned only.
 
     Returns:
         The symmetry; None if there are no spaces of this kind.
     """
     [group] = symmetries(graph, (kind,)).mixings
-    matrices = tuple(_best(graph, space, a, b, known) for space in group.spaces)
+    matrices = tuple(_best(graph, space, a, b, known, balanced) for space in group.spaces)
     return Mixing(group, tuple(range(len(matrices))), matrices) if matrices else None
 
 
@@ -82,12 +83,13 @@ def normal_form(graph: ParameterGraph, values: Values) -> Mixing | None:
     return Mixing(group, tuple(range(len(matrices))), tuple(matrices)) if matrices else None
 
 
-def _best(graph: ParameterGraph, space: Space, a: Values, b: Values, known: np.ndarray | None) -> np.ndarray:
-    if space.matrices is not Matrices.ALL:
-        front, behind = (gram(graph, space, a, b, dual, known) for dual in (False, True))
+def _best(
+    graph: ParameterGraph, space: Space, a: Values, b: Values, known: np.ndarray | None, balanced: bool
+) -> np.ndarray:
+    front, behind = (gram(graph, space, a, b, dual, known) for dual in (False, True))
+    if space.matrices is not Matrices.ALL or not balanced:
         return _procrustes(front + behind, space.matrices)
     own, other = (_balancing(graph, space, values) for values in (a, b))
-    front, behind = (gram(graph, space, a, b, dual, known) for dual in (False, True))
     turned = own @ front @ other.T + np.linalg.inv(own).T @ behind @ np.linalg.inv(other)
     return np.asarray(np.linalg.solve(own, _procrustes(turned, Matrices.ORTHOGONAL) @ other))
 

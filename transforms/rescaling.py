@@ -2,6 +2,8 @@
 
 Scales have a normal form: of all networks that a rescaling makes of one, that with the smallest sum of squared
 parameters, a convex problem in the logarithms. Two networks in normal form differ by permutations and signs alone.
+Networks that were trained
+alike are closer as they are; from there, scales go down the slope of the distance.
 Signs follow from products of parameters of both networks, neuron by neuron from the inputs on.
 """
 
@@ -15,7 +17,7 @@ from ..ir.graph import ParameterGraph
 from ..symmetry import Rescaling, Rescalings, symmetries
 from .similarity import Values
 
-__all__ = ["balancing", "best_signs"]
+__all__ = ["balancing", "best_scales", "best_signs"]
 
 _PRECISE = {"maxiter": 5000, "maxfun": 10000, "ftol": 0, "gtol": 1e-9, "maxcor": 30}
 _LN2 = float(np.log(2))
@@ -46,6 +48,37 @@ def balancing(graph: ParameterGraph, values: Values) -> Rescaling | None:
         return float(np.log(total)), 2 * _LN2 * group.pulled_back(parts) / total
 
     found = minimize(size, np.zeros(group.dimension), jac=True, method="L-BFGS-B", options=_PRECISE)
+    return Rescaling(group, numbers, found.x)
+
+
+def best_scales(graph: ParameterGraph, a: Values, b: Values) -> Rescaling | None:
+    """Scales of a network that bring its parameters closer to another network's, from what they are now.
+
+    Args:
+        graph: The graph of both networks.
+        a: Parameters of the reference, by name.
+        b: Parameters of the network that is scaled.
+
+    Returns:
+        The symmetry; None if there are no scales.
+    """
+    from scipy.optimize import minimize
+
+    [group] = symmetries(graph, ("scale",)).rescalings
+    if not group.dimension:
+        return None
+    numbers = np.arange(group.dimension)
+    products, squares = _sums(graph, a, b), _sums(graph, b, b)
+    size = _total(squares) or 1.0
+
+    def excess(amounts: np.ndarray) -> tuple[float, np.ndarray]:
+        factors = [np.exp2(e) for e in group.exponents(group.changes(numbers, amounts))]
+        own = [None if s is None else s * f * f for s, f in zip(squares, factors, strict=True)]
+        shared = [None if p is None else p * f for p, f in zip(products, factors, strict=True)]
+        slopes = [None if s is None or p is None else s - p for s, p in zip(own, shared, strict=True)]
+        return (_total(own) - 2 * _total(shared)) / size, 2 * _LN2 * group.pulled_back(slopes) / size
+
+    found = minimize(excess, np.zeros(group.dimension), jac=True, method="L-BFGS-B", options=_PRECISE)
     return Rescaling(group, numbers, found.x)
 
 
