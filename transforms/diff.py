@@ -13,7 +13,7 @@ from ..ir import ParameterGraph
 from ..symmetry import fingerprint
 from ..symmetry.report import group_name
 from .align import Alignment, Progress, Source, align, compiled
-from .correspondence import first_difference
+from .correspondence import correspondence, first_difference
 
 __all__ = ["Difference", "diff", "fingerprints"]
 
@@ -93,10 +93,11 @@ def diff(
         GmncError: A model cannot be compiled.
     """
     graphs = compiled(a, **options), compiled(b, **options)
-    reason = first_difference(*graphs)
-    if reason is not None:
+    networks = correspondence(*graphs)
+    if networks is None:
+        reason = first_difference(*graphs) or "their layers are connected in another way"
         return Difference(graphs, tuple(_structure(*graphs)) or (reason,), None)
-    made = align(*graphs, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+    made = align(networks.a, networks.b, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
     return Difference(graphs, (), made)
 
 
