@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .distances import print_layers
 from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
 from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..ir import ParameterGraph
-    from ..transforms import Alignment, LayerDistance, Proof
+    from ..transforms import Alignment, Proof
 
 __all__ = ["Criterion", "Method", "align_models", "diff_models", "fingerprint_model", "merge_models", "scramble_model"]
 
@@ -37,8 +38,7 @@ Arrays = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
-_LISTED = 20
-"""The most layers that are printed."""
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every layer, with its tensors.")]
 
 
 class Criterion(StrEnum):
@@ -70,6 +70,7 @@ def diff_models(
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -95,7 +96,7 @@ def diff_models(
             console.print(cell(line), soft_wrap=True)
         if made.alignment is not None:
             if not made.equal:
-                _print_layers(made.alignment.layers)
+                print_layers(made.alignment.layers, verbose)
             console.print(cell(made.alignment.proof.summary), soft_wrap=True)
     if not made.equal:
         raise typer.Exit(CHECK_FAILED)
@@ -132,6 +133,7 @@ def align_models(
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -155,7 +157,7 @@ def align_models(
     if json:
         print_json({"a": str(a), "b": str(b), "output": str(output_file), **made.to_json()})
     else:
-        _print_alignment(made)
+        _print_alignment(made, verbose)
     _fail_unless_proved(made.proof)
 
 
@@ -287,25 +289,10 @@ def _write(graph: ParameterGraph, values: Mapping[str, np.ndarray], path: Path) 
     write(graph, values, path)
 
 
-def _print_alignment(made: Alignment) -> None:
+def _print_alignment(made: Alignment, verbose: bool) -> None:
     output().print(cell(made.summary), soft_wrap=True)
-    _print_layers(made.layers)
+    print_layers(made.layers, verbose)
     output().print(cell(made.proof.summary), soft_wrap=True)
-
-
-def _print_layers(layers: tuple[LayerDistance, ...]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("parameter", overflow="fold")
-    table.add_column("distance before", justify="right")
-    table.add_column("after", justify="right")
-    for layer in layers[:_LISTED]:
-        table.add_row(cell(layer.name), f"{layer.before:.4g}", f"{layer.after:.4g}")
-    output().print(table)
-    if len(layers) > _LISTED:
-        output().print(f"and {len(layers) - _LISTED:,} nearer ones")
 
 
 def _fail_unless_proved(proof: Proof) -> None:

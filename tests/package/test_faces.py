@@ -52,7 +52,7 @@ FACES = {
     """,
     "transforms": """
         Alignment Correspondence Difference FamilyReport LayerDistance Matching Merged NothingToPrune Proof Prune Pruned
-        Scrambled align correspondence diff distance fingerprints match merge prove prune scramble
+        Scrambled TensorDistance align correspondence diff distance fingerprints match merge prove prune scramble
     """,
 }
 
