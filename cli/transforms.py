@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .distances import print_layers
+from .labels import labelled
 from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
 from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
 
@@ -38,6 +39,16 @@ Arrays = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Labels of --inputs, for the loss along the line: the array's name there, or a .npy file.",
+        show_default=False,
+    ),
+]  # fmt: skip
+OutputName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The output that the labels are of.", show_default=False)
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every layer, with its tensors.")]
 
 
@@ -130,6 +141,8 @@ def align_models(
     by: By = Criterion.weights,
     starts: Starts = 4,
     inputs: Arrays = None,
+    labels: Labels = None,
+    output_name: OutputName = None,
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
@@ -143,14 +156,14 @@ def align_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given = _arrays(inputs)
+        given, known = labelled(_arrays(inputs), labels)
         _check_output(output_file, [a, b, inputs])
         from ..transforms import align
 
         with progress_bar(quiet) as on_progress:
             made = align(
-                a, b, kinds=kinds.split(","), by=by.value, starts=starts, inputs=given, seed=seed,
-                on_progress=on_progress, **options,
+                a, b, kinds=kinds.split(","), by=by.value, starts=starts, inputs=given, labels=known,
+                output=output_name, seed=seed, on_progress=on_progress, **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.networks.b, made.values, output_file)
@@ -210,6 +223,8 @@ def merge_models(
     kinds: Kinds = "permutation",
     by: By = Criterion.weights,
     inputs: Arrays = None,
+    labels: Labels = None,
+    output_name: OutputName = None,
     repair: Annotated[
         Path | None,
         typer.Option(
@@ -230,15 +245,15 @@ def merge_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given, data = _arrays(inputs), _arrays(repair)
+        (given, known), data = labelled(_arrays(inputs), labels), _arrays(repair)
         _check_output(output_file, [*models, base, inputs, repair])
         from ..transforms import merge
 
         with progress_bar(quiet) as on_progress:
             made = merge(
                 models, weights=_numbers(weights), method=method.value, base=base, aligned=align,
-                kinds=kinds.split(","), by=by.value, inputs=given, repair=data, seed=seed, on_progress=on_progress,
-                **options,
+                kinds=kinds.split(","), by=by.value, inputs=given, labels=known, output=output_name,
+                repair=data, seed=seed, on_progress=on_progress, **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.graph, made.values, output_file)
@@ -247,6 +262,7 @@ def merge_models(
     else:
         for alignment in made.alignments:
             output().print(cell(f"{alignment.networks.b.name}: {alignment.summary}"), soft_wrap=True)
+            _print_line(alignment)
             output().print(cell(alignment.proof.summary), soft_wrap=True)
         output().print(cell(made.summary), soft_wrap=True)
         if made.repaired is not None:
@@ -292,7 +308,13 @@ def _write(graph: ParameterGraph, values: Mapping[str, np.ndarray], path: Path) 
 def _print_alignment(made: Alignment, verbose: bool) -> None:
     output().print(cell(made.summary), soft_wrap=True)
     print_layers(made.layers, verbose)
+    _print_line(made)
     output().print(cell(made.proof.summary), soft_wrap=True)
+
+
+def _print_line(made: Alignment) -> None:
+    for text in () if made.line is None else made.line.summary.splitlines():
+        output().print(cell(text), soft_wrap=True)
 
 
 def _fail_unless_proved(proof: Proof) -> None:

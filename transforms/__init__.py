@@ -13,6 +13,7 @@ from .align import Alignment, align
 from .correspondence import Correspondence, correspondence
 from .diff import Difference, diff, fingerprints
 from .distance import LayerDistance, TensorDistance, distance
+from .line import Line
 from .matching import Matching, match
 from .merge import Merged, merge
 from .proof import Proof, prove
@@ -27,6 +28,7 @@ __all__ = [
     "Difference",
     "FamilyReport",
     "LayerDistance",
+    "Line",
     "Matching",
     "Merged",
     "NothingToPrune",

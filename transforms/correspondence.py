@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph, Port
-from .renumbering import renumbered, via_keys
+from .renumbering import renumbered, same_parts, via_keys
 from .similarity import Values
 
-__all__ = ["Correspondence", "correspondence", "first_difference"]
+__all__ = ["Correspondence", "correspondence", "difference", "first_difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,21 @@ def correspondence(a: ParameterGraph, b: ParameterGraph) -> Correspondence | Non
     if made is not None and _shared_alike(a, made.graph):
         return Correspondence(a, made.graph, b, made.nodes)
     return Correspondence(a, b) if in_order else None
+
+
+def difference(a: ParameterGraph, b: ParameterGraph) -> str:
+    """Why two networks have no correspondence.
+
+    Args:
+        a: A graph.
+        b: Another one, which has no correspondence with it.
+
+    Returns:
+        The first difference in the order of both graphs, or that there is none but in how their parts are connected.
+    """
+    if same_parts(a, b):
+        return "their layers are alike one by one, but no way was found in which they are connected alike"
+    return first_difference(a, b) or "they share other parameters"
 
 
 def _named_in_another_order(a: ParameterGraph, b: ParameterGraph) -> bool:

@@ -13,7 +13,7 @@ from ..ir import ParameterGraph
 from ..symmetry import fingerprint
 from ..symmetry.report import group_name
 from .align import Alignment, Progress, Source, align, compiled
-from .correspondence import correspondence, first_difference
+from .correspondence import correspondence, difference
 
 __all__ = ["Difference", "diff", "fingerprints"]
 
@@ -95,8 +95,7 @@ def diff(
     graphs = compiled(a, **options), compiled(b, **options)
     networks = correspondence(*graphs)
     if networks is None:
-        reason = first_difference(*graphs) or "their layers are connected in another way"
-        return Difference(graphs, tuple(_structure(*graphs)) or (reason,), None)
+        return Difference(graphs, tuple(_structure(*graphs)) or (difference(*graphs),), None)
     made = align(networks.a, networks.b, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
     return Difference(graphs, (), made)
 

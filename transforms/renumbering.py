@@ -19,7 +19,7 @@ from ..ir.views import ParameterView
 from ..symmetry.isomorphism import hash64, met
 from ..symmetry.structure import Structure, structure
 
-__all__ = ["Renumbered", "renumbered", "via_keys"]
+__all__ = ["Renumbered", "renumbered", "same_parts", "via_keys"]
 
 _TRIES = 200
 """How many choices between groups of nodes that look alike are tried."""
@@ -57,11 +57,24 @@ def renumbered(a: ParameterGraph, b: ParameterGraph) -> Renumbered | None:
     if marks is not None and (made := _search(a, b, marks, [1])) is not None:
         return made
     unmarked = np.zeros(a.num_nodes, np.uint64), np.zeros(b.num_nodes, np.uint64)
-    if not _alike(structure(a), structure(b)):
+    if not same_parts(a, b):
         return None
     if (made := _search(a, b, unmarked, [_TRIES])) is not None or a.num_nodes > _FEW:
         return made
     return _search(a, b, unmarked, [_FEW], whole=False)
+
+
+def same_parts(a: ParameterGraph, b: ParameterGraph) -> bool:
+    """Whether colour refinement tells no part of two graphs from all parts of the other one.
+
+    Args:
+        a: A graph.
+        b: Another one.
+
+    Returns:
+        False if the graphs certainly have different structures.
+    """
+    return _alike(structure(a), structure(b))
 
 
 _Marks = tuple[np.ndarray, np.ndarray]
