@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .distances import print_layers
+from .distances import check_picture, draw_alignment, print_layers
 from .labels import labelled
 from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
 from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
@@ -49,6 +49,10 @@ Labels = Annotated[
 OutputName = Annotated[
     str | None, typer.Option(metavar="NAME", help="The output that the labels are of.", show_default=False)
 ]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="Draw the distances by layer to this file (.svg, .png).", show_default=False),
+]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every layer, with its tensors.")]
 
 
@@ -81,6 +85,7 @@ def diff_models(
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    draw: Picture = None,
     verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -94,10 +99,12 @@ def diff_models(
     with errors_to_exit_codes():
         options = _options(dim, input)
         given = _arrays(inputs)
+        check_picture(draw, [a, b, inputs])
         from ..transforms import diff
 
         with progress_bar(quiet) as on_progress:
             made = diff(a, b, kinds=kinds.split(","), inputs=given, seed=seed, on_progress=on_progress, **options)
+            draw_alignment(made.alignment, draw, (a, b))
     if json:
         print_json({"a": str(a), "b": str(b), **made.to_json()})
     else:
@@ -146,6 +153,7 @@ def align_models(
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    draw: Picture = None,
     verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -158,6 +166,7 @@ def align_models(
         options = _options(dim, input)
         given, known = labelled(_arrays(inputs), labels)
         _check_output(output_file, [a, b, inputs])
+        check_picture(draw, [a, b, inputs, output_file])
         from ..transforms import align
 
         with progress_bar(quiet) as on_progress:
@@ -167,6 +176,7 @@ def align_models(
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.networks.b, made.values, output_file)
+            draw_alignment(made, draw, (a, b))
     if json:
         print_json({"a": str(a), "b": str(b), "output": str(output_file), **made.to_json()})
     else:
