@@ -6,6 +6,7 @@ not as much as the parameters.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,13 +46,14 @@ def structure(graph: ParameterGraph, marks: np.ndarray | None = None) -> Structu
     """
     start = initial_colours(graph) if marks is None else mix64(initial_colours(graph) + marks)
     labels = np.array([_block_label(graph, block) for block in graph.edges], dtype=np.uint64)
+    places = [occurrence(_batch_numbers(b), b.src, b.via).astype(np.uint64) for b in graph.edges]
     nodes, blocks, vias = start, labels, _via_colours(graph, labels)
     classes = 0
     while True:
         nodes = mix64(nodes + port_colours(graph, vias))
         while (found := len(distinct(nodes)) + len(distinct(blocks))) > classes:
             classes = found
-            nodes, blocks = _round(graph, nodes, mix64(labels + _shared(graph, blocks)), vias)
+            nodes, blocks = _round(graph, nodes, mix64(labels + _shared(graph, blocks)), vias, places)
         if not any(via.blocks for via in graph.vias):
             return Structure(nodes, blocks, vias)
         finer = _via_colours(graph, blocks)
@@ -63,14 +65,16 @@ def structure(graph: ParameterGraph, marks: np.ndarray | None = None) -> Structu
 
 
 def _round(
-    graph: ParameterGraph, nodes: np.ndarray, labels: np.ndarray, vias: np.ndarray
+    graph: ParameterGraph, nodes: np.ndarray, labels: np.ndarray, vias: np.ndarray, places: Sequence[np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One round: each node's colour with those of its neighbours, each block's with those of its ends."""
+    """One round: each node's colour with those of its neighbours, each block's with those of its ends.
+
+    places: by block how often each source came before in its batch, uint64 [B, K].
+    """
     inward, outward = np.zeros_like(nodes), np.zeros_like(nodes)
     ends = np.zeros_like(labels)
     for number, block in enumerate(graph.edges):
-        places = occurrence(_batch_numbers(block), block.src, block.via).astype(np.uint64)
-        label = mix64(vias[block.via] + places)
+        label = mix64(vias[block.via] + places[number])
         sources = mix64(label + mix64(nodes[block.src])).sum(axis=1, dtype=np.uint64)
         targets = mix64(nodes[block.dst] + GOLDEN).sum(axis=1, dtype=np.uint64)
         np.add.at(inward, block.dst, mix64(labels[number] + sources)[:, None])

@@ -12,8 +12,10 @@ from support.reordered import reordered
 
 import gmnc
 from gmnc.testing import build
+from gmnc.testing.runtime import Network
 from gmnc.transforms import align, correspondence, diff, fingerprints, scramble
 from gmnc.transforms.correspondence import first_difference
+from gmnc.transforms.proof import feeds_for
 
 Floats = dict[str, np.ndarray]
 
@@ -174,3 +176,23 @@ def test_activations_align_networks_in_different_orders(tmp_path: Path) -> None:
     made = align(model, other, by="activations")
     assert made.criterion.startswith("activations")
     assert made.after < 1e-6
+
+
+@pytest.mark.parametrize("name", by_network())
+def test_parameters_that_are_carried_over_compute_the_same(name: str, compiled: Compiled) -> None:
+    """Other parameters of a network in another order and format, in the tensors of the reference."""
+    a, theirs = compiled(name, "dynamo"), gmnc.compile(reordered(exported(name, "torchscript"), 4))
+    rng = np.random.default_rng(0)
+    names = sorted({e.view.name for e in theirs.edges if not e.constant})
+    own = {n: np.asarray(theirs.parameters[n].load()) for n in names}
+    other = {n: (v * rng.uniform(0.5, 1.5, v.shape)).astype(v.dtype) for n, v in own.items()}
+    b = gmnc.compile(gmnc.write(theirs, other))
+    networks = correspondence(a, b)
+    assert networks is not None
+    feeds = feeds_for(a.model, a, {}, rng)
+    inputs = [{q.name: feed[p.name] for p, q in zip(a.inputs, b.inputs, strict=True)} for feed in feeds]
+    found, before = Network(a).run(networks.values()[1], feeds), Network(a).run({}, feeds)
+    for mine, wanted, old in zip(found, Network(b).run({}, inputs), before, strict=True):
+        for x, y, z in zip(mine.values(), wanted.values(), old.values(), strict=True):
+            np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4 * np.abs(y).max())
+            assert not np.allclose(y, z, rtol=1e-2, atol=1e-2 * np.abs(y).max())
