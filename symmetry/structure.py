@@ -96,7 +96,8 @@ def _batch_numbers(block: EdgeBlock) -> np.ndarray:
 
 def _block_label(graph: ParameterGraph, block: EdgeBlock) -> np.uint64:
     """A hash of what a block is, whatever its ends; of a constant one with its numbers."""
-    numbers = np.sort(graph.values(block), axis=None).tobytes() if block.constant else b""
+    # Adding 0.0 makes -0.0 equal to 0.0.
+    numbers = np.sort(graph.values(block).astype(np.float64) + 0.0, axis=None).tobytes() if block.constant else b""
     slots = tuple(row_hashes(block.slots).tolist())
     # Which of the uses of a shared tensor is the first one depends on the order, so whether it is tied does not count.
     return hash64(marked_role(block), block.shape, slots, numbers)

@@ -11,6 +11,8 @@ from support.exports import Compiled, How, by_export, by_network, exported
 from support.reordered import reordered
 
 import gmnc
+from gmnc.frontend.primitives.functions import COMMUTATIVE
+from gmnc.ir import declared_steps
 from gmnc.testing import build
 from gmnc.testing.runtime import Network
 from gmnc.transforms import align, correspondence, diff, fingerprints, scramble
@@ -152,6 +154,10 @@ def test_parameters_shared_by_other_layers_do_not_correspond(ours: tuple[str, st
     assert correspondence(*graphs) is None
     assert diff(*graphs).alignment is None
     assert correspondence(graphs[0], graphs[0]) is not None
+
+
+def test_commutative_steps_are_those_that_the_front_end_takes_for_such() -> None:
+    assert {step.name for step in declared_steps() if step.commutative} == COMMUTATIVE
 
 
 def test_operands_that_are_told_apart_stay_so() -> None:
