@@ -12,7 +12,8 @@ is a way to bring the second one to the first one; the numbers are means over th
 
 `repair` sets the statistics of every network on the line from 400 training images. `git re-basin` is the published
 algorithm for networks of which a specification says what moves together (Ainsworth, Hayase, Srinivasa 2023, algorithm
-1), written out here; `rebasin` is run if its package is installed. Trained networks are kept in F, if it is given.
+1), written out here; `rebasin` is run if its package is installed. Trained networks are kept in F, if it is given, with
+the test images and their labels as inputs of `gmnc align`.
 """
 
 from __future__ import annotations
@@ -227,6 +228,9 @@ def main() -> None:
         for network in options.networks:
             found = []
             for pair in (made(network, n, data, folder) for n in range(options.pairs)):
+                if options.folder:
+                    # What `gmnc align --inputs` reads.
+                    np.savez(folder / f"{network}.npz", **{pair.name: pair.test}, labels=pair.labels)
                 for line in curves(pair):
                     found.append(line)
                     print(f"  pair {pair.number}, {line.method}: {line.barrier:.3f}", file=sys.stderr, flush=True)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .distances import check_picture, draw_alignment, print_layers
+from .labels import labelled
 from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
 from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..ir import ParameterGraph
-    from ..transforms import Alignment, LayerDistance, Proof
+    from ..transforms import Alignment, Proof
 
 __all__ = ["Criterion", "Method", "align_models", "diff_models", "fingerprint_model", "merge_models", "scramble_model"]
 
@@ -37,8 +39,21 @@ Arrays = Annotated[
         show_default=False,
     ),
 ]  # fmt: skip
-_LISTED = 20
-"""The most layers that are printed."""
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Labels of --inputs, for the loss along the line: the array's name there, or a .npy file.",
+        show_default=False,
+    ),
+]  # fmt: skip
+OutputName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The output that the labels are of.", show_default=False)
+]
+Picture = Annotated[
+    Path | None,
+    typer.Option(metavar="PICTURE", help="Draw the distances by layer to this file (.svg, .png).", show_default=False),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print every layer, with its tensors.")]
 
 
 class Criterion(StrEnum):
@@ -70,6 +85,8 @@ def diff_models(
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    draw: Picture = None,
+    verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -82,10 +99,12 @@ def diff_models(
     with errors_to_exit_codes():
         options = _options(dim, input)
         given = _arrays(inputs)
+        check_picture(draw, [a, b, inputs])
         from ..transforms import diff
 
         with progress_bar(quiet) as on_progress:
             made = diff(a, b, kinds=kinds.split(","), inputs=given, seed=seed, on_progress=on_progress, **options)
+            draw_alignment(made.alignment, draw, (a, b))
     if json:
         print_json({"a": str(a), "b": str(b), **made.to_json()})
     else:
@@ -95,7 +114,7 @@ def diff_models(
             console.print(cell(line), soft_wrap=True)
         if made.alignment is not None:
             if not made.equal:
-                _print_layers(made.alignment.layers)
+                print_layers(made.alignment.layers, verbose)
             console.print(cell(made.alignment.proof.summary), soft_wrap=True)
     if not made.equal:
         raise typer.Exit(CHECK_FAILED)
@@ -129,9 +148,13 @@ def align_models(
     by: By = Criterion.weights,
     starts: Starts = 4,
     inputs: Arrays = None,
+    labels: Labels = None,
+    output_name: OutputName = None,
     seed: Seed = 0,
     dim: Dims = None,
     input: Inputs = None,
+    draw: Picture = None,
+    verbose: Verbose = False,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -141,21 +164,23 @@ def align_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given = _arrays(inputs)
+        given, known = labelled(_arrays(inputs), labels)
         _check_output(output_file, [a, b, inputs])
+        check_picture(draw, [a, b, inputs, output_file])
         from ..transforms import align
 
         with progress_bar(quiet) as on_progress:
             made = align(
-                a, b, kinds=kinds.split(","), by=by.value, starts=starts, inputs=given, seed=seed,
-                on_progress=on_progress, **options,
+                a, b, kinds=kinds.split(","), by=by.value, starts=starts, inputs=given, labels=known,
+                output=output_name, seed=seed, on_progress=on_progress, **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.networks.b, made.values, output_file)
+            draw_alignment(made, draw, (a, b))
     if json:
         print_json({"a": str(a), "b": str(b), "output": str(output_file), **made.to_json()})
     else:
-        _print_alignment(made)
+        _print_alignment(made, verbose)
     _fail_unless_proved(made.proof)
 
 
@@ -208,6 +233,8 @@ def merge_models(
     kinds: Kinds = "permutation",
     by: By = Criterion.weights,
     inputs: Arrays = None,
+    labels: Labels = None,
+    output_name: OutputName = None,
     repair: Annotated[
         Path | None,
         typer.Option(
@@ -228,15 +255,15 @@ def merge_models(
     """
     with errors_to_exit_codes():
         options = _options(dim, input)
-        given, data = _arrays(inputs), _arrays(repair)
+        (given, known), data = labelled(_arrays(inputs), labels), _arrays(repair)
         _check_output(output_file, [*models, base, inputs, repair])
         from ..transforms import merge
 
         with progress_bar(quiet) as on_progress:
             made = merge(
                 models, weights=_numbers(weights), method=method.value, base=base, aligned=align,
-                kinds=kinds.split(","), by=by.value, inputs=given, repair=data, seed=seed, on_progress=on_progress,
-                **options,
+                kinds=kinds.split(","), by=by.value, inputs=given, labels=known, output=output_name,
+                repair=data, seed=seed, on_progress=on_progress, **options,
             )  # fmt: skip
             on_progress("writing", 0, 1)
             _write(made.graph, made.values, output_file)
@@ -245,6 +272,7 @@ def merge_models(
     else:
         for alignment in made.alignments:
             output().print(cell(f"{alignment.networks.b.name}: {alignment.summary}"), soft_wrap=True)
+            _print_line(alignment)
             output().print(cell(alignment.proof.summary), soft_wrap=True)
         output().print(cell(made.summary), soft_wrap=True)
         if made.repaired is not None:
@@ -287,25 +315,16 @@ def _write(graph: ParameterGraph, values: Mapping[str, np.ndarray], path: Path) 
     write(graph, values, path)
 
 
-def _print_alignment(made: Alignment) -> None:
+def _print_alignment(made: Alignment, verbose: bool) -> None:
     output().print(cell(made.summary), soft_wrap=True)
-    _print_layers(made.layers)
+    print_layers(made.layers, verbose)
+    _print_line(made)
     output().print(cell(made.proof.summary), soft_wrap=True)
 
 
-def _print_layers(layers: tuple[LayerDistance, ...]) -> None:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("parameter", overflow="fold")
-    table.add_column("distance before", justify="right")
-    table.add_column("after", justify="right")
-    for layer in layers[:_LISTED]:
-        table.add_row(cell(layer.name), f"{layer.before:.4g}", f"{layer.after:.4g}")
-    output().print(table)
-    if len(layers) > _LISTED:
-        output().print(f"and {len(layers) - _LISTED:,} nearer ones")
+def _print_line(made: Alignment) -> None:
+    for text in () if made.line is None else made.line.summary.splitlines():
+        output().print(cell(text), soft_wrap=True)
 
 
 def _fail_unless_proved(proof: Proof) -> None:

@@ -67,9 +67,9 @@ def _square(name: str, summary: str, attributes: str = "", mixes_over: str = "")
     return _step(name, summary, attributes, 2, 0, mixes_over)
 
 
-def _other(name: str, summary: str, attributes: str = "", mixes_over: str = "") -> Step:
+def _other(name: str, summary: str, attributes: str = "", mixes_over: str = "", **more: Any) -> Step:
     """Neither homogeneous nor odd nor even."""
-    return _step(name, summary, attributes, None, None, mixes_over)
+    return _step(name, summary, attributes, None, None, mixes_over, **more)
 
 
 def _bounds_parity(a: Mapping[str, Any]) -> Number:
@@ -179,6 +179,7 @@ STEPS: tuple[Step, ...] = (
         attached=(_TERM, _TERM),
         commutes=Matrices.ALL,
         additive=True,
+        commutative=True,
     ),
     _other("Complement", "1 - x"),
     _other("BitCast", "the bits reinterpreted as another type", "to"),
@@ -253,6 +254,7 @@ STEPS: tuple[Step, ...] = (
         links=_ALIKE,
         attached=(_TERM, _TERM),
         additive=True,
+        commutative=True,
     ),
     _step(
         "Sub",
@@ -263,9 +265,25 @@ STEPS: tuple[Step, ...] = (
         attached=(_TERM, _TERM),
         additive=True,
     ),
-    _step("Mean", "a mean", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM), additive=True),
-    _step("Max", "the maximum", "along operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
-    _step("Min", "the minimum", "operand", branches=_EXTREME, links=_EXTREME, attached=(_TERM, None)),
+    _step("Mean", "a mean", branches=_ALIKE, links=_ALIKE, attached=(_TERM, _TERM), additive=True, commutative=True),
+    _step(
+        "Max",
+        "the maximum",
+        "along operand",
+        branches=_EXTREME,
+        links=_EXTREME,
+        attached=(_TERM, None),
+        commutative=True,
+    ),
+    _step(
+        "Min",
+        "the minimum",
+        "operand",
+        branches=_EXTREME,
+        links=_EXTREME,
+        attached=(_TERM, None),
+        commutative=True,
+    ),
     _step(
         "Mul",
         "a product",
@@ -275,6 +293,7 @@ STEPS: tuple[Step, ...] = (
         branches=_PRODUCT,
         links=_PRODUCT,
         attached=(_FACTOR, _FACTOR),
+        commutative=True,
     ),
     _step(
         "Div",
@@ -295,10 +314,10 @@ STEPS: tuple[Step, ...] = (
     _step("Pow", "x^y", "operand0 operand1", degree=_exponent, parity=_exponent_parity),
     _other("Mod", "the remainder of a division", "fmod operand0 operand1"),
     _step("Clip", "clipping to two bounds", "max min operand0 operand1 operand2", parity=_bounds_parity),
-    _other("And", "x and y", "operand"),
-    _other("Or", "x or y"),
-    _other("Xor", "x xor y"),
-    _other("Equal", "x = y", "operand table"),
+    _other("And", "x and y", "operand", commutative=True),
+    _other("Or", "x or y", commutative=True),
+    _other("Xor", "x xor y", commutative=True),
+    _other("Equal", "x = y", "operand table", commutative=True),
     _other("Greater", "x > y", "operand0 operand1"),
     _other("GreaterOrEqual", "x >= y", "operand0 operand1"),
     _other("Less", "x < y", "operand0 operand1 table"),

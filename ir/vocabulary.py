@@ -257,6 +257,7 @@ class Step:
             neurons, or some of them. Linear functions of one operand commute with all.
         additive: Whether the result is linear in all of its operands together, where several meet (a sum, a
             concatenation).
+        commutative: Whether branches of one neuron that meet in it may trade places.
 
     Raises:
         VocabularyError: if the name is not CamelCase, or another field is not of the form described here.
@@ -274,6 +275,7 @@ class Step:
     couples: tuple[bool, bool] = (False, False)
     commutes: MixingLaw = None
     additive: bool = False
+    commutative: bool = False
 
     def __post_init__(self) -> None:
         """Validate every field."""

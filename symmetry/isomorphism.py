@@ -7,17 +7,28 @@ depend on the order of nodes and blocks, hence comparable between graphs.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 
 from ..ir.arrays import distinct, mix64, occurrence_in_rows
-from ..ir.graph import EdgeBlock, ParameterGraph
+from ..ir.graph import EdgeBlock, ParameterGraph, Via
+from ..ir.vocabulary import declared_step
 from .refinement import GOLDEN, refined
 
-__all__ = ["colours", "fingerprint", "isomorphic"]
+__all__ = [
+    "colours",
+    "fingerprint",
+    "hash64",
+    "initial_colours",
+    "isomorphic",
+    "marked_role",
+    "met",
+    "port_colours",
+    "row_hashes",
+]
 
 _NONE = np.zeros(0, dtype=np.int64)
 
@@ -46,10 +57,10 @@ def colours(graph: ParameterGraph, values: bool = True) -> np.ndarray:
     Returns:
         uint64 [num_nodes]; nodes of equal colour, in one graph or in two, cannot be told apart by refinement.
     """
-    colour, vias, classes = _initial(graph), _via_hashes(graph), 0
+    colour, vias, classes = initial_colours(graph), _via_hashes(graph), 0
     while True:
         edges = list(_edges(graph, vias, values))
-        colour = refined(mix64(colour + _ports(graph, vias)), partial(_message, graph, edges))
+        colour = refined(mix64(colour + port_colours(graph, vias)), partial(_message, graph, edges))
         found = len(distinct(colour))
         if found == classes or not any(via.blocks for via in graph.vias):
             return colour
@@ -93,7 +104,15 @@ def _positions(n: int) -> np.ndarray:
     return mix64(np.arange(1, n + 1, dtype=np.uint64))
 
 
-def _hash(*parts: object) -> np.uint64:
+def hash64(*parts: object) -> np.uint64:
+    """A hash of plain values, the same in every process.
+
+    Args:
+        parts: Values whose `repr` says what they are.
+
+    Returns:
+        64 bits.
+    """
     text = repr(parts).encode()
     return np.uint64(zlib.crc32(text) << 32 | zlib.crc32(text[::-1], 0xA5A5))
 
@@ -135,31 +154,62 @@ def _via_hashes(graph: ParameterGraph, colour: np.ndarray | None = None) -> np.n
         for number in via.blocks:
             block = graph.edges[number]
             sources = 0 if colour is None else int(mix64(colour[distinct(block.src)]).sum())
-            blocks.append((_role(block), block.shape[3], sources))
-        hashes.append(int(_hash(via.op, via.attributes, tuple(hashes[p] for p in via.parents), tuple(blocks))))
+            blocks.append((marked_role(block), block.shape[3], sources))
+        hashes.append(int(hash64(via.op, via.attributes, met(via, hashes), tuple(blocks))))
     return np.array(hashes, dtype=np.uint64)
 
 
-def _initial(graph: ParameterGraph) -> np.ndarray:
+def met(via: Via, keys: Sequence[int]) -> tuple[int, ...]:
+    """The keys of what a step was applied to, in an order that counts.
+
+    Args:
+        via: The step.
+        keys: A key for each via.
+
+    Returns:
+        Those of its parents; sorted if the step does not tell them apart.
+    """
+    found = tuple(keys[p] for p in via.parents)
+    step = declared_step(via.op) if len(found) > 1 else None
+    return tuple(sorted(found)) if step is not None and step.commutative else found
+
+
+def initial_colours(graph: ParameterGraph) -> np.ndarray:
+    """Colours of nodes by their kind, and their index if they are pinned.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        uint64 [num_nodes].
+    """
     colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for group in graph.groups:
         run = slice(group.start, group.stop)
         place = np.where(graph.pinned[run], np.arange(1, group.size + 1), 0).astype(np.uint64)
         if graph.paired is not None:
             place += np.where(graph.paired[run], GOLDEN, np.uint64(0))
-        colour[run] = mix64(place + _hash(group.kind))
+        colour[run] = mix64(place + hash64(group.kind))
     return colour
 
 
-def _ports(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
-    """What the network's inputs and outputs add to the initial colours, uint64 [num_nodes]."""
+def port_colours(graph: ParameterGraph, vias: np.ndarray) -> np.ndarray:
+    """What the network's inputs and outputs add to the initial colours.
+
+    Args:
+        graph: The graph.
+        vias: uint64 [vias], a hash of each via.
+
+    Returns:
+        uint64 [num_nodes].
+    """
     colour = np.zeros(graph.num_nodes, dtype=np.uint64)
     for number, port in enumerate(graph.outputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, mix64(mix64(vias[port.via] + _hash("output", number)) + order))
+        np.add.at(colour, port.nodes, mix64(mix64(vias[port.via] + hash64("output", number)) + order))
     for number, port in enumerate(graph.inputs):
         order = np.arange(len(port.nodes), dtype=np.uint64)
-        np.add.at(colour, port.nodes, mix64(_hash("input", number) + order))
+        np.add.at(colour, port.nodes, mix64(hash64("input", number) + order))
     return colour
 
 
@@ -177,11 +227,11 @@ def _edges(graph: ParameterGraph, vias: np.ndarray, values: bool) -> Iterator[_E
         elements = block.view.elements().reshape(-1) if name else _NONE
         yield _Edges(src.reshape(-1), dst.reshape(-1), label.reshape(-1), name, elements)
     for link in graph.links:
-        label = vias[link.via] + _hash("link", link.role)
+        label = vias[link.via] + hash64("link", link.role)
         if link.operand is not None:
             label = mix64(label) + link.operand.astype(np.uint64) + np.uint64(1)
         if link.slot is not None:
-            label = mix64(label) + _rows(link.slot)
+            label = mix64(label) + row_hashes(link.slot)
         yield _Edges(link.src, link.dst, mix64(label))
 
 
@@ -189,16 +239,30 @@ def _block_labels(block: EdgeBlock, vias: np.ndarray) -> np.ndarray:
     """Labels of an edge block without its values, broadcastable to [B, N, K, S]."""
     place = occurrence_in_rows(block.src.astype(np.int64) << 32 | block.via).astype(np.uint64)
     source = mix64(vias[block.via] + place)[:, None, :, None]
-    return mix64(source + mix64(_rows(block.slots))[None, None, None, :] + _hash("edge", _role(block)))
+    return mix64(source + mix64(row_hashes(block.slots))[None, None, None, :] + hash64("edge", marked_role(block)))
 
 
-def _role(block: EdgeBlock) -> str:
-    """The role of a block, marked if its numbers are constants and not parameters."""
+def marked_role(block: EdgeBlock) -> str:
+    """The role of a block, marked if its numbers are constants and not parameters.
+
+    Args:
+        block: The block.
+
+    Returns:
+        The text.
+    """
     return f"constant {block.role}" if block.constant else block.role
 
 
-def _rows(coordinates: np.ndarray) -> np.ndarray:
-    """One hash per row of integer coordinates [n, m], uint64 [n]."""
+def row_hashes(coordinates: np.ndarray) -> np.ndarray:
+    """One hash per row of integer coordinates.
+
+    Args:
+        coordinates: [n, m].
+
+    Returns:
+        uint64 [n].
+    """
     label = np.zeros(len(coordinates), dtype=np.uint64)
     for column in coordinates.T:
         label = mix64(label + column.astype(np.uint64) + GOLDEN)

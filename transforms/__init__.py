@@ -3,15 +3,17 @@
 Works on ONNX files by their parameter graphs; every result is checked in ONNX Runtime. Imports no torch.
 
 * `diff`, `align`, `merge`, `prune` and `scramble` are the verbs, one module each; `passes` has them for onnx-ir.
-* `correspondence` says which parameters of two networks stand for each other, `similarity` how well a position of one
-  fits a position of the other, `matching` finds the best order, `rescaling` the best signs and scales.
-* `distance` and `proof` measure the result.
+* `correspondence` says which parameters of two networks stand for each other, by `renumbering` also where their layers
+  come in another order; `similarity` how well a position of one fits a position of the other, `matching` finds the best
+  order, `rescaling` the best signs and scales.
+* `distance` and `proof` measure the result, the first by the `layers` that people know.
 """
 
 from .align import Alignment, align
 from .correspondence import Correspondence, correspondence
 from .diff import Difference, diff, fingerprints
-from .distance import LayerDistance, distance
+from .distance import LayerDistance, TensorDistance, distance
+from .line import Line
 from .matching import Matching, match
 from .merge import Merged, merge
 from .proof import Proof, prove
@@ -26,6 +28,7 @@ __all__ = [
     "Difference",
     "FamilyReport",
     "LayerDistance",
+    "Line",
     "Matching",
     "Merged",
     "NothingToPrune",
@@ -33,6 +36,7 @@ __all__ = [
     "Prune",
     "Pruned",
     "Scrambled",
+    "TensorDistance",
     "align",
     "correspondence",
     "diff",

@@ -7,7 +7,7 @@ from lowering; neurons whose entries are mixed with the unknown order of others 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -115,9 +115,10 @@ def correlations(
         NotRunnable: ONNX Runtime does not run a network on the inputs.
     """
     usable, moved = _moved_once(networks.a, groups)
-    models = [_labelled(g, f[0], options) for g, f in zip((networks.a, networks.b), feeds, strict=True)]
-    graphs = (networks.a, networks.b)
-    plans = [{} if m is None else _axes(g, m, moved) for g, m in zip(graphs, models, strict=True)]
+    graphs = (networks.a, networks.compiled or networks.b)
+    models = [_labelled(g, f[0], options) for g, f in zip(graphs, feeds, strict=True)]
+    numbers = (None, None if networks.nodes is None else np.argsort(networks.nodes))
+    plans = [{} if m is None else _axes(m, n, moved) for m, n in zip(models, numbers, strict=True)]
     pairs = _paired(*plans)
     names = [[pair[i] for pair in pairs] for i in range(2)]
     both = [
@@ -160,12 +161,17 @@ _Axes = dict[str, np.ndarray]
 """By value: node ids, int64 of the value's rank, size 1 along axes of samples."""
 
 
-def _axes(graph: ParameterGraph, model: LabelledModel, moved: np.ndarray) -> _Axes:
-    """The values of floats in which only one axis, or none, is in an order that differs between networks."""
+def _axes(model: LabelledModel, numbers: np.ndarray | None, moved: np.ndarray) -> _Axes:
+    """The values of floats in which only one axis, or none, is in an order that differs between networks.
+
+    numbers: int64 [num_nodes], the reference's number of each node, if they differ.
+    """
     floats = {v.name for v, k in model.known.items() if "float" in k.dtype}
     found: _Axes = {}
-    for name in computed_names(graph):
+    for name in computed_names(model.graph):
         factors = model.nodes.get(name, ()) if name in floats else ()
+        if numbers is not None:
+            factors = tuple(np.where(f < 0, f, numbers[f]) for f in factors)
         free = [f for f in factors if moved[f[f >= 0]].any()]
         if len(free) == 1:
             found[name] = free[0]
@@ -174,9 +180,24 @@ def _axes(graph: ParameterGraph, model: LabelledModel, moved: np.ndarray) -> _Ax
 
 def _paired(a: _Axes, b: _Axes) -> list[tuple[str, str]]:
     """The values of two networks that hold the same neurons, by their order or else by name."""
-    if len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a.values(), b.values(), strict=True)):
-        return list(zip(a, b, strict=True))
-    return [(n, n) for n in a if n in b and np.array_equal(a[n], b[n])]
+    mine, theirs = _by_neurons(a), _by_neurons(b)
+    pairs: list[tuple[str, str]] = []
+    for key, names in mine.items():
+        others = theirs.get(key, [])
+        if len(names) == len(others):
+            pairs += zip(names, others, strict=True)
+        else:
+            pairs += [(n, n) for n in names if n in others]
+    place = {n: i for i, n in enumerate(a)}
+    return sorted(pairs, key=lambda pair: place[pair[0]])
+
+
+def _by_neurons(values: _Axes) -> dict[Hashable, list[str]]:
+    """The names of values by the neurons that they hold, in order."""
+    found: dict[Hashable, list[str]] = {}
+    for name, nodes in values.items():
+        found.setdefault((nodes.shape, nodes.astype(np.int64).tobytes()), []).append(name)
+    return found
 
 
 def _recorded(graph: ParameterGraph, values: _Axes, feeds: Feeds, usable: np.ndarray) -> Activations:

@@ -17,9 +17,10 @@ from ..symmetry import Automorphism, Product, checked_kinds, symmetries
 from ..symmetry.automorphism import compose_all
 from ..testing.processes import NotRunnable
 from .activations import correlations
-from .correspondence import Correspondence, correspondence, first_difference
+from .correspondence import Correspondence, correspondence, difference
 from .descent import Search, closest
 from .distance import LayerDistance, distance, layer_distances
+from .line import Line, examples, line
 from .probing import batches, first_rows
 from .proof import Feeds, Proof, feeds_for, prove
 from .similarity import Values
@@ -51,6 +52,7 @@ class Alignment:
         moved: How many neurons have another place.
         proof: That the other network computes what it did.
         criterion: What neurons were matched by, in words.
+        line: The loss along the straight line between both networks, if labels were given.
     """
 
     networks: Correspondence
@@ -64,6 +66,7 @@ class Alignment:
     moved: int
     proof: Proof
     criterion: str = "weights"
+    line: Line | None = None
 
     @property
     def summary(self) -> str:
@@ -79,6 +82,7 @@ class Alignment:
         return {
             "by": self.criterion, "moved": self.moved, "before": self.before, "after": self.after,
             "layers": [layer.to_json() for layer in self.layers], "proof": self.proof.to_json(),
+            "line": None if self.line is None else self.line.to_json(),
         }  # fmt: skip
 
 
@@ -89,6 +93,8 @@ def align(
     kinds: Sequence[str] = ("permutation",),
     by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
+    labels: np.ndarray | None = None,
+    output: str | None = None,
     starts: int = 4,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -107,6 +113,9 @@ def align(
             `inputs` correlate most, in ONNX Runtime; neurons without such values are matched by weights.
         inputs: Arrays by input name, samples along the first axis, for activations and for the check; without them,
             random ones.
+        labels: Of each sample of `inputs`: integers (classes, for the cross-entropy of logits or probabilities), or
+            floats (targets, for the mean squared error). The loss along the line between both networks is computed.
+        output: The output that they are labels of, if several fit.
         starts: How many orders of the layers are tried.
         seed: Seed of everything random.
         on_progress: Called with (activity, steps done, steps in total).
@@ -116,7 +125,8 @@ def align(
         The alignment; `gmnc.write(alignment.networks.b, alignment.values, path)` writes B in the new order.
 
     Raises:
-        GmncError: The architectures differ, a model cannot be compiled, or does not run on the inputs.
+        GmncError: The architectures differ, a model cannot be compiled, or does not run on the inputs, or labels do not
+            fit them.
     """
     report = on_progress or (lambda what, done, total: None)
     if by not in get_args(Criterion):
@@ -127,9 +137,10 @@ def align(
     networks = correspondence(*graphs)
     if networks is None:
         raise GmncError(
-            f"{graphs[0].name} and {graphs[1].name} have different architectures: {first_difference(*graphs)}; "
+            f"{graphs[0].name} and {graphs[1].name} have different architectures: {difference(*graphs)}; "
             "only networks of one architecture can be aligned"
         )
+    labelled = None if labels is None else examples(networks.a, inputs, labels, output)
     reference, other = networks.values()
     criterion, alike = "weights", None
     if by == "activations":
@@ -145,11 +156,14 @@ def align(
     values = networks.back(aligned, {n: v for n, v in aligned.items() if not np.array_equal(v, other[n])})
     report("running", 0, 1)
     proof = proof_of(networks.b, b, values, _renamed(networks, inputs or {}), rng, options)
+    losses = None
+    if labelled is not None:
+        losses = line(labelled, (reference, other), (own.values, aligned), report)
     orders = [f for f in reversed(symmetry.factors) if isinstance(f, Automorphism)]
     moved = len(compose_all(networks.a, orders).src)
     return Alignment(
         networks, symmetry, own.values, aligned, values, distance(own.values, other), distance(own.values, aligned),
-        layer_distances(networks.a, own.values, other, aligned), moved, proof, criterion,
+        layer_distances(networks.a, own.values, other, aligned), moved, proof, criterion, losses,
     )  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections import defaultdict
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..ir.graph import EdgeBlock, LinkBlock, ParameterGraph, Port
+from .renumbering import renumbered, same_parts, via_keys
 from .similarity import Values
 
-__all__ = ["Correspondence", "correspondence", "first_difference"]
+__all__ = ["Correspondence", "correspondence", "difference", "first_difference"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +22,14 @@ class Correspondence:
     Attributes:
         a: The graph of the reference.
         b: The graph of the other network; its nodes, edges and links are the same.
+        compiled: The other network's graph as it was compiled, if it has another order; else None.
+        nodes: int64 [num_nodes], the number of each node in it; None if it has the same order.
     """
 
     a: ParameterGraph
     b: ParameterGraph
+    compiled: ParameterGraph | None = None
+    nodes: np.ndarray | None = None
 
     def values(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """The parameters on edges of both networks, as tensors of the reference."""
@@ -82,7 +88,7 @@ def _same_layout(a: EdgeBlock, b: EdgeBlock) -> bool:
 
 
 def correspondence(a: ParameterGraph, b: ParameterGraph) -> Correspondence | None:
-    """How the parameters of two networks correspond.
+    """How the parameters of two networks correspond, whose layers may come in another order.
 
     Args:
         a: The graph of the reference.
@@ -91,14 +97,79 @@ def correspondence(a: ParameterGraph, b: ParameterGraph) -> Correspondence | Non
     Returns:
         The correspondence; None if the graphs differ.
     """
-    return Correspondence(a, b) if first_difference(a, b) is None else None
+    in_order = first_difference(a, b) is None
+    if in_order and not _named_in_another_order(a, b):
+        return Correspondence(a, b)
+    made = renumbered(a, b)
+    if made is not None and _shared_alike(a, made.graph):
+        return Correspondence(a, made.graph, b, made.nodes)
+    return Correspondence(a, b) if in_order else None
+
+
+def difference(a: ParameterGraph, b: ParameterGraph) -> str:
+    """Why two networks have no correspondence.
+
+    Args:
+        a: A graph.
+        b: Another one, which has no correspondence with it.
+
+    Returns:
+        The first difference in the order of both graphs, or that there is none but in how their parts are connected.
+    """
+    if same_parts(a, b):
+        return "their layers are alike one by one, but no way was found in which they are connected alike"
+    return first_difference(a, b) or "they share other parameters"
+
+
+def _named_in_another_order(a: ParameterGraph, b: ParameterGraph) -> bool:
+    """Whether both have groups of the same names, but not in one order, as if branches that look alike are swapped."""
+    names = [[g.value for g in graph.groups] for graph in (a, b)]
+    return names[0] != names[1] and sorted(names[0]) == sorted(names[1])
 
 
 def first_difference(a: ParameterGraph, b: ParameterGraph) -> str | None:
-    """The first difference between two graphs, parameters and names aside, in words; None if there is none."""
+    """The first difference between two graphs in one order, parameters and names aside; None if there is none."""
     known: dict[Hashable, int] = {}
-    steps = _Steps(a, _via_keys(a, known)), _Steps(b, _via_keys(b, known))
-    return _other_nodes(a, b) or _other_edges(*steps) or _other_links(*steps) or _other_ports(*steps)
+    steps = _Steps(a, via_keys(a.vias, known)), _Steps(b, via_keys(b.vias, known))
+    found = _other_nodes(a, b) or _other_edges(*steps) or _other_links(*steps) or _other_ports(*steps)
+    return found or (None if _shared_alike(a, b) else "other parameters are shared")
+
+
+def _shared_alike(a: ParameterGraph, b: ParameterGraph) -> bool:
+    """Whether the elements that several edges share in one graph are shared by the same edges in the other one."""
+    tied = [{e.view.name for e in g.edges if e.tied} for g in (a, b)]
+    pairs = [
+        (e, f) for e, f in zip(a.edges, b.edges, strict=True)
+        if not e.constant and (e.view.name in tied[0] or f.view.name in tied[1])
+    ]  # fmt: skip
+    by_tensors: dict[tuple[str, str], set[Hashable]] = defaultdict(set)
+    for e, f in pairs:
+        by_tensors[e.view.name, f.view.name].add(_mapping(e, f))
+    one_to_one = all(len({names[side] for names in by_tensors}) == len(by_tensors) for side in (0, 1))
+    if one_to_one and all(len(found) == 1 and None not in found for found in by_tensors.values()):
+        return True
+    return _one_map(a, b, pairs) and _one_map(b, a, [(f, e) for e, f in pairs])
+
+
+def _mapping(e: EdgeBlock, f: EdgeBlock) -> Hashable:
+    """Which element of one tensor stands for which of another one by two views; None if strides do not say."""
+    if e.view.index is not None or f.view.index is not None:
+        return None
+    axes = zip(e.view.shape, e.view.strides, f.view.strides, strict=True)
+    return e.view.offset, f.view.offset, frozenset(axis for axis in axes if axis[0] > 1)
+
+
+def _one_map(a: ParameterGraph, b: ParameterGraph, pairs: Sequence[tuple[EdgeBlock, EdgeBlock]]) -> bool:
+    """Whether each element of the first graph's tensors stands for one element of the second graph's."""
+    starts = dict(zip(b.parameters, np.cumsum([0, *(p.size for p in b.parameters.values())]).tolist(), strict=False))
+    found: dict[str, np.ndarray] = {}
+    for e, f in pairs:
+        partner = found.setdefault(e.view.name, np.full(a.parameters[e.view.name].size, -1))
+        mine, theirs = e.view.elements().reshape(-1), f.view.elements().reshape(-1) + starts[f.view.name]
+        if ((partner[mine] >= 0) & (partner[mine] != theirs)).any():
+            return False
+        partner[mine] = theirs
+    return True
 
 
 def _other_nodes(a: ParameterGraph, b: ParameterGraph) -> str | None:
@@ -162,15 +233,6 @@ class _Steps:
         texts = (g.via_text(int(np.broadcast_to(v, np.shape(differs))[at])) for g, v in
                  ((self.graph, mine), (other.graph, theirs)))  # fmt: skip
         return " against ".join(text or "nothing" for text in texts)
-
-
-def _via_keys(graph: ParameterGraph, known: dict[Hashable, int]) -> np.ndarray:
-    """A number per via, int64 [vias]; equal for equal steps behind equal vias, of all graphs that share `known`."""
-    keys: list[int] = []
-    for via in graph.vias:
-        key = (via.op, via.attributes, via.sizes, tuple(keys[p] for p in via.parents), via.blocks)
-        keys.append(known.setdefault(key, len(known)))
-    return np.array(keys, dtype=np.int64)
 
 
 def _same_block(a: ParameterGraph, b: ParameterGraph, e: EdgeBlock, f: EdgeBlock) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,9 @@ import numpy as np
 
 from ..ir import ParameterGraph
 from ..symmetry import fingerprint
-from ..symmetry.report import group_name
 from .align import Alignment, Progress, Source, align, compiled
-from .correspondence import first_difference
+from .correspondence import correspondence, difference
+from .wording import counts, worded
 
 __all__ = ["Difference", "diff", "fingerprints"]
 
@@ -27,8 +26,7 @@ class Difference:
 
     Attributes:
         graphs: Their graphs.
-        structure: Lines that say what differs in structure, those of the first network with "-", of the second one
-            with "+"; none if they have one architecture.
+        structure: Lines that say what differs in structure, see `worded`; none if they have one architecture.
         alignment: The second network in the order of the first one, if they have one architecture.
     """
 
@@ -45,7 +43,8 @@ class Difference:
     def summary(self) -> str:
         """The verdict in one line."""
         if self.alignment is None:
-            return f"different architectures: {len(self.structure):,} lines differ"
+            numbers = counts(self.structure)
+            return f"different architectures: {numbers}" if numbers else "different architectures"
         same = self.alignment
         if same.before == 0:
             return "the same parameters"
@@ -93,33 +92,11 @@ def diff(
         GmncError: A model cannot be compiled.
     """
     graphs = compiled(a, **options), compiled(b, **options)
-    reason = first_difference(*graphs)
-    if reason is not None:
-        return Difference(graphs, tuple(_structure(*graphs)) or (reason,), None)
-    made = align(*graphs, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+    networks = correspondence(*graphs)
+    if networks is None:
+        return Difference(graphs, worded(*graphs) or (difference(*graphs),), None)
+    made = align(networks.a, networks.b, kinds=kinds, inputs=inputs, seed=seed, on_progress=on_progress, **options)
     return Difference(graphs, (), made)
-
-
-def _structure(a: ParameterGraph, b: ParameterGraph) -> Iterator[str]:
-    """Lines of a unified diff of the layers of two networks, without their context."""
-    for line in difflib.unified_diff([*_layers(a)], [*_layers(b)], lineterm="", n=0):
-        if line[:1] in "+-" and line[:3] not in ("+++", "---"):
-            yield line
-
-
-def _layers(graph: ParameterGraph) -> Iterator[str]:
-    """A line per edge block: its role, sizes, what its input went through, and names of layers."""
-    for block in graph.edges:
-        if block.constant or not block.size:
-            continue
-        src, dst = (graph.groups[int(graph.group_of(ends.flat[:1])[0])] for ends in (block.src, block.dst))
-        via = graph.via_text(int(block.via.flat[0]))
-        slots = "x".join(str(int(n) + 1) for n in block.slots.max(axis=0)) if block.slots.size else "1"
-        kernel = f", kernel {slots}" if block.shape[3] > 1 else ""
-        yield (
-            f"{block.role} of {group_name(dst)}: {src.size:,} {src.kind} to {dst.size:,} {dst.kind}{kernel}"
-            + (f", after {via}" if via else "")
-        )
 
 
 def fingerprints(model: Source, **options: Any) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Distances between the parameters of two networks, in all and by tensor."""
+"""Distances between the parameters of two networks: in all, by layer and by tensor."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir import ParameterGraph
+from .layers import layers
 from .similarity import Values
 
-__all__ = ["LayerDistance", "distance", "layer_distances"]
+__all__ = ["LayerDistance", "TensorDistance", "distance", "layer_distances"]
 
 
 @dataclass(frozen=True, slots=True)
-class LayerDistance:
+class TensorDistance:
     """How far a parameter tensor is from that of another network.
 
     Attributes:
@@ -31,6 +32,30 @@ class LayerDistance:
         return {"name": self.name, "before": self.before, "after": self.after}
 
 
+@dataclass(frozen=True, slots=True)
+class LayerDistance:
+    """How far the parameters of a layer are from those of another network.
+
+    Attributes:
+        name: The layer, see `gmnc.transforms.layers`.
+        before: The norm of the difference of all its parameters, relative to the norm of the reference's.
+        after: The same after an alignment.
+        tensors: The distances of its tensors, the farthest first.
+    """
+
+    name: str
+    before: float
+    after: float
+    tensors: tuple[TensorDistance, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """The distances as JSON data."""
+        return {
+            "name": self.name, "before": self.before, "after": self.after,
+            "tensors": [tensor.to_json() for tensor in self.tensors],
+        }  # fmt: skip
+
+
 def distance(a: Values, b: Values) -> float:
     """The norm of the difference of all parameters, relative to that of the first network's.
 
@@ -45,7 +70,7 @@ def distance(a: Values, b: Values) -> float:
 
 
 def layer_distances(graph: ParameterGraph, a: Values, b: Values, aligned: Values) -> tuple[LayerDistance, ...]:
-    """The distance of every parameter tensor, before and after an alignment, the farthest first.
+    """The distance of every layer, before and after an alignment, the farthest first.
 
     Args:
         graph: The graph of the reference.
@@ -54,13 +79,20 @@ def layer_distances(graph: ParameterGraph, a: Values, b: Values, aligned: Values
         aligned: The same, after.
 
     Returns:
-        One entry per tensor.
+        One entry per layer.
     """
-    sizes = {n: _square(a[n], None) for n in a}
-    found = [
-        LayerDistance(n, _ratio(_square(a[n], b[n]), sizes[n]), _ratio(_square(a[n], aligned[n]), sizes[n]))
-        for n in graph.parameters if n in a
-    ]  # fmt: skip
+    found = []
+    for layer in layers(graph):
+        names = [n for n in layer.tensors if n in a]
+        # By tensor: the size of the reference's, and of the differences before and after.
+        squares = np.array([[_square(a[n], None), _square(a[n], b[n]), _square(a[n], aligned[n])] for n in names])
+        tensors = [
+            TensorDistance(n, _ratio(before, size), _ratio(after, size))
+            for n, (size, before, after) in zip(names, squares.tolist(), strict=True)
+        ]
+        size, before, after = squares.sum(axis=0).tolist()
+        ordered = sorted(tensors, key=lambda tensor: -tensor.after)
+        found.append(LayerDistance(layer.name, _ratio(before, size), _ratio(after, size), tuple(ordered)))
     return tuple(sorted(found, key=lambda layer: -layer.after))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir import GmncError, ParameterGraph
 from .align import Alignment, Criterion, Progress, Source, align, compiled
-from .correspondence import correspondence, first_difference
+from .correspondence import correspondence, difference
 from .probing import batches
 from .repair import Repaired, Repairer
 from .similarity import Values
@@ -66,6 +66,8 @@ def merge(
     kinds: Sequence[str] = ("permutation",),
     by: Criterion = "weights",
     inputs: Mapping[str, np.ndarray] | None = None,
+    labels: np.ndarray | None = None,
+    output: str | None = None,
     repair: Mapping[str, np.ndarray] | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
@@ -85,6 +87,8 @@ def merge(
         kinds: Kinds of symmetries to align by, see `align`.
         by: What neurons are matched by, see `align`.
         inputs: Arrays by input name for activations, and for the checks in ONNX Runtime.
+        labels: Labels of `inputs`, for the loss along the line to each further network, see `align`.
+        output: The output that they are labels of, see `align`.
         repair: Arrays by input name, samples along the first axis, from which the statistics of the merged network's
             channels are set: running means and variances, and scale and shift of layers that have none (`Repairer`).
         seed: Seed of everything random.
@@ -99,19 +103,24 @@ def merge(
             data for repair.
     """
     weights = _checked(models, weights, method, base)
+    if labels is not None and not aligned:
+        raise GmncError("the loss along the line is computed by the alignment: merge with alignment, or without labels")
     graphs = [compiled(m, **options) for m in models]
     first = graphs[0]
     reference, alignments, parts = None, [], []
     for graph in [*graphs[1:], *([] if base is None else [compiled(base, **options)])]:
         if aligned:
-            made = align(first, graph, kinds=kinds, by=by, inputs=inputs, seed=seed, on_progress=on_progress, **options)
+            made = align(
+                first, graph, kinds=kinds, by=by, inputs=inputs, labels=labels, output=output, seed=seed,
+                on_progress=on_progress, **options,
+            )  # fmt: skip
             alignments.append(made)
             reference, own = made.reference, made.aligned
         else:
             networks = correspondence(first, graph)
             if networks is None:
                 raise GmncError(
-                    f"{first.name} and {graph.name} have different architectures: {first_difference(first, graph)}"
+                    f"{first.name} and {graph.name} have different architectures: {difference(first, graph)}"
                 )
             reference, own = networks.values()
         parts.append(own)

@@ -1,7 +1,8 @@
-"""Pictures of parameter graphs: every node and edge of a small graph, groups and blocks of a large one."""
+"""Pictures: every node and edge of a small graph, groups and blocks of a large one, distances between two networks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,9 @@ from ...ir import GmncError, ParameterGraph
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["MAX_EDGES", "MAX_NODES", "View", "draw"]
+    from .distances import Curves
+
+__all__ = ["MAX_EDGES", "MAX_NODES", "View", "checked", "draw", "draw_distances"]
 
 MAX_NODES = 300
 """Nodes up to which `view="auto"` draws every node."""
@@ -42,26 +45,86 @@ def draw(graph: ParameterGraph, path: str | Path, view: View = "auto") -> Path:
         GmncError: The format is not supported, the graph is empty, matplotlib (extra `draw`) is not installed, or the
             file cannot be written.
     """
+    path = checked(path, graph.files)
+    if not graph.num_nodes:
+        raise GmncError(f"graph {graph.name!r} has no nodes to draw")
+
+    def picture() -> Figure:
+        from .groups import group_picture
+        from .nodes import node_picture
+
+        edges = sum(block.size for block in graph.edges) + graph.num_links
+        small = graph.num_nodes <= MAX_NODES and edges <= MAX_EDGES
+        return (node_picture if view == "nodes" or (view == "auto" and small) else group_picture)(graph)
+
+    return _saved(path, graph.files, picture)
+
+
+def draw_distances(
+    rows: Sequence[tuple[str, float, float]],
+    path: str | Path,
+    title: str = "",
+    curves: Sequence[Curves] = (),
+    read: Sequence[str | Path] = (),
+) -> Path:
+    """Draw distances between two networks by layer, before and after an alignment.
+
+    Args:
+        rows: Name, distance before and distance after of each layer, in the order in which they are drawn.
+        path: File to write, .svg or .png.
+        title: The title.
+        curves: Quantities along the line between the networks, drawn beside the distances.
+        read: Files that were read, which are not replaced.
+
+    Returns:
+        `path`.
+
+    Raises:
+        GmncError: The format is not supported, matplotlib (extra `draw`) is not installed, or the file cannot be
+            written.
+    """
+
+    def picture() -> Figure:
+        from .distances import distance_picture
+
+        return distance_picture(rows, title, curves)
+
+    return _saved(checked(path, read), read, picture)
+
+
+def checked(path: str | Path, read: Sequence[str | Path] = ()) -> Path:
+    """Check that a picture can be written, before anything that takes time.
+
+    Args:
+        path: The file.
+        read: Files that are not replaced.
+
+    Returns:
+        `path`.
+
+    Raises:
+        GmncError: The format is not supported, matplotlib (extra `draw`) is not installed, or the file cannot be
+            written.
+    """
     path = Path(path)
     if path.suffix.lower() not in (".svg", ".png"):
         raise GmncError(f"cannot draw to {path.name!r}: the name must end in .svg or .png")
-    target(path, graph.files)
-    if not graph.num_nodes:
-        raise GmncError(f"graph {graph.name!r} has no nodes to draw")
+    target(path, read)
     try:
-        import matplotlib.figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise GmncError("drawing needs matplotlib: pip install 'gmnc[draw]'") from error
-    from .groups import group_picture
-    from .nodes import node_picture
+    return path
 
-    edges = sum(block.size for block in graph.edges) + graph.num_links
-    small = graph.num_nodes <= MAX_NODES and edges <= MAX_EDGES
-    picture = node_picture if view == "nodes" or (view == "auto" and small) else group_picture
+
+def _saved(path: Path, read: Sequence[str | Path], picture: Callable[[], Figure]) -> Path:
+    """Make a picture and write it, always as the same bytes."""
+    import matplotlib.figure
+
     with matplotlib.rc_context(_SETTINGS):
-        figure = picture(graph)
+        figure = picture()
         kind = path.suffix.lower()[1:]
-        with replacing(path, graph.files) as temporary:
+        with replacing(path, read) as temporary:
             figure.savefig(temporary, format=kind, dpi=_dpi(figure), metadata={"Date": None} if kind == "svg" else {})
     return path
 

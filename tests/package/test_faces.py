@@ -51,8 +51,8 @@ FACES = {
         brute_force build count disagreement networks random_inputs run values verify with_values
     """,
     "transforms": """
-        Alignment Correspondence Difference FamilyReport LayerDistance Matching Merged NothingToPrune Proof Prune Pruned
-        Scrambled align correspondence diff distance fingerprints match merge prove prune scramble
+        Alignment Correspondence Difference FamilyReport LayerDistance Line Matching Merged NothingToPrune Proof Prune
+        Pruned Scrambled TensorDistance align correspondence diff distance fingerprints match merge prove prune scramble
     """,
 }
 
