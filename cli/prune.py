@@ -157,4 +157,4 @@ def _print(pruned: Pruned) -> None:
         table.add_row(short(family.name), count, cell(family.what if family.removed else family.reason))
     console.print(table)
     console.print(pruned.summary, soft_wrap=True)
-    console.print(cell(pruned.proof.line()), soft_wrap=True)
+    console.print(cell(pruned.proof.summary), soft_wrap=True)

@@ -81,5 +81,5 @@ class Scramble(onnx_ir.passes.FunctionalPass):
 
 def _require(proof: Proof) -> None:
     """Raise `GmncError` if a network that ran computes something else; one that cannot be run is passed on."""
-    if proof.change is not None and not proof.holds:
+    if proof.error is not None and not proof.holds:
         raise GmncError(f"the transformed model is not the same: {proof.summary}")
