@@ -14,9 +14,9 @@ from .diff import Difference, diff, fingerprints
 from .distance import LayerDistance, distance
 from .matching import Matching, match
 from .merge import Merged, merge
+from .passes import Prune
 from .proof import Proof, prove
 from .prune import NothingToPrune, prune
-from .prune_pass import Prune
 from .pruning.report import FamilyReport, Pruned
 from .scramble import Scrambled, scramble
 
