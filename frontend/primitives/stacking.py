@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..budget import MAX_LABELS, check_limit
+from .combine import combine
 from .grid import free_axes, spread
-from .joins import Factors, Operand, combine
+from .joins import Factors, Operand
 from .labels import map_via, varying
 from .state import State
 
