@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from .transforms.passes import Align, Scramble
-from .transforms.prune_pass import Prune
+from .transforms.passes import Align, Prune, Scramble
 
 __all__ = ["Align", "Prune", "Scramble"]

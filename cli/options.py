@@ -10,6 +10,7 @@ import typer
 
 __all__ = [
     "LARGEST_SEED",
+    "Arrays",
     "Device",
     "Dims",
     "FoldWeights",
@@ -20,6 +21,7 @@ __all__ = [
     "OnUnsupported",
     "Policy",
     "Quiet",
+    "Seed",
     "parse_dims",
     "parse_inputs",
 ]
@@ -68,12 +70,19 @@ Kinds = Annotated[
         metavar="KINDS", help="Comma-separated kinds of symmetries: permutation, sign, scale, orthogonal, linear."
     ),
 ]
+LARGEST_SEED = 2**63 - 1
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
+Arrays = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.npz", help="Arrays by input name for activations and the check in ONNX Runtime; else random.",
+        show_default=False,
+    ),
+]  # fmt: skip
 Device = Annotated[str, typer.Option(metavar="DEVICE", help="auto (a GPU if available), cpu, cuda, cuda:1, ...")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Suppress progress and notes on stderr.")]
 
-
-LARGEST_SEED = 2**63 - 1
 _DIGITS = 18
 """Largest number of digits of a size."""
 

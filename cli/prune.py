@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import LARGEST_SEED, Dims, Inputs, Json, Model, Quiet, parse_dims, parse_inputs
+from .options import Arrays, Dims, Inputs, Json, Model, Quiet, Seed, parse_dims, parse_inputs
 from .session import (
     CHECK_FAILED,
     cell,
@@ -59,11 +59,6 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", metavar="FILE", help="Write the pruned model to this file.", show_default=False),
 ]
-Arrays = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.npz", help="Arrays by input name; random ones by default.", show_default=False),
-]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
 AllowUnchecked = Annotated[
     bool, typer.Option("--allow-unchecked", help="Exit with 0, not 1, if ONNX Runtime does not run the model.")
 ]
@@ -157,4 +152,4 @@ def _print(pruned: Pruned) -> None:
         table.add_row(short(family.name), count, cell(family.what if family.removed else family.reason))
     console.print(table)
     console.print(pruned.summary, soft_wrap=True)
-    console.print(cell(pruned.proof.line()), soft_wrap=True)
+    console.print(cell(pruned.proof.summary), soft_wrap=True)

@@ -11,7 +11,7 @@ import typer
 
 from .distances import check_picture, draw_alignment, print_layers
 from .labels import labelled
-from .options import LARGEST_SEED, Dims, Inputs, Json, Kinds, Model, Quiet, parse_dims, parse_inputs
+from .options import Arrays, Dims, Inputs, Json, Kinds, Model, Quiet, Seed, parse_dims, parse_inputs
 from .session import CHECK_FAILED, cell, errors_to_exit_codes, output, print_json, progress_bar, say
 
 if TYPE_CHECKING:
@@ -30,15 +30,7 @@ Several = Annotated[
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE.onnx", help="The file to write.", show_default=False)
 ]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
 Starts = Annotated[int, typer.Option(min=1, metavar="N", help="Number of orders of the layers that are tried.")]
-Arrays = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE.npz", help="Arrays by input name for activations and the check in ONNX Runtime; else random.",
-        show_default=False,
-    ),
-]  # fmt: skip
 Labels = Annotated[
     str | None,
     typer.Option(

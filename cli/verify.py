@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .options import (
-    LARGEST_SEED,
     Dims,
     FoldWeights,
     Inputs,
@@ -19,6 +18,7 @@ from .options import (
     OnUnsupported,
     Policy,
     Quiet,
+    Seed,
     parse_dims,
     parse_inputs,
 )
@@ -31,7 +31,6 @@ __all__ = ["verify_model"]
 
 
 Trials = Annotated[int, typer.Option(min=1, metavar="N", help="Number of products of generators to run.")]
-Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, metavar="S", help="Seed of everything random.")]
 Arrays = Annotated[
     Path | None,
     typer.Option(metavar="FILE.npz", help="Arrays by input name, run besides random inputs.", show_default=False),

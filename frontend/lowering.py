@@ -10,30 +10,31 @@ from typing import Any
 import numpy as np
 
 from ..ir import EdgeRole, LinkRole, NodeKind, OpaqueOp, Parameter
-from ..ir.arrays import distinct, occurrence
-from .budget import MAX_EXPANDED, MAX_LABELS, MAX_POSITIONS, check_limit
+from .budget import MAX_EXPANDED, MAX_LABELS, check_limit
 from .context import LoweringContext, elementwise_result, reduced_shape
 from .primitives.add_parameters import Addend, add_parameters
 from .primitives.aligned import axis_names, join_aligned, own_axes
 from .primitives.constants import Constants, uniform
 from .primitives.contraction import Spec, contract, fitted
+from .primitives.copied_nodes import copied, numbers_apart
 from .primitives.copies import SINGLE, common_copies, is_copied, met_by_labels
 from .primitives.elements import Elements
 from .primitives.elementwise import elementwise, traced
-from .primitives.grid import copied_axes, free_axes, moved, placed, unfold
+from .primitives.grid import copied_axes, free_axes, moved
 from .primitives.interface import DataMovement, Picks, Rows
-from .primitives.joins import Factors, Operand, combine, independent, join, shared_neuron
-from .primitives.labels import compress, map_via, nodes_of, to_labels, unrepeated, varying
-from .primitives.loop_carried import carry, close
+from .primitives.joins import Factors, Operand, independent, join, shared_neuron
+from .primitives.labels import compress, map_via, to_labels, varying
+from .primitives.loop_carried import carry, close, read_by_step
 from .primitives.opaque import opaque, opaque_join
 from .primitives.pairing import matrix_axes, neuron_axes, paired, paired_by_group
 from .primitives.products import product_sum
 from .primitives.quantised import Packing, QuantScheme
 from .primitives.recurrence import Units, recur
 from .primitives.reductions import layout, normalize_over, order, reduce
-from .primitives.shared_weights import own_nodes, settled, windows
+from .primitives.shared_weights import is_one_of, own_nodes, settled, windows
+from .primitives.sources import placed_source, rows_of_table
 from .primitives.sparse import SparseLayer, sparse
-from .primitives.stacking import resized, stack
+from .primitives.stacking import joined_along, resized, stack
 from .primitives.state import State
 from .primitives.storage import QuantOperand, quantise, store
 from .primitives.values import Op, Value
@@ -66,7 +67,7 @@ class GraphLowering(LoweringContext):
     def source(self, value: Value, classes: np.ndarray) -> tuple[np.ndarray, ...]:
         """Neurons of a parameter or constant that is lowered as an activation, one per feature; elements are edges."""
         ids = self.state.nodes(NodeKind.NEURON, int(classes.max()) + 1 if classes.size else 0, 0)
-        labels = self._placed(to_labels(ids)[classes], value.shape) if classes.size else classes
+        labels = placed_source(self.state, to_labels(ids)[classes], value.shape) if classes.size else classes
         elements = self.weight(value)
         add_parameters(self.state, (labels,), value.shape, [Addend(elements, EdgeRole.SOURCE)], "Source", {})
         if elements.arena.constant:
@@ -86,21 +87,7 @@ class GraphLowering(LoweringContext):
         """Nodes of a graph input, one per feature; pinned."""
         ids = self.state.builder.nodes(NodeKind.INPUT, int(classes.max()) + 1 if classes.size else 0, 0, value=name)
         self.state.builder.pin(ids)
-        return (self._placed(to_labels(ids)[classes], shape),)
-
-    def _placed(self, labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        """Mark entries of a source that are one feature as its different positions, in their order."""
-        if not labels.size or unrepeated(labels):
-            return labels
-        moves, axes = self.state.moves, free_axes([labels], shape)
-        grid = tuple(shape[a] for a in axes)
-        count = occurrence(labels)
-        many = int(count.max()) + 1
-        size = math.prod(grid)
-        check_limit(count.size * size, MAX_POSITIONS, "positions of its input")
-        at = count[..., None] * size + np.arange(size)
-        found = replace(unfold(moves, labels, grid), at=at, bases=((many, *grid),))
-        return placed(moves, found, found.which, at.reshape(labels.size, size), grid)
+        return (placed_source(self.state, to_labels(ids)[classes], shape),)
 
     def move(
         self, x: Value, function: DataMovement, shape: tuple[int, ...], by_shape: bool = False,
@@ -255,10 +242,10 @@ class GraphLowering(LoweringContext):
             return self._contract_with_nodes(x, fitted(weight, spec, shape), spec, shape, own)
         copies = [i for i, t in enumerate(spec.x) if i in x.copy_axes and t in spec.w and t not in spec.out]
         if copies and len(x.factors) == 1 and x.factors[0].size == 1:
-            x = replace(x, factors=(self._copied(x, copies),))
-        if self._is_shared(weight):
+            x = replace(x, factors=(copied(self.state, x.factors[0], x.shape, copies),))
+        if is_one_of(weight, self.shared):
             meets = [i for i, t in enumerate(spec.x) if t in spec.w and t not in spec.out]
-            x = x.relabelled(tuple(self._numbers_apart(f, meets) for f in x.factors))
+            x = x.relabelled(tuple(numbers_apart(self.state, f, meets) for f in x.factors))
         copy_axes = frozenset(
             spec.out.index(spec.x[i]) for i in x.copy_axes if spec.x[i] in spec.out and spec.x[i] not in spec.w
         )
@@ -299,17 +286,8 @@ class GraphLowering(LoweringContext):
 
     def step(self, x: Value, axis: int, attributes: dict[str, Any]) -> Value:
         """Labels that differ along the axis are joined; the step names the axis by its number in the grid."""
-        state, free = self.state, free_axes(x.factors, x.shape)
-        labelled = any(f.shape[axis] > 1 for f in x.factors)
-        items = {"axis": sorted({axis, *free}).index(axis), **attributes}
-        entry = (slice(None),) * axis + (0,)
-        out = []
-        for factor in x.factors:
-            here = shared_neuron(state, factor, (axis,), beside=free) if factor.shape[axis] > 1 else factor
-            reads = factor.shape[axis] > 1 or not labelled
-            marked = map_via(here, lambda v: state.builder.via("Step", items.items(), (v,))) if reads else here
-            out.append(marked[entry])
-        return x.relabelled(independent(state, out), (*x.shape[:axis], *x.shape[axis + 1 :]))
+        factors = read_by_step(self.state, x.factors, x.shape, axis, attributes)
+        return x.relabelled(factors, (*x.shape[:axis], *x.shape[axis + 1 :]))
 
     def carry(self, name: str, initial: Value) -> Value:
         """One join node per class known so far."""
@@ -352,23 +330,12 @@ class GraphLowering(LoweringContext):
 
     def gather_rows(self, table: Elements, x: Value, shape: tuple[int, ...], role: str = EdgeRole.EMBEDDING) -> Value:
         """Table rows are pinned `token` nodes, linked from the indices; their entries are edges to new neurons."""
-        state = self.state
-        labels = self._one_label(x)
-        rows = table.shape[0]
-        width = int(np.prod(table.shape[1:], dtype=np.int64))
-        depth = state.depth(labels)
-        tokens = state.nodes(NodeKind.TOKEN, rows, depth, pinned=True)
-        state.links(tokens, np.broadcast_to(labels.reshape(-1)[:1], (rows,)), LinkRole.TOKEN)
-        neurons = state.nodes(NodeKind.NEURON, width, depth + 1)
-        elements = table.move(lambda a: a.reshape(1, rows, width, 1).transpose(0, 2, 1, 3))
-        state.edges(neurons[None], tokens[None], np.zeros((1, 1), np.int32), elements, role)
-        factor = to_labels(neurons).reshape((1,) * x.rank + table.shape[1:])
-        return x.relabelled((compress(factor),), shape)
+        return x.relabelled((rows_of_table(self.state, table, self._one_label(x), x.rank, role),), shape)
 
     def concat(self, inputs: Sequence[Value], axis: int) -> Value:
         """Movement along a labelled axis (or of single entries), a join of the operands along a free one."""
         whole = [self.as_activation(v) for v in inputs if v.shape[axis] > 0]
-        first, length = whole[0], sum(v.shape[axis] for v in whole)
+        first = whole[0]
         if len(whole) == 1:
             return first.relabelled(first.factors)
         names = [[*range(axis), ("along", i), *range(axis + 1, v.rank)] for i, v in enumerate(whole)]
@@ -383,15 +350,9 @@ class GraphLowering(LoweringContext):
             made = self.moved(first.relabelled((labels,), shape), lambda a: a, shape)
             return replace(first.relabelled(made, shape), copy_axes=beside | ({axis} if copies else set()))
 
-        def step(vias: tuple[int, ...]) -> int:
-            return self.state.builder.via("Concat", (), vias)
-
-        operands = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
-        thin, shape = (resized(first.shape, axis, n) for n in (1, length))
-        factors = combine(self.state, operands, thin, "Concat", range(len(operands)), step, lambda _, via: via)
-        along = (("axis", free_axes(factors, shape).index(axis)),)
-        marked = tuple(map_via(f, lambda v: self.state.builder.via("Along", along, (v,))) for f in factors)
-        return replace(first.relabelled(marked, shape), copy_axes=beside)
+        shape = resized(first.shape, axis, sum(v.shape[axis] for v in whole))
+        factors = joined_along(self.state, [Operand(v.factors, v.shape) for v in values], axis, shape)
+        return replace(first.relabelled(factors, shape), copy_axes=beside)
 
     def select(self, mask: np.ndarray, name: str, x: Value, y: Value) -> Value:
         """The labels of the entries are selected."""
@@ -430,42 +391,6 @@ class GraphLowering(LoweringContext):
             beside = free_axes(x.factors, x.shape)
             labels = shared_neuron(self.state, labels, varying(labels), beside=beside)
         return labels
-
-    def _is_shared(self, weight: Elements) -> bool:
-        """Whether other contractions read the same parameter."""
-        array, arena = weight.array, weight.arena
-        if not self.shared or arena.constant or not array.size:
-            return False
-        number = arena.number_of(array) if array.dtype == np.int8 else int(array.flat[0])
-        return arena.owner(number)[0] in self.shared
-
-    def _numbers_apart(self, labels: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-        """A node for each entry along axes that is one number of the program, if there are several beside others.
-
-        So the columns of a weight that meet these entries here, and others elsewhere, may trade places: those for the
-        state of a cell, which is zero in the first step.
-        """
-        here = nodes_of(labels) == self.state.program_node
-        if not here.any() or here.all():
-            return labels
-        place = np.arange(labels.size).reshape(labels.shape)
-        for axis in set(range(labels.ndim)) - {*axes}:
-            place = np.broadcast_to(place.min(axis=axis, keepdims=True), labels.shape)
-        pairs, which = np.unique(np.stack([labels[here], place[here]]), axis=1, return_inverse=True)
-        if len(distinct(pairs[0])) == pairs.shape[1]:
-            return labels
-        nodes = self.state.nodes(NodeKind.JOIN, pairs.shape[1], 0)
-        self.state.links(nodes, pairs[0], LinkRole.COPY)
-        apart = labels.copy()
-        apart[here] = to_labels(nodes)[which.reshape(-1)]
-        return apart
-
-    def _copied(self, x: Value, axes: Sequence[int]) -> np.ndarray:
-        """A node per copy along these axes of a value with a single label."""
-        shape = [n if a in axes else 1 for a, n in enumerate(x.shape)]
-        nodes = self.state.nodes(NodeKind.JOIN, math.prod(shape), self.state.depth(x.factors[0]))
-        self.state.links(nodes, np.broadcast_to(x.factors[0].reshape(-1), nodes.shape), LinkRole.COPY)
-        return to_labels(nodes).reshape(shape)
 
     def _tuple(self, x: Value) -> np.ndarray:
         if len(x.factors) == 1:

@@ -67,6 +67,24 @@ class Component:
         """log10 of the order of the group that the generators generate; a lower bound unless `exact`."""
         return self.rest_log10 + sum(f.log10 for level in self.levels for f in level)
 
+    def positions(self) -> Iterator[tuple[int, list[np.ndarray]]]:
+        """The positions of every symmetric group with all that is inside them, from the inside out.
+
+        These are the items that the levels were found from. `Interchangeable` has all items that move, but only the
+        groups of which every order is known to be a symmetry by itself.
+
+        Yields:
+            The level of a group, and for each of its positions the items there, int64. If there are two, the items of
+            each column are in ascending order, so what belongs together may be on different sides.
+        """
+        inside: dict[int, np.ndarray] = {}
+        for number, level in enumerate(self.levels):
+            for group in level:
+                columns = [[inside.get(i, np.array([i])) for i in column] for column in group.columns.tolist()]
+                yield number, [np.concatenate(position) for position in zip(*columns, strict=True)]
+            for column in (c for group in level for c in group.columns.tolist()):
+                inside[min(column)] = np.concatenate([inside.get(i, np.array([i])) for i in column])
+
 
 @dataclass(frozen=True, slots=True)
 class _Permutations:

@@ -2,7 +2,8 @@
 
 `group` finds how symmetric groups nest from a few items of each. Here every group gets all of its columns, nodes and
 edge blocks alike, so that any order of its positions is a symmetry by itself: the features of a head, the heads of an
-attention with all their features, the channels of a residual stream in every layer.
+attention with all their features, the channels of a residual stream in every layer. Groups that no generators permute
+one at a time, column by column, are left out (often query heads that share a key); `Component.positions` has all.
 """
 
 from __future__ import annotations

@@ -13,9 +13,14 @@ from ..frontend.model.traversal import reads
 from ..ir import ParameterGraph
 from .inputs import InferredModel
 
-__all__ = ["eps_of", "float_types", "tolerance_of"]
+__all__ = ["AMPLIFIED", "NOISE", "eps_of", "float_types", "tolerance_of"]
 
 ROUNDING_STEPS = 64
+NOISE = 3e-6
+"""Relative noise on parameters that shows how a network amplifies rounding: ten times the rounding of float32."""
+
+AMPLIFIED = 3
+"""The multiple of the effect of this noise that a tolerance allows."""
 _DATA_MOVEMENT = {
     "Cast",
     "CastLike",

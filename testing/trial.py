@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import ParameterGraph
-from .precision import eps_of, tolerance_of
+from .precision import AMPLIFIED, NOISE, eps_of, tolerance_of
 from .processes import NotRunnable, Runner, Stopped
 from .runtime import Arrays, Network, disagreement, magnitude
 
@@ -17,8 +17,6 @@ __all__ = ["Errors", "NotRunnable", "Trial", "perturbed", "perturbed_values", "s
 Errors = dict[str, float]
 """Change of each output, relative to its largest magnitude."""
 
-_NOISE = 3e-6
-_AMPLIFIED = 3
 _DRAWS = 2
 _HUGE = 1e6
 _PARTS = 8
@@ -111,7 +109,7 @@ class Trial:
         self.fixed = True
         for _ in range(_DRAWS):
             for name, error in self.conditioning().items():
-                self.tolerances[name] = max(self.tolerances[name], _AMPLIFIED * error)
+                self.tolerances[name] = max(self.tolerances[name], AMPLIFIED * error)
 
     def allow_rounding(self, dtypes: Iterable[str]) -> None:
         """Raise the tolerances to those of outputs that are computed in these float types, to which weights round."""
@@ -225,7 +223,7 @@ def shuffled(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _noisy(tensor: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     kind: Any = np.float64 if tensor.dtype == np.float64 else np.float32
-    return np.asarray(tensor * (1 + kind(_NOISE) * rng.standard_normal(tensor.shape, dtype=kind))).astype(tensor.dtype)
+    return np.asarray(tensor * (1 + kind(NOISE) * rng.standard_normal(tensor.shape, dtype=kind))).astype(tensor.dtype)
 
 
 def _differences(base: Sequence[Arrays], new: Sequence[Arrays], names: Iterable[str]) -> Errors:

@@ -16,9 +16,9 @@ from .distance import LayerDistance, TensorDistance, distance
 from .line import Line
 from .matching import Matching, match
 from .merge import Merged, merge
+from .passes import Prune
 from .proof import Proof, prove
 from .prune import NothingToPrune, prune
-from .prune_pass import Prune
 from .pruning.report import FamilyReport, Pruned
 from .scramble import Scrambled, scramble
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import onnx_ir
@@ -10,9 +11,11 @@ from ..backends.onnx import write
 from ..ir import GmncError
 from .align import Alignment, Source, align
 from .proof import Proof
+from .prune import prune
+from .pruning.report import Pruned
 from .scramble import Scrambled, scramble
 
-__all__ = ["Align", "Scramble"]
+__all__ = ["Align", "Prune", "PruneResult", "Scramble"]
 
 
 class Align(onnx_ir.passes.FunctionalPass):
@@ -45,6 +48,43 @@ class Align(onnx_ir.passes.FunctionalPass):
         _require(self.result.proof)
         values = self.result.values
         return onnx_ir.passes.PassResult(write(self.result.networks.b, values), bool(values))
+
+
+@dataclass
+class PruneResult(onnx_ir.passes.PassResult):
+    """The result of the pass: the pruned model, and what was removed."""
+
+    pruned: Pruned
+
+
+class Prune(onnx_ir.passes.FunctionalPass):
+    """Removes positions of symmetric families from a model; the model that it is given stays as it is.
+
+    The report is in the result and, for pipelines that drop results, in the attribute `pruned` (None before a run).
+
+    Args:
+        ratio: The share of positions to remove.
+        **options: As in `gmnc.prune`, but `path`.
+    """
+
+    def __init__(self, ratio: float = 0.5, **options: Any) -> None:
+        self.ratio, self.options = ratio, options
+        self.pruned: Pruned | None = None
+
+    def call(self, model: onnx_ir.Model) -> PruneResult:
+        """Prune a model.
+
+        Args:
+            model: The model; it is not modified.
+
+        Returns:
+            The pruned model, and the report.
+
+        Raises:
+            GmncError: As raised by `gmnc.prune`.
+        """
+        self.pruned = prune(model, self.ratio, **{"measure": False, **self.options})
+        return PruneResult(self.pruned.model, True, self.pruned)
 
 
 class Scramble(onnx_ir.passes.FunctionalPass):
@@ -81,5 +121,5 @@ class Scramble(onnx_ir.passes.FunctionalPass):
 
 def _require(proof: Proof) -> None:
     """Raise `GmncError` if a network that ran computes something else; one that cannot be run is passed on."""
-    if proof.change is not None and not proof.holds:
+    if proof.error is not None and not proof.holds:
         raise GmncError(f"the transformed model is not the same: {proof.summary}")

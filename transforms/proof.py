@@ -1,4 +1,8 @@
-"""Proofs of transforms: a network and its transformed version run in ONNX Runtime on the same inputs."""
+"""Proofs of transforms: a network and its transformed version run in ONNX Runtime on the same inputs.
+
+Outputs are compared by `largest_difference`. Where they differ by more than rounding explains, three times the effect
+of `noise`, ten times as large as rounding, is allowed.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,15 @@ import numpy as np
 
 from ..ir import ParameterGraph
 from ..testing.inputs import SAMPLINGS, InputSpec, Source, draw_inputs, infer_model, input_specs
-from ..testing.precision import eps_of, float_types, tolerance_of
+from ..testing.precision import AMPLIFIED, NOISE, eps_of, float_types, tolerance_of
 from ..testing.processes import NotRunnable
 from ..testing.runtime import Arrays, Network, disagreement
 from .similarity import Values
 
-__all__ = ["Feeds", "Proof", "feeds_for", "prove"]
+__all__ = ["Feeds", "Proof", "feeds_for", "largest_difference", "noise", "prove"]
 
 Feeds = list[dict[str, np.ndarray]]
 """Arrays by input name, for each run."""
-
-_NOISE = 3e-6
-_AMPLIFIED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,34 +29,35 @@ class Proof:
     """Whether two networks compute the same.
 
     Attributes:
-        change: The largest change of an output, relative to its largest magnitude; None if they were not run.
-        tolerance: What rounding may change.
+        error: The largest difference of an output, relative to its largest magnitude; None if they were not run.
+        tolerance: The largest difference that rounding explains.
         runs: On how many inputs they ran.
         reason: Why they were not run.
     """
 
-    change: float | None
-    tolerance: float
-    runs: int
+    error: float | None
+    tolerance: float = 0.0
+    runs: int = 0
     reason: str = ""
 
     @property
     def holds(self) -> bool:
         """Whether they were run and compute the same up to rounding."""
-        return self.change is not None and self.change <= self.tolerance
+        return self.error is not None and self.error <= self.tolerance
 
     @property
     def summary(self) -> str:
         """The proof as one line."""
-        if self.change is None:
-            return f"not checked in ONNX Runtime: {self.reason}"
+        return f"not checked in ONNX Runtime: {self.reason}" if self.error is None else self._verdict(self.error)
+
+    def _verdict(self, error: float) -> str:
         verdict = "the outputs stay the same" if self.holds else "THE OUTPUTS CHANGE"
-        return f"ONNX Runtime: {verdict}, largest change {self.change:.2g} (tolerance {self.tolerance:.2g})"
+        return f"ONNX Runtime: {verdict}, largest change {error:.2g} (tolerance {self.tolerance:.2g})"
 
     def to_json(self) -> dict[str, object]:
         """The proof as JSON data."""
         return {
-            "holds": self.holds, "change": self.change, "tolerance": self.tolerance, "runs": self.runs,
+            "holds": self.holds, "change": self.error, "tolerance": self.tolerance, "runs": self.runs,
             "reason": self.reason,
         }  # fmt: skip
 
@@ -120,32 +122,33 @@ def prove(
         model: The model, for the float types of its outputs.
 
     Returns:
-        The largest change of an output, and what rounding changes: three times the effect of noise that is ten times as
-        large as rounding, at least as much as depth and float type explain.
+        The largest change of an output, and what rounding changes: three times the effect of noise, at least as much as
+        depth and float type explain.
     """
     network = Network(graph)
     try:
         base = network.run({}, feeds)
-        change = _change(base, network.run(new, feeds))
+        change = largest_difference(base, network.run(new, feeds))
         types = float_types(infer_model(model)) if model is not None else {}
         least = tolerance_of(graph, max(types.values(), key=eps_of, default="float32"))
-        noise = (
-            max(_change(base, network.run(_noisy(graph, new, rng), feeds)) for _ in range(2)) if change > least else 0
-        )
-    except NotRunnable as error:
-        return Proof(None, 0.0, 0, str(error))
-    return Proof(change, max(least, _AMPLIFIED * noise), len(feeds))
+        draws = range(2) if change > least else ()
+        noisy = [network.run(_with_noise(graph, new, rng), feeds) for _ in draws]
+    except NotRunnable as reason:
+        return Proof(None, reason=str(reason))
+    return Proof(change, max([least, *(AMPLIFIED * largest_difference(base, n) for n in noisy)]), len(feeds))
 
 
-def _change(before: Sequence[Arrays], after: Sequence[Arrays]) -> float:
+def largest_difference(before: Sequence[Arrays], after: Sequence[Arrays]) -> float:
+    """The largest `disagreement` of outputs over several runs; 0 if there are none."""
     return max((disagreement(a, b) for a, b in zip(before, after, strict=True)), default=0.0)
 
 
-def _noisy(graph: ParameterGraph, new: Values, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def noise(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """An array of floats changed by relative noise that is ten times as large as the rounding of float32."""
+    return np.asarray((array * (1 + NOISE * rng.standard_normal(array.shape))).astype(array.dtype))
+
+
+def _with_noise(graph: ParameterGraph, new: Values, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The tensors that change as they are, up to noise."""
-    made = {}
-    for name in new:
-        value = np.asarray(graph.parameters[name].load())
-        if value.dtype.kind == "f":
-            made[name] = (value * (1 + _NOISE * rng.standard_normal(value.shape))).astype(value.dtype)
-    return made
+    values = {n: np.asarray(graph.parameters[n].load()) for n in new}
+    return {n: noise(v, rng) for n, v in values.items() if v.dtype.kind == "f"}

@@ -26,7 +26,7 @@ from .pruning.cuts import Uncuttable
 from .pruning.finish import finish
 from .pruning.importance import CRITERIA, activation_scores, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
-from .pruning.proof import NOT_FINITE, Proof, proved
+from .pruning.proof import NOT_FINITE, PruningProof, proved
 from .pruning.reference import masked_original
 from .pruning.report import Pruned, family_reports
 from .pruning.rewrite import rewritten
@@ -177,7 +177,7 @@ class _Attempt:
     labelled: LabelledModel
     cuts: Cuts
     choices: Sequence[Choice]
-    proof: Proof
+    proof: PruningProof
     refused: dict[int, str] = field(default_factory=dict)
 
 
@@ -249,9 +249,9 @@ def _settled(source: Source, options: _Options, plan: _Plan, how: _How, feeds: _
             alone = _rewritten(source, options, plan, how, others)
             proof = _proof(alone, feeds, runner) if alone.choices else None
             if proof is not None and not proof.holds:
-                wrong[number] = proof.line()
+                wrong[number] = proof.summary
         if not wrong:
-            raise GmncError(f"the pruned model would be wrong: {attempt.proof.line()} {attempt.proof.reason}")
+            raise GmncError(f"the pruned model would be wrong: {attempt.proof.summary} {attempt.proof.reason}")
         refused |= wrong
 
 
@@ -270,7 +270,7 @@ def _rewritten(source: Source, options: _Options, plan: _Plan, how: _How, refuse
             cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, plan.groups))
             check_sizes(labelled, cuts, options.dims, options.shapes)
             finish(labelled.model)
-            return _Attempt(labelled, cuts, choices, Proof(None, reason="nothing was removed"), refused)
+            return _Attempt(labelled, cuts, choices, PruningProof(None, reason="nothing was removed"), refused)
         except Uncuttable as reason:
             culprits = {c.group.family for c in choices if np.isin(c.nodes, reason.nodes).any()}
             if not culprits:
@@ -281,12 +281,12 @@ def _rewritten(source: Source, options: _Options, plan: _Plan, how: _How, refuse
                 refused |= dict.fromkeys(culprits, reason.reason)
 
 
-def _proof(attempt: _Attempt, feeds: _Feeds, runner: Runner) -> Proof:
+def _proof(attempt: _Attempt, feeds: _Feeds, runner: Runner) -> PruningProof:
     graph, cuts = attempt.labelled.graph, attempt.cuts
     try:
         inputs = feeds.get()
     except NotRunnable as reason:
-        return Proof(None, reason=str(reason))
+        return PruningProof(None, reason=str(reason))
     data = {v.name or "": k.data for v, k in cuts.known.items() if k.data is not None}
     dtype = max(feeds.types.values(), key=eps_of, default="float32")
     tolerance = _MARGIN * tolerance_of(graph, dtype)

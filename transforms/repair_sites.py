@@ -82,10 +82,9 @@ def sites(labelled: LabelledModel) -> tuple[list[Running | Affine], list[Skipped
     Returns:
         The layers, and those that are left out.
     """
-    found: list[Running | Affine] = []
-    skipped: list[Skipped] = []
-    for site in (*_running(labelled), *_affine(labelled), *_without_shift(labelled.graph)):
-        (skipped if isinstance(site, Skipped) else found).append(site)  # type: ignore[arg-type]
+    every = [*_running(labelled), *_affine(labelled), *_without_shift(labelled.graph)]
+    found = [site for site in every if not isinstance(site, Skipped)]
+    skipped = [site for site in every if isinstance(site, Skipped)]
     order = {name: i for i, name in enumerate(computed_names(labelled.graph))}
     known = [s for s in found if s.value in order]
     skipped += [Skipped(s.name, "a part of a function or body computes it") for s in found if s.value not in order]

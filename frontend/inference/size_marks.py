@@ -9,7 +9,8 @@ import onnx_ir
 
 from ..model.keys import DOMAIN
 from ..model.traversal import reads, subgraphs
-from .data_sizes import SIZE_OPERANDS, Assumed, moved_entries, moving_axes, partly_known
+from .data_sizes import SIZE_OPERANDS, Assumed, moving_axes
+from .known_entries import moved_entries, partly_known
 from .value_info import ValueInfo
 
 __all__ = ["downstream", "is_fixed", "marked"]

@@ -16,10 +16,11 @@ from ...ir.arrays import distinct_rows
 from ..budget import MAX_POSITIONS
 from ..errors import Unsupported
 from .add_parameters import Addend, add_parameters
+from .combine import combine
 from .constants import Constants, digest, uniform, varies
 from .elements import Elements
 from .functions import ASSOCIATIVE, COMMUTATIVE, FUNCTIONS, Function
-from .joins import Factors, Operand, broadcast, combine
+from .joins import Factors, Operand, broadcast
 from .labels import map_via, nodes_of, varying, vias_of
 from .state import State
 from .values import Op, Value

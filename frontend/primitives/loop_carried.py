@@ -3,21 +3,24 @@
 At the start of an iteration a carried value is labelled with join nodes. Which entries share a node depends on the
 labels of the initial value and of the body's result, which depends on the carried labels in turn. So lowering starts
 with all entries on one node and is repeated with a finer partition until it is stable: entries on one node then have
-equal initial values and equal updates.
+equal initial values and equal updates. Other operands are read entry by entry.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from ...ir import LinkRole, NodeKind
 from ...ir.arrays import distinct, distinct_rows
 from .grid import free_axes, spread
-from .joins import Factors, Operand
-from .labels import compress, nodes_of, to_labels, varying
+from .joins import Factors, Operand, independent, shared_neuron
+from .labels import compress, map_via, nodes_of, to_labels, varying
 from .state import State
 
-__all__ = ["carry", "close"]
+__all__ = ["carry", "close", "read_by_step"]
 
 
 def carry(state: State, classes: np.ndarray, initial: Factors) -> np.ndarray:
@@ -64,3 +67,31 @@ def close(state: State, carried: Operand, initial: Operand, end: Operand) -> np.
     for column, role in ((1, LinkRole.INITIAL), (2, LinkRole.CARRY)):
         state.links(rows[first, 0], rows[first, column], role)
     return None
+
+
+def read_by_step(
+    state: State, factors: Factors, shape: tuple[int, ...], axis: int, attributes: Mapping[str, Any]
+) -> Factors:
+    """Label the entry that an iteration reads; labels that differ along the axis are joined.
+
+    Args:
+        state: The state of the lowering.
+        factors: Labels of the operand.
+        shape: Its shape.
+        axis: The axis along which each iteration reads one entry.
+        attributes: Attributes of the step, which names the axis by its number in the grid.
+
+    Returns:
+        The labels, without the axis.
+    """
+    free = free_axes(factors, shape)
+    labelled = any(f.shape[axis] > 1 for f in factors)
+    items = {"axis": sorted({axis, *free}).index(axis), **attributes}
+    entry = (slice(None),) * axis + (0,)
+    out = []
+    for factor in factors:
+        here = shared_neuron(state, factor, (axis,), beside=free) if factor.shape[axis] > 1 else factor
+        reads = factor.shape[axis] > 1 or not labelled
+        marked = map_via(here, lambda v: state.builder.via("Step", items.items(), (v,))) if reads else here
+        out.append(marked[entry])
+    return independent(state, out)

@@ -10,7 +10,7 @@ joined first.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,16 @@ from .labels import nodes_of, varying, vias_of
 from .state import State
 from .values import Value
 
-__all__ = ["outputs", "own_nodes", "settled", "windows"]
+__all__ = ["is_one_of", "outputs", "own_nodes", "settled", "windows"]
+
+
+def is_one_of(weight: Elements, names: Set[str]) -> bool:
+    """Whether a weight is (a part of) one of the parameters of these names."""
+    array, arena = weight.array, weight.arena
+    if not names or arena.constant or not array.size:
+        return False
+    number = arena.number_of(array) if array.dtype == np.int8 else int(array.flat[0])
+    return arena.owner(number)[0] in names
 
 
 def outputs(spec: Spec) -> dict[str, tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Concatenation along a labelled axis."""
+"""Concatenation: entries follow each other along a labelled axis; along a free one, the operands are joined."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..budget import MAX_LABELS, check_limit
+from .combine import combine
 from .grid import free_axes, spread
-from .joins import Operand
-from .labels import varying
+from .joins import Factors, Operand
+from .labels import map_via, varying
 from .state import State
 
-__all__ = ["resized", "stack"]
+__all__ = ["joined_along", "resized", "stack"]
 
 
 def stack(
@@ -44,6 +45,29 @@ def stack(
     whole = resized(others, axis, sum(lengths))
     check_limit(math.prod(n for a, n in enumerate(whole) if a in keep), MAX_LABELS, "labels of a concatenation")
     return np.concatenate(parts, axis=axis), whole
+
+
+def joined_along(state: State, values: Sequence[Operand], axis: int, shape: tuple[int, ...]) -> Factors:
+    """Concatenate values along an axis along which no labels vary: the result is a join of all of them.
+
+    Args:
+        state: The state of the lowering.
+        values: The values.
+        axis: The axis.
+        shape: The shape of the result.
+
+    Returns:
+        The labels of the result, whose via names the axis.
+    """
+
+    def step(vias: tuple[int, ...]) -> int:
+        return state.builder.via("Concat", (), vias)
+
+    operands = [Operand(v.factors, resized(v.shape, axis, 1)) for v in values]
+    thin = resized(shape, axis, 1)
+    factors = combine(state, operands, thin, "Concat", range(len(operands)), step, lambda _, via: via)
+    along = (("axis", free_axes(factors, shape).index(axis)),)
+    return tuple(map_via(f, lambda v: state.builder.via("Along", along, (v,))) for f in factors)
 
 
 def resized(shape: tuple[int, ...], axis: int, size: int) -> tuple[int, ...]:

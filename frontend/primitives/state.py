@@ -12,10 +12,10 @@ from ...ir.arrays import occurrence
 from ..budget import MAX_LABELS, MAX_VIAS, check_limit
 from .elements import Elements, Part
 from .functions import Function, FunctionVias
-from .grid import Moves
 from .indivisible import IndivisibleGroups
 from .labels import map_via, nodes_of, to_labels, vias_of
 from .lineage import Lineage
+from .moves import Moves
 from .quantised import QuantEncoding
 from .regions import single_uses
 from .scales import quant_param_edges

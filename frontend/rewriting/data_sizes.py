@@ -13,7 +13,8 @@ from math import prod
 import numpy as np
 import onnx_ir
 
-from ..inference.data_sizes import SIZE_OPERANDS, moving_axes, partly_known
+from ..inference.data_sizes import SIZE_OPERANDS, moving_axes
+from ..inference.known_entries import partly_known
 from ..inference.shapes import ValueInfo
 from .editor import GraphEditor
 

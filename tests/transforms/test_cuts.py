@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx_ir
 import pytest
 
 from gmnc.transforms.pruning.cuts import Uncuttable, cut_of
+from gmnc.transforms.pruning.step import Cuts, Step
+from gmnc.transforms.pruning.stored import StoredCuts
 
 
 def test_a_box_keeps_indices() -> None:
@@ -42,3 +45,15 @@ def test_states_and_gates_of_two_directions_may_differ() -> None:
 def test_what_has_no_shape_is_refused() -> None:
     with pytest.raises(Uncuttable):
         cut_of(np.array([[True, False], [False, False]]), (2, 2))
+
+
+def test_an_operand_that_is_left_out_is_named() -> None:
+    value = onnx_ir.Value(name="x")
+    node = onnx_ir.Node("", "OneHot", [value, None])
+    none = np.zeros(0, np.int64)
+    cuts = Cuts(onnx_ir.Graph([value], [], nodes=[node]), 21, {}, {}, none > 0, none, StoredCuts())
+    step = Step(cuts, node, [None, None], [None])
+    assert step.required(0) is value
+    for index in (1, 2):
+        with pytest.raises(Uncuttable, match=f"operand {index} is left out"):
+            step.required(index)

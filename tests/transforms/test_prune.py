@@ -57,7 +57,7 @@ def equal_or_whole(model: onnx.ModelProto, level: str) -> None:
 @pytest.mark.parametrize(("name", "how"), by_export())
 def test_half_of_every_family_of_every_network_can_go(name: str, how: How, level: str) -> None:
     pruned = prune(exported(name, how), 0.5, level=level, measure=False)
-    assert pruned.proof.holds, pruned.proof.line()
+    assert pruned.proof.holds, pruned.proof.summary
     assert not reasons(pruned)
     assert pruned.after.parameters < pruned.before.parameters
     assert pruned.after.macs < pruned.before.macs
@@ -100,7 +100,7 @@ def test_a_statistic_over_removed_channels_is_named() -> None:
     pruned = prune(build(text, {"w": (3, 6), "s": (6,), "t": (6,), "v": (6, 2)}), 0.5, measure=False)
     assert pruned.proof.holds
     assert len(pruned.proof.statistics) == 1
-    assert "not exact" in pruned.proof.line()
+    assert "not exact" in pruned.proof.summary
 
 
 @pytest.mark.parametrize("opset", [8, 17])
@@ -146,7 +146,7 @@ def test_fused_operators_follow_or_stay_whole(case: object, level: str) -> None:
 def test_heads_of_fused_attention_leave(level: str) -> None:
     case = next(c for c in CASES if c.op == "MultiHeadAttention" and c.name == "plain")
     pruned = prune(build_case(case), 0.5, level=level, measure=False)
-    assert pruned.proof.holds, pruned.proof.line()
+    assert pruned.proof.holds, pruned.proof.summary
     assert not reasons(pruned)
 
 
@@ -229,7 +229,7 @@ def test_external_data_stays_external(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", [p for p in CORPUS if p.stem not in TREES], ids=lambda p: p.stem)
 def test_networks_made_by_others_lose_what_can_go(path: Path) -> None:
     pruned = prune(path, 0.3, inputs=GIVEN.get(path.stem), measure=False)
-    assert pruned.proof.holds, pruned.proof.line()
+    assert pruned.proof.holds, pruned.proof.summary
     assert pruned.after.parameters < pruned.before.parameters
 
 

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from support.fuzz_checks import check_network
 
-from gmnc.frontend.primitives import grid, reductions
+from gmnc.frontend.primitives import moves, reductions
 from gmnc.testing import build, verify
 from gmnc.testing.strategies import FAMILIES, network, networks
 
@@ -70,7 +70,7 @@ def test_a_false_symmetry_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.full
 def test_twins_show_what_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where moved places leave no trace, ops on rows and on columns look alike."""
-    monkeypatch.setattr(grid.Moves, "append", lambda self, via, change: via)
+    monkeypatch.setattr(moves.Moves, "append", lambda self, via, change: via)
     reports = [verify(network(seed, 1, ["twins"]), trials=2, controls=0) for seed in range(30)]
     assert any(report.sound is False for report in reports)
 

@@ -34,7 +34,7 @@ def _gather(step: Step) -> None:
 
 def _names(step: Step, cut: Cut, axis: int) -> bool:
     """Whether the indices name what is left of an axis, see `Cuts.named`."""
-    named = step.all.named.get(step.node.inputs[1])  # type: ignore[arg-type]
+    named = step.all.named.get(step.required(1))
     return named is not None and axis in cut.axes and np.array_equal(named, cut.indices(axis))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 
 import numpy as np
@@ -111,7 +112,7 @@ def _split(step: Step) -> None:
     for index, value in enumerate(step.node.outputs):
         size = step.all.known[value].shape[axis]
         places = range(start, start + size)
-        moved(step, lambda a, p=places: a.take(p, axis=axis), index)  # type: ignore[misc]
+        moved(step, partial(np.take, indices=places, axis=axis), index)
         start += size
     _across(step, axis)
     outs = [step.out(i) for i in range(len(step.node.outputs))]

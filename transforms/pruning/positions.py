@@ -1,7 +1,9 @@
 """The units of pruning: positions of symmetric groups, as sets of nodes.
 
 A position of an innermost group is one channel, neuron or feature wherever it occurs; one of an outer group is a whole
-head, group of channels or expert.
+head, group of channels or expert. They are those of `Component.positions`, not of `Interchangeable`, which lacks groups
+that can be pruned, and whose positions have nodes that follow from others, such as the sum over the features of a head:
+these leave when `closure` says so.
 """
 
 from __future__ import annotations
@@ -58,18 +60,11 @@ def position_groups(found: Symmetries) -> list[PositionGroup]:
 def _groups(component: Component, number: int, family: SymmetryFamily, found: Symmetries) -> Iterator[PositionGroup]:
     nodes = found.graph.num_nodes
     automorphisms = [found.generators[i] for i in component.generators]
-    inside: dict[int, np.ndarray] = {}
-    for level, factors in enumerate(component.levels):
+    for level, positions in component.positions():
         outer = level == len(component.levels) - 1
-        for factor in factors:
-            columns = [[inside.get(i, np.array([i])) for i in column] for column in factor.columns.tolist()]
-            positions = [np.concatenate([c[j] for c in columns]) for j in range(factor.degree)]
-            parts = tuple(distinct(np.sort(p[p < nodes])) for p in positions)
-            if not _vectors(found.graph, parts):
-                yield PositionGroup(number, family.name, level, outer, parts, _moved(parts, automorphisms, nodes))
-        for factor in factors:
-            for column in factor.columns:
-                inside[int(column.min())] = np.concatenate([inside.get(i, np.array([i])) for i in column.tolist()])
+        parts = tuple(distinct(np.sort(p[p < nodes])) for p in positions)
+        if not _vectors(found.graph, parts):
+            yield PositionGroup(number, family.name, level, outer, parts, _moved(parts, automorphisms, nodes))
 
 
 def _vectors(graph: ParameterGraph, positions: Sequence[np.ndarray]) -> bool:

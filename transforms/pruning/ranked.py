@@ -36,7 +36,7 @@ def _ranked(step: Step) -> None:
 
 def _one_hot(step: Step) -> None:
     """OneHot of numbers that are numbered anew has as many entries as are left."""
-    named = step.all.named.get(step.node.inputs[0])  # type: ignore[arg-type]
+    named = step.all.named.get(step.required(0))
     if named is None:
         step.out()
         return
@@ -56,7 +56,7 @@ def _one_hot(step: Step) -> None:
 def _equal(step: Step) -> None:
     """A comparison with constants that name entries: these are numbered anew too."""
     for index in (0, 1):
-        named = step.all.named.get(step.node.inputs[index])  # type: ignore[arg-type]
+        named = step.all.named.get(step.required(index))
         other = step.data(1 - index)
         if named is None:
             continue

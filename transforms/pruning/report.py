@@ -11,7 +11,7 @@ import onnx_ir
 from ...symmetry import SymmetryFamily
 from .choice import Choice
 from .costs import Costs
-from .proof import Proof
+from .proof import PruningProof
 
 __all__ = ["FamilyReport", "Pruned", "family_reports"]
 
@@ -52,7 +52,7 @@ class Pruned:
     families: tuple[FamilyReport, ...]
     before: Costs
     after: Costs
-    proof: Proof
+    proof: PruningProof
     removed: dict[str, list[list[int]]]
 
     @property
@@ -70,7 +70,7 @@ class Pruned:
 
     def __str__(self) -> str:
         lines = [f"{f.name}: {f.reason or f'{f.removed} of {f.positions} {f.what} removed'}" for f in self.families]
-        return "\n".join([*lines, self.summary, self.proof.line()])
+        return "\n".join([*lines, self.summary, self.proof.summary])
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON data."""
@@ -78,7 +78,7 @@ class Pruned:
             "families": [asdict(f) for f in self.families],
             "before": asdict(self.before),
             "after": asdict(self.after),
-            "proof": {**asdict(self.proof), "holds": self.proof.holds},
+            "proof": self.proof.to_json(),
             "removed": self.removed,
         }
 

@@ -194,7 +194,7 @@ def _enter(step: Step, index: int, value: onnx_ir.Value, leaves: onnx_ir.Value |
     if found is None:
         found = cut_of(have.removed[0], have.shape[1:]) if entry else have
     step.all.of[value] = found
-    step.all.known.setdefault(value, ValueInfo(found.shape, step.all.known[step.node.inputs[index]].dtype))  # type: ignore[index]
+    step.all.known.setdefault(value, ValueInfo(found.shape, step.all.known[step.required(index)].dtype))
     step.use(index, cut_of(found.removed[None], have.shape) if entry else found)
 
 

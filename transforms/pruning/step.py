@@ -175,6 +175,13 @@ class Step:
         """An operand, None if it is left out."""
         return self.node.inputs[index] if index < len(self.node.inputs) else None
 
+    def required(self, index: int) -> onnx_ir.Value:
+        """An operand that must be there. Raises `Uncuttable` if it is left out."""
+        found = self.operand(index)
+        if found is None:
+            raise Uncuttable(f"operand {index} is left out")
+        return found
+
     def cut(self, index: int) -> Cut:
         """The cut of a required operand. Raises `Uncuttable` if its shape is not known."""
         found = self.ins[index] if index < len(self.ins) else None

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 import gmnc
-from gmnc.frontend.inference.data_sizes import partly_known
+from gmnc.frontend.inference.known_entries import partly_known
 from gmnc.frontend.inference.shapes import infer
 from gmnc.frontend.reading.load import load
 from gmnc.frontend.rewriting.data_sizes import _for_any_size
