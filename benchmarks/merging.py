@@ -48,7 +48,7 @@ ALIGNED: dict[str, dict[str, Any]] = {
     "weights": {"by": "weights"},
     "activations": {"by": "activations"},
     "signs, scales": {"kinds": ("permutation", "sign", "scale")},
-    "continuous": {"kinds": ("permutation", "sign", "scale", "orthogonal", "linear")},
+    "continuous": {"kinds": ("permutation", "sign", "orthogonal", "linear")},
 }
 
 
@@ -165,8 +165,7 @@ def curves(pair: Pair) -> Iterator[Curve]:
             print(f"  {pair.network}, {method}: {found.proof.summary}", flush=True)
         ends = {**a, **found.reference}, {**b, **found.aligned}
         yield curve(graphs[0], *ends, pair, method, seconds)
-        if method in ("weights", "activations"):
-            yield repaired(graphs[0], *ends, pair, f"{method}, repair", seconds)
+        yield repaired(graphs[0], *ends, pair, f"{method}, repair", seconds)
     peers: dict[str, Callable[[], Values | None]] = {
         "git re-basin": lambda: git_re_basin(pair.network, a, b),
         "rebasin": lambda: rebasin(pair.network, a, b, torch.as_tensor(pair.some[:2])),

@@ -192,7 +192,9 @@ class Llama(nn.Module):
         super().__init__()
         self.embedding = nn.Linear(SIDE, width, bias=False)
         self.blocks = nn.Sequential(*(
-            Block(lambda: nn.RMSNorm(width, eps=1e-5), Attention(width, 4, 2, False, True, SIDE), Gated(width, 2 * width))
+            Block(
+                lambda: nn.RMSNorm(width, eps=1e-5), Attention(width, 4, 2, False, True, SIDE), Gated(width, 2 * width)
+            )
             for _ in range(depth)
         ))  # fmt: skip
         self.norm, self.head = nn.RMSNorm(width, eps=1e-5), nn.Linear(width, 10, bias=False)
