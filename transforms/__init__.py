@@ -4,7 +4,8 @@ Works on ONNX files by their parameter graphs; every result is checked in ONNX R
 
 * `diff`, `align`, `merge`, `prune` and `scramble` are the verbs, one module each; `passes` has them for onnx-ir.
 * `correspondence` says which parameters of two networks stand for each other, `similarity` how well a position of one
-  fits a position of the other, `matching` finds the best order, `rescaling` the best signs and scales.
+  fits a position of the other, `matching` finds the best order, `rescaling` the best signs and scales,
+  `averages` merges tensors.
 * `distance` and `proof` measure the result.
 """
 
