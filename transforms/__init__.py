@@ -5,7 +5,7 @@ Works on ONNX files by their parameter graphs; every result is checked in ONNX R
 * `diff`, `align`, `merge`, `prune` and `scramble` are the verbs, one module each; `passes` has them for onnx-ir.
 * `correspondence` says which parameters of two networks stand for each other, by `renumbering` also where their layers
   come in another order; `similarity` how well a position of one fits a position of the other, `matching` finds the best
-  order, `rescaling` the best signs and scales.
+  order, `rescaling` the best signs and scales, `mixing` the best matrices; `averages` merges tensors.
 * `distance` and `proof` measure the result, the first by the `layers` that people know.
 """
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from ..ir import GmncError, ParameterGraph
 from .align import Alignment, Criterion, Progress, Source, align, compiled
+from .averages import Method, average
 from .correspondence import correspondence, difference
 from .probing import batches
 from .repair import Repaired, Repairer
 from .similarity import Values
 
 __all__ = ["Merged", "Method", "merge"]
-
-Method = Literal["mean", "slerp", "task-arithmetic", "ties"]
-
-_KEPT = 0.2
-"""The share of changes, the largest ones, that ties keeps (Yadav et al. 2023, section 4)."""
-_PARALLEL = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,7 @@ def merge(
     start = None if base is None else parts.pop()
     every = [reference, *parts]
     merged = {
-        n: _merged(method, [v[n] for v in every], weights, None if start is None else start[n]) for n in reference
+        n: average(method, [v[n] for v in every], weights, None if start is None else start[n]) for n in reference
     }
     repaired = None
     if repair is not None:
@@ -170,53 +165,3 @@ def _checked(
     if base is None and not sum(found) > 0:
         raise GmncError(f"the weights {found} have no positive sum")
     return found if base is not None else [w / sum(found) for w in found]
-
-
-def _merged(
-    method: str, tensors: Sequence[np.ndarray], weights: Sequence[float], base: np.ndarray | None
-) -> np.ndarray:
-    """One merged tensor, computed in float64."""
-    if tensors[0].dtype.kind not in "fV" and tensors[0].dtype.name != "bfloat16":
-        return tensors[0]
-    exact = [np.asarray(t, dtype=np.float64) for t in tensors]
-    if base is None:
-        made = _METHODS[method](exact, weights)
-    else:
-        start = np.asarray(base, dtype=np.float64)
-        made = start + _METHODS[method]([t - start for t in exact], weights)
-    return made.astype(tensors[0].dtype)
-
-
-def _weighted(tensors: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    return np.asarray(sum(w * t for w, t in zip(weights, tensors, strict=True)))
-
-
-def _slerp(tensors: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Along the great circle between two directions; the norm is the weighted mean of both."""
-    a, b = tensors
-    sizes = [float(np.linalg.norm(t)) for t in tensors]
-    cosine = float(np.vdot(a, b)) / (sizes[0] * sizes[1]) if all(sizes) else 1.0
-    angle = float(np.arccos(np.clip(cosine, -1, 1)))
-    if np.sin(angle) < _PARALLEL:
-        return _weighted(tensors, weights)
-    parts = [np.sin(w * angle) / np.sin(angle) * t / s for w, t, s in zip(weights, tensors, sizes, strict=True)]
-    return np.asarray(sum(parts)) * float(np.dot(weights, sizes))
-
-
-def _ties(changes: Sequence[np.ndarray], weights: Sequence[float]) -> np.ndarray:
-    """Trim each change to its largest entries, elect a sign per entry, and average the changes of that sign."""
-    kept = np.stack([w * _trimmed(c) for w, c in zip(weights, changes, strict=True)])
-    agree = np.sign(kept) == np.sign(kept.sum(axis=0))
-    count = (agree & (kept != 0)).sum(axis=0)
-    return np.where(count > 0, np.where(agree, kept, 0).sum(axis=0) / np.maximum(count, 1), 0)
-
-
-def _trimmed(change: np.ndarray) -> np.ndarray:
-    size = np.abs(change)
-    least = np.quantile(size, 1 - _KEPT) if size.size else 0
-    return np.where(size >= least, change, 0)
-
-
-_METHODS: Mapping[str, Callable[[Sequence[np.ndarray], Sequence[float]], np.ndarray]] = {
-    "mean": _weighted, "slerp": _slerp, "task-arithmetic": _weighted, "ties": _ties,
-}  # fmt: skip

@@ -4,48 +4,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
-import onnx
-import onnx_ir
 
 from ..backends.external_data import external_tensors
-from ..frontend import LabelledModel, label_values
+from ..frontend import LabelledModel
 from ..frontend.inference.shapes import infer
 from ..ir import GmncError
 from ..symmetry import Symmetries, symmetries
-from ..testing.inputs import SAMPLINGS, InferredModel, draw_inputs, input_specs
-from ..testing.precision import eps_of, float_types, tolerance_of
-from ..testing.processes import ChildProcess, InProcess, NotRunnable, Runner, default_timeout
-from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
+from ..testing.processes import ChildProcess, InProcess, Runner, default_timeout
+from .pruning.attempt import Attempt, GivenSizes, How, NothingToPrune, Plan, Source, settled
 from .pruning.costs import Costs, latency, macs, parameters
-from .pruning.cuts import Uncuttable
-from .pruning.finish import finish
+from .pruning.feeds import Feeds
 from .pruning.importance import CRITERIA, activation_scores, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
-from .pruning.proof import NOT_FINITE, PruningProof, proved
-from .pruning.reference import masked_original
 from .pruning.report import Pruned, family_reports
-from .pruning.rewrite import rewritten
 from .pruning.saving import is_external, save, serialised
-from .pruning.sizes import check_sizes
-from .pruning.step import Cuts
 
 __all__ = ["NothingToPrune", "prune"]
 
-Source = str | os.PathLike[str] | onnx.ModelProto | onnx_ir.Model
 Progress = Callable[[str, int, int], None]
 
 _LEVELS = ("inner", "outer")
-_MARGIN = 4
-"""A smaller matrix is summed in another order than a larger one: more rounding than among equal shapes."""
-
-
-class NothingToPrune(GmncError):
-    """No family can lose a position; the message has the reasons."""
 
 
 def prune(
@@ -100,7 +82,7 @@ def prune(
     """
     _check(ratio, importance, level, round_to)
     given = {n: np.asarray(v) for n, v in (inputs or {}).items()}
-    options = _Options(dims or {}, {**{n: v.shape for n, v in given.items()}, **(shapes or {})})
+    options = GivenSizes(dims or {}, {**{n: v.shape for n, v in given.items()}, **(shapes or {})})
     report = on_progress or (lambda what, done, total: None)
     report("lowering", 0, 4)
     labelled = options.label(source)
@@ -110,11 +92,11 @@ def prune(
     limit = default_timeout(labelled.graph.model, size) if timeout == "auto" else timeout
     runner: Runner = InProcess() if limit is None else ChildProcess(limit, size)
     try:
-        feeds = _Feeds(labelled, given, seed, runner)
+        feeds = Feeds(labelled, given, seed, runner)
         plan = _plan(labelled, found, importance, seed, feeds)
-        how = _How(ratio, level, only, round_to)
+        how = How(ratio, level, only, round_to)
         report("pruning", 2, 4)
-        attempt = _settled(source, options, plan, how, feeds, runner)
+        attempt = settled(source, options, plan, how, feeds, runner)
     finally:
         runner.close()
     report("measuring", 3, 4)
@@ -140,86 +122,9 @@ def _has_data(labelled: LabelledModel) -> bool:
     return next(external_tensors(labelled.graph.model), None) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Sizes of symbolic dimensions and shapes of inputs."""
-
-    dims: Mapping[str, int]
-    shapes: Mapping[str, tuple[int, ...]]
-
-    def label(self, source: Source) -> LabelledModel:
-        return label_values(source, dims=self.dims, inputs=self.shapes)
-
-
-@dataclass(frozen=True, slots=True)
-class _How:
-    """How to choose positions, see `choose`."""
-
-    ratio: float
-    level: str
-    only: str
-    round_to: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Plan:
-    """The groups of positions and their scores."""
-
-    found: Symmetries
-    groups: Sequence[PositionGroup]
-    scores: Sequence[np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Attempt:
-    """A rewritten model; refused: why families are left whole, by index."""
-
-    labelled: LabelledModel
-    cuts: Cuts
-    choices: Sequence[Choice]
-    proof: PruningProof
-    refused: dict[int, str] = field(default_factory=dict)
-
-
-class _Feeds:
-    """Inputs on which the original runs; drawn on first use."""
-
-    def __init__(self, labelled: LabelledModel, given: Mapping[str, np.ndarray], seed: int, runner: Runner) -> None:
-        self.inferred = InferredModel(labelled.model, labelled.known)
-        self._specs = input_specs(self.inferred)
-        names = [s.name for s in self._specs]
-        if unknown := sorted(given.keys() - {*names}):
-            raise GmncError(f"the model has no input {unknown[0]!r}: its inputs are {', '.join(names)}")
-        self.original = labelled.graph.model
-        self.types = float_types(self.inferred)
-        self._given, self._seed, self._runner = given, seed, runner
-        self._found: list[dict[str, np.ndarray]] | None = None
-
-    def get(self) -> list[dict[str, np.ndarray]]:
-        """Two feeds. Raises `NotRunnable` if the original runs on none."""
-        if self._found is None:
-            self._found = self._drawn()
-        return self._found
-
-    def _drawn(self) -> list[dict[str, np.ndarray]]:
-        first: NotRunnable | None = None
-        for sampling in SAMPLINGS:
-            rng = np.random.default_rng(self._seed)
-            feeds = [{**draw_inputs(self._specs, rng, sampling), **self._given} for _ in range(2)]
-            try:
-                outputs = self._runner.run(serialised(self.original), feeds)
-            except NotRunnable as reason:
-                first = first or reason
-                continue
-            if all(np.isfinite(a).all() for out in outputs for a in out.values() if a.dtype.kind == "f"):
-                return feeds
-        wanted = ", ".join(f"{s.name} ({s.dtype} {list(s.shape)})" for s in self._specs if s.name not in self._given)
-        raise NotRunnable(f"{first or 'its outputs are not finite'}; random inputs were {wanted}: give others")
-
-
 def _plan(
-    labelled: LabelledModel, found: Symmetries, importance: str | Mapping[str, np.ndarray], seed: int, feeds: _Feeds
-) -> _Plan:
+    labelled: LabelledModel, found: Symmetries, importance: str | Mapping[str, np.ndarray], seed: int, feeds: Feeds
+) -> Plan:
     groups = position_groups(found)
     given = {} if isinstance(importance, str) else importance
     if unknown := sorted(given.keys() - {g.name for g in groups}):
@@ -230,82 +135,17 @@ def _plan(
         scores = activation_scores(labelled, feeds.get())
     elif importance != "random":
         scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2)
-    return _Plan(found, groups, position_scores(groups, scores, given, seed))
+    return Plan(found, groups, position_scores(groups, scores, given, seed))
 
 
-def _settled(source: Source, options: _Options, plan: _Plan, how: _How, feeds: _Feeds, runner: Runner) -> _Attempt:
-    """Prune all families that can be pruned, and prove it; those that cannot are left out one by one."""
-    refused: dict[int, str] = {}
-    while True:
-        attempt = _rewritten(source, options, plan, how, refused)
-        attempt = replace(attempt, proof=_proof(attempt, feeds, runner))
-        if attempt.proof.holds or attempt.proof.error is None:
-            return attempt
-        # A family that differs by itself stays whole.
-        families = sorted({c.group.family for c in attempt.choices})
-        wrong = {}
-        for number in families if len(families) > 1 else ():
-            others = refused | dict.fromkeys((f for f in families if f != number), "")
-            alone = _rewritten(source, options, plan, how, others)
-            proof = _proof(alone, feeds, runner) if alone.choices else None
-            if proof is not None and not proof.holds:
-                wrong[number] = proof.summary
-        if not wrong:
-            raise GmncError(f"the pruned model would be wrong: {attempt.proof.summary} {attempt.proof.reason}")
-        refused |= wrong
-
-
-def _rewritten(source: Source, options: _Options, plan: _Plan, how: _How, refused: dict[int, str]) -> _Attempt:
-    """Prune what can be rewritten."""
-    refused, alike = dict(refused), set[int]()
-    while True:
-        labelled = options.label(source)
-        every = choose(plan.groups, plan.scores, how.ratio, how.level, how.only, how.round_to, alike)
-        choices = [c for c in every if c.group.family not in refused]
-        removed = removed_nodes(labelled.graph, choices)
-        if not choices:
-            reasons = "; ".join(dict.fromkeys(refused.values())) or "no family has positions to remove"
-            raise NothingToPrune(f"nothing can be pruned: {reasons}")
-        try:
-            cuts = rewritten(labelled, removed, group_of_nodes(labelled.graph, plan.groups))
-            check_sizes(labelled, cuts, options.dims, options.shapes)
-            finish(labelled.model)
-            return _Attempt(labelled, cuts, choices, PruningProof(None, reason="nothing was removed"), refused)
-        except Uncuttable as reason:
-            culprits = {c.group.family for c in choices if np.isin(c.nodes, reason.nodes).any()}
-            if not culprits:
-                culprits = {c.group.family for c in choices}
-            if reason.ragged and not culprits <= alike:
-                alike |= culprits
-            else:
-                refused |= dict.fromkeys(culprits, reason.reason)
-
-
-def _proof(attempt: _Attempt, feeds: _Feeds, runner: Runner) -> PruningProof:
-    graph, cuts = attempt.labelled.graph, attempt.cuts
-    try:
-        inputs = feeds.get()
-    except NotRunnable as reason:
-        return PruningProof(None, reason=str(reason))
-    data = {v.name or "": k.data for v, k in cuts.known.items() if k.data is not None}
-    dtype = max(feeds.types.values(), key=eps_of, default="float32")
-    tolerance = _MARGIN * tolerance_of(graph, dtype)
-    for outgoing in (False, True):
-        reference = masked_original(graph, cuts.removed, cuts.by_name(), data, outgoing)
-        proof = proved(attempt.labelled.model, reference, feeds.original, inputs, tolerance, runner)
-        if proof.reason != NOT_FINITE:
-            break
-    return proof
-
-
-def _unchosen(group: PositionGroup, how: _How) -> str:
+def _unchosen(group: PositionGroup, how: How) -> str:
     """Why a family that could be pruned was not to be."""
     if how.only and not re.search(how.only, group.name):
         return "kept whole: not among those to prune"
     return "kept whole: too few positions to remove this share of them"
 
 
-def _reported(attempt: _Attempt, plan: _Plan, how: _How, options: _Options, feeds: _Feeds, measure: bool) -> Pruned:
+def _reported(attempt: Attempt, plan: Plan, how: How, options: GivenSizes, feeds: Feeds, measure: bool) -> Pruned:
     small, graph = attempt.labelled.model, attempt.labelled.graph
     known = infer(small, options.dims, options.shapes)
     costs = []
