@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import permutations
 
 import numpy as np
@@ -100,14 +99,10 @@ class Pool:
     def __init__(self, entries: Mapping[str, np.ndarray]) -> None:
         self.bits = {name: as_bits(array) for name, array in entries.items()}
         self._lines: dict[int, _Lines] = {}
-
-    @cached_property
-    def by_content(self) -> Mapping[tuple[int, int], list[str]]:
-        """Names of entries by their number of elements and a hash of their values in any order."""
-        found: dict[tuple[int, int], list[str]] = {}
+        self._contents: dict[str, int] = {}
+        self._by_size: dict[int, list[str]] = {}
         for name, bits in self.bits.items():
-            found.setdefault(_content(bits), []).append(name)
-        return found
+            self._by_size.setdefault(bits.size, []).append(name)
 
     def alike(self, target: np.ndarray) -> list[str]:
         """Entries with the same values in any order.
@@ -118,7 +113,14 @@ class Pool:
         Returns:
             Their names.
         """
-        return self.by_content.get(_content(target), [])
+        sized = self._by_size.get(target.size, [])
+        wanted = _content(target) if sized else 0
+        return [name for name in sized if self._content_of(name) == wanted]
+
+    def _content_of(self, name: str) -> int:
+        if name not in self._contents:
+            self._contents[name] = _content(self.bits[name])
+        return self._contents[name]
 
     def lines(self, length: int) -> _Lines:
         """The lines of `length` elements of all entries."""
@@ -137,11 +139,12 @@ class Pool:
         return self._lines[length]
 
 
-def _content(bits: np.ndarray) -> tuple[int, int]:
-    flat, total = bits.reshape(-1), np.uint64(0)
+def _content(bits: np.ndarray) -> int:
+    """A hash of the values in any order."""
+    flat, total = bits.reshape(-1), 0
     for first in range(0, len(flat), 1 << 20):
-        total += mix64(flat[first : first + (1 << 20)]).sum(dtype=np.uint64)
-    return len(flat), int(total)
+        total += int(mix64(flat[first : first + (1 << 20)]).sum(dtype=np.uint64))
+    return total
 
 
 def whole(target: np.ndarray, entry: np.ndarray, name: str) -> list[Copy]:

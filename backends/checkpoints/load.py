@@ -14,6 +14,7 @@ import numpy as np
 from ...files.tensors import read_tensors, unwrapped
 from ...ir import GmncError, ParameterGraph
 from ..values import array_of, checked
+from .by_value import as_bits
 from .matching import digest, fits, left_out, match
 from .mismatch import MatchError, Mismatch
 from .name_map import NameMap
@@ -68,8 +69,7 @@ def load_values(
         LoadError: A file cannot be read.
         GmncError: `names` and arguments that make a map are both given.
     """
-    entries = entries_of(source, key)
-    where = _where(source)
+    entries, where = entries_of(source, key), _where(source)
     if names is not None and (like is not None or [*keep, *ignore]):
         raise GmncError("give names, or like, keep and ignore, from which a map is made")
     if names is None and like is None:
@@ -105,8 +105,8 @@ def match_names(
         MatchError: Tensors are missing, left over, or explained in more than one way.
         LoadError: The file cannot be read.
     """
-    where = _where(like)
-    return match(graph, entries_of(like, key), exported=True, keep=keep, ignore=ignore, where=where)
+    entries = entries_of(like, key)
+    return match(graph, entries, exported=True, keep=keep, ignore=ignore, where=_where(like))
 
 
 def entries_of(source: Source, key: str | None = None) -> dict[str, Any]:
@@ -121,10 +121,16 @@ def entries_of(source: Source, key: str | None = None) -> dict[str, Any]:
 
     Raises:
         LoadError: The file cannot be read, or there is no state.
+        GmncError: It is neither a path nor a mapping.
     """
     if isinstance(source, Mapping):
         own = {name: value for name, value in source.items() if not isinstance(value, Mapping)}
         return own if own and len(own) == len(source) else unwrapped(source, "the mapping", key)
+    if not isinstance(source, str | os.PathLike):
+        kind = type(source).__name__
+        raise GmncError(
+            f"a path, or a mapping of names to tensors such as module.state_dict(), is needed, not a {kind}"
+        )
     return read_tensors(source, key)
 
 
@@ -220,7 +226,7 @@ def _check_graph(graph: ParameterGraph, names: NameMap) -> None:
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.dtype == b.dtype and (a is b or a.tobytes() == b.tobytes())
+    return a is b or (a.dtype == b.dtype and np.array_equal(as_bits(a), as_bits(b)))
 
 
 def _warn(converted: Mapping[tuple[str, str], int], total: int, where: str) -> None:

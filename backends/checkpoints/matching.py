@@ -254,13 +254,16 @@ class _Search:
     def leftovers(self) -> None:
         """Entries that no parameter reads."""
         read = {copy.entry for copies in self.copies.values() for copy in copies}
-        contents = {(self.array(e).shape, digest(self.array(e))): e for e in read}
+        by_shape: dict[tuple[object, ...], list[str]] = {}
+        for entry in read:
+            by_shape.setdefault((self.array(entry).shape, self.array(entry).dtype), []).append(entry)
         extra: list[str] = []
         for entry in self.entries:
             if entry in read or entry in self.fixed or entry in self.wrong:
                 continue
             array = self.array(entry)
-            twin = contents.get((array.shape, digest(array)))
+            twins = by_shape.get((array.shape, array.dtype), ())
+            twin = next((e for e in twins if np.array_equal(as_bits(self.array(e)), as_bits(array))), None)
             if _kind(array.dtype) in ("integer", "boolean"):
                 if self.exported:
                     self.fixed[entry] = digest(array)

@@ -51,7 +51,7 @@ _ADVICE = {
     "extra": "ignore=[PATTERN] leaves entries out that the network does not use",
     "misshapen": "is it a checkpoint of this architecture?",
     "ambiguous": "export from trained weights, in which no two tensors are equal",
-    "changed": "export the network again",
+    "changed": "export the network again; ignore=[PATTERN] leaves entries out that it does not use",
 }
 
 

@@ -17,6 +17,7 @@ from ...ir import GmncError, LoadError
 __all__ = ["Copy", "NameMap", "row_major"]
 
 _LARGEST = 1 << 48
+_MOST_IN_PARTS = 1 << 30
 
 
 def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -212,6 +213,8 @@ class NameMap:
                 raise GmncError(f"the copies of {name!r} do not fit its {own} elements")
             if len(copies) == 1 and copies[0].fills(self.shapes[name]):
                 continue
+            if own > _MOST_IN_PARTS:
+                raise GmncError(f"{name!r} has {own} elements, the limit for a tensor in parts is {_MOST_IN_PARTS}")
             seen = np.zeros(own, dtype=bool)
             for copy in copies:
                 copy.place(seen)[...] = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -14,14 +15,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from support.exports import HOWS, How, by_export, compiled, export, exported
 from support.networks import NETWORKS, randomise
+from support.paths import ROOT
 from support.tiers import first, some
 from torch import nn
 
 import gmnc
 from gmnc.backends.checkpoints import ConversionWarning, MatchError, NameMap, match_names
+from gmnc.backends.checkpoints.by_value import Pool, as_bits, pieces, whole
 from gmnc.backends.onnx import serialised
 from gmnc.ir import GmncError, LoadError, ParameterGraph
 
@@ -470,3 +475,74 @@ def test_nothing_is_said_when_nothing_is_converted() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gmnc.load_values(graph, changed(module))
+
+
+def test_what_is_neither_a_file_nor_a_mapping_is_refused() -> None:
+    module, graph = net()
+    with pytest.raises(GmncError, match="not a Net"):
+        gmnc.load_values(graph, module)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", first(1, HOWS[::-1]))
+def test_blocks_take_what_is_loaded(how: How) -> None:
+    """Swin's mask is a parameter of the file that no edge carries."""
+    _, _, before, after = states("swin")
+    graph = compiled("swin", how)
+    values = gmnc.load_values(graph, after, like=before)
+    assert how == "dynamo-optimized" or "mask" in values
+    changed = gmnc.blocks(graph).with_values(values)
+    two = gmnc.batch([gmnc.blocks(graph)] * 2).with_values(values, values)
+    for segment in (*changed.segments, *two.segments):
+        there = (two if segment in two.segments and segment not in changed.segments else changed).values
+        found = there[segment.start : segment.start + segment.size].numpy()
+        assert np.array_equal(found, values[segment.name].reshape(-1))
+
+
+SHAPES = st.lists(st.integers(1, 5), min_size=1, max_size=4).map(tuple)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(SHAPES, min_size=1, max_size=4), st.sampled_from(["normal", "few", "half"]))
+def test_what_is_found_by_value_is_right_for_every_other_checkpoint(seed: int, shapes: list[Any], kind: str) -> None:
+    """A tensor that a file holds in any of its forms is found, or refused, and never taken from elsewhere."""
+    rng = np.random.default_rng(seed)
+
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        if kind == "few":
+            return rng.integers(-1, 2, shape).astype(np.float32)
+        return rng.standard_normal(shape).astype(np.float16 if kind == "half" else np.float32).astype(np.float32)
+
+    entries = [{f"e{i}": draw(shape) for i, shape in enumerate(shapes)} for _ in range(2)]
+    names = list(entries[0])
+    order = {n: rng.permutation(entries[0][n].ndim) for n in names}
+    chosen = [names[i] for i in rng.integers(0, len(names), rng.integers(1, 4))]
+    cuts = [rng.integers(0, entries[0][n].shape[0]) for n in chosen]
+
+    def stored(of: dict[str, np.ndarray]) -> np.ndarray:
+        if len(chosen) == 1:
+            return np.ascontiguousarray(of[chosen[0]].transpose(order[chosen[0]]))
+        return np.concatenate([of[n][cut:].reshape(-1) for n, cut in zip(chosen, cuts, strict=True)])
+
+    before, after = stored(entries[0]), stored(entries[1])
+    pool = Pool(entries[0])
+    wholes = [c for e in pool.alike(as_bits(before)) for c in whole(as_bits(before), pool.bits[e], e)]
+    copies = (wholes[0],) if len(wholes) == 1 and before.min() != before.max() else pieces(as_bits(before), pool)
+    if not copies:
+        assert kind != "normal" or len(chosen) > 1 or before.size == 1
+        return
+    found = NameMap({"p": copies}, {"p": before.shape}, {n: a.shape for n, a in entries[0].items()})
+    found.check()
+    assert np.array_equal(found.read("p", entries[0]), before)
+    if kind != "few":
+        assert np.array_equal(found.read("p", entries[1]), after)
+
+
+def test_the_page_on_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(compile(code, "data.md", "exec"), names)
+    before, after = (torch.load(tmp_path / f, weights_only=True) for f in ("checkpoint.pt", "again.pt"))
+    assert all(torch.equal(t, after[n]) for n, t in before["state_dict"].items())
+    assert set(load_file(tmp_path / "again.safetensors")) == set(before["state_dict"])
