@@ -127,7 +127,9 @@ class _Search:
                 self.kept.append(name)
                 del self.left[name]
         opaque = {e.name for e in self.graph.account if e.where == "opaque"}
-        self.used = {b.view.name for b in self.graph.edges if not b.constant} | opaque
+        on_edges = {b.view.name for b in self.graph.edges if not b.constant}
+        held = {name for name in self.noted.held if not left_out(name, ())}
+        self.needed = on_edges | opaque | held
         self.modules = modules_of(self.graph) if self.exported else {}
         self.folded: dict[str, list[str]] = {}
         self.other: dict[str, str] = {}
@@ -193,7 +195,7 @@ class _Search:
             if bits.size < 2 or self.left[name].storage is not None or (same and not self._may_be_an_entry(name)):
                 continue
             found, decided = self._wholes(name, bool(same))
-            if found and not decided and name not in self.used:
+            if found and not decided and name not in self.needed:
                 # A table of the program (a symmetric mask): it holds for checkpoints that have the same.
                 self.fixed |= {c.entry: digest(self.array(c.entry)) for c in found}
             elif found and not decided:
@@ -206,7 +208,7 @@ class _Search:
 
     def _may_be_an_entry(self, name: str) -> bool:
         """Whether a tensor of equal elements is more than zeros or ones of the program."""
-        return name in self.used or bool(self.folded.get(name))
+        return name in self.needed or bool(self.folded.get(name))
 
     def _wholes(self, name: str, same: bool) -> tuple[list[Copy], bool]:
         """Entries that are the parameter, in some order of axes, and whether modules, ties or values decide for one.
@@ -246,7 +248,7 @@ class _Search:
                 self.mismatch.computed.append(f"{name}: the file has other values than {self.other[name]}")
             elif sources:
                 self.mismatch.computed.append(f"{name}: computed from {', '.join(sources)}")
-            elif name in self.used and parameter.size:
+            elif name in self.needed and parameter.size:
                 self.mismatch.unmatched.append(f"{name}: {list(parameter.shape)} {parameter.dtype}")
             else:
                 self.kept.append(name)
@@ -286,7 +288,7 @@ class _Search:
     def _explain(self, extra: list[str]) -> None:
         """Report extra entries, those of folded normalisations apart."""
         floats = {e: self.array(e) for e in self.entries if _kind(self.array(e).dtype) == "float"}
-        left = {n: np.asarray(p.load()) for n, p in self.left.items() if p.size and n in self.used}
+        left = {n: np.asarray(p.load()) for n, p in self.left.items() if p.size and n in self.needed}
         norms = folded_norms(extra, floats, left if self.exported else {})
         if self.other and not self.copies and not norms:
             text = f"all {len(self.other)} tensors of equal names differ"

@@ -82,7 +82,7 @@ def _own_names(graph: ParameterGraph) -> NameMap:
     """The map of a state with the graph's names: the parameters that have an edge, without constants of the program."""
     notes = noted(graph)
     used = {b.view.name for b in graph.edges if not b.constant} | {e.name for e in graph.account if e.where == "opaque"}
-    names = (n for n in graph.parameters if (notes.known or n in used) and n not in notes.kept)
+    names = (n for n in graph.parameters if (n in notes.held or n in used) and n not in notes.kept)
     shapes = {n: graph.parameters[n].shape for n in names}
     tied = {a: n for a, n in notes.tied.items() if n in shapes}
     copies = {name: (Copy.whole(name, shape),) for name, shape in shapes.items()}

@@ -213,6 +213,37 @@ def test_everything_that_does_not_fit_is_listed_at_once() -> None:
         assert name in str(refused.value)
 
 
+@pytest.mark.parametrize("how", [None, *HOWS])
+def test_a_learned_number_is_no_number_of_the_program(how: How | None) -> None:
+    """It has no edge of its own, but a state without it is incomplete."""
+    torch.manual_seed(0)
+    module = randomise(Net())
+    graph = gmnc.from_torch(module, IDS) if how is None else gmnc.compile(export(module, (IDS,), how))
+    state = changed(module)
+    keep = ["/Constant*"] if how == "torchscript" else []
+    values = gmnc.load_values(graph, state, like=dict(module.state_dict()), keep=keep)
+    assert values["scale"] == state["scale"].numpy()
+    del state["scale"]
+    with pytest.raises(MatchError, match="scale"):
+        gmnc.load_values(graph, state, keep=keep)
+
+
+def test_folded_norms_are_refused_with_the_reason() -> None:
+    """All parameters that the file has left are named and shaped as entries, and none has an entry's values."""
+    torch.manual_seed(4)
+    layers = [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.ConvTranspose2d(4, 5, 3), nn.BatchNorm2d(5)]
+    module = randomise(nn.Sequential(*layers))
+    graph = gmnc.compile(export(module, (torch.randn(1, 3, 8, 8),), "dynamo-optimized"))
+    assert set(graph.parameters) <= set(module.state_dict())
+    for like in (None, module.state_dict()):
+        with pytest.raises(MatchError) as refused:
+            gmnc.load_values(graph, module.state_dict(), like=like)
+        computed = "; ".join(refused.value.mismatch.computed)
+        for norm, layer in (("1", "0"), ("4", "3")):
+            assert f"{norm}: no parameter holds its statistics" in computed
+            assert like is None or f"'{layer}.weight' of the file is '{layer}.weight' times its scale" in computed
+
+
 def test_a_student_is_not_taken_for_its_teacher() -> None:
     module, graph = net()
     state = changed(module)
