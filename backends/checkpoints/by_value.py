@@ -26,14 +26,15 @@ def as_bits(array: np.ndarray) -> np.ndarray:
     """The elements as unsigned integers of the same size, so that a NaN equals itself.
 
     Args:
-        array: Of any dtype of 1, 2, 4 or 8 bytes.
+        array: Of any dtype.
 
     Returns:
-        The same shape, in C order.
+        The same shape, in C order; bytes [bytes] for a dtype of more than 8 bytes.
     """
     # `ascontiguousarray` makes an axis of a scalar.
     ordered = np.ascontiguousarray(array).reshape(array.shape)
-    return ordered.view(f"u{array.dtype.itemsize}")
+    size = array.dtype.itemsize
+    return ordered.view(f"u{size}") if size in (1, 2, 4, 8) else ordered.reshape(-1).view(np.uint8)
 
 
 @dataclass(frozen=True, slots=True)

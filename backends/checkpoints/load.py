@@ -203,12 +203,12 @@ def _values(graph: ParameterGraph, names: NameMap, entries: Mapping[str, Any], w
             except GmncError as error:
                 mismatch.misshapen.append(str(error))
                 continue
-            if made.dtype != values[name].dtype:
+            if made.dtype != values[name].dtype and made.dtype.name != parameter.dtype:
                 converted[made.dtype.name, parameter.dtype] += 1
     if mismatch:
         raise MatchError(where, mismatch)
     if converted:
-        _warn(converted, len(values), where)
+        _warn(converted, len(values))
     return values
 
 
@@ -229,9 +229,10 @@ def _equal(a: np.ndarray, b: np.ndarray) -> bool:
     return a is b or (a.dtype == b.dtype and np.array_equal(as_bits(a), as_bits(b)))
 
 
-def _warn(converted: Mapping[tuple[str, str], int], total: int, where: str) -> None:
+def _warn(converted: Mapping[tuple[str, str], int], total: int) -> None:
+    """Warn once for all files of one kind: the text does not name the file."""
     parts = [f"{n} from {a} to {b}{'' if _exact(a, b) else ', rounded'}" for (a, b), n in converted.items()]
-    text = f"{where}: of {total} tensors, converted {'; '.join(parts)}"
+    text = f"of {total} tensors, converted {'; '.join(parts)}"
     warnings.warn(ConversionWarning(text), stacklevel=4)
 
 

@@ -321,6 +321,6 @@ class _Search:
         if kind not in self._pools:
             usable = {e: self.array(e) for e in self.entries if fits(self.array(e).dtype, kind)}
             with np.errstate(over="ignore", invalid="ignore"):
-                cast = {e: a if a.dtype.name == kind else a.astype(dtype_of(kind)) for e, a in usable.items()}
+                cast = {e: a if a.dtype == dtype_of(kind) else a.astype(dtype_of(kind)) for e, a in usable.items()}
             self._pools[kind] = Pool(cast)
         return self._pools[kind]

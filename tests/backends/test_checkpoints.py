@@ -577,3 +577,17 @@ def test_the_page_on_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     before, after = (torch.load(tmp_path / f, weights_only=True) for f in ("checkpoint.pt", "again.pt"))
     assert all(torch.equal(t, after[n]) for n, t in before["state_dict"].items())
     assert set(load_file(tmp_path / "again.safetensors")) == set(before["state_dict"])
+
+
+def test_arrays_of_other_byte_orders_and_layouts(tmp_path: Path) -> None:
+    state, graph = layers()
+    arrays = {n: np.asfortranarray(t.numpy()).astype(">f4", order="K") for n, t in state.items()}
+    np.savez(tmp_path / "x.npz", **arrays)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        values = gmnc.load_values(graph, tmp_path / "x.npz", like=tmp_path / "x.npz")
+    assert np.array_equal(values["val_1"], state["a.weight"].numpy().T)
+    wide = {n: t.numpy().astype(np.longdouble) for n, t in state.items()}
+    with pytest.warns(ConversionWarning):
+        values = gmnc.load_values(graph, wide, like=wide)
+    assert np.array_equal(values["val_3"], state["b.weight"].numpy().T)
