@@ -13,6 +13,7 @@ from ._lazy import lazy
 
 if TYPE_CHECKING:
     from .backends.blocks import Blocks, batch, blocks
+    from .backends.checkpoints import load_values, save_values
     from .backends.coo import coo
     from .backends.draw import draw
     from .backends.networkx import networkx
@@ -43,10 +44,12 @@ __all__ = [
     "from_torch",
     "isomorphic",
     "load",
+    "load_values",
     "merge",
     "networkx",
     "prune",
     "save",
+    "save_values",
     "scramble",
     "symmetries",
     "verify",
@@ -87,10 +90,12 @@ _HOMES = {
     "from_torch": "frontend",
     "isomorphic": "symmetry",
     "load": "backends.store",
+    "load_values": "backends.checkpoints",
     "merge": "transforms",
     "networkx": "backends.networkx",
     "prune": "transforms",
     "save": "backends.store",
+    "save_values": "backends.checkpoints",
     "scramble": "transforms",
     "symmetries": "symmetry",
     "verify": "testing",

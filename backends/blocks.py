@@ -71,6 +71,7 @@ class Blocks:
         block_graph: int64 [M] on the CPU, the graph of each block.
         parameter_block: bool [M] on the CPU, whether a block carries parameters.
         num_graphs: G.
+        edgeless: For each graph, names of parameters that no edge carries, so that `with_values` passes over them.
     """
 
     layout: Layout
@@ -88,6 +89,7 @@ class Blocks:
     block_graph: torch.Tensor
     parameter_block: torch.Tensor
     num_graphs: int = 1
+    edgeless: tuple[tuple[str, ...], ...] = ()
 
     @property
     def num_nodes(self) -> int:
@@ -172,7 +174,8 @@ class Blocks:
         Args:
             *tensors: One mapping per graph of the batch: name to tensor or array of the parameter's shape, of any dtype
                 and on any device. Parameters that are not named keep their values. A module's `state_dict()` is fine:
-                integers and booleans that are no parameters (`num_batches_tracked`, indices, masks) are ignored.
+                integers and booleans that are no parameters (`num_batches_tracked`, indices, masks) are ignored, and so
+                are parameters without an edge.
 
         Returns:
             The same graphs with these values.
@@ -193,6 +196,9 @@ class Blocks:
                 raise GmncError(f"values for {segment.name!r}: shape {list(value.shape)}, not {list(segment.shape)}")
             parts += [self.values[at : segment.start], value.reshape(-1).to(self.values)]
             at = segment.start + segment.size
+        for own, names in zip(left, self.edgeless, strict=False):
+            for name in own.keys() & set(names):
+                del own[name]
         for given, rest in zip(tensors, left, strict=True):
             # A mapping of nothing but unknown names is a mistake, whatever they hold.
             unknown = sorted(n for n, v in rest.items() if len(rest) == len(given) or not is_integer(v))
@@ -309,6 +315,7 @@ def blocks(graph: ParameterGraph, *, dtype: torch.dtype | None = None, links: bo
         node_share=_shares(graph),
         block_graph=torch.zeros(len(rows), dtype=torch.int64),
         parameter_block=torch.tensor(carries + [False] * (len(rows) - len(carries)), dtype=torch.bool),
+        edgeless=(tuple(sorted(graph.parameters.keys() - {s.name for s in segments})),),
     )
 
 
@@ -359,6 +366,7 @@ def batch(parts: Sequence[Blocks]) -> Blocks:
         block_graph=torch.cat([p.block_graph + graphs[i] for i, p in enumerate(parts)]),
         parameter_block=torch.cat([p.parameter_block for p in parts]),
         num_graphs=graphs[-1],
+        edgeless=tuple(names for p in parts for names in p.edgeless or ((),) * p.num_graphs),
     )
 
 

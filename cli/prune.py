@@ -87,7 +87,7 @@ def prune_model(
     Example: gmnc prune model.onnx --ratio 0.5 --round-to 8 -o small.onnx
     """
     with errors_to_exit_codes():
-        from ..backends.npz import read_arrays
+        from ..files.npz import read_arrays
         from ..files.writing import target
         from ..ir import LoadError
 
@@ -120,7 +120,7 @@ def _scores(importance: str) -> str | dict[str, np.ndarray]:
     path = Path(importance)
     if path.suffix.lower() not in (".npz", ".json"):
         return importance
-    from ..backends.npz import read_arrays
+    from ..files.npz import read_arrays
 
     if path.suffix.lower() == ".npz":
         return read_arrays(path)

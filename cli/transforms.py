@@ -280,7 +280,7 @@ def _options(dim: list[str] | None, input: list[str] | None) -> dict[str, Any]:
 
 
 def _arrays(path: Path | None) -> dict[str, np.ndarray] | None:
-    from ..backends.npz import read_arrays
+    from ..files.npz import read_arrays
 
     return None if path is None else dict(read_arrays(path))
 

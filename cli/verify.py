@@ -72,7 +72,7 @@ def verify_model(
     Example: gmnc verify model.onnx --trials 20 --kinds permutation,sign,scale
     """
     with errors_to_exit_codes():
-        from ..backends.npz import read_arrays
+        from ..files.npz import read_arrays
         from ..ir import LoadError
 
         if timeout is not None and math.isnan(timeout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import onnx_ir
 
 from ..ir import LoadError, ParameterGraph
+from .model.keys import STATE
 from .reading.load import replace_tensors
 
 if TYPE_CHECKING:
@@ -65,9 +67,22 @@ def from_torch(
         for part, mode in training.items():
             part.training = mode
     assert program is not None
+    program.model.metadata_props[STATE] = json.dumps(_notes(module, program.model))
     if copy:
         _snapshot(program.model)
     return compile(program.model, **compile_options)
+
+
+def _notes(module: torch.nn.Module, model: onnx_ir.Model) -> dict[str, Any]:
+    """What the module's state has otherwise than the model: further names of tied tensors, and what no state has."""
+    state = module.state_dict(keep_vars=True)
+    first: dict[int, str] = {}
+    held = {name for graph in model.graphs() for name in graph.initializers}
+    for name in sorted(state, key=lambda n: n not in held):
+        first.setdefault(id(state[name]), name)
+    tied = {name: first[id(tensor)] for name, tensor in state.items() if first[id(tensor)] != name}
+    constants = {n.outputs[0].name for graph in model.graphs() for n in graph if n.op_type == "Constant"}
+    return {"tied": tied, "kept": sorted(name for name in held | constants if name and name not in state)}
 
 
 def _snapshot(model: onnx_ir.Model) -> None:

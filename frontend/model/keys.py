@@ -16,6 +16,7 @@ __all__ = [
     "PARAMETERS",
     "PARSER",
     "REASON",
+    "STATE",
     "SYNTHETIC",
 ]
 
@@ -59,3 +60,6 @@ PARAMETERS = "gmnc.parameters"
 
 REASON = "gmnc.reason"
 """Key in `onnx_ir.Node.meta` of a node that could not be rewritten: the reason and a hint."""
+
+STATE = "gmnc.state_dict"
+"""Key in `onnx_ir.Model.metadata_props`, also in files: how the names of the module's state differ from the model's."""

@@ -14,12 +14,12 @@ from support.paths import ROOT
 
 FACES = {
     "backends": """
-        blocks coo draw networkx onnx store
+        blocks checkpoints coo draw networkx onnx store
     """,
     "cli": """
         app main
     """,
-    "files": "FileState MappedFile inside make_folder replacing sweep target write_bytes write_json",
+    "files": "FileState MappedFile inside make_folder read_tensors replacing sweep target write_bytes write_json",
     "frontend": """
         LabelledModel LowerToParameterGraph LoweringContext Op Registry Rule Spec Unsupported Value builtin compile
         from_torch installed label_values rule

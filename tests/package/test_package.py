@@ -172,7 +172,7 @@ def test_the_testing_kit_loads_no_torch() -> None:
 EVERYDAY = [
     "GMN", "Blocks", "GmncError", "LowerToParameterGraph", "ParameterGraph", "Symmetries",
     "align", "batch", "blocks", "compile", "coo", "diff", "draw", "fingerprint", "from_torch", "isomorphic", "load",
-    "merge", "networkx", "prune", "save", "scramble", "symmetries", "verify", "write",
+    "load_values", "merge", "networkx", "prune", "save", "save_values", "scramble", "symmetries", "verify", "write",
 ]  # fmt: skip
 
 

@@ -7,8 +7,8 @@ import zipfile
 
 import numpy as np
 
-from ..files.reading import FileState
 from ..ir import LoadError
+from .reading import FileState
 
 __all__ = ["LARGEST", "read_array", "read_arrays"]
 
