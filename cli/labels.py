@@ -38,7 +38,7 @@ def labelled(
         found = given.pop(labels)
         return given, found
     if labels.endswith(".npy"):
-        from ..backends.npz import read_array
+        from ..files.npz import read_array
 
         return given, read_array(labels)
     raise typer.BadParameter(

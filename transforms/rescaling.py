@@ -2,9 +2,8 @@
 
 Scales have a normal form: of all networks that a rescaling makes of one, that with the smallest sum of squared
 parameters, a convex problem in the logarithms. Two networks in normal form differ by permutations and signs alone.
-Networks that were trained
-alike are closer as they are; from there, scales go down the slope of the distance.
-Signs follow from products of parameters of both networks, neuron by neuron from the inputs on.
+Networks that were trained alike are closer as they are; from there, scales go down the slope of the distance. Signs
+follow from products of parameters of both networks, neuron by neuron from the inputs on.
 """
 
 from __future__ import annotations
