@@ -7,7 +7,7 @@ is a way to bring the second one to the first one; the numbers are means over th
 
 * barrier: the largest excess of the loss over the straight line between the losses of both, at 11 points, in nats, on
   images that were not trained on, by ONNX Runtime on the written parameters;
-* the accuracy at the midpoint, and that of the trained networks;
+* the accuracy at the midpoint, and that at both ends, which is not that of the trained networks if a tool changed one;
 * the seconds of the alignment, and with repair also those of repairing the midpoint.
 
 `repair` sets the statistics of every network on the line from 400 training images. `git re-basin` is the published
@@ -102,8 +102,7 @@ def made(network: str, number: int, data: Digits, folder: Path) -> Pair:
     for path, seed in zip(paths, (2 * number, 2 * number + 1), strict=True):
         if not path.exists():
             export(network, trained(network, seed, data), data, path)
-    prepare = NETWORKS[network].prepare
-    test, some = prepare(data.test_x).numpy(), prepare(data.x[:REPAIRED]).numpy()
+    test, some = data.test_x.numpy(), data.x[:REPAIRED].numpy()
     return Pair(network, number, (paths[0], paths[1]), test, data.test_y.numpy(), some)
 
 
@@ -181,13 +180,15 @@ def print_table(network: str, found: Sequence[Curve]) -> None:
     """A row per method, means over the pairs."""
     ends = [a for c in found if c.method == "naive" for a in (c.accuracy[0], c.accuracy[-1])]
     print(f"\n{network}: accuracy of the trained networks {100 * statistics.mean(ends):.1f} %")
-    print(f"{'':<22}{'barrier':>9}{'smallest':>10}{'largest':>9}{'midpoint %':>12}{'s':>8}")
+    print(f"{'':<22}{'barrier':>9}{'smallest':>10}{'largest':>9}{'midpoint %':>12}{'ends %':>8}{'s':>8}")
     for method in dict.fromkeys(c.method for c in found):
         own = [c for c in found if c.method == method]
         barriers = [c.barrier for c in own]
         middle = statistics.mean(c.accuracy[len(POINTS) // 2] for c in own)
+        both = statistics.mean(a for c in own for a in (c.accuracy[0], c.accuracy[-1]))
+        seconds = statistics.mean(c.seconds for c in own)
         print(f"{method:<22}{statistics.mean(barriers):>9.3f}{min(barriers):>10.3f}{max(barriers):>9.3f}"
-              f"{100 * middle:>12.1f}{statistics.mean(c.seconds for c in own):>8.1f}", flush=True)  # fmt: skip
+              f"{100 * middle:>12.1f}{100 * both:>8.1f}{seconds:>8.1f}", flush=True)  # fmt: skip
 
 
 def draw(network: str, found: Sequence[Curve], folder: Path) -> None:

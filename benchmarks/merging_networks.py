@@ -211,13 +211,11 @@ class Recipe:
         make: Makes it with random parameters.
         epochs: Passes over the data.
         rate: The largest learning rate of Adam.
-        prepare: What it takes, from images.
     """
 
     make: Callable[[], nn.Module]
     epochs: int
     rate: float = 2e-3
-    prepare: Callable[[Tensor], Tensor] = lambda x: x
 
 
 NETWORKS: dict[str, Recipe] = {
@@ -236,7 +234,7 @@ def trained(name: str, seed: int, data: Digits) -> nn.Module:
     recipe = NETWORKS[name]
     torch.manual_seed(seed)
     net = recipe.make().train()
-    x, batch = recipe.prepare(data.x), 100
+    x, batch = data.x, 100
     steps = recipe.epochs * (len(x) // batch)
     optimizer = torch.optim.AdamW(net.parameters(), recipe.rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.rate, total_steps=steps)
@@ -251,11 +249,10 @@ def trained(name: str, seed: int, data: Digits) -> nn.Module:
 
 def export(name: str, net: nn.Module, data: Digits, path: Path) -> None:
     """Write a network as ONNX with any number of images, its normalisations as they are."""
-    example = NETWORKS[name].prepare(data.x[:3])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            net, (example,), dynamo=True, optimize=False, verbose=False,
+            net, (data.x[:3],), dynamo=True, optimize=False, verbose=False,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
         )  # fmt: skip
     assert program is not None
