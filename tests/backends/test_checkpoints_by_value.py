@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.checkpoints import COMPUTED, IDS, Net, Wide, changed, layers, net, outputs, renamed, states
 from support.exports import HOWS, How, compiled, export
 from support.networks import NETWORKS, randomise
-from support.tiers import some
+from support.tiers import first, some
 from torch import nn
 
 import gmnc
@@ -24,7 +24,7 @@ from gmnc.backends.onnx import serialised
 from gmnc.ir import GmncError
 
 
-@pytest.mark.parametrize("how", [None, *HOWS])
+@pytest.mark.parametrize("how", first(1, [None, *HOWS]))
 def test_a_learned_number_is_no_number_of_the_program(how: How | None) -> None:
     """It has no edge of its own, but a state without it is incomplete."""
     torch.manual_seed(0)
@@ -55,7 +55,7 @@ def test_folded_norms_are_refused_with_the_reason() -> None:
             assert like is None or f"'{layer}.weight' of the file is '{layer}.weight' times its scale" in computed
 
 
-@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("how", first(1, HOWS))
 def test_gates_slices_and_packed_projections(how: How, tmp_path: Path) -> None:
     torch.manual_seed(1)
     module, inputs = Wide().eval(), (torch.randn(1, 4, 6),)

@@ -13,7 +13,7 @@ from support.tiers import first
 
 
 @pytest.mark.parametrize(
-    "how", first(4, ["pipe", "checksum", "pickle", "large", "cut", "method", "encrypted", "array"])
+    "how", first(4, ["pipe", "checksum", "pickle", "cut", "large", "method", "encrypted", "array"])
 )
 def test_arrays_that_cannot_be_read_are_an_error(how: str, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"

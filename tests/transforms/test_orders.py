@@ -9,6 +9,7 @@ import onnx
 import pytest
 from support.exports import Compiled, How, by_export, by_network, exported
 from support.reordered import reordered
+from support.tiers import first
 
 import gmnc
 from gmnc.frontend.primitives.functions import COMMUTATIVE
@@ -42,7 +43,7 @@ def assert_one_network(a: onnx.ModelProto, b: onnx.ModelProto) -> None:
 
 
 @pytest.mark.parametrize(("name", "how"), by_export(hows=["dynamo", "torchscript"]))
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", first(1, [1, 2]))
 def test_a_network_in_another_order_is_the_same(name: str, how: How, seed: int) -> None:
     model = exported(name, how)
     assert_one_network(model, reordered(model, seed))
