@@ -192,20 +192,22 @@ def print_table(network: str, found: Sequence[Curve]) -> None:
 
 
 def draw(network: str, found: Sequence[Curve], folder: Path) -> None:
-    """A picture of the mean loss and accuracy along the line."""
+    """A picture of the mean loss and accuracy along the line, of what is repaired in dashes."""
     import matplotlib as mpl
 
     mpl.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for method in dict.fromkeys(c.method for c in found):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    drawn = dict.fromkeys(m for n in ("naive", *ALIGNED) for m in (n, f"{n}, repair"))
+    for number, method in enumerate(m for m in drawn if any(c.method == m for c in found)):
         own = [c for c in found if c.method == method]
-        left.plot(POINTS, np.mean([c.loss for c in own], axis=0), label=method)
-        right.plot(POINTS, 100 * np.mean([c.accuracy for c in own], axis=0))
+        style = {"color": f"C{number // 2}", "linestyle": "--" if "repair" in method else "-"}
+        left.plot(POINTS, np.mean([c.loss for c in own], axis=0), label=method, **style)
+        right.plot(POINTS, 100 * np.mean([c.accuracy for c in own], axis=0), **style)
     left.set(xlabel="share of the second network", ylabel="test loss, nats", title=network)
     right.set(xlabel="share of the second network", ylabel="test accuracy, %")
-    left.legend(fontsize="small")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize="small")
     folder.mkdir(parents=True, exist_ok=True)
     figure.savefig(folder / f"merging-{network}.png")
     plt.close(figure)
