@@ -24,7 +24,7 @@ from .pruning.choice import Choice, choose, group_of_nodes, removed_nodes
 from .pruning.costs import Costs, latency, macs, parameters
 from .pruning.cuts import Uncuttable
 from .pruning.finish import finish
-from .pruning.importance import CRITERIA, activation_scores, position_scores, weight_scores
+from .pruning.importance import CRITERIA, activation_scores, position_nodes, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
 from .pruning.proof import NOT_FINITE, Proof, proved
 from .pruning.reference import masked_original
@@ -226,10 +226,12 @@ def _plan(
         names = ", ".join(dict.fromkeys(g.name for g in groups))
         raise GmncError(f"there is no family {unknown[0]!r} to score: the families are {names}")
     scores = None
-    if importance == "activations":
-        scores = activation_scores(labelled, feeds.get())
-    elif importance != "random":
-        scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2)
+    if importance != "random":
+        positions = position_nodes(labelled.graph, groups)
+        if importance == "activations":
+            scores = activation_scores(labelled, feeds.get()) @ positions
+        else:
+            scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2, positions)
     return _Plan(found, groups, position_scores(groups, scores, given, seed))
 
 
