@@ -15,17 +15,23 @@ from .registry import rule
 
 __all__: list[str] = []
 
+_SMALL = 1e-12
+"""The default epsilon of normalisations with a residual, and of embeddings."""
+
 
 @rule("LayerNormalization", "SimplifiedLayerNormalization", domain=MICROSOFT, weights=(1, 2), shapes=like_first)
 def norm(ctx: LoweringContext, op: Op) -> Value:
     """The operators of these names in the default domain (com.microsoft since 1)."""
     if op.wants(1) or op.wants(2):
         raise Unsupported("the mean or the deviation is an output")
-    return _norm(ctx, op, op.input(0), op.inputs[1:3], op.type, int(op.attr("axis", -1)))
+    return _norm(ctx, op, op.input(0), op.inputs[1:3], op.type, 1e-5, int(op.attr("axis", -1)))
 
 
-def _norm(ctx: LoweringContext, op: Op, x: Value, sides: Sequence[Value | None], name: str, axis: int = -1) -> Value:
-    return ctx.call(name, x, *sides, axis=axis, epsilon=float(op.attr("epsilon", 1e-5)))
+def _norm(
+    ctx: LoweringContext, op: Op, x: Value, sides: Sequence[Value | None], name: str, epsilon: float, axis: int = -1
+) -> Value:
+    """A normalisation as the operator of this name in the default domain; epsilon: that of its own schema."""
+    return ctx.call(name, x, *sides, axis=axis, epsilon=float(op.attr("epsilon", epsilon)))
 
 
 def _skipped(op: Op) -> Sequence[Shaped | None]:
@@ -47,7 +53,7 @@ def skip_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     x = ctx.add(op.input(0), op.input(1))
     if bias is not None:
         x = ctx.add(x, bias)
-    y = _norm(ctx, op, x, (op.input(2), beta), op.type.removeprefix("Skip"))
+    y = _norm(ctx, op, x, (op.input(2), beta), op.type.removeprefix("Skip"), _SMALL)
     return [y, None, None, x]
 
 
@@ -72,4 +78,4 @@ def embed_norm(ctx: LoweringContext, op: Op) -> list[Value | None]:
     if op.optional(1) is not None and op.optional(4) is not None:
         y = ctx.add(y, ctx.call("Gather", op.input(4), op.input(1), axis=0))
     no_mask = ctx.constant(np.zeros(shape[:1], np.int32))
-    return [_norm(ctx, op, y, op.inputs[5:7], "LayerNormalization"), no_mask, y]
+    return [_norm(ctx, op, y, op.inputs[5:7], "LayerNormalization", _SMALL), no_mask, y]

@@ -24,6 +24,9 @@ from .finish import finish
 __all__ = ["Reference", "masked_original"]
 
 _KEEP = (".zero_point", ".var")
+
+_SKIPPED_EPSILON = 1e-12
+"""The default of SkipLayerNormalization and SkipSimplifiedLayerNormalization."""
 _LEAST = {"float16": -6e4}
 
 _WHERE = 9
@@ -328,14 +331,13 @@ def _skip_normalisation(masks: _Masks, node: onnx_ir.Node) -> bool:
     total = masks.node(node, "Add", a, b)
     if bias is not None:
         total = masks.node(node, "Add", total, bias)
-    epsilon = node.attributes.get("epsilon")
+    epsilon = node.attributes.get("epsilon") or onnx_ir.AttrFloat32("epsilon", _SKIPPED_EPSILON)
     operands = [v for v in (gamma, beta) if v is not None]
     made = masks.node(node, "RMSNormalization" if simple else "LayerNormalization", total, *operands)
     producer = made.producer()
     assert producer is not None
     total.type = made.type = a.type
-    if epsilon is not None:
-        producer.attributes["epsilon"] = epsilon
+    producer.attributes["epsilon"] = epsilon
     masks.cuts = {**masks.cuts, total.name or "": cut}
     _instead(masks, node, made)
     if len(node.outputs) > 3:

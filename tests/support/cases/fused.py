@@ -151,7 +151,7 @@ def _norms() -> Iterator[Case]:
         "n, m, d, c = com.microsoft.SkipLayerNormalization(h, g, s, t) o = Add(n, c)".replace("n, m, d, c", "n, , , c"),
         domain=MICROSOFT,
         floats=sides,
-        alike=["c = Add(h, g) n = LayerNormalization<epsilon = 0.00001>(c, s, t) o = Add(n, c)"],
+        alike=["c = Add(h, g) n = LayerNormalization<epsilon = 0.000000000001>(c, s, t) o = Add(n, c)"],
     )
     yield rows(
         "SkipSimplifiedLayerNormalization",
@@ -161,6 +161,16 @@ def _norms() -> Iterator[Case]:
         floats=sides,
         checked=False,
         alike=["a = Add(h, g) c = Add(a, b) o = SimplifiedLayerNormalization<epsilon = 0.001>(c, s)"],
+    )
+    # The default epsilon of these is not that of a LayerNormalization.
+    yield rows(
+        "SkipSimplifiedLayerNormalization",
+        "plain",
+        "o = com.microsoft.SkipSimplifiedLayerNormalization(h, g, s)",
+        domain=MICROSOFT,
+        floats=sides,
+        checked=False,
+        alike=["a = Add(h, g) o = SimplifiedLayerNormalization<epsilon = 0.000000000001>(a, s)"],
     )
     text = """(int32[1, 3] i, int32[1, 3] k) => (float[1, 3, 2] y) {{
         {}
@@ -177,6 +187,15 @@ def _norms() -> Iterator[Case]:
         {"zero": [0], "three": [3]},
         domain=MICROSOFT,
         alike=(text.format(apart),),
+    )
+    yield Case(
+        "EmbedLayerNormalization",
+        "plain",
+        text.format(whole.replace("<epsilon = 0.001>", "")),
+        floats,
+        {"zero": [0], "three": [3]},
+        domain=MICROSOFT,
+        alike=(text.format(apart.replace("0.001", "0.000000000001")),),
     )
 
 
