@@ -18,7 +18,7 @@ from ..testing.processes import ChildProcess, InProcess, Runner, default_timeout
 from .pruning.attempt import Attempt, GivenSizes, How, NothingToPrune, Plan, Source, settled
 from .pruning.costs import Costs, latency, macs, parameters
 from .pruning.feeds import Feeds
-from .pruning.importance import CRITERIA, activation_scores, position_scores, weight_scores
+from .pruning.importance import CRITERIA, activation_scores, position_nodes, position_scores, weight_scores
 from .pruning.positions import PositionGroup, position_groups
 from .pruning.report import Pruned, family_reports
 from .pruning.saving import is_external, save, serialised
@@ -131,10 +131,12 @@ def _plan(
         names = ", ".join(dict.fromkeys(g.name for g in groups))
         raise GmncError(f"there is no family {unknown[0]!r} to score: the families are {names}")
     scores = None
-    if importance == "activations":
-        scores = activation_scores(labelled, feeds.get())
-    elif importance != "random":
-        scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2)
+    if importance != "random":
+        positions = position_nodes(labelled.graph, groups)
+        if importance == "activations":
+            scores = activation_scores(labelled, feeds.get()) @ positions
+        else:
+            scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2, positions)
     return Plan(found, groups, position_scores(groups, scores, given, seed))
 
 

@@ -10,7 +10,8 @@ from math import ceil
 import numpy as np
 
 from ...ir import GmncError, ParameterGraph
-from .positions import PositionGroup, closure
+from .closure import Links, closures
+from .positions import PositionGroup
 
 __all__ = ["Choice", "choose", "group_of_nodes", "kept_count", "removed_nodes"]
 
@@ -98,12 +99,11 @@ def kept_count(degree: int, ratio: float, round_to: int) -> int:
 
 def removed_nodes(graph: ParameterGraph, choices: Sequence[Choice]) -> np.ndarray:
     """The nodes that leave the graph with the chosen positions, bool [num_nodes]."""
-    removed = np.zeros(graph.num_nodes, bool)
+    links, removed = Links.of(graph), np.zeros(graph.num_nodes, bool)
     for choice in choices:
-        some = np.zeros(graph.num_nodes, bool)
-        some[choice.nodes] = True
-        removed |= closure(graph, some, choice.group.moved)
-    return closure(graph, removed, np.zeros(0, np.int64))
+        removed[closures(links, [choice.nodes], choice.group.moved).indices] = True
+    removed[closures(links, [np.flatnonzero(removed)], np.zeros(0, np.int64)).indices] = True
+    return removed
 
 
 def group_of_nodes(graph: ParameterGraph, groups: Sequence[PositionGroup]) -> np.ndarray:

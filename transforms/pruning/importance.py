@@ -1,4 +1,4 @@
-"""How much a node matters: a score per node, of which that of a position is the sum."""
+"""How much a position matters: by the parameters that leave with it, or by its activations."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir
+from scipy.sparse import csc_array, csr_array, hstack
 
 from ...frontend import LabelledModel
 from ...frontend.rewriting.normalise import normalise
 from ...ir import ParameterGraph
 from ...testing.processes import InProcess
+from .closure import Links, closures
 from .finish import finish
 from .positions import PositionGroup
 from .saving import serialised
 
-__all__ = ["CRITERIA", "activation_scores", "position_scores", "weight_scores"]
+__all__ = ["CRITERIA", "activation_scores", "position_nodes", "position_scores", "weight_scores"]
 
 CRITERIA = ("l2", "l1", "activations", "random")
 
@@ -23,27 +25,48 @@ _OTHERS = (".scale", ".zero_point", ".mean", ".var")
 """Ends of roles of parameters whose size says nothing about a node, except that of the scale of a normalisation."""
 
 
-def weight_scores(graph: ParameterGraph, power: int) -> np.ndarray:
-    """For every node the sum of |w|^power over the parameters on its edges.
+def weight_scores(graph: ParameterGraph, power: int, positions: csr_array) -> np.ndarray:
+    """For every position the sum of |w|^power over the parameters on its edges, each of which counts once.
 
     Args:
         graph: The graph.
         power: 1 or 2.
+        positions: bool [num_nodes, number of positions], the nodes of each.
 
     Returns:
-        float64 [num_nodes].
+        float64 [number of positions].
     """
-    scores = np.zeros(graph.num_nodes)
+    scores, found = np.zeros(graph.num_nodes), np.zeros(positions.shape[1])
     for block in graph.edges:
         if block.constant or (block.role.endswith(_OTHERS) and block.role != "norm.scale"):
             continue
         values = graph.values(block)
         if values.dtype.kind not in "fiu" and values.dtype.name not in ("bfloat16",):
             continue
-        sizes = np.abs(values.astype(np.float64)) ** power
-        np.add.at(scores, block.dst, sizes.sum(axis=(2, 3)))
-        np.add.at(scores, block.src, sizes.sum(axis=(1, 3)))
-    return scores
+        sizes = (np.abs(values.astype(np.float64)) ** power).sum(axis=3)
+        np.add.at(scores, block.dst, sizes.sum(axis=2))
+        np.add.at(scores, block.src, sizes.sum(axis=1))
+        _subtract_inner(found, sizes, block.dst, block.src, positions)
+    return found + scores @ positions
+
+
+def _subtract_inner(
+    found: np.ndarray, sizes: np.ndarray, dst: np.ndarray, src: np.ndarray, positions: csr_array
+) -> None:
+    """Subtract what leads from a node of a position to another one of it, such as a depthwise kernel."""
+    parts, outs, ins = sizes.shape
+    ends = [positions[nodes.reshape(-1)].tocoo() for nodes in (dst, src)]
+    keys = [e.col * parts + e.row // n for e, n in zip(ends, (outs, ins), strict=True)]
+    common = np.intersect1d(*keys)
+    if not len(common):
+        return
+    rows = []
+    for end, key, size in zip(ends, keys, (outs, ins), strict=True):
+        order = np.argsort(key, kind="stable")
+        first, last = (np.searchsorted(key[order], common, side) for side in ("left", "right"))
+        rows.append([end.row[order[a:b]] % size for a, b in zip(first.tolist(), last.tolist(), strict=True)])
+    for key, out, into in zip(common.tolist(), *rows, strict=True):
+        found[key // parts] -= sizes[key % parts][np.ix_(out, into)].sum()
 
 
 def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
@@ -87,6 +110,23 @@ def _mean_over(array: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return array.mean(axis=tuple(a for a, n in enumerate(labels.shape) if n == 1), keepdims=True)
 
 
+def position_nodes(graph: ParameterGraph, groups: Sequence[PositionGroup]) -> csr_array:
+    """The nodes of all positions, group by group, with those that leave with them alone.
+
+    A position of a residual stream has the sums of the stream, so that what reads the stream counts too.
+
+    Args:
+        graph: The graph.
+        groups: The groups.
+
+    Returns:
+        bool [num_nodes, number of positions].
+    """
+    links = Links.of(graph)
+    return csr_array(hstack([csc_array((graph.num_nodes, 0), dtype=bool),
+                             *(closures(links, g.positions, g.moved) for g in groups)]))  # fmt: skip
+
+
 def position_scores(
     groups: Sequence[PositionGroup], scores: np.ndarray | None, given: Mapping[str, np.ndarray], seed: int
 ) -> list[np.ndarray]:
@@ -94,21 +134,18 @@ def position_scores(
 
     Args:
         groups: The groups.
-        scores: float64 [num_nodes]; None to draw scores at random.
+        scores: float64 [number of positions], group by group; None to draw scores at random.
         given: Scores of positions by family name, which take precedence where their number is that of the positions.
         seed: Seed of random scores.
 
     Returns:
         float64 [degree] for each group.
     """
-    rng = np.random.default_rng(seed)
+    if scores is None:
+        scores = np.random.default_rng(seed).random(sum(g.degree for g in groups))
     found = []
-    for group in groups:
-        own = given.get(group.name)
-        if own is not None and np.shape(own) == (group.degree,):
-            found.append(np.asarray(own, np.float64))
-        elif scores is None:
-            found.append(rng.random(group.degree))
-        else:
-            found.append(np.array([scores[p].sum() for p in group.positions]))
+    for group, own in zip(groups, np.split(scores, np.cumsum([g.degree for g in groups])), strict=False):
+        other = given.get(group.name)
+        fits = other is not None and np.shape(other) == (group.degree,)
+        found.append(np.asarray(other, np.float64) if fits else own)
     return found

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...ir import LinkRole, NodeKind, ParameterGraph
+from ...ir import NodeKind, ParameterGraph
 from ...ir.arrays import distinct
 from ...symmetry import Automorphism, Symmetries, SymmetryFamily
 from ...symmetry.group import Component
 
-__all__ = ["PositionGroup", "closure", "position_groups"]
+__all__ = ["PositionGroup", "position_groups"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +30,7 @@ class PositionGroup:
         name: The name of the family.
         level: 0 for the innermost groups of a family.
         outer: Whether it is one of the outermost groups of the family.
-        positions: The nodes of every position, int64 each, without those that follow from others (see `closure`).
+        positions: The nodes of every position, int64 each, without those that follow from others (see `closures`).
         moved: The nodes that swaps of positions move, int64, ascending.
     """
 
@@ -84,51 +84,3 @@ def _moved(positions: Sequence[np.ndarray], automorphisms: Sequence[Automorphism
         if ((here >= 0) & (there >= 0) & (here != there)).any():
             moving.append(each.src)
     return distinct(np.sort(np.concatenate(moving))) if moving else np.zeros(0, np.int64)
-
-
-def closure(graph: ParameterGraph, removed: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """What leaves the graph with some nodes: what is made of them alone, and what swaps move together with them.
-
-    A product of two features leaves with either; a sum over the features of a head leaves with the head, not with a
-    feature; an element that several neurons share leaves with the last of them.
-
-    Args:
-        graph: The graph.
-        removed: bool [num_nodes], the nodes that are removed.
-        moved: int64, nodes that swaps of the removed positions with others move.
-
-    Returns:
-        bool [num_nodes].
-    """
-    removed, size = removed.copy(), graph.num_nodes
-    links = [b for b in graph.links if b.role != LinkRole.CARRY]
-    if not links:
-        return removed
-    src, dst = (np.concatenate([x(b) for b in links]).astype(np.int64) for x in (lambda b: b.src, lambda b: b.dst))
-    hub = np.zeros(size, bool)
-    for group in graph.groups:
-        hub[group.start : group.stop] = group.kind == NodeKind.HUB
-    fan_in, fan_out = np.bincount(dst, minlength=size), np.bincount(src, minlength=size)
-    weighted = _weighted(graph)
-    can_move = np.zeros(size, bool)
-    can_move[moved] = True
-    while True:
-        gone_in = np.bincount(dst[removed[src]], minlength=size)
-        gone_out = np.where(hub, np.bincount(src[removed[dst]], minlength=size), 0)
-        more = ((gone_in > 0) | (gone_out > 0)) & can_move
-        more |= (gone_in > 0) & (gone_in == fan_in) & ~weighted
-        more |= (gone_out > 0) & (gone_out == fan_out)
-        more &= ~removed & ~graph.pinned
-        if not more.any():
-            return removed
-        removed |= more
-
-
-def _weighted(graph: ParameterGraph) -> np.ndarray:
-    """Bool [num_nodes]: nodes into which a weight leads, not only vectors that are added to them."""
-    found = np.zeros(graph.num_nodes, bool)
-    for block in graph.edges:
-        sources = {graph.groups[g].kind for g in distinct(graph.group_of(block.src[:, :1]).reshape(-1)).tolist()}
-        if sources - {NodeKind.PARAM}:
-            found[block.dst] = True
-    return found
