@@ -14,7 +14,7 @@ file, the others get the torch module and its example inputs; they are run only 
   is told which layers are the last ones, and leaves their outputs. A network counts if it runs, its outputs have the
   shapes they had, and it has fewer parameters. Left: the share of these that is left. Masked: the largest difference
   between the outputs of the pruned file and those of the original whose removed parameters are zeros, from the proof of
-  `gmnc prune`; "stat.": the masked original takes statistics over what is left.
+  `gmnc prune` and in torch for Torch-Pruning; "stat.": the masked original takes statistics over what is left.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from typing import TypeVar
 
 import onnx_ir
 import torch
+from peers_masking import masked_original
 from peers_networks import (
     NETWORKS,
     Inputs,
@@ -185,9 +186,14 @@ def torch_prune(what: Subject) -> Pruned:
     pruner.step()
     seconds = time.perf_counter() - start
     left = parameters(module)
-    same = shapes(before) == shapes(run_module(module, what.examples))
+    after = run_module(module, what.examples)
+    same = shapes(before) == shapes(after)
     failure = "" if same and left < size else "outputs of other shapes" if not same else "removes nothing"
-    return Pruned(not failure, left / size, seconds=seconds, failure=failure)
+    if failure:
+        return Pruned(failure=failure)
+    masked, statistic = masked_original(what.modules[0], module, inputs, pruner.pruning_history())
+    error = change(run_module(masked, what.examples), after)
+    return Pruned(True, left / size, error, error <= KEPT, statistic, seconds)
 
 
 _PASSED_ON = ("TBackward0", "TransposeBackward0", "PermuteBackward0", "ViewBackward0", "ExpandBackward0")
@@ -259,7 +265,7 @@ def measured(name: str, folder: Path) -> Row:
 
 HEAD = (f"{'':<17}{'':>8}  {'gmnc align':<36}{'rebasin':<36}{'gmnc prune':<31}Torch-Pruning\n"
         f"{'network':<17}{'param.':>8}  " + 2 * f"{'change':<18}{'moved':>7}{'distance':>9}  "
-        + f"{'left':<7}{'masked':<24}left")  # fmt: skip
+        + 2 * f"{'left':<7}{'masked':<24}").rstrip()  # fmt: skip
 
 
 def _aligned(cell: Aligned | None) -> str:
@@ -269,18 +275,16 @@ def _aligned(cell: Aligned | None) -> str:
     return f"{changed:<18}{cell.moved:>7,}{cell.distance:>9.2g}  "
 
 
-def _pruned(cell: Pruned | None, masked: bool) -> str:
+def _pruned(cell: Pruned | None) -> str:
     if cell is None or not cell.runs:
-        return f"{'not installed' if cell is None else cell.failure or 'does not run':<{31 if masked else 0}}"
+        return f"{'not installed' if cell is None else cell.failure or 'does not run':<31}"
     left = f"{100 * (cell.left or 0):.0f} %"
-    if not masked:
-        return left
     verdict = "not compared" if cell.masked is None else f"{'equal' if cell.equal else 'DIFFERS'} ({cell.masked:.1e})"
     return f"{left:<7}{verdict + (' stat.' if cell.statistic else ''):<24}"
 
 
 def line(row: Row) -> str:
-    cells = _aligned(row.align), _aligned(row.rebasin), _pruned(row.prune, True), _pruned(row.torch_pruning, False)
+    cells = _aligned(row.align), _aligned(row.rebasin), _pruned(row.prune), _pruned(row.torch_pruning)
     return f"{row.network:<17}{row.parameters:>8,}  {''.join(cells)}".rstrip()
 
 
@@ -300,7 +304,7 @@ def totals(rows: Sequence[Row]) -> list[str]:
     for name, pruned in (("gmnc prune", [r.prune for r in rows]), ("Torch-Pruning", [r.torch_pruning for r in rows])):
         cut = [c for c in pruned if c is not None]
         text = f"{name}: runs {sum(c.runs for c in cut)} of {len(cut)}" if cut else f"{name}: not installed"
-        if name == "gmnc prune":
+        if cut:
             equal = [c for c in cut if c.runs and c.equal]
             text += f", equals the masked original {len(equal)}"
             text += f", of which {sum(c.statistic for c in equal)} with a statistic over what is left"

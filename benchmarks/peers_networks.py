@@ -26,7 +26,7 @@ from gmnc.transforms import scramble
 
 __all__ = [
     "NETWORKS", "Inputs", "Subject", "Values", "arrays", "change", "has_statistics", "loaded", "moved", "parameters",
-    "run_file", "run_module", "shapes", "subject", "together", "with_batch_statistics",
+    "run_file", "run_module", "shapes", "subject", "tensors", "together", "with_batch_statistics",
 ]  # fmt: skip
 
 Values = dict[str, np.ndarray]
@@ -74,6 +74,7 @@ def subject(name: str, folder: Path) -> Subject:
 
 
 def tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The parameters and buffers of floats, by name."""
     return {n: t for n, t in (*module.named_parameters(), *module.named_buffers()) if t.is_floating_point()}
 
 

@@ -3,7 +3,7 @@
 A position of an innermost group is one channel, neuron or feature wherever it occurs; one of an outer group is a whole
 head, group of channels or expert. They are those of `Component.positions`, not of `Interchangeable`, which lacks groups
 that can be pruned, and whose positions have nodes that follow from others, such as the sum over the features of a head:
-these leave when `closure` says so.
+these leave when `closures` says so.
 """
 
 from __future__ import annotations
