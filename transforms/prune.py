@@ -136,7 +136,8 @@ def _plan(
         if importance == "activations":
             scores = activation_scores(labelled, feeds.get()) @ positions
         else:
-            scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2, positions)
+            inner = np.repeat([g.level == 0 for g in groups], [g.degree for g in groups])
+            scores = weight_scores(labelled.graph, 1 if importance == "l1" else 2, positions, inner)
     return Plan(found, groups, position_scores(groups, scores, given, seed))
 
 

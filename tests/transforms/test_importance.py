@@ -1,4 +1,4 @@
-"""What a position counts for: all parameters that leave with it, each of them once."""
+"""What a position counts for: all parameters that connect it to others."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HEADS = """(float[1, 4, 3] x) => (float[1, 4, 3] y) {
 
 
 def of_stream(t: Values) -> np.ndarray:
-    """A channel of the stream is written by w and v, and read by v and u; its own entry of v is one parameter."""
-    return t["w"].sum(0) + t["v"].sum(0) + t["v"].sum(1) - t["v"].diagonal() + t["u"].sum(1)
+    """A channel of the stream is written by w and v, and read by v and u; its own entry of v connects it to nothing."""
+    return t["w"].sum(0) + t["v"].sum(0) + t["v"].sum(1) - 2 * t["v"].diagonal() + t["u"].sum(1)
 
 
 def of_depthwise(t: Values) -> np.ndarray:
-    """The kernel of a channel leads from this channel to itself."""
-    return t["w"].sum((1, 2, 3)) + t["v"].sum((1, 2, 3)) + t["u"].sum((0, 2, 3))
+    """The kernel of a channel leads from this channel to itself alone."""
+    return t["w"].sum((1, 2, 3)) + t["u"].sum((0, 2, 3))
 
 
 def of_heads(t: Values) -> np.ndarray:

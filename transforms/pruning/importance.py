@@ -25,18 +25,23 @@ _OTHERS = (".scale", ".zero_point", ".mean", ".var")
 """Ends of roles of parameters whose size says nothing about a node, except that of the scale of a normalisation."""
 
 
-def weight_scores(graph: ParameterGraph, power: int, positions: csr_array) -> np.ndarray:
-    """For every position the sum of |w|^power over the parameters on its edges, each of which counts once.
+def weight_scores(graph: ParameterGraph, power: int, positions: csr_array, inner: np.ndarray) -> np.ndarray:
+    """For every position the sum of |w|^power over the parameters on its edges.
+
+    A parameter inside a position counts once for a head, group or expert, and not for a single channel: a kernel that
+    leads from a channel to itself (a depthwise convolution) connects it to nothing, and where a normalisation follows,
+    its size means nothing.
 
     Args:
         graph: The graph.
         power: 1 or 2.
         positions: bool [num_nodes, number of positions], the nodes of each.
+        inner: bool [number of positions], which of them are single channels, neurons or features.
 
     Returns:
         float64 [number of positions].
     """
-    scores, found = np.zeros(graph.num_nodes), np.zeros(positions.shape[1])
+    scores, inside = np.zeros(graph.num_nodes), np.zeros(positions.shape[1])
     for block in graph.edges:
         if block.constant or (block.role.endswith(_OTHERS) and block.role != "norm.scale"):
             continue
@@ -46,14 +51,12 @@ def weight_scores(graph: ParameterGraph, power: int, positions: csr_array) -> np
         sizes = (np.abs(values.astype(np.float64)) ** power).sum(axis=3)
         np.add.at(scores, block.dst, sizes.sum(axis=2))
         np.add.at(scores, block.src, sizes.sum(axis=1))
-        _subtract_inner(found, sizes, block.dst, block.src, positions)
-    return found + scores @ positions
+        _add_inside(inside, sizes, block.dst, block.src, positions)
+    return scores @ positions - np.where(inner, 2, 1) * inside
 
 
-def _subtract_inner(
-    found: np.ndarray, sizes: np.ndarray, dst: np.ndarray, src: np.ndarray, positions: csr_array
-) -> None:
-    """Subtract what leads from a node of a position to another one of it, such as a depthwise kernel."""
+def _add_inside(inside: np.ndarray, sizes: np.ndarray, dst: np.ndarray, src: np.ndarray, positions: csr_array) -> None:
+    """Add the sizes of the parameters that lead from a node of a position to a node of the same position."""
     parts, outs, ins = sizes.shape
     ends = [positions[nodes.reshape(-1)].tocoo() for nodes in (dst, src)]
     keys = [e.col * parts + e.row // n for e, n in zip(ends, (outs, ins), strict=True)]
@@ -66,7 +69,7 @@ def _subtract_inner(
         first, last = (np.searchsorted(key[order], common, side) for side in ("left", "right"))
         rows.append([end.row[order[a:b]] % size for a, b in zip(first.tolist(), last.tolist(), strict=True)])
     for key, out, into in zip(common.tolist(), *rows, strict=True):
-        found[key // parts] -= sizes[key % parts][np.ix_(out, into)].sum()
+        inside[key // parts] += sizes[key % parts][np.ix_(out, into)].sum()
 
 
 def activation_scores(labelled: LabelledModel, feeds: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
