@@ -215,7 +215,8 @@ def draw(network: str, found: Sequence[Curve], folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    usual = [n for n in NETWORKS if n != "vit-wide"]
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=usual)
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where trained networks are kept")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="where pictures of the lines are written")
